@@ -1,0 +1,211 @@
+"""The `aloe` command. Exit codes: 0 done, 2 bad input (one sentence, nothing changed), 75 stopped in a state that the
+same command resumes, 1 anything else.
+
+Each command imports what it needs when it runs, so that `aloe --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+from aloe_jax.errors import AloeError, InputError, ResumableError
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with our form of errors."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; see `{self.prog} --help`")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        options, rest = _parser().parse_known_args(argv)
+        wrong = [argument for argument in rest if options.command is not _run or not argument.startswith("--config")]
+        if wrong:
+            raise InputError(f"unrecognised argument '{wrong[0]}'; see `aloe --help`")
+        options.config_arguments = rest
+        options.command(options)
+    except KeyboardInterrupt:
+        return _fail("stopped; the same command continues where it was", ResumableError.exit_code)
+    except BrokenPipeError:  # the reader of our output went away
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as error:
+        expected = _expected(error)
+        if expected is None:
+            raise
+        return _fail(str(expected), expected.exit_code)
+    return 0
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _fail(sentence: str, code: int) -> int:
+    print(f"aloe: {sentence}", file=sys.stderr)
+    return code
+
+
+def _expected(error: BaseException) -> AloeError | None:
+    """The failure that a user can mend, if `error` is one or a group that holds one; None for a defect of ours."""
+    if isinstance(error, AloeError):
+        return error
+    if isinstance(error, BaseExceptionGroup):
+        return next(filter(None, map(_expected, error.exceptions)), None)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return ResumableError(f"no space left on the disk ({error.filename or error}); free some, then run it again")
+    return None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="aloe", description="Align language models with each user during the conversation.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+
+    def add(name: str, function: Any, help_text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=help_text, description=help_text, allow_abbrev=False)
+        command.set_defaults(command=function)
+        return command
+
+    command = add("run", _run, "Run the stages of an experiment; finished ones are skipped, interrupted ones continue.")
+    command.add_argument("--workdir", required=True, help="run directory: a folder or a gs:// path")
+    command.add_argument("--stages", default="", help="comma-separated stages (default: all, in order)")
+    command.add_argument("--fresh", action="store_true", help="start stages over whose config or inputs changed")
+    command.epilog = "--config=FILE.py[:ARG] is required; --config.section.key=value changes a value of it."
+
+    command = add("import", _import, "Turn a Hugging Face folder, hub id, GGUF file or embedded model into a folder.")
+    command.add_argument("source", help="folder, owner/name, FILE.gguf, or embedded:smollm2")
+    command.add_argument("--out", required=True, help="folder to write")
+    command.add_argument("--dtype", help="float32, bfloat16 or float16 (default: as stored)")
+
+    command = add("export", _export, "Write a training checkpoint or any importable model as a Hugging Face folder.")
+    command.add_argument("source", help="DIR/sft or DIR/preference of a run, or what `aloe import` takes")
+    command.add_argument("--out", required=True, help="folder to write")
+    command.add_argument("--dtype", help="float32, bfloat16 or float16 (default: as stored)")
+
+    command = add("convert", _convert, "Convert conversation data: reference files, chats or pairs to trees and back.")
+    command.add_argument("file", help="conversations.jsonl, messages or prompt/chosen/rejected data, or trees.jsonl")
+    command.add_argument("--out", required=True, help="trees.jsonl, personas.jsonl or .parquet file to write")
+
+    command = add("score", _score, "Log-probability of every assistant message of conversation trees under a model.")
+    command.add_argument("--model", required=True, help="Hugging Face folder, hub id, GGUF file or embedded model")
+    command.add_argument("--trees", required=True, help="trees.jsonl to score")
+    command.add_argument("--out", required=True, help="file to write: a JSON line for each assistant node")
+    command.add_argument("--dtype", default="float32", help="of the computation: float32 (default) or bfloat16")
+
+    command = add("metrics", _metrics, "Figures of the ALOE benchmark, with intervals, from a file of scores.")
+    command.add_argument("scores", help="JSON lines of case, profile, personality, turn, score")
+
+    command = add("serve", _serve, "Serve a model over the OpenAI chat-completions protocol.")
+    _model_arguments(command)
+    command.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine alone)")
+    command.add_argument("--port", type=int, default=8000, help="port; 0 takes a free one (default: 8000)")
+    command.add_argument("--slots", type=int, default=8, help="sequences that decode together (default: 8)")
+
+    command = add("chat", _chat, "Talk with a model in the terminal; /reset starts over, /quit ends.")
+    _model_arguments(command)
+    command.add_argument("--system", help="system message")
+    command.add_argument("--temperature", type=float, default=0.7, help="0 is greedy (default: 0.7)")
+    command.add_argument("--max-tokens", type=int, default=256, help="longest reply (default: 256)")
+    command.add_argument("--seed", type=int, default=0, help="of the sampling (default: 0)")
+    return parser
+
+
+def _model_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--model", required=True, help="Hugging Face folder, hub id, GGUF file or embedded model")
+    command.add_argument("--context", type=int, default=2048, help="tokens of prompt and reply (default: 2048)")
+
+
+def _run(options: argparse.Namespace) -> None:
+    from etils import epath
+
+    from aloe_jax.run.config import load_config
+    from aloe_jax.run.progress import Progress
+    from aloe_jax.run.stage import Run, run_stages
+
+    config = load_config(options.config_arguments)
+    stages = pipeline()
+    progress = Progress()
+    selected = options.stages.split(",") if options.stages else [stage.name for stage in stages]
+    run_stages(stages, Run(epath.Path(options.workdir), config, progress), selected, options.fresh)
+    if "report" in selected:
+        progress.line(
+            f"\nNext:\n"
+            f"  open {options.workdir}/report/index.html\n"
+            f"  aloe chat --model={options.workdir}/export\n"
+            f"  aloe score --model={options.workdir}/export --trees={options.workdir}/conversations/trees.jsonl "
+            f"--out=scores.jsonl"
+        )
+
+
+def pipeline() -> list[Any]:
+    """All stages, in order."""
+    from aloe_jax.train.stages import DATASET, PREFERENCE, SFT
+    from data_gen.stages import STAGES as GENERATION
+    from eval.stages import STAGES as EVALUATION
+
+    return [*GENERATION, DATASET, SFT, PREFERENCE, *EVALUATION]
+
+
+def _import(options: argparse.Namespace) -> None:
+    from aloe_jax.hub.importer import import_model
+
+    print(import_model(options.source, Path(options.out), options.dtype))
+
+
+def _export(options: argparse.Namespace) -> None:
+    from aloe_jax.train.export import export_source
+
+    print(export_source(options.source, Path(options.out), options.dtype))
+
+
+def _convert(options: argparse.Namespace) -> None:
+    from aloe_jax.tree.convert import convert
+
+    print(convert(options.file, options.out))
+
+
+def _score(options: argparse.Namespace) -> None:
+    from aloe_jax.run.progress import Progress
+    from aloe_jax.train.score import score_file
+
+    score_file(options.model, options.trees, options.out, options.dtype, Progress())
+
+
+def _metrics(options: argparse.Namespace) -> None:
+    from eval.metrics import metrics_file
+
+    print(json.dumps(metrics_file(options.scores), indent=2))
+
+
+def _serve(options: argparse.Namespace) -> None:
+    from aloe_jax.serve.local import load_engine
+    from aloe_jax.serve.server import serve_forever
+
+    engine, chat = load_engine(options.model, slots=options.slots, context=options.context)
+    serve_forever(engine, chat, options.model, host=options.host, port=options.port)
+
+
+def _chat(options: argparse.Namespace) -> None:
+    from aloe_jax.decode.requests import Sampling
+    from aloe_jax.serve.chat import chat_loop, engine_answer
+    from aloe_jax.serve.local import load_engine
+
+    engine, chat = load_engine(options.model, slots=1, context=options.context)
+    sampling = Sampling(temperature=options.temperature, max_tokens=options.max_tokens)
+    chat_loop(engine_answer(engine, chat, sampling, seed=options.seed), sys.stdin, sys.stdout, system=options.system)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,247 @@
+"""Batched decoding with a key-value cache: requests come and go, the compiled shapes stay.
+
+A prompt is run once into a slot of the cache; further completions of the same prompt fork that slot. All slots then
+decode together in short bursts on the device. Randomness is keyed by (seed, completion, position) and every computation
+has one shape per prompt length, so a request gives the same tokens whatever runs beside it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from aloe_jax.decode.cache import Cache, attend_cached, empty_cache
+from aloe_jax.decode.requests import Completion, Request
+from aloe_jax.decode.sampling import sample
+from aloe_jax.errors import InputError
+from aloe_jax.models import decoder
+from aloe_jax.models.config import ModelConfig
+
+BURST = 8  # decode steps between two looks at the results
+SMALLEST_PROMPT = 32  # prompts are padded to powers of two from here on, so that few shapes are compiled
+
+
+class Slots(NamedTuple):
+    """Device state of the slots [S]."""
+
+    token: Int[Array, S]  # the next token to run through the model
+    position: Int[Array, S]
+    left: Int[Array, S]  # tokens that may still be sampled; 0 = idle
+    key: Key[Array, S]
+    temperature: Float[Array, S]
+    top_p: Float[Array, S]
+    top_k: Int[Array, S]
+
+
+@dataclass
+class _Work:
+    """One completion of a request, waiting or in a slot."""
+
+    ticket: int
+    index: int
+    request: Request
+    token_ids: list[int] = field(default_factory=list)
+    log_probs: list[float] = field(default_factory=list)
+
+
+class Engine:
+    """Decodes requests over `slots` parallel sequences of up to `context` tokens, prompt included. One thread owns it.
+
+    Raises InputError if `slots` or `context` do not suit the model.
+    """
+
+    def __init__(
+        self,
+        model: ModelConfig,
+        params: decoder.Params,
+        *,
+        slots: int,
+        context: int,
+        end_of_turn: frozenset[int],
+        mesh: Mesh | None = None,
+        dtype: Any = jnp.float32,
+    ) -> None:
+        if slots < 1:
+            raise InputError(f"slots: {slots} must be at least 1")
+        if not 2 <= context <= model.context:
+            raise InputError(f"context: {context} must be between 2 and the model's {model.context}")
+        self.slots, self.context = slots, context
+        self._params, self._end_of_turn = params, end_of_turn
+        ends = jnp.asarray(sorted(end_of_turn), jnp.int32)
+        self._prefill = jax.jit(functools.partial(_prefill, model=model, dtype=dtype), donate_argnums=1)
+        self._burst = jax.jit(functools.partial(_burst, model=model, dtype=dtype, ends=ends), donate_argnums=(1, 2))
+        self._fork = jax.jit(_fork, donate_argnums=0)
+        self._cache = _place(empty_cache(model, slots, context, dtype), mesh, PartitionSpec(None, None, "tensor"))
+        self._state = _place(_idle(slots), mesh, PartitionSpec())
+        self._held: list[tuple[int, ...]] = [()] * slots  # the prompt whose keys and values a slot holds
+        self._running: dict[int, _Work] = {}
+        self._waiting: deque[_Work] = deque()
+        self._finished: dict[int, dict[int, Completion]] = {}
+        self._tickets = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything waits or runs."""
+        return bool(self._waiting or self._running)
+
+    def submit(self, request: Request) -> int:
+        """Queue a request and return its ticket. Raises InputError if the prompt is empty or leaves no room."""
+        if not 0 < len(request.prompt) < self.context:
+            raise InputError(
+                f"prompt of {len(request.prompt)} tokens: it must have at least 1 and leave room in the context of "
+                f"{self.context} tokens; shorten the dialogue or raise the context"
+            )
+        if request.n < 1 or request.sampling.max_tokens < 1:
+            raise InputError(f"n {request.n} and max_tokens {request.sampling.max_tokens} must be at least 1")
+        self._tickets += 1
+        self._finished[self._tickets] = {}
+        self._waiting.extend(_Work(self._tickets, index, request) for index in range(request.n))
+        return self._tickets
+
+    def cancel(self, ticket: int) -> None:
+        """Forget a request; its slots become free. Unknown tickets are ignored."""
+        self._waiting = deque(work for work in self._waiting if work.ticket != ticket)
+        stopped = [slot for slot, work in self._running.items() if work.ticket == ticket]
+        for slot in stopped:
+            del self._running[slot]
+        if stopped:
+            self._state = self._state._replace(left=self._state.left.at[np.array(stopped)].set(0))
+        self._finished.pop(ticket, None)
+
+    def step(self) -> list[tuple[int, list[Completion]]]:
+        """Start what fits, decode one burst, and return (ticket, completions) of the requests that are finished."""
+        while self._waiting and len(self._running) < self.slots:
+            self._start(self._waiting.popleft())
+        if not self._running:
+            return []
+        self._cache, self._state, tokens, log_probs, sampled = self._burst(self._params, self._cache, self._state)
+        tokens, log_probs, sampled = jax.device_get((tokens, log_probs, sampled))
+        done = []
+        for slot, work in list(self._running.items()):
+            mine = sampled[:, slot]
+            work.token_ids += tokens[mine, slot].tolist()
+            work.log_probs += log_probs[mine, slot].tolist()
+            if not mine.all() or self._complete(work):
+                del self._running[slot]
+                done += self._finish(work)
+        return done
+
+    def generate(self, requests: list[Request]) -> list[list[Completion]]:
+        """Completions of each request, in order; for callers without a queue of their own."""
+        tickets = [self.submit(request) for request in requests]
+        results: dict[int, list[Completion]] = {}
+        while self.busy:
+            results.update(self.step())
+        return [results[ticket] for ticket in tickets]
+
+    def _complete(self, work: _Work) -> bool:
+        room = self.context - len(work.request.prompt)
+        full = len(work.token_ids) >= min(work.request.sampling.max_tokens, room)
+        return full or work.token_ids[-1] in self._end_of_turn
+
+    def _finish(self, work: _Work) -> list[tuple[int, list[Completion]]]:
+        reason = "stop" if work.token_ids[-1] in self._end_of_turn else "length"
+        parts = self._finished[work.ticket]
+        parts[work.index] = Completion(tuple(work.token_ids), tuple(work.log_probs), reason)
+        if len(parts) < work.request.n:
+            return []
+        del self._finished[work.ticket]
+        return [(work.ticket, [parts[index] for index in range(work.request.n)])]
+
+    def _start(self, work: _Work) -> None:
+        """Bring the prompt's keys and values into a free slot and set it going. The last prompt token is the first
+        that the slot decodes, so that only decoding needs the output head."""
+        prompt = work.request.prompt
+        free = [slot for slot in range(self.slots) if slot not in self._running]
+        same = [slot for slot in range(self.slots) if self._held[slot] == prompt]
+        slot = next((slot for slot in same if slot in free), free[0])
+        if same and slot not in same:
+            self._cache = self._fork(self._cache, same[0], slot)
+        elif not same and len(prompt) > 1:
+            self._cache = self._prefill(self._params, self._cache, *self._padded(prompt[:-1]), slot)
+        self._held[slot] = prompt
+        sampling = work.request.sampling
+        values = Slots(
+            token=jnp.asarray(prompt[-1]),
+            position=jnp.asarray(len(prompt) - 1),
+            left=jnp.asarray(min(sampling.max_tokens, self.context - len(prompt))),
+            key=jax.random.fold_in(jax.random.key(work.request.seed), work.index),
+            temperature=jnp.asarray(sampling.temperature, jnp.float32),
+            top_p=jnp.asarray(sampling.top_p, jnp.float32),
+            top_k=jnp.asarray(sampling.top_k, jnp.int32),
+        )
+        self._state = _assign(self._state, slot, values)
+        self._running[slot] = work
+
+    def _padded(self, tokens: tuple[int, ...]) -> tuple[np.ndarray]:
+        """Tokens padded to the next shape. Keys written past the prompt are overwritten before they become visible."""
+        length = SMALLEST_PROMPT
+        while length < len(tokens):
+            length *= 2
+        padded = np.zeros((1, min(length, self.context)), np.int32)
+        padded[0, : len(tokens)] = tokens
+        return (padded,)
+
+
+def _place(tree: Any, mesh: Mesh | None, spec: PartitionSpec) -> Any:
+    """On a mesh the cache is split over heads like the weights that write it."""
+    return tree if mesh is None else jax.device_put(tree, NamedSharding(mesh, spec))
+
+
+def _idle(slots: int) -> Slots:
+    whole = functools.partial(jnp.zeros, slots, jnp.int32)  # a buffer each, since the state is donated
+    real = functools.partial(jnp.ones, slots, jnp.float32)
+    return Slots(whole(), whole(), whole(), jax.random.split(jax.random.key(0), slots), real(), real(), whole())
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _assign(state: Slots, slot: int, values: Slots) -> Slots:
+    return jax.tree.map(lambda leaf, value: leaf.at[slot].set(value), state, values)
+
+
+def _fork(cache: Cache, source: int, target: int) -> Cache:
+    return jax.tree.map(lambda store: store.at[:, target].set(store[:, source]), cache)
+
+
+def _prefill(
+    params: decoder.Params, cache: Cache, tokens: Int[Array, "1 T"], slot: Array, *, model: ModelConfig, dtype: Any
+) -> Cache:
+    positions = jnp.arange(tokens.shape[1])[None]
+    attend = attend_cached(jnp.asarray(slot)[None], positions)
+    return decoder.hidden_states(params, model, tokens, positions, attend, cache, dtype)[1]
+
+
+def _burst(
+    params: decoder.Params, cache: Cache, state: Slots, *, model: ModelConfig, dtype: Any, ends: Int[Array, E]
+) -> tuple[Cache, Slots, Int[Array, "N S"], Float[Array, "N S"], Bool[Array, "N S"]]:
+    """`BURST` decode steps; also tokens, log-probabilities, and whether the slot was going at each step."""
+    head = decoder.head_weight(params).astype(dtype)
+    slots = jnp.arange(state.token.shape[0])
+
+    def one(carry: tuple[Cache, Slots], _: None) -> tuple[tuple[Cache, Slots], tuple[Array, Array, Array]]:
+        cache, state = carry
+        going = state.left > 0
+        positions = state.position[:, None]
+        attend = attend_cached(slots, positions)
+        hidden, cache = decoder.hidden_states(params, model, state.token[:, None], positions, attend, cache, dtype)
+        logits = jnp.einsum("sd,dv->sv", hidden[:, 0], head, preferred_element_type=jnp.float32)
+        keys = jax.vmap(jax.random.fold_in)(state.key, state.position)
+        token, log_prob = sample(logits, keys, state.temperature, state.top_p, state.top_k)
+        ended = jnp.any(token[:, None] == ends, axis=1)
+        state = state._replace(
+            token=jnp.where(going, token, state.token),
+            position=state.position + going,
+            left=jnp.where(going & ~ended, state.left - 1, 0),
+        )
+        return (cache, state), (token, log_prob, going)
+
+    (cache, state), (tokens, log_probs, going) = jax.lax.scan(one, (cache, state), length=BURST)
+    return cache, state, tokens, log_probs, going

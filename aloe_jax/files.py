@@ -1,0 +1,135 @@
+"""Small file helpers that work alike on local paths and `gs://`: atomic writes, JSON lines, hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from etils import epath
+
+from aloe_jax.errors import InputError, ResumableError
+
+
+def existing(path: epath.PathLike, what: str = "file") -> epath.Path:
+    """`path` if it exists, else InputError naming it."""
+    found = epath.Path(path)
+    if not found.exists():
+        raise InputError(f"{what} '{path}' does not exist")
+    return found
+
+
+def lines(path: epath.PathLike) -> Iterator[tuple[int, str]]:
+    """Non-empty lines with their number from 1. InputError if the file is missing or is not UTF-8."""
+    with existing(path).open("rb") as file:
+        for number, raw in enumerate(file, start=1):
+            try:
+                line = raw.decode("utf-8").strip()
+            except UnicodeDecodeError:
+                raise InputError(f"{path} line {number}: not UTF-8 text; save the file as UTF-8") from None
+            if line:
+                yield number, line
+
+
+def read_json_lines(path: epath.PathLike) -> list[dict[str, Any]]:
+    """Objects of a JSON-lines file. InputError with the line number for anything that is not a JSON object."""
+    records = []
+    for number, line in lines(path):
+        try:
+            value = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise InputError(f"{path} line {number}: broken JSON ({error.msg} at column {error.colno})") from None
+        if not isinstance(value, dict):
+            raise InputError(f"{path} line {number}: expected a JSON object, found {type(value).__name__}")
+        records.append(value)
+    return records
+
+
+def read_json(path: epath.PathLike) -> Any:
+    """Content of a JSON file. InputError if it is missing or broken."""
+    try:
+        return json.loads(existing(path).read_text())
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path} line {error.lineno}: broken JSON ({error.msg})") from None
+
+
+def write_text(path: epath.PathLike, text: str) -> None:
+    """Write the whole file or nothing: to a temporary name beside it, then renamed.
+
+    Raises ResumableError if there is no room; what stood there before is untouched.
+    """
+    path = epath.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.parent / f".{path.name}.partial"
+    try:
+        partial.write_text(text)
+        partial.replace(path)
+    except OSError as error:
+        raise failed_write(path, error) from error
+
+
+def write_json(path: epath.PathLike, value: Any) -> None:
+    """Write `value` as indented JSON, atomically."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_lines(path: epath.PathLike, items: Iterable[str]) -> int:
+    """Write one item a line, atomically; returns their number."""
+    rows = list(items)
+    write_text(path, "".join(row + "\n" for row in rows))
+    return len(rows)
+
+
+def append_line(path: epath.PathLike, line: str) -> None:
+    """Append one line to a local file and push it to the disk before returning, so that a kill loses at most a torn
+    last line. Raises ResumableError if there is no room."""
+    try:
+        with open(os.fspath(path), "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise failed_write(path, error) from error
+
+
+def repair_lines(path: epath.PathLike) -> int:
+    """Cut off a last line that a kill left torn (no line end); returns how many bytes went. Missing files are fine."""
+    path = epath.Path(path)
+    data = path.read_bytes() if path.exists() else b""
+    torn = len(data) - (data.rfind(b"\n") + 1)
+    if torn:
+        with open(os.fspath(path), "r+b") as file:
+            file.truncate(len(data) - torn)
+    return torn
+
+
+def failed_write(path: epath.PathLike, error: OSError) -> ResumableError:
+    """The sentence for a write that the system refused."""
+    return ResumableError(
+        f"cannot write '{path}': {error.strerror or error}; free space or fix it, then run the same command again"
+    )
+
+
+def canonical(value: Any) -> str:
+    """JSON with one spelling for equal values, for hashing."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def sha256(*parts: bytes | str) -> str:
+    """Hex digest over the parts, each with its length, so that their borders count."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        digest.update(str(len(data)).encode() + b":" + data)
+    return digest.hexdigest()
+
+
+def hash_file(path: epath.PathLike) -> str:
+    """SHA-256 of a file's bytes, read in pieces."""
+    digest = hashlib.sha256()
+    with existing(path).open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

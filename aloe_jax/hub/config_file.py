@@ -1,0 +1,33 @@
+"""The `config.json` of a model folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aloe_jax import files
+from aloe_jax.errors import InputError
+from aloe_jax.hub import families
+from aloe_jax.models.config import ModelConfig
+
+CONFIG = "config.json"
+TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
+
+
+def read_config(folder: Path) -> tuple[ModelConfig, dict[str, Any]]:
+    """The ModelConfig of a Hugging Face folder, and the whole content of its config.json.
+
+    Raises InputError if the file is missing or broken, or describes a model that is not supported.
+    """
+    settings = files.read_json(folder / CONFIG)
+    if not isinstance(settings, dict):
+        raise InputError(f"{folder / CONFIG}: expected a JSON object, found {type(settings).__name__}")
+    return families.model_config(settings, str(folder)), settings
+
+
+def write_config(out: Path, config: ModelConfig, dtype: np.dtype, token_ids: dict[str, Any]) -> None:
+    """Write config.json: the architecture, the stored type, and the token ids found in `token_ids`."""
+    ids = {key: token_ids[key] for key in TOKEN_IDS if token_ids.get(key) is not None}
+    files.write_json(out / CONFIG, families.hf_config(config, dtype.name) | ids)

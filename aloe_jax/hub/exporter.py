@@ -1,0 +1,81 @@
+"""`aloe export`: parameters become a Hugging Face folder that other libraries open."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from aloe_jax import files
+from aloe_jax.hub import config_file, families, folders, tensors
+from aloe_jax.hub.card import ModelCard
+from aloe_jax.hub.load import Params
+from aloe_jax.hub.tensors import Tensor
+from aloe_jax.models.config import ModelConfig, Weight
+
+MODEL_CARD = "README.md"
+
+
+def export_model(
+    params: Params,
+    config: ModelConfig,
+    tokenizer_folder: Path | str,
+    out: Path | str,
+    dtype: str | None = None,
+    card: ModelCard | None = None,
+    overwrite: bool = False,
+    max_shard_bytes: int = tensors.MAX_SHARD_BYTES,
+) -> Path:
+    """Write `params` (nested dict, layers stacked on axis 0) to `out` as a Hugging Face folder; returns `out`.
+
+    Tokenizer files, chat template, generation config and token ids come from `tokenizer_folder`. `dtype` None keeps the
+    parameters' own type. Without a `card` the README.md of `tokenizer_folder` is kept. Every process of a multi-host
+    run has to call this; the first one writes.
+
+    Raises InputError for a tokenizer folder without what an instruct model needs and for an `out` with content unless
+    `overwrite`; ResumableError where the disk refuses.
+    """
+    wanted = None if dtype is None else tensors.as_dtype(dtype)
+    source = Path(tokenizer_folder)
+    folders.checked_tokenizer(source)
+    settings = files.read_json(source / config_file.CONFIG)
+    stored = _tensors(params, config)
+    if jax.process_index() > 0:
+        for tensor in stored.values():
+            tensor.read()  # takes part in the gathering
+        return Path(out)
+    with folders.new_folder(Path(out), overwrite) as partial:
+        folders.copy_companions(source, partial)
+        if card is not None:
+            files.write_text(partial / MODEL_CARD, card.text())
+        config_file.write_config(partial, config, wanted or tensors.common_dtype(stored.values()), settings)
+        tensors.write_safetensors(partial, stored, wanted, max_shard_bytes)
+    return Path(out)
+
+
+def _tensors(params: Params, config: ModelConfig) -> dict[str, Tensor]:
+    """The parameters as Hugging Face tensors, fetched one layer at a time when they are read."""
+    result: dict[str, Tensor] = {}
+    for weight in families.weights(config):
+        leaf: Any = params
+        for part in weight.path:
+            leaf = leaf[part]
+        for layer, name in enumerate(families.tensor_names(weight, config)):
+            number = layer if weight.path[0] == "layers" else None
+            result[name] = Tensor(weight.shape, np.dtype(leaf.dtype), _fetch(leaf, number, weight))
+    return result
+
+
+def _fetch(leaf: Any, layer: int | None, weight: Weight) -> Any:
+    """A function that brings one tensor to this host in Hugging Face's layout."""
+
+    def read() -> np.ndarray:
+        value = leaf if layer is None else leaf[layer]
+        if isinstance(value, jax.Array) and not value.is_fully_addressable:
+            value = multihost_utils.process_allgather(value, tiled=True)
+        return weight.to_hf(np.asarray(value))
+
+    return read

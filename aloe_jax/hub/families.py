@@ -1,0 +1,47 @@
+"""The model families the hub reads and writes, by architecture (`config.json`) or by name (`ModelConfig.family`)."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+from aloe_jax.errors import InputError
+from aloe_jax.models import llama
+from aloe_jax.models.config import ModelConfig, Weight
+
+# name in ModelConfig.family -> module with ARCHITECTURE, from_hf, to_hf and weights
+FAMILIES: dict[str, ModuleType] = {"llama": llama}
+
+
+def model_config(config: dict[str, Any], where: str) -> ModelConfig:
+    """The ModelConfig of a Hugging Face `config.json`'s content; `where` names the source in errors.
+
+    Raises InputError for an architecture that no family claims and for options a family does not support.
+    """
+    architectures = config.get("architectures") or []
+    for family in FAMILIES.values():
+        if family.ARCHITECTURE in architectures:
+            try:
+                return family.from_hf(config)
+            except InputError as error:
+                raise InputError(f"{where}: {error}") from None
+    known = ", ".join(family.ARCHITECTURE for family in FAMILIES.values())
+    found = ", ".join(map(str, architectures)) or "none"
+    raise InputError(f"{where}: config.json names architecture {found}; supported are {known}")
+
+
+def hf_config(config: ModelConfig, dtype: str) -> dict[str, Any]:
+    """The `config.json` content of `config`, without token ids; `dtype` is what the tensors are stored in."""
+    return FAMILIES[config.family].to_hf(config, dtype)
+
+
+def weights(config: ModelConfig) -> list[Weight]:
+    """The weight table of `config`: every tensor once, per-layer names with `{}` for the layer number."""
+    return FAMILIES[config.family].weights(config)
+
+
+def tensor_names(weight: Weight, config: ModelConfig) -> list[str]:
+    """The Hugging Face tensor names of one row of the table: one, or one a layer."""
+    if weight.path[0] != "layers":
+        return [weight.name]
+    return [weight.name.format(layer) for layer in range(config.layers)]

@@ -1,0 +1,144 @@
+"""Model folders: made whole or not at all, kept in a cache, their tokenizer files checked and copied."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from aloe_jax import files
+from aloe_jax.errors import InputError
+
+# Raise it when the converter writes something else for the same source: old cached folders are then left alone.
+CONVERTER_VERSION = 1
+
+TOKENIZER = "tokenizer.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
+CHAT_TEMPLATE = "chat_template.jinja"
+GENERATION_CONFIG = "generation_config.json"
+# What belongs to a model beside its weights and config. Only data: no Python file is ever copied.
+COPIED = (
+    TOKENIZER,
+    TOKENIZER_CONFIG,
+    CHAT_TEMPLATE,
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    GENERATION_CONFIG,
+    "LICENSE",
+    "README.md",
+)
+
+
+@contextlib.contextmanager
+def new_folder(out: Path, overwrite: bool = False) -> Iterator[Path]:
+    """A folder to fill that becomes `out` when the block ends well and vanishes when it does not.
+
+    Raises InputError if `out` is a file, or a folder with content and not `overwrite`; ResumableError if the disk
+    refuses. What stood at `out` is untouched until the new folder is whole.
+    """
+    out = Path(os.path.abspath(out))
+    if out.exists() and not out.is_dir():
+        raise InputError(f"'{out}' is a file; give a new folder")
+    if not overwrite:
+        _refuse_content(out)
+    marker = f".{out.name}.{socket.gethostname()}-"
+    partial = out.parent / f"{marker}{os.getpid()}.partial"
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(out.parent, marker)
+        partial.mkdir()
+        yield partial
+        _put(partial, out, overwrite)
+    except OSError as error:
+        raise files.failed_write(error.filename or out, error) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _put(partial: Path, out: Path, overwrite: bool) -> None:
+    """Rename `partial` to `out`. A folder cannot replace one with content, so that one steps aside first."""
+    if overwrite and out.exists():
+        aside = partial.with_suffix(".old")
+        out.rename(aside)
+        partial.rename(out)
+        shutil.rmtree(aside)
+        return
+    try:
+        partial.rename(out)
+    except OSError:
+        _refuse_content(out)  # another process was faster
+        raise
+
+
+def _refuse_content(out: Path) -> None:
+    if out.is_dir() and any(out.iterdir()):
+        raise InputError(f"folder '{out}' is not empty; give a new one or allow overwriting")
+
+
+def _remove_abandoned(parent: Path, marker: str) -> None:
+    """Remove partial folders whose process on this host was killed. One with our own id is such a one too: containers
+    give the same few ids again."""
+    for path in parent.iterdir():
+        owner = path.name.removeprefix(marker).removesuffix(".partial")
+        if path.name != f"{marker}{owner}.partial" or not owner.isdecimal():
+            continue
+        if int(owner) == os.getpid() or not _alive(int(owner)):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # another user's
+    return True
+
+
+def cache_root() -> Path:
+    """Where converted models are kept: $ALOE_CACHE, else ~/.cache/aloe_jax."""
+    return Path(os.environ.get("ALOE_CACHE") or "~/.cache/aloe_jax").expanduser()
+
+
+def cached(source: Path, make: Callable[[Path], None]) -> Path:
+    """The cached folder of a source file; `make(folder)` fills a new one.
+
+    Two processes may make it at the same time: both make the same, and the later one keeps what is there.
+    """
+    name = f"{source.stem}-{files.hash_file(source)[:16]}-v{CONVERTER_VERSION}"
+    folder = cache_root() / "models" / name
+    if not folder.exists():
+        try:
+            with new_folder(folder) as partial:
+                make(partial)
+        except InputError:
+            if not folder.exists():
+                raise
+    return folder
+
+
+def checked_tokenizer(folder: Path) -> None:
+    """Raise InputError unless `folder` has a tokenizer.json that needs no code of its source, and a chat template."""
+    if not (folder / TOKENIZER).exists():
+        raise InputError(f"{folder}: {TOKENIZER} is missing; use a model whose repository has one")
+    settings = files.read_json(folder / TOKENIZER_CONFIG) if (folder / TOKENIZER_CONFIG).exists() else {}
+    if "auto_map" in settings:
+        raise InputError(f"{folder}: {TOKENIZER_CONFIG} asks for the source's own code (auto_map), which is never run")
+    if not (folder / CHAT_TEMPLATE).exists() and not settings.get("chat_template"):
+        raise InputError(
+            f"{folder}: the tokenizer has no chat template; use an instruct model or add a {CHAT_TEMPLATE}"
+        )
+
+
+def copy_companions(source: Path, out: Path) -> None:
+    """Copy the tokenizer files, generation config, licence and card that `source` has."""
+    for name in COPIED:
+        if (source / name).exists():
+            shutil.copyfile(source / name, out / name)

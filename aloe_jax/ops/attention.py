@@ -1,0 +1,205 @@
+"""Tree attention: every token of a row attends to the tokens above it in its own tree, and to nothing else.
+
+Query i attends to key j iff `j <= i < subtree_end[j]` (the causal column form of FlashMask, arXiv 2410.01359). `dense`
+is the reference, with the whole T x T matrix in memory; `blocked` walks over the blocks of keys that a block of queries
+can see, skips the others, and keeps only one block of scores at a time (forward and backward as in FlashAttention-2,
+arXiv 2307.08691).
+
+Axes: B rows, T tokens, H query heads, G key heads, R = H // G queries a key head, K head width, Q and S block sizes.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array, Float, Int
+
+MASKED = -1e30  # finite, so that a fully masked block gives exp(MASKED - max) = 0 and never NaN
+BLOCK = 256
+
+
+def dense(
+    query: Float[Array, "B T H K"],
+    key: Float[Array, "B T G K"],
+    value: Float[Array, "B T G K"],
+    subtree_end: Int[Array, "B T"],
+) -> Float[Array, "B T H K"]:
+    """Reference: softmax(query key^T / sqrt(K)) value under the tree mask, in f32."""
+    batch, length, heads, width = query.shape
+    grouped = query.reshape(batch, length, key.shape[2], -1, width).astype(jnp.float32)
+    scores = jnp.einsum("bqgrk,bsgk->bgrqs", grouped, key.astype(jnp.float32)) * width**-0.5
+    index = jnp.arange(length)
+    mask = (index <= index[:, None]) & (index[:, None] < subtree_end[:, None, :])
+    weights = jax.nn.softmax(jnp.where(mask[:, None, None], scores, MASKED), axis=-1)
+    out = jnp.einsum("bgrqs,bsgk->bqgrk", weights, value.astype(jnp.float32))
+    return out.reshape(batch, length, heads, width).astype(query.dtype)
+
+
+def blocked(
+    query: Float[Array, "B T H K"],
+    key: Float[Array, "B T G K"],
+    value: Float[Array, "B T G K"],
+    subtree_end: Int[Array, "B T"],
+    block: int = BLOCK,
+) -> Float[Array, "B T H K"]:
+    """Equal to `dense`, without a T x T matrix. T must be a multiple of `block` or smaller than it (ValueError)."""
+    length, heads, width = query.shape[1:]
+    groups = key.shape[2]
+    block = min(block, length)
+    if length % block:
+        raise ValueError(f"row of {length} tokens is not a multiple of the attention block {block}")
+
+    def row(args: tuple[Array, Array, Array, Array]) -> Array:
+        q, k, v, end = args
+        q = q.reshape(length, groups, heads // groups, width).transpose(1, 2, 0, 3)  # G R T K: batch axes in front
+        out = _row_attention(q, k.transpose(1, 0, 2), v.transpose(1, 0, 2), end, block)
+        return out.transpose(2, 0, 1, 3).reshape(length, heads, width)
+
+    return jax.lax.map(row, (query, key, value, subtree_end))
+
+
+def tree_attention(
+    query: Float[Array, "B T H K"],
+    key: Float[Array, "B T G K"],
+    value: Float[Array, "B T G K"],
+    subtree_end: Int[Array, "B T"],
+    *,
+    implementation: str,
+    mesh: Mesh | None = None,
+) -> Float[Array, "B T H K"]:
+    """The attention of training: each chip works on its own rows and heads, nothing is communicated."""
+    attention = IMPLEMENTATIONS[implementation]
+    if mesh is None or mesh.size == 1:
+        return attention(query, key, value, subtree_end)
+    rows = ("replica", "fsdp")
+    heads = PartitionSpec(rows, None, "tensor", None)
+    return jax.shard_map(
+        attention,
+        mesh=mesh,
+        in_specs=(heads, heads, heads, PartitionSpec(rows, None)),
+        out_specs=heads,
+        check_vma=False,
+    )(query, key, value, subtree_end)
+
+
+IMPLEMENTATIONS = {"dense": dense, "blocked": blocked}
+
+
+class Blocks(NamedTuple):
+    """Which blocks of keys each block of queries must visit."""
+
+    order: Int[Array, "NQ NS"]  # per query block: the key blocks to visit, in order, then the others
+    count: Int[Array, NQ]  # how many of them to visit
+
+
+def visible_blocks(subtree_end: Int[Array, T], block: int) -> Blocks:
+    """A key block is visited iff some key in it reaches a query of the query block; the causal half is never empty on
+    the diagonal, since a token sees itself."""
+    length = subtree_end.shape[0]
+    number = jnp.arange(length // block)
+    reach = subtree_end.reshape(-1, block).max(axis=1)
+    seen = (number <= number[:, None]) & (reach > number[:, None] * block)
+    return Blocks(jnp.argsort(~seen, axis=1, stable=True), seen.sum(axis=1))
+
+
+def _slice(array: Array, number: Array, block: int, axis: int) -> Array:
+    return jax.lax.dynamic_slice_in_dim(array, number * block, block, axis)
+
+
+def _scores(q: Array, k: Array, end: Array, query_block: Array, key_block: Array) -> Float[Array, "G R Q S"]:
+    """Masked, scaled scores of one block of queries [G,R,Q,K] against one of keys [G,S,K]."""
+    block = k.shape[1]
+    scores = jnp.einsum("grqk,gsk->grqs", q, k, preferred_element_type=jnp.float32) * q.shape[-1] ** -0.5
+    row = query_block * block + jnp.arange(block)[:, None]
+    column = key_block * block + jnp.arange(block)
+    return jnp.where((column <= row) & (row < end), scores, MASKED)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _row_attention(
+    q: Float[Array, "G R T K"], k: Float[Array, "G T K"], v: Float[Array, "G T K"], end: Int[Array, T], block: int
+) -> Float[Array, "G R T K"]:
+    return _forward(q, k, v, end, block)[0]
+
+
+def _forward(q: Array, k: Array, v: Array, end: Array, block: int) -> tuple[Array, tuple[Array, ...]]:
+    """Online softmax over the visible key blocks of each query block; keeps the log-sum-exp [G,R,T] for backward."""
+    blocks = visible_blocks(end, block)
+
+    def query_block(number: Array) -> tuple[Array, Array]:
+        q_block = _slice(q, number, block, 2)
+
+        def visit(step: Array, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+            out, total, largest = state
+            other = blocks.order[number, step]
+            scores = _scores(q_block, _slice(k, other, block, 1), _slice(end, other, block, 0), number, other)
+            new_largest = jnp.maximum(largest, scores.max(axis=-1))
+            weights = jnp.exp(scores - new_largest[..., None])
+            shrink = jnp.exp(largest - new_largest)
+            v_block = _slice(v, other, block, 1)
+            added = jnp.einsum("grqs,gsk->grqk", weights.astype(v.dtype), v_block, preferred_element_type=jnp.float32)
+            return out * shrink[..., None] + added, total * shrink + weights.sum(axis=-1), new_largest
+
+        start = (
+            jnp.zeros(q_block.shape, jnp.float32),
+            jnp.zeros(q_block.shape[:-1], jnp.float32),
+            jnp.full(q_block.shape[:-1], MASKED, jnp.float32),
+        )
+        out, total, largest = jax.lax.fori_loop(0, blocks.count[number], visit, start)
+        return (out / total[..., None]).astype(q.dtype), largest + jnp.log(total)
+
+    outs, logs = jax.lax.map(query_block, jnp.arange(q.shape[2] // block))
+    out, log_sum = _join(outs), _join(logs[..., None])[..., 0]
+    return out, (q, k, v, end, out, log_sum)
+
+
+def _join(parts: Float[Array, "NQ G R Q K"]) -> Float[Array, "G R T K"]:
+    count, groups, repeats, block, width = parts.shape
+    return parts.transpose(1, 2, 0, 3, 4).reshape(groups, repeats, count * block, width)
+
+
+def _backward(block: int, saved: tuple[Array, ...], d_out: Array) -> tuple[Array, Array, Array, None]:
+    """Recomputes each visible block's weights from the log-sum-exp (FlashAttention-2, algorithm 2)."""
+    q, k, v, end, out, log_sum = saved
+    blocks = visible_blocks(end, block)
+    scale = q.shape[-1] ** -0.5
+    delta = jnp.sum(d_out.astype(jnp.float32) * out.astype(jnp.float32), axis=-1)
+
+    def query_block(d_key_value: tuple[Array, Array], number: Array) -> tuple[tuple[Array, Array], Array]:
+        q_block, d_block = _slice(q, number, block, 2), _slice(d_out, number, block, 2)
+        log_block, delta_block = _slice(log_sum, number, block, 2), _slice(delta, number, block, 2)
+
+        def visit(step: Array, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+            d_q, d_k, d_v = state
+            other = blocks.order[number, step]
+            k_block, v_block = _slice(k, other, block, 1), _slice(v, other, block, 1)
+            scores = _scores(q_block, k_block, _slice(end, other, block, 0), number, other)
+            weights = jnp.exp(scores - log_block[..., None])
+            f32 = {"preferred_element_type": jnp.float32}
+            d_weights = jnp.einsum("grqk,gsk->grqs", d_block, v_block, **f32)
+            d_scores = (weights * (d_weights - delta_block[..., None]) * scale).astype(q.dtype)
+            d_q = d_q + jnp.einsum("grqs,gsk->grqk", d_scores, k_block, **f32)
+            new_k = jnp.einsum("grqs,grqk->gsk", d_scores, q_block, **f32)
+            new_v = jnp.einsum("grqs,grqk->gsk", weights.astype(q.dtype), d_block, **f32)
+            return d_q, _add(d_k, new_k, other), _add(d_v, new_v, other)
+
+        start = (jnp.zeros(q_block.shape, jnp.float32), *d_key_value)
+        d_q, d_k, d_v = jax.lax.fori_loop(0, blocks.count[number], visit, start)
+        return (d_k, d_v), d_q.astype(q.dtype)
+
+    zeros = jnp.zeros(k.shape, jnp.float32)
+    (d_k, d_v), d_qs = jax.lax.scan(query_block, (zeros, zeros), jnp.arange(q.shape[2] // block))
+    return _join(d_qs), d_k.astype(k.dtype), d_v.astype(v.dtype), None
+
+
+def _add(total: Float[Array, "G T K"], part: Float[Array, "G S K"], number: Array) -> Float[Array, "G T K"]:
+    """`total` with `part` added at key block `number`, in place inside a loop."""
+    block = part.shape[1]
+    return jax.lax.dynamic_update_slice_in_dim(total, _slice(total, number, block, 1) + part, number * block, 1)
+
+
+_row_attention.defvjp(_forward, _backward)

@@ -1,0 +1,43 @@
+"""Log-probabilities of the listed targets, without logits for every token.
+
+Only the states that predict a target go through the output head, and of those one chunk at a time, so that neither
+[B, T, V] nor [B, M, V] ever exists; the backward pass computes a chunk's logits again.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+CHUNK = 256
+
+
+def target_log_probs(
+    hidden: Float[Array, "B T D"],
+    head: Float[Array, "D V"],
+    source: Int[Array, "B M"],
+    target: Int[Array, "B M"],
+    chunk: int = CHUNK,
+) -> Float[Array, "B M"]:
+    """Natural log-probability (f32) of token `target` predicted by the state at `source` of the same row.
+
+    M need not be a multiple of `chunk`. Padding targets give a number like any other; the caller weighs them with zero.
+    """
+    rows, count = source.shape
+    chunk = min(chunk, count)
+    padding = -count % chunk
+    pad = lambda array: jnp.pad(array, ((0, 0), (0, padding))).reshape(rows, -1, chunk).swapaxes(0, 1)  # noqa: E731
+
+    @jax.checkpoint
+    def body(carry: None, part: tuple[Array, Array]) -> tuple[None, Array]:
+        part_source, part_target = part
+        states = jnp.take_along_axis(hidden, part_source[..., None], axis=1)
+        # The cast stands inside the loop, so that the head's gradient is summed over chunks in the head's own f32.
+        weight = head.astype(hidden.dtype)
+        logits = jnp.einsum("bmd,dv->bmv", states, weight, preferred_element_type=jnp.float32)
+        chosen = jnp.take_along_axis(logits, part_target[..., None], axis=-1)[..., 0]
+        return carry, chosen - jax.nn.logsumexp(logits, axis=-1)
+
+    _, parts = jax.lax.scan(body, None, (pad(source), pad(target)))
+    return parts.swapaxes(0, 1).reshape(rows, -1)[:, :count]

@@ -1,0 +1,80 @@
+"""Logical axis names -> mesh axes: the one table that says how everything is sharded."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from aloe_jax.errors import InputError
+from aloe_jax.parallel.mesh import ROWS
+
+RULES: dict[str, str | None] = {
+    "layers": None,
+    "vocab": "tensor",
+    "embed": "fsdp",
+    "heads": "tensor",
+    "kv_heads": "tensor",
+    "head_dim": None,
+    "mlp": "tensor",
+    "norm": None,
+}
+# A tensor below this many bytes may stay whole on every chip where its axes do not divide; a larger one is an error.
+REPLICATED_BYTES = 1 << 20
+
+
+def partition_spec(
+    name: str, shape: tuple[int, ...], axes: tuple[str, ...], mesh: Mesh, itemsize: int = 4
+) -> PartitionSpec:
+    """How the tensor is laid out on the mesh.
+
+    Raises InputError for a tensor above `REPLICATED_BYTES` of which an axis does not divide by its mesh axis.
+    """
+    spec: list[str | None] = []
+    for size, axis in zip(shape, axes, strict=True):
+        mesh_axis = RULES[axis]
+        ways = mesh.shape[mesh_axis] if mesh_axis else 1
+        if size % ways == 0:
+            spec.append(mesh_axis if ways > 1 else None)
+        elif math.prod(shape) * itemsize <= REPLICATED_BYTES:
+            spec.append(None)
+        else:
+            raise InputError(
+                f"config.mesh.{mesh_axis}: {ways} does not divide axis '{axis}' of {name} ({size} in {shape}); "
+                f"choose a divisor of {size}"
+            )
+    return PartitionSpec(*spec)
+
+
+def param_shardings(abstract: Any, axes: Any, mesh: Mesh) -> Any:
+    """The sharding of each parameter. `abstract` is a tree of `jax.ShapeDtypeStruct`, `axes` its logical axes."""
+
+    def leaf(path: tuple[Any, ...], value: jax.ShapeDtypeStruct, names: tuple[str, ...]) -> NamedSharding:
+        name = ".".join(part.key for part in path)
+        return NamedSharding(mesh, partition_spec(name, value.shape, names, mesh, value.dtype.itemsize))
+
+    return jax.tree_util.tree_map_with_path(leaf, abstract, axes)
+
+
+def row_sharding(mesh: Mesh, leading: int = 0) -> NamedSharding:
+    """Rows over replica and fsdp; `leading` axes before the row axis stay whole."""
+    return NamedSharding(mesh, PartitionSpec(*(None,) * leading, ROWS))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Whole on every chip: for scalars."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def report(abstract: Any, shardings: Any) -> str:
+    """A line a parameter: name, shape, spec, bytes a chip; then their sum."""
+    lines, total = [], 0
+    flat = jax.tree_util.tree_flatten_with_path(abstract)[0]
+    for (path, value), sharding in zip(flat, jax.tree.leaves(shardings), strict=True):
+        size = math.prod(sharding.shard_shape(value.shape)) * value.dtype.itemsize
+        total += size
+        name = ".".join(part.key for part in path)
+        lines.append(f"{name:<24} {value.shape!s:<24} {sharding.spec!s:<48} {size / 2**20:10.2f} MiB a chip")
+    return "\n".join([*lines, f"{'sum':<98} {total / 2**20:10.2f} MiB a chip"])

@@ -1,0 +1,236 @@
+"""The part of the OpenAI chat-completions protocol that the server speaks and the client reads, as records.
+
+A request field that would change the answer and cannot be honoured is refused by name; it is never dropped silently.
+Two extensions follow vLLM: `top_k`, and `return_token_ids`, which adds the sampled ids to every choice. One is our own:
+`tokenizer_hash` beside the ids says which tokenizer they belong to.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import pydantic_core
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from aloe_jax.tree.schema import Message
+
+# What the decoding engine's arrays hold: keys are seeded with 32 unsigned bits, top_k is a signed integer.
+MAX_SEED = 2**32 - 1
+MAX_TOP_K = 2**31 - 1
+MAX_CHOICES = 128
+
+# Fields about billing, storage or transport: they do not change which tokens are drawn.
+HARMLESS = frozenset(
+    {
+        "metadata",
+        "parallel_tool_calls",
+        "priority",
+        "prompt_cache_key",
+        "prompt_cache_retention",
+        "request_id",
+        "safety_identifier",
+        "service_tier",
+        "store",
+        "user",
+    }
+)
+
+# Fields that are not implemented, with the values that ask for what the server does anyway. `null` is one everywhere.
+NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "add_generation_prompt": (True,),
+    "audio": (),
+    "chat_template": (),
+    "chat_template_kwargs": ({},),
+    "continue_final_message": (False,),
+    "echo": (False,),
+    "frequency_penalty": (0,),
+    "function_call": ("none",),
+    "functions": ([],),
+    "ignore_eos": (False,),
+    "include_stop_str_in_output": (False,),
+    "logit_bias": ({},),
+    "min_p": (0,),
+    "min_tokens": (0,),
+    "modalities": (["text"],),
+    "prediction": (),
+    "presence_penalty": (0,),
+    "reasoning_effort": (),
+    "repetition_penalty": (1,),
+    "response_format": ({"type": "text"},),
+    "skip_special_tokens": (True,),
+    "stop": ([], ""),
+    "stop_token_ids": ([],),
+    "tool_choice": ("none",),
+    "tools": ([],),
+    "top_logprobs": (0,),
+    "use_beam_search": (False,),
+    "verbosity": (),
+    "web_search_options": (),
+}
+
+
+class ApiError(Exception):
+    """A refusal with its HTTP status and the fields of an OpenAI error object."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        type: str = "invalid_request_error",
+        code: str | None = None,
+        param: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.headers = headers
+        self.body = {"error": {"message": message, "type": type, "param": param, "code": code}}
+
+
+class ChatMessage(Message):
+    """A message as clients send it: the content is a string or a list of text parts, which are joined by newlines."""
+
+    @field_validator("content", mode="before")
+    @classmethod
+    def _join_parts(cls, value: Any) -> Any:
+        if not isinstance(value, list):
+            return value
+        for part in value:
+            if not (isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)):
+                raise ValueError('expected a string or a list of {"type": "text", "text": ...} parts')
+        return "\n".join(part["text"] for part in value)
+
+
+class StreamOptions(BaseModel):
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
+
+    include_usage: bool = False
+
+
+class ChatRequest(BaseModel):
+    """Body of POST /v1/chat/completions. Left-out sampling fields take OpenAI's defaults; without a length limit a
+    reply may fill the context."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    model: str
+    messages: list[ChatMessage] = Field(min_length=1)
+    temperature: float = Field(1.0, ge=0.0, le=2.0)
+    top_p: float = Field(1.0, gt=0.0, le=1.0)
+    top_k: int = Field(0, ge=-1, le=MAX_TOP_K, description="0 and -1 switch the filter off")
+    n: int = Field(1, ge=1, le=MAX_CHOICES)
+    max_tokens: int | None = Field(None, ge=1)
+    max_completion_tokens: int | None = Field(None, ge=1)
+    seed: int | None = Field(None, ge=0, le=MAX_SEED)
+    logprobs: bool = False
+    stream: bool = False
+    stream_options: StreamOptions = StreamOptions()
+    return_token_ids: bool = False
+
+    @model_validator(mode="after")
+    def _one_limit(self) -> ChatRequest:
+        limits = {self.max_tokens, self.max_completion_tokens} - {None}
+        if len(limits) > 1:
+            raise ValueError(
+                f"max_tokens is {self.max_tokens} but max_completion_tokens is {self.max_completion_tokens}; send one"
+            )
+        return self
+
+    @property
+    def limit(self) -> int | None:
+        """Tokens a reply may have, end-of-turn included; None leaves it to the context."""
+        return self.max_tokens if self.max_tokens is not None else self.max_completion_tokens
+
+
+class TokenLogprob(BaseModel):
+    """A sampled token and its natural log-probability; `bytes` is null where the token is a piece of a character."""
+
+    token: str = ""
+    logprob: float
+    bytes: list[int] | None = None
+    top_logprobs: list[Any] = []
+
+
+class Logprobs(BaseModel):
+    content: list[TokenLogprob] | None = None
+
+
+class ReplyMessage(BaseModel):
+    role: Literal["assistant"] = "assistant"
+    content: str | None = None
+
+
+class Choice(BaseModel):
+    """One completion. `token_ids` and `logprobs.content` run side by side and include the end-of-turn token unless
+    `finish_reason` is "length"; the text never does."""
+
+    index: int = 0
+    message: ReplyMessage
+    logprobs: Logprobs | None = None
+    finish_reason: str | None = None
+    token_ids: list[int] | None = None
+
+
+class Usage(BaseModel):
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+
+
+class ChatResponse(BaseModel):
+    """Answer to a chat completion. What servers other than ours may leave out has a default."""
+
+    id: str = ""
+    object: str = "chat.completion"
+    created: int = 0
+    model: str = ""
+    choices: list[Choice]
+    usage: Usage | None = None
+    prompt_token_ids: list[int] | None = None
+    tokenizer_hash: str | None = None
+
+
+def parse_request(body: bytes) -> ChatRequest:
+    """The request in a body. Raises ApiError (400) naming the first field that is wrong or not supported."""
+    try:
+        data = pydantic_core.from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        raise ApiError(400, f"the body is not JSON: {error}") from None
+    if not isinstance(data, dict):
+        raise ApiError(400, f"the body must be a JSON object, found {type(data).__name__}")
+    fields = {name: value for name, value in data.items() if value is not None and name not in HARMLESS}
+    if isinstance(fields.get("messages"), list):
+        fields["messages"] = [_without_nulls(message) for message in fields["messages"]]
+    for name in [name for name in fields if name not in ChatRequest.model_fields]:
+        _check_neutral(name, fields.pop(name))
+    try:
+        return ChatRequest.model_validate(fields)
+    except ValidationError as error:
+        raise _refusal(error) from None
+
+
+def _without_nulls(message: Any) -> Any:
+    """A message without null fields: SDKs send back the assistant message they got, with `refusal: null` and such."""
+    if not isinstance(message, dict):
+        return message
+    return {name: value for name, value in message.items() if value is not None}
+
+
+def _check_neutral(name: str, value: Any) -> None:
+    if name not in NEUTRAL:
+        raise ApiError(400, f"unknown field '{name}'; leave it out", code="unknown_parameter", param=name)
+    if value in NEUTRAL[name]:
+        return
+    accepted = "".join(f" or send {choice!r}" for choice in NEUTRAL[name])
+    message = f"field '{name}' = {str(value)[:80]!r} is not supported by this server; leave it out{accepted}"
+    raise ApiError(400, message, code="unsupported_parameter", param=name)
+
+
+def _refusal(error: ValidationError) -> ApiError:
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"])
+    reason = first["msg"].removeprefix("Value error, ")
+    # The value of a missing field, or of the whole body, is its container: no help in a message.
+    found = "" if first["type"] == "missing" or not field else f", found {str(first['input'])[:80]!r}"
+    return ApiError(400, f"field '{field}': {reason}{found}" if field else reason, param=field or None)

@@ -1,0 +1,161 @@
+"""The one thread that owns the decoding engine.
+
+An engine is not thread-safe, and a step blocks while the device computes. So the engine lives on a thread of its own,
+and everybody else talks to it through futures: submit gives one, cancelling it cancels the request.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Protocol
+
+from aloe_jax.decode.requests import Completion, Request
+
+log = logging.getLogger(__name__)
+
+
+class Engine(Protocol):
+    """What the server needs of `aloe_jax.decode.engine.Engine`."""
+
+    @property
+    def context(self) -> int:
+        """Most tokens that a prompt and its completion may have together."""
+        ...
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request waits or runs."""
+        ...
+
+    def submit(self, request: Request) -> int:
+        """Queue a request and return its ticket; InputError if the prompt does not fit."""
+        ...
+
+    def cancel(self, ticket: int) -> None:
+        """Drop a request, running or waiting; `step` never returns it afterwards."""
+        ...
+
+    def step(self) -> list[tuple[int, list[Completion]]]:
+        """Decode for a while; tickets that finished, each with all its completions."""
+        ...
+
+
+class UnavailableError(Exception):
+    """The engine takes no request: it stopped or failed."""
+
+
+class OverloadedError(Exception):
+    """As many requests are open as the server keeps."""
+
+
+class Worker:
+    """Runs `engine` on its own thread between `start` and `stop`.
+
+    A step that raises ends the thread: the engine's device buffers are in an unknown state then. `failure` holds what
+    it raised, open requests fail with UnavailableError and `on_failure` is called once.
+    """
+
+    def __init__(self, engine: Engine, *, max_open: int = 1024, on_failure: Callable[[], None] | None = None) -> None:
+        self.context = engine.context
+        self.failure: Exception | None = None
+        self._engine = engine
+        self._max_open = max_open
+        self._on_failure = on_failure
+        # (future, request) submits, (future, None) cancels, None stops.
+        self._orders: queue.SimpleQueue[tuple[Future[list[Completion]], Request | None] | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._open: set[Future[list[Completion]]] = set()
+        self._accepting = False
+        self._tickets: dict[Future[list[Completion]], int] = {}  # touched by the engine's thread alone
+        self._thread = threading.Thread(target=self._run, name="aloe-engine", daemon=True)
+
+    @property
+    def accepting(self) -> bool:
+        """Whether requests are taken."""
+        return self._accepting
+
+    def start(self) -> None:
+        self._accepting = True
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread after its current step; requests still open fail with UnavailableError."""
+        self._orders.put(None)
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def submit(self, request: Request) -> Future[list[Completion]]:
+        """The request's completions, to come. The future raises InputError if the engine refuses the request.
+
+        Raises UnavailableError when the engine is not running and OverloadedError when `max_open` requests are open.
+        """
+        future: Future[list[Completion]] = Future()
+        future.add_done_callback(self._closed)
+        with self._lock:
+            if not self._accepting:
+                raise UnavailableError
+            if len(self._open) >= self._max_open:
+                raise OverloadedError
+            self._open.add(future)
+            self._orders.put((future, request))
+        return future
+
+    def _closed(self, future: Future[list[Completion]]) -> None:
+        with self._lock:
+            self._open.discard(future)
+        if future.cancelled():
+            self._orders.put((future, None))
+
+    def _run(self) -> None:
+        try:
+            while self._take_orders():
+                by_ticket = {ticket: future for future, ticket in self._tickets.items()}
+                for ticket, completions in self._engine.step():
+                    future = by_ticket[ticket]
+                    del self._tickets[future]
+                    # False if it was cancelled meanwhile: then nobody waits for the result.
+                    if future.set_running_or_notify_cancel():
+                        future.set_result(completions)
+        except Exception as error:
+            log.exception("the decoding engine failed; the server takes no more requests")
+            self.failure = error
+        self._close()
+        if self.failure is not None and self._on_failure is not None:
+            self._on_failure()
+
+    def _take_orders(self) -> bool:
+        """Carry out what was asked; waits while the engine has nothing to do. False means stop."""
+        while True:
+            try:
+                order = self._orders.get(block=not self._engine.busy)
+            except queue.Empty:
+                return True
+            if order is None:
+                return False
+            future, request = order
+            if request is not None:
+                self._admit(future, request)
+            elif (ticket := self._tickets.pop(future, None)) is not None:
+                self._engine.cancel(ticket)
+
+    def _admit(self, future: Future[list[Completion]], request: Request) -> None:
+        if future.cancelled():
+            return
+        try:
+            self._tickets[future] = self._engine.submit(request)
+        except Exception as error:
+            # The request's fault, not the engine's: only its sender hears of it.
+            if future.set_running_or_notify_cancel():
+                future.set_exception(error)
+
+    def _close(self) -> None:
+        with self._lock:
+            self._accepting = False
+            left = list(self._open)
+        for future in left:
+            if future.set_running_or_notify_cancel():
+                future.set_exception(UnavailableError())

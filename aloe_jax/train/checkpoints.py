@@ -1,0 +1,83 @@
+"""Orbax checkpoints of a training run: parameters, optimiser state and the data iterator's state, as one unit."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+from orbax.checkpoint import v1 as ocp
+
+from aloe_jax import files
+from aloe_jax.errors import InputError
+from aloe_jax.models.config import ModelConfig
+from aloe_jax.models.decoder import Params, abstract_params
+from aloe_jax.train.state import TrainState
+
+
+class Checkpoints:
+    """Checkpoints under a folder, named by their step; the newest `keep` stay. Use in a `with` block."""
+
+    def __init__(self, directory: epath.PathLike, keep: int = 1) -> None:
+        self._directory = epath.Path(directory).resolve()  # Orbax wants an absolute path
+        self._directory.mkdir(parents=True, exist_ok=True)
+        # A save that was killed leaves a temporary folder behind, which is never taken for a checkpoint.
+        self._checkpointer = ocp.training.Checkpointer(
+            self._directory,
+            preservation_policy=ocp.training.preservation_policies.LatestN(keep),
+            cleanup_tmp_directories=True,
+        )
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._checkpointer.close()
+
+    @property
+    def latest(self) -> int | None:
+        """Step of the newest complete checkpoint."""
+        found = self._checkpointer.latest
+        return None if found is None else found.step
+
+    def save(self, state: TrainState, iterator: dict[str, Any]) -> None:
+        """Save the state and the iterator's state; returns when both are complete on disk.
+
+        Raises ResumableError if there is no room; the checkpoint before stays.
+        """
+        parts = {
+            "params": state.params,
+            "optimizer": {"step": state.step, "state": state.opt_state},
+            "data": {name: np.asarray(value) for name, value in iterator.items()},
+        }
+        try:
+            self._checkpointer.save_checkpointables(int(state.step), parts)
+        except OSError as error:
+            raise files.failed_write(self._directory, error) from error
+
+    def restore(self, abstract: TrainState) -> tuple[TrainState, dict[str, Any]]:
+        """The newest checkpoint, in the shardings of `abstract`, and the iterator's state. InputError if there is
+        none."""
+        optimizer = {"step": abstract.step, "state": abstract.opt_state}
+        loaded = self._load({"params": abstract.params, "optimizer": optimizer, "data": None})
+        state = TrainState(loaded["optimizer"]["step"], loaded["params"], loaded["optimizer"]["state"])
+        return state, {name: int(value) for name, value in loaded["data"].items()}
+
+    def restore_params(self, model: ModelConfig, shardings: Params) -> Params:
+        """The parameters of the newest checkpoint, f32, in `shardings`; nothing else is read. InputError if there is
+        none."""
+        abstract = jax.tree.map(
+            lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+            abstract_params(model),
+            shardings,
+        )
+        return self._load({"params": abstract})["params"]
+
+    def _load(self, abstract: dict[str, Any]) -> dict[str, Any]:
+        if self.latest is None:
+            raise InputError(f"there is no checkpoint in '{self._directory}'; train first")
+        return self._checkpointer.load_checkpointables(None, abstract)

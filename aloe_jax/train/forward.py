@@ -1,0 +1,107 @@
+"""From rows to per-reply log-probabilities: the one forward pass that training, reference scoring, `aloe score` and the
+benchmarks share."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float
+
+from aloe_jax.errors import InputError
+from aloe_jax.models import decoder
+from aloe_jax.models.config import ModelConfig
+from aloe_jax.ops.attention import BLOCK, IMPLEMENTATIONS, tree_attention
+from aloe_jax.ops.log_probs import CHUNK, target_log_probs
+from aloe_jax.parallel.mesh import ROWS
+from aloe_jax.train.objectives import Pairs, Replies
+from aloe_jax.tree.row import TreeRow
+
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+@dataclasses.dataclass(frozen=True)
+class Compute:
+    """How the forward pass is computed: activation dtype, attention implementation, recomputation in the backward
+    pass, and targets a chunk of the output head."""
+
+    dtype: str = "float32"
+    attention: str = "blocked"
+    remat: bool = True
+    chunk: int = CHUNK
+
+    def __post_init__(self) -> None:
+        for field, value, known in (("dtype", self.dtype, DTYPES), ("attention", self.attention, IMPLEMENTATIONS)):
+            if value not in known:
+                raise InputError(f"compute.{field}: '{value}' is unknown; choose one of {', '.join(known)}")
+
+
+def check_row_length(tokens: int, attention: str) -> None:
+    """InputError if a row of that many tokens cannot be cut into attention blocks."""
+    if attention == "blocked" and tokens > BLOCK and tokens % BLOCK:
+        raise InputError(f"config.dataset.row.tokens: {tokens} is not a multiple of the attention block {BLOCK}")
+
+
+def reply_log_probs(
+    params: decoder.Params, model: ModelConfig, row: TreeRow, compute: Compute, mesh: Mesh | None = None
+) -> Float[Array, "B M"]:
+    """Log-probability of every target of a batch of rows [B, ...]."""
+
+    def attend(layer: Array, query: Array, key: Array, value: Array, carry: Any) -> tuple[Array, Any]:
+        out = tree_attention(query, key, value, row.subtree_end, implementation=compute.attention, mesh=mesh)
+        return out, carry
+
+    hidden, _ = decoder.hidden_states(
+        params,
+        model,
+        row.tokens,
+        row.positions,
+        attend,
+        dtype=DTYPES[compute.dtype],
+        remat=compute.remat,
+        constrain=_constraint(mesh, PartitionSpec(ROWS)),
+    )
+    # Gathered over fsdp once, before the loop over chunks; its gradient is reduced once, after it.
+    head = _constraint(mesh, PartitionSpec(None, "tensor"))(decoder.head_weight(params))
+    return target_log_probs(hidden, head, row.source, row.target, compute.chunk)
+
+
+def _constraint(mesh: Mesh | None, spec: PartitionSpec) -> Callable[[Array], Array]:
+    if mesh is None or mesh.size == 1:
+        return lambda array: array
+    return lambda array: jax.lax.with_sharding_constraint(array, NamedSharding(mesh, spec))
+
+
+def gather_replies(log_probs: Float[Array, "B M"], row: TreeRow) -> tuple[Replies, Pairs]:
+    """Sum target log-probabilities into replies. Padding targets name reply R, which is out of range and dropped."""
+    count = row.length.shape[-1]
+
+    def total(values: Float[Array, M], reply: Array) -> Float[Array, R]:
+        return jax.ops.segment_sum(values, reply, num_segments=count)
+
+    by_reply = jax.vmap(total)
+    replies = Replies(
+        log_prob=by_reply(log_probs, row.reply),
+        weighted_log_prob=by_reply(log_probs * row.weight, row.reply),
+        weight=by_reply(row.weight, row.reply),
+        reference=row.reference,
+        length=row.length,
+    )
+    return replies, Pairs(row.pairs, row.pair_weight)
+
+
+def make_score(
+    model: ModelConfig, compute: Compute, mesh: Mesh | None = None
+) -> Callable[[decoder.Params, TreeRow], Float[Array, "B R"]]:
+    """A jitted function from (params, rows [B, ...]) to the log-probability of every reply [B, R]."""
+    forward = dataclasses.replace(compute, remat=False)
+
+    @jax.jit
+    def score(params: decoder.Params, row: TreeRow) -> Float[Array, "B R"]:
+        return gather_replies(reply_log_probs(params, model, row, forward, mesh), row)[0].log_prob
+
+    return score

@@ -1,0 +1,109 @@
+"""The training loop: batches in, steps, metrics and checkpoints out; continues where a killed run stopped."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from etils import epath
+from jax.sharding import Mesh
+
+from aloe_jax.data.pipeline import Batches, owned_rows, to_device
+from aloe_jax.errors import AloeError
+from aloe_jax.models.config import ModelConfig
+from aloe_jax.models.decoder import Params
+from aloe_jax.train.checkpoints import Checkpoints
+from aloe_jax.train.forward import Compute
+from aloe_jax.train.metrics_log import MetricsLog
+from aloe_jax.train.state import TrainState, abstract_state, create_state, learning_rate, make_optimizer
+from aloe_jax.train.step import make_step
+
+# log 2 is what every sigmoid preference loss starts at when policy and reference are the same model.
+FIRST_LOSS_TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class Training:
+    """What one training run is made of. `config` holds objective, beta, learning_rate, schedule, warmup, clip_norm, b1,
+    b2, weight_decay and checkpoint_every."""
+
+    model: ModelConfig
+    config: Mapping[str, Any]
+    compute: Compute
+    batches: Batches
+    mesh: Mesh
+    directory: epath.Path
+    checks_first_loss: bool = False
+
+
+def train(
+    training: Training,
+    initial: Callable[[], Params],
+    progress: Callable[[int, int, Mapping[str, Any]], None] = lambda done, total, metrics: None,
+) -> TrainState:
+    """Train to the end of the plan and return the final state.
+
+    `initial` gives the parameters at step 0; it is not called when a checkpoint is continued. `progress` hears of every
+    step (steps done, steps in all, metrics). Raises AloeError for a loss that is not finite and for a first preference
+    loss that is not log 2.
+    """
+    with Checkpoints(training.directory / "checkpoints") as checkpoints:
+        return _train(training, initial, progress, checkpoints)
+
+
+def _train(
+    training: Training,
+    initial: Callable[[], Params],
+    progress: Callable[[int, int, Mapping[str, Any]], None],
+    checkpoints: Checkpoints,
+) -> TrainState:
+    batches, mesh, steps = training.batches, training.mesh, len(training.batches)
+    optimizer = make_optimizer(training.config, steps)
+    start = checkpoints.latest
+    if start is None:
+        start, position = 0, {"next_index": 0}
+        state = create_state(initial(), training.model, optimizer, mesh)
+    else:
+        state, position = checkpoints.restore(abstract_state(training.model, optimizer, mesh))
+    log = MetricsLog(training.directory / "metrics.jsonl", start)
+    objective = training.config["objective"]
+    step = make_step(training.model, objective, training.config, training.compute, optimizer, mesh)
+    rate = learning_rate(training.config, steps)
+    iterator = batches.iterator(*owned_rows(batches.rows, mesh))
+    iterator.set_state(position)
+    for number in range(start, steps):
+        began = time.monotonic()
+        rows = to_device(next(iterator), batches.rows, mesh)
+        state, metrics = step(state, rows, jnp.asarray(batches.used(number)))
+        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        record = _record(number, values, float(rate(number)), batches.tokens(number), time.monotonic() - began)
+        _check(record, training, number)
+        log.append(record)
+        progress(number + 1, steps, record)
+        if (number + 1) % training.config["checkpoint_every"] == 0 or number + 1 == steps:
+            checkpoints.save(state, iterator.get_state())
+    return state
+
+
+def _record(number: int, values: dict[str, float], rate: float, tokens: int, seconds: float) -> dict[str, Any]:
+    """One line of metrics.jsonl. Steps count from 1: step n is the n-th update."""
+    times = {"seconds": round(seconds, 3), "tokens_per_second": round(tokens / seconds, 1)}
+    return {"step": number + 1, **values, "learning_rate": rate, "tokens": tokens, **times}
+
+
+def _check(record: Mapping[str, Any], training: Training, number: int) -> None:
+    loss = record["loss"]
+    if not math.isfinite(loss) or not math.isfinite(record["grad_norm"]):
+        batches = training.batches
+        ids = sorted({int(batches.source.conversation[f]) for row in batches.plan.steps[number] for f in row})
+        raise AloeError(f"step {number + 1}: loss {loss}, gradient norm {record['grad_norm']}; conversations {ids}")
+    if number == 0 and training.checks_first_loss and abs(loss - math.log(2)) > FIRST_LOSS_TOLERANCE:
+        raise AloeError(
+            f"first preference loss is {loss:.7f}, not log 2 = {math.log(2):.7f}: the stored reference log-probabilities "
+            "are not of this model; delete the stage's reference file and run again"
+        )

@@ -1,0 +1,101 @@
+"""`aloe score`: the log-probability of every assistant message of conversation trees, given its path."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+from etils import epath
+
+from aloe_jax import files
+from aloe_jax.hub.config_file import read_config
+from aloe_jax.hub.load import load_params
+from aloe_jax.hub.source import resolve_model
+from aloe_jax.models.config import ModelConfig
+from aloe_jax.models.decoder import Params
+from aloe_jax.ops.attention import BLOCK
+from aloe_jax.run.progress import Progress
+from aloe_jax.train.forward import Compute, make_score
+from aloe_jax.tree.pack import best_fit, pack, stack
+from aloe_jax.tree.row import Capacity, TreeRow, fragments
+from aloe_jax.tree.schema import Conversation, read_trees
+from aloe_jax.tree.template import ChatFormat
+from aloe_jax.tree.trie import Trie, build_trie
+
+ROW_TOKENS = 2048  # rows are this long, or as long as the longest path needs
+ROW_REPLIES = 128
+
+
+@dataclass(frozen=True)
+class ReplyScore:
+    """Sum of natural log-probabilities of a reply's tokens, end-of-turn included, and their number."""
+
+    conversation: str
+    node: str
+    log_prob: float
+    tokens: int
+
+
+def score_file(model: str, trees: epath.PathLike, out: epath.PathLike, dtype: str, progress: Progress) -> None:
+    """Score every assistant node of `trees` and write one JSON line each to `out`, in file order.
+
+    Raises InputError for a broken tree, an unknown `dtype` and a path beyond the model's context (naming the node).
+    """
+    compute = Compute(dtype=dtype)
+    conversations = list(read_trees(trees))
+    folder = resolve_model(model)
+    config, _ = read_config(folder)
+    chat = ChatFormat.load(folder)
+    tries = [build_trie(tree, chat, config.context, "error") for tree in conversations]
+    with progress.stage("score"):
+        params = load_params(folder, config)
+        scores = score_trees(params, config, conversations, tries, compute, progress)
+        files.write_lines(out, (json.dumps(vars(score)) for score in scores))
+
+
+def score_trees(
+    params: Params,
+    model: ModelConfig,
+    trees: Sequence[Conversation],
+    tries: Sequence[Trie],
+    compute: Compute,
+    progress: Progress | None = None,
+) -> list[ReplyScore]:
+    """Scores of all assistant nodes, in file order; each token of the trees is computed once."""
+    longest = max((len(trie.path_ids(reply.piece)) for trie in tries for reply in trie.replies), default=1)
+    tokens = -(-max(longest, min(ROW_TOKENS, sum(trie.tree_tokens for trie in tries))) // BLOCK) * BLOCK
+    capacity = Capacity(tokens, tokens, ROW_REPLIES, 0)
+    # Without preferences nothing has to share a row, so any path that fits a row can be placed.
+    bare = [tree.model_copy(update={"preferences": ()}) for tree in trees]
+    parts = [
+        part
+        for number, (tree, trie) in enumerate(zip(bare, tries, strict=True))
+        for part in fragments(tree, trie, capacity, number)
+    ]
+    found: dict[tuple[int, int], tuple[float, int]] = {}
+    score = make_score(model, compute)
+    plan = best_fit(np.array([part.sizes for part in parts]), capacity) if parts else []
+    for done, members in enumerate(plan, start=1):
+        row = stack([pack([parts[index] for index in members], capacity)])
+        found.update(_by_node(row, score(params, row)))
+        if progress is not None:
+            progress.update(done, len(plan), "rows")
+    return [
+        ReplyScore(tree.id, node.id, *found[number, index])
+        for number, tree in enumerate(trees)
+        for index, node in enumerate(tree.nodes)
+        if node.role == "assistant"
+    ]
+
+
+def _by_node(row: TreeRow, log_probs: jax.Array) -> Iterator[tuple[tuple[int, int], tuple[float, int]]]:
+    """((conversation, node), (log-probability, tokens)) of each reply of a batch of rows."""
+    columns = (
+        np.asarray(column).reshape(-1).tolist() for column in (row.conversation, row.node, log_probs, row.length)
+    )
+    for conversation, node, value, length in zip(*columns, strict=True):
+        if conversation >= 0:
+            yield (conversation, node), (value, length)

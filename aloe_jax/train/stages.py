@@ -1,0 +1,189 @@
+"""The stages `dataset`, `sft` and `preference`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+from etils import epath
+
+from aloe_jax.data.builder import FragmentSource, write_dataset
+from aloe_jax.data.pipeline import Batches, rows_a_micro_batch
+from aloe_jax.data.plan import pack_plan
+from aloe_jax.errors import InputError
+from aloe_jax.hub.config_file import read_config
+from aloe_jax.hub.identity import model_hash
+from aloe_jax.hub.load import load_params
+from aloe_jax.hub.source import resolve_model
+from aloe_jax.models import decoder
+from aloe_jax.models.config import ModelConfig
+from aloe_jax.parallel.mesh import make_mesh
+from aloe_jax.parallel.sharding import param_shardings
+from aloe_jax.run.stage import Run, Stage
+from aloe_jax.train.checkpoints import Checkpoints
+from aloe_jax.train.forward import Compute, check_row_length, make_score
+from aloe_jax.train.loop import Training, train
+from aloe_jax.train.objectives import NEEDS_REFERENCE, OBJECTIVES, UNIT
+from aloe_jax.train.reference import reference_log_probs
+from aloe_jax.tree.row import Capacity, fragments
+from aloe_jax.tree.schema import read_trees
+from aloe_jax.tree.template import ChatFormat
+from aloe_jax.tree.trie import build_trie
+
+SHARING_WARNING = 4.0
+
+
+def model_folder(run: Run) -> Path:
+    """The Hugging Face folder of the start model."""
+    return resolve_model(run.section("model")["source"])
+
+
+def model_config(run: Run) -> ModelConfig:
+    """The config of the start model."""
+    return read_config(model_folder(run))[0]
+
+
+def chat_format(run: Run) -> ChatFormat:
+    """Tokenizer and chat template of the start model, with the config's date and system handling."""
+    section = run.section("template")
+    return ChatFormat.load(model_folder(run), date=section["date"], system=section["system"])
+
+
+def mesh_of(run: Run) -> jax.sharding.Mesh:
+    """The mesh that the config asks for, over all devices."""
+    return make_mesh(**run.section("mesh"))
+
+
+def load_stage_params(run: Run, name: str, mesh: jax.sharding.Mesh) -> decoder.Params:
+    """Parameters (f32, sharded) of `base`, or those that the stage `sft` or `preference` ended with."""
+    model = model_config(run)
+    shardings = param_shardings(decoder.abstract_params(model), decoder.logical_axes(model), mesh)
+    if name == "base":
+        return load_params(model_folder(run), model, shardings)
+    with Checkpoints(run.directory(name) / "checkpoints") as checkpoints:
+        return checkpoints.restore_params(model, shardings)
+
+
+def _dataset(run: Run) -> dict[str, Any]:
+    section, directory = run.section("dataset"), run.directory("dataset")
+    capacity = Capacity(**section["row"])
+    chat = chat_format(run)
+    if section["max_path"] > model_config(run).context:
+        raise InputError(
+            f"config.dataset.max_path: {section['max_path']} is beyond the model's context of {model_config(run).context}"
+        )
+    counts = {"conversations": 0, "replies": 0, "pairs": 0, "tree_tokens": 0, "path_tokens": 0, "turns_cut": 0}
+    rows = []
+    trees = list(read_trees(run.directory("conversations") / "trees.jsonl"))
+    for number, tree in enumerate(trees):
+        trie = build_trie(tree, chat, section["max_path"])
+        parts = fragments(tree, trie, capacity, number)
+        rows += parts
+        counts["conversations"] += 1
+        counts["replies"] += len(trie.replies)
+        counts["pairs"] += sum(len(part.pairs) for part in parts)
+        counts["tree_tokens"] += trie.tree_tokens
+        counts["path_tokens"] += trie.path_tokens
+        counts["turns_cut"] += trie.turns_cut
+        run.progress.update(number + 1, len(trees), "trees")
+    sharing = counts["path_tokens"] / max(1, counts["tree_tokens"])
+    trained = sum(float((row.weight > 0).sum()) for row in rows)
+    if not trained:
+        raise InputError("no reply of the conversations is trained on: none is preferred; see the counts of that stage")
+    for old in directory.glob("aloe_trees*"):
+        old.rmtree()  # left by an interrupted call
+    written = write_dataset(rows, directory)
+    note = "" if sharing >= SHARING_WARNING else f" (below {SHARING_WARNING:g}: short or unbranched conversations)"
+    run.progress.line(f"dataset: sharing factor {sharing:.2f}{note}, {trained:.0f} tokens carry SFT loss")
+    return counts | {"fragments": written, "trained_tokens": int(trained), "sharing": round(sharing, 3)}
+
+
+def _train(run: Run, name: str, start: str) -> dict[str, Any]:
+    """SFT or preference training: from the parameters of `start`, in `DIR/name`."""
+    section, directory = run.section(name), run.directory(name)
+    objective = section["objective"]
+    if objective not in OBJECTIVES:
+        raise InputError(f"config.{name}.objective: '{objective}' is unknown; choose one of {', '.join(OBJECTIVES)}")
+    compute, model, mesh = Compute(**run.section("compute")), model_config(run), mesh_of(run)
+    capacity = Capacity(**run.section("dataset")["row"])
+    check_row_length(capacity.tokens, compute.attention)
+    source = FragmentSource(run.directory("dataset"))
+    plan = pack_plan(
+        source.sizes,
+        source.conversation,
+        capacity,
+        batch=section["batch"],
+        unit=UNIT[objective],
+        seed=run.config["seed"],
+        epochs=section["epochs"],
+    )
+    batches = Batches(source, plan, capacity, rows_a_micro_batch(section["rows"], mesh))
+    loaded: list[decoder.Params] = []
+
+    def initial() -> decoder.Params:
+        return loaded.pop() if loaded else load_stage_params(run, start, mesh)
+
+    if objective in NEEDS_REFERENCE:
+        loaded.append(load_stage_params(run, start, mesh))
+        reference = _reference(run, directory, start, loaded[0], batches, compute, mesh)
+        batches = Batches(source, plan, capacity, batches.rows, reference)
+    if (directory / "checkpoints").exists():
+        loaded.clear()
+    training = Training(model, section, compute, batches, mesh, directory, checks_first_loss=objective == "dpo")
+
+    def report(done: int, total: int, record: Mapping[str, Any]) -> None:
+        extra = f", accuracy {record['accuracy']:.2f}" if "accuracy" in record else ""
+        run.progress.update(done, total, f"steps, loss {record['loss']:.4f}{extra}")
+
+    state = train(training, initial, report)
+    return {
+        "steps": int(state.step),
+        "fragments": len(source),
+        "parameters": model.parameters,
+        "row_fill": round(plan.fill(source.sizes, capacity), 3),
+    }
+
+
+def _reference(
+    run: Run,
+    directory: epath.Path,
+    start: str,
+    params: decoder.Params,
+    batches: Batches,
+    compute: Compute,
+    mesh: jax.sharding.Mesh,
+) -> Mapping[tuple[int, int], float]:
+    chat, manifest = chat_format(run), run.manifest(directory.name)
+    key = {
+        "model": start,
+        "inputs": manifest["inputs"],
+        "row": run.section("dataset"),
+        "tokenizer": chat.tokenizer.hash,
+        "template": chat.template.hash,
+        "dtype": compute.dtype,
+        "attention": compute.attention,
+    }
+    score = make_score(model_config(run), compute, mesh)
+    report: Callable[[int, int], None] = lambda done, total: run.progress.update(  # noqa: E731
+        done, total, "batches scored by the reference model"
+    )
+    return reference_log_probs(params, score, batches, mesh, directory, key, report)
+
+
+def model_inputs(run: Run) -> dict[str, str]:
+    """Identity of the start model, as an input of stages that read it."""
+    return {"model": model_hash(model_folder(run))}
+
+
+COMMON = ("model", "template", "mesh", "compute")
+DATASET = Stage("dataset", ("conversations",), ("model", "template", "dataset"), _dataset, model_inputs)
+SFT = Stage(
+    "sft", ("dataset",), (*COMMON, "dataset", "sft", "seed"), lambda run: _train(run, "sft", "base"), model_inputs,
+    ("metrics.jsonl",),
+)  # fmt: skip
+PREFERENCE = Stage(
+    "preference", ("dataset", "sft"), (*COMMON, "dataset", "preference", "seed"),
+    lambda run: _train(run, "preference", "sft"), model_inputs, ("metrics.jsonl",),
+)  # fmt: skip

@@ -1,0 +1,86 @@
+"""Parameters, optimiser state and step number, created where they live."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+from jaxtyping import Array, Int
+
+from aloe_jax.models import decoder
+from aloe_jax.models.config import ModelConfig
+from aloe_jax.parallel import sharding
+
+
+class TrainState(NamedTuple):
+    """All that a step reads and writes."""
+
+    step: Int[Array, ""]
+    params: decoder.Params
+    opt_state: Any
+
+
+def learning_rate(config: Mapping[str, Any], steps: int) -> optax.Schedule:
+    """Linear warm-up over `warmup` (share of the steps), then linear or cosine decay to zero, or constant."""
+    peak, warmup = config["learning_rate"], max(0, round(config["warmup"] * steps))
+    rest = max(1, steps - warmup)
+    after = {
+        "constant": optax.constant_schedule(peak),
+        "linear": optax.linear_schedule(peak, 0.0, rest),
+        "cosine": optax.cosine_decay_schedule(peak, rest),
+    }[config["schedule"]]
+    return optax.join_schedules([optax.linear_schedule(peak / (warmup + 1), peak, warmup), after], [warmup])
+
+
+def make_optimizer(config: Mapping[str, Any], steps: int) -> optax.GradientTransformation:
+    """AdamW after clipping by the global norm (arXiv 1711.05101)."""
+    return optax.chain(
+        optax.clip_by_global_norm(config["clip_norm"]),
+        optax.adamw(
+            learning_rate(config, steps),
+            b1=config["b1"],
+            b2=config["b2"],
+            weight_decay=config["weight_decay"],
+        ),
+    )
+
+
+def state_shardings(model: ModelConfig, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
+    """The sharding of every leaf of the train state; the optimiser's moments lie as their parameter does."""
+    abstract = decoder.abstract_params(model)
+    params = sharding.param_shardings(abstract, decoder.logical_axes(model), mesh)
+    whole = sharding.replicated(mesh)
+    opt_state = optax.tree_utils.tree_map_params(
+        optimizer,
+        lambda _, place: place,
+        jax.eval_shape(optimizer.init, abstract),
+        params,
+        transform_non_params=lambda _: whole,
+    )
+    return TrainState(whole, params, opt_state)
+
+
+def create_state(
+    params: decoder.Params, model: ModelConfig, optimizer: optax.GradientTransformation, mesh: Mesh
+) -> TrainState:
+    """The state at step 0 around `params`, which are moved to their sharding where they are not there yet."""
+    places = state_shardings(model, optimizer, mesh)
+    params = jax.device_put(params, places.params)
+    opt_state = jax.jit(optimizer.init, out_shardings=places.opt_state)(params)
+    return TrainState(jax.device_put(jnp.zeros((), jnp.int32), places.step), params, opt_state)
+
+
+def abstract_state(model: ModelConfig, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
+    """Shapes, dtypes and shardings of the state: what a checkpoint is restored against."""
+    init: Callable[[Any], TrainState] = lambda params: TrainState(  # noqa: E731
+        jnp.zeros((), jnp.int32), params, optimizer.init(params)
+    )
+    return jax.tree.map(
+        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+        jax.eval_shape(init, decoder.abstract_params(model)),
+        state_shardings(model, optimizer, mesh),
+    )

@@ -1,0 +1,77 @@
+"""One optimiser step over a global batch of rows, in micro-batches that add up exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int
+
+from aloe_jax.models import decoder
+from aloe_jax.models.config import ModelConfig
+from aloe_jax.train.forward import Compute, gather_replies, reply_log_probs
+from aloe_jax.train.objectives import OBJECTIVES
+from aloe_jax.train.state import TrainState
+from aloe_jax.tree.row import TreeRow
+
+Sums = dict[str, tuple[Array, Array]]
+Gradient = Callable[[decoder.Params, TreeRow, Array], tuple[Sums, decoder.Params]]
+Step = Callable[[TrainState, TreeRow, Array], tuple[TrainState, dict[str, Array]]]
+
+
+def make_gradient(
+    model: ModelConfig,
+    objective: str,
+    config: Mapping[str, Any],
+    compute: Compute,
+    mesh: Mesh | None = None,
+) -> Gradient:
+    """A function from (params, rows [N, B, ...], used) to ((sum, weight) of the loss and of each metric, gradient of the
+    mean loss), over the first `used` of the N micro-batches. Unused ones cost nothing."""
+
+    def loss(params: decoder.Params, rows: TreeRow) -> tuple[Float[Array, ""], Sums]:
+        replies, pairs = gather_replies(reply_log_probs(params, model, rows, compute, mesh), rows)
+        total, weight, metrics = OBJECTIVES[objective](replies, pairs, config)
+        return total, {"loss": (total, weight), **metrics}
+
+    def gradient(params: decoder.Params, rows: TreeRow, used: Int[Array, ""]) -> tuple[Sums, decoder.Params]:
+        def add(number: Array, state: tuple[Sums, decoder.Params]) -> tuple[Sums, decoder.Params]:
+            micro = jax.tree.map(lambda leaf: leaf[number], rows)
+            (_, sums), grads = jax.value_and_grad(loss, has_aux=True)(params, micro)
+            return jax.tree.map(jnp.add, state, (sums, grads))
+
+        first = jax.tree.map(lambda leaf: leaf[0], rows)
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(loss, params, first)[1])
+        start = (zeros, jax.tree.map(jnp.zeros_like, params))
+        sums, grads = jax.lax.fori_loop(0, used, add, start)
+        weight = jnp.maximum(sums["loss"][1], 1e-9)  # an empty batch has loss 0 and gradient 0
+        return sums, jax.tree.map(lambda leaf: leaf / weight, grads)
+
+    return gradient
+
+
+def make_step(
+    model: ModelConfig,
+    objective: str,
+    config: Mapping[str, Any],
+    compute: Compute,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh | None = None,
+) -> Step:
+    """A jitted (state, rows [N, B, ...], used) -> (state, metrics), the state donated. Metrics are means, plus
+    `grad_norm` (before clipping) and `weight`, the sum of weights the loss was divided by."""
+    gradient = make_gradient(model, objective, config, compute, mesh)
+
+    def step(state: TrainState, rows: TreeRow, used: Int[Array, ""]) -> tuple[TrainState, dict[str, Array]]:
+        sums, grads = gradient(state.params, rows, used)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        metrics = {name: total / jnp.maximum(weight, 1e-9) for name, (total, weight) in sums.items()}
+        metrics |= {"grad_norm": optax.tree.norm(grads), "weight": sums["loss"][1]}
+        params: Any = optax.apply_updates(state.params, updates)
+        return TrainState(state.step + 1, params, opt_state), metrics
+
+    return jax.jit(step, donate_argnums=0)

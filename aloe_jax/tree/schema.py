@@ -1,0 +1,199 @@
+"""The record of one conversation tree: a line of `trees.jsonl`.
+
+Nodes are messages, parents stand before their children, siblings under one node are alternatives for the same turn. An
+ordinary chat is a tree without branches; a prompt/chosen/rejected record is a tree with one fork.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Literal, TypeVar
+
+from etils import epath
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from aloe_jax import files
+from aloe_jax.errors import InputError
+
+SCHEMA_VERSION: Literal[1] = 1
+Role = Literal["system", "user", "assistant"]
+R = TypeVar("R", bound="Record")
+
+
+class Record(BaseModel):
+    """Base of every stored record: unknown keys are errors, instances do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Item(Record):
+    """One numbered fact or trait of a persona."""
+
+    id: str
+    text: str
+
+
+class Persona(Record):
+    """A profile (decides topics) paired with a personality (decides style); paper, section 1."""
+
+    id: str
+    profile: str = Field(description="id of the profile; benchmark cases are crossed over it")
+    personality: str = Field(description="id of the personality; benchmark cases are crossed over it")
+    facts: tuple[Item, ...] = ()
+    traits: tuple[Item, ...] = ()
+
+
+class Belief(Record):
+    """A fact or trait the user has shown so far."""
+
+    id: str
+    node: str = Field(description="user node where it showed first")
+
+
+class Score(Record):
+    judge: str
+    criterion: str
+    value: float | None
+
+
+class Node(Record):
+    """One message. `token_ids` are present when our engine sampled it and include the end-of-turn token unless
+    `flags` says `truncated`; they are trained on as they are, never re-tokenised."""
+
+    id: str
+    parent: str | None
+    role: Role
+    text: str
+    condition: str | None = Field(default=None, description="what the responder saw: hinted, plain, ...")
+    belief: tuple[Belief, ...] | None = None
+    token_ids: tuple[int, ...] | None = None
+    logprobs: tuple[float, ...] | None = None
+    tokenizer: str | None = Field(default=None, description="hash of the tokenizer that `token_ids` belong to")
+    scores: tuple[Score, ...] = ()
+    value: float | None = None
+    calls: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+
+
+class Preference(Record):
+    """`chosen` is preferred to `rejected` with `margin` = 2p - 1, p the judge's probability, mean of both orders."""
+
+    chosen: str
+    rejected: str
+    margin: float = Field(default=1.0, ge=-1.0, le=1.0)
+    judge: str | None = None
+
+
+class Message(Record):
+    """A message without its place in a tree: what chat templates, roles and servers see."""
+
+    role: Role
+    content: str
+
+
+class Conversation(Record):
+    """One conversation tree. Raises `ValueError` (as `ValidationError`) for a broken structure."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    id: str
+    persona: Persona | None = None
+    nodes: tuple[Node, ...] = Field(min_length=1)
+    preferences: tuple[Preference, ...] = ()
+    path: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _check(self) -> Conversation:
+        seen: dict[str, Node] = {}
+        for node in self.nodes:
+            if node.id in seen:
+                raise ValueError(f"node id '{node.id}' is used twice")
+            if node.parent is not None and node.parent not in seen:
+                raise ValueError(f"node '{node.id}' has unknown parent '{node.parent}' (parents stand before children)")
+            if node.role == "system" and node.parent is not None:
+                raise ValueError(f"system node '{node.id}' must be first, but has parent '{node.parent}'")
+            if node.logprobs is not None and len(node.logprobs) != len(node.token_ids or ()):
+                raise ValueError(
+                    f"node '{node.id}' has {len(node.logprobs)} logprobs for {len(node.token_ids or ())} token_ids"
+                )
+            seen[node.id] = node
+
+        def reply(name: str) -> Node:
+            if name not in seen or seen[name].role != "assistant":
+                raise ValueError(f"preference names '{name}', which is not an assistant node")
+            return seen[name]
+
+        for preference in self.preferences:
+            chosen, rejected = reply(preference.chosen), reply(preference.rejected)
+            if chosen is rejected:
+                raise ValueError(f"preference compares node '{preference.chosen}' with itself")
+            if chosen.parent != rejected.parent:
+                raise ValueError(
+                    f"preference compares '{preference.chosen}' and '{preference.rejected}', which are not siblings"
+                )
+        for name in self.path:
+            if name not in seen:
+                raise ValueError(f"path names unknown node '{name}'")
+        return self
+
+    def node(self, node_id: str) -> Node:
+        """The node with that id; KeyError if there is none."""
+        for node in self.nodes:
+            if node.id == node_id:
+                return node
+        raise KeyError(node_id)
+
+    def path_to(self, node_id: str) -> list[Node]:
+        """Nodes from the first message down to `node_id`, inclusive."""
+        by_id = {node.id: node for node in self.nodes}
+        path = [by_id[node_id]]
+        while path[-1].parent is not None:
+            path.append(by_id[path[-1].parent])
+        return path[::-1]
+
+    def replies(self) -> list[Node]:
+        """All assistant nodes in file order."""
+        return [node for node in self.nodes if node.role == "assistant"]
+
+
+def parse(cls: type[R], line: str, where: str) -> R:
+    """One JSON line as a record; InputError naming `where` (file and line) and the first broken field."""
+    try:
+        return cls.model_validate_json(line)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        raise InputError(f"{where}: {f'field {field}: ' if field else ''}{message}") from None
+
+
+def read_trees(path: epath.PathLike) -> Iterator[Conversation]:
+    """Conversations of a `trees.jsonl`, one at a time.
+
+    Raises InputError for a missing file and for the first broken line, with its number, and for an id used twice.
+    """
+    seen: set[str] = set()
+    for number, line in files.lines(path):
+        tree = parse(Conversation, line, f"{path} line {number}")
+        if tree.id in seen:
+            raise InputError(f"{path} line {number}: conversation id '{tree.id}' is used twice")
+        seen.add(tree.id)
+        yield tree
+
+
+def read_personas(path: epath.PathLike) -> list[Persona]:
+    """Personas of a `personas.jsonl`. Raises InputError as `read_trees` does."""
+    return [parse(Persona, line, f"{path} line {number}") for number, line in files.lines(path)]
+
+
+def dump(record: Record) -> str:
+    """A record as one JSON line, fields at their default left out; a conversation always states its schema version."""
+    data = record.model_dump(mode="json", exclude_defaults=True)
+    if isinstance(record, Conversation):
+        data = {"schema_version": SCHEMA_VERSION, **data}
+    return json.dumps(data, ensure_ascii=False)
+
+
+def write_records(path: epath.PathLike, records: Iterable[Record]) -> int:
+    """Write one JSON object a line, atomically; returns the number of lines."""
+    return files.write_lines(path, (dump(record) for record in records))

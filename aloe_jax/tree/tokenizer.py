@@ -1,0 +1,156 @@
+"""A Hugging Face tokenizer folder as the tree core needs it: exact ids, no added tokens, known end-of-turn tokens."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import tokenizers
+from etils import epath
+
+from aloe_jax import files
+from aloe_jax.errors import InputError
+
+# Tokens that end a message in the chat formats of open models. Those that are in a vocabulary count as end of turn
+# beside the declared eos tokens: many folders declare only the end of text.
+TURN_ENDERS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end_of_turn|>", "<|end|>")
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """Text to token ids and back.
+
+    Attributes:
+        end_of_turn_ids: tokens that end a reply; decoding stops at them.
+        end_of_turn_texts: their texts, in the order of the ids; the trie cuts rendered conversations after them.
+        bos_token: text of the begin-of-sequence token as chat templates write it, None if there is none.
+        eos_token: text of the end-of-sequence token, likewise.
+        hash: SHA-256 of `tokenizer.json`; stored token ids are used only where it agrees.
+        chat_template: source text of the folder's chat template.
+        name: the folder, for messages.
+    """
+
+    _backend: tokenizers.Tokenizer
+    end_of_turn_ids: frozenset[int]
+    end_of_turn_texts: tuple[str, ...]
+    bos_token: str | None
+    eos_token: str | None
+    hash: str
+    chat_template: str
+    name: str
+
+    @classmethod
+    def load(cls, folder: epath.PathLike) -> Tokenizer:
+        """Read tokenizer.json, tokenizer_config.json, the chat template and the eos ids of generation_config.json.
+
+        Raises InputError if a file is missing or broken, or if there is no chat template or no end-of-turn token.
+        """
+        path = epath.Path(folder)
+        raw = files.existing(path / "tokenizer.json", "tokenizer file").read_text()
+        try:
+            backend = tokenizers.Tokenizer.from_str(raw)
+        except Exception as error:  # the Rust binding raises bare Exception
+            raise InputError(f"{path / 'tokenizer.json'}: not a readable tokenizer ({error})") from None
+        # A stored truncation or padding setting would cut long histories silently.
+        backend.no_truncation()
+        backend.no_padding()
+        config = files.read_json(path / "tokenizer_config.json")
+        bos, eos = (_special_token(path, config, name) for name in ("bos_token", "eos_token"))
+        enders = _end_of_turn(path, backend, eos)
+        return cls(
+            _backend=backend,
+            end_of_turn_ids=frozenset(enders),
+            end_of_turn_texts=tuple(enders.values()),
+            bos_token=bos,
+            eos_token=eos,
+            hash=files.hash_file(path / "tokenizer.json"),
+            chat_template=_chat_template(path, config),
+            name=str(folder),
+        )
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of token ids, added tokens included."""
+        return self._backend.get_vocab_size(with_added_tokens=True)
+
+    def encode(self, text: str, after: str = "") -> list[int]:
+        """Ids of `text` as it stands: nothing is added, texts of special tokens inside are recognised.
+
+        `after` is the text this one follows, empty for the first piece of a sequence. Tokenizers of the SentencePiece
+        kind put a space before the beginning of a text, which a piece in the middle must not get. So where the
+        tokenizer does that, the piece is encoded behind an anchor (the special token that ends `after`, else its last
+        character) and the anchor's ids are dropped: what is left is what the whole text gives at this border.
+        """
+        if not after or not self._marks_beginning:
+            return self._ids(text)
+        anchor = next((token for token in self._special_texts if after.endswith(token)), after[-1])
+        dropped, ids = self._ids(anchor), self._ids(anchor + text)
+        if ids[: len(dropped)] != dropped:  # the anchor merged with the text: no border to imitate
+            return self._ids(text)
+        return ids[len(dropped) :]
+
+    def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
+        """Text of `ids`, special tokens left out unless `skip_special` is False."""
+        return self._backend.decode([int(token) for token in ids], skip_special_tokens=skip_special)
+
+    def _ids(self, text: str) -> list[int]:
+        return self._backend.encode(text, add_special_tokens=False).ids
+
+    @functools.cached_property
+    def _marks_beginning(self) -> bool:
+        """Whether a letter encodes otherwise at the beginning of a text than behind a line break."""
+        alone = self._ids("a")
+        return self._ids("\na")[-len(alone) :] != alone
+
+    @functools.cached_property
+    def _special_texts(self) -> tuple[str, ...]:
+        """Texts of special tokens, longest first, so that a token wins over one it ends with."""
+        added = self._backend.get_added_tokens_decoder().values()
+        return tuple(sorted((token.content for token in added if token.special), key=len, reverse=True))
+
+
+def _special_token(path: epath.Path, config: Mapping[str, Any], name: str) -> str | None:
+    """Text of a special token from `tokenizer_config.json` or `special_tokens_map.json`; both write it two ways."""
+    found = config.get(name)
+    fallback = path / "special_tokens_map.json"
+    if found is None and fallback.exists():
+        found = files.read_json(fallback).get(name)
+    return found["content"] if isinstance(found, dict) else found
+
+
+def _chat_template(path: epath.Path, config: Mapping[str, Any]) -> str:
+    """The default chat template of the folder, wherever the version of `transformers` that wrote it put it."""
+    standalone = path / "chat_template.jinja"
+    template = standalone.read_text() if standalone.exists() else config.get("chat_template")
+    if template is None and (path / "chat_template.json").exists():
+        template = files.read_json(path / "chat_template.json").get("chat_template")
+    if isinstance(template, list):
+        template = {entry["name"]: entry["template"] for entry in template}.get("default")
+    if not isinstance(template, str):
+        raise InputError(
+            f"{path} has no chat template; expected chat_template.jinja or the key chat_template in "
+            "tokenizer_config.json (base models have none: start from the instruct version)"
+        )
+    return template
+
+
+def _end_of_turn(path: epath.Path, backend: tokenizers.Tokenizer, eos: str | None) -> dict[int, str]:
+    """Id and text of the declared eos tokens and of the known turn enders that are added tokens here, by id."""
+    added = {token.content: number for number, token in backend.get_added_tokens_decoder().items()}
+    found = {added[text]: text for text in TURN_ENDERS if text in added}
+    if eos is not None and (token := backend.token_to_id(eos)) is not None:
+        found[token] = eos
+    declared: Any = None
+    if (path / "generation_config.json").exists():
+        declared = files.read_json(path / "generation_config.json").get("eos_token_id")
+    single = [] if declared is None else [declared]
+    for token in declared if isinstance(declared, list) else single:
+        text = backend.id_to_token(token)
+        if text is None:
+            raise InputError(f"{path / 'generation_config.json'}: eos_token_id {token} is not in the vocabulary")
+        found[token] = text
+    if not found:
+        raise InputError(f"{path} names no end-of-turn token; set eos_token in tokenizer_config.json")
+    return dict(sorted(found.items()))

@@ -1,0 +1,89 @@
+"""The four roles of the conversation game, as interfaces: scripted and model-backed roles are interchangeable.
+
+A dialogue is the list of messages on one path, first to last, without a system message. Every role is a pure function of
+its arguments (and its own configuration), so a dialogue can fork at any reply. Source: paper, section 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from aloe_jax.tree.schema import Message, Persona
+
+Dialogue = Sequence[Message]
+
+
+@dataclass(frozen=True)
+class Revealed:
+    """A fact or trait id and the user turn (from 1) in which it showed first."""
+
+    id: str
+    turn: int
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One candidate answer; `token_ids` and `logprobs` only where the server hands them back."""
+
+    text: str
+    token_ids: tuple[int, ...] | None = None
+    logprobs: tuple[float, ...] | None = None
+    tokenizer: str | None = None
+    truncated: bool = False
+    calls: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A judge's score of one reply. `value` is 1 to 5, or None where the judge gave no readable answer (unscored).
+    `criteria` holds the parts it was made of, by name."""
+
+    value: float | None
+    criteria: dict[str, float] = field(default_factory=dict)
+    reasons: tuple[str, ...] = ()
+
+
+class User(Protocol):
+    """Speaks as the persona; shows a little more of it each turn and never states a preference."""
+
+    async def message(self, persona: Persona, dialogue: Dialogue) -> str:
+        """The next user message; `dialogue` is empty or ends with an assistant message."""
+        ...
+
+
+class Inducer(Protocol):
+    """Names what the user has shown so far, conservatively."""
+
+    async def beliefs(self, persona: Persona, dialogue: Dialogue) -> tuple[Revealed, ...]:
+        """Facts and traits shown in `dialogue`, which ends with a user message, in order of appearance."""
+        ...
+
+
+class Responder(Protocol):
+    """Answers the user. With a hint (text) it is the hinted reply, without one the plain reply."""
+
+    async def replies(self, dialogue: Dialogue, hint: str | None, n: int, seed: int) -> list[Reply]:
+        """`n` candidates for the next assistant message; `dialogue` ends with a user message."""
+        ...
+
+
+class Judge(Protocol):
+    """Scores replies for one persona, counting only what the dialogue has shown so far."""
+
+    name: str
+
+    async def score(self, persona: Persona, dialogue: Dialogue, reply: str) -> Verdict:
+        """Score of `reply` as answer to `dialogue`, which ends with a user message."""
+        ...
+
+    async def prefer(self, persona: Persona, dialogue: Dialogue, first: str, second: str) -> float | None:
+        """Probability in [0, 1] that the user prefers `first`, mean of both orders; None if unreadable."""
+        ...
+
+
+def hint_text(persona: Persona, beliefs: Sequence[Revealed]) -> str:
+    """What the hinted responder is told: the revealed facts and traits as sentences, in order of appearance."""
+    texts = {item.id: item.text for item in (*persona.facts, *persona.traits)}
+    return " ".join(texts[belief.id] for belief in beliefs if belief.id in texts)

@@ -1,0 +1,98 @@
+"""Facts of scripted users: the banks, and how a text is seen to mention one.
+
+`facts_train.jsonl` and `facts_benchmark.jsonl` hold one fact a line: `id` ("slot.value"), `text` (the sentence a hinted
+responder is told), `topic` (a noun phrase that fits after "my" or "your"), `names` (words that give the fact away),
+`related` (words that belong to its topic) and `forms` (sentences in which a user mentions it). The two banks share no
+value, no name and no form. A profile takes at most one fact of each slot.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from typing import Literal
+
+from aloe_jax.errors import InputError
+from aloe_jax.tree.schema import Item, Message, Persona, Record, parse
+from data_gen.world.text import stem, stem_set
+
+Split = Literal["train", "benchmark"]
+SPLITS: tuple[Split, ...] = ("train", "benchmark")
+
+
+class Fact(Record):
+    """One entry of a bank. Every form holds at least one of the `names`, so that a mention can be recognised."""
+
+    id: str
+    text: str
+    topic: str
+    names: tuple[str, ...]
+    related: tuple[str, ...]
+    forms: tuple[str, ...]
+
+    @property
+    def slot(self) -> str:
+        """What the fact is about (job, pet, ...)."""
+        return self.id.split(".")[0]
+
+    @functools.cached_property
+    def name_stems(self) -> frozenset[str]:
+        """Stems that name the fact; no other fact of the same split has them."""
+        return frozenset(map(stem, self.names))
+
+    @functools.cached_property
+    def related_stems(self) -> frozenset[str]:
+        """Stems that belong to the topic without naming the fact."""
+        return frozenset(map(stem, self.related))
+
+    def item(self) -> Item:
+        """The fact as it stands in a persona record."""
+        return Item(id=self.id, text=self.text)
+
+
+@functools.cache
+def bank(split: Split) -> tuple[Fact, ...]:
+    """All facts of one split, in file order."""
+    name = f"facts_{split}.jsonl"
+    text = resources.files("data_gen.world").joinpath(name).read_text(encoding="utf-8")
+    return tuple(parse(Fact, line, f"{name} line {row}") for row, line in enumerate(text.splitlines(), start=1))
+
+
+@functools.cache
+def by_id() -> Mapping[str, Fact]:
+    """Both banks by fact id."""
+    return {fact.id: fact for split in SPLITS for fact in bank(split)}
+
+
+def facts_of(persona: Persona) -> tuple[Fact, ...]:
+    """The bank entries of a stored persona. InputError for an id that is in no bank."""
+    known = by_id()
+    for item in persona.facts:
+        if item.id not in known:
+            raise InputError(
+                f"persona '{persona.id}': fact '{item.id}' is not in the scripted world's banks; "
+                "create personas for the scripted roles with the 'personas' stage"
+            )
+    return tuple(known[item.id] for item in persona.facts)
+
+
+def named(facts: Sequence[Fact], text: str) -> list[Fact]:
+    """Those of `facts` that `text` names."""
+    found = stem_set(text)
+    return [fact for fact in facts if fact.name_stems & found]
+
+
+def user_turns(dialogue: Sequence[Message]) -> list[str]:
+    """Texts of the user messages, first to last."""
+    return [message.content for message in dialogue if message.role == "user"]
+
+
+def shown_facts(persona: Persona, dialogue: Sequence[Message]) -> dict[str, int]:
+    """Fact id -> user turn (from 1) that named it first. The user's words decide, never what a reply says."""
+    shown: dict[str, int] = {}
+    facts = facts_of(persona)
+    for turn, text in enumerate(user_turns(dialogue), start=1):
+        for fact in named(facts, text):
+            shown.setdefault(fact.id, turn)
+    return shown

@@ -1,0 +1,145 @@
+"""The scripted judge: 1 to 5 from the checkers, counting only what the user has shown so far.
+
+    value = 1 + 4 * engaging * tact * (style / 4 + content / 4 + style * content / 2)
+
+- style: mean of the checkers of the traits shown so far (1 while none is shown);
+- content: 0.5 for naming a fact of the latest message, 0.25 for each of up to two of its topic words; a fact shown
+  earlier is worth 0.25 where nothing else is hit;
+- engaging: 1, lowered by the worst of: empty or tiny, garbled (hardly any function words, or the same words over and
+  over), a near-copy of a user message, a near-copy of an own earlier reply, more than three facts in one reply;
+- tact: 1, lowered to 0.3 by one and to 0.1 by more facts that the user has not shown.
+The product of style and content makes hitting both worth more than twice hitting one; the plain terms keep a slope
+where one of them is 0, so that there is something to learn from at every level.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from aloe_jax.errors import InputError
+from aloe_jax.tree.schema import Message, Persona
+from data_gen.roles import Dialogue, Verdict
+from data_gen.world.facts import facts_of, named, shown_facts, user_turns
+from data_gen.world.styles import BY_ID, shown_styles
+from data_gen.world.text import FUNCTION_WORDS, content_stems, copied_share, falling, stem_set, words
+
+TEMPERATURE = 0.5  # points of score; a lead of one point is preferred with probability 0.88
+MOST_FACTS = 3  # facts that one reply may name before it is a recital
+_LEAK_FACTOR = (1.0, 0.3, 0.1)  # by number of facts named that the user has not shown; the last for two and more
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """All parts of a score; each part is in [0, 1], `value` in [1, 5]. `styles` holds the shown traits only. `fault`
+    names the worst thing beside style (a key of `remarks.FAULTS`), if there is one."""
+
+    styles: Mapping[str, float]
+    content: float
+    engaging: float
+    tact: float
+    fault: str | None
+
+    @property
+    def style(self) -> float:
+        """Mean over the shown traits; 1 if there is none."""
+        return sum(self.styles.values()) / len(self.styles) if self.styles else 1.0
+
+    @property
+    def value(self) -> float:
+        """The score from 1 to 5."""
+        mixed = (self.style + self.content) / 4 + self.style * self.content / 2
+        return 1.0 + 4.0 * self.engaging * self.tact * mixed
+
+
+def assess(persona: Persona, dialogue: Sequence[Message], reply: str) -> Assessment:
+    """Parts of the score of `reply`; `dialogue` must end with the user message it answers (InputError)."""
+    if not dialogue or dialogue[-1].role != "user":
+        raise InputError("dialogue must end with a user message for a reply to be scored")
+    shown = shown_facts(persona, dialogue)
+    styles = {id: BY_ID[id].check(reply, dialogue, persona) for id in shown_styles(persona, dialogue)}
+    content = content_fit(persona, dialogue, reply, shown)
+    faults = {**engagement(persona, dialogue, reply), "leak": tact(persona, dialogue, reply, shown)}
+    worst = min(faults, key=lambda name: faults[name])
+    fault = worst if faults[worst] < 1.0 else "off_topic" if content == 0.0 else None
+    leak = faults.pop("leak")
+    return Assessment(styles, content, min(faults.values()), leak, fault)
+
+
+def content_fit(persona: Persona, dialogue: Sequence[Message], reply: str, shown: Mapping[str, int]) -> float:
+    """How far the reply is about what the user just said; see the module text."""
+    latest = dialogue[-1].content
+    facts = [fact for fact in facts_of(persona) if fact.id in shown]
+    topical = named(facts, latest)
+    field = frozenset().union(*(fact.name_stems | fact.related_stems for fact in topical))
+    touched = content_stems(reply) & (content_stems(latest) | field)
+    fit = 0.5 * bool(named(topical, reply)) + 0.25 * min(2, len(touched))
+    return max(fit, 0.25 * bool(named(facts, reply)))
+
+
+def engagement(persona: Persona, dialogue: Sequence[Message], reply: str) -> dict[str, float]:
+    """Factors in [0, 1] by fault; the lowest one counts."""
+    tokens = words(reply)
+    earlier = [message.content for message in dialogue if message.role == "assistant"]
+    function_share = sum(token in FUNCTION_WORDS for token in tokens) / max(1, len(tokens))
+    variety = len(set(tokens)) / max(1, len(tokens))
+    garbled = 1.0
+    if len(tokens) >= 3:
+        garbled = 1.0 - 0.75 * falling(function_share, 0.15, 0.3)
+    if len(tokens) >= 6:
+        garbled = min(garbled, 1.0 - 0.8 * falling(variety, 0.4, 0.6))
+    parrot = max(copied_share(reply, text) for text in user_turns(dialogue))
+    repeat = max((copied_share(reply, text) for text in earlier), default=0.0)
+    facts = len(named(facts_of(persona), reply))
+    return {
+        "empty": (0.0, 0.5, 0.75)[len(tokens)] if len(tokens) < 3 else 1.0,
+        "garbled": garbled,
+        "parrot": 0.1 + 0.9 * falling(parrot, 0.4, 0.65),
+        "repeat": 0.2 + 0.8 * falling(repeat, 0.6, 0.9),
+        "recital": 1.0 if facts <= MOST_FACTS else 0.4,
+    }
+
+
+def tact(persona: Persona, dialogue: Sequence[Message], reply: str, shown: Mapping[str, int]) -> float:
+    """1 unless the reply names facts that the user has not shown; words the user has used give nothing away."""
+    said = frozenset().union(*map(stem_set, user_turns(dialogue)))
+    hidden = [fact for fact in facts_of(persona) if fact.id not in shown]
+    leaks = [fact for fact in hidden if (fact.name_stems & stem_set(reply)) - said]
+    return _LEAK_FACTOR[min(len(leaks), len(_LEAK_FACTOR) - 1)]
+
+
+def preference(first: float, second: float) -> float:
+    """Probability that the user prefers the first of two scores: logistic of their difference over `TEMPERATURE`."""
+    return 1.0 / (1.0 + math.exp(-(first - second) / TEMPERATURE))
+
+
+class ScriptedJudge:
+    """`data_gen.roles.Judge` without a model. It scores each reply alone, so no order can sway it."""
+
+    name = "scripted"
+
+    async def score(self, persona: Persona, dialogue: Dialogue, reply: str) -> Verdict:
+        """Criteria `style`, `content`, `engaging` and `tact`, each in [0, 1]; a reason for each shown trait that was
+        missed and for the worst other fault."""
+        parts = assess(persona, dialogue, reply)
+        criteria = {"style": parts.style, "content": parts.content, "engaging": parts.engaging, "tact": parts.tact}
+        reasons = [f"missed: {BY_ID[id].text}" for id, fit in parts.styles.items() if fit < 1.0]
+        if parts.fault is not None:
+            reasons.append(_REASONS[parts.fault])
+        return Verdict(parts.value, criteria, tuple(reasons))
+
+    async def prefer(self, persona: Persona, dialogue: Dialogue, first: str, second: str) -> float:
+        """`preference` of the two scores: 0.5 for equal ones, and p(a, b) = 1 - p(b, a)."""
+        return preference(assess(persona, dialogue, first).value, assess(persona, dialogue, second).value)
+
+
+_REASONS = {
+    "empty": "says next to nothing",
+    "parrot": "hands the user's own words back",
+    "repeat": "repeats an earlier reply",
+    "garbled": "is not running English",
+    "leak": "names a fact the user has not shown",
+    "recital": "recites the user's facts",
+    "off_topic": "does not touch what the user said",
+}

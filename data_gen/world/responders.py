@@ -1,0 +1,160 @@
+"""Responders without a model: the oracle, lazy baselines and adversaries. They calibrate the judge's scale.
+
+`python -m data_gen.world.responders` plays ten turns of each with train and benchmark personas and prints mean scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from aloe_jax.errors import InputError
+from aloe_jax.tree.schema import Message, Persona
+from data_gen.roles import Dialogue, Reply
+from data_gen.world.facts import facts_of, named
+from data_gen.world.judge import assess
+from data_gen.world.oracle import oracle_reply
+from data_gen.world.personas import scripted_personas
+from data_gen.world.text import FUNCTION_WORDS, draw, words
+from data_gen.world.user import write_message
+
+Strategy = Callable[[Persona, Dialogue, int], str]
+
+
+def _empty(persona: Persona, dialogue: Dialogue, seed: int) -> str:
+    return ""
+
+
+def _constant(persona: Persona, dialogue: Dialogue, seed: int) -> str:
+    return "I understand how you feel, and I am here to help."
+
+
+def _echo(persona: Persona, dialogue: Dialogue, seed: int) -> str:
+    return dialogue[-1].content
+
+
+def _generic(persona: Persona, dialogue: Dialogue, seed: int) -> str:
+    return "That sounds great! Tell me more."
+
+
+def _varied_generic(persona: Persona, dialogue: Dialogue, seed: int) -> str:
+    """Pleasant, fits any message, never the same twice in a row."""
+    options = (
+        "Oh, how interesting! What happened after that?",
+        "I'm sorry to hear that. I hope it gets better soon.",
+        "Wow, that is quite something. How do you feel now?",
+        "Thanks for sharing. You could talk to someone you trust.",
+        "Good to hear from you. Perhaps it is for the best.",
+        "I think that makes sense, and you should be proud!",
+    )
+    return options[(len(dialogue) // 2 + seed) % len(options)]
+
+
+def _edited_echo(persona: Persona, dialogue: Dialogue, seed: int) -> str:
+    """The user's message turned round ("I" -> "you"), with every sixth word replaced."""
+    turned = {"i": "you", "i'm": "you're", "my": "your", "i've": "you've", "me": "you", "myself": "yourself"}
+    tokens = [turned.get(token, token) for token in words(dialogue[-1].content)]
+    return " ".join("indeed" if row % 6 == 5 else token for row, token in enumerate(tokens)).capitalize() + "."
+
+
+def _keywords(persona: Persona, dialogue: Dialogue, seed: int) -> str:
+    """All topic words of the latest message, no sentence."""
+    tokens = [token for token in words(dialogue[-1].content) if token not in FUNCTION_WORDS]
+    return ", ".join(tokens).capitalize() + "."
+
+
+def _everything(persona: Persona, dialogue: Dialogue, seed: int) -> str:
+    """The whole persona, shown or not."""
+    return "You like hearing about " + ", ".join(f"your {fact.topic}" for fact in facts_of(persona)) + "."
+
+
+def _guesser(persona: Persona, dialogue: Dialogue, seed: int) -> str:
+    """A perfect reply that also names one fact the user has not shown, as long as there is one."""
+    reply = oracle_reply(persona, dialogue, seed)
+    said = " ".join(message.content for message in dialogue if message.role == "user")
+    hidden = [fact for fact in facts_of(persona) if not named([fact], said)]
+    return f"{reply} Same as your {hidden[0].topic}." if hidden else reply
+
+
+def _repeat(persona: Persona, dialogue: Dialogue, seed: int) -> str:
+    """A perfect first reply, then the same one for ever."""
+    return oracle_reply(persona, dialogue, seed) if len(dialogue) == 1 else dialogue[1].content
+
+
+def _relevant(persona: Persona, dialogue: Dialogue, seed: int) -> str:
+    """On topic in plain sentences, blind to style: where a model without any alignment may stand."""
+    topical = named(facts_of(persona), dialogue[-1].content)
+    topic = draw(topical, seed, len(dialogue)).topic
+    options = (
+        "I see, your {} must keep you busy these days.",
+        "It sounds like your {} is quite a challenge! How do you manage it?",
+        "Thank you for telling me about your {}. I hope it goes well from now on.",
+        "Your {} is a good thing to have, and you should take your time with it.",
+        "Oh, that is a lot. Is your {} always like this?",
+    )
+    return options[len(dialogue) // 2 % len(options)].format(topic)
+
+
+STRATEGIES: Mapping[str, Strategy] = {
+    "oracle": lambda persona, dialogue, seed: oracle_reply(persona, dialogue, seed),
+    "relevant": _relevant,
+    "empty": _empty,
+    "constant": _constant,
+    "echo": _echo,
+    "generic": _generic,
+    "varied generic": _varied_generic,
+    "edited echo": _edited_echo,
+    "keywords": _keywords,
+    "everything": _everything,
+    "guesser": _guesser,
+    "repeat": _repeat,
+}
+
+
+class ScriptedResponder:
+    """`data_gen.roles.Responder` for one persona, following a strategy of `STRATEGIES`; it ignores the hint, as it
+    knows the persona or does not care."""
+
+    def __init__(self, persona: Persona, strategy: str = "oracle") -> None:
+        if strategy not in STRATEGIES:
+            raise InputError(f"strategy is '{strategy}', expected one of {', '.join(STRATEGIES)}")
+        self.persona = persona
+        self.strategy = strategy
+
+    async def replies(self, dialogue: Dialogue, hint: str | None, n: int, seed: int) -> list[Reply]:
+        """`n` candidates, drawn with the seeds `seed`, `seed + 1`, ..."""
+        reply = STRATEGIES[self.strategy]
+        return [Reply(reply(self.persona, dialogue, seed + row)) for row in range(n)]
+
+
+def play(persona: Persona, strategy: str, turns: int, seed: int = 0) -> tuple[list[Message], list[float]]:
+    """A dialogue of `turns` turns between the scripted user and a strategy, and the judge's score of each reply."""
+    dialogue: list[Message] = []
+    scores = []
+    for _ in range(turns):
+        dialogue.append(Message(role="user", content=write_message(persona, dialogue, seed)))
+        reply = STRATEGIES[strategy](persona, dialogue, seed)
+        scores.append(assess(persona, dialogue, reply).value)
+        dialogue.append(Message(role="assistant", content=reply))
+    return dialogue, scores
+
+
+def calibration(personas: Sequence[Persona], turns: int = 10) -> dict[str, float]:
+    """Mean score of every strategy over personas and turns."""
+    table = {}
+    for strategy in STRATEGIES:
+        scores = [score for persona in personas for score in play(persona, strategy, turns)[1]]
+        table[strategy] = sum(scores) / len(scores)
+    return table
+
+
+def main() -> None:
+    """Print the calibration table of both splits."""
+    train = calibration(scripted_personas("train", profiles=40, personalities=40, seed=0, pairings=1))
+    benchmark = calibration(scripted_personas("benchmark", profiles=8, personalities=5, seed=0))
+    print(f"{'strategy':<16}{'train':>8}{'benchmark':>12}")
+    for strategy, score in train.items():
+        print(f"{strategy:<16}{score:>8.2f}{benchmark[strategy]:>12.2f}")
+
+
+if __name__ == "__main__":
+    main()

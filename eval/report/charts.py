@@ -1,0 +1,215 @@
+"""Charts as inline SVG, drawn here so that the page's own style sheet colours them in light and dark.
+
+A series carries the name of a CSS class; the class decides colour, dash and marker fill. Every chart names its series
+at the end of their lines and holds its numbers as tooltips.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup, escape
+
+CHARACTER = 7.4  # mean width of a 13 px label's character, px
+LINE = 17.0  # least distance of two labels, px
+
+
+@dataclass(frozen=True)
+class Series:
+    """A named line. `y` is None where undefined; `band` holds [low, high] a point, or None."""
+
+    name: str
+    css: str
+    x: Sequence[float]
+    y: Sequence[float | None]
+    band: Sequence[tuple[float, float] | None] = ()
+    marker: str = "circle"  # circle | square | diamond | none
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A horizontal line that the curve is read against."""
+
+    y: float
+    label: str
+
+
+def nice_ticks(low: float, high: float, most: int = 6) -> list[float]:
+    """At most `most` round numbers from at or below `low` to at or above `high`, evenly spaced by 1, 2 or 5 x 10^n."""
+    if high <= low:
+        low, high = low - 0.5, high + 0.5
+    power = 10.0 ** math.floor(math.log10(high - low)) / 10
+    for step in (power * factor for factor in (1, 2, 5, 10, 20, 50)):
+        first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+        if last - first < most:
+            break
+    return [round(index * step, 12) for index in range(first, last + 1)]
+
+
+def spread_labels(positions: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Move positions as little as needed so that neighbours are `gap` apart and all lie in [low, high] if they fit."""
+    order = sorted(range(len(positions)), key=lambda index: positions[index])
+    placed = [min(max(positions[index], low), high) for index in order]
+    for index in range(1, len(placed)):
+        placed[index] = max(placed[index], placed[index - 1] + gap)
+    ceiling = high
+    for index in reversed(range(len(placed))):
+        placed[index] = min(placed[index], ceiling)
+        ceiling = placed[index] - gap
+    result = [0.0] * len(positions)
+    for index, position in zip(order, placed, strict=True):
+        result[index] = position
+    return result
+
+
+def line_chart(
+    series: Sequence[Series],
+    title: str,
+    x_label: str,
+    size: tuple[int, int],
+    y_ticks: Sequence[float],
+    x_ticks: Sequence[float],
+    reference: Reference | None = None,
+) -> Markup:
+    """An SVG of the given (width, height) in px at scale 1; ticks bound the axes. Text of labels is escaped."""
+    frame = _Frame.around(series, size, y_ticks, x_ticks)
+    parts = [_axes(frame, x_label)]
+    if reference is not None and y_ticks[0] <= reference.y <= y_ticks[-1]:
+        y = frame.y(reference.y)
+        parts.append(f'<line class="reference" x1="{frame.left}" x2="{frame.right:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        text_y = y - 5 if y > frame.top + LINE else y + LINE  # below the line where it runs along the top
+        parts.append(f'<text class="note" x="{frame.right - 4:.1f}" y="{text_y:.1f}">{escape(reference.label)}</text>')
+    parts += [_band(frame, one) for one in series]
+    parts += [_line(frame, one) for one in series]
+    if len(series) > 1:
+        parts.append(_end_labels(frame, series))
+    width, height = size
+    return Markup(  # every text above went through escape
+        f'<svg class="chart" viewBox="0 0 {width} {height}" style="max-width:{width}px" role="img" '
+        f'aria-label="{escape(title)}">{"".join(parts)}</svg>'
+    )
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """Plot area in px and the data ranges that fill it."""
+
+    left: float
+    right: float
+    top: float
+    bottom: float
+    x_ticks: Sequence[float]
+    y_ticks: Sequence[float]
+
+    @classmethod
+    def around(
+        cls, series: Sequence[Series], size: tuple[int, int], y_ticks: Sequence[float], x_ticks: Sequence[float]
+    ) -> _Frame:
+        """Room for the tick labels on the left and, with several series, for their names on the right."""
+        left = 14 + CHARACTER * max(len(number(tick)) for tick in y_ticks)
+        right = 18 + CHARACTER * max(len(one.name) for one in series) if len(series) > 1 else 12
+        return cls(left, size[0] - right, 12, size[1] - 44, x_ticks, y_ticks)
+
+    def x(self, value: float) -> float:
+        low, high = self.x_ticks[0], self.x_ticks[-1]
+        return self.left + 12 + (value - low) / ((high - low) or 1) * (self.right - self.left - 24)
+
+    def y(self, value: float) -> float:
+        low, high = self.y_ticks[0], self.y_ticks[-1]
+        return self.bottom - (value - low) / ((high - low) or 1) * (self.bottom - self.top)
+
+
+def number(value: float) -> str:
+    """A tick or a value without needless digits; large numbers with thousands separators."""
+    if value == 0:
+        return "0"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    digits = max(0, 2 - math.floor(math.log10(abs(value))))
+    text = f"{value:.{digits}f}"
+    return (text.rstrip("0").rstrip(".") if "." in text else text).replace("-", "−")
+
+
+def _axes(frame: _Frame, x_label: str) -> str:
+    parts = []
+    for tick in frame.y_ticks:
+        y = frame.y(tick)
+        parts.append(f'<line class="grid" x1="{frame.left}" x2="{frame.right:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(f'<text class="tick y" x="{frame.left - 7:.1f}" y="{y + 4.5:.1f}">{number(tick)}</text>')
+    for tick in frame.x_ticks:
+        x = frame.x(tick)
+        parts.append(f'<text class="tick x" x="{x:.1f}" y="{frame.bottom + 18:.1f}">{number(tick)}</text>')
+    middle = (frame.left + frame.right) / 2
+    parts.append(f'<text class="axis" x="{middle:.1f}" y="{frame.bottom + 38:.1f}">{escape(x_label)}</text>')
+    return "".join(parts)
+
+
+def _runs(one: Series) -> list[list[int]]:
+    """Indices of the points, cut where a value is missing."""
+    runs: list[list[int]] = [[]]
+    for index, value in enumerate(one.y):
+        if value is None:
+            runs.append([])
+        else:
+            runs[-1].append(index)
+    return [run for run in runs if run]
+
+
+def _band(frame: _Frame, one: Series) -> str:
+    parts = []
+    for run in _runs(one):
+        edges = [(frame.x(one.x[i]), one.band[i]) for i in run if i < len(one.band)]
+        known = [(x, frame.y(pair[0]), frame.y(pair[1])) for x, pair in edges if pair is not None]
+        upper = " ".join(f"{x:.1f},{high:.1f}" for x, _, high in known)
+        lower = " ".join(f"{x:.1f},{low:.1f}" for x, low, _ in reversed(known))
+        if known:
+            parts.append(f'<polygon class="band {one.css}" points="{upper} {lower}"/>')
+    return "".join(parts)
+
+
+def _line(frame: _Frame, one: Series) -> str:
+    parts = []
+    for run in _runs(one):
+        points = [(frame.x(one.x[i]), frame.y(one.y[i] or 0.0)) for i in run]
+        parts.append(f'<polyline class="line {one.css}" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in points)}"/>')
+        if one.marker == "none":
+            continue
+        for i, (x, y) in zip(run, points, strict=True):
+            pair = one.band[i] if i < len(one.band) else None
+            interval = f" [{pair[0]:.2f}, {pair[1]:.2f}]" if pair is not None else ""
+            tip = f"{one.name}, {number(one.x[i])}: {one.y[i]:.2f}{interval}"
+            parts.append(f'<g class="marker {one.css}"><title>{escape(tip)}</title>{_marker(one.marker, x, y)}</g>')
+    return "".join(parts)
+
+
+def _marker(shape: str, x: float, y: float) -> str:
+    if shape == "square":
+        return f'<rect x="{x - 4:.1f}" y="{y - 4:.1f}" width="8" height="8"/>'
+    if shape == "diamond":
+        return f'<path d="M{x:.1f} {y - 6:.1f}l6 6l-6 6l-6 -6z"/>'
+    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.5"/>'
+
+
+def _end_labels(frame: _Frame, series: Sequence[Series]) -> str:
+    """Each line's name beside its last point, moved apart where they would overlap."""
+    ends = [(one, runs[-1][-1]) for one in series if (runs := _runs(one))]
+    wanted = [frame.y(one.y[last] or 0.0) for one, last in ends]
+    placed = spread_labels(wanted, LINE, frame.top + 4, frame.bottom)
+    return "".join(
+        f'<text class="name {one.css}" x="{frame.right + 6:.1f}" y="{y + 4.5:.1f}">{escape(one.name)}</text>'
+        for (one, _), y in zip(ends, placed, strict=True)
+    )
+
+
+def interval_bar(value: float, interval: tuple[float, float], reach: float, css: str) -> Markup:
+    """A small SVG: the interval as a bar, the value as a dot, zero as a line, on a scale from -reach to +reach."""
+    x = {name: 4 + (number_ / reach + 1) / 2 * 152 for name, number_ in
+         (("low", interval[0]), ("high", interval[1]), ("value", value))}  # fmt: skip
+    return Markup(
+        '<svg class="bar" viewBox="0 0 160 18" aria-hidden="true">'
+        '<line class="zero" x1="80" x2="80" y1="1" y2="17"/>'
+        f'<line class="line {css}" x1="{x["low"]:.1f}" x2="{x["high"]:.1f}" y1="9" y2="9"/>'
+        f'<g class="marker {css}"><circle cx="{x["value"]:.1f}" cy="9" r="4.5"/></g></svg>'
+    )

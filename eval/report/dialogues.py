@@ -1,0 +1,155 @@
+"""Conversation trees as the page shows them: turns along the continued path, the candidate replies of a turn side by
+side, and what grew from the others folded away."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from aloe_jax.tree.schema import Conversation, Node, Persona, Score
+from eval.report.reading import MODELS, ModelResult
+
+OVERALL = "overall"  # criterion of the score that counts; the others are what it was made of
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One reply. `score` is the overall score, `parts` the criteria it was made of; `branches` are continuations that
+    are not the continued path."""
+
+    text: str
+    condition: str | None
+    score: float | None
+    parts: tuple[Score, ...]
+    chosen: int  # how many preferences name it as chosen
+    rejected: int
+    continued: bool
+    flags: tuple[str, ...]
+    branches: tuple[tuple[Turn, ...], ...]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A user message, what it revealed about the user for the first time, and the replies to it."""
+
+    message: str
+    revealed: tuple[str, ...]
+    candidates: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True)
+class Dialogue:
+    """A conversation ready to show."""
+
+    id: str
+    persona: Persona | None
+    system: str | None
+    turns: tuple[Turn, ...]
+
+
+@dataclass(frozen=True)
+class CaseTurn:
+    """One turn of a benchmark case: per model its user's message and the model's reply, None where it has none."""
+
+    number: int
+    turns: tuple[tuple[str, Turn | None], ...]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One benchmark case, turn by turn across the models."""
+
+    id: str
+    persona: Persona | None
+    rows: tuple[CaseTurn, ...]
+
+
+def dialogue(tree: Conversation) -> Dialogue:
+    """The conversation as turns. Without a stored path the first child is followed at every fork."""
+    reader = _Reader(tree)
+    system = next((node.text for node in tree.nodes if node.role == "system"), None)
+    return Dialogue(tree.id, tree.persona, system, reader.follow(reader.start()))
+
+
+def benchmark_case(results: dict[str, ModelResult]) -> Case | None:
+    """The first case, in file order, that every model with dialogues has; None if there is none."""
+    by_model = {model: {tree.id: tree for tree in results[model].trees} for model in MODELS if model in results}
+    by_model = {model: trees for model, trees in by_model.items() if trees}
+    for name, tree in next(iter(by_model.values()), {}).items():
+        if all(name in trees for trees in by_model.values()):
+            turns = {model: dialogue(trees[name]).turns for model, trees in by_model.items()}
+            rows = tuple(
+                CaseTurn(k + 1, tuple((model, own[k] if k < len(own) else None) for model, own in turns.items()))
+                for k in range(max(len(own) for own in turns.values()))
+            )
+            return Case(name, tree.persona, rows)
+    return None
+
+
+def overall(scores: Sequence[Score]) -> float | None:
+    """The score whose criterion is OVERALL, else the only one there is, else None."""
+    named = [score.value for score in scores if score.criterion == OVERALL]
+    if named:
+        return named[0]
+    return scores[0].value if len(scores) == 1 else None
+
+
+class _Reader:
+    """Walks one tree."""
+
+    def __init__(self, tree: Conversation) -> None:
+        self.children: dict[str | None, list[Node]] = {}
+        for node in tree.nodes:
+            self.children.setdefault(node.parent, []).append(node)
+        self.path = frozenset(tree.path)
+        persona = tree.persona
+        self.texts = {item.id: item.text for item in (*persona.facts, *persona.traits)} if persona else {}
+        self.chosen = Counter(preference.chosen for preference in tree.preferences)
+        self.rejected = Counter(preference.rejected for preference in tree.preferences)
+
+    def start(self) -> Node | None:
+        """The first user message of the continued path."""
+        first = self.onward(self.children[None])
+        while first is not None and first.role != "user":
+            first = self.onward(self.children.get(first.id, []))
+        return first
+
+    def onward(self, nodes: Sequence[Node]) -> Node | None:
+        """The one that the conversation went on with, or the first."""
+        return next((node for node in nodes if node.id in self.path), nodes[0] if nodes else None)
+
+    def follow(self, user: Node | None) -> tuple[Turn, ...]:
+        """Turns from a user message down to the end of its path."""
+        turns = []
+        while user is not None:
+            children = self.children.get(user.id, [])
+            replies = [node for node in children if node.role == "assistant"]
+            taken = self.continued(replies)
+            revealed = tuple(self.texts.get(b.id, b.id) for b in user.belief or () if b.node == user.id)
+            turns.append(Turn(user.text, revealed, tuple(self.candidate(node, node is taken) for node in replies)))
+            below = self.children.get(taken.id, []) if taken else children
+            user = self.onward([node for node in below if node.role == "user"])
+        return tuple(turns)
+
+    def continued(self, replies: Sequence[Node]) -> Node | None:
+        """The reply on the path, else the first that was answered, else the first."""
+        on_path = [node for node in replies if node.id in self.path]
+        answered = [node for node in replies if self.children.get(node.id)]
+        return next(iter([*on_path, *answered, *replies]), None)
+
+    def candidate(self, node: Node, continued: bool) -> Candidate:
+        """A reply with the branches below it that `follow` does not show in line."""
+        below = [child for child in self.children.get(node.id, []) if child.role == "user"]
+        shown = self.onward(below) if continued else None
+        return Candidate(
+            text=node.text,
+            condition=node.condition,
+            score=overall(node.scores),
+            parts=tuple(score for score in node.scores if score.criterion != OVERALL) if len(node.scores) > 1 else (),
+            chosen=self.chosen[node.id],
+            rejected=self.rejected[node.id],
+            continued=continued,
+            flags=node.flags,
+            branches=tuple(self.follow(child) for child in below if child is not shown),
+        )

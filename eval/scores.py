@@ -1,0 +1,116 @@
+"""The judged replies of one model on the benchmark: a line of `scores.jsonl`, and the table that statistics run on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from etils import epath
+from jaxtyping import Float, Int
+from pydantic import ConfigDict, Field
+
+from aloe_jax import files
+from aloe_jax.errors import InputError
+from aloe_jax.tree.schema import Record, parse
+
+FiniteScore = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+
+
+class ScoreRecord(Record):
+    """One judged reply. Further keys of the line (reply, criteria, ...) are ignored; numeric ids are read as text.
+
+    `score` is on the judge's own scale (1 to 5 for ours); any finite number is legal.
+    """
+
+    model_config = ConfigDict(extra="ignore", coerce_numbers_to_str=True)
+
+    case: str
+    profile: str
+    personality: str
+    turn: int = Field(ge=1, strict=True)
+    score: FiniteScore | None = Field(description="null: the judge gave no readable answer")
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """Scores of N cases over K turns. Rows are sorted by (profile, personality, case), so the order of the lines in
+    the file changes nothing downstream."""
+
+    cases: tuple[str, ...]
+    profiles: Int[np.ndarray, " N"]  # number of the case's profile among the sorted profile ids
+    personalities: Int[np.ndarray, " N"]
+    scores: Float[np.ndarray, "N K"]  # NaN where unscored
+
+    @property
+    def levels(self) -> tuple[int, int]:
+        """How many different profiles and personalities there are."""
+        return int(self.profiles.max()) + 1, int(self.personalities.max()) + 1
+
+
+def score_table(records: Sequence[ScoreRecord], places: Sequence[str] | None = None) -> ScoreTable:
+    """The records as a table. `places` (one text a record, such as "file line 3: ") goes in front of error messages.
+
+    Raises InputError if there are no records, a (case, turn) comes twice, a case changes its profile or personality, or
+    a case lacks a turn that another one has (an unscored reply is a line with score null, never a missing line).
+    """
+    if not records:
+        raise InputError("there are no scores: expected at least one line {case, profile, personality, turn, score}")
+    factors: dict[str, tuple[str, str]] = {}
+    cells: dict[tuple[str, int], float | None] = {}
+    for record, place in zip(records, places or [""] * len(records), strict=True):
+        if (record.case, record.turn) in cells:
+            raise InputError(f"{place}case '{record.case}' turn {record.turn} is scored twice; keep one line of it")
+        found = (record.profile, record.personality)
+        if factors.setdefault(record.case, found) != found:
+            raise InputError(
+                f"{place}case '{record.case}' has profile and personality {found}, but {factors[record.case]} earlier; "
+                "a case is one pair of them"
+            )
+        cells[record.case, record.turn] = record.score
+    turns = max(turn for _, turn in cells)
+    cases = sorted(factors, key=lambda case: (*factors[case], case))
+    _check_complete(cases, turns, cells)
+    values = [[cells[case, turn] for turn in range(1, turns + 1)] for case in cases]
+    return ScoreTable(
+        cases=tuple(cases),
+        profiles=_numbered(factors[case][0] for case in cases),
+        personalities=_numbered(factors[case][1] for case in cases),
+        scores=np.array(values, dtype=np.float64),
+    )
+
+
+def _check_complete(cases: Sequence[str], turns: int, cells: dict[tuple[str, int], float | None]) -> None:
+    """InputError for the first case without a line for one of the turns 1 to `turns`."""
+    if len(cells) == len(cases) * turns:
+        return
+    for case in cases:
+        for turn in range(1, turns + 1):
+            if (case, turn) not in cells:
+                raise InputError(
+                    f"case '{case}' has no line for turn {turn} of {turns}; write it with score null if the reply "
+                    "could not be scored"
+                )
+
+
+def _numbered(names: Iterable[str]) -> Int[np.ndarray, " N"]:
+    """Each name as its number among the sorted different names."""
+    return np.unique(list(names), return_inverse=True)[1]
+
+
+def read_scores(path: epath.PathLike) -> list[ScoreRecord]:
+    """Records of a `scores.jsonl`, in file order.
+
+    Raises InputError, with the file and where one is to blame the line number, for a missing or empty file, a broken
+    line (turn below 1, score not finite) and all that `score_table` refuses.
+    """
+    records, places = [], []
+    for number, line in files.lines(path):
+        records.append(parse(ScoreRecord, line, f"{path} line {number}"))
+        places.append(f"line {number}: ")
+    try:
+        score_table(records, places)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    return records

@@ -1,0 +1,87 @@
+"""The stages `benchmark`, `export` and `report`."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from aloe_jax import files
+from aloe_jax.errors import InputError
+from aloe_jax.hub.card import ModelCard
+from aloe_jax.hub.exporter import export_model
+from aloe_jax.run.stage import Run, Stage
+from aloe_jax.serve.local import local_client
+from aloe_jax.train.stages import chat_format, load_stage_params, mesh_of, model_config, model_folder, model_inputs
+from aloe_jax.tree.schema import read_personas
+from data_gen.grow import stable_seed
+from data_gen.stages import HELD_OUT
+from data_gen.world.judge import ScriptedJudge
+from data_gen.world.user import ScriptedUser
+from eval.benchmark import METRICS, Benchmark
+from eval.report import write_report
+
+MODELS = ("base", "sft", "preference")
+
+
+def _benchmark(run: Run) -> dict[str, Any]:
+    section, seed = run.section("benchmark"), run.config["seed"]
+    personas = read_personas(run.directory("personas") / HELD_OUT)
+    user = ScriptedUser(seed=stable_seed(seed, "benchmark user"))
+    benchmark = Benchmark(personas, user, ScriptedJudge(), section, seed)
+    mesh, model, chat = mesh_of(run), model_config(run), chat_format(run)
+    counts: dict[str, Any] = {"cases": len(personas), "turns": section["turns"], "average": {}}
+    for number, name in enumerate(section["models"]):
+        if name not in MODELS:
+            raise InputError(f"config.benchmark.models: '{name}' is unknown; choose from {', '.join(MODELS)}")
+        directory = run.directory("benchmark") / name
+        if not (directory / METRICS).exists():
+            played = number * len(personas)
+
+            def report(done: int, total: int, name: str = name, played: int = played) -> None:
+                run.progress.update(played + done, total * len(section["models"]), f"dialogues, model {name}")
+
+            params = load_stage_params(run, name, mesh)
+            with local_client(model, params, chat, name, run.section("serve"), mesh) as client:
+                asyncio.run(benchmark.run(client, directory, report))
+            del params
+        counts["average"][name] = benchmark.summarise(directory)["average"]
+    return counts
+
+
+def _export(run: Run) -> dict[str, Any]:
+    name = run.section("export")["model"]
+    manifest, trees = run.manifest(name), run.manifest("conversations")["counts"]["trees"]
+    results = {model: run.directory("benchmark") / model / METRICS for model in MODELS}
+    base = run.section("model")["source"]
+    card = ModelCard(
+        name=f"{base.split(':')[-1]}-aloe",
+        base_model=base,
+        data=f"{trees} conversation trees grown in this run",
+        objective=manifest["config"][name]["objective"],
+        config=manifest["config"],
+        benchmark={model: files.read_json(path) for model, path in results.items() if path.exists()},
+    )
+    params, out = load_stage_params(run, name, mesh_of(run)), Path(str(run.directory("export")))
+    export_model(
+        params, model_config(run), model_folder(run), out, run.section("export")["dtype"], card, overwrite=True
+    )
+    return {"parameters": model_config(run).parameters}
+
+
+def _report(run: Run) -> dict[str, Any]:
+    path = write_report(run.workdir)
+    return {"bytes": Path(str(path)).stat().st_size}
+
+
+STAGES = (
+    Stage(
+        "benchmark",
+        ("personas", "sft", "preference"),
+        ("model", "template", "serve", "benchmark", "seed"),
+        _benchmark,
+        model_inputs,
+    ),
+    Stage("export", ("preference",), ("model", "export"), _export, model_inputs, ("config.json",)),
+    Stage("report", ("benchmark", "export"), (), _report, outputs=("index.html",)),
+)

@@ -1,0 +1,194 @@
+"""The report as a whole: what stands on the page, that it loads nothing, and that a half-finished run has one too."""
+
+import re
+import shutil
+from html.parser import HTMLParser
+
+import pytest
+from synthetic_run import CONFIG, write_run
+
+from aloe_jax import files
+from aloe_jax.errors import InputError
+from aloe_jax.tree.schema import read_trees, write_records
+from eval.report import write_report
+
+VOID = {"meta", "br", "img", "hr", "input", "link"}
+LOADING = {"src", "href", "srcset", "data", "poster", "action", "formaction", "background", "xlink:href", "ping"}
+
+
+class Page(HTMLParser):
+    """Collects the page's elements, attributes and visible text, and checks that elements close in order."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.elements, self.loads, self.open, self.words, self.styles = [], [], [], [], []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append(tag)
+        self.loads += [(tag, name, value) for name, value in attrs if name in LOADING or name.startswith("on")]
+        self.styles += [value for name, value in attrs if name == "style"]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append(tag)
+        self.loads += [(tag, name, value) for name, value in attrs if name in LOADING or name.startswith("on")]
+
+    def handle_endtag(self, tag):
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        (self.styles if self.open and self.open[-1] == "style" else self.words).append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    return write_run(tmp_path_factory.mktemp("runs") / "demo")
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    """A copy that a test may damage."""
+    return shutil.copytree(finished, tmp_path / "run")
+
+
+def page(run):
+    return Page(write_report(run).read_text())
+
+
+def test_is_well_formed_and_loads_nothing(finished):
+    target = write_report(finished)
+    assert str(target) == str(finished / "report" / "index.html")
+    found = Page(target.read_text())
+    assert found.open == []
+    assert found.loads == []
+    assert not {"script", "link", "iframe", "object", "embed", "img", "base"} & set(found.elements)
+    assert not re.search(r"url\(|@import|https?:", " ".join(found.styles))
+
+
+def test_shows_what_the_run_holds(finished):
+    text = page(finished).text
+    assert "embedded:smollm2" in text
+    assert "135M parameters" in text
+    scores = files.read_json(finished / "benchmark/preference/metrics.json")
+    low, high = scores["ci"]["average"]
+    assert f"{scores['average']:.2f} average AL, {low:.2f} to {high:.2f}" in text
+    assert "dropped.never_compared 13" in text
+    assert "conversations.max_tokens 32" in text
+    assert "train-000" in text
+    assert "fixed prices on a card, no haggling." in text
+    assert "✓ chosen 2×" in text
+    assert "shows for the first time: Fires bowls in a kiln at home." in text
+    assert "Case p0-q0" in text
+    for curve in ("SFT loss", "Preference loss", "Preference accuracy", "Reward margin"):
+        assert curve in text
+    assert "missing" not in text
+
+
+def test_says_how_it_was_sized_from_the_files(finished):
+    text = page(finished).text
+    assert "12 conversation trees of up to 3 turns with up to 3 candidate replies a turn: 108 replies" in text
+    assert "6 held-out cases (3 profiles, 2 personalities) of 3 turns" in text
+    assert "Replies were cut at 32 tokens." in text
+    assert "took 7 min 1 s" in text
+    assert "A model of 135M parameters can show that the pipeline works from end to end" in text
+
+
+def test_a_large_model_has_no_paragraph_on_smallness(run):
+    for stage in ("sft", "preference"):
+        path = run / stage / "manifest.json"
+        manifest = files.read_json(path)
+        files.write_json(path, {**manifest, "counts": {"parameters": 8_030_000_000}})
+    text = page(run).text
+    assert "8.03B parameters" in text
+    assert "can show that the pipeline works from end to end" not in text
+
+
+def test_an_interrupted_stage_is_marked(run):
+    path = run / "export/manifest.json"
+    assert "export 4.2 s parameters" in page(run).text
+    files.write_json(path, {**files.read_json(path), "status": "running"})
+    assert "export 4.2 s · running" in page(run).text
+
+
+def test_texts_of_the_run_are_escaped(run):
+    evil = "<script>alert(1)</script><img src=x onerror=alert(2)>"
+    trees = list(read_trees(run / "conversations/trees.jsonl"))
+    first = trees[0].nodes[0].model_copy(update={"text": evil})
+    trees[0] = trees[0].model_copy(update={"id": evil, "nodes": (first, *trees[0].nodes[1:])})
+    write_records(run / "conversations/trees.jsonl", trees)
+    files.write_json(run / "config.json", {**CONFIG, "model": {"source": evil}})
+    found = page(run)
+    assert found.loads == []
+    assert "script" not in found.elements
+    assert found.text.count(evil) >= 3
+
+
+def test_an_empty_directory_has_a_page_that_says_what_is_missing(tmp_path):
+    text = page(tmp_path).text
+    assert "There are no benchmark results in this run yet" in text
+    assert "Conversations are missing: the conversations stage" in text
+    assert "There is no config.json in this run directory." in text
+    assert "not finished in this run directory: personas, conversations, dataset" in text
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [
+        "config.json",
+        "sft",
+        "preference",
+        "conversations",
+        "benchmark/base",
+        "benchmark/preference",
+        "benchmark/sft/trees.jsonl",
+        "benchmark/base/scores.jsonl",
+        "benchmark",
+    ],
+)
+def test_any_part_may_be_missing(run, missing):
+    path = run / missing
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    found = page(run)
+    assert found.open == []
+    assert "alignment" in found.text.lower()
+
+
+def test_figures_come_from_the_scores_where_metrics_json_is_missing(run):
+    before = page(run).text
+    (run / "benchmark/sft/metrics.json").unlink()
+    assert page(run).text == before
+
+
+def test_steps_that_are_not_finite_are_counted_not_drawn(run):
+    with open(run / "sft/metrics.jsonl", "a") as file:
+        file.write('{"step": 19, "loss": NaN}\n')
+    found = page(run)
+    assert "SFT loss, nats a token (1 step not finite)" in found.text
+    assert "nan" not in found.text.split()
+
+
+def test_writes_where_it_is_told_and_repeats_itself(finished, tmp_path):
+    first = write_report(finished, tmp_path / "a.html")
+    second = write_report(finished, tmp_path / "b.html")
+    assert first.read_text() == second.read_text()
+    fewer = write_report(finished, tmp_path / "c.html", conversations=1)
+    assert "train-001" in first.read_text()
+    assert "train-001" not in fewer.read_text()
+
+
+def test_broken_input_is_named(run, tmp_path):
+    with pytest.raises(InputError, match=r"run directory '.*nowhere' does not exist"):
+        write_report(tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"config\.json' is a file"):
+        write_report(run / "config.json")
+    (run / "sft/metrics.jsonl").write_text('{"step": 1}\n{"step": \n')
+    with pytest.raises(InputError, match=r"metrics\.jsonl line 2: broken JSON"):
+        write_report(run)

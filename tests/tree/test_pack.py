@@ -1,0 +1,158 @@
+"""Packing: capacities, offsets, padding, determinism; and the structure of packed random trees."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tree_samples import aloe_tree, chat_format, trees
+
+from aloe_jax.errors import InputError
+from aloe_jax.tree.pack import best_fit, empty_row, pack, stack, statistics
+from aloe_jax.tree.row import Capacity, TreeRow, allowed, fragments
+from aloe_jax.tree.trie import build_trie
+
+ROOM = Capacity(tokens=4_000, targets=2_000, replies=100, pairs=100)
+
+
+def sizes_of(parts):
+    return np.array([part.sizes for part in parts]).reshape(-1, 4)
+
+
+def test_best_fit_by_hand():
+    """Rows of 10: 7 opens row 0, 6 row 1, 4 fills row 1, 3 fills row 0, 2 opens row 2."""
+    sizes = np.array([[2, 1, 1, 0], [7, 1, 1, 0], [4, 1, 1, 0], [3, 1, 1, 0], [6, 1, 1, 0]])
+    assert best_fit(sizes, Capacity(10, 9, 9, 0)) == [[1, 3], [4, 2], [0]]
+
+
+def test_best_fit_takes_the_fullest_row_that_holds_it():
+    sizes = np.array([[6, 1, 1, 0], [5, 1, 1, 0], [4, 1, 1, 0]])
+    assert best_fit(sizes, Capacity(10, 9, 9, 0)) == [[0, 2], [1]]
+
+
+@pytest.mark.parametrize("column", [1, 2, 3])
+def test_best_fit_minds_every_capacity(column):
+    sizes = np.ones((4, 4), int)
+    sizes[:, column] = 5
+    room = [100, 100, 100, 100]
+    room[column] = 10
+    assert best_fit(sizes, Capacity(*room)) == [[0, 1], [2, 3]]
+
+
+def test_best_fit_names_what_never_fits():
+    with pytest.raises(InputError, match=r"fragment 1 needs .* = \(11, 1, 1, 0\)"):
+        best_fit(np.array([[1, 1, 1, 0], [11, 1, 1, 0]]), Capacity(10, 9, 9, 0))
+
+
+@given(
+    st.lists(st.tuples(*[st.integers(1, 20)] * 4), max_size=40).map(lambda rows: np.array(rows, int).reshape(-1, 4)),
+    st.tuples(*[st.integers(20, 60)] * 4),
+)
+def test_plans_hold_every_fragment_once_within_all_capacities(sizes, room):
+    plan = best_fit(sizes, Capacity(*room))
+    assert sorted(index for row in plan for index in row) == list(range(len(sizes)))
+    assert all((sizes[row].sum(axis=0) <= room).all() for row in plan)
+    assert plan == best_fit(sizes, Capacity(*room))
+
+
+def test_padding_sees_itself_and_carries_nothing():
+    capacity = Capacity(tokens=5, targets=4, replies=3, pairs=2)
+    row = empty_row(capacity)
+    np.testing.assert_array_equal(allowed(row.positions, row.subtree_end), np.eye(5, dtype=bool))
+    assert row.reply.tolist() == [3] * 4
+    assert row.conversation.tolist() == row.node.tolist() == [-1] * 3
+    others = {field.name for field in dataclasses.fields(TreeRow)} - {"subtree_end", "reply", "conversation", "node"}
+    assert not any(np.any(getattr(row, name)) for name in others)
+    assert row.sizes == (5, 4, 3, 2)
+
+
+def test_stack_adds_a_batch_axis():
+    batch = stack([empty_row(ROOM)] * 3)
+    assert batch.tokens.shape == (3, ROOM.tokens)
+    assert batch.pairs.shape == (3, ROOM.pairs, 2)
+
+
+def test_too_much_for_a_row_is_an_error():
+    tree = aloe_tree(turns=3)
+    parts = fragments(tree, build_trie(tree, chat_format("chatml")), ROOM, 0)
+    with pytest.raises(InputError, match="let best_fit choose"):
+        pack(parts, dataclasses.replace(ROOM, replies=5))
+
+
+def test_statistics_are_shares_of_the_room():
+    sizes = np.array([[6, 2, 1, 0], [2, 2, 1, 0]])
+    assert dataclasses.asdict(statistics([[0], [1]], sizes, Capacity(10, 8, 4, 1))) == {
+        "rows": 2, "fragments": 2, "tokens": 0.4, "targets": 0.25, "replies": 0.25, "pairs": 0.0,
+    }  # fmt: skip
+    assert statistics([], sizes[:0], ROOM).tokens == 0
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    forest=st.lists(trees(max_turns=6), min_size=1, max_size=4),
+    name=st.sampled_from(["chatml", "qwen3", "mistral_moving"]),
+    slack=st.integers(0, 200),
+    replies=st.integers(3, 12),
+)
+def test_packed_trees_show_each_reply_its_path_and_nothing_else(forest, name, slack, replies):
+    """For every target, the keys its source sees are the path's tokens up to it, in order, at positions 0, 1, 2, ...
+
+    The capacity is so small that conversations split; each reply still is a target exactly once.
+    """
+    chat = chat_format(name)
+    tries = [build_trie(tree, chat) for tree in forest]
+    # Three siblings at most, each on a path of at most the longest one.
+    longest = max((len(trie.path_ids(reply.piece)) for trie in tries for reply in trie.replies), default=1)
+    capacity = Capacity(3 * longest + slack, 3 * longest + slack, replies, 3)
+    parts = [part for index, tree in enumerate(forest) for part in fragments(tree, tries[index], capacity, index)]
+    plan = best_fit(sizes_of(parts), capacity)
+    found = []
+    for members in plan:
+        row = pack([parts[index] for index in members], capacity)
+        assert row.sizes == dataclasses.astuple(capacity)
+        found += check_row(row, tries, capacity)
+    assert sorted(found) == sorted((index, reply.node) for index, trie in enumerate(tries) for reply in trie.replies)
+    check_pairs(forest, parts)
+
+
+def check_row(row, tries, capacity):
+    """Assert the structure of every reply in a packed row; (conversation, node) of those replies."""
+    mask = allowed(row.positions, row.subtree_end)
+    np.testing.assert_array_equal(mask[0], np.arange(capacity.tokens) == 0)
+    found = []
+    for reply in np.flatnonzero(row.conversation >= 0):
+        trie = tries[row.conversation[reply]]
+        span = next(span for span in trie.replies if span.node == row.node[reply])
+        path, ids = trie.path_ids(span.piece), trie.pieces[span.piece].tokens
+        targets = np.flatnonzero(row.reply == reply)
+        assert row.target[targets].tolist() == list(ids)
+        assert row.length[reply] == len(ids)
+        assert len(set(row.weight[targets].tolist())) == 1
+        for target, end in zip(targets, range(len(path) - len(ids), len(path)), strict=True):
+            seen = np.flatnonzero(mask[row.source[target]])
+            assert row.tokens[seen].tolist() == path[:end]
+            assert row.positions[seen].tolist() == list(range(end))
+        siblings = [other for other in np.flatnonzero(row.conversation >= 0) if row.group[other] == row.group[reply]]
+        assert {row.conversation[other] for other in siblings} == {row.conversation[reply]}
+        groups = {span.node: span.group for span in trie.replies}
+        assert {groups[row.node[other]] for other in siblings} == {span.group}
+        found.append((int(row.conversation[reply]), int(row.node[reply])))
+    return found
+
+
+def check_pairs(forest, parts):
+    """Every decided preference is a pair in exactly one fragment, unless a side is flagged no_loss."""
+    found = [
+        (int(part.conversation[0]), int(part.node[chosen]), int(part.node[rejected]))
+        for part in parts
+        for chosen, rejected in part.pairs
+    ]
+    expected = []
+    for index, tree in enumerate(forest):
+        position = {node.id: at for at, node in enumerate(tree.nodes)}
+        for preference in tree.preferences:
+            sides = (position[preference.chosen], position[preference.rejected])
+            if preference.margin > 0 and not any("no_loss" in tree.nodes[side].flags for side in sides):
+                expected.append((index, *sides))
+    assert sorted(found) == sorted(expected)
