@@ -87,11 +87,13 @@ def _parser() -> argparse.ArgumentParser:
     command = add("import", _import, "Turn a Hugging Face folder, hub id, GGUF file or embedded model into a folder.")
     command.add_argument("source", help="folder, owner/name, FILE.gguf, or embedded:smollm2")
     command.add_argument("--out", required=True, help="folder to write")
+    command.add_argument("--overwrite", action="store_true", help="replace a folder that is not empty")
     command.add_argument("--dtype", help="float32, bfloat16 or float16 (default: as stored)")
 
     command = add("export", _export, "Write a training checkpoint or any importable model as a Hugging Face folder.")
     command.add_argument("source", help="DIR/sft or DIR/preference of a run, or what `aloe import` takes")
     command.add_argument("--out", required=True, help="folder to write")
+    command.add_argument("--overwrite", action="store_true", help="replace a folder that is not empty")
     command.add_argument("--dtype", help="float32, bfloat16 or float16 (default: as stored)")
 
     command = add("convert", _convert, "Convert conversation data: reference files, chats or pairs to trees and back.")
@@ -161,19 +163,19 @@ def pipeline() -> list[Any]:
 def _import(options: argparse.Namespace) -> None:
     from aloe_jax.hub.importer import import_model
 
-    print(import_model(options.source, Path(options.out), options.dtype))
+    print(import_model(options.source, Path(options.out), options.dtype, options.overwrite))
 
 
 def _export(options: argparse.Namespace) -> None:
     from aloe_jax.train.export import export_source
 
-    print(export_source(options.source, Path(options.out), options.dtype))
+    print(export_source(options.source, Path(options.out), options.dtype, options.overwrite))
 
 
 def _convert(options: argparse.Namespace) -> None:
     from aloe_jax.tree.convert import convert
 
-    print(convert(options.file, options.out))
+    print("\n".join(convert(options.file, options.out).lines()))
 
 
 def _score(options: argparse.Namespace) -> None:

@@ -1,7 +1,7 @@
 """What can go wrong in a way the user can mend, and the exit code each kind leaves with.
 
-Raise these with one sentence that names the field or file, the value found, what was expected and the setting or command
-that mends it. The command line prints that sentence without a traceback.
+Raise these with one sentence that names the field or file, the value found, what was expected and the setting or
+command that mends it. The command line prints that sentence without a traceback.
 """
 
 

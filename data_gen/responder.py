@@ -47,7 +47,7 @@ class ModelResponder:
             Reply(
                 text=answer.text,
                 token_ids=answer.token_ids,
-                logprobs=answer.logprobs,
+                logprobs=answer.logprobs if answer.token_ids is not None else None,  # whose they are is unknown
                 tokenizer=answer.tokenizer,
                 truncated=answer.finish_reason == "length",
                 calls=(answer.call,),

@@ -1,7 +1,7 @@
 """The four roles of the conversation game, as interfaces: scripted and model-backed roles are interchangeable.
 
-A dialogue is the list of messages on one path, first to last, without a system message. Every role is a pure function of
-its arguments (and its own configuration), so a dialogue can fork at any reply. Source: paper, section 2.
+A dialogue is the list of messages on one path, first to last, without a system message. Every role is a pure function
+of its arguments (and its own configuration), so a dialogue can fork at any reply. Source: paper, section 2.
 """
 
 from __future__ import annotations

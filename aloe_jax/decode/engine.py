@@ -74,7 +74,8 @@ class Engine:
         if not 2 <= context <= model.context:
             raise InputError(f"context: {context} must be between 2 and the model's {model.context}")
         self.slots, self.context = slots, context
-        self._params, self._end_of_turn = params, end_of_turn
+        self._params: Any = params
+        self._end_of_turn = end_of_turn
         ends = jnp.asarray(sorted(end_of_turn), jnp.int32)
         self._prefill = jax.jit(functools.partial(_prefill, model=model, dtype=dtype), donate_argnums=1)
         self._burst = jax.jit(functools.partial(_burst, model=model, dtype=dtype, ends=ends), donate_argnums=(1, 2))
@@ -133,6 +134,10 @@ class Engine:
                 del self._running[slot]
                 done += self._finish(work)
         return done
+
+    def close(self) -> None:
+        """Give the memory of parameters and cache back, whoever still holds the engine. It decodes no more."""
+        self._params = self._cache = self._state = None
 
     def generate(self, requests: list[Request]) -> list[list[Completion]]:
         """Completions of each request, in order; for callers without a queue of their own."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import jax
 from jax.sharding import AxisType, Mesh
@@ -14,22 +15,22 @@ AXES = ("replica", "fsdp", "tensor")
 ROWS = ("replica", "fsdp")  # the mesh axes over which rows of a batch are spread
 
 
-def make_mesh(replica: int = 1, fsdp: int = -1, tensor: int = 1) -> Mesh:
-    """A mesh over all devices of all processes; one axis may be -1 and takes what is left.
+def make_mesh(replica: int = 1, fsdp: int = -1, tensor: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """A mesh over `devices` (default: all, of all processes); one axis may be -1 and takes what is left.
 
     Raises InputError if the sizes do not multiply to the number of devices.
     """
     sizes = [replica, fsdp, tensor]
-    devices = jax.device_count()
+    available = len(jax.devices() if devices is None else devices)
     known = math.prod(size for size in sizes if size != -1)
     if sizes.count(-1) > 1 or any(size < 1 and size != -1 for size in sizes):
         raise InputError(f"config.mesh: sizes {sizes} of {AXES} must be positive, and at most one may be -1")
-    if devices % known or (-1 not in sizes and known != devices):
+    if available % known or (-1 not in sizes and known != available):
         raise InputError(
-            f"config.mesh: replica x fsdp x tensor = {known} does not fit {devices} devices; set one axis to -1"
+            f"config.mesh: replica x fsdp x tensor = {known} does not fit {available} devices; set one axis to -1"
         )
-    shape = tuple(devices // known if size == -1 else size for size in sizes)
-    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    shape = tuple(available // known if size == -1 else size for size in sizes)
+    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
 
 
 def row_shards(mesh: Mesh) -> int:

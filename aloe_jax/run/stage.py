@@ -1,6 +1,7 @@
 """Stages and their run directory: what is done is skipped, what was interrupted continues, what changed is refused.
 
-Each stage writes DIR/<stage>/ with a `manifest.json`: inputs' hashes, the config it read, versions, seed, counts, seconds.
+Each stage writes DIR/<stage>/ with a `manifest.json`: inputs' hashes, the config it read, versions, seed, counts,
+seconds.
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ class Run:
 
 @dataclass(frozen=True)
 class Stage:
-    """A step of the pipeline. `needs` are the stages whose files it reads, `sections` the parts of the config it depends
-    on; `work` does it, continuing what is there already, and returns the counts for the manifest."""
+    """A step of the pipeline. `needs` are the stages whose files it reads, `sections` the parts of the config it
+    depends on; `work` does it, continuing what is there already, and returns the counts for the manifest."""
 
     name: str
     needs: tuple[str, ...]

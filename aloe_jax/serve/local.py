@@ -33,7 +33,7 @@ def local_client(
 ) -> Iterator[Client]:
     """A client of a server that lives as long as the block. `config` holds `slots` and `context`.
 
-    Raises AloeError at the end of the block if the engine failed while serving.
+    Raises AloeError if the engine fails while serving.
     """
     engine = Engine(
         model,
@@ -43,14 +43,17 @@ def local_client(
         end_of_turn=chat.tokenizer.end_of_turn_ids,
         mesh=mesh,
     )
-    with Server(engine, chat, name) as server:
-        try:
+    server = Server(engine, chat, name)
+    try:
+        with server:
             # The engine queues what does not fit into its slots; the client only has to keep it fed.
             yield Client(server.base_url, name, concurrency=2 * config["slots"], retries=0)
-        finally:
-            failure = server.failure
-    if failure is not None:
-        raise AloeError(f"the decoding engine failed: {failure}") from failure
+    except Exception as error:
+        if server.failure is not None:
+            raise AloeError(f"the decoding engine failed: {server.failure}") from server.failure
+        raise error
+    finally:
+        engine.close()
 
 
 def load_engine(source: str, *, slots: int, context: int) -> tuple[Engine, ChatFormat]:

@@ -17,7 +17,7 @@ from aloe_jax.run.stage import MANIFEST
 from aloe_jax.train.checkpoints import Checkpoints
 
 
-def export_source(source: str, out: Path, dtype: str | None) -> Path:
+def export_source(source: str, out: Path, dtype: str | None, overwrite: bool = False) -> Path:
     """Write `source` through our own parameters to `out`; returns `out`.
 
     `source` is the folder of a training stage (or its `checkpoints`), or what `resolve_model` takes. `dtype` None keeps
@@ -37,4 +37,4 @@ def export_source(source: str, out: Path, dtype: str | None) -> Path:
     else:
         stored = dtype or common_dtype(read_safetensors(folder).values()).name
         params = load_params(folder, model, shardings, stored)
-    return export_model(params, model, folder, out, dtype)
+    return export_model(params, model, folder, out, dtype, overwrite=overwrite)

@@ -104,6 +104,6 @@ def _check(record: Mapping[str, Any], training: Training, number: int) -> None:
         raise AloeError(f"step {number + 1}: loss {loss}, gradient norm {record['grad_norm']}; conversations {ids}")
     if number == 0 and training.checks_first_loss and abs(loss - math.log(2)) > FIRST_LOSS_TOLERANCE:
         raise AloeError(
-            f"first preference loss is {loss:.7f}, not log 2 = {math.log(2):.7f}: the stored reference log-probabilities "
-            "are not of this model; delete the stage's reference file and run again"
+            f"first preference loss is {loss:.7f}, not log 2 = {math.log(2):.7f}: the stored reference "
+            "log-probabilities are not of this model; delete the stage's reference file and run again"
         )

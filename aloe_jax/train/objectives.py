@@ -1,7 +1,7 @@
 """Training objectives: pure functions of per-reply log-probabilities, in a table.
 
-Each takes (replies, pairs, config) and returns (loss sum, weight sum, metrics). Sums and weights stay apart to the end, so
-that micro-batches, rows and hosts add up to the same mean as one large batch; a metric is a (sum, weight) pair as well.
+Each takes (replies, pairs, config) and returns (loss sum, weight sum, metrics). Sums and weights stay apart to the end,
+so that micro-batches, rows and hosts add up to the same mean as one large batch; a metric is a (sum, weight) pair too.
 
 Axes: B rows, R replies a row, P pairs a row.
 """

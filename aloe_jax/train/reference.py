@@ -1,12 +1,13 @@
 """Reference log-probabilities: computed once with the frozen reference model, stored beside the stage per reply.
 
-The file's name holds a hash of all that decides them (model, dataset, tokenizer, template, compute dtype, attention), so
-a changed setting never meets an old file. One batch is computed again at the start of a run as a check.
+The file's name holds a hash of all that decides them (model, dataset, tokenizer, template, compute dtype, attention),
+so a changed setting never meets an old file. One batch is computed again at the start of a run as a check.
 """
 
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -69,15 +70,11 @@ def _step(
     params: decoder.Params, score: Score, batches: Batches, mesh: jax.sharding.Mesh, number: int
 ) -> dict[tuple[int, int], float]:
     """All replies of one step. Every process computes its rows; the results of all come back to each."""
-    local = batches.local(number, *owned_rows(batches.rows, mesh))
+    rows = to_device(batches.local(number, *owned_rows(batches.rows, mesh)), batches.rows, mesh)
     found: dict[tuple[int, int], float] = {}
-    for micro in range(batches.used(number)):
-        rows = to_device(jax.tree.map(lambda leaf: leaf[micro : micro + 1], local), batches.rows, mesh)
-        values = score(params, jax.tree.map(lambda leaf: leaf[0], rows))
-        row = jax.tree.map(lambda leaf: leaf[0], rows)
-        for conversation, node, value in zip(
-            *(_gather(array).reshape(-1).tolist() for array in (row.conversation, row.node, values)), strict=True
-        ):
+    for micro in [jax.tree.map(operator.itemgetter(index), rows) for index in range(batches.used(number))]:
+        columns = (micro.conversation, micro.node, score(params, micro))
+        for conversation, node, value in zip(*(_gather(array).reshape(-1).tolist() for array in columns), strict=True):
             if conversation >= 0:
                 found[conversation, node] = value
     return found
@@ -95,6 +92,6 @@ def _check(path: epath.Path, stored: Reference, fresh: Reference) -> None:
     worst = max(abs(stored.get(key, float("inf")) - value) for key, value in fresh.items())
     if worst > TOLERANCE:
         raise AloeError(
-            f"{path}: stored reference log-probabilities differ from the model's by {worst:.2g} (more than {TOLERANCE}); "
-            "delete the file to have them computed again"
+            f"{path}: stored reference log-probabilities differ from the model's by {worst:.2g} (more than "
+            f"{TOLERANCE}); delete the file to have them computed again"
         )

@@ -72,7 +72,8 @@ def _dataset(run: Run) -> dict[str, Any]:
     chat = chat_format(run)
     if section["max_path"] > model_config(run).context:
         raise InputError(
-            f"config.dataset.max_path: {section['max_path']} is beyond the model's context of {model_config(run).context}"
+            f"config.dataset.max_path: {section['max_path']} is beyond the model's context, "
+            f"{model_config(run).context} tokens"
         )
     counts = {"conversations": 0, "replies": 0, "pairs": 0, "tree_tokens": 0, "path_tokens": 0, "turns_cut": 0}
     rows = []

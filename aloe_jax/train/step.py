@@ -30,8 +30,8 @@ def make_gradient(
     compute: Compute,
     mesh: Mesh | None = None,
 ) -> Gradient:
-    """A function from (params, rows [N, B, ...], used) to ((sum, weight) of the loss and of each metric, gradient of the
-    mean loss), over the first `used` of the N micro-batches. Unused ones cost nothing."""
+    """A function from (params, rows [N, B, ...], used) to ((sum, weight) of the loss and of each metric, gradient of
+    the mean loss), over the first `used` of the N micro-batches. Unused ones cost nothing."""
 
     def loss(params: decoder.Params, rows: TreeRow) -> tuple[Float[Array, ""], Sums]:
         replies, pairs = gather_replies(reply_log_probs(params, model, rows, compute, mesh), rows)

@@ -164,7 +164,8 @@ def parse(cls: type[R], line: str, where: str) -> R:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         message = first["msg"].removeprefix("Value error, ")
-        raise InputError(f"{where}: {f'field {field}: ' if field else ''}{message}") from None
+        found = f", found {str(first['input'])[:80]!r}" if field else ""
+        raise InputError(f"{where}: {f'field {field}: ' if field else ''}{message}{found}") from None
 
 
 def read_trees(path: epath.PathLike) -> Iterator[Conversation]:

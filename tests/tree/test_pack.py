@@ -107,13 +107,18 @@ def test_packed_trees_show_each_reply_its_path_and_nothing_else(forest, name, sl
     capacity = Capacity(3 * longest + slack, 3 * longest + slack, replies, 3)
     parts = [part for index, tree in enumerate(forest) for part in fragments(tree, tries[index], capacity, index)]
     plan = best_fit(sizes_of(parts), capacity)
-    found = []
+    found, pairs = [], []
     for members in plan:
         row = pack([parts[index] for index in members], capacity)
         assert row.sizes == dataclasses.astuple(capacity)
         found += check_row(row, tries, capacity)
+        pairs += [
+            (int(row.conversation[chosen]), int(row.node[chosen]), int(row.node[rejected]))
+            for chosen, rejected in row.pairs[row.pair_weight > 0]
+            if row.group[chosen] == row.group[rejected]
+        ]
     assert sorted(found) == sorted((index, reply.node) for index, trie in enumerate(tries) for reply in trie.replies)
-    check_pairs(forest, parts)
+    assert sorted(pairs) == sorted(decided_pairs(forest))
 
 
 def check_row(row, tries, capacity):
@@ -141,18 +146,13 @@ def check_row(row, tries, capacity):
     return found
 
 
-def check_pairs(forest, parts):
-    """Every decided preference is a pair in exactly one fragment, unless a side is flagged no_loss."""
-    found = [
-        (int(part.conversation[0]), int(part.node[chosen]), int(part.node[rejected]))
-        for part in parts
-        for chosen, rejected in part.pairs
-    ]
-    expected = []
+def decided_pairs(forest):
+    """(conversation, chosen, rejected) of every preference with a margin and no side flagged no_loss."""
+    found = []
     for index, tree in enumerate(forest):
         position = {node.id: at for at, node in enumerate(tree.nodes)}
         for preference in tree.preferences:
             sides = (position[preference.chosen], position[preference.rejected])
             if preference.margin > 0 and not any("no_loss" in tree.nodes[side].flags for side in sides):
-                expected.append((index, *sides))
-    assert sorted(found) == sorted(expected)
+                found.append((index, *sides))
+    return found

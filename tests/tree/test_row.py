@@ -156,6 +156,14 @@ def test_full_row_repeats_the_trunk_without_targets():
     assert all(part.tokens[0] == whole.tokens[0] for part in parts)
 
 
+def test_a_conversation_that_fills_a_row_exactly_is_one_fragment():
+    tree = aloe_tree(turns=6)
+    trie = build_trie(tree, chat_format("chatml"))
+    (whole,) = fragments(tree, trie, ROOM, 0)
+    assert whole.sizes[0] == trie.tree_tokens
+    assert len(fragments(tree, trie, Capacity(*whole.sizes), 0)) == 1
+
+
 @pytest.mark.parametrize(("field", "room"), [("targets", 60), ("replies", 4), ("pairs", 2)])
 def test_every_capacity_splits(field, room):
     tree = aloe_tree(turns=6)

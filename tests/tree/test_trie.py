@@ -226,25 +226,36 @@ def test_overlong_path_is_an_error_where_asked_for_or_nothing_can_be_cut():
 
 
 @settings(max_examples=60, deadline=None)
-@given(tree=trees(), name=st.sampled_from(TOLERANT), limit=st.one_of(st.none(), st.integers(60, 160)))
-def test_random_trees_have_the_paths_their_renders_have(tree, name, limit):
-    """Concatenated pieces equal the prompt of the (cut) history and the reply, for any tree without stored ids."""
+@given(tree=trees(), name=st.sampled_from(TOLERANT), slack=st.one_of(st.none(), st.integers(0, 60)))
+def test_random_trees_have_the_paths_their_renders_have(tree, name, slack):
+    """Pieces concatenate to the prompt of the (cut) history and the reply, for any tree without stored ids.
+
+    The limit leaves `slack` tokens beyond the longest single turn, so that one turn always fits.
+    """
     bare = tree.model_copy(update={"nodes": tuple(node.model_copy(update={"token_ids": None}) for node in tree.nodes)})
     chat = chat_format(name)
-    trie = build_trie(bare, chat, max_tokens=limit)
-    keys = [(piece.parent, piece.tokens) for piece in trie.pieces]
-    assert len(set(keys)) == len(keys)
-    assert all(piece.parent < index and piece.tokens for index, piece in enumerate(trie.pieces))
-    for reply in trie.replies:
-        node = bare.nodes[reply.node]
+    full = build_trie(bare, chat)
+
+    def prompts(node):
+        """Prompts of a reply with 0, 1, 2, ... turns cut."""
         history = messages(bare, node.id)[:-1]
         system = [message for message in history if message.role == "system"]
         body = history[len(system) :]
         starts = [at for at, message in enumerate(body) if message.role == "user"]
-        prompts = [chat.prompt_ids([*system, *body[at:]]) for at in starts]
+        return [chat.prompt_ids([*system, *body[at:]]) for at in starts]
+
+    possible = {reply.node: prompts(bare.nodes[reply.node]) for reply in full.replies}
+    longest = max(
+        (len(possible[reply.node][-1]) + len(full.pieces[reply.piece].tokens) for reply in full.replies), default=0
+    )
+    limit = None if slack is None else longest + slack
+    trie = full if limit is None else build_trie(bare, chat, max_tokens=limit)
+    keys = [(piece.parent, piece.tokens) for piece in trie.pieces]
+    assert len(set(keys)) == len(keys)
+    assert all(piece.parent < index and piece.tokens for index, piece in enumerate(trie.pieces))
+    for reply in trie.replies:
         ids = trie.path_ids(trie.pieces[reply.piece].parent)
-        assert ids in prompts
-        if limit is None:
-            assert ids == prompts[0]
-        else:
-            assert len(ids) + len(trie.pieces[reply.piece].tokens) <= limit
+        assert ids == possible[reply.node][0] if limit is None else ids in possible[reply.node]
+        assert limit is None or len(ids) + len(trie.pieces[reply.piece].tokens) <= limit
+    if limit is not None and trie.turns_cut == 0:
+        assert trie == full
