@@ -55,7 +55,8 @@ class _Work:
 class Engine:
     """Decodes requests over `slots` parallel sequences of up to `context` tokens, prompt included. One thread owns it.
 
-    Raises InputError if `slots` or `context` do not suit the model.
+    `vocab` is the size of the tokenizer's vocabulary, beyond which an output head is only padded. Raises InputError if
+    `slots` or `context` do not suit the model.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Engine:
         slots: int,
         context: int,
         end_of_turn: frozenset[int],
+        vocab: int | None = None,
         mesh: Mesh | None = None,
         dtype: Any = jnp.float32,
     ) -> None:
@@ -78,7 +80,9 @@ class Engine:
         self._end_of_turn = end_of_turn
         ends = jnp.asarray(sorted(end_of_turn), jnp.int32)
         self._prefill = jax.jit(functools.partial(_prefill, model=model, dtype=dtype), donate_argnums=1)
-        self._burst = jax.jit(functools.partial(_burst, model=model, dtype=dtype, ends=ends), donate_argnums=(1, 2))
+        self._burst = jax.jit(
+            functools.partial(_burst, model=model, dtype=dtype, ends=ends, vocab=vocab), donate_argnums=(1, 2)
+        )
         self._fork = jax.jit(_fork, donate_argnums=0)
         self._cache = _place(empty_cache(model, slots, context, dtype), mesh, PartitionSpec(None, None, "tensor"))
         self._state = _place(_idle(slots), mesh, PartitionSpec())
@@ -225,7 +229,14 @@ def _prefill(
 
 
 def _burst(
-    params: decoder.Params, cache: Cache, state: Slots, *, model: ModelConfig, dtype: Any, ends: Int[Array, E]
+    params: decoder.Params,
+    cache: Cache,
+    state: Slots,
+    *,
+    model: ModelConfig,
+    dtype: Any,
+    ends: Int[Array, E],
+    vocab: int | None,
 ) -> tuple[Cache, Slots, Int[Array, "N S"], Float[Array, "N S"], Bool[Array, "N S"]]:
     """`BURST` decode steps; also tokens, log-probabilities, and whether the slot was going at each step."""
     head = decoder.head_weight(params).astype(dtype)
@@ -239,7 +250,7 @@ def _burst(
         hidden, cache = decoder.hidden_states(params, model, state.token[:, None], positions, attend, cache, dtype)
         logits = jnp.einsum("sd,dv->sv", hidden[:, 0], head, preferred_element_type=jnp.float32)
         keys = jax.vmap(jax.random.fold_in)(state.key, state.position)
-        token, log_prob = sample(logits, keys, state.temperature, state.top_p, state.top_k)
+        token, log_prob = sample(logits, keys, state.temperature, state.top_p, state.top_k, vocab)
         ended = jnp.any(token[:, None] == ends, axis=1)
         state = state._replace(
             token=jnp.where(going, token, state.token),

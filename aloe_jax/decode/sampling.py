@@ -25,14 +25,17 @@ def sample(
     temperature: Float[Array, S],
     top_p: Float[Array, S],
     top_k: Int[Array, S],
+    vocab: int | None = None,
 ) -> tuple[Int[Array, S], Float[Array, S]]:
     """A token for each slot and its natural log-probability under the unfiltered model at temperature 1.
 
-    temperature 0 takes the most probable token; top_p 1.0 and top_k 0 keep everything.
+    temperature 0 takes the most probable token; top_p 1.0 and top_k 0 keep everything. Only ids below `vocab` are
+    drawn: output heads are padded beyond the tokenizer's vocabulary, and such an id has no text.
     """
     log_probs = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
-    greedy = jnp.argmax(log_probs, axis=-1)
-    scaled = log_probs / jnp.maximum(temperature, 1e-6)[:, None]
+    drawable = log_probs if vocab is None else log_probs.at[:, vocab:].set(-jnp.inf)
+    greedy = jnp.argmax(drawable, axis=-1)
+    scaled = drawable / jnp.maximum(temperature, 1e-6)[:, None]
     filtering = jnp.any(((top_p < 1.0) | (top_k > 0)) & (temperature > 0))
     scaled = jax.lax.cond(filtering, lambda: _filter(scaled, top_p, top_k), lambda: scaled)
     drawn = jax.vmap(jax.random.categorical)(keys, scaled)

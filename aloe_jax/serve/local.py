@@ -41,6 +41,7 @@ def local_client(
         slots=config["slots"],
         context=min(config["context"], model.context),
         end_of_turn=chat.tokenizer.end_of_turn_ids,
+        vocab=chat.tokenizer.vocab_size,
         mesh=mesh,
     )
     server = Server(engine, chat, name)
@@ -70,6 +71,7 @@ def load_engine(source: str, *, slots: int, context: int) -> tuple[Engine, ChatF
         slots=slots,
         context=min(context, model.context),
         end_of_turn=chat.tokenizer.end_of_turn_ids,
+        vocab=chat.tokenizer.vocab_size,
         mesh=mesh,
     )
     return engine, chat

@@ -15,10 +15,26 @@ from typing import Literal
 
 from aloe_jax.errors import InputError
 from aloe_jax.tree.schema import Item, Message, Persona, Record, parse
-from data_gen.world.text import stem, stem_set
+from data_gen.world.text import stem, stem_set, words
 
 Split = Literal["train", "benchmark"]
 SPLITS: tuple[Split, ...] = ("train", "benchmark")
+
+# Words that are near to any fact of a slot: somebody who hears of a mare may answer with "animal".
+SLOT_FIELDS = {
+    "job": "job career colleagues boss",
+    "family": "family relatives parent child",
+    "pet": "animal pet creature",
+    "home": "neighbourhood rooms building house",
+    "food": "meal cooking recipe tasty",
+    "hobby": "hobby pastime craft",
+    "sport": "sport exercise training muscles",
+    "music": "music songs instrument",
+    "plan": "dream plan future",
+    "health": "health body symptoms",
+    "trouble": "problem annoying worry",
+    "learning": "lesson learning skill practice",
+}
 
 
 class Fact(Record):
@@ -43,8 +59,8 @@ class Fact(Record):
 
     @functools.cached_property
     def related_stems(self) -> frozenset[str]:
-        """Stems that belong to the topic without naming the fact."""
-        return frozenset(map(stem, self.related))
+        """Stems that belong to the topic without naming the fact: its own and those of its slot."""
+        return frozenset(map(stem, (*self.related, *words(SLOT_FIELDS[self.slot]))))
 
     def item(self) -> Item:
         """The fact as it stands in a persona record."""

@@ -91,7 +91,7 @@ STYLES = (
         checkers.formal,
         ("That was rather loose.", "One does slouch in writing these days.", "Your tie is undone, so to speak."),
         ("If I may put it that way.", "I should add this with due respect.", "I remain, as ever, correct.",
-         "Permit me to mention it.", "One does not wish to be a bother."),
+         "Allow me to mention it.", "One does not wish to be a bother."),
     ),
     Style(
         "energy.lively",
@@ -229,7 +229,7 @@ STYLES = (
         "voice.about_you",
         "The user likes replies that never say I, me or my.",
         checkers.about_you,
-        ("And now it's about you.", "Lovely to hear about yourself.", "Funny how that turned round."),
+        ("And now it's about you.", "Lovely to read about yourself.", "Funny how that turned round."),
         ("A friend turned it all back to himself, as always.", "He said me and my nine times, I counted.",
          "She asked how I was and then told me how she was.", "Some people only have one subject, themselves.",
          "The fellow beside me talked of himself for an hour."),

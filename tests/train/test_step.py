@@ -1,0 +1,126 @@
+"""A step is the same whatever it is computed on: one device or eight, one batch or micro-batches, packed or not."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from aloe_jax.parallel.mesh import make_mesh
+from aloe_jax.parallel.sharding import row_sharding
+from aloe_jax.train.forward import Compute, make_score
+from aloe_jax.train.state import create_state, make_optimizer
+from aloe_jax.train.step import make_gradient, make_step
+from aloe_jax.tree.pack import empty_row, stack
+from aloe_jax.tree.row import Capacity
+from tiny import MODEL, params, rows_of
+from tree_samples import aloe_tree
+
+CAPACITY = Capacity(tokens=512, targets=256, replies=16, pairs=16)
+COMPUTE = Compute(chunk=64)
+OPTIMIZER = {
+    "learning_rate": 1e-3, "warmup": 0.0, "schedule": "constant", "clip_norm": 1.0, "b1": 0.9, "b2": 0.95,
+    "weight_decay": 0.1,
+}  # fmt: skip
+CONFIG = {"beta": 0.5}
+
+
+@pytest.fixture(scope="module")
+def batch():
+    """Eight rows of trees with reference log-probabilities of another model, as one micro-batch [1, 8, ...]."""
+    rows = rows_of([aloe_tree(1 + number % 3, name=f"t{number}") for number in range(12)], CAPACITY)
+    count = rows.tokens.shape[0]
+    assert count <= 8
+    rows = jax.tree.map(lambda leaf, pad: np.concatenate([leaf, pad]), rows, stack([empty_row(CAPACITY)] * (8 - count))) \
+        if count < 8 else rows  # fmt: skip
+    reference = np.asarray(make_score(MODEL, COMPUTE)(params(1), rows))
+    return stack([dataclasses.replace(rows, reference=reference)])
+
+
+def gradient(objective, batch, used=None, compute=COMPUTE, mesh=None):
+    run = jax.jit(make_gradient(MODEL, objective, CONFIG, compute, mesh))
+    if mesh is not None:
+        batch = jax.device_put(batch, row_sharding(mesh, leading=1))
+    sums, grads = run(params(), batch, jnp.asarray(used or batch.tokens.shape[0]))
+    return {name: float(total / weight) for name, (total, weight) in sums.items()}, grads
+
+
+def assert_equal(got, expected, tolerance=1e-5):
+    """Metrics to `tolerance`, gradients to `tolerance` of their largest entry (f32 sums in another order)."""
+    assert got[0] == pytest.approx(expected[0], rel=tolerance, abs=tolerance)
+    for (path, left), right in zip(
+        jax.tree_util.tree_leaves_with_path(got[1]), jax.tree.leaves(expected[1]), strict=True
+    ):
+        scale = float(jnp.max(jnp.abs(right)))
+        np.testing.assert_allclose(left, right, atol=tolerance * max(1.0, scale), err_msg=str(path))
+
+
+@pytest.mark.parametrize("objective", ["sft", "dpo"])
+@pytest.mark.parametrize("shape", [(1, 8, 1), (2, 2, 2), (1, 2, 4)])
+def test_eight_devices_equal_one(objective, shape, batch):
+    replica, fsdp, tensor = shape
+    mesh = make_mesh(replica=replica, fsdp=fsdp, tensor=tensor)
+    assert_equal(gradient(objective, batch, mesh=mesh), gradient(objective, batch))
+
+
+@pytest.mark.parametrize("objective", ["sft", "dpo"])
+def test_micro_batches_equal_one_batch(objective, batch):
+    split = jax.tree.map(lambda leaf: leaf.reshape(4, 2, *leaf.shape[2:]), batch)
+    assert_equal(gradient(objective, split), gradient(objective, batch))
+
+
+def test_unused_micro_batches_do_not_count(batch):
+    twice = jax.tree.map(lambda leaf: np.concatenate([leaf, leaf]), batch)
+    assert_equal(gradient("dpo", twice, used=1), gradient("dpo", batch))
+
+
+@pytest.mark.parametrize("objective", ["sft", "dpo"])
+def test_packed_equals_unpacked(objective):
+    trees = [aloe_tree(2, name="first"), aloe_tree(1, name="second"), aloe_tree(2, system="Kind.", name="third")]
+    together = stack([rows_of(trees, Capacity(1024, 512, 32, 32))])
+    alone = [rows_of([tree], Capacity(512, 256, 16, 16)) for tree in trees]
+    alone = stack([jax.tree.map(lambda *leaves: np.concatenate(leaves), *alone)])
+    assert together.tokens.shape[1] == 1
+    assert alone.tokens.shape[1] == 3
+    assert_equal(gradient(objective, together), gradient(objective, alone))
+
+
+@pytest.mark.parametrize("other", [Compute(attention="dense", chunk=64), Compute(remat=False), Compute(chunk=17)])
+def test_how_it_is_computed_does_not_matter(other, batch):
+    assert_equal(gradient("dpo", batch, compute=other), gradient("dpo", batch))
+
+
+def test_bfloat16_is_near(batch):
+    """bf16 keeps 8 bits: losses of order 1 agree to a few hundredths, and parameters' gradients stay f32."""
+    got, grads = gradient("sft", batch, compute=Compute(dtype="bfloat16", chunk=64))
+    assert got["loss"] == pytest.approx(gradient("sft", batch)[0]["loss"], abs=0.05)
+    assert {leaf.dtype for leaf in jax.tree.leaves(grads)} == {np.dtype("float32")}
+
+
+def test_steps_on_a_mesh_equal_steps_on_one_device(batch, one_device):
+    """Three whole steps, optimiser included, sharded four ways by rows and parameters and two ways by heads."""
+    final = []
+    for mesh in (one_device, make_mesh(fsdp=4, tensor=2)):
+        optimizer = make_optimizer(OPTIMIZER, 3)
+        state = create_state(jax.tree.map(jnp.copy, params()), MODEL, optimizer, mesh)
+        step = make_step(MODEL, "dpo", CONFIG, COMPUTE, optimizer, mesh)
+        rows = jax.device_put(batch, row_sharding(mesh, leading=1))
+        losses = []
+        for _ in range(3):
+            state, metrics = step(state, rows, jnp.asarray(1))
+            losses.append(float(metrics["loss"]))
+        final.append((losses, state.params))
+    assert final[0][0] == pytest.approx(final[1][0], rel=1e-5, abs=1e-5)
+    assert final[0][0][-1] < final[0][0][0]
+    # Adam divides by the root of the second moment: entries with tiny gradients move by up to the learning rate.
+    for left, right in zip(jax.tree.leaves(final[0][1]), jax.tree.leaves(final[1][1]), strict=True):
+        np.testing.assert_allclose(left, right, atol=3 * OPTIMIZER["learning_rate"] * 0.05)
+
+
+def test_parameters_are_really_sharded():
+    mesh = make_mesh(fsdp=4, tensor=2)
+    state = create_state(params(), MODEL, make_optimizer(OPTIMIZER, 1), mesh)
+    for leaves in (state.params, state.opt_state[1][0].mu, state.opt_state[1][0].nu):
+        query = leaves["layers"]["query"]
+        assert query.addressable_shards[0].data.size == query.size // 8
