@@ -7,7 +7,6 @@ Each command imports what it needs when it runs, so that `aloe --help` answers a
 from __future__ import annotations
 
 import argparse
-import errno
 import json
 import os
 import signal
@@ -60,12 +59,16 @@ def _fail(sentence: str, code: int) -> int:
 
 def _expected(error: BaseException) -> AloeError | None:
     """The failure that a user can mend, if `error` is one or a group that holds one; None for a defect of ours."""
+    from aloe_jax.files import disk_full, failed_write
+
     if isinstance(error, AloeError):
         return error
     if isinstance(error, BaseExceptionGroup):
         return next(filter(None, map(_expected, error.exceptions)), None)
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return ResumableError(f"no space left on the disk ({error.filename or error}); free some, then run it again")
+    if disk_full(error):
+        return failed_write(getattr(error, "filename", None) or "the output", error)
+    if isinstance(error, (IsADirectoryError, NotADirectoryError, FileExistsError, PermissionError)) and error.filename:
+        return InputError(f"cannot use '{error.filename}': {error.strerror}; check the path and its permissions")
     return None
 
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from etils import epath
 
 from aloe_jax.errors import InputError, ResumableError
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# Libraries that write for themselves (tensorstore, ArrayRecord) say so in the message of another exception.
+_FULL_MESSAGE = re.compile("No space left on device|Disk quota exceeded|File too large")
 
 
 def existing(path: epath.PathLike, what: str = "file") -> epath.Path:
@@ -61,9 +68,9 @@ def write_text(path: epath.PathLike, text: str) -> None:
     Raises ResumableError if there is no room; what stood there before is untouched.
     """
     path = epath.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.parent / f".{path.name}.partial"
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         partial.write_text(text)
         partial.replace(path)
     except OSError as error:
@@ -105,11 +112,20 @@ def repair_lines(path: epath.PathLike) -> int:
     return torn
 
 
-def failed_write(path: epath.PathLike, error: OSError) -> ResumableError:
+def disk_full(error: BaseException) -> bool:
+    """Whether a write failed because the disk, the quota or the largest file size is used up."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in _FULL
+    return bool(_FULL_MESSAGE.search(str(error)))
+
+
+def failed_write(path: epath.PathLike, error: BaseException) -> ResumableError:
     """The sentence for a write that the system refused."""
-    return ResumableError(
-        f"cannot write '{path}': {error.strerror or error}; free space or fix it, then run the same command again"
-    )
+    if disk_full(error):
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "no space left on the disk"
+        return ResumableError(f"cannot write '{path}': {reason}; free some, then run the same command again")
+    reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return ResumableError(f"cannot write '{path}': {reason}; mend it, then run the same command again")
 
 
 def canonical(value: Any) -> str:

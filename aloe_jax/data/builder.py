@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
+import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -55,10 +58,15 @@ class AloeTrees(tfds.core.GeneratorBasedBuilder):
 
 def write_dataset(fragments: Iterable[TreeRow], directory: epath.PathLike) -> int:
     """Write fragments, in their order, under `directory`; returns how many there are. A half-written dataset of an
-    interrupted call is not seen by `open_dataset` and is written again."""
+    interrupted call is not seen by `FragmentSource` and is written again. Raises InputError if there is nothing to
+    write."""
     tfds.display_progress_bar(False)
-    builder = AloeTrees(fragments, data_dir=str(directory))
-    builder.download_and_prepare()
+    first = next(rows := iter(fragments), None)
+    if first is None:
+        raise InputError(f"there is no fragment to write to '{directory}': the conversations hold no reply")
+    builder = AloeTrees(itertools.chain([first], rows), data_dir=str(directory))
+    with contextlib.redirect_stdout(io.StringIO()):  # it tells of a download; there is none
+        builder.download_and_prepare()
     return builder.info.splits["train"].num_examples
 
 
@@ -69,17 +77,13 @@ class FragmentSource:
     """
 
     def __init__(self, directory: epath.PathLike) -> None:
-        """Raises InputError if there is no complete dataset in `directory` or it is empty."""
+        """Raises InputError if there is no complete dataset in `directory`."""
         try:
             self._source = AloeTrees(data_dir=str(directory)).as_data_source(split="train")
         except (AssertionError, FileNotFoundError, ValueError, KeyError) as error:
             raise InputError(
                 f"'{directory}' holds no complete dataset ({type(error).__name__}); run the stage `dataset` again"
             ) from None
-        if len(self._source) == 0:
-            raise InputError(
-                f"the dataset in '{directory}' is empty; check the conversations and the stage's drop counts"
-            )
         fragments = [self[number] for number in range(len(self))]
         self.sizes = np.array(
             [[f.tokens.size, f.target.size, f.length.size, len(f.pairs)] for f in fragments], dtype=np.int64

@@ -6,10 +6,13 @@ seconds.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import importlib.metadata
+import os
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +25,8 @@ from aloe_jax.run.progress import Progress
 
 PACKAGES = ("aloe_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
 MANIFEST = "manifest.json"
+CONFIG = "config.json"  # the whole config of the last accepted call
+LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,17 @@ class Run:
         """A section of the config."""
         return self.config[name]
 
+    def at_least(self, section: str, **least: float) -> None:
+        """InputError for the first of the named values of a section that is below its bound."""
+        for name, bound in least.items():
+            if (value := self.section(section)[name]) < bound:
+                raise InputError(f"config.{section}.{name}: {value} must be at least {bound}")
+
+    def one_of(self, section: str, name: str, known: Iterable[str]) -> None:
+        """InputError if a value of a section is not a known one."""
+        if (value := self.section(section)[name]) not in (known := list(known)):
+            raise InputError(f"config.{section}.{name}: '{value}' is unknown; choose one of {', '.join(known)}")
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -56,42 +72,75 @@ class Stage:
     work: Callable[[Run], dict[str, Any]]
     inputs: Callable[[Run], dict[str, str]] = field(default=lambda run: {})  # further inputs: name -> hash
     outputs: tuple[str, ...] = ()  # files whose content is what later stages depend on
+    # Raises InputError for config values that cannot work. All selected stages are checked before the first one works,
+    # so that a typo in the last one does not cost the hours of the others.
+    check: Callable[[Run], None] = field(default=lambda run: None)
 
 
 def run_stages(stages: Sequence[Stage], run: Run, selected: Sequence[str], fresh: bool) -> None:
     """Run the selected stages in order.
 
     Raises InputError for a stage that is unknown, whose inputs are missing, or whose config or inputs changed since it
-    ran, unless `fresh` allows it to start over.
+    ran, unless `fresh` allows it to start over, and for a run directory that another process works in. A changed config
+    is refused before anything is written.
     """
     known = [stage.name for stage in stages]
     for name in selected:
         if name not in known:
             raise InputError(f"--stages: '{name}' is unknown; the stages are {', '.join(known)}")
-    _check_writable(run.workdir)
-    files.write_json(run.workdir / "config.json", run.config)
+    with _exclusive(run.workdir):
+        _check_config(stages, run, selected, fresh)
+        files.write_json(run.workdir / CONFIG, run.config)
+        for stage in stages:
+            if stage.name in selected:
+                _run_stage(stage, run, fresh)
+
+
+def _check_config(stages: Sequence[Stage], run: Run, selected: Sequence[str], fresh: bool) -> None:
+    """Compare the config with that of each selected stage, and of the stages that those build on, as they were run."""
+    read: set[str] = set()  # selected, or needed by a stage that is
+    for stage in reversed(stages):
+        if stage.name in selected or stage.name in read:
+            read |= {stage.name, *stage.needs}
     for stage in stages:
         if stage.name in selected:
-            _run_stage(stage, run, fresh)
+            stage.check(run)
+        before = _manifest(run.directory(stage.name)) if stage.name in read else None
+        if before is not None and (changes := differences(before["config"], _config(stage, run))):
+            _refuse(stage, run, changes, fresh, chosen=stage.name in selected)
+
+
+def _config(stage: Stage, run: Run) -> dict[str, Any]:
+    return {name: run.config[name] for name in stage.sections}
+
+
+def _refuse(stage: Stage, run: Run, changes: Sequence[str], fresh: bool, chosen: bool = True) -> None:
+    """Raise InputError unless the stage may start over."""
+    if fresh and chosen:
+        return
+    remedy = "--fresh to start this stage over" if chosen else "name it in --stages and give --fresh to start it over"
+    raise InputError(
+        f"stage '{stage.name}' in {run.workdir} was run with another setting ({'; '.join(changes)}); "
+        f"use another --workdir, or {remedy}"
+    )
 
 
 def _run_stage(stage: Stage, run: Run, fresh: bool) -> None:
     directory = run.directory(stage.name)
     inputs = {name: _finished(run, name, stage.name) for name in stage.needs} | stage.inputs(run)
-    config = {name: run.config[name] for name in stage.sections}
+    config, seconds = _config(stage, run), 0.0
     before = _manifest(directory)
     if before is not None:
         changes = differences(before["config"], config) + differences(before["inputs"], inputs, "input")
-        if changes and not fresh:
-            raise InputError(
-                f"stage '{stage.name}' in {run.workdir} was run with another setting ({'; '.join(changes)}); "
-                "use another --workdir, or --fresh to start this stage over"
-            )
         if changes:
-            directory.rmtree()
+            _refuse(stage, run, changes, fresh)
+        if changes or before["status"] == "discarded":
+            _discard(directory, before)
         elif before["status"] == "finished":
             run.progress.skipped(stage.name)
             return
+        else:
+            seconds = before["seconds"]
     manifest: dict[str, Any] = {
         "stage": stage.name,
         "status": "running",
@@ -100,19 +149,28 @@ def _run_stage(stage: Stage, run: Run, fresh: bool) -> None:
         "versions": versions(),
         "seed": run.config["seed"],
         "counts": {},
-        "seconds": before["seconds"] if before is not None and directory.exists() else 0.0,
+        "seconds": seconds,
     }
     files.write_json(directory / MANIFEST, manifest)
     began = time.monotonic()
     with run.progress.stage(stage.name):
         try:
             manifest["counts"] = stage.work(run)
-            manifest["status"] = "finished"
             manifest["outputs"] = {name: files.hash_file(directory / name) for name in stage.outputs}
+            manifest["status"] = "finished"
         finally:
-            manifest["seconds"] = round(manifest["seconds"] + time.monotonic() - began, 1)
+            manifest["seconds"] = round(seconds + time.monotonic() - began, 1)
             if directory.exists():
                 files.write_json(directory / MANIFEST, manifest)
+
+
+def _discard(directory: epath.Path, manifest: Mapping[str, Any]) -> None:
+    """Remove what a stage left. The manifest says so before the first file goes and stays to the end: files of the old
+    setting are never taken for those of the new one, whenever a kill comes."""
+    files.write_json(directory / MANIFEST, {**manifest, "status": "discarded"})
+    for path in directory.iterdir():
+        if path.name != MANIFEST:
+            path.rmtree() if path.is_dir() else path.unlink()
 
 
 def _manifest(directory: epath.Path) -> dict[str, Any] | None:
@@ -138,10 +196,35 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
-def _check_writable(workdir: epath.Path) -> None:
+@contextlib.contextmanager
+def _exclusive(workdir: epath.Path) -> Iterator[None]:
+    """The run directory, made where it is missing and, where it is a local one, held by this process alone. The lock
+    goes with the process, however that ends. InputError if the directory cannot be used or is in use."""
+    handle = _open_lock(workdir)
+    try:
+        yield
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def _open_lock(workdir: epath.Path) -> int | None:
     try:
         workdir.mkdir(parents=True, exist_ok=True)
+        if "://" in str(workdir):
+            return None
+        handle = os.open(workdir / LOCK, os.O_CREAT | os.O_RDWR, 0o644)
     except OSError as error:
+        if files.disk_full(error):
+            raise files.failed_write(workdir, error) from error
         raise InputError(
             f"--workdir: cannot use '{workdir}' ({error.strerror or error}); choose another folder"
         ) from None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise InputError(
+            f"--workdir: another `aloe run` works in '{workdir}'; let it end, or choose another folder"
+        ) from None
+    return handle

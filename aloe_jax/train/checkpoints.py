@@ -56,8 +56,10 @@ class Checkpoints:
         }
         try:
             self._checkpointer.save_checkpointables(int(state.step), parts)
-        except OSError as error:
-            raise files.failed_write(self._directory, error) from error
+        except Exception as error:  # tensorstore tells of a full disk in a ValueError
+            if isinstance(error, OSError) or files.disk_full(error):
+                raise files.failed_write(self._directory, error) from error
+            raise
 
     def restore(self, abstract: TrainState) -> tuple[TrainState, dict[str, Any]]:
         """The newest checkpoint, in the shardings of `abstract`, and the iterator's state. InputError if there is

@@ -19,9 +19,7 @@ CAPACITY = Capacity(tokens=512, targets=256, replies=16, pairs=16)
 def parts():
     trees = [aloe_tree(1 + number % 3, name=f"t{number}") for number in range(9)]
     return [
-        part
-        for number, tree in enumerate(trees)
-        for part in fragments(tree, build_trie(tree, CHAT), CAPACITY, number)
+        part for number, tree in enumerate(trees) for part in fragments(tree, build_trie(tree, CHAT), CAPACITY, number)
     ]
 
 
@@ -51,9 +49,8 @@ def test_dataset_gives_back_what_was_written(parts, source):
 def test_no_dataset_and_empty_dataset(tmp_path):
     with pytest.raises(InputError, match="holds no complete dataset"):
         FragmentSource(tmp_path / "nothing")
-    write_dataset([], tmp_path / "empty")
-    with pytest.raises(InputError, match="is empty"):
-        FragmentSource(tmp_path / "empty")
+    with pytest.raises(InputError, match="there is no fragment to write"):
+        write_dataset([], tmp_path / "empty")
 
 
 def test_iterator_state_is_the_step(source):

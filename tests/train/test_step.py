@@ -1,6 +1,7 @@
 """A step is the same whatever it is computed on: one device or eight, one batch or micro-batches, packed or not."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ from aloe_jax.tree.row import Capacity
 from tiny import MODEL, params, rows_of
 from tree_samples import aloe_tree
 
-CAPACITY = Capacity(tokens=512, targets=256, replies=16, pairs=16)
+CAPACITY = Capacity(tokens=256, targets=128, replies=8, pairs=8)
 COMPUTE = Compute(chunk=64)
 OPTIMIZER = {
     "learning_rate": 1e-3, "warmup": 0.0, "schedule": "constant", "clip_norm": 1.0, "b1": 0.9, "b2": 0.95,
@@ -29,17 +30,21 @@ CONFIG = {"beta": 0.5}
 @pytest.fixture(scope="module")
 def batch():
     """Eight rows of trees with reference log-probabilities of another model, as one micro-batch [1, 8, ...]."""
-    rows = rows_of([aloe_tree(1 + number % 3, name=f"t{number}") for number in range(12)], CAPACITY)
-    count = rows.tokens.shape[0]
-    assert count <= 8
-    rows = jax.tree.map(lambda leaf, pad: np.concatenate([leaf, pad]), rows, stack([empty_row(CAPACITY)] * (8 - count))) \
-        if count < 8 else rows  # fmt: skip
+    rows = rows_of([aloe_tree(1 + number % 3, name=f"t{number}") for number in range(10)], CAPACITY)
+    assert rows.tokens.shape[0] <= 8
+    padding = stack([empty_row(CAPACITY)] * (9 - rows.tokens.shape[0]))
+    rows = jax.tree.map(lambda leaf, pad: np.concatenate([leaf, pad])[:8], rows, padding)
     reference = np.asarray(make_score(MODEL, COMPUTE)(params(1), rows))
     return stack([dataclasses.replace(rows, reference=reference)])
 
 
+@functools.cache
+def compiled(objective, compute, mesh):
+    return jax.jit(make_gradient(MODEL, objective, CONFIG, compute, mesh))
+
+
 def gradient(objective, batch, used=None, compute=COMPUTE, mesh=None):
-    run = jax.jit(make_gradient(MODEL, objective, CONFIG, compute, mesh))
+    run = compiled(objective, compute, mesh)
     if mesh is not None:
         batch = jax.device_put(batch, row_sharding(mesh, leading=1))
     sums, grads = run(params(), batch, jnp.asarray(used or batch.tokens.shape[0]))
@@ -78,8 +83,8 @@ def test_unused_micro_batches_do_not_count(batch):
 @pytest.mark.parametrize("objective", ["sft", "dpo"])
 def test_packed_equals_unpacked(objective):
     trees = [aloe_tree(2, name="first"), aloe_tree(1, name="second"), aloe_tree(2, system="Kind.", name="third")]
-    together = stack([rows_of(trees, Capacity(1024, 512, 32, 32))])
-    alone = [rows_of([tree], Capacity(512, 256, 16, 16)) for tree in trees]
+    together = stack([rows_of(trees, Capacity(512, 256, 16, 16))])
+    alone = [rows_of([tree], CAPACITY) for tree in trees]
     alone = stack([jax.tree.map(lambda *leaves: np.concatenate(leaves), *alone)])
     assert together.tokens.shape[1] == 1
     assert alone.tokens.shape[1] == 3

@@ -1,0 +1,142 @@
+"""The engine against the plain forward pass, and its promise that a request gives the same tokens beside any others."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from aloe_jax.decode.engine import BURST, Engine
+from aloe_jax.decode.requests import Request, Sampling
+from aloe_jax.errors import InputError
+from aloe_jax.models import decoder
+from aloe_jax.ops.attention import dense
+from aloe_jax.parallel.mesh import make_mesh
+from aloe_jax.parallel.sharding import param_shardings
+from tiny import MODEL, params
+
+END = 5
+LENGTH = 64
+
+
+def engine(slots=3, context=LENGTH, **options):
+    return Engine(MODEL, params(), slots=slots, context=context, end_of_turn=frozenset({END}), **options)
+
+
+@pytest.fixture(scope="module")
+def shared():
+    return engine()
+
+
+@jax.jit
+def logits(tokens):
+    def attend(layer, query, key, value, carry):
+        return dense(query, key, value, jnp.full(tokens[None].shape, LENGTH)), carry
+
+    hidden, _ = decoder.hidden_states(params(), MODEL, tokens[None], jnp.arange(LENGTH)[None], attend)
+    return jax.nn.log_softmax(hidden[0] @ decoder.head_weight(params()))
+
+
+def log_probs(prompt, completion):
+    """By the forward pass over the whole sequence: [completion, V]."""
+    ids = [*prompt, *completion.token_ids]
+    padded = jnp.asarray(ids + [0] * (LENGTH - len(ids)))
+    return np.asarray(logits(padded))[len(prompt) - 1 : len(ids) - 1]
+
+
+REQUESTS = [
+    Request((3, 4, 9, 10), Sampling(max_tokens=20), seed=1, n=4),
+    Request((7,), Sampling(temperature=0.0, max_tokens=10), seed=2),
+    Request(tuple(range(8, 48)), Sampling(temperature=0.7, top_p=0.9, max_tokens=40), seed=3),
+    Request((11, 12), Sampling(temperature=1.3, top_k=5, max_tokens=BURST), seed=4, n=2),
+]
+
+
+def test_log_probs_are_those_of_the_forward_pass(shared):
+    for request, completions in zip(REQUESTS, shared.generate(REQUESTS), strict=True):
+        assert len(completions) == request.n
+        for completion in completions:
+            table = log_probs(request.prompt, completion)
+            expected = table[np.arange(len(completion.token_ids)), list(completion.token_ids)]
+            np.testing.assert_allclose(completion.log_probs, expected, atol=1e-4)
+            if request.sampling.temperature == 0:
+                assert list(completion.token_ids) == table.argmax(axis=-1).tolist()
+            if request.sampling.top_k:
+                rank = (table > expected[:, None]).sum(axis=-1)
+                assert rank.max() < request.sampling.top_k
+
+
+def test_tokens_do_not_depend_on_company(shared):
+    together = shared.generate(REQUESTS)
+    alone = [engine().generate([request])[0] for request in REQUESTS]
+    assert together == alone
+    backwards = shared.generate(REQUESTS[::-1])[::-1]
+    assert backwards == together
+
+
+def test_completions_of_one_request_differ(shared):
+    [completions] = shared.generate([REQUESTS[0]])
+    assert len({completion.token_ids for completion in completions}) > 1
+
+
+def test_stops_at_end_of_turn_and_at_the_limits(shared):
+    seeds = [Request((3, 4), Sampling(temperature=3.0, max_tokens=30), seed=seed) for seed in range(60)]
+    reasons = set()
+    for [completion] in shared.generate(seeds):
+        reasons.add(completion.finish_reason)
+        if completion.finish_reason == "stop":
+            assert completion.token_ids[-1] == END
+            assert END not in completion.token_ids[:-1]
+        else:
+            assert END not in completion.token_ids
+            assert len(completion.token_ids) == 30
+        assert len(completion.log_probs) == len(completion.token_ids)
+    assert reasons == {"stop", "length"}
+    prompt = tuple(range(8, 8 + LENGTH - 3))
+    [[completion]] = shared.generate([Request(prompt, Sampling(max_tokens=99), seed=1)])
+    assert len(completion.token_ids) <= 3
+
+
+def test_sharded_equals_one_device(shared):
+    mesh = make_mesh(fsdp=2, tensor=4)
+    places = param_shardings(decoder.abstract_params(MODEL), decoder.logical_axes(MODEL), mesh)
+    sharded = Engine(
+        MODEL, jax.device_put(params(), places), slots=3, context=LENGTH, end_of_turn=frozenset({END}), mesh=mesh
+    )
+    for left, right in zip(sharded.generate(REQUESTS), shared.generate(REQUESTS), strict=True):
+        assert [completion.token_ids for completion in left] == [completion.token_ids for completion in right]
+        for one, other in zip(left, right, strict=True):
+            np.testing.assert_allclose(one.log_probs, other.log_probs, atol=1e-4)
+
+
+def test_cancelled_request_never_comes_back(shared):
+    kept, dropped, waiting = (shared.submit(REQUESTS[0]) for _ in range(3))
+    found = dict(shared.step())
+    shared.cancel(dropped)
+    shared.cancel(waiting)
+    shared.cancel(999)
+    while shared.busy:
+        found.update(shared.step())
+    assert set(found) == {kept}
+    assert found[kept] == shared.generate([REQUESTS[0]])[0]
+
+
+@pytest.mark.parametrize(
+    ("request_", "reason"),
+    [
+        (Request(()), "prompt of 0 tokens"),
+        (Request((1,) * LENGTH), f"prompt of {LENGTH} tokens"),
+        (Request((1,), n=0), "n 0 and max_tokens"),
+        (Request((1,), Sampling(max_tokens=0)), "max_tokens 0"),
+    ],
+)
+def test_impossible_requests_are_refused(shared, request_, reason):
+    with pytest.raises(InputError, match=reason):
+        shared.submit(request_)
+    assert not shared.busy
+
+
+def test_impossible_engines_are_refused():
+    with pytest.raises(InputError, match="slots: 0"):
+        engine(slots=0)
+    with pytest.raises(InputError, match="context: 4096 must be between 2 and the model's 1024"):
+        engine(context=4096)

@@ -1,0 +1,68 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aloe_jax.decode.sampling import sample
+
+VOCAB = 40
+DRAWS = 4000
+
+
+@jax.jit
+def draw(logits, temperature, top_p, top_k):
+    """Many draws from one distribution."""
+    keys = jax.random.split(jax.random.key(0), DRAWS)
+    fill = lambda value, dtype: jnp.full(DRAWS, value, dtype)  # noqa: E731
+    return sample(
+        jnp.broadcast_to(logits, (DRAWS, VOCAB)),
+        keys,
+        fill(temperature, jnp.float32),
+        fill(top_p, jnp.float32),
+        fill(top_k, jnp.int32),
+    )
+
+
+def kept_by_sorting(logits, temperature, top_p, top_k):
+    """The plain twin: sort, cut after top-k, then after the token that brings the mass to top_p."""
+    probs = np.exp(np.asarray(jax.nn.log_softmax(logits / temperature), np.float64))
+    order = np.argsort(-probs)[: top_k or None]
+    mass = np.cumsum(probs[order]) / probs[order].sum()
+    return set(order[: int(np.searchsorted(mass, top_p - 1e-6)) + 1].tolist()) if top_p < 1 else set(order.tolist())
+
+
+@given(
+    seed=st.integers(0, 1000),
+    temperature=st.sampled_from([0.5, 1.0, 2.0]),
+    top_p=st.sampled_from([0.1, 0.5, 0.9, 1.0]),
+    top_k=st.sampled_from([0, 1, 3, 20]),
+)
+@settings(max_examples=30, deadline=None)
+def test_filters_equal_sorting(seed, temperature, top_p, top_k):
+    logits = jax.random.normal(jax.random.key(seed), (VOCAB,)) * 2
+    tokens, log_probs = draw(logits, temperature, top_p, top_k)
+    kept = kept_by_sorting(logits, temperature, top_p, top_k)
+    assert set(np.unique(tokens).tolist()) <= kept
+    # Each kept token that is likely to be drawn is drawn: P(missed) < e^-20 at probability 20 / DRAWS.
+    probs = np.exp(np.asarray(jax.nn.log_softmax(logits / temperature)))
+    likely = {token for token in kept if probs[token] > 20 / DRAWS}
+    assert likely <= set(np.unique(tokens).tolist())
+    np.testing.assert_allclose(log_probs, jax.nn.log_softmax(logits)[tokens], atol=1e-5)
+
+
+def test_frequencies_follow_the_temperature():
+    logits = jnp.linspace(-2, 2, VOCAB)
+    tokens, _ = draw(logits, 0.7, 1.0, 0)
+    expected = np.asarray(jax.nn.softmax(logits / 0.7))
+    observed = np.bincount(np.asarray(tokens), minlength=VOCAB) / DRAWS
+    # Five standard deviations of a binomial share.
+    assert (np.abs(observed - expected) <= 5 * np.sqrt(expected / DRAWS) + 1e-9).all()
+
+
+@pytest.mark.parametrize("top_p", [0.3, 1.0])
+def test_greedy(top_p):
+    logits = jax.random.normal(jax.random.key(3), (VOCAB,))
+    tokens, _ = draw(logits, 0.0, top_p, 0)
+    assert set(np.unique(tokens).tolist()) == {int(jnp.argmax(logits))}

@@ -1,0 +1,195 @@
+"""The loop: resume, first-loss check, reference log-probabilities, checkpoints on another mesh."""
+
+import json
+import math
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from etils import epath
+
+from aloe_jax.data.builder import FragmentSource, write_dataset
+from aloe_jax.data.pipeline import Batches, rows_a_micro_batch
+from aloe_jax.data.plan import pack_plan
+from aloe_jax.errors import AloeError, InputError
+from aloe_jax.models import decoder
+from aloe_jax.parallel.mesh import make_mesh
+from aloe_jax.parallel.sharding import param_shardings
+from aloe_jax.train.checkpoints import Checkpoints
+from aloe_jax.train.forward import Compute, make_score
+from aloe_jax.train.loop import Training, train
+from aloe_jax.train.metrics_log import TIME_FIELDS, MetricsLog
+from aloe_jax.train.reference import reference_log_probs
+from aloe_jax.train.state import abstract_state, learning_rate, make_optimizer
+from aloe_jax.tree.row import Capacity, fragments
+from aloe_jax.tree.trie import build_trie
+from tiny import CHAT, MODEL, params
+from tree_samples import aloe_tree
+
+CAPACITY = Capacity(tokens=256, targets=128, replies=8, pairs=8)
+COMPUTE = Compute(chunk=64)
+CONFIG = {
+    "objective": "dpo", "beta": 0.5, "learning_rate": 1e-3, "warmup": 0.1, "schedule": "linear", "clip_norm": 1.0,
+    "b1": 0.9, "b2": 0.95, "weight_decay": 0.0, "checkpoint_every": 2,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dataset")
+    trees = [aloe_tree(2, name=f"t{number}") for number in range(5)]
+    write_dataset(
+        [part for n, tree in enumerate(trees) for part in fragments(tree, build_trie(tree, CHAT), CAPACITY, n)], folder
+    )
+    return FragmentSource(folder)
+
+
+@pytest.fixture(scope="module")
+def batches(source, one_device):
+    plan = pack_plan(source.sizes, source.conversation, CAPACITY, batch=2, unit="pairs", seed=0, epochs=1)
+    return Batches(source, plan, CAPACITY, rows_a_micro_batch(1, one_device))
+
+
+@pytest.fixture(scope="module")
+def reference(batches, one_device, tmp_path_factory):
+    folder = epath.Path(tmp_path_factory.mktemp("reference"))
+    return reference_log_probs(params(), make_score(MODEL, COMPUTE), batches, one_device, folder, {"model": "tiny"})
+
+
+def training(batches, reference, mesh, folder, **changes):
+    filled = Batches(batches.source, batches.plan, CAPACITY, rows_a_micro_batch(1, mesh), reference)
+    return Training(MODEL, CONFIG | changes, COMPUTE, filled, mesh, epath.Path(folder), checks_first_loss=True)
+
+
+def copied():
+    return jax.tree.map(np.array, params())
+
+
+def records(folder):
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [{key: value for key, value in json.loads(line).items() if key not in TIME_FIELDS} for line in lines]
+
+
+class StoppedError(Exception):
+    pass
+
+
+def stop_after(step):
+    def progress(done, total, metrics):
+        if done == step:
+            raise StoppedError
+
+    return progress
+
+
+@pytest.fixture(scope="module")
+def whole(batches, reference, one_device, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    state = train(training(batches, reference, one_device, folder), copied)
+    return folder, state
+
+
+def test_first_loss_and_every_step_once(whole):
+    folder, state = whole
+    found = records(folder)
+    assert [record["step"] for record in found] == list(range(1, 6))
+    assert found[0]["loss"] == pytest.approx(math.log(2), abs=1e-5)
+    assert found[-1]["loss"] < found[0]["loss"]
+    assert int(state.step) == 5
+
+
+@pytest.mark.parametrize("stopped", [1, 2, 3])
+def test_resumed_equals_uninterrupted(stopped, whole, batches, reference, one_device, tmp_path):
+    """Checkpoints stand after steps 2 and 4: stopped after 1 it begins anew, after 3 it repeats step 3."""
+    given = training(batches, reference, one_device, tmp_path)
+    with pytest.raises(StoppedError):
+        train(given, copied, stop_after(stopped))
+    state = train(given, copied)
+    assert records(tmp_path) == records(whole[0])
+    jax.tree.map(np.testing.assert_array_equal, state.params, whole[1].params)
+
+
+def test_resume_on_another_mesh(whole, batches, reference, one_device, tmp_path):
+    with pytest.raises(StoppedError):
+        train(training(batches, reference, one_device, tmp_path), copied, stop_after(3))
+    train(training(batches, reference, make_mesh(fsdp=4, tensor=2), tmp_path), copied)
+    for got, expected in zip(records(tmp_path), records(whole[0]), strict=True):
+        assert got["loss"] == pytest.approx(expected["loss"], abs=1e-4)
+        assert got["tokens"] == expected["tokens"]
+
+
+def test_wrong_reference_is_noticed(batches, reference, one_device, tmp_path):
+    """The chosen replies' reference off by 1: margins off by -beta, the first loss is not log 2."""
+    odd = {key: value + (key[1] % 2) for key, value in reference.items()}
+    with pytest.raises(AloeError, match="not log 2"):
+        train(training(batches, odd, one_device, tmp_path), copied)
+
+
+def test_not_finite_names_the_conversations(batches, reference, one_device, tmp_path):
+    broken = {key: float("nan") for key in reference}
+    with pytest.raises(AloeError, match=r"step 1: loss nan, .*conversations \[\d"):
+        train(training(batches, broken, one_device, tmp_path), copied)
+
+
+def test_reference_is_stored_once_and_checked(batches, reference, one_device, tmp_path):
+    score = make_score(MODEL, COMPUTE)
+    calls = []
+
+    def counted(values, row):
+        calls.append(1)
+        return score(values, row)
+
+    folder = epath.Path(tmp_path)
+    first = reference_log_probs(params(), counted, batches, one_device, folder, {"model": "tiny"})
+    assert first == reference
+    assert len(calls) == len(batches)
+    again = reference_log_probs(params(), counted, batches, one_device, folder, {"model": "tiny"})
+    assert again == pytest.approx(first)
+    assert len(calls) == len(batches) + 1  # the check of one batch
+    with pytest.raises(AloeError, match="differ from the model's"):
+        reference_log_probs(params(1), score, batches, one_device, folder, {"model": "tiny"})
+
+
+def test_checkpoint_opens_on_another_mesh(whole):
+    folder, state = whole
+    mesh = make_mesh(fsdp=2, tensor=4)
+    places = param_shardings(decoder.abstract_params(MODEL), decoder.logical_axes(MODEL), mesh)
+    with Checkpoints(folder / "checkpoints") as checkpoints:
+        assert checkpoints.latest == 5
+        restored = checkpoints.restore_params(MODEL, places)
+        full, position = checkpoints.restore(abstract_state(MODEL, make_optimizer(CONFIG, 5), mesh))
+    jax.tree.map(np.testing.assert_array_equal, restored, state.params)
+    jax.tree.map(np.testing.assert_array_equal, full.opt_state, state.opt_state)
+    assert restored["layers"]["query"].sharding == places["layers"]["query"]
+    assert position == {"next_index": 5}
+
+
+def test_no_checkpoint(tmp_path, one_device):
+    places = param_shardings(decoder.abstract_params(MODEL), decoder.logical_axes(MODEL), one_device)
+    with Checkpoints(tmp_path) as checkpoints, pytest.raises(InputError, match="there is no checkpoint"):
+        checkpoints.restore_params(MODEL, places)
+
+
+def test_half_written_checkpoint_is_ignored(whole, tmp_path, one_device):
+    """A folder of a save that was killed does not count; the newest whole one does."""
+    folder = tmp_path / "checkpoints"
+    shutil.copytree(whole[0] / "checkpoints", folder)
+    (folder / "9.orbax-checkpoint-tmp").mkdir()
+    with Checkpoints(folder) as checkpoints:
+        assert checkpoints.latest == 5
+
+
+def test_log_drops_later_steps_and_a_torn_line(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"st')
+    MetricsLog(path, 2).append({"step": 3, "loss": 1.0})
+    assert path.read_text() == '{"step": 1}\n{"step": 2}\n{"step": 3, "loss": 1.0}\n'
+
+
+def test_schedules():
+    """Ten steps, two of warm-up to 1: 1/3, 2/3, then 1 falling by 1/8 a step."""
+    rate = learning_rate({"learning_rate": 1.0, "warmup": 0.2, "schedule": "linear"}, 10)
+    np.testing.assert_allclose([rate(step) for step in range(4)], [1 / 3, 2 / 3, 1, 7 / 8], rtol=1e-6)
+    flat = learning_rate({"learning_rate": 1.0, "warmup": 0.0, "schedule": "constant"}, 10)
+    assert [float(flat(step)) for step in (0, 9)] == [1.0, 1.0]
