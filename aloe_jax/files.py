@@ -14,7 +14,6 @@ from etils import epath
 
 from aloe_jax.errors import InputError, ResumableError
 
-
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Libraries that write for themselves (tensorstore, ArrayRecord) say so in the message of another exception.
 _FULL_MESSAGE = re.compile("No space left on device|Disk quota exceeded|File too large")

@@ -5,7 +5,6 @@ import re
 
 import numpy as np
 import pytest
-from synthetic_run import training_tree
 
 from aloe_jax.tree.schema import Conversation, Node, Score
 from eval.metrics import compare, metrics
@@ -16,6 +15,7 @@ from eval.report.reading import ModelResult, Run, StageManifest, summarise
 from eval.report.tables import bracket, count, decimal, duration, leaves, verdict
 from eval.report.wording import interval_caveat, model_name, parameters, result_sentence, sizing
 from eval.scores import ScoreRecord
+from synthetic_run import training_tree
 
 
 @pytest.mark.parametrize(

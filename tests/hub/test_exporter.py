@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 
-import hub_files
 import jax
 import ml_dtypes
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+import hub_files
 from aloe_jax.errors import InputError
 from aloe_jax.hub import card, exporter, importer, load
 

@@ -8,9 +8,9 @@ import socket
 import subprocess
 import sys
 
-import hub_files
 import pytest
 
+import hub_files
 from aloe_jax.errors import InputError, ResumableError
 from aloe_jax.hub import folders
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 
 import gguf
-import hub_files
 import numpy as np
 import pytest
 
+import hub_files
 from aloe_jax.errors import InputError
 from aloe_jax.hub import families, tensors
 from aloe_jax.hub.gguf_convert import convert_gguf

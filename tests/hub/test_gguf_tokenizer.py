@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import hub_files
 import pytest
 
+import hub_files
 from aloe_jax.errors import InputError
 from aloe_jax.hub.gguf_file import GGUFFile
 from aloe_jax.hub.gguf_tokenizer import build_tokenizer, token_ids, write_tokenizer

@@ -8,13 +8,13 @@ import subprocess
 import sys
 
 import gguf
-import hub_files
 import ml_dtypes
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 from transformers import AutoConfig, AutoTokenizer
 
+import hub_files
 from aloe_jax.errors import InputError
 from aloe_jax.hub import importer
 

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import hub_files
 import jax
 import jax.numpy as jnp
 import ml_dtypes
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+import hub_files
 from aloe_jax.errors import InputError
 from aloe_jax.hub import load
 from aloe_jax.models import decoder

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 
-import hub_files
 import huggingface_hub.constants
 import pytest
 
+import hub_files
 from aloe_jax.errors import InputError
 from aloe_jax.hub import source
 

@@ -5,11 +5,11 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tree_samples import aloe_tree
 
 from aloe_jax.errors import InputError
 from aloe_jax.tree.convert import convert
 from aloe_jax.tree.schema import read_personas, read_trees, write_records
+from tree_samples import aloe_tree
 
 PROFILE = "He is a 40-year-old baker who lives by the sea. He owns two boats. He likes Dr. Seuss."
 PERSONALITY = "She is curious and open-minded. She jokes a lot."

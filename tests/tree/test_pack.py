@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tree_samples import aloe_tree, chat_format, trees
 
 from aloe_jax.errors import InputError
 from aloe_jax.tree.pack import best_fit, empty_row, pack, stack, statistics
 from aloe_jax.tree.row import Capacity, TreeRow, allowed, fragments
 from aloe_jax.tree.trie import build_trie
+from tree_samples import aloe_tree, chat_format, trees
 
 ROOM = Capacity(tokens=4_000, targets=2_000, replies=100, pairs=100)
 

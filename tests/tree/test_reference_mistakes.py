@@ -4,13 +4,13 @@ import json
 
 import numpy as np
 import pytest
-from tree_samples import aloe_tree, chat_format, conversation, tokenizer
 
 from aloe_jax.tree.convert import convert
 from aloe_jax.tree.pack import pack
 from aloe_jax.tree.row import Capacity, allowed, fragments
 from aloe_jax.tree.schema import read_trees
 from aloe_jax.tree.trie import build_trie
+from tree_samples import aloe_tree, chat_format, conversation, tokenizer
 
 ROOM = Capacity(tokens=4_000, targets=2_000, replies=100, pairs=100)
 

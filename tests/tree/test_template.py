@@ -1,11 +1,11 @@
 """`ChatTemplate` and `ChatFormat`: what templates may ask for, what they refuse, and the prompt as pieces."""
 
 import pytest
-from tree_samples import chat_format, tokenizer
 
 from aloe_jax.errors import InputError
 from aloe_jax.tree.schema import Message
 from aloe_jax.tree.template import ChatTemplate
+from tree_samples import chat_format, tokenizer
 
 SYSTEM = Message(role="system", content="Be kind.")
 USER = Message(role="user", content="How are you?")

@@ -6,10 +6,10 @@ import shutil
 import pytest
 import tokenizers
 from tokenizers import AddedToken, models, normalizers, pre_tokenizers
-from tree_samples import FIXTURES, tokenizer
 
 from aloe_jax.errors import InputError
 from aloe_jax.tree.tokenizer import Tokenizer
+from tree_samples import FIXTURES, tokenizer
 
 
 @pytest.fixture
