@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
@@ -36,7 +39,12 @@ class Checkpoints:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._checkpointer.close()
+        try:
+            with _unlogged():
+                self._checkpointer.close()
+        except Exception:  # it raises again what a failed save raised, which is on its way already
+            if error is None:
+                raise
 
     @property
     def latest(self) -> int | None:
@@ -55,7 +63,8 @@ class Checkpoints:
             "data": {name: np.asarray(value) for name, value in iterator.items()},
         }
         try:
-            self._checkpointer.save_checkpointables(int(state.step), parts)
+            with _unlogged():
+                self._checkpointer.save_checkpointables(int(state.step), parts)
         except Exception as error:  # tensorstore tells of a full disk in a ValueError
             if isinstance(error, OSError) or files.disk_full(error):
                 raise files.failed_write(self._directory, error) from error
@@ -83,3 +92,14 @@ class Checkpoints:
         if self.latest is None:
             raise InputError(f"there is no checkpoint in '{self._directory}'; train first")
         return self._checkpointer.load_checkpointables(None, abstract)
+
+
+@contextlib.contextmanager
+def _unlogged() -> Iterator[None]:
+    """Each of Orbax's threads logs a write that failed with its traceback, and then it is raised as well."""
+    logger = logging.getLogger("absl")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
