@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.progress import (
@@ -21,6 +22,16 @@ from rich.progress import Progress as Bars
 LINE_EVERY = 10.0  # seconds between plain lines
 
 
+@dataclass(frozen=True)
+class _Work:
+    """What is being counted: a stage may count several things, one after the other."""
+
+    unit: str
+    total: int
+    first: int  # units that were there when counting began
+    began: float
+
+
 class Progress:
     """Counts, rates and time left of the stage that runs."""
 
@@ -30,12 +41,12 @@ class Progress:
         self._task: TaskID | None = None
         self._name = ""
         self._began = self._last_line = 0.0
-        self._first: int | None = None
+        self._work: _Work | None = None
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """The display of one stage, from its start to its end or failure."""
-        self._name, self._began, self._last_line, self._first = name, time.monotonic(), 0.0, None
+        self._name, self._began, self._last_line, self._work = name, time.monotonic(), 0.0, None
         if self.console.is_terminal:
             self._bars = Bars(
                 SpinnerColumn(),
@@ -61,18 +72,18 @@ class Progress:
         self.line(f"{name}: done in {_duration(time.monotonic() - self._began)}")
 
     def update(self, done: int, total: int, what: str) -> None:
-        """`done` of `total` units; `what` says what they are and how it goes, for example `steps, loss 0.69`."""
+        """`done` of `total` units; `what` says what they are and, after a comma, how it goes: `steps, loss 0.69`."""
         now = time.monotonic()
-        if self._first is None:
-            self._first, self._began_work = done, now
+        if self._work is None or (self._work.total, self._work.unit) != (total, what.split(",")[0]):
+            self._work = _Work(what.split(",")[0], total, done, now)
+        fresh, elapsed = done - self._work.first, now - self._work.began
+        rate = f", {60 * fresh / elapsed:.3g} a minute" if fresh and elapsed else ""
         if self._bars is not None and self._task is not None:
-            self._bars.update(self._task, completed=done, total=total, what=what)
+            self._bars.update(self._task, completed=done, total=total, what=what + rate)
         elif now - self._last_line >= LINE_EVERY or done == total:
             self._last_line = now
-            fresh = done - self._first
-            left = (now - self._began_work) / fresh * (total - done) if fresh else None
-            rest = f", {_duration(left)} left" if left else ""
-            self.line(f"{self._name}: {done}/{total} {what}{rest}")
+            left = f", {_duration(elapsed / fresh * (total - done))} left" if fresh and done < total else ""
+            self.line(f"{self._name}: {done}/{total} {what}{rate}{left}")
 
     def skipped(self, name: str) -> None:
         """A stage that was finished before."""
