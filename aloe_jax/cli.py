@@ -66,7 +66,8 @@ def _expected(error: BaseException) -> AloeError | None:
     if isinstance(error, BaseExceptionGroup):
         return next(filter(None, map(_expected, error.exceptions)), None)
     if disk_full(error):
-        return failed_write(getattr(error, "filename", None) or "the output", error)
+        where = getattr(error, "filename2", None) or getattr(error, "filename", None)  # of a copy, the second
+        return failed_write(where or "the output", error)
     if isinstance(error, (IsADirectoryError, NotADirectoryError, FileExistsError, PermissionError)) and error.filename:
         return InputError(f"cannot use '{error.filename}': {error.strerror}; check the path and its permissions")
     return None

@@ -11,6 +11,7 @@ from typing import Any
 from etils import epath
 
 from aloe_jax import files
+from aloe_jax.errors import InputError
 from aloe_jax.run.stage import Run, Stage
 from aloe_jax.serve.client import Client
 from aloe_jax.serve.local import local_client
@@ -47,6 +48,20 @@ def base_client(run: Run) -> Iterator[Client]:
     params = load_stage_params(run, "base", mesh)
     with local_client(model_config(run), params, chat_format(run), "base", section, mesh) as client:
         yield client
+
+
+def _check_conversations(run: Run) -> None:
+    personas = run.section("personas")["profiles"] * run.section("personas")["pairings"]
+    run.at_least("conversations", trees=1, turns=1, hinted=0, plain=0, concurrency=1, max_tokens=1)
+    run.at_least("serve", slots=1, context=1)
+    section = run.section("conversations")
+    if section["trees"] > personas:
+        raise InputError(
+            f"config.conversations.trees: {section['trees']} are more than the {personas} personas; raise "
+            "config.personas.profiles or config.personas.pairings"
+        )
+    if section["hinted"] + section["plain"] < 2:
+        raise InputError("config.conversations: hinted and plain together must be at least 2, to have what to compare")
 
 
 def _conversations(run: Run) -> dict[str, Any]:
@@ -127,5 +142,6 @@ STAGES = (
         _conversations,
         _template_hash,
         (TREES,),
+        _check_conversations,
     ),
 )

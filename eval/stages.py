@@ -10,6 +10,7 @@ from aloe_jax import files
 from aloe_jax.errors import InputError
 from aloe_jax.hub.card import ModelCard
 from aloe_jax.hub.exporter import export_model
+from aloe_jax.hub.tensors import as_dtype
 from aloe_jax.run.stage import Run, Stage
 from aloe_jax.serve.local import local_client
 from aloe_jax.train.stages import chat_format, load_stage_params, mesh_of, model_config, model_folder, model_inputs
@@ -24,6 +25,17 @@ from eval.report import write_report
 MODELS = ("base", "sft", "preference")
 
 
+def _check_benchmark(run: Run) -> None:
+    run.at_least("benchmark", turns=1, concurrency=1, max_tokens=1, resamples=1)
+    run.at_least("serve", slots=1, context=1)
+    names = run.section("benchmark")["models"]
+    for name in names:
+        if name not in MODELS:
+            raise InputError(f"config.benchmark.models: '{name}' is unknown; choose from {', '.join(MODELS)}")
+    if not names:
+        raise InputError(f"config.benchmark.models is empty; choose from {', '.join(MODELS)}")
+
+
 def _benchmark(run: Run) -> dict[str, Any]:
     section, seed = run.section("benchmark"), run.config["seed"]
     personas = read_personas(run.directory("personas") / HELD_OUT)
@@ -32,8 +44,6 @@ def _benchmark(run: Run) -> dict[str, Any]:
     mesh, model, chat = mesh_of(run), model_config(run), chat_format(run)
     counts: dict[str, Any] = {"cases": len(personas), "turns": section["turns"], "average": {}}
     for number, name in enumerate(section["models"]):
-        if name not in MODELS:
-            raise InputError(f"config.benchmark.models: '{name}' is unknown; choose from {', '.join(MODELS)}")
         directory = run.directory("benchmark") / name
         if not (directory / METRICS).exists():
             played = number * len(personas)
@@ -47,6 +57,11 @@ def _benchmark(run: Run) -> dict[str, Any]:
             del params
         counts["average"][name] = benchmark.summarise(directory)["average"]
     return counts
+
+
+def _check_export(run: Run) -> None:
+    run.one_of("export", "model", MODELS[1:])
+    as_dtype(run.section("export")["dtype"])
 
 
 def _export(run: Run) -> dict[str, Any]:
@@ -81,7 +96,8 @@ STAGES = (
         ("model", "template", "serve", "benchmark", "seed"),
         _benchmark,
         model_inputs,
+        check=_check_benchmark,
     ),
-    Stage("export", ("preference",), ("model", "export"), _export, model_inputs, ("config.json",)),
+    Stage("export", ("preference",), ("model", "export"), _export, model_inputs, ("config.json",), _check_export),
     Stage("report", ("benchmark", "export"), (), _report, outputs=("index.html",)),
 )

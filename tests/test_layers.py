@@ -36,7 +36,7 @@ def test_rooms_of_the_library(room):
         for module in imported(path):
             top, _, rest = module.partition(".")
             assert top not in ("data_gen", "eval", "configs"), f"{path.name} imports {module}"
-            if top == "aloe_jax" and rest.partition(".")[0] not in ("", "errors", "files", own):
+            if top == "aloe_jax" and rest.partition(".")[0] not in ("", "errors", "files", "memory", own):
                 assert rest.partition(".")[0] in ALLOWED[room], f"{path.name} imports {module}"
 
 

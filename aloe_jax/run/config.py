@@ -34,23 +34,41 @@ def load_config(arguments: Sequence[str]) -> Section:
 
     Raises InputError for a missing or broken file, an unknown key or a value of the wrong type.
     """
-    values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", flag_values=values)
     path = _path(arguments)
     file = files.existing(path.split(":")[0], "config file")
     try:
-        values(["aloe", *arguments])
-        config = values.config
+        _check_keys(arguments, _parse([f"--config={path}"]))
+        config = _parse(arguments)
     except flags.Error as error:
-        raise InputError(f"{_first_line(error)}; the keys and their meaning stand in {file}") from None
+        raise InputError(f"{_sentence(error)}; the keys and their meaning stand in {file}") from None
+    except InputError:
+        raise
     except Exception as error:  # whatever the code of a config file raises
-        raise InputError(f"--config={path}: {type(error).__name__}: {_first_line(error)}{_line(error, file)}") from None
+        raise InputError(f"--config={path}: {type(error).__name__}: {_sentence(error)}{_line(error, file)}") from None
     if not isinstance(config, ConfigDict):
         raise InputError(f"--config: get_config() of {path} returned {type(config).__name__}, expected a ConfigDict")
     try:
         return Section(json.loads(config.to_json()))  # plain lists and dicts, as the manifests store them
     except (TypeError, ValueError) as error:
-        raise InputError(f"--config={path}: a value is none that JSON can hold ({_first_line(error)})") from None
+        raise InputError(f"--config={path}: a value is none that JSON can hold ({_sentence(error)})") from None
+
+
+def _parse(arguments: Sequence[str]) -> Any:
+    values, argv = flags.FlagValues(), ["aloe", *arguments]
+    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
+    values(argv)
+    return values.config
+
+
+def _check_keys(arguments: Sequence[str], config: Any) -> None:
+    """InputError for the first override of a key that the config does not have."""
+    for argument in arguments:
+        place, name = config, "config"
+        for key in argument.split("=")[0].removeprefix("--").split("[")[0].split(".")[1:]:
+            if not isinstance(place, ConfigDict) or key not in place:
+                known = f"{name} has {', '.join(place)}" if isinstance(place, ConfigDict) else f"{name} is a value"
+                raise InputError(f"{argument.split('=')[0]}: the config has no key '{name}.{key}'; {known}")
+            place, name = place[key], f"{name}.{key}"
 
 
 def _path(arguments: Sequence[str]) -> str:
@@ -60,8 +78,10 @@ def _path(arguments: Sequence[str]) -> str:
     raise InputError("--config is missing; give an experiment file, for example --config=configs/demo.py")
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or "no reason given").splitlines()[0]
+def _sentence(error: Exception) -> str:
+    """One line of an error's message. config_flags puts whole tracebacks into it, whose last line tells the reason."""
+    found = str(error).strip().splitlines() or ["no reason given"]
+    return found[-1] if "Traceback" in str(error) else found[0]
 
 
 def _line(error: Exception, file: epath.Path) -> str:

@@ -77,7 +77,7 @@ class Progress:
         if self._work is None or (self._work.total, self._work.unit) != (total, what.split(",")[0]):
             self._work = _Work(what.split(",")[0], total, done, now)
         fresh, elapsed = done - self._work.first, now - self._work.began
-        rate = f", {60 * fresh / elapsed:.3g} a minute" if fresh and elapsed else ""
+        rate = f", {_figures(60 * fresh / elapsed)} a minute" if fresh and elapsed else ""
         if self._bars is not None and self._task is not None:
             self._bars.update(self._task, completed=done, total=total, what=what + rate)
         elif now - self._last_line >= LINE_EVERY or done == total:
@@ -92,6 +92,10 @@ class Progress:
     def line(self, text: str) -> None:
         """One line that stays."""
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _figures(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _duration(seconds: float) -> str:

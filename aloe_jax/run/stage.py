@@ -18,7 +18,7 @@ from typing import Any
 
 from etils import epath
 
-from aloe_jax import files
+from aloe_jax import files, memory
 from aloe_jax.errors import InputError
 from aloe_jax.run.config import differences
 from aloe_jax.run.progress import Progress
@@ -128,19 +128,11 @@ def _refuse(stage: Stage, run: Run, changes: Sequence[str], fresh: bool, chosen:
 def _run_stage(stage: Stage, run: Run, fresh: bool) -> None:
     directory = run.directory(stage.name)
     inputs = {name: _finished(run, name, stage.name) for name in stage.needs} | stage.inputs(run)
-    config, seconds = _config(stage, run), 0.0
-    before = _manifest(directory)
-    if before is not None:
-        changes = differences(before["config"], config) + differences(before["inputs"], inputs, "input")
-        if changes:
-            _refuse(stage, run, changes, fresh)
-        if changes or before["status"] == "discarded":
-            _discard(directory, before)
-        elif before["status"] == "finished":
-            run.progress.skipped(stage.name)
-            return
-        else:
-            seconds = before["seconds"]
+    config = _config(stage, run)
+    seconds = _seconds_so_far(stage, run, config, inputs, fresh)
+    if seconds is None:
+        run.progress.skipped(stage.name)
+        return
     manifest: dict[str, Any] = {
         "stage": stage.name,
         "status": "running",
@@ -156,12 +148,34 @@ def _run_stage(stage: Stage, run: Run, fresh: bool) -> None:
     with run.progress.stage(stage.name):
         try:
             manifest["counts"] = stage.work(run)
+            memory.release()  # the next stage needs it
             manifest["outputs"] = {name: files.hash_file(directory / name) for name in stage.outputs}
             manifest["status"] = "finished"
+        except Exception as error:
+            if files.disk_full(error):  # in whatever form the library that wrote tells it
+                raise files.failed_write(directory, error) from error
+            raise
         finally:
             manifest["seconds"] = round(seconds + time.monotonic() - began, 1)
             if directory.exists():
                 files.write_json(directory / MANIFEST, manifest)
+
+
+def _seconds_so_far(
+    stage: Stage, run: Run, config: Mapping[str, Any], inputs: Mapping[str, str], fresh: bool
+) -> float | None:
+    """Seconds that interrupted calls have worked on the stage; None if it is finished. What an earlier setting left is
+    removed if `fresh`, else InputError."""
+    before = _manifest(run.directory(stage.name))
+    if before is None:
+        return 0.0
+    changes = differences(before["config"], config) + differences(before["inputs"], inputs, "input")
+    if changes:
+        _refuse(stage, run, changes, fresh)
+    if changes or before["status"] == "discarded":
+        _discard(run.directory(stage.name), before)
+        return 0.0
+    return None if before["status"] == "finished" else before["seconds"]
 
 
 def _discard(directory: epath.Path, manifest: Mapping[str, Any]) -> None:

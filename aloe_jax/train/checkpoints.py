@@ -13,7 +13,7 @@ import numpy as np
 from etils import epath
 from orbax.checkpoint import v1 as ocp
 
-from aloe_jax import files
+from aloe_jax import files, memory
 from aloe_jax.errors import InputError
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.models.decoder import Params, abstract_params
@@ -69,6 +69,7 @@ class Checkpoints:
             if isinstance(error, OSError) or files.disk_full(error):
                 raise files.failed_write(self._directory, error) from error
             raise
+        memory.release()
 
     def restore(self, abstract: TrainState) -> tuple[TrainState, dict[str, Any]]:
         """The newest checkpoint, in the shardings of `abstract`, and the iterator's state. InputError if there is

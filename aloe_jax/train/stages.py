@@ -27,6 +27,7 @@ from aloe_jax.train.forward import Compute, check_row_length, make_score
 from aloe_jax.train.loop import Training, train
 from aloe_jax.train.objectives import NEEDS_REFERENCE, OBJECTIVES, UNIT
 from aloe_jax.train.reference import reference_log_probs
+from aloe_jax.train.state import SCHEDULES
 from aloe_jax.tree.row import Capacity, fragments
 from aloe_jax.tree.schema import read_trees
 from aloe_jax.tree.template import ChatFormat
@@ -66,15 +67,17 @@ def load_stage_params(run: Run, name: str, mesh: jax.sharding.Mesh) -> decoder.P
         return checkpoints.restore_params(model, shardings)
 
 
+def _check_dataset(run: Run) -> None:
+    longest, context = run.section("dataset")["max_path"], model_config(run).context
+    run.at_least("dataset", max_path=1)
+    if longest > context:
+        raise InputError(f"config.dataset.max_path: {longest} is beyond the model's context, {context} tokens")
+
+
 def _dataset(run: Run) -> dict[str, Any]:
     section, directory = run.section("dataset"), run.directory("dataset")
     capacity = Capacity(**section["row"])
     chat = chat_format(run)
-    if section["max_path"] > model_config(run).context:
-        raise InputError(
-            f"config.dataset.max_path: {section['max_path']} is beyond the model's context, "
-            f"{model_config(run).context} tokens"
-        )
     counts = {"conversations": 0, "replies": 0, "pairs": 0, "tree_tokens": 0, "path_tokens": 0, "turns_cut": 0}
     rows = []
     trees = list(read_trees(run.directory("conversations") / "trees.jsonl"))
@@ -101,15 +104,21 @@ def _dataset(run: Run) -> dict[str, Any]:
     return counts | {"fragments": written, "trained_tokens": int(trained), "sharing": round(sharing, 3)}
 
 
+def _check_training(run: Run, name: str) -> None:
+    run.one_of(name, "objective", OBJECTIVES)
+    run.one_of(name, "schedule", SCHEDULES)
+    run.at_least(name, epochs=1, batch=1, rows=1, checkpoint_every=1, learning_rate=0, warmup=0)
+    compute = Compute(**run.section("compute"))
+    check_row_length(run.section("dataset")["row"]["tokens"], compute.attention)
+    mesh_of(run)
+
+
 def _train(run: Run, name: str, start: str) -> dict[str, Any]:
     """SFT or preference training: from the parameters of `start`, in `DIR/name`."""
     section, directory = run.section(name), run.directory(name)
     objective = section["objective"]
-    if objective not in OBJECTIVES:
-        raise InputError(f"config.{name}.objective: '{objective}' is unknown; choose one of {', '.join(OBJECTIVES)}")
     compute, model, mesh = Compute(**run.section("compute")), model_config(run), mesh_of(run)
     capacity = Capacity(**run.section("dataset")["row"])
-    check_row_length(capacity.tokens, compute.attention)
     source = FragmentSource(run.directory("dataset"))
     plan = pack_plan(
         source.sizes,
@@ -179,12 +188,29 @@ def model_inputs(run: Run) -> dict[str, str]:
 
 
 COMMON = ("model", "template", "mesh", "compute")
-DATASET = Stage("dataset", ("conversations",), ("model", "template", "dataset"), _dataset, model_inputs)
+DATASET = Stage(
+    "dataset",
+    ("conversations",),
+    ("model", "template", "dataset"),
+    _dataset,
+    model_inputs,
+    check=_check_dataset,
+)
 SFT = Stage(
-    "sft", ("dataset",), (*COMMON, "dataset", "sft", "seed"), lambda run: _train(run, "sft", "base"), model_inputs,
+    "sft",
+    ("dataset",),
+    (*COMMON, "dataset", "sft", "seed"),
+    lambda run: _train(run, "sft", "base"),
+    model_inputs,
     ("metrics.jsonl",),
-)  # fmt: skip
+    lambda run: _check_training(run, "sft"),
+)
 PREFERENCE = Stage(
-    "preference", ("dataset", "sft"), (*COMMON, "dataset", "preference", "seed"),
-    lambda run: _train(run, "preference", "sft"), model_inputs, ("metrics.jsonl",),
-)  # fmt: skip
+    "preference",
+    ("dataset", "sft"),
+    (*COMMON, "dataset", "preference", "seed"),
+    lambda run: _train(run, "preference", "sft"),
+    model_inputs,
+    ("metrics.jsonl",),
+    lambda run: _check_training(run, "preference"),
+)

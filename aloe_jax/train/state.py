@@ -15,6 +15,8 @@ from aloe_jax.models import decoder
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.parallel import sharding
 
+SCHEDULES = ("constant", "linear", "cosine")  # what follows the warm-up
+
 
 class TrainState(NamedTuple):
     """All that a step reads and writes."""

@@ -1,0 +1,125 @@
+"""Experiment configs: overrides, and what is said of each kind of mistake."""
+
+import json
+import sys
+
+import pytest
+
+from aloe_jax.errors import InputError
+from aloe_jax.run.config import Section, differences, load_config
+
+CONFIG = """
+from ml_collections import ConfigDict
+
+def get_config(arg=""):
+    if arg not in ("", "debug"):
+        raise ValueError(f"takes no argument or 'debug', not {arg!r}")
+    config = ConfigDict({"seed": 0, "model": {"source": "a"}, "sft": {"rate": 0.5, "batch": 4, "stages": ("a", "b")}})
+    config.sft.batch = 1 if arg else 4
+    config.lock()
+    return config
+"""
+
+
+@pytest.fixture(autouse=True)
+def _one_file_a_process(monkeypatch):
+    """As in a command: a second file would be run in the namespace of the first."""
+    monkeypatch.delitem(sys.modules, "config_config", raising=False)
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "small.py"
+    path.write_text(CONFIG)
+    return path
+
+
+def test_argument_and_overrides(file):
+    config = load_config([f"--config={file}:debug", "--config.sft.rate=2", "--config.model.source=b/c"])
+    assert config == {
+        "seed": 0,
+        "model": {"source": "b/c"},
+        "sft": {"rate": 2.0, "batch": 1, "stages": ["a", "b"]},
+    }
+    assert json.loads(json.dumps(config)) == config  # a manifest gives back what was compared
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--config.sft.batch=two"], r"sft\.batch.*two"),
+        (["--config.sft.batch=1.5"], r"sft\.batch.*1\.5"),
+        (["--configs=1"], "configs"),
+    ],
+)
+def test_a_wrong_key_or_value_is_named(file, arguments, said):
+    with pytest.raises(InputError, match=f"{said}.*the keys and their meaning stand in .*small.py") as caught:
+        load_config([f"--config={file}", *arguments])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("--config.sft.rat=1", r"--config\.sft\.rat: .* no key 'config\.sft\.rat'; config\.sft has .*rate"),
+        ("--config.dpo.rate=1", r"no key 'config\.dpo'; config has .*sft"),
+        ("--config.seed.first=1", r"no key 'config\.seed\.first'; config\.seed is a value"),
+    ],
+)
+def test_an_unknown_key_is_answered_with_those_there_are(file, argument, said):
+    with pytest.raises(InputError, match=said):
+        load_config([f"--config={file}", argument])
+
+
+def test_an_unknown_argument_of_the_file(file):
+    with pytest.raises(InputError, match="takes no argument or 'debug', not 'big'"):
+        load_config([f"--config={file}:big"])
+
+
+def test_no_file():
+    with pytest.raises(InputError, match="--config is missing; give an experiment file"):
+        load_config([])
+    with pytest.raises(InputError, match=r"config file '/nowhere/x\.py' does not exist"):
+        load_config(["--config=/nowhere/x.py:debug"])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("def get_config(:\n", r"SyntaxError: .*line 1"),
+        ("import no_such_module\n", r"ModuleNotFoundError: No module named 'no_such_module' \(line 1\)"),
+        ("def get_config():\n    return 1 / 0\n", r"ZeroDivisionError: division by zero \(line 2\)"),
+        ("x = 1\n", "get_config"),
+        ("def get_config():\n    return {'seed': 0}\n", "returned dict, expected a ConfigDict"),
+        (
+            "from ml_collections import ConfigDict\n\n"
+            "def get_config():\n    return ConfigDict({'seed': 0, 'what': object()})\n",
+            "JSON",
+        ),
+    ],
+)
+def test_a_broken_file_is_named_with_the_reason(tmp_path, text, said):
+    path = tmp_path / "broken.py"
+    path.write_text(text)
+    with pytest.raises(InputError, match=said) as caught:
+        load_config([f"--config={path}"])
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_key_is_named_in_full():
+    config = Section({"sft": {"row": {"tokens": 1}}})
+    assert config["sft"]["row"]["tokens"] == 1
+    for place, name in ((config, "mesh"), (config["sft"], "batch"), (config["sft"]["row"], "targets")):
+        with pytest.raises(InputError, match=rf"config\.(sft\.)?(row\.)?{name} is missing"):
+            place[name]
+
+
+def test_differences():
+    old = {"a": 1, "b": {"c": 2, "d": [1]}, "gone": True}
+    assert differences(old, {"a": 1, "b": {"c": 3, "d": [1]}, "new": "x"}) == [
+        "b.c: 2 -> 3",
+        "gone: true -> null",
+        'new: null -> "x"',
+    ]
+    assert differences(old, old) == []

@@ -1,0 +1,176 @@
+"""Killed, stopped, out of disk: the same command finishes, loses nothing and makes nothing twice."""
+
+import contextlib
+import json
+import os
+import resource
+import signal
+
+import pytest
+
+from aloe_command import CALLS_A_TURN, STAGES, TURNS, copy_stages, has_lines, lines, run_arguments, sampled, says
+from aloe_jax.run.stage import MANIFEST
+from aloe_jax.train.metrics_log import TIME_FIELDS
+
+TREES = "conversations/trees.jsonl"
+# What has to come out the same, byte for byte.
+EQUAL = (
+    "personas/personas.jsonl",
+    "personas/benchmark.jsonl",
+    TREES,
+    *(
+        f"benchmark/{model}/{file}"
+        for model in ("base", "sft", "preference")
+        for file in ("trees.jsonl", "scores.jsonl", "metrics.json")
+    ),
+    "export/model.safetensors",
+    "export/tokenizer.json",
+)
+
+
+def status(workdir, stage):
+    return json.loads((workdir / stage / MANIFEST).read_text())["status"]
+
+
+def steps(workdir, stage):
+    """The lines of a training's metrics.jsonl without their times."""
+    records = [json.loads(line) for line in (workdir / stage / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in record.items() if name not in TIME_FIELDS} for record in records]
+
+
+def tear(path):
+    """Leave what a kill in the middle of an append leaves: a line without its end."""
+    with open(path, "a") as file:
+        file.write(path.read_text().splitlines()[0][:40])
+
+
+@contextlib.contextmanager
+def held(path):
+    """A pipe in the place of a file: who opens it to write or to read waits, and so does not get past that point."""
+    kept = path.with_name(f"{path.name}.kept")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        path.rename(kept)
+    os.mkfifo(path)
+    try:
+        yield
+    finally:
+        path.unlink()
+        if kept.exists():
+            kept.rename(path)
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_in_every_stage_ends_like_one_that_is_not(aloe, tiny_model, finished, tmp_path):
+    """One command, killed eleven times with SIGKILL, within every stage and between some; then it finishes, with the
+    files of the uninterrupted run. Pipes in the place of files hold it where a stage would be over too soon."""
+    workdir = tmp_path / "run"
+    arguments = run_arguments(tiny_model, workdir)
+
+    def kill(reached, stage=None):
+        code, errors = aloe.stopped(arguments, reached)
+        assert code == -signal.SIGKILL
+        assert stage is None or status(workdir, stage) == "running", f"not killed within the stage '{stage}'"
+        return errors
+
+    with held(workdir / "personas/.personas.jsonl.partial"):
+        kill(says("personas: started"), "personas")
+
+    kill(has_lines(workdir / TREES, 2), "conversations")
+    accepted = lines(workdir / TREES)
+    tear(workdir / TREES)
+    with held(workdir / f"dataset/.{MANIFEST}.partial"):
+        errors = kill(says("conversations: done"))
+    trees = lines(workdir / TREES)
+    assert set(accepted) <= set(trees)
+    assert sampled(errors) == (len(trees) - len(accepted)) * TURNS * CALLS_A_TURN
+
+    with held(workdir / TREES):
+        kill(says("dataset: started"), "dataset")
+    half_written = workdir / "dataset/aloe_trees/1.0.0.incompleteABC123"
+    half_written.mkdir(parents=True)
+    (half_written / "aloe_trees-train.array_record-00000-of-00001").write_bytes(b"half")
+
+    kill(has_lines(workdir / "sft/metrics.jsonl", 3), "sft")
+    tear(workdir / "sft/metrics.jsonl")
+
+    with held(workdir / "preference/.metrics.jsonl.partial"):
+        kill(says("batches scored by the reference model"), "preference")
+    kill(has_lines(workdir / "preference/metrics.jsonl", 3), "preference")
+    tear(workdir / "preference/metrics.jsonl")
+
+    with held(workdir / "benchmark/sft/.scores.jsonl.partial"):
+        kill(has_lines(workdir / "benchmark/sft/trees.jsonl", 1), "benchmark")
+    tear(workdir / "benchmark/sft/trees.jsonl")
+    with held(workdir / f"export/.{MANIFEST}.partial"):
+        kill(says("benchmark: done"))
+    with held(workdir / "benchmark/base/metrics.json"):
+        kill(says("export: started"), "export")
+    with held(workdir / "report/.index.html.partial"):
+        kill(says("report: started"), "report")
+
+    result = aloe.call(arguments)
+    assert result.returncode == 0, result.stderr
+    assert [status(workdir, stage) for stage in STAGES] == ["finished"] * len(STAGES)
+    for file in EQUAL:
+        assert (workdir / file).read_bytes() == (finished.workdir / file).read_bytes(), file
+    for stage in ("sft", "preference"):
+        assert steps(workdir, stage) == steps(finished.workdir, stage)
+        assert [record["step"] for record in steps(workdir, stage)] == list(range(1, 13))
+    assert not list(workdir.rglob("*.partial"))
+
+
+def test_two_trainings_from_the_same_trees_are_equal_but_for_time(aloe, tiny_model, finished, tmp_path):
+    workdir = copy_stages(finished.workdir, tmp_path / "again", "personas", "conversations")
+    result = aloe.call(run_arguments(tiny_model, workdir, "--stages=dataset,sft,preference"))
+    assert result.returncode == 0, result.stderr
+    for stage in ("sft", "preference"):
+        assert steps(workdir, stage) == steps(finished.workdir, stage)
+    times = [(folder / "sft/metrics.jsonl").read_text() for folder in (workdir, finished.workdir)]
+    assert times[0] != times[1]  # else it is not another training
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_with_75_and_one_sentence(aloe, tiny_model, finished, tmp_path, number):
+    """As Ctrl-C and a machine that is taken away do; in the middle of sampling, whose server runs on other threads."""
+    workdir = copy_stages(finished.workdir, tmp_path / "run", "personas")
+    arguments = run_arguments(tiny_model, workdir, "--stages=conversations")
+    code, errors = aloe.stopped(arguments, has_lines(workdir / TREES, 1), number)
+    assert code == 75
+    assert errors.splitlines()[-1] == "aloe: stopped; the same command continues where it was"
+    assert "Traceback" not in errors
+    assert status(workdir, "conversations") == "running"
+    accepted = lines(workdir / TREES)
+    result = aloe.call(arguments)
+    assert result.returncode == 0, result.stderr
+    assert sampled(result.stderr) == (6 - len(accepted)) * TURNS * CALLS_A_TURN
+    assert (workdir / TREES).read_bytes() == (finished.workdir / TREES).read_bytes()
+
+
+@pytest.mark.parametrize("stage", ["conversations", "dataset", "sft", "export"])
+def test_a_full_disk_stops_with_75_and_the_same_command_finishes(aloe, tiny_model, finished, tmp_path, stage):
+    """The limit on a file's size stands for a disk that is full: the system refuses the write in the same way. It is
+    met by our own files, by ArrayRecord, by tensorstore and by safetensors."""
+    workdir = copy_stages(finished.workdir, tmp_path / "run", *STAGES[: STAGES.index(stage)])
+    trees = lines(finished.workdir / TREES)
+    room = {
+        "conversations": len("".join(trees[:2]).encode()) + 50,  # ends within the third line
+        "dataset": 4_000,
+        "sft": 200_000,
+        "export": 200_000,
+    }[stage]
+    arguments = run_arguments(tiny_model, workdir, f"--stages={stage}")
+    result = aloe.call(arguments, before=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, room)))
+    assert result.returncode == 75, result.stderr
+    assert result.stderr.splitlines()[-1].startswith(f"aloe: cannot write '{workdir / stage}")
+    assert result.stderr.count("aloe: ") == 1
+    assert "Traceback" not in result.stderr
+    if stage == "conversations":
+        assert lines(workdir / TREES) == trees[:2]
+
+    result = aloe.call(arguments)
+    assert result.returncode == 0, result.stderr
+    assert status(workdir, stage) == "finished"
+    for file in EQUAL:
+        if file.startswith(stage):
+            assert (workdir / file).read_bytes() == (finished.workdir / file).read_bytes(), file

@@ -1,0 +1,313 @@
+"""The run directory with two small stages in plain Python: what is skipped, continued, refused and started over."""
+
+import contextlib
+import fcntl
+import io
+import json
+import os
+from pathlib import Path
+
+import pytest
+from etils import epath
+from rich.console import Console
+
+from aloe_jax import files
+from aloe_jax.errors import InputError, ResumableError
+from aloe_jax.run.progress import Progress
+from aloe_jax.run.stage import Run, Stage, identity, run_stages, versions
+
+NUMBERS, TOTAL = "numbers.txt", "total.txt"
+
+
+class Pipeline:
+    """`numbers` writes the numbers 1 to `count`, a line each; `total` adds them up; `notes` reads nothing."""
+
+    def __init__(self, workdir):
+        self.workdir = Path(workdir)
+        self.config = {"seed": 7, "numbers": {"count": 3}, "total": {"scale": 1}, "notes": {"text": "hello"}}
+        self.outside = "first"  # an input that stands in no config
+        self.stop_at = None  # the number that an interrupted `numbers` does not get to
+        self.written = []
+        self.stages = [
+            Stage("numbers", (), ("numbers", "seed"), self._numbers, lambda run: {"book": self.outside}, (NUMBERS,)),
+            Stage("total", ("numbers",), ("total",), self._total, outputs=(TOTAL,), check=self._check_total),
+            Stage("notes", (), ("notes",), self._notes),
+        ]
+
+    def run(self, *selected, fresh=False):
+        """Run stages (default: all); returns what the display said."""
+        display = io.StringIO()
+        progress = Progress(Console(file=display, width=200))
+        names = selected or [stage.name for stage in self.stages]
+        run_stages(self.stages, Run(epath.Path(self.workdir), self.config, progress), names, fresh)
+        return display.getvalue()
+
+    def manifest(self, stage):
+        return json.loads((self.workdir / stage / "manifest.json").read_text())
+
+    def lines(self):
+        return (self.workdir / "numbers" / NUMBERS).read_text().split()
+
+    def _numbers(self, run):
+        path = run.directory("numbers") / NUMBERS
+        done = len(path.read_text().split()) if path.exists() else 0
+        for number in range(done + 1, run.section("numbers")["count"] + 1):
+            if number == self.stop_at:
+                raise KeyboardInterrupt
+            files.append_line(path, str(number))
+            self.written.append(number)
+        return {"numbers": number}
+
+    def _check_total(self, run):
+        run.at_least("total", scale=1)
+
+    def _total(self, run):
+        total = sum(map(int, self.lines())) * run.section("total")["scale"]
+        files.write_text(run.directory("total") / TOTAL, str(total))
+        return {"total": total}
+
+    def _notes(self, run):
+        return {"characters": len(run.section("notes")["text"])}
+
+
+@pytest.fixture
+def pipeline(tmp_path):
+    return Pipeline(tmp_path / "run")
+
+
+def contents(folder):
+    """Every file of a folder with its bytes and its time of writing."""
+    return {
+        path: (path.read_bytes(), path.stat().st_mtime_ns) for path in sorted(Path(folder).rglob("*")) if path.is_file()
+    }
+
+
+def test_a_manifest_says_what_the_stage_was_made_of(pipeline):
+    pipeline.run()
+    numbers, total = pipeline.manifest("numbers"), pipeline.manifest("total")
+    assert numbers["inputs"] == {"book": "first"}
+    assert numbers["outputs"] == {NUMBERS: files.hash_file(pipeline.workdir / "numbers" / NUMBERS)}
+    assert numbers["config"] == {"numbers": {"count": 3}, "seed": 7}
+    assert (numbers["stage"], numbers["status"], numbers["seed"]) == ("numbers", "finished", 7)
+    assert (numbers["counts"], total["counts"]) == ({"numbers": 3}, {"total": 6})
+    assert numbers["seconds"] >= 0
+    assert numbers["versions"] == versions()
+    assert {"python", "jax", "aloe_jax"} <= set(versions())
+    assert total["inputs"] == {"numbers": identity(numbers)}
+    assert json.loads((pipeline.workdir / "config.json").read_text()) == pipeline.config
+
+
+def test_finished_stages_are_skipped_and_left_alone(pipeline):
+    pipeline.run()
+    before = contents(pipeline.workdir / "numbers") | contents(pipeline.workdir / "total")
+    display = pipeline.run()
+    assert contents(pipeline.workdir / "numbers") | contents(pipeline.workdir / "total") == before
+    assert display.count("finished before, skipped") == 3
+
+
+def test_an_interrupted_stage_continues(pipeline):
+    pipeline.stop_at = 3
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.run()
+    assert pipeline.manifest("numbers")["status"] == "running"
+    assert not (pipeline.workdir / "total").exists()
+    pipeline.stop_at = None
+    pipeline.run()
+    assert pipeline.written == [1, 2, 3]  # none twice
+    assert pipeline.manifest("numbers")["status"] == "finished"
+    assert pipeline.manifest("total")["counts"] == {"total": 6}
+
+
+def test_seconds_add_up_over_interruptions(pipeline):
+    pipeline.stop_at = 2
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.run()
+    path = pipeline.workdir / "numbers/manifest.json"
+    path.write_text(json.dumps(pipeline.manifest("numbers") | {"seconds": 100.0}))
+    pipeline.stop_at = None
+    pipeline.run()
+    assert pipeline.manifest("numbers")["seconds"] >= 100
+
+
+def test_a_changed_config_is_refused_with_the_difference_and_nothing_changes(pipeline):
+    pipeline.run()
+    before = contents(pipeline.workdir)
+    pipeline.config["numbers"] = {"count": 5}
+    with pytest.raises(InputError, match=r"stage 'numbers' .* \(numbers\.count: 3 -> 5\); .*--workdir, or --fresh"):
+        pipeline.run()
+    assert contents(pipeline.workdir) == before
+
+
+def test_a_change_of_a_late_stage_is_refused_before_an_early_one_works(pipeline):
+    pipeline.run()
+    (pipeline.workdir / "numbers/manifest.json").unlink()
+    before = contents(pipeline.workdir)
+    pipeline.config["total"] = {"scale": 2}
+    with pytest.raises(InputError, match=r"total\.scale: 1 -> 2"):
+        pipeline.run()
+    assert contents(pipeline.workdir) == before
+
+
+def test_an_interrupted_stage_refuses_a_changed_config_too(pipeline):
+    pipeline.stop_at = 2
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.run()
+    pipeline.config["seed"] = 8
+    with pytest.raises(InputError, match="seed: 7 -> 8"):
+        pipeline.run()
+    assert pipeline.lines() == ["1"]
+
+
+def test_a_changed_input_is_refused(pipeline):
+    pipeline.run()
+    pipeline.outside = "second"
+    with pytest.raises(InputError, match=r'input\.book: "first" -> "second"'):
+        pipeline.run()
+
+
+def test_fresh_starts_over_what_changed_and_what_reads_it(pipeline):
+    pipeline.run()
+    notes = contents(pipeline.workdir / "notes")
+    pipeline.config["numbers"] = {"count": 2}
+    display = pipeline.run(fresh=True)
+    assert pipeline.lines() == ["1", "2"]
+    assert pipeline.manifest("total")["counts"] == {"total": 3}
+    assert contents(pipeline.workdir / "notes") == notes
+    assert display.count("skipped") == 1
+
+
+def test_fresh_without_a_change_skips(pipeline):
+    pipeline.run()
+    assert pipeline.run(fresh=True).count("skipped") == 3
+
+
+def test_a_kill_while_the_old_files_go_leaves_none_of_them_to_the_new_setting(pipeline):
+    """What stands there after such a kill: a manifest that says so, and some of the old files."""
+    pipeline.run("numbers")
+    path = pipeline.workdir / "numbers/manifest.json"
+    path.write_text(json.dumps(pipeline.manifest("numbers") | {"status": "discarded"}))
+    pipeline.run("numbers")
+    assert pipeline.written == [1, 2, 3, 1, 2, 3]
+    assert pipeline.lines() == ["1", "2", "3"]
+
+
+def test_the_manifest_goes_last_when_a_stage_starts_over(pipeline, monkeypatch):
+    pipeline.run("numbers")
+    pipeline.config["numbers"] = {"count": 1}
+    seen = []
+    unlink = epath.Path("").__class__.unlink
+
+    def watched(path, *args, **kwargs):
+        seen.append((path.name, pipeline.manifest("numbers")["status"]))
+        return unlink(path, *args, **kwargs)
+
+    monkeypatch.setattr(epath.Path("").__class__, "unlink", watched)
+    pipeline.run("numbers", fresh=True)
+    assert seen == [(NUMBERS, "discarded")]
+
+
+def test_stages_run_in_their_order_whatever_the_order_of_their_names(pipeline):
+    pipeline.run("total", "numbers")
+    assert pipeline.manifest("total")["counts"] == {"total": 6}
+
+
+def test_an_unknown_stage_is_named_with_those_there_are(pipeline):
+    with pytest.raises(InputError, match="'sums' is unknown; the stages are numbers, total, notes"):
+        pipeline.run("numbers", "sums")
+    assert not pipeline.workdir.exists()
+
+
+@pytest.mark.parametrize("state", ["missing", "interrupted"])
+def test_a_stage_that_is_needed_is_named(pipeline, state):
+    if state == "interrupted":
+        pipeline.stop_at = 2
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.run("numbers")
+    with pytest.raises(InputError, match="stage 'total' needs 'numbers', which is not finished"):
+        pipeline.run("total")
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_needed_stage_with_another_config_is_refused(pipeline, fresh):
+    """Else config.json would tell of a setting that no file of the run was made with."""
+    pipeline.run()
+    pipeline.config["numbers"] = {"count": 5}
+    with pytest.raises(InputError, match=r"numbers\.count: 3 -> 5.*name it in --stages"):
+        pipeline.run("total", fresh=fresh)
+    assert json.loads((pipeline.workdir / "config.json").read_text())["numbers"] == {"count": 3}
+
+
+def test_values_of_all_stages_are_checked_before_the_first_works(pipeline):
+    pipeline.config["total"] = {"scale": 0}
+    with pytest.raises(InputError, match=r"config\.total\.scale: 0 must be at least 1"):
+        pipeline.run()
+    assert pipeline.written == []
+
+
+def test_a_failed_stage_keeps_what_it_wrote(pipeline):
+    def fail(run):
+        files.write_text(run.directory("notes") / "half.txt", "kept")
+        raise ValueError("a defect")
+
+    pipeline.stages[2] = Stage("notes", (), ("notes",), fail)
+    with pytest.raises(ValueError, match="a defect"):
+        pipeline.run()
+    assert (pipeline.workdir / "notes/half.txt").read_text() == "kept"
+    assert pipeline.manifest("notes")["status"] == "running"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+@pytest.mark.parametrize("library", [False, True])
+def test_a_full_disk_stops_a_stage_in_a_state_that_resumes(pipeline, library):
+    """Also where a library writes and tells of it in an exception of its own, as tensorstore does."""
+
+    def fill(run):
+        with contextlib.ExitStack() as stack:
+            if library:
+                stack.enter_context(told_by_a_library())
+            with open("/dev/full", "w") as file:
+                file.write("x")
+        return {}
+
+    @contextlib.contextmanager
+    def told_by_a_library():
+        try:
+            yield
+        except OSError as error:
+            raise ValueError(f"RESOURCE_EXHAUSTED: {error.strerror} [os_error_code='{error.errno}']") from None
+
+    work, pipeline.stages[2] = pipeline.stages[2], Stage("notes", (), ("notes",), fill)
+    with pytest.raises(ResumableError, match=r"run/notes'.*free some, then run the same command again"):
+        pipeline.run()
+    pipeline.stages[2] = work
+    pipeline.run()
+    assert pipeline.manifest("notes")["status"] == "finished"
+
+
+def test_a_workdir_that_is_a_file_or_below_one_is_refused(pipeline, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for workdir in (tmp_path / "file", tmp_path / "file/run"):
+        pipeline.workdir = workdir
+        with pytest.raises(InputError, match=r"--workdir: cannot use '.*file.*' \(.+\); choose another folder"):
+            pipeline.run()
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is unwritable for root")
+def test_an_unwritable_workdir_is_refused(pipeline, tmp_path):
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(InputError, match="Permission denied"):
+            pipeline.run()
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def test_two_runs_do_not_work_in_one_directory(pipeline):
+    pipeline.run("numbers")
+    with open(pipeline.workdir / ".lock") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(InputError, match="another `aloe run` works in"):
+            pipeline.run()
+    pipeline.run()
+    assert pipeline.manifest("total")["status"] == "finished"
