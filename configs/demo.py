@@ -48,6 +48,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.personas.benchmark_personalities = 2  # ... crossed with held-out personalities
 
     config.conversations = ConfigDict()
+    config.conversations.source = ""  # a trees.jsonl to train on instead of growing trees (see `aloe convert`)
     config.conversations.trees = 2 if debug else 12  # conversation trees, one a persona
     config.conversations.turns = 2 if debug else 3  # user turns of each
     config.conversations.hinted = 2  # candidate replies a turn that see what the user has shown so far ...

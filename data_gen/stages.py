@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from statistics import fmean
 from typing import Any
 
 from etils import epath
@@ -65,10 +65,15 @@ def _check_conversations(run: Run) -> None:
 
 
 def _conversations(run: Run) -> dict[str, Any]:
-    """Grow one tree for each persona. A finished tree is appended at once; what a kill interrupts is grown again from
-    the same seeds. At the end the file is put into the order of the personas."""
+    """Grow one tree for each persona, or take the trees of `config.conversations.source`. A finished tree is appended
+    at once; what a kill interrupts is grown again from the same seeds. At the end the file is put into the order of
+    the personas."""
     section = run.section("conversations")
     path = run.directory("conversations") / TREES
+    if section["source"]:
+        given = list(read_trees(section["source"]))
+        write_records(path, given)
+        return _counts(given)
     personas = read_personas(run.directory("personas") / PERSONAS)[: section["trees"]]
     files.repair_lines(path)
     done = {tree.id: tree for tree in read_trees(path)} if path.exists() else {}
@@ -113,7 +118,10 @@ async def _grow_all(
 
 def _counts(trees: Sequence[Conversation]) -> dict[str, Any]:
     replies = [node for tree in trees for node in tree.replies()]
-    dropped = Counter(flag for node in replies for flag in node.flags if flag in ("empty",))
+    scores: dict[str, list[float]] = {}
+    for node in replies:
+        if node.condition is not None and node.value is not None:
+            scores.setdefault(node.condition, []).append(node.value)
     compared = {
         name
         for tree in trees
@@ -125,11 +133,18 @@ def _counts(trees: Sequence[Conversation]) -> dict[str, Any]:
         "replies": len(replies),
         "preferences": sum(len(tree.preferences) for tree in trees),
         "truncated": sum("truncated" in node.flags for node in replies),
-        "dropped": {"empty": dropped["empty"], "never_compared": len(replies) - len(compared)},
+        "mean_score": {condition: round(fmean(values), 3) for condition, values in sorted(scores.items())},
+        "dropped": {
+            "empty": sum("empty" in node.flags for node in replies),
+            "never_compared": len(replies) - len(compared),
+        },
     }
 
 
-def _template_hash(run: Run) -> dict[str, str]:
+def _inputs(run: Run) -> dict[str, str]:
+    source = run.section("conversations")["source"]
+    if source:
+        return {"source": files.hash_file(source)}
     return model_inputs(run) | {"responder_template": files.sha256(hint_template())}
 
 
@@ -140,7 +155,7 @@ STAGES = (
         ("personas",),
         ("model", "template", "serve", "conversations", "seed"),
         _conversations,
-        _template_hash,
+        _inputs,
         (TREES,),
         _check_conversations,
     ),
