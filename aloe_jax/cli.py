@@ -48,8 +48,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """SIGTERM does what Ctrl-C does at that point: asyncio, where it runs, then cancels its tasks in order."""
+    handler = signal.getsignal(signal.SIGINT)
+    if not callable(handler):  # a job in the background, for which the shell ignores Ctrl-C
+        raise KeyboardInterrupt
+    handler(signal.SIGINT, frame)
 
 
 def _fail(sentence: str, code: int) -> int:

@@ -65,8 +65,7 @@ TURNS = (
         "containers with matching lids!",
     ),
     (
-        "Five dishes, on my one free day. My sister says that sort of thing too. She means well. Her fridge has "
-        "labels on it.",
+        "Five dishes, on my one free day. My sister says that sort of thing too. She means well.",
         "They do, the ones who sleep at night. One pot is fine. If you want a change without more cooking, keep "
         "three things that go on top: yoghurt with lemon, toasted seeds, something pickled. Stew does not notice, "
         "you do.",
@@ -75,8 +74,7 @@ TURNS = (
         "together the whole family?",
     ),
     (
-        "Pickled, yes. My grandmother had a cellar full of jars, and I still have her book with all the recipes. "
-        "Half of it is in pencil and hard to read.",
+        "Pickled, yes. My grandmother had a cellar full of jars, and I still have her book with all the recipes.",
         "Then you hold the better cookbook. Start with one jar of red onions: vinegar, sugar, salt, ten minutes. If "
         "she wrote a note beside it in the margin, trust the note over the recipe and over me.",
         "How incredibly heartwarming! Family recipes are treasures that connect generations! You could scan the "

@@ -51,6 +51,9 @@ def base_client(run: Run) -> Iterator[Client]:
 
 
 def _check_conversations(run: Run) -> None:
+    if source := run.section("conversations")["source"]:
+        files.existing(source, "config.conversations.source: file")
+        return
     personas = run.section("personas")["profiles"] * run.section("personas")["pairings"]
     run.at_least("conversations", trees=1, turns=1, hinted=0, plain=0, concurrency=1, max_tokens=1)
     run.at_least("serve", slots=1, context=1)

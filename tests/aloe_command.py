@@ -15,6 +15,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 DEADLINE = 300  # seconds after which a command that hangs fails its test
 LOOK_EVERY = 0.002  # seconds between two looks at the files of a running command
+ALOE = "import sys; from aloe_jax.cli import main; sys.exit(main())"  # as the console script does
+LIMIT = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({bytes}, {bytes})); "
 
 # `configs/demo.py:debug` for the tiny model: shorter, with several steps of each training, and one tree or dialogue at
 # a time, so that a stage can be stopped between two of them.
@@ -64,30 +66,19 @@ class Aloe:
             "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         }
 
-    def start(self, arguments: Sequence[str], stderr: Path | None = None, before: Callable[[], None] | None = None):
-        """The command as a process. `stderr` is the file to write it to; `before` runs in the process first."""
-        with open(stderr or os.devnull, "w") as errors:
-            return subprocess.Popen(
-                [sys.executable, "-m", "aloe_jax.cli", *arguments],
-                cwd=self.folder,
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=errors,
-                preexec_fn=before,
-            )
-
-    def call(self, arguments: Sequence[str], stdin: str = "", before: Callable[[], None] | None = None):
-        """The command to its end; returns what `subprocess.run` does."""
+    def call(
+        self, arguments: Sequence[str], stdin: str = "", largest_file: int | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """The command to its end. `largest_file` is the size in bytes beyond which the system refuses a write."""
+        limit = "" if largest_file is None else LIMIT.format(bytes=largest_file)
         return subprocess.run(
-            [sys.executable, "-m", "aloe_jax.cli", *arguments],
+            [sys.executable, "-c", limit + ALOE, *arguments],
             cwd=self.folder,
             env=self.environment,
             input=stdin,
             capture_output=True,
             text=True,
             timeout=DEADLINE,
-            preexec_fn=before,
         )
 
     def stopped(
@@ -96,7 +87,15 @@ class Aloe:
         """Start the command and send it a signal as soon as `reached(its stderr file)`; returns its exit code and
         stderr. AssertionError if it ends before."""
         errors = self.folder / "stderr"
-        process = self.start(arguments, errors)
+        with open(errors, "w") as file:
+            process = subprocess.Popen(
+                [sys.executable, "-c", ALOE, *arguments],
+                cwd=self.folder,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=file,
+            )
         try:
             deadline = time.monotonic() + DEADLINE
             while not reached(errors):

@@ -20,10 +20,18 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from aloe_jax.models.config import ModelConfig
+from aloe_jax.ops.attention import ATTENTION_OUTPUT
 
 Params = dict[str, Any]
 # (layer index, query [B,T,H,K], key [B,T,G,K], value [B,T,G,K], carry) -> (output [B,T,H,K], carry)
 Attend = Callable[[Array, Array, Array, Array, Any], tuple[Array, Any]]
+
+# What the backward pass finds again without `remat`: matrix products and attention. Norms, rotations and gates are
+# cheaper to compute again than to keep.
+_KEPT = jax.checkpoint_policies.save_from_both_policies(
+    jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    jax.checkpoint_policies.save_only_these_names(ATTENTION_OUTPUT),
+)
 
 
 def _param(rngs: nnx.Rngs, shape: tuple[int, ...], axes: tuple[str, ...], fan_in: int | None = None) -> nnx.Param:
@@ -118,8 +126,8 @@ class Decoder(nnx.Module):
             x, carry = block(state[0], positions, layer[0], attend, state[1])
             return (constrain(x), carry), None
 
-        if remat:
-            body = jax.checkpoint(body)
+        # A scan keeps the compiler from merging the two computations by itself, so no barrier is needed.
+        body = jax.checkpoint(body, policy=None if remat else _KEPT, prevent_cse=False)
         (x, carry), _ = jax.lax.scan(body, (x, carry), (jnp.arange(self.config.layers), stacked))
         return rms_norm(x, self.final_norm[...], self.config.norm_eps), carry
 
@@ -165,7 +173,8 @@ def hidden_states(
 ) -> tuple[Float[Array, "B T D"], Any]:
     """States after the final norm, and the attention's carry.
 
-    `dtype` is what activations are computed in; `remat` computes a layer's activations again in the backward pass;
+    `dtype` is what activations are computed in; with `remat` the backward pass computes a whole layer again, without it
+    only what is cheaper to compute than to keep;
     `constrain` pins the sharding of the residual stream [B,T,D].
     """
     graph, abstract = structure(config)

@@ -5,7 +5,8 @@ is the reference, with the whole T x T matrix in memory; `blocked` walks over th
 can see, skips the others, and keeps only one block of scores at a time (forward and backward as in FlashAttention-2,
 arXiv 2307.08691).
 
-Axes: B rows, T tokens, H query heads, G key heads, R = H // G queries a key head, K head width, Q and S block sizes.
+Axes: B rows, T tokens, H query heads, G key heads, R = H // G queries a key head, K head width, C blocks of queries,
+Q = S tokens a block, N = R * Q.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 MASKED = -1e30  # finite, so that a fully masked block gives exp(MASKED - max) = 0 and never NaN
-BLOCK = 256
+ATTENTION_OUTPUT = "attention_output"  # name for rematerialisation policies
+BLOCK = 256  # widest block; rows are multiples of half of it
 
 
 def dense(
@@ -39,25 +42,42 @@ def dense(
     return out.reshape(batch, length, heads, width).astype(query.dtype)
 
 
+def block_size(length: int) -> int:
+    """The block that `blocked` cuts a row of `length` tokens into: the whole row up to `BLOCK`, else the widest divisor
+    from `BLOCK` / 2 to `BLOCK`. ValueError if there is none; multiples of `BLOCK` / 2 always have one."""
+    if length <= BLOCK:
+        return length
+    sizes = (size for size in range(BLOCK, BLOCK // 2 - 1, -1) if length % size == 0)
+    size = next(sizes, None)
+    if size is None:
+        raise ValueError(f"row of {length} tokens is not a multiple of {BLOCK // 2}, half the attention block")
+    return size
+
+
 def blocked(
     query: Float[Array, "B T H K"],
     key: Float[Array, "B T G K"],
     value: Float[Array, "B T G K"],
     subtree_end: Int[Array, "B T"],
-    block: int = BLOCK,
+    block: int | None = None,
 ) -> Float[Array, "B T H K"]:
-    """Equal to `dense`, without a T x T matrix. T must be a multiple of `block` or smaller than it (ValueError)."""
+    """Equal to `dense`, without a T x T matrix.
+
+    T must be a multiple of `block` or smaller than it, or without `block` suit `block_size` (ValueError).
+    """
     length, heads, width = query.shape[1:]
     groups = key.shape[2]
-    block = min(block, length)
+    block = block_size(length) if block is None else min(block, length)
     if length % block:
         raise ValueError(f"row of {length} tokens is not a multiple of the attention block {block}")
+    blocks = (length // block, block, groups, heads // groups, width)
 
     def row(args: tuple[Array, Array, Array, Array]) -> Array:
         q, k, v, end = args
-        q = q.reshape(length, groups, heads // groups, width).transpose(1, 2, 0, 3)  # G R T K: batch axes in front
+        q = q.reshape(blocks).transpose(0, 2, 3, 1, 4).reshape(blocks[0], groups, -1, width)
         out = _row_attention(q, k.transpose(1, 0, 2), v.transpose(1, 0, 2), end, block)
-        return out.transpose(2, 0, 1, 3).reshape(length, heads, width)
+        out = out.reshape(blocks[0], groups, -1, block, width)
+        return out.transpose(0, 3, 1, 2, 4).reshape(length, heads, width)
 
     return jax.lax.map(row, (query, key, value, subtree_end))
 
@@ -110,28 +130,33 @@ def _slice(array: Array, number: Array, block: int, axis: int) -> Array:
     return jax.lax.dynamic_slice_in_dim(array, number * block, block, axis)
 
 
-def _scores(q: Array, k: Array, end: Array, query_block: Array, key_block: Array) -> Float[Array, "G R Q S"]:
-    """Masked, scaled scores of one block of queries [G,R,Q,K] against one of keys [G,S,K]."""
+def _scores(q: Array, k: Array, end: Array, query_block: Array, key_block: Array) -> Float[Array, "G N S"]:
+    """Masked, scaled scores of one block of queries [G,N,K] against one of keys [G,S,K]."""
+    groups, rows, width = q.shape
     block = k.shape[1]
-    scores = jnp.einsum("grqk,gsk->grqs", q, k, preferred_element_type=jnp.float32) * q.shape[-1] ** -0.5
+    scores = jnp.einsum("gnk,gsk->gns", q, k, preferred_element_type=jnp.float32) * width**-0.5
     row = query_block * block + jnp.arange(block)[:, None]
     column = key_block * block + jnp.arange(block)
-    return jnp.where((column <= row) & (row < end), scores, MASKED)
+    visible = (column <= row) & (row < end)
+    by_head = scores.reshape(groups, rows // block, block, block)
+    return jnp.where(visible, by_head, MASKED).reshape(scores.shape)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
 def _row_attention(
-    q: Float[Array, "G R T K"], k: Float[Array, "G T K"], v: Float[Array, "G T K"], end: Int[Array, T], block: int
-) -> Float[Array, "G R T K"]:
+    q: Float[Array, "C G N K"], k: Float[Array, "G T K"], v: Float[Array, "G T K"], end: Int[Array, T], block: int
+) -> Float[Array, "C G N K"]:
+    """Attention of one row. Queries come in C blocks, the R heads of a group and the Q queries of a block on one axis
+    N = R * Q: matrix products with one axis a side are what every backend is fast at."""
     return _forward(q, k, v, end, block)[0]
 
 
 def _forward(q: Array, k: Array, v: Array, end: Array, block: int) -> tuple[Array, tuple[Array, ...]]:
-    """Online softmax over the visible key blocks of each query block; keeps the log-sum-exp [G,R,T] for backward."""
+    """Online softmax over the visible key blocks of each query block; keeps the log-sum-exp [C,G,N] for backward."""
     blocks = visible_blocks(end, block)
 
-    def query_block(number: Array) -> tuple[Array, Array]:
-        q_block = _slice(q, number, block, 2)
+    def query_block(args: tuple[Array, Array]) -> tuple[Array, Array]:
+        number, q_block = args
 
         def visit(step: Array, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
             out, total, largest = state
@@ -141,7 +166,7 @@ def _forward(q: Array, k: Array, v: Array, end: Array, block: int) -> tuple[Arra
             weights = jnp.exp(scores - new_largest[..., None])
             shrink = jnp.exp(largest - new_largest)
             v_block = _slice(v, other, block, 1)
-            added = jnp.einsum("grqs,gsk->grqk", weights.astype(v.dtype), v_block, preferred_element_type=jnp.float32)
+            added = jnp.einsum("gns,gsk->gnk", weights.astype(v.dtype), v_block, preferred_element_type=jnp.float32)
             return out * shrink[..., None] + added, total * shrink + weights.sum(axis=-1), new_largest
 
         start = (
@@ -152,14 +177,9 @@ def _forward(q: Array, k: Array, v: Array, end: Array, block: int) -> tuple[Arra
         out, total, largest = jax.lax.fori_loop(0, blocks.count[number], visit, start)
         return (out / total[..., None]).astype(q.dtype), largest + jnp.log(total)
 
-    outs, logs = jax.lax.map(query_block, jnp.arange(q.shape[2] // block))
-    out, log_sum = _join(outs), _join(logs[..., None])[..., 0]
+    out, log_sum = jax.lax.map(query_block, (jnp.arange(q.shape[0]), q))
+    out, log_sum = (checkpoint_name(array, ATTENTION_OUTPUT) for array in (out, log_sum))
     return out, (q, k, v, end, out, log_sum)
-
-
-def _join(parts: Float[Array, "NQ G R Q K"]) -> Float[Array, "G R T K"]:
-    count, groups, repeats, block, width = parts.shape
-    return parts.transpose(1, 2, 0, 3, 4).reshape(groups, repeats, count * block, width)
 
 
 def _backward(block: int, saved: tuple[Array, ...], d_out: Array) -> tuple[Array, Array, Array, None]:
@@ -169,9 +189,8 @@ def _backward(block: int, saved: tuple[Array, ...], d_out: Array) -> tuple[Array
     scale = q.shape[-1] ** -0.5
     delta = jnp.sum(d_out.astype(jnp.float32) * out.astype(jnp.float32), axis=-1)
 
-    def query_block(d_key_value: tuple[Array, Array], number: Array) -> tuple[tuple[Array, Array], Array]:
-        q_block, d_block = _slice(q, number, block, 2), _slice(d_out, number, block, 2)
-        log_block, delta_block = _slice(log_sum, number, block, 2), _slice(delta, number, block, 2)
+    def query_block(d_key_value: tuple[Array, Array], args: tuple[Array, ...]) -> tuple[tuple[Array, Array], Array]:
+        number, q_block, d_block, log_block, delta_block = args
 
         def visit(step: Array, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
             d_q, d_k, d_v = state
@@ -180,20 +199,21 @@ def _backward(block: int, saved: tuple[Array, ...], d_out: Array) -> tuple[Array
             scores = _scores(q_block, k_block, _slice(end, other, block, 0), number, other)
             weights = jnp.exp(scores - log_block[..., None])
             f32 = {"preferred_element_type": jnp.float32}
-            d_weights = jnp.einsum("grqk,gsk->grqs", d_block, v_block, **f32)
-            d_scores = (weights * (d_weights - delta_block[..., None]) * scale).astype(q.dtype)
-            d_q = d_q + jnp.einsum("grqs,gsk->grqk", d_scores, k_block, **f32)
-            new_k = jnp.einsum("grqs,grqk->gsk", d_scores, q_block, **f32)
-            new_v = jnp.einsum("grqs,grqk->gsk", weights.astype(q.dtype), d_block, **f32)
+            d_weights = jnp.einsum("gnk,gsk->gns", d_block, v_block, **f32)
+            d_scores = (weights * (d_weights - delta_block[..., None])).astype(q.dtype)
+            d_q = d_q + jnp.einsum("gns,gsk->gnk", d_scores, k_block, **f32)
+            new_k = jnp.einsum("gns,gnk->gsk", d_scores, q_block, **f32)
+            new_v = jnp.einsum("gns,gnk->gsk", weights.astype(q.dtype), d_block, **f32)
             return d_q, _add(d_k, new_k, other), _add(d_v, new_v, other)
 
         start = (jnp.zeros(q_block.shape, jnp.float32), *d_key_value)
         d_q, d_k, d_v = jax.lax.fori_loop(0, blocks.count[number], visit, start)
-        return (d_k, d_v), d_q.astype(q.dtype)
+        return (d_k, d_v), (d_q * scale).astype(q.dtype)
 
     zeros = jnp.zeros(k.shape, jnp.float32)
-    (d_k, d_v), d_qs = jax.lax.scan(query_block, (zeros, zeros), jnp.arange(q.shape[2] // block))
-    return _join(d_qs), d_k.astype(k.dtype), d_v.astype(v.dtype), None
+    inputs = (jnp.arange(q.shape[0]), q, d_out, log_sum, delta)
+    (d_k, d_v), d_q = jax.lax.scan(query_block, (zeros, zeros), inputs)
+    return d_q, (d_k * scale).astype(k.dtype), d_v.astype(v.dtype), None
 
 
 def _add(total: Float[Array, "G T K"], part: Float[Array, "G S K"], number: Array) -> Float[Array, "G T K"]:

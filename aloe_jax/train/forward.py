@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 from aloe_jax.errors import InputError
 from aloe_jax.models import decoder
 from aloe_jax.models.config import ModelConfig
-from aloe_jax.ops.attention import BLOCK, IMPLEMENTATIONS, tree_attention
+from aloe_jax.ops.attention import IMPLEMENTATIONS, block_size, tree_attention
 from aloe_jax.ops.log_probs import CHUNK, target_log_probs
 from aloe_jax.parallel.mesh import ROWS
 from aloe_jax.train.objectives import Pairs, Replies
@@ -42,8 +42,11 @@ class Compute:
 
 def check_row_length(tokens: int, attention: str) -> None:
     """InputError if a row of that many tokens cannot be cut into attention blocks."""
-    if attention == "blocked" and tokens > BLOCK and tokens % BLOCK:
-        raise InputError(f"config.dataset.row.tokens: {tokens} is not a multiple of the attention block {BLOCK}")
+    if attention == "blocked":
+        try:
+            block_size(tokens)
+        except ValueError as error:
+            raise InputError(f"config.dataset.row.tokens: {error}") from None
 
 
 def reply_log_probs(

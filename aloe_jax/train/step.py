@@ -45,13 +45,21 @@ def make_gradient(
             return jax.tree.map(jnp.add, state, (sums, grads))
 
         first = jax.tree.map(lambda leaf: leaf[0], rows)
+        if rows.tokens.shape[0] == 1:  # nothing to add up: no second gradient in memory
+            (_, sums), grads = jax.value_and_grad(loss, has_aux=True)(params, first)
+            return sums, _divide(grads, sums)
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(loss, params, first)[1])
         start = (zeros, jax.tree.map(jnp.zeros_like, params))
         sums, grads = jax.lax.fori_loop(0, used, add, start)
-        weight = jnp.maximum(sums["loss"][1], 1e-9)  # an empty batch has loss 0 and gradient 0
-        return sums, jax.tree.map(lambda leaf: leaf / weight, grads)
+        return sums, _divide(grads, sums)
 
     return gradient
+
+
+def _divide(grads: decoder.Params, sums: Sums) -> decoder.Params:
+    """Gradient of the mean loss from that of its sum; an empty batch has loss 0 and gradient 0."""
+    weight = jnp.maximum(sums["loss"][1], 1e-9)
+    return jax.tree.map(lambda leaf: leaf / weight, grads)
 
 
 def make_step(

@@ -1,0 +1,183 @@
+"""Times a reference pass and a DPO step with AdamW on one conversation of ten turns, against TRL where it is installed.
+
+    uv run python benchmarks/preference_step.py                                # SmolLM2-135M, f32, all cores
+    uv run python benchmarks/preference_step.py --trl-python=ENV/bin/python    # TRL from an environment of its own
+    uv run python benchmarks/preference_step.py --check                        # only the comparison of the numbers
+
+`pip install torch==2.13.0 trl==1.16.0 transformers==5.23.0` makes such an environment.
+
+Both sides start from the same perturbed policy, with the unperturbed model as reference, and see the same token ids:
+ours one row, TRL's `DPOTrainer` ten prompt/chosen/rejected records, that is twenty sequences. Each runs in a process of
+its own, which waits while the other works, so steps alternate and the peak memory is that of one side. The first step
+of each compiles or warms up; it is left out of the times, and its log-probabilities, loss and gradient norm are
+compared. A step is the forward pass of the reference, forward and backward of the policy, and the AdamW update.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from aloe_jax import files
+
+HERE = Path(__file__).parent
+# Both sides compute in f32. A reply's log-probability is a sum of some fifty terms of order 1 to 10, each good to 1e-6.
+TOLERANCE = 1e-3
+MODULES = ("torch", "trl", "transformers")
+Numbers = dict[str, Any]
+
+
+class Worker:
+    """One side in its own process: told `step` on its standard input, it answers one line of JSON."""
+
+    def __init__(self, name: str, python: str, script: str, *arguments: str) -> None:
+        self.name = name
+        reading, writing = os.pipe()
+        command = [python, str(HERE / script), str(writing), *arguments]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=sys.stderr, pass_fds=(writing,), text=True
+        )
+        os.close(writing)
+        self._answers = os.fdopen(reading)
+        self.ready = self._answer()
+        self.steps: list[Numbers] = []
+
+    def step(self) -> Numbers:
+        """Run one step; the answer has seconds, cpu_seconds, loss, grad_norm, log_probs and peak_bytes."""
+        assert self._process.stdin
+        self._process.stdin.write("step\n")
+        self._process.stdin.flush()
+        self.steps.append(self._answer())
+        return self.steps[-1]
+
+    def _answer(self) -> Numbers:
+        line = self._answers.readline()
+        if not line:
+            raise SystemExit(f"the {self.name} side ended with exit code {self._process.wait()}; see its message above")
+        return json.loads(line)
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        assert self._process.stdin
+        self._process.stdin.close()  # the worker ends at the end of its input
+        self._process.wait()
+        self._answers.close()
+
+
+def missing_modules(python: str) -> list[str]:
+    """Which of the modules of the TRL side that interpreter lacks."""
+    code = f"import importlib.util as u; print(*[m for m in {MODULES} if u.find_spec(m) is None])"
+    return subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+
+
+def compare(ours: Numbers, trl: Numbers) -> dict[str, float]:
+    """Differences of the first step: largest of the log-probabilities, of the loss, relative of the gradient norm."""
+    pairs = zip(ours["log_probs"], trl["log_probs"], strict=True)
+    return {
+        "log_prob": max(abs(left - right) for left, right in pairs),
+        "loss": abs(ours["loss"] - trl["loss"]),
+        "grad_norm": abs(ours["grad_norm"] - trl["grad_norm"]) / trl["grad_norm"],
+    }
+
+
+def measure(sides: Sequence[Worker], repeats: int) -> dict[str, Any]:
+    """Alternate the sides `repeats` times; medians of each side and, for two, the ratio of neighbouring steps."""
+    for _ in range(repeats):
+        for side in sides:
+            side.step()
+    result: dict[str, Any] = {}
+    for side in sides:
+        timed = side.steps[1:]
+        result[side.name] = {
+            "seconds": statistics.median(step["seconds"] for step in timed),
+            "all_seconds": [step["seconds"] for step in timed],
+            "cpu_seconds": statistics.median(step["cpu_seconds"] for step in timed),
+            "peak_bytes": timed[-1]["peak_bytes"],
+            "tokens": side.ready["tokens"],
+        }
+    if len(sides) == 2:
+        columns = (result[side.name]["all_seconds"] for side in sides)
+        ratios = [theirs / ours for ours, theirs in zip(*columns, strict=True)]
+        result["ratio"] = {"median": statistics.median(ratios), "least": min(ratios), "most": max(ratios)}
+    return result
+
+
+def show(console: Console, result: dict[str, Any], sides: Sequence[Worker]) -> None:
+    """Print the measured numbers as a table."""
+    table = Table(title=f"reference pass + DPO step with AdamW, median of {len(sides[0].steps) - 1}")
+    for column in ("", "tokens", "seconds", "least to most", "CPU seconds", "peak memory"):
+        table.add_column(column, justify="left" if column == "" else "right")
+    for side in sides:
+        row = result[side.name]
+        spread = f"{min(row['all_seconds']):.1f} to {max(row['all_seconds']):.1f}"
+        numbers = (f"{row['tokens']:,}", f"{row['seconds']:.1f}", spread, f"{row['cpu_seconds']:.1f}")
+        table.add_row(side.name, *numbers, f"{row['peak_bytes'] / 2**30:.1f} GiB")
+    console.print(table)
+    if "ratio" in result:
+        ratio = result["ratio"]
+        console.print(f"ratio {ratio['median']:.1f} (neighbouring steps: {ratio['least']:.1f} to {ratio['most']:.1f})")
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Time a DPO step on one conversation, beside TRL where it is present.")
+    parser.add_argument("--repeats", type=int, default=3, help="timed steps of each side (default 3)")
+    parser.add_argument("--check", action="store_true", help="compare the numbers of one step, time nothing")
+    parser.add_argument("--recompute", action="store_true", help="activation recomputation on both sides, saves memory")
+    parser.add_argument("--trl-python", default=sys.executable, help="interpreter of an environment that has TRL")
+    parser.add_argument("--trl-batch", type=int, default=1, help="pairs TRL computes at a time: 1, 2, 5 or 10")
+    parser.add_argument("--json", type=Path, help="file for the numbers")
+    found = parser.parse_args()
+    if found.repeats < 1:
+        parser.error(f"--repeats is {found.repeats}; expected at least 1")
+    if found.trl_batch not in (1, 2, 5, 10):
+        parser.error(f"--trl-batch is {found.trl_batch}; expected 1, 2, 5 or 10, which divide the ten pairs")
+    return found
+
+
+def main() -> int:
+    """Returns 1 if the two sides disagree."""
+    args, console = arguments(), Console()
+    result: dict[str, Any]
+    recompute = str(int(args.recompute))
+    lacking = missing_modules(args.trl_python)
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        ours = stack.enter_context(Worker("aloe_jax", sys.executable, "preference_step_ours.py", folder, recompute))
+        ours.step()
+        sides, result = [ours], {}
+        if lacking:
+            console.print(f"{args.trl_python} has no {', '.join(lacking)}: aloe_jax alone", soft_wrap=True)
+        else:
+            setup = (folder, recompute, str(args.trl_batch))
+            trl = stack.enter_context(Worker("TRL", args.trl_python, "preference_step_trl.py", *setup))
+            sides.append(trl)
+            result["differences"] = compare(ours.steps[0], trl.step())
+        if not args.check:
+            result |= measure(sides, args.repeats)
+    for name, value in result.get("differences", {}).items():
+        console.print(f"difference in {name}: {value:.1e} ({'ok' if value < TOLERANCE else 'TOO LARGE'})")
+    if not args.check:
+        show(console, result, sides)
+    if args.json:
+        files.write_json(args.json, result | {"recompute": args.recompute, "trl_batch": args.trl_batch})
+    return int(any(value >= TOLERANCE for value in result.get("differences", {}).values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

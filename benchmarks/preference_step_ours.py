@@ -1,0 +1,124 @@
+"""The aloe_jax side of preference_step.py: ANSWERS FOLDER RECOMPUTE, a file descriptor, a folder and 0 or 1.
+
+Writes what the other side needs to FOLDER (the perturbed policy, the ten pairs as text and as token ids), then runs a
+step for every line on its standard input.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ten_turns import conversation
+
+from aloe_jax.hub.exporter import export_model
+from aloe_jax.hub.load import load_model
+from aloe_jax.hub.source import resolve_model
+from aloe_jax.models.decoder import Params
+from aloe_jax.parallel.mesh import make_mesh
+from aloe_jax.train.forward import Compute, make_score
+from aloe_jax.train.state import create_state, make_optimizer
+from aloe_jax.train.step import make_step
+from aloe_jax.tree.pack import pack, stack
+from aloe_jax.tree.row import Capacity, TreeRow, fragments
+from aloe_jax.tree.schema import Conversation
+from aloe_jax.tree.template import ChatFormat
+from aloe_jax.tree.trie import Trie, build_trie
+
+MODEL = "embedded:smollm2"
+NOISE = 0.02  # of the policy's weights, as a share of each tensor's standard deviation
+ROW_MULTIPLE = 128  # of tokens
+# As in TRL's defaults, so that both sides do the same update.
+TRAINING = {
+    "beta": 0.1,
+    "learning_rate": 1e-6,
+    "schedule": "constant",
+    "warmup": 0.0,
+    "clip_norm": 1.0,
+    "b1": 0.9,
+    "b2": 0.999,
+    "weight_decay": 0.0,
+}
+
+
+def perturbed(params: Params) -> Params:
+    """`params` with seeded noise on every tensor."""
+    leaves, structure = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(0), len(leaves))
+    noisy = [
+        leaf + NOISE * leaf.std() * jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)
+    ]
+    return jax.tree.unflatten(structure, noisy)
+
+
+def pairs(tree: Conversation, trie: Trie, chat: ChatFormat) -> list[dict[str, Any]]:
+    """Prompt, chosen and rejected of each preference, as token ids and as the text they stand for."""
+    piece_of = {tree.nodes[reply.node].id: reply.piece for reply in trie.replies}
+    records = []
+    for preference in tree.preferences:
+        chosen, rejected = piece_of[preference.chosen], piece_of[preference.rejected]
+        ids = {
+            "prompt": trie.path_ids(trie.pieces[chosen].parent),
+            "chosen": list(trie.pieces[chosen].tokens),
+            "rejected": list(trie.pieces[rejected].tokens),
+        }
+        text = {name: chat.tokenizer.decode(tokens, skip_special=False) for name, tokens in ids.items()}
+        records.append({"text": text, "ids": ids})
+    return records
+
+
+def one_row(tree: Conversation, trie: Trie) -> TreeRow:
+    """The conversation as a batch of one row, no larger than it needs to be."""
+    unbounded = Capacity(*[sys.maxsize] * 4)
+    (fragment,) = fragments(tree, trie, unbounded, 0)
+    tokens, *rest = fragment.sizes
+    row = pack([fragment], Capacity(-(-tokens // ROW_MULTIPLE) * ROW_MULTIPLE, *rest))
+    return jax.tree.map(jnp.asarray, stack([row]))
+
+
+def main() -> None:
+    descriptor, folder, recompute = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "1"
+    source = resolve_model(MODEL)
+    chat, tree = ChatFormat.load(source), conversation()
+    trie = build_trie(tree, chat)
+    model, reference = load_model(source)
+    policy = perturbed(reference)
+    export_model(policy, model, source, folder / "policy")
+    (folder / "pairs.json").write_text(json.dumps({"reference": str(source), "pairs": pairs(tree, trie, chat)}))
+
+    row, compute = one_row(tree, trie), Compute(remat=recompute)
+    score = make_score(model, compute)
+    optimizer = make_optimizer(TRAINING, 1)
+    state = create_state(policy, model, optimizer, make_mesh(devices=jax.devices()[:1]))
+    step = make_step(model, "dpo", TRAINING, compute, optimizer)
+    # Replies stand in file order: chosen and rejected of the first turn, of the second, ...
+    log_probs = np.asarray(score(policy, row))[0].tolist()
+    del policy
+    with os.fdopen(descriptor, "w", buffering=1) as answers:
+        print(json.dumps({"tokens": trie.tree_tokens}), file=answers)
+        for _ in sys.stdin:
+            began, began_cpu = time.perf_counter(), time.process_time()
+            known = row.replace(reference=score(reference, row))
+            state, metrics = step(state, jax.tree.map(lambda leaf: leaf[None], known), jnp.asarray(1))
+            jax.block_until_ready((state, metrics))
+            answer = {
+                "seconds": time.perf_counter() - began,
+                "cpu_seconds": time.process_time() - began_cpu,
+                "loss": float(metrics["loss"]),
+                "grad_norm": float(metrics["grad_norm"]),
+                "log_probs": log_probs,
+                "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            }
+            print(json.dumps(answer), file=answers)
+
+
+if __name__ == "__main__":
+    main()
