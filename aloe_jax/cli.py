@@ -28,6 +28,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for a job in the background
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         options, rest = _parser().parse_known_args(argv)
@@ -50,10 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     """SIGTERM does what Ctrl-C does at that point: asyncio, where it runs, then cancels its tasks in order."""
-    handler = signal.getsignal(signal.SIGINT)
-    if not callable(handler):  # a job in the background, for which the shell ignores Ctrl-C
-        raise KeyboardInterrupt
-    handler(signal.SIGINT, frame)
+    signal.raise_signal(signal.SIGINT)
 
 
 def _fail(sentence: str, code: int) -> int:

@@ -119,12 +119,11 @@ def disk_full(error: BaseException) -> bool:
 
 
 def failed_write(path: epath.PathLike, error: BaseException) -> ResumableError:
-    """The sentence for a write that the system refused."""
-    if disk_full(error):
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "no space left on the disk"
-        return ResumableError(f"cannot write '{path}': {reason}; free some, then run the same command again")
-    reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-    return ResumableError(f"cannot write '{path}': {reason}; mend it, then run the same command again")
+    """The sentence for a write that the system refused, with the system's own reason."""
+    found = _FULL_MESSAGE.search(str(error))
+    reason = (error.strerror if isinstance(error, OSError) else None) or (found.group() if found else str(error))
+    remedy = "free some" if disk_full(error) else "mend it"
+    return ResumableError(f"cannot write '{path}': {reason}; {remedy}, then run the same command again")
 
 
 def canonical(value: Any) -> str:

@@ -3,6 +3,7 @@
     uv run python benchmarks/preference_step.py                                # SmolLM2-135M, f32, all cores
     uv run python benchmarks/preference_step.py --trl-python=ENV/bin/python    # TRL from an environment of its own
     uv run python benchmarks/preference_step.py --check                        # only the comparison of the numbers
+    uv run python benchmarks/preference_step.py --no-recompute                 # activations kept on both sides
 
 `pip install torch==2.13.0 trl==1.16.0 transformers==5.23.0` makes such an environment.
 
@@ -138,7 +139,12 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Time a DPO step on one conversation, beside TRL where it is present.")
     parser.add_argument("--repeats", type=int, default=3, help="timed steps of each side (default 3)")
     parser.add_argument("--check", action="store_true", help="compare the numbers of one step, time nothing")
-    parser.add_argument("--recompute", action="store_true", help="activation recomputation on both sides, saves memory")
+    parser.add_argument(
+        "--recompute",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="compute activations again in the backward pass, the default of both sides",
+    )
     parser.add_argument("--trl-python", default=sys.executable, help="interpreter of an environment that has TRL")
     parser.add_argument("--trl-batch", type=int, default=1, help="pairs TRL computes at a time: 1, 2, 5 or 10")
     parser.add_argument("--json", type=Path, help="file for the numbers")

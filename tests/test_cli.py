@@ -26,7 +26,7 @@ def model(tmp_path_factory):
 @pytest.fixture
 def aloe(capsys):
     """The command in this process: `aloe(arguments)` returns its exit code, stdout and stderr."""
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def call(*arguments):
         code = cli.main([str(argument) for argument in arguments])
@@ -34,7 +34,8 @@ def aloe(capsys):
         return code, captured.out, captured.err
 
     yield call
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def refused(result, *parts, code=2):

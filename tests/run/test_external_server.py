@@ -1,0 +1,94 @@
+"""Data generation with a server of somebody else's: not there, gone in the middle, back again."""
+
+import json
+import signal
+import socket
+import threading
+
+import pytest
+
+import tiny
+from aloe_command import CALLS_A_TURN, TURNS, lines, run_arguments
+from aloe_jax import cli
+from aloe_jax.decode.engine import Engine
+from aloe_jax.serve import client
+from aloe_jax.serve.server import Server
+
+
+class Counting(Engine):
+    """The real engine; remembers what it was asked, and tells when the `leave_at`-th request came."""
+
+    def __init__(self, leave_at):
+        end = tiny.CHAT.tokenizer.end_of_turn_ids
+        super().__init__(tiny.MODEL, tiny.params(), slots=6, context=1024, end_of_turn=end)
+        self.asked = []
+        self.leave_at = leave_at
+        self.leave = threading.Event()
+
+    def submit(self, request):
+        self.asked.append((request.prompt, request.seed))
+        if len(self.asked) == self.leave_at:
+            self.leave.set()
+        return super().submit(request)
+
+
+@pytest.fixture
+def call(tiny_model, tmp_path, monkeypatch, capsys):
+    """`call(base_url)` grows the trees in this process with that server; returns exit code and stderr."""
+    monkeypatch.setattr(client, "FIRST_PAUSE", 0.001)  # seconds before the first retry; it doubles each time
+    monkeypatch.delenv("ALOE_API_KEY", raising=False)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def run(base_url):
+        server = (f"--config.serve.base_url={base_url}", "--config.serve.model=tiny")
+        code = cli.main(run_arguments(tiny_model, tmp_path / "run", *server, "--stages=personas,conversations"))
+        return code, capsys.readouterr().err
+
+    yield run
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_a_server_that_is_not_there(call, tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and nobody listens
+        base_url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
+        code, errors = call(base_url)
+    assert code == 75
+    assert errors.splitlines()[-1].startswith(f"aloe: {base_url}: the server cannot be reached")
+    assert "run the same command again" in errors
+    assert json.loads((tmp_path / "run/personas/manifest.json").read_text())["status"] == "finished"
+
+
+def test_a_server_that_goes_in_the_middle_and_comes_back(call, tmp_path):
+    """Three trees are asked for whole; then it ends what runs and is gone. The second call, to a server at the same
+    address, asks for the rest alone."""
+    trees = tmp_path / "run/conversations/trees.jsonl"
+    first = Counting(leave_at=3 * TURNS * CALLS_A_TURN + 1)
+    server = Server(first, tiny.CHAT, "tiny")
+    server.start()
+    leaving = threading.Thread(target=lambda: (first.leave.wait(), server.stop()))
+    leaving.start()
+    code, errors = call(server.base_url)
+    leaving.join()
+    assert code == 75
+    assert "the server cannot be reached" in errors.splitlines()[-1]
+    accepted = lines(trees)
+    assert len(accepted) >= 3
+    assert len(accepted) < 6
+
+    second = Counting(leave_at=None)
+    with Server(second, tiny.CHAT, "tiny", port=server.port) as again:
+        assert again.base_url == server.base_url
+        code, errors = call(again.base_url)
+    assert code == 0, errors
+    assert len(second.asked) == (6 - len(accepted)) * TURNS * CALLS_A_TURN
+    assert set(accepted) <= set(lines(trees))
+    assert len({json.loads(line)["id"] for line in lines(trees)}) == 6
+
+
+def test_a_model_that_is_not_served_there(call):
+    with Server(Counting(None), tiny.CHAT, "another") as server:
+        code, errors = call(server.base_url)
+    assert code == 2
+    assert "model 'tiny' is not served here; this server has 'another'" in errors.splitlines()[-1]

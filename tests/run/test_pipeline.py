@@ -1,0 +1,128 @@
+"""What a whole run leaves behind, and what it says; and the tools on its files."""
+
+import json
+
+import numpy as np
+import pytest
+
+from aloe_command import STAGES, TURNS, copy_stages, run_arguments
+from aloe_jax.hub.load import load_model
+from aloe_jax.tree.schema import read_personas, read_trees
+
+MODELS = ("base", "sft", "preference")
+FIGURES = {"AL", "average", "IR", "R2", "N_IR", "N_R2"}
+
+
+def manifest(workdir, stage):
+    return json.loads((workdir / stage / "manifest.json").read_text())
+
+
+def test_it_leaves_the_files_that_others_read(finished):
+    workdir = finished.workdir
+    assert len(read_personas(workdir / "personas/personas.jsonl")) == 6
+    trees = list(read_trees(workdir / "conversations/trees.jsonl"))
+    assert len(trees) == 6
+    assert all(len([node for node in tree.nodes if node.role == "user"]) == TURNS for tree in trees)
+    assert list((workdir / "dataset").rglob("*.array_record*"))
+    for stage in ("sft", "preference"):
+        assert (workdir / stage / "checkpoints").is_dir()
+        steps = [json.loads(line) for line in (workdir / stage / "metrics.jsonl").read_text().splitlines()]
+        assert [step["step"] for step in steps] == list(range(1, manifest(workdir, stage)["counts"]["steps"] + 1))
+    for model in MODELS:
+        folder = workdir / "benchmark" / model
+        scores = [json.loads(line) for line in (folder / "scores.jsonl").read_text().splitlines()]
+        assert len(scores) == 6 * TURNS
+        metrics = json.loads((folder / "metrics.json").read_text())
+        assert set(metrics) >= FIGURES
+        assert set(metrics["ci"]) >= FIGURES
+        assert (metrics["cases"], metrics["unscored"], metrics["turns"]) == (6, 0, TURNS)
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {
+        path.name for path in (workdir / "export").iterdir()
+    }
+    assert "<html" in (workdir / "report/index.html").read_text()
+
+
+def test_preference_starts_at_log_2(finished):
+    """The policy is the reference model then: -log sigmoid(0)."""
+    first = json.loads((finished.workdir / "preference/metrics.jsonl").read_text().splitlines()[0])
+    assert first["loss"] == pytest.approx(np.log(2), abs=1e-5)
+
+
+def test_the_display_names_each_stage_and_ends_with_three_commands(finished):
+    lines = finished.stderr.splitlines()
+    assert [line for line in lines if line.endswith(": started")] == [f"{stage}: started" for stage in STAGES]
+    assert sum(": done in " in line for line in lines) == len(STAGES)
+    assert any(line.startswith("conversations: 6/6 trees, 24 calls, ") for line in lines)
+    following = lines[lines.index("Next:") + 1 :]
+    assert [line.split()[:2] for line in following] == [
+        ["open", f"{finished.workdir}/report/index.html"],
+        ["aloe", "chat"],
+        ["aloe", "score"],
+    ]
+
+
+def test_a_finished_run_is_skipped_as_a_whole(aloe, tiny_model, finished, tmp_path):
+    workdir = copy_stages(finished.workdir, tmp_path / "run", *STAGES)
+    result = aloe.call(run_arguments(tiny_model, workdir))
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.count("finished before, skipped") == len(STAGES)
+    for stage in STAGES:
+        assert manifest(workdir, stage) == manifest(finished.workdir, stage)
+
+
+def test_the_score_command_works_as_it_is_shown(aloe, finished, tmp_path):
+    shown = next(line for line in finished.stderr.splitlines() if line.strip().startswith("aloe score")).split()
+    scores = tmp_path / "scores.jsonl"
+    result = aloe.call([*shown[1:-1], f"--out={scores}"])
+    assert result.returncode == 0, result.stderr
+    trees = list(read_trees(finished.workdir / "conversations/trees.jsonl"))
+    assert len(scores.read_text().splitlines()) == sum(len(tree.replies()) for tree in trees)
+
+
+def test_scores_are_the_log_probabilities_that_the_engine_gave(aloe, tiny_model, finished, tmp_path):
+    """For plain first replies, which were sampled from just the path that they are scored on; one that broke off ends
+    without end-of-turn in both. Later ones saw the replies before them as text, and what a random model says gives
+    other tokens when it is tokenised again."""
+    trees, scores = finished.workdir / "conversations/trees.jsonl", tmp_path / "scores.jsonl"
+    result = aloe.call(["score", f"--model={tiny_model}", f"--trees={trees}", f"--out={scores}"])
+    assert result.returncode == 0, result.stderr
+    records = [json.loads(line) for line in scores.read_text().splitlines()]
+    found = {(record["conversation"], record["node"]): record for record in records}
+    sampled = [
+        (tree.id, node)
+        for tree in read_trees(trees)
+        for node in tree.replies()
+        if node.condition == "plain" and node.parent == "u1"
+    ]
+    assert len(sampled) == 6
+    for name, node in sampled:
+        record = found[name, node.id]
+        assert record["tokens"] == len(node.token_ids)
+        # Two ways to compute attention, in f32: sums of eight numbers of magnitude up to 10 over 1,000 keys.
+        assert record["log_prob"] == pytest.approx(sum(node.logprobs), abs=1e-3)
+
+
+@pytest.mark.parametrize("source", ["preference", "preference/checkpoints"])
+def test_export_of_a_stage_is_the_model_that_the_run_exported(aloe, finished, tmp_path, source):
+    out = tmp_path / "model"
+    result = aloe.call(["export", str(finished.workdir / source), f"--out={out}"])
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == str(out)
+    exported, whole = load_model(out), load_model(finished.workdir / "export")
+    assert exported[0] == whole[0]
+    np.testing.assert_array_equal(exported[1]["embed"], whole[1]["embed"])
+    assert (out / "model.safetensors").read_bytes() == (finished.workdir / "export/model.safetensors").read_bytes()
+
+
+def test_export_of_a_stage_that_has_not_trained(aloe, finished, tmp_path):
+    result = aloe.call(["export", str(finished.workdir / "personas"), f"--out={tmp_path / 'model'}"])
+    assert result.returncode == 2
+    assert result.stderr.startswith("aloe: ")
+    assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "model").exists()
+
+
+def test_chat_with_the_exported_model(aloe, finished):
+    result = aloe.call(["chat", f"--model={finished.workdir / 'export'}", "--max-tokens=4"], stdin="Hello\n")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.endswith("\n")
