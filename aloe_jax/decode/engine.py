@@ -1,8 +1,10 @@
 """Batched decoding with a key-value cache: requests come and go, the compiled shapes stay.
 
-A prompt is run once into a slot of the cache; further completions of the same prompt fork that slot. All slots then
-decode together in short bursts on the device. Randomness is keyed by (seed, completion, position) and every computation
-has one shape per prompt length, so a request gives the same tokens whatever runs beside it.
+A prompt is run into a slot of the cache in chunks of one shape. What a slot already holds of it, in whole chunks, is
+forked and not computed again: further completions of one prompt, and the next turn of a dialogue. All slots then decode
+together in short bursts on the device. Randomness is keyed by (seed, completion, position), and a chunk's keys and
+values depend on nothing but the tokens up to it, so a request gives the same tokens whatever runs beside it or ran
+before.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from aloe_jax.models import decoder
 from aloe_jax.models.config import ModelConfig
 
 BURST = 8  # decode steps between two looks at the results
-SMALLEST_PROMPT = 32  # prompts are padded to powers of two from here on, so that few shapes are compiled
+CHUNK = 64  # prompt tokens that are run at a time
 
 
 class Slots(NamedTuple):
@@ -84,9 +86,11 @@ class Engine:
             functools.partial(_burst, model=model, dtype=dtype, ends=ends, vocab=vocab), donate_argnums=(1, 2)
         )
         self._fork = jax.jit(_fork, donate_argnums=0)
-        self._cache = _place(empty_cache(model, slots, context, dtype), mesh, PartitionSpec(None, None, "tensor"))
+        whole = -(-context // CHUNK) * CHUNK  # so that a prompt's last chunk, padding included, always fits
+        self._cache = _place(empty_cache(model, slots, whole, dtype), mesh, PartitionSpec(None, None, "tensor"))
         self._state = _place(_idle(slots), mesh, PartitionSpec())
         self._held: list[tuple[int, ...]] = [()] * slots  # the prompt whose keys and values a slot holds
+        self._free = deque(range(slots))  # idle slots, the one that has been idle longest first
         self._running: dict[int, _Work] = {}
         self._waiting: deque[_Work] = deque()
         self._finished: dict[int, dict[int, Completion]] = {}
@@ -116,14 +120,14 @@ class Engine:
         self._waiting = deque(work for work in self._waiting if work.ticket != ticket)
         stopped = [slot for slot, work in self._running.items() if work.ticket == ticket]
         for slot in stopped:
-            del self._running[slot]
+            self._release(slot)
         if stopped:
             self._state = self._state._replace(left=self._state.left.at[np.array(stopped)].set(0))
         self._finished.pop(ticket, None)
 
     def step(self) -> list[tuple[int, list[Completion]]]:
         """Start what fits, decode one burst, and return (ticket, completions) of the requests that are finished."""
-        while self._waiting and len(self._running) < self.slots:
+        while self._waiting and self._free:
             self._start(self._waiting.popleft())
         if not self._running:
             return []
@@ -135,7 +139,7 @@ class Engine:
             work.token_ids += tokens[mine, slot].tolist()
             work.log_probs += log_probs[mine, slot].tolist()
             if not mine.all() or self._complete(work):
-                del self._running[slot]
+                self._release(slot)
                 done += self._finish(work)
         return done
 
@@ -165,17 +169,25 @@ class Engine:
         del self._finished[work.ticket]
         return [(work.ticket, [parts[index] for index in range(work.request.n)])]
 
+    def _release(self, slot: int) -> None:
+        del self._running[slot]
+        self._free.append(slot)
+
     def _start(self, work: _Work) -> None:
         """Bring the prompt's keys and values into a free slot and set it going. The last prompt token is the first
         that the slot decodes, so that only decoding needs the output head."""
         prompt = work.request.prompt
-        free = [slot for slot in range(self.slots) if slot not in self._running]
-        same = [slot for slot in range(self.slots) if self._held[slot] == prompt]
-        slot = next((slot for slot in same if slot in free), free[0])
-        if same and slot not in same:
-            self._cache = self._fork(self._cache, same[0], slot)
-        elif not same and len(prompt) > 1:
-            self._cache = self._prefill(self._params, self._cache, *self._padded(prompt[:-1]), slot)
+        kept = [_kept(prompt, held) for held in self._held]
+        source = max(range(self.slots), key=lambda slot: (kept[slot], slot in self._free))
+        slot = source if source in self._free and kept[source] else self._free[0]
+        self._free.remove(slot)
+        if slot != source and kept[source]:
+            self._cache = self._fork(self._cache, source, slot)
+        for start in range(kept[source], len(prompt) - 1, CHUNK):
+            chunk = np.zeros((1, CHUNK), np.int32)
+            tokens = prompt[start : min(start + CHUNK, len(prompt) - 1)]
+            chunk[0, : len(tokens)] = tokens  # keys of the padding are overwritten before they become visible
+            self._cache = self._prefill(self._params, self._cache, chunk, start, slot)
         self._held[slot] = prompt
         sampling = work.request.sampling
         values = Slots(
@@ -190,14 +202,14 @@ class Engine:
         self._state = _assign(self._state, slot, values)
         self._running[slot] = work
 
-    def _padded(self, tokens: tuple[int, ...]) -> tuple[np.ndarray]:
-        """Tokens padded to the next shape. Keys written past the prompt are overwritten before they become visible."""
-        length = SMALLEST_PROMPT
-        while length < len(tokens):
-            length *= 2
-        padded = np.zeros((1, min(length, self.context)), np.int32)
-        padded[0, : len(tokens)] = tokens
-        return (padded,)
+
+def _kept(prompt: tuple[int, ...], held: tuple[int, ...]) -> int:
+    """How many leading tokens of `prompt` need not be run where `held` has been: all but the last if they are equal,
+    else the whole chunks that both begin with. (What was decoded behind a prompt was computed in another shape.)"""
+    if prompt == held:
+        return len(prompt) - 1
+    most = (min(len(prompt), len(held)) - 1) // CHUNK * CHUNK
+    return next((start for start in range(most, 0, -CHUNK) if prompt[:start] == held[:start]), 0)
 
 
 def _place(tree: Any, mesh: Mesh | None, spec: PartitionSpec) -> Any:
@@ -221,9 +233,17 @@ def _fork(cache: Cache, source: int, target: int) -> Cache:
 
 
 def _prefill(
-    params: decoder.Params, cache: Cache, tokens: Int[Array, "1 T"], slot: Array, *, model: ModelConfig, dtype: Any
+    params: decoder.Params,
+    cache: Cache,
+    tokens: Int[Array, "1 T"],
+    start: Array,
+    slot: Array,
+    *,
+    model: ModelConfig,
+    dtype: Any,
 ) -> Cache:
-    positions = jnp.arange(tokens.shape[1])[None]
+    """Run one chunk of a prompt, whose first token stands at `start`, into a slot."""
+    positions = start + jnp.arange(tokens.shape[1])[None]
     attend = attend_cached(jnp.asarray(slot)[None], positions)
     return decoder.hidden_states(params, model, tokens, positions, attend, cache, dtype)[1]
 

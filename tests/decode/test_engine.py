@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aloe_jax.decode.engine import BURST, Engine
+from aloe_jax.decode.engine import BURST, CHUNK, Engine, _kept
 from aloe_jax.decode.requests import Request, Sampling
 from aloe_jax.errors import InputError
 from aloe_jax.models import decoder
@@ -71,6 +71,27 @@ def test_tokens_do_not_depend_on_company(shared):
     assert together == alone
     backwards = shared.generate(REQUESTS[::-1])[::-1]
     assert backwards == together
+
+
+def test_a_dialogue_goes_on_where_its_slot_stopped():
+    """Prompts that begin with earlier ones, whole chunks and more, in one engine and each in a fresh one."""
+    draw = np.random.default_rng(0).integers(6, 90, 4 * CHUNK).tolist()
+    lengths = (CHUNK // 2, CHUNK, CHUNK + 1, CHUNK + 1, 2 * CHUNK + 5, 3 * CHUNK)
+    requests = [Request(tuple(draw[:length]), Sampling(max_tokens=4), seed=7) for length in lengths]
+    requests.append(Request((*draw[:CHUNK], 5, *draw[CHUNK : 2 * CHUNK]), Sampling(max_tokens=4), seed=7))
+    long = engine(slots=2, context=5 * CHUNK)
+    one_after_another = [long.generate([request])[0] for request in requests]
+    assert one_after_another == [engine(slots=2, context=5 * CHUNK).generate([request])[0] for request in requests]
+
+
+def test_what_a_slot_keeps():
+    prompt = tuple(range(3 * CHUNK))
+    assert _kept(prompt, prompt) == 3 * CHUNK - 1
+    assert _kept(prompt, prompt[: 2 * CHUNK + 3]) == 2 * CHUNK
+    assert _kept(prompt, prompt[: 2 * CHUNK]) == CHUNK  # its last token was decoded, not run as part of a chunk
+    assert _kept(prompt, (*prompt[:CHUNK], 999, *prompt[:CHUNK])) == CHUNK
+    assert _kept(prompt, (999, *prompt)) == 0
+    assert _kept(prompt, ()) == 0
 
 
 def test_completions_of_one_request_differ(shared):
