@@ -67,7 +67,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.dataset.row.pairs = 32
     config.dataset.max_path = 768  # longest path in tokens; whole turns are cut from the left beyond it
 
-    config.sft = _training("sft", learning_rate=2e-5, batch=4)
+    config.sft = _training("sft", learning_rate=1e-5, batch=4)
     config.preference = _training("dpo", learning_rate=5e-6, batch=24)
     config.preference.beta = 0.1  # strength of the pull towards the reference model (paper: 0.9)
 
