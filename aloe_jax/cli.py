@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -85,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     command = add("run", _run, "Run the stages of an experiment; finished ones are skipped, interrupted ones continue.")
-    command.add_argument("--workdir", required=True, help="run directory: a folder or a gs:// path")
+    command.add_argument("--workdir", required=True, help="run directory, a folder of this machine")
     command.add_argument("--stages", default="", help="comma-separated stages (default: all, in order)")
     command.add_argument("--fresh", action="store_true", help="start stages over whose config or inputs changed")
     command.epilog = "--config=FILE.py[:ARG] is required; --config.section.key=value changes a value of it."
@@ -148,12 +149,12 @@ def _run(options: argparse.Namespace) -> None:
     selected = options.stages.split(",") if options.stages else [stage.name for stage in stages]
     run_stages(stages, Run(epath.Path(options.workdir), config, progress), selected, options.fresh)
     if "report" in selected:
+        done = shlex.quote(options.workdir)
         progress.line(
             f"\nNext:\n"
-            f"  open {options.workdir}/report/index.html\n"
-            f"  aloe chat --model={options.workdir}/export\n"
-            f"  aloe score --model={options.workdir}/export --trees={options.workdir}/conversations/trees.jsonl "
-            f"--out=scores.jsonl"
+            f"  open {done}/report/index.html\n"
+            f"  aloe chat --model={done}/export\n"
+            f"  aloe score --model={done}/export --trees={done}/conversations/trees.jsonl --out=scores.jsonl"
         )
 
 

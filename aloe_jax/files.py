@@ -1,4 +1,4 @@
-"""Small file helpers that work alike on local paths and `gs://`: atomic writes, JSON lines, hashes."""
+"""Small file helpers: atomic writes, JSON lines, appends that survive a kill, hashes."""
 
 from __future__ import annotations
 

@@ -309,3 +309,24 @@ def test_full_disk_while_a_tool_writes(aloe, tmp_path):
     result = aloe("convert", tmp_path / "in.jsonl", f"--out={tmp_path / 'trees.jsonl'}")
     refused(result, "cannot write", "No space left on device", code=75)
     assert (tmp_path / "trees.jsonl").read_bytes() == before
+
+
+def test_a_run_directory_in_an_object_store_is_refused(aloe):
+    refused(aloe("run", DEMO, "--workdir=gs://bucket/run"), "gs://bucket/run", "use a folder of this machine")
+
+
+def test_given_trees_take_the_place_of_grown_ones(aloe, model, tmp_path):
+    given = tmp_path / "mine.jsonl"
+    write_records(given, [aloe_tree(2, name="first"), aloe_tree(1, name="second")])
+    code, _, errors = aloe(
+        "run",
+        DEMO,
+        f"--workdir={tmp_path / 'run'}",
+        "--stages=personas,conversations,dataset",
+        f"--config.model.source={model}",
+        f"--config.conversations.source={given}",
+    )
+    assert code == 0, errors
+    assert (tmp_path / "run/conversations/trees.jsonl").read_text() == given.read_text()
+    counts = json.loads((tmp_path / "run/dataset/manifest.json").read_text())["counts"]
+    assert (counts["conversations"], counts["replies"], counts["pairs"]) == (2, 6, 3)

@@ -219,21 +219,24 @@ def _version(package: str) -> str:
 
 @contextlib.contextmanager
 def _exclusive(workdir: epath.Path) -> Iterator[None]:
-    """The run directory, made where it is missing and, where it is a local one, held by this process alone. The lock
-    goes with the process, however that ends. InputError if the directory cannot be used or is in use."""
+    """The run directory, made where it is missing and held by this process alone. The lock goes with the process,
+    however that ends. InputError if the directory cannot be used or is in use."""
     handle = _open_lock(workdir)
     try:
         yield
     finally:
-        if handle is not None:
-            os.close(handle)
+        os.close(handle)
 
 
-def _open_lock(workdir: epath.Path) -> int | None:
+def _open_lock(workdir: epath.Path) -> int:
+    if "://" in str(workdir):
+        # Trees and metrics are appended line by line, which object stores cannot do.
+        raise InputError(
+            f"--workdir: '{workdir}' is in an object store, where a run cannot append; use a folder of this machine "
+            "and copy the results"
+        )
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        if "://" in str(workdir):
-            return None
         handle = os.open(workdir / LOCK, os.O_CREAT | os.O_RDWR, 0o644)
     except OSError as error:
         if files.disk_full(error):
