@@ -89,7 +89,6 @@ class FragmentSource:
             [[f.tokens.size, f.target.size, f.length.size, len(f.pairs)] for f in fragments], dtype=np.int64
         )
         self.conversation = np.array([f.conversation[0] for f in fragments], dtype=np.int64)
-        self.trained = np.array([float(f.weight.sum()) for f in fragments])
 
     def __len__(self) -> int:
         return len(self._source)
