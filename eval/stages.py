@@ -11,6 +11,7 @@ from aloe_jax.errors import InputError
 from aloe_jax.hub.card import ModelCard
 from aloe_jax.hub.exporter import export_model
 from aloe_jax.hub.tensors import as_dtype
+from aloe_jax.models.decoder import parameter_count
 from aloe_jax.run.stage import Run, Stage
 from aloe_jax.serve.local import local_client
 from aloe_jax.train.stages import chat_format, load_stage_params, mesh_of, model_config, model_folder, model_inputs
@@ -81,7 +82,7 @@ def _export(run: Run) -> dict[str, Any]:
     export_model(
         params, model_config(run), model_folder(run), out, run.section("export")["dtype"], card, overwrite=True
     )
-    return {"parameters": model_config(run).parameters}
+    return {"parameters": parameter_count(model_config(run))}
 
 
 def _report(run: Run) -> dict[str, Any]:

@@ -12,7 +12,8 @@ import numpy as np
 
 from aloe_jax.hub.exporter import export_model
 from aloe_jax.models import decoder
-from aloe_jax.models.config import ModelConfig
+from aloe_jax.models.config import Layer, ModelConfig
+from aloe_jax.models.rope import Rope
 from aloe_jax.tree.pack import best_fit, pack, stack
 from aloe_jax.tree.row import Capacity, TreeRow, fragments
 from aloe_jax.tree.schema import Conversation
@@ -29,7 +30,7 @@ MODEL = ModelConfig(
     kv_heads=4,
     head_dim=8,
     mlp_dim=96,
-    rope_theta=10_000.0,
+    pattern=(Layer(Rope(10_000.0)),),
     norm_eps=1e-5,
     context=1024,
     tied=True,
@@ -75,7 +76,7 @@ def _path_log_probs(weights: Any, tokens: jax.Array, length: int) -> jax.Array:
         return jnp.einsum("bhqs,bshk->bqhk", weights, value), carry
 
     hidden, _ = decoder.hidden_states(weights, MODEL, tokens[None], jnp.arange(length)[None], attend)
-    log_probs = jax.nn.log_softmax(hidden[0, :-1] @ decoder.head_weight(weights))
+    log_probs = jax.nn.log_softmax(hidden[0, :-1] @ decoder.head_weight(weights, MODEL))
     return jnp.take_along_axis(log_probs, tokens[1:, None], axis=1)[:, 0]
 
 

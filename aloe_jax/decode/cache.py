@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from aloe_jax.models.config import ModelConfig
-from aloe_jax.models.decoder import Attend
-from aloe_jax.ops.attention import MASKED
+from aloe_jax.models.decoder import Attend, LayerValues
+from aloe_jax.ops.attention import MASKED, cap
 
 
 class Cache(NamedTuple):
@@ -29,25 +29,30 @@ def empty_cache(model: ModelConfig, slots: int, context: int, dtype: Any) -> Cac
     return Cache(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
 
 
-def attend_cached(slots: Int[Array, B], positions: Int[Array, "B T"]) -> Attend:
-    """Attention of new tokens at `positions` of `slots` over all that the slot holds up to each token's own position.
+def attend_cached(slots: Int[Array, B], positions: Int[Array, "B T"], scale: float) -> Attend:
+    """Attention of new tokens at `positions` of `slots` over all that the slot holds up to each token's own position,
+    or of that the layer's window. Scores are multiplied by `scale`.
 
     The carry is the cache; the new keys and values are written to it first. Positions of one slot follow each other.
     """
 
-    def attend(layer: Array, query: Array, key: Array, value: Array, cache: Cache) -> tuple[Array, Cache]:
+    def attend(layer: LayerValues, query: Array, key: Array, value: Array, cache: Cache) -> tuple[Array, Cache]:
         batch, new, heads, width = query.shape
         start = positions[:, 0]
         cache = Cache(
-            _write(cache.key, layer, slots, start, key),
-            _write(cache.value, layer, slots, start, value),
+            _write(cache.key, layer.index, slots, start, key),
+            _write(cache.value, layer.index, slots, start, value),
         )
-        keys, values = cache.key[layer, slots], cache.value[layer, slots]  # B G C K
+        keys, values = cache.key[layer.index, slots], cache.value[layer.index, slots]  # B G C K
         grouped = query.reshape(batch, new, keys.shape[1], -1, width).transpose(0, 2, 3, 1, 4)
         grouped = grouped.reshape(batch, keys.shape[1], -1, width)  # B G (R T) K
-        scores = jnp.einsum("bgqk,bgck->bgqc", grouped, keys, preferred_element_type=jnp.float32) * width**-0.5
+        scores = jnp.einsum("bgqk,bgck->bgqc", grouped, keys, preferred_element_type=jnp.float32) * scale
+        scores = cap(scores, layer.soft_cap)
         reach = jnp.tile(positions, (1, heads // keys.shape[1]))  # B (R T)
-        visible = jnp.arange(keys.shape[2]) <= reach[:, None, :, None]
+        distance = reach[:, None, :, None] - jnp.arange(keys.shape[2])
+        visible = distance >= 0
+        if layer.window is not None:
+            visible &= distance < layer.window
         weights = jax.nn.softmax(jnp.where(visible, scores, MASKED), axis=-1).astype(values.dtype)
         out = jnp.einsum("bgqc,bgck->bgqk", weights, values)
         out = out.reshape(batch, keys.shape[1], -1, new, width).transpose(0, 3, 1, 2, 4)

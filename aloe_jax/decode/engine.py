@@ -26,6 +26,8 @@ from aloe_jax.decode.sampling import sample
 from aloe_jax.errors import InputError
 from aloe_jax.models import decoder
 from aloe_jax.models.config import ModelConfig
+from aloe_jax.models.decoder import Options
+from aloe_jax.ops.attention import cap
 
 BURST = 8  # decode steps between two looks at the results
 CHUNK = 64  # prompt tokens that are run at a time
@@ -244,8 +246,8 @@ def _prefill(
 ) -> Cache:
     """Run one chunk of a prompt, whose first token stands at `start`, into a slot."""
     positions = start + jnp.arange(tokens.shape[1])[None]
-    attend = attend_cached(jnp.asarray(slot)[None], positions)
-    return decoder.hidden_states(params, model, tokens, positions, attend, cache, dtype)[1]
+    attend = attend_cached(jnp.asarray(slot)[None], positions, model.scale)
+    return decoder.hidden_states(params, model, tokens, positions, attend, cache, Options(dtype))[1]
 
 
 def _burst(
@@ -259,16 +261,18 @@ def _burst(
     vocab: int | None,
 ) -> tuple[Cache, Slots, Int[Array, "N S"], Float[Array, "N S"], Bool[Array, "N S"]]:
     """`BURST` decode steps; also tokens, log-probabilities, and whether the slot was going at each step."""
-    head = decoder.head_weight(params).astype(dtype)
+    head = decoder.head_weight(params, model).astype(dtype)
     slots = jnp.arange(state.token.shape[0])
 
     def one(carry: tuple[Cache, Slots], _: None) -> tuple[tuple[Cache, Slots], tuple[Array, Array, Array]]:
         cache, state = carry
         going = state.left > 0
         positions = state.position[:, None]
-        attend = attend_cached(slots, positions)
-        hidden, cache = decoder.hidden_states(params, model, state.token[:, None], positions, attend, cache, dtype)
+        attend = attend_cached(slots, positions, model.scale)
+        options = Options(dtype)
+        hidden, cache = decoder.hidden_states(params, model, state.token[:, None], positions, attend, cache, options)
         logits = jnp.einsum("sd,dv->sv", hidden[:, 0], head, preferred_element_type=jnp.float32)
+        logits = cap(logits, model.final_soft_cap)
         keys = jax.vmap(jax.random.fold_in)(state.key, state.position)
         token, log_prob = sample(logits, keys, state.temperature, state.top_p, state.top_k, vocab)
         ended = jnp.any(token[:, None] == ends, axis=1)

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import Any
 
 from aloe_jax.errors import InputError
-from aloe_jax.models import llama
 from aloe_jax.models.config import ModelConfig, Weight
-
-# name in ModelConfig.family -> module with ARCHITECTURE, from_hf, to_hf and weights
-FAMILIES: dict[str, ModuleType] = {"llama": llama}
+from aloe_jax.models.families import FAMILIES
 
 
 def model_config(config: dict[str, Any], where: str) -> ModelConfig:

@@ -15,7 +15,7 @@ import numpy as np
 
 from aloe_jax.errors import InputError
 from aloe_jax.hub.tensors import Tensor
-from aloe_jax.models.llama import ARCHITECTURE
+from aloe_jax.models.families.llama import ARCHITECTURE
 
 HF_NAMES = {
     "token_embd": "model.embed_tokens",

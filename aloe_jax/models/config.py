@@ -1,11 +1,37 @@
-"""What a decoder is made of, as data. A family (llama.py, ...) maps its Hugging Face config to this and back."""
+"""What a decoder is made of, as data. A family (families/) maps its Hugging Face config to this and back."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
+
+from aloe_jax.models.lora import Lora
+from aloe_jax.models.rope import Rope
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What may differ from layer to layer. It travels through the scan over layers as values, never as branches."""
+
+    rope: Rope | None  # None: the layer sees no positions (NoPE, arXiv 2305.19466)
+    window: int | None = None  # a token sees those fewer than `window` positions back on its path; None: all
+    soft_cap: float | None = None  # attention scores s become soft_cap * tanh(s / soft_cap) (Gemma 2)
+
+
+# A linear map of a layer: its input axes and its output axes, by logical name (parallel/sharding.py shards them).
+LINEAR: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "query": (("embed",), ("heads", "head_dim")),
+    "key": (("embed",), ("kv_heads", "head_dim")),
+    "value": (("embed",), ("kv_heads", "head_dim")),
+    "output": (("heads", "head_dim"), ("embed",)),
+    "gate": (("embed",), ("mlp",)),
+    "up": (("embed",), ("mlp",)),
+    "down": (("mlp",), ("embed",)),
+}
 
 
 @dataclass(frozen=True)
@@ -20,17 +46,58 @@ class ModelConfig:
     kv_heads: int  # grouped-query attention: heads // kv_heads queries share one key
     head_dim: int
     mlp_dim: int
-    rope_theta: float
     norm_eps: float
     context: int  # longest path it was trained for, tokens
     tied: bool  # the output head is the embedding
+    pattern: tuple[Layer, ...]  # layer l is pattern[l % len(pattern)]
+    # "rms"; "rms_offset" scales by 1 + the stored weight (Gemma); "layer" subtracts the mean and has no weight (OLMo)
+    norm: Literal["rms", "rms_offset", "layer"] = "rms"
+    pre_norms: bool = True  # norms before attention and MLP ...
+    post_norms: bool = False  # ... and after them, before the residual is added
+    qk_norm: Literal["", "head", "width"] = ""  # RMS norm of queries and keys, over each head or over all heads
+    biases: tuple[str, ...] = ()  # linear maps that add a bias
+    activation: Literal["silu", "gelu_tanh"] = "silu"
+    clip_qkv: float | None = None  # queries, keys and values are clipped to +- this
+    embed_scale: float = 1.0
+    query_scale: float | None = None  # of attention scores; None: head_dim ** -0.5
+    final_soft_cap: float | None = None  # of the output logits
+    lora: Lora | None = None  # low-rank adapters beside linear maps
 
     @property
-    def parameters(self) -> int:
-        """Number of parameters."""
-        attention = self.dim * self.head_dim * 2 * (self.heads + self.kv_heads)
-        layer = attention + 3 * self.dim * self.mlp_dim + 2 * self.dim
-        return self.layers * layer + self.dim + self.vocab * self.dim * (1 if self.tied else 2)
+    def scale(self) -> float:
+        """What attention scores are multiplied by."""
+        return self.head_dim**-0.5 if self.query_scale is None else self.query_scale
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Size of each logical axis."""
+        return {
+            "vocab": self.vocab,
+            "embed": self.dim,
+            "heads": self.heads,
+            "kv_heads": self.kv_heads,
+            "head_dim": self.head_dim,
+            "mlp": self.mlp_dim,
+            "norm": self.dim,
+        }
+
+    def shape(self, axes: tuple[str, ...]) -> tuple[int, ...]:
+        """The sizes of logical axes."""
+        return tuple(self.sizes[axis] for axis in axes)
+
+    def each_layer(self) -> Iterator[Layer]:
+        """The layers in order."""
+        return (self.pattern[layer % len(self.pattern)] for layer in range(self.layers))
+
+    def matmul_flops(self, tokens: float, pairs: float, targets: float) -> float:
+        """Floating-point operations of a forward pass's matrix products (two a multiplication and addition).
+
+        `tokens` go through the layers, `pairs` query-key pairs are unmasked (the mean over layers, where windows
+        differ), `targets` states go through the output head. A backward pass takes twice as many.
+        """
+        linear = sum(math.prod(self.shape(inputs + outputs)) for inputs, outputs in LINEAR.values())
+        attention = 2 * self.heads * self.head_dim
+        return 2.0 * (self.layers * (tokens * linear + pairs * attention) + targets * self.dim * self.vocab)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The decoder: one pre-norm transformer with rotary positions, grouped-query attention and a gated MLP.
+"""The decoder: a transformer with rotary positions, grouped-query attention and a gated MLP; the config says the rest.
 
 NNX declares the parameters and the maths of a block; the layers are stacked and scanned. Parameters travel as a plain
 nested dict of arrays (layers stacked on axis 0), which is what optimisers, checkpoints and weight tables see. How
@@ -11,20 +11,27 @@ Axes: B rows, T tokens, D model width, H heads, G key heads, K head width, L lay
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from aloe_jax.models.config import ModelConfig
-from aloe_jax.ops.attention import ATTENTION_OUTPUT
+from aloe_jax.models import lora
+from aloe_jax.models.config import LINEAR, ModelConfig
+from aloe_jax.models.lora import A, B
+from aloe_jax.models.norms import layer_norm, rms_norm
+from aloe_jax.models.rope import rotary
+from aloe_jax.ops.attention import ATTENTION_OUTPUT, NO_WINDOW
 
 Params = dict[str, Any]
-# (layer index, query [B,T,H,K], key [B,T,G,K], value [B,T,G,K], carry) -> (output [B,T,H,K], carry)
-Attend = Callable[[Array, Array, Array, Array, Any], tuple[Array, Any]]
+HEAD, HEAD_AXES = "head", ("embed", "vocab")  # the output head, a linear map too
+ACTIVATIONS = {"silu": jax.nn.silu, "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True)}
 
 # What the backward pass finds again without `remat`: matrix products and attention. Norms, rotations and gates are
 # cheaper to compute again than to keep.
@@ -34,102 +41,189 @@ _KEPT = jax.checkpoint_policies.save_from_both_policies(
 )
 
 
-def _param(rngs: nnx.Rngs, shape: tuple[int, ...], axes: tuple[str, ...], fan_in: int | None = None) -> nnx.Param:
-    """A parameter with logical axis names (parallel/sharding.py maps them to the mesh). fan_in None: ones (a norm)."""
-    if fan_in is None:
-        value = jnp.ones(shape, jnp.float32)
-    else:
-        value = jax.random.normal(rngs.params(), shape, jnp.float32) * fan_in**-0.5
+def _param(rngs: nnx.Rngs, shape: tuple[int, ...], axes: tuple[str, ...], deviation: float, mean: float) -> nnx.Param:
+    """A parameter with logical axis names (parallel/sharding.py maps them to the mesh)."""
+    value = jnp.full(shape, mean, jnp.float32)
+    if deviation:
+        value += jax.random.normal(rngs.params(), shape, jnp.float32) * deviation
     return nnx.Param(value, axes=axes)
 
 
-def rms_norm(x: Float[Array, "*B D"], scale: Float[Array, D], eps: float) -> Float[Array, "*B D"]:
-    """Root-mean-square norm, computed in f32 (arXiv 1910.07467)."""
-    x32 = x.astype(jnp.float32)
-    normed = x32 * jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + eps)
-    return (scale.astype(jnp.float32) * normed).astype(x.dtype)
+class LayerValues(NamedTuple):
+    """What attention has to know of its layer; scalars inside the scan. None where no layer of the model has it."""
+
+    index: Int[Array, ""]
+    window: Int[Array, ""] | None  # NO_WINDOW where the layer has none
+    soft_cap: Float[Array, ""] | None  # 0 where the layer has none
 
 
-def rotary(x: Float[Array, "B T N K"], positions: Int[Array, "B T"], theta: float) -> Float[Array, "B T N K"]:
-    """Rotary position embedding, halves rotated together as Hugging Face stores them (arXiv 2104.09864)."""
-    half = x.shape[-1] // 2
-    frequency = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    angle = positions[..., None, None].astype(jnp.float32) * frequency
-    cos, sin = jnp.cos(angle), jnp.sin(angle)
-    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-    rotated = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
-    return rotated.astype(x.dtype)
+# (layer, query [B,T,H,K], key [B,T,G,K], value [B,T,G,K], carry) -> (output [B,T,H,K], carry)
+Attend = Callable[[LayerValues, Array, Array, Array, Any], tuple[Array, Any]]
+
+
+class _Layer(NamedTuple):
+    """One step of the scan: the layer's values, its rotary frequencies [K / 2], and its parameters."""
+
+    values: LayerValues
+    frequencies: Float[Array, Half]
+    params: Any
 
 
 class Block(nnx.Module):
-    """One layer."""
+    """One layer. The config says which norms, biases and adapters there are; every layer has the same ones."""
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs) -> None:
-        c = config
-        self.config = config
-        self.attention_norm = _param(rngs, (c.dim,), ("norm",))
-        self.query = _param(rngs, (c.dim, c.heads, c.head_dim), ("embed", "heads", "head_dim"), c.dim)
-        self.key = _param(rngs, (c.dim, c.kv_heads, c.head_dim), ("embed", "kv_heads", "head_dim"), c.dim)
-        self.value = _param(rngs, (c.dim, c.kv_heads, c.head_dim), ("embed", "kv_heads", "head_dim"), c.dim)
-        self.output = _param(rngs, (c.heads, c.head_dim, c.dim), ("heads", "head_dim", "embed"), c.heads * c.head_dim)
-        self.mlp_norm = _param(rngs, (c.dim,), ("norm",))
-        self.gate = _param(rngs, (c.dim, c.mlp_dim), ("embed", "mlp"), c.dim)
-        self.up = _param(rngs, (c.dim, c.mlp_dim), ("embed", "mlp"), c.dim)
-        self.down = _param(rngs, (c.mlp_dim, c.dim), ("mlp", "embed"), c.mlp_dim)
+        c = self.config = config
+        unit = 0.0 if c.norm == "rms_offset" else 1.0
+
+        def ones(name: str, *axes: str) -> None:
+            setattr(self, name, _param(rngs, c.shape(axes), axes, 0.0, unit))
+
+        for wanted, place in ((c.pre_norms, "norm"), (c.post_norms, "post_norm")):
+            if wanted and c.norm != "layer":
+                ones(f"attention_{place}", "norm")
+                ones(f"mlp_{place}", "norm")
+        if c.qk_norm:
+            ones("query_norm", *("heads", "head_dim")[c.qk_norm == "head" :])
+            ones("key_norm", *("kv_heads", "head_dim")[c.qk_norm == "head" :])
+        for name, (inputs, outputs) in LINEAR.items():
+            deviation = math.prod(c.shape(inputs)) ** -0.5
+            setattr(self, name, _param(rngs, c.shape(inputs + outputs), inputs + outputs, deviation, 0.0))
+            if name in c.biases:
+                setattr(self, f"{name}_bias", _param(rngs, c.shape(outputs), outputs, 0.0, 0.0))
+            if c.lora and name in c.lora.maps:
+                _add_adapter(self, name, c, inputs, outputs, rngs)
+
+    def _linear(self, name: str, x: Float[Array, N * I], dropout: Array | None) -> Float[Array, N * O]:
+        """x W, plus the bias and the adapter where the map has them."""
+        weight: Callable[[str], Array] = lambda suffix: getattr(self, name + suffix)[...].astype(x.dtype)  # noqa: E731
+        inputs, lora = len(LINEAR[name][0]), self.config.lora
+        out = jnp.tensordot(x, weight(""), axes=inputs)
+        if lora and name in lora.maps:
+            dropped = x
+            if dropout is not None and lora.dropout:
+                key = jax.random.fold_in(dropout, list(LINEAR).index(name))
+                kept = jax.random.bernoulli(key, 1 - lora.dropout, x.shape)
+                dropped = jnp.where(kept, x / (1 - lora.dropout), 0).astype(x.dtype)
+            low = jnp.tensordot(dropped, weight(A), axes=inputs)
+            out += jnp.asarray(lora.scale, x.dtype) * jnp.tensordot(low, weight(B), axes=1)
+        return out + weight("_bias") if name in self.config.biases else out
+
+    def _norm(self, name: str, x: Float[Array, "N D"]) -> Float[Array, "N D"]:
+        return _norm(self.config, x, None if self.config.norm == "layer" else getattr(self, name)[...])
+
+    def _qk_norm(self, name: str, x: Float[Array, "N H K"]) -> Float[Array, "N H K"]:
+        c = self.config
+        if not c.qk_norm:
+            return x
+        offset = 1.0 if c.norm == "rms_offset" else 0.0
+        return rms_norm(x, getattr(self, name)[...], c.norm_eps, 1 if c.qk_norm == "head" else 2, offset)
 
     def __call__(
-        self, x: Float[Array, "B T D"], positions: Int[Array, "B T"], layer: Array, attend: Attend, carry: Any
+        self,
+        x: Float[Array, "B T D"],
+        positions: Int[Array, "B T"],
+        layer: LayerValues,
+        frequencies: Float[Array, Half],
+        attend: Attend,
+        carry: Any,
+        dropout: Array | None,
     ) -> tuple[Float[Array, "B T D"], Any]:
-        weight = lambda param: param[...].astype(x.dtype)  # noqa: E731
-        eps, theta = self.config.norm_eps, self.config.rope_theta
-        shape = x.shape
+        c, shape = self.config, x.shape
         # Matmuls see one axis N = B * T: with two, XLA's CPU backend computes weight gradients at half the speed.
         x = x.reshape(-1, shape[-1])
-        normed = rms_norm(x, self.attention_norm[...], eps)
-        heads = lambda param: jnp.einsum("nd,dhk->nhk", normed, weight(param)).reshape(*shape[:2], *param.shape[1:])  # noqa: E731
-        query = rotary(heads(self.query), positions, theta)
-        key = rotary(heads(self.key), positions, theta)
-        attended, carry = attend(layer, query, key, heads(self.value), carry)
-        x = x + jnp.einsum("nhk,hkd->nd", attended.reshape(-1, *attended.shape[2:]), weight(self.output))
-        normed = rms_norm(x, self.mlp_norm[...], eps)
-        gated = jax.nn.silu(normed @ weight(self.gate)) * (normed @ weight(self.up))
-        return (x + gated @ weight(self.down)).reshape(shape), carry
+        normed = self._norm("attention_norm", x) if c.pre_norms else x
+        query, key, value = (self._linear(name, normed, dropout) for name in ("query", "key", "value"))
+        query, key = self._qk_norm("query_norm", query), self._qk_norm("key_norm", key)
+        if c.clip_qkv is not None:
+            query, key, value = (jnp.clip(array, -c.clip_qkv, c.clip_qkv) for array in (query, key, value))
+        query, key, value = (array.reshape(*shape[:2], *array.shape[1:]) for array in (query, key, value))
+        query, key = (rotary(array, positions, frequencies) for array in (query, key))
+        attended, carry = attend(layer, query, key, value, carry)
+        added = self._linear("output", attended.reshape(-1, *attended.shape[2:]), dropout)
+        x = x + (self._norm("attention_post_norm", added) if c.post_norms else added)
+        normed = self._norm("mlp_norm", x) if c.pre_norms else x
+        gated = ACTIVATIONS[c.activation](self._linear("gate", normed, dropout)) * self._linear("up", normed, dropout)
+        added = self._linear("down", gated, dropout)
+        x = x + (self._norm("mlp_post_norm", added) if c.post_norms else added)
+        return x.reshape(shape), carry
+
+
+def _add_adapter(
+    module: nnx.Module,
+    name: str,
+    config: ModelConfig,
+    inputs: tuple[str, ...],
+    outputs: tuple[str, ...],
+    rngs: nnx.Rngs,
+) -> None:
+    """An adapter that computes 0 at first: A is random, B zero (arXiv 2106.09685, section 4.1)."""
+    assert config.lora
+    deviation, rank = math.prod(config.shape(inputs)) ** -0.5, (config.lora.rank,)
+    setattr(module, name + A, _param(rngs, config.shape(inputs) + rank, (*inputs, "rank"), deviation, 0.0))
+    setattr(module, name + B, _param(rngs, rank + config.shape(outputs), ("rank", *outputs), 0.0, 0.0))
+
+
+def _norm(config: ModelConfig, x: Float[Array, "N D"], scale: Float[Array, D] | None) -> Float[Array, "N D"]:
+    if scale is None:
+        return layer_norm(x, config.norm_eps)
+    return rms_norm(x, scale, config.norm_eps, offset=1.0 if config.norm == "rms_offset" else 0.0)
 
 
 class Decoder(nnx.Module):
     """Embedding, stacked blocks, final norm and output head."""
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs) -> None:
-        self.config = config
-        self.embed = _param(rngs, (config.vocab, config.dim), ("vocab", "embed"), config.dim)
+        c = self.config = config
+        self.embed = _param(rngs, (c.vocab, c.dim), ("vocab", "embed"), c.dim**-0.5, 0.0)
         stacked = nnx.vmap(Block, in_axes=(None, 0))
-        self.layers = stacked(config, rngs.fork(split=config.layers))
-        self.final_norm = _param(rngs, (config.dim,), ("norm",))
-        if not config.tied:
-            self.head = _param(rngs, (config.dim, config.vocab), ("embed", "vocab"), config.dim)
+        self.layers = stacked(c, rngs.fork(split=c.layers))
+        if c.norm != "layer":
+            self.final_norm = _param(rngs, (c.dim,), ("norm",), 0.0, 0.0 if c.norm == "rms_offset" else 1.0)
+        if not c.tied:
+            self.head = _param(rngs, (c.dim, c.vocab), HEAD_AXES, c.dim**-0.5, 0.0)
+            if c.lora and HEAD in c.lora.maps:
+                _add_adapter(self, HEAD, c, HEAD_AXES[:1], HEAD_AXES[1:], rngs)
 
     def __call__(
         self,
         tokens: Int[Array, "B T"],
         positions: Int[Array, "B T"],
         attend: Attend,
-        carry: Any = None,
-        dtype: Any = jnp.float32,
-        remat: bool = False,
-        constrain: Callable[[Array], Array] = lambda x: x,
+        carry: Any,
+        options: Options,
     ) -> tuple[Float[Array, "B T D"], Any]:
-        x = constrain(self.embed[...].astype(dtype)[tokens])
+        config, constrain = self.config, options.constrain
+        x = constrain(self.embed[...].astype(options.dtype)[tokens])
+        if config.embed_scale != 1:
+            x *= jnp.asarray(config.embed_scale, options.dtype)
         graph, stacked = nnx.split(self.layers)
 
-        def body(state: tuple[Array, Any], layer: tuple[Array, Any]) -> tuple[tuple[Array, Any], None]:
-            block = nnx.merge(graph, layer[1])
-            x, carry = block(state[0], positions, layer[0], attend, state[1])
+        def body(state: tuple[Array, Any], layer: _Layer) -> tuple[tuple[Array, Any], None]:
+            block = nnx.merge(graph, layer.params)
+            dropout = None if options.dropout is None else jax.random.fold_in(options.dropout, layer.values.index)
+            x, carry = block(state[0], positions, layer.values, layer.frequencies, attend, state[1], dropout)
             return (constrain(x), carry), None
 
         # A scan keeps the compiler from merging the two computations by itself, so no barrier is needed.
-        body = jax.checkpoint(body, policy=None if remat else _KEPT, prevent_cse=False)
-        (x, carry), _ = jax.lax.scan(body, (x, carry), (jnp.arange(self.config.layers), stacked))
-        return rms_norm(x, self.final_norm[...], self.config.norm_eps), carry
+        body = jax.checkpoint(body, policy=None if options.remat else _KEPT, prevent_cse=False)
+        (x, carry), _ = jax.lax.scan(body, (x, carry), _layers(config, stacked))
+        return _norm(config, x, None if config.norm == "layer" else self.final_norm[...]), carry
+
+
+def _layers(config: ModelConfig, params: Any) -> _Layer:
+    """What the scan walks over, with the layers on axis 0."""
+    layers = list(config.each_layer())
+    zeros = np.zeros(config.head_dim // 2)
+    frequencies = [layer.rope.frequencies(config.head_dim) if layer.rope else zeros for layer in layers]
+    windows = [NO_WINDOW if layer.window is None else layer.window for layer in layers]
+    caps = [layer.soft_cap or 0.0 for layer in layers]
+    values = LayerValues(
+        jnp.arange(config.layers),
+        jnp.asarray(windows, jnp.int32) if min(windows) < NO_WINDOW else None,
+        jnp.asarray(caps, jnp.float32) if any(caps) else None,
+    )
+    return _Layer(values, jnp.asarray(np.stack(frequencies), jnp.float32), params)
 
 
 @functools.cache
@@ -141,6 +235,11 @@ def structure(config: ModelConfig) -> tuple[Any, Any]:
 def abstract_params(config: ModelConfig) -> Params:
     """The parameter tree as `jax.ShapeDtypeStruct` (f32)."""
     return nnx.to_pure_dict(structure(config)[1])
+
+
+def parameter_count(config: ModelConfig) -> int:
+    """Number of parameters."""
+    return sum(leaf.size for leaf in jax.tree.leaves(abstract_params(config)))
 
 
 def logical_axes(config: ModelConfig) -> Params:
@@ -160,6 +259,18 @@ def init_params(config: ModelConfig, key: Array) -> Params:
     return nnx.to_pure_dict(nnx.state(Decoder(config, nnx.Rngs(key))))
 
 
+@dataclass(frozen=True)
+class Options:
+    """How a forward pass is computed. `dtype` is what activations are computed in; with `remat` the backward pass
+    computes a whole layer again, without it only what is cheaper to compute than to keep; `constrain` pins the sharding
+    of the residual stream [B,T,D]; `dropout` is the random key of the adapters' dropout, None to drop nothing."""
+
+    dtype: Any = jnp.float32
+    remat: bool = False
+    constrain: Callable[[Array], Array] = lambda x: x
+    dropout: Array | None = None
+
+
 def hidden_states(
     params: Params,
     config: ModelConfig,
@@ -167,21 +278,24 @@ def hidden_states(
     positions: Int[Array, "B T"],
     attend: Attend,
     carry: Any = None,
-    dtype: Any = jnp.float32,
-    remat: bool = False,
-    constrain: Callable[[Array], Array] = lambda x: x,
+    options: Options = Options(),
 ) -> tuple[Float[Array, "B T D"], Any]:
-    """States after the final norm, and the attention's carry.
-
-    `dtype` is what activations are computed in; with `remat` the backward pass computes a whole layer again, without it
-    only what is cheaper to compute than to keep;
-    `constrain` pins the sharding of the residual stream [B,T,D].
-    """
+    """States after the final norm, and the attention's carry."""
     graph, abstract = structure(config)
     state = jax.tree.unflatten(jax.tree.structure(abstract), jax.tree.leaves(params))
-    return nnx.merge(graph, state)(tokens, positions, attend, carry, dtype, remat, constrain)
+    return nnx.merge(graph, state)(tokens, positions, attend, carry, options)
 
 
-def head_weight(params: Params) -> Float[Array, "D V"]:
-    """The output head; the transposed embedding where they are tied."""
-    return params["head"] if "head" in params else params["embed"].T
+def linear_maps(config: ModelConfig) -> tuple[str, ...]:
+    """The names of all linear maps, which adapters may stand beside."""
+    return tuple(LINEAR) if config.tied else (*LINEAR, HEAD)
+
+
+def head_weight(params: Params, config: ModelConfig) -> Float[Array, "D V"]:
+    """The output head, with its adapter if it has one; the transposed embedding where they are tied."""
+    if config.tied:
+        return params["embed"].T
+    if config.lora and HEAD in config.lora.maps:
+        part = {name: params[name] for name in (HEAD, HEAD + A, HEAD + B)}
+        return lora.merge(part, config.lora)[HEAD]
+    return params[HEAD]

@@ -1,9 +1,9 @@
 """Tree attention: every token of a row attends to the tokens above it in its own tree, and to nothing else.
 
-Query i attends to key j iff `j <= i < subtree_end[j]` (the causal column form of FlashMask, arXiv 2410.01359). `dense`
-is the reference, with the whole T x T matrix in memory; `blocked` walks over the blocks of keys that a block of queries
-can see, skips the others, and keeps only one block of scores at a time (forward and backward as in FlashAttention-2,
-arXiv 2307.08691).
+Query i attends to key j iff `j <= i < subtree_end[j]` (the causal column form of FlashMask, arXiv 2410.01359) and,
+where a layer has a window, the two are less than `window` positions apart on their path. `dense` is the reference, with
+the whole T x T matrix in memory; `blocked` walks over the blocks of keys that a block of queries can see, skips the
+others, and keeps only one block of scores at a time (forward and backward as in FlashAttention-2, arXiv 2307.08691).
 
 Axes: B rows, T tokens, H query heads, G key heads, R = H // G queries a key head, K head width, C blocks of queries,
 Q = S tokens a block, N = R * Q.
@@ -12,7 +12,7 @@ Q = S tokens a block, N = R * Q.
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int
 
+NO_WINDOW = 1 << 30  # beyond every distance
 MASKED = -1e30  # finite, so that a fully masked block gives exp(MASKED - max) = 0 and never NaN
 ATTENTION_OUTPUT = "attention_output"  # name for rematerialisation policies
 BLOCK = 256  # widest block; rows are multiples of half of it
@@ -30,16 +31,35 @@ def dense(
     key: Float[Array, "B T G K"],
     value: Float[Array, "B T G K"],
     subtree_end: Int[Array, "B T"],
+    positions: Int[Array, "B T"],
+    window: Int[Array, ""] | None,
+    soft_cap: Float[Array, ""] | None,
+    *,
+    scale: float,
 ) -> Float[Array, "B T H K"]:
-    """Reference: softmax(query key^T / sqrt(K)) value under the tree mask, in f32."""
+    """Reference: softmax(cap(scale x query key^T)) value under the tree mask and the window, in f32.
+
+    `window` and `soft_cap` are scalars, so that they may differ from layer to layer inside a scan: `NO_WINDOW` and 0
+    stand for none, None for a model in which no layer has one.
+    """
     batch, length, heads, width = query.shape
     grouped = query.reshape(batch, length, key.shape[2], -1, width).astype(jnp.float32)
-    scores = jnp.einsum("bqgrk,bsgk->bgrqs", grouped, key.astype(jnp.float32)) * width**-0.5
+    scores = cap(jnp.einsum("bqgrk,bsgk->bgrqs", grouped, key.astype(jnp.float32)) * scale, soft_cap)
     index = jnp.arange(length)
     mask = (index <= index[:, None]) & (index[:, None] < subtree_end[:, None, :])
+    if window is not None:
+        mask &= positions[:, :, None] - positions[:, None, :] < window
     weights = jax.nn.softmax(jnp.where(mask[:, None, None], scores, MASKED), axis=-1)
     out = jnp.einsum("bgrqs,bsgk->bqgrk", weights, value.astype(jnp.float32))
     return out.reshape(batch, length, heads, width).astype(query.dtype)
+
+
+def cap(scores: Float[Array, "*S"], soft_cap: Float[Array, ""] | None) -> Float[Array, "*S"]:
+    """soft_cap x tanh(scores / soft_cap); the scores themselves where soft_cap is None or 0 (Gemma 2, arXiv
+    2408.00118)."""
+    if soft_cap is None:
+        return scores
+    return jnp.where(soft_cap > 0, soft_cap * jnp.tanh(scores / jnp.where(soft_cap > 0, soft_cap, 1.0)), scores)
 
 
 def block_size(length: int) -> int:
@@ -59,6 +79,11 @@ def blocked(
     key: Float[Array, "B T G K"],
     value: Float[Array, "B T G K"],
     subtree_end: Int[Array, "B T"],
+    positions: Int[Array, "B T"],
+    window: Int[Array, ""] | None,
+    soft_cap: Float[Array, ""] | None,
+    *,
+    scale: float,
     block: int | None = None,
 ) -> Float[Array, "B T H K"]:
     """Equal to `dense`, without a T x T matrix.
@@ -72,14 +97,15 @@ def blocked(
         raise ValueError(f"row of {length} tokens is not a multiple of the attention block {block}")
     blocks = (length // block, block, groups, heads // groups, width)
 
-    def row(args: tuple[Array, Array, Array, Array]) -> Array:
-        q, k, v, end = args
+    def row(args: tuple[Array, ...]) -> Array:
+        q, k, v, end, place = args
         q = q.reshape(blocks).transpose(0, 2, 3, 1, 4).reshape(blocks[0], groups, -1, width)
-        out = _row_attention(q, k.transpose(1, 0, 2), v.transpose(1, 0, 2), end, block)
+        mask = _Mask(end, None if window is None else place, window, soft_cap)
+        out = _row_attention(q, k.transpose(1, 0, 2), v.transpose(1, 0, 2), mask, block, scale)
         out = out.reshape(blocks[0], groups, -1, block, width)
         return out.transpose(0, 3, 1, 2, 4).reshape(length, heads, width)
 
-    return jax.lax.map(row, (query, key, value, subtree_end))
+    return jax.lax.map(row, (query, key, value, subtree_end, positions))
 
 
 def tree_attention(
@@ -87,26 +113,39 @@ def tree_attention(
     key: Float[Array, "B T G K"],
     value: Float[Array, "B T G K"],
     subtree_end: Int[Array, "B T"],
+    positions: Int[Array, "B T"],
+    window: Int[Array, ""] | None = None,
+    soft_cap: Float[Array, ""] | None = None,
     *,
+    scale: float,
     implementation: str,
     mesh: Mesh | None = None,
 ) -> Float[Array, "B T H K"]:
     """The attention of training: each chip works on its own rows and heads, nothing is communicated."""
-    attention = IMPLEMENTATIONS[implementation]
+    attention = functools.partial(IMPLEMENTATIONS[implementation], scale=scale)
     if mesh is None or mesh.size == 1:
-        return attention(query, key, value, subtree_end)
+        return attention(query, key, value, subtree_end, positions, window, soft_cap)
     rows = ("replica", "fsdp")
-    heads = PartitionSpec(rows, None, "tensor", None)
+    heads, row, whole = PartitionSpec(rows, None, "tensor", None), PartitionSpec(rows, None), PartitionSpec()
     return jax.shard_map(
         attention,
         mesh=mesh,
-        in_specs=(heads, heads, heads, PartitionSpec(rows, None)),
+        in_specs=(heads, heads, heads, row, row, whole, whole),
         out_specs=heads,
         check_vma=False,
-    )(query, key, value, subtree_end)
+    )(query, key, value, subtree_end, positions, window, soft_cap)
 
 
 IMPLEMENTATIONS = {"dense": dense, "blocked": blocked}
+
+
+class _Mask(NamedTuple):
+    """What decides which scores of a row count, and how: see `dense`."""
+
+    end: Int[Array, T]
+    positions: Int[Array, T] | None  # None without a window
+    window: Int[Array, ""] | None
+    soft_cap: Float[Array, ""] | None
 
 
 class Blocks(NamedTuple):
@@ -116,13 +155,22 @@ class Blocks(NamedTuple):
     count: Int[Array, NQ]  # how many of them to visit
 
 
-def visible_blocks(subtree_end: Int[Array, T], block: int) -> Blocks:
-    """A key block is visited iff some key in it reaches a query of the query block; the causal half is never empty on
-    the diagonal, since a token sees itself."""
+def visible_blocks(
+    subtree_end: Int[Array, T],
+    block: int,
+    positions: Int[Array, T] | None = None,
+    window: Int[Array, ""] | None = None,
+) -> Blocks:
+    """A key block is visited iff some key in it reaches a query of the query block, and the nearest two positions of
+    the blocks lie within the window; the causal half is never empty on the diagonal, since a token sees itself."""
     length = subtree_end.shape[0]
     number = jnp.arange(length // block)
     reach = subtree_end.reshape(-1, block).max(axis=1)
     seen = (number <= number[:, None]) & (reach > number[:, None] * block)
+    if window is not None:
+        assert positions is not None
+        by_block = positions.reshape(-1, block)
+        seen &= by_block.min(axis=1)[:, None] - by_block.max(axis=1) < window
     return Blocks(jnp.argsort(~seen, axis=1, stable=True), seen.sum(axis=1))
 
 
@@ -130,30 +178,48 @@ def _slice(array: Array, number: Array, block: int, axis: int) -> Array:
     return jax.lax.dynamic_slice_in_dim(array, number * block, block, axis)
 
 
-def _scores(q: Array, k: Array, end: Array, query_block: Array, key_block: Array) -> Float[Array, "G N S"]:
-    """Masked, scaled scores of one block of queries [G,N,K] against one of keys [G,S,K]."""
-    groups, rows, width = q.shape
+def _scores(
+    q: Array, k: Array, mask: _Mask, scale: float, query_block: Array, key_block: Array
+) -> Float[Array, "G N S"]:
+    """Masked, scaled and capped scores of one block of queries [G,N,K] against one of keys [G,S,K]."""
+    groups, rows, _ = q.shape
     block = k.shape[1]
-    scores = jnp.einsum("gnk,gsk->gns", q, k, preferred_element_type=jnp.float32) * width**-0.5
+    scores = jnp.einsum("gnk,gsk->gns", q, k, preferred_element_type=jnp.float32) * scale
     row = query_block * block + jnp.arange(block)[:, None]
     column = key_block * block + jnp.arange(block)
-    visible = (column <= row) & (row < end)
-    by_head = scores.reshape(groups, rows // block, block, block)
+    visible = (column <= row) & (row < _slice(mask.end, key_block, block, 0))
+    if mask.window is not None:
+        here, there = (_slice(mask.positions, number, block, 0) for number in (query_block, key_block))
+        visible &= here[:, None] - there < mask.window
+    by_head = cap(scores, mask.soft_cap).reshape(groups, rows // block, block, block)
     return jnp.where(visible, by_head, MASKED).reshape(scores.shape)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _slope(scores: Float[Array, "G N S"], soft_cap: Float[Array, ""] | None) -> Float[Array, "G N S"] | float:
+    """Derivative of the capped scores by the scores: 1 - tanh^2. Masked scores, whose weight is 0, count as 0."""
+    if soft_cap is None:
+        return 1.0
+    capped = jnp.where(scores > MASKED, scores, 0) / jnp.where(soft_cap > 0, soft_cap, 1.0)
+    return jnp.where(soft_cap > 0, 1 - jnp.square(capped), 1.0)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
 def _row_attention(
-    q: Float[Array, "C G N K"], k: Float[Array, "G T K"], v: Float[Array, "G T K"], end: Int[Array, T], block: int
+    q: Float[Array, "C G N K"],
+    k: Float[Array, "G T K"],
+    v: Float[Array, "G T K"],
+    mask: _Mask,
+    block: int,
+    scale: float,
 ) -> Float[Array, "C G N K"]:
     """Attention of one row. Queries come in C blocks, the R heads of a group and the Q queries of a block on one axis
     N = R * Q: matrix products with one axis a side are what every backend is fast at."""
-    return _forward(q, k, v, end, block)[0]
+    return _forward(q, k, v, mask, block, scale)[0]
 
 
-def _forward(q: Array, k: Array, v: Array, end: Array, block: int) -> tuple[Array, tuple[Array, ...]]:
+def _forward(q: Array, k: Array, v: Array, mask: _Mask, block: int, scale: float) -> tuple[Array, tuple[Any, ...]]:
     """Online softmax over the visible key blocks of each query block; keeps the log-sum-exp [C,G,N] for backward."""
-    blocks = visible_blocks(end, block)
+    blocks = visible_blocks(mask.end, block, mask.positions, mask.window)
 
     def query_block(args: tuple[Array, Array]) -> tuple[Array, Array]:
         number, q_block = args
@@ -161,7 +227,7 @@ def _forward(q: Array, k: Array, v: Array, end: Array, block: int) -> tuple[Arra
         def visit(step: Array, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
             out, total, largest = state
             other = blocks.order[number, step]
-            scores = _scores(q_block, _slice(k, other, block, 1), _slice(end, other, block, 0), number, other)
+            scores = _scores(q_block, _slice(k, other, block, 1), mask, scale, number, other)
             new_largest = jnp.maximum(largest, scores.max(axis=-1))
             weights = jnp.exp(scores - new_largest[..., None])
             shrink = jnp.exp(largest - new_largest)
@@ -179,14 +245,13 @@ def _forward(q: Array, k: Array, v: Array, end: Array, block: int) -> tuple[Arra
 
     out, log_sum = jax.lax.map(query_block, (jnp.arange(q.shape[0]), q))
     out, log_sum = (checkpoint_name(array, ATTENTION_OUTPUT) for array in (out, log_sum))
-    return out, (q, k, v, end, out, log_sum)
+    return out, (q, k, v, mask, out, log_sum)
 
 
-def _backward(block: int, saved: tuple[Array, ...], d_out: Array) -> tuple[Array, Array, Array, None]:
+def _backward(block: int, scale: float, saved: tuple[Any, ...], d_out: Array) -> tuple[Array, Array, Array, None]:
     """Recomputes each visible block's weights from the log-sum-exp (FlashAttention-2, algorithm 2)."""
-    q, k, v, end, out, log_sum = saved
-    blocks = visible_blocks(end, block)
-    scale = q.shape[-1] ** -0.5
+    q, k, v, mask, out, log_sum = saved
+    blocks = visible_blocks(mask.end, block, mask.positions, mask.window)
     delta = jnp.sum(d_out.astype(jnp.float32) * out.astype(jnp.float32), axis=-1)
 
     def query_block(d_key_value: tuple[Array, Array], args: tuple[Array, ...]) -> tuple[tuple[Array, Array], Array]:
@@ -196,11 +261,12 @@ def _backward(block: int, saved: tuple[Array, ...], d_out: Array) -> tuple[Array
             d_q, d_k, d_v = state
             other = blocks.order[number, step]
             k_block, v_block = _slice(k, other, block, 1), _slice(v, other, block, 1)
-            scores = _scores(q_block, k_block, _slice(end, other, block, 0), number, other)
+            scores = _scores(q_block, k_block, mask, scale, number, other)
             weights = jnp.exp(scores - log_block[..., None])
             f32 = {"preferred_element_type": jnp.float32}
             d_weights = jnp.einsum("gnk,gsk->gns", d_block, v_block, **f32)
-            d_scores = (weights * (d_weights - delta_block[..., None])).astype(q.dtype)
+            slope = _slope(scores, mask.soft_cap)
+            d_scores = (weights * (d_weights - delta_block[..., None]) * slope).astype(q.dtype)
             d_q = d_q + jnp.einsum("gns,gsk->gnk", d_scores, k_block, **f32)
             new_k = jnp.einsum("gns,gnk->gsk", d_scores, q_block, **f32)
             new_v = jnp.einsum("gns,gnk->gsk", weights.astype(q.dtype), d_block, **f32)

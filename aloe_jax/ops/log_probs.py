@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from aloe_jax.ops.attention import cap
+
 CHUNK = 256
 
 
@@ -19,10 +21,12 @@ def target_log_probs(
     source: Int[Array, "B M"],
     target: Int[Array, "B M"],
     chunk: int = CHUNK,
+    soft_cap: float | None = None,
 ) -> Float[Array, "B M"]:
     """Natural log-probability (f32) of token `target` predicted by the state at `source` of the same row.
 
-    M need not be a multiple of `chunk`. Padding targets give a number like any other; the caller weighs them with zero.
+    M need not be a multiple of `chunk`. `soft_cap` c turns logits x into c tanh(x / c) (Gemma 2). Padding targets
+    give a number like any other; the caller weighs them with zero.
     """
     rows, count = source.shape
     chunk = min(chunk, count)
@@ -36,6 +40,7 @@ def target_log_probs(
         # The cast stands inside the loop, so that the head's gradient is summed over chunks in the head's own f32.
         weight = head.astype(hidden.dtype)
         logits = jnp.einsum("bmd,dv->bmv", states, weight, preferred_element_type=jnp.float32)
+        logits = cap(logits, soft_cap)
         chosen = jnp.take_along_axis(logits, part_target[..., None], axis=-1)[..., 0]
         return carry, chosen - jax.nn.logsumexp(logits, axis=-1)
 

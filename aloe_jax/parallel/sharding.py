@@ -20,6 +20,7 @@ RULES: dict[str, str | None] = {
     "head_dim": None,
     "mlp": "tensor",
     "norm": None,
+    "rank": None,
 }
 # A tensor below this many bytes may stay whole on every chip where its axes do not divide; a larger one is an error.
 REPLICATED_BYTES = 1 << 20

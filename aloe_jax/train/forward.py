@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 from aloe_jax.errors import InputError
 from aloe_jax.models import decoder
 from aloe_jax.models.config import ModelConfig
+from aloe_jax.models.decoder import LayerValues, Options
 from aloe_jax.ops.attention import IMPLEMENTATIONS, block_size, tree_attention
 from aloe_jax.ops.log_probs import CHUNK, target_log_probs
 from aloe_jax.parallel.mesh import ROWS
@@ -50,27 +51,37 @@ def check_row_length(tokens: int, attention: str) -> None:
 
 
 def reply_log_probs(
-    params: decoder.Params, model: ModelConfig, row: TreeRow, compute: Compute, mesh: Mesh | None = None
+    params: decoder.Params,
+    model: ModelConfig,
+    row: TreeRow,
+    compute: Compute,
+    mesh: Mesh | None = None,
+    dropout: Array | None = None,
 ) -> Float[Array, "B M"]:
-    """Log-probability of every target of a batch of rows [B, ...]."""
+    """Log-probability of every target of a batch of rows [B, ...]. `dropout` is the random key of the adapters'
+    dropout; None drops nothing."""
 
-    def attend(layer: Array, query: Array, key: Array, value: Array, carry: Any) -> tuple[Array, Any]:
-        out = tree_attention(query, key, value, row.subtree_end, implementation=compute.attention, mesh=mesh)
+    def attend(layer: LayerValues, query: Array, key: Array, value: Array, carry: Any) -> tuple[Array, Any]:
+        out = tree_attention(
+            query,
+            key,
+            value,
+            row.subtree_end,
+            row.positions,
+            layer.window,
+            layer.soft_cap,
+            scale=model.scale,
+            implementation=compute.attention,
+            mesh=mesh,
+        )
         return out, carry
 
-    hidden, _ = decoder.hidden_states(
-        params,
-        model,
-        row.tokens,
-        row.positions,
-        attend,
-        dtype=DTYPES[compute.dtype],
-        remat=compute.remat,
-        constrain=_constraint(mesh, PartitionSpec(ROWS)),
-    )
+    residual = _constraint(mesh, PartitionSpec(ROWS))
+    options = Options(DTYPES[compute.dtype], compute.remat, residual, dropout)
+    hidden, _ = decoder.hidden_states(params, model, row.tokens, row.positions, attend, options=options)
     # Gathered over fsdp once, before the loop over chunks; its gradient is reduced once, after it.
-    head = _constraint(mesh, PartitionSpec(None, "tensor"))(decoder.head_weight(params))
-    return target_log_probs(hidden, head, row.source, row.target, compute.chunk)
+    head = _constraint(mesh, PartitionSpec(None, "tensor"))(decoder.head_weight(params, model))
+    return target_log_probs(hidden, head, row.source, row.target, compute.chunk, model.final_soft_cap)
 
 
 def _constraint(mesh: Mesh | None, spec: PartitionSpec) -> Callable[[Array], Array]:

@@ -151,7 +151,7 @@ def _train(run: Run, name: str, start: str) -> dict[str, Any]:
     return {
         "steps": int(state.step),
         "fragments": len(source),
-        "parameters": model.parameters,
+        "parameters": decoder.parameter_count(model),
         "row_fill": round(plan.fill(source.sizes, capacity), 3),
     }
 

@@ -30,10 +30,10 @@ def shared():
 @jax.jit
 def logits(tokens):
     def attend(layer, query, key, value, carry):
-        return dense(query, key, value, jnp.full(tokens[None].shape, LENGTH)), carry
+        return dense(query, key, value, jnp.full(tokens[None].shape, LENGTH), None, None, None, scale=8**-0.5), carry
 
     hidden, _ = decoder.hidden_states(params(), MODEL, tokens[None], jnp.arange(LENGTH)[None], attend)
-    return jax.nn.log_softmax(hidden[0] @ decoder.head_weight(params()))
+    return jax.nn.log_softmax(hidden[0] @ decoder.head_weight(params(), MODEL))
 
 
 def log_probs(prompt, completion):

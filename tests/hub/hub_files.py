@@ -13,7 +13,8 @@ from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from aloe_jax.hub import families, gguf_file, source
-from aloe_jax.models.config import ModelConfig
+from aloe_jax.models.config import Layer, ModelConfig
+from aloe_jax.models.rope import Rope
 
 TINY = ModelConfig(
     family="llama",
@@ -24,7 +25,7 @@ TINY = ModelConfig(
     kv_heads=2,
     head_dim=16,
     mlp_dim=96,
-    rope_theta=10_000.0,
+    pattern=(Layer(Rope(10_000.0)),),
     norm_eps=1e-5,
     context=128,
     tied=False,
@@ -85,7 +86,7 @@ def write_gguf(path: Path, config: ModelConfig, kinds: dict[str, gguf.GGMLQuanti
     writer.add_feed_forward_length(config.mlp_dim)
     writer.add_head_count(config.heads)
     writer.add_head_count_kv(config.kv_heads)
-    writer.add_rope_freq_base(config.rope_theta)
+    writer.add_rope_freq_base(config.pattern[0].rope.theta)
     writer.add_layer_norm_rms_eps(config.norm_eps)
     settings = {"tokenizer.chat_template": TEMPLATE, "tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "smollm"}
     for key, value in (settings | metadata).items():

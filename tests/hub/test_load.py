@@ -63,7 +63,7 @@ def test_params_do_not_depend_on_the_files_afterwards(tmp_path):
 def test_broken_folders(tmp_path):
     folder = hub_files.write_tiny(tmp_path / "m")
     (folder / "config.json").write_text('{"architectures": ["GPT2LMHeadModel"]}')
-    with pytest.raises(InputError, match="architecture GPT2LMHeadModel; supported are LlamaForCausalLM"):
+    with pytest.raises(InputError, match=r"architecture GPT2LMHeadModel; supported are .*LlamaForCausalLM"):
         load.load_model(folder)
     (folder / "config.json").write_text("[]")
     with pytest.raises(InputError, match="expected a JSON object, found list"):

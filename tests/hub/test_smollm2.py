@@ -32,12 +32,12 @@ def logits(smollm2, golden):
     positions, end = jnp.arange(length)[None], jnp.full((1, length), length)
 
     def attend(layer, query, key, value, carry):
-        return attention.dense(query, key, value, end), carry
+        return attention.dense(query, key, value, end, positions, None, None, scale=config.scale), carry
 
     @jax.jit
     def forward(params):
         states, _ = decoder.hidden_states(params, config, tokens, positions, attend)
-        return states[0] @ decoder.head_weight(params)
+        return states[0] @ decoder.head_weight(params, config)
 
     return np.asarray(forward(params), np.float64)
 

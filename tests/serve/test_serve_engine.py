@@ -11,7 +11,8 @@ from aloe_jax.decode.engine import Engine
 from aloe_jax.decode.requests import Request, Sampling
 from aloe_jax.hub import load, source
 from aloe_jax.models import decoder
-from aloe_jax.models.config import ModelConfig
+from aloe_jax.models.config import Layer, ModelConfig
+from aloe_jax.models.rope import Rope
 from aloe_jax.serve.client import Client
 from aloe_jax.serve.server import Server
 from aloe_jax.tree.schema import Message
@@ -26,7 +27,7 @@ TINY = ModelConfig(
     kv_heads=2,
     head_dim=8,
     mlp_dim=48,
-    rope_theta=10_000.0,
+    pattern=(Layer(Rope(10_000.0)),),
     norm_eps=1e-5,
     context=128,
     tied=True,

@@ -1,0 +1,51 @@
+"""Gemma 2: local and global layers in turn, soft caps on scores and logits. Source: `Gemma2Config` of transformers;
+arXiv 2408.00118."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aloe_jax.models.config import Layer, ModelConfig, Weight
+from aloe_jax.models.families import _gemma
+from aloe_jax.models.families._config import FULL, SLIDING, Fields, rope_config, shrunk
+from aloe_jax.models.families._weights import weight_table
+
+ARCHITECTURE = "Gemma2ForCausalLM"
+TINY = {
+    "hidden_size": 32,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "intermediate_size": 48,
+    "max_position_embeddings": 128,
+    "query_pre_attn_scalar": 24,
+    "sliding_window": 10,
+    "attn_logit_softcapping": 5.0,
+    "final_logit_softcapping": 3.0,
+}
+
+
+def from_hf(config: dict[str, Any]) -> ModelConfig:
+    """Our config from the content of a Hugging Face `config.json`.
+
+    Raises InputError for a missing field and for options of the family that are not supported.
+    """
+    fields = Fields(config, ARCHITECTURE, tie_word_embeddings=True, head_dim=256, query_pre_attn_scalar=256)
+    rope, score_cap = fields.rope(), _gemma.cap(fields, "attn_logit_softcapping")
+    types = fields.layer_types([(SLIDING, FULL)[layer % 2] for layer in range(fields.size("num_hidden_layers"))])
+    window = fields.size("sliding_window", 4096)
+    layers = shrunk([Layer(rope, window if kind == SLIDING else None, score_cap) for kind in types])
+    return ModelConfig("gemma2", **_gemma.shared(fields), pattern=layers)
+
+
+def to_hf(model: ModelConfig, dtype: str) -> dict[str, Any]:
+    """The Hugging Face config of `model`."""
+    rope = model.pattern[0].rope
+    assert rope
+    return _gemma.to_hf(model, ARCHITECTURE, "gemma2", dtype) | rope_config(rope)
+
+
+def weights(model: ModelConfig) -> list[Weight]:
+    """Every tensor of the family, once."""
+    return weight_table(model, _gemma.NORMS)

@@ -1,0 +1,108 @@
+"""Low-rank adapters (LoRA, arXiv 2106.09685): a linear map x W becomes x W + alpha / rank * x A B, with A and B trained
+and W left alone. A's parameter stands beside W's as `<map>_lora_a`, B's as `<map>_lora_b`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from aloe_jax.errors import InputError
+
+Params = dict[str, Any]
+A, B = "_lora_a", "_lora_b"
+
+
+@dataclass(frozen=True)
+class Lora:
+    """Which maps have an adapter, and of what size."""
+
+    maps: tuple[str, ...]  # names of linear maps: those of a layer, and "head" where it is not tied
+    rank: int
+    alpha: float  # the adapter's output is scaled by alpha / rank
+    dropout: float = 0.0  # share of the adapter's inputs dropped in training
+
+    @property
+    def scale(self) -> float:
+        """What x A B is multiplied by."""
+        return self.alpha / self.rank
+
+
+def make_lora(patterns: tuple[str, ...], rank: int, alpha: float, dropout: float, known: tuple[str, ...]) -> Lora:
+    """The adapters that regular expressions over the names of linear maps ask for ("query|value", ".*").
+
+    Raises InputError for a pattern that is none or that matches no name of `known`, and for numbers out of range.
+    """
+    maps: list[str] = []
+    for pattern in patterns:
+        try:
+            found = [name for name in known if re.fullmatch(pattern, name)]
+        except re.error as error:
+            raise InputError(f"config.lora.maps: '{pattern}' is not a regular expression ({error})") from None
+        if not found:
+            raise InputError(f"config.lora.maps: '{pattern}' matches no linear map; there are {', '.join(known)}")
+        maps += found
+    if rank < 1 or alpha <= 0 or not 0 <= dropout < 1:
+        raise InputError(
+            f"config.lora: rank {rank}, alpha {alpha}, dropout {dropout}; expected rank of at least 1, alpha above 0, "
+            "dropout from 0 to below 1"
+        )
+    return Lora(tuple(name for name in known if name in maps), rank, float(alpha), float(dropout))
+
+
+def is_adapter(name: str) -> bool:
+    """Whether a parameter of that name belongs to an adapter."""
+    return name.endswith((A, B))
+
+
+def split(params: Params) -> tuple[Params, Params]:
+    """(adapters, everything else) of a parameter tree; empty branches are left out."""
+    adapters: Params = {}
+    rest: Params = {}
+    for name, value in params.items():
+        if isinstance(value, dict):
+            inner = split(value)
+            for side, part in zip((adapters, rest), inner, strict=True):
+                if part:
+                    side[name] = part
+        else:
+            (adapters if is_adapter(name) else rest)[name] = value
+    return adapters, rest
+
+
+def join(first: Params, second: Params) -> Params:
+    """The union of two parameter trees that share no leaf."""
+    joined = dict(first)
+    for name, value in second.items():
+        joined[name] = join(first[name], value) if name in first else value
+    return joined
+
+
+def merge(params: Params, lora: Lora) -> Params:
+    """The parameters without adapters that compute the same: W + alpha / rank * A B, in W's type."""
+    adapters, base = split(params)
+
+    def merged(place: Params, beside: Params) -> Params:
+        result = dict(place)
+        for name, value in beside.items():
+            if isinstance(value, dict):
+                result[name] = merged(place[name], value)
+            elif name.endswith(A):
+                weight = name.removesuffix(A)
+                result[weight] = _merge(place[weight], value, beside[weight + B], lora.scale)
+        return result
+
+    return merged(base, adapters)
+
+
+def _merge(weight: Array, a: Array, b: Array, scale: float) -> Array:
+    """Leading axes of layers are A's and B's alike: contract A's last axis with B's first one after them."""
+    stacked = a.ndim + b.ndim - 2 - weight.ndim  # 1 if all have a layer axis
+    product = lambda left, right: jnp.tensordot(left, right, axes=1)  # noqa: E731
+    added = jax.vmap(product)(a, b) if stacked else product(a, b)
+    return (weight.astype(jnp.float32) + scale * added.astype(jnp.float32)).astype(weight.dtype)
