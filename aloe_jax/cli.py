@@ -110,6 +110,12 @@ def _parser() -> argparse.ArgumentParser:
     command = add("score", _score, "Log-probability of every assistant message of conversation trees under a model.")
     command.add_argument("--model", required=True, help="Hugging Face folder, hub id, GGUF file or embedded model")
     command.add_argument("--trees", required=True, help="trees.jsonl to score")
+    command.add_argument(
+        "--system",
+        default="keep",
+        choices=("keep", "fold_into_first_user"),
+        help="what to do with system messages (default: keep; some templates refuse them)",
+    )
     command.add_argument("--out", required=True, help="file to write: a JSON line for each assistant node")
     command.add_argument("--dtype", default="float32", help="of the computation: float32 (default) or bfloat16")
 
@@ -189,7 +195,7 @@ def _score(options: argparse.Namespace) -> None:
     from aloe_jax.run.progress import Progress
     from aloe_jax.train.score import score_file
 
-    score_file(options.model, options.trees, options.out, options.dtype, Progress())
+    score_file(options.model, options.trees, options.out, options.dtype, options.system, Progress())
 
 
 def _metrics(options: argparse.Namespace) -> None:

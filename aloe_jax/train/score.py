@@ -22,7 +22,7 @@ from aloe_jax.train.forward import Compute, make_score
 from aloe_jax.tree.pack import best_fit, pack, stack
 from aloe_jax.tree.row import Capacity, TreeRow, fragments
 from aloe_jax.tree.schema import Conversation, read_trees
-from aloe_jax.tree.template import ChatFormat
+from aloe_jax.tree.template import ChatFormat, SystemHandling
 from aloe_jax.tree.trie import Trie, build_trie
 
 ROW_TOKENS = 2048  # rows are this long, or as long as the longest path needs
@@ -39,8 +39,12 @@ class ReplyScore:
     tokens: int
 
 
-def score_file(model: str, trees: epath.PathLike, out: epath.PathLike, dtype: str, progress: Progress) -> None:
+def score_file(
+    model: str, trees: epath.PathLike, out: epath.PathLike, dtype: str, system: SystemHandling, progress: Progress
+) -> None:
     """Score every assistant node of `trees` and write one JSON line each to `out`, in file order.
+
+    `system` says what becomes of system messages (ChatTemplate).
 
     Raises InputError for a broken tree, an unknown `dtype` and a path beyond the model's context (naming the node).
     """
@@ -48,7 +52,7 @@ def score_file(model: str, trees: epath.PathLike, out: epath.PathLike, dtype: st
     conversations = list(read_trees(trees))
     folder = resolve_model(model)
     config, _ = read_config(folder)
-    chat = ChatFormat.load(folder)
+    chat = ChatFormat.load(folder, system=system)
     tries = [build_trie(tree, chat, config.context, "error") for tree in conversations]
     with progress.stage("score"):
         params = load_params(folder, config)

@@ -19,9 +19,9 @@ class Fields:
         self._config, self._defaults, self._architecture = config, defaults, architecture
 
     def get(self, name: str, default: Any = None) -> Any:
-        """A field; its default where it is absent or null."""
-        value = self._config.get(name)
-        return self._defaults.get(name, default) if value is None else value
+        """A field: what Hugging Face's class assumes where it is absent, `default` where it is null or unknown."""
+        value = self._config.get(name, self._defaults.get(name))
+        return default if value is None else value
 
     def number(self, name: str, default: float | None = None) -> float:
         """A field that has to be a number above 0. Raises InputError otherwise."""

@@ -13,6 +13,7 @@ NORMS = {
     "mlp_norm": "pre_feedforward_layernorm",
     "mlp_post_norm": "post_feedforward_layernorm",
 }
+DEFAULTS = {"tie_word_embeddings": True, "head_dim": 256, "query_pre_attn_scalar": 256, "sliding_window": 4096}
 ACTIVATION = "gelu_pytorch_tanh"
 ATTENTION = ("query", "key", "value", "output")
 

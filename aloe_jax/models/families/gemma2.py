@@ -31,10 +31,11 @@ def from_hf(config: dict[str, Any]) -> ModelConfig:
 
     Raises InputError for a missing field and for options of the family that are not supported.
     """
-    fields = Fields(config, ARCHITECTURE, tie_word_embeddings=True, head_dim=256, query_pre_attn_scalar=256)
+    caps = {"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0}
+    fields = Fields(config, ARCHITECTURE, **_gemma.DEFAULTS, **caps)
     rope, score_cap = fields.rope(), _gemma.cap(fields, "attn_logit_softcapping")
     types = fields.layer_types([(SLIDING, FULL)[layer % 2] for layer in range(fields.size("num_hidden_layers"))])
-    window = fields.size("sliding_window", 4096)
+    window = fields.size("sliding_window")
     layers = shrunk([Layer(rope, window if kind == SLIDING else None, score_cap) for kind in types])
     return ModelConfig("gemma2", **_gemma.shared(fields), pattern=layers)
 

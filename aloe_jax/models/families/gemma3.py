@@ -33,12 +33,11 @@ def from_hf(config: dict[str, Any]) -> ModelConfig:
 
     Raises InputError for a missing field and for options of the family that are not supported.
     """
-    defaults = {"tie_word_embeddings": True, "head_dim": 256, "query_pre_attn_scalar": 256, "rope_theta": 1e6}
-    fields = Fields(config, ARCHITECTURE, **defaults)
+    fields = Fields(config, ARCHITECTURE, **_gemma.DEFAULTS, rope_theta=1e6)
     every = fields.size("sliding_window_pattern", 6)
     layers = range(1, fields.size("num_hidden_layers") + 1)
     types = fields.layer_types([SLIDING if layer % every else FULL for layer in layers])
-    window, score_cap = fields.size("sliding_window", 4096), _gemma.cap(fields, "attn_logit_softcapping")
+    window, score_cap = fields.size("sliding_window"), _gemma.cap(fields, "attn_logit_softcapping")
     kinds = {
         SLIDING: Layer(fields.rope(SLIDING), window, score_cap),
         FULL: Layer(fields.rope(FULL), None, score_cap),
