@@ -102,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--out", required=True, help="folder to write")
     command.add_argument("--overwrite", action="store_true", help="replace a folder that is not empty")
     command.add_argument("--dtype", help="float32, bfloat16 or float16 (default: as stored)")
+    command.add_argument("--adapter", action="store_true", help="only the adapters of config.lora, for `peft`")
 
     command = add("convert", _convert, "Convert conversation data: reference files, chats or pairs to trees and back.")
     command.add_argument("file", help="conversations.jsonl, messages or prompt/chosen/rejected data, or trees.jsonl")
@@ -182,7 +183,7 @@ def _import(options: argparse.Namespace) -> None:
 def _export(options: argparse.Namespace) -> None:
     from aloe_jax.train.export import export_source
 
-    print(export_source(options.source, Path(options.out), options.dtype, options.overwrite))
+    print(export_source(options.source, Path(options.out), options.dtype, options.overwrite, options.adapter))
 
 
 def _convert(options: argparse.Namespace) -> None:

@@ -40,6 +40,13 @@ def get_config(arg: str = "") -> ConfigDict:
     config.serve.slots = 12  # sequences that decode together
     config.serve.context = 640  # tokens that prompt and reply may have together
 
+    config.lora = ConfigDict()  # low-rank adapters in SFT and preference training, instead of training all weights
+    config.lora.maps = ""  # which linear maps have one: a regular expression over query, key, value, output, gate, up,
+    # down and, where it is not tied, head: "query|value", ".*"; empty trains all weights
+    config.lora.rank = 16
+    config.lora.alpha = 32.0  # the adapter's output is scaled by alpha / rank
+    config.lora.dropout = 0.0  # share of the adapters' inputs dropped in training
+
     config.personas = ConfigDict()
     config.personas.profiles = 12  # training profiles
     config.personas.personalities = 8  # training personalities
@@ -82,6 +89,7 @@ def get_config(arg: str = "") -> ConfigDict:
 
     config.export = ConfigDict()
     config.export.model = "preference"  # or sft
+    config.export.adapter = False  # True: only the adapters of config.lora, for `peft`, instead of the merged model
     config.export.dtype = "float32"  # of the exported tensors
 
     config.lock()

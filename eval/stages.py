@@ -6,14 +6,18 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from aloe_jax import files
 from aloe_jax.errors import InputError
-from aloe_jax.hub.card import ModelCard
+from aloe_jax.hub.adapter import export_adapter
+from aloe_jax.hub.card import CARD_FILE, ModelCard
 from aloe_jax.hub.exporter import export_model
 from aloe_jax.hub.tensors import as_dtype
 from aloe_jax.models.decoder import parameter_count
 from aloe_jax.run.stage import Run, Stage
 from aloe_jax.serve.local import local_client
+from aloe_jax.train.adapters import joint_adapter
 from aloe_jax.train.stages import chat_format, load_stage_params, mesh_of, model_config, model_folder, model_inputs
 from aloe_jax.tree.schema import read_personas
 from data_gen.grow import stable_seed
@@ -63,6 +67,8 @@ def _benchmark(run: Run) -> dict[str, Any]:
 def _check_export(run: Run) -> None:
     run.one_of("export", "model", MODELS[1:])
     as_dtype(run.section("export")["dtype"])
+    if run.section("export")["adapter"] and not run.section("lora")["maps"]:
+        raise InputError("config.export.adapter: there are no adapters, config.lora.maps is empty; set either")
 
 
 def _export(run: Run) -> dict[str, Any]:
@@ -78,11 +84,14 @@ def _export(run: Run) -> dict[str, Any]:
         config=manifest["config"],
         benchmark={model: files.read_json(path) for model, path in results.items() if path.exists()},
     )
-    params, out = load_stage_params(run, name, mesh_of(run)), Path(str(run.directory("export")))
-    export_model(
-        params, model_config(run), model_folder(run), out, run.section("export")["dtype"], card, overwrite=True
-    )
-    return {"parameters": parameter_count(model_config(run))}
+    model, mesh, out = model_config(run), mesh_of(run), Path(str(run.directory("export")))
+    if run.section("export")["adapter"]:
+        grown, adapters = joint_adapter(model, run.directory(name), mesh)
+        export_adapter(adapters, grown, base, out, card, overwrite=True)
+        return {"parameters": sum(leaf.size for leaf in jax.tree.leaves(adapters))}
+    params = load_stage_params(run, name, mesh)
+    export_model(params, model, model_folder(run), out, run.section("export")["dtype"], card, overwrite=True)
+    return {"parameters": parameter_count(model)}
 
 
 def _report(run: Run) -> dict[str, Any]:
@@ -99,6 +108,6 @@ STAGES = (
         model_inputs,
         check=_check_benchmark,
     ),
-    Stage("export", ("preference",), ("model", "export"), _export, model_inputs, ("config.json",), _check_export),
+    Stage("export", ("preference",), ("model", "lora", "export"), _export, model_inputs, (CARD_FILE,), _check_export),
     Stage("report", ("benchmark", "export"), (), _report, outputs=("index.html",)),
 )

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+CARD_FILE = "README.md"
+
 
 @dataclass(frozen=True)
 class ModelCard:

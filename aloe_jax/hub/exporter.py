@@ -11,12 +11,10 @@ from jax.experimental import multihost_utils
 
 from aloe_jax import files
 from aloe_jax.hub import config_file, families, folders, tensors
-from aloe_jax.hub.card import ModelCard
+from aloe_jax.hub.card import CARD_FILE, ModelCard
 from aloe_jax.hub.load import Params
 from aloe_jax.hub.tensors import Tensor
 from aloe_jax.models.config import ModelConfig, Weight
-
-MODEL_CARD = "README.md"
 
 
 def export_model(
@@ -50,7 +48,7 @@ def export_model(
     with folders.new_folder(Path(out), overwrite) as partial:
         folders.copy_companions(source, partial)
         if card is not None:
-            files.write_text(partial / MODEL_CARD, card.text())
+            files.write_text(partial / CARD_FILE, card.text())
         config_file.write_config(partial, config, wanted or tensors.common_dtype(stored.values()), settings)
         tensors.write_safetensors(partial, stored, wanted, max_shard_bytes)
     return Path(out)

@@ -33,26 +33,23 @@ class Lora:
         return self.alpha / self.rank
 
 
-def make_lora(patterns: tuple[str, ...], rank: int, alpha: float, dropout: float, known: tuple[str, ...]) -> Lora:
-    """The adapters that regular expressions over the names of linear maps ask for ("query|value", ".*").
+def make_lora(pattern: str, rank: int, alpha: float, dropout: float, known: tuple[str, ...]) -> Lora:
+    """The adapters that a regular expression over the names of linear maps asks for ("query|value", ".*").
 
     Raises InputError for a pattern that is none or that matches no name of `known`, and for numbers out of range.
     """
-    maps: list[str] = []
-    for pattern in patterns:
-        try:
-            found = [name for name in known if re.fullmatch(pattern, name)]
-        except re.error as error:
-            raise InputError(f"config.lora.maps: '{pattern}' is not a regular expression ({error})") from None
-        if not found:
-            raise InputError(f"config.lora.maps: '{pattern}' matches no linear map; there are {', '.join(known)}")
-        maps += found
+    try:
+        maps = tuple(name for name in known if re.fullmatch(pattern, name))
+    except re.error as error:
+        raise InputError(f"config.lora.maps: '{pattern}' is not a regular expression ({error})") from None
+    if not maps:
+        raise InputError(f"config.lora.maps: '{pattern}' matches no linear map; there are {', '.join(known)}")
     if rank < 1 or alpha <= 0 or not 0 <= dropout < 1:
         raise InputError(
             f"config.lora: rank {rank}, alpha {alpha}, dropout {dropout}; expected rank of at least 1, alpha above 0, "
             "dropout from 0 to below 1"
         )
-    return Lora(tuple(name for name in known if name in maps), rank, float(alpha), float(dropout))
+    return Lora(maps, rank, float(alpha), float(dropout))
 
 
 def is_adapter(name: str) -> bool:

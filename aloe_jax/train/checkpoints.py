@@ -17,7 +17,7 @@ from aloe_jax import files, memory
 from aloe_jax.errors import InputError
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.models.decoder import Params, abstract_params
-from aloe_jax.train.state import TrainState
+from aloe_jax.train.state import TrainState, split_params
 
 
 class Checkpoints:
@@ -72,20 +72,20 @@ class Checkpoints:
         memory.release()
 
     def restore(self, abstract: TrainState) -> tuple[TrainState, dict[str, Any]]:
-        """The newest checkpoint, in the shardings of `abstract`, and the iterator's state. InputError if there is
-        none."""
+        """The newest checkpoint, in the shardings of `abstract`, and the iterator's state; what is frozen is not in it.
+        InputError if there is none."""
         optimizer = {"step": abstract.step, "state": abstract.opt_state}
         loaded = self._load({"params": abstract.params, "optimizer": optimizer, "data": None})
-        state = TrainState(loaded["optimizer"]["step"], loaded["params"], loaded["optimizer"]["state"])
+        state = TrainState(loaded["optimizer"]["step"], loaded["params"], loaded["optimizer"]["state"], {})
         return state, {name: int(value) for name, value in loaded["data"].items()}
 
     def restore_params(self, model: ModelConfig, shardings: Params) -> Params:
-        """The parameters of the newest checkpoint, f32, in `shardings`; nothing else is read. InputError if there is
-        none."""
+        """The trained parameters of the newest checkpoint (of a `model` with adapters, those alone), f32, in the
+        `shardings` of all; nothing else is read. InputError if there is none."""
         abstract = jax.tree.map(
             lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
-            abstract_params(model),
-            shardings,
+            split_params(abstract_params(model), model)[0],
+            split_params(shardings, model)[0],
         )
         return self._load({"params": abstract})["params"]
 

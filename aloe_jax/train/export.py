@@ -2,39 +2,46 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
+from etils import epath
+
 from aloe_jax import files
+from aloe_jax.errors import InputError
+from aloe_jax.hub.adapter import export_adapter
 from aloe_jax.hub.config_file import read_config
 from aloe_jax.hub.exporter import export_model
 from aloe_jax.hub.load import load_params
 from aloe_jax.hub.source import resolve_model
 from aloe_jax.hub.tensors import common_dtype, read_safetensors
-from aloe_jax.models import decoder
 from aloe_jax.parallel.mesh import make_mesh
-from aloe_jax.parallel.sharding import param_shardings
 from aloe_jax.run.stage import MANIFEST
-from aloe_jax.train.checkpoints import Checkpoints
+from aloe_jax.train.adapters import joint_adapter, merged_params, shardings_of
 
 
-def export_source(source: str, out: Path, dtype: str | None, overwrite: bool = False) -> Path:
+def export_source(source: str, out: Path, dtype: str | None, overwrite: bool = False, adapter: bool = False) -> Path:
     """Write `source` through our own parameters to `out`; returns `out`.
 
     `source` is the folder of a training stage (or its `checkpoints`), or what `resolve_model` takes. `dtype` None keeps
-    the stored type; a checkpoint's is float32. Raises InputError for a source without checkpoint or model, and as
-    `export_model` does.
+    the stored type; a checkpoint's is float32. With `adapter` the folder is one that `peft` loads beside the start
+    model of the run; without, adapters are merged. Raises InputError for a source without checkpoint or model, for an
+    `adapter` of a training without adapters, and as `export_model` does.
     """
     mesh = make_mesh()
-    stage = Path(source).parent if Path(source).name == "checkpoints" else Path(source)
+    stage = epath.Path(source).parent if Path(source).name == "checkpoints" else epath.Path(source)
     trained = (stage / "checkpoints").is_dir()
     base = files.read_json(stage / MANIFEST)["config"]["model"]["source"] if trained else source
     folder = resolve_model(base)
     model, _ = read_config(folder)
-    shardings = param_shardings(decoder.abstract_params(model), decoder.logical_axes(model), mesh)
+    if adapter:
+        if not trained:
+            raise InputError(f"--adapter: '{source}' is no training stage of a run; give DIR/sft or DIR/preference")
+        grown, adapters = joint_adapter(model, stage, mesh)
+        return export_adapter(adapters, grown, base, out, overwrite=overwrite)
     if trained:
-        with Checkpoints(stage / "checkpoints") as checkpoints:
-            params = checkpoints.restore_params(model, shardings)
+        params = merged_params(model, stage, partial(load_params, folder, model), mesh)
     else:
         stored = dtype or common_dtype(read_safetensors(folder).values()).name
-        params = load_params(folder, model, shardings, stored)
+        params = load_params(folder, model, shardings_of(model, mesh), stored)
     return export_model(params, model, folder, out, dtype, overwrite=overwrite)

@@ -39,6 +39,7 @@ class Training:
     mesh: Mesh
     directory: epath.Path
     checks_first_loss: bool = False
+    seed: int = 0  # of adapters and their dropout
 
 
 def train(
@@ -48,7 +49,8 @@ def train(
 ) -> TrainState:
     """Train to the end of the plan and return the final state.
 
-    `initial` gives the parameters at step 0; it is not called when a checkpoint is continued. `progress` hears of every
+    `initial` gives the parameters at step 0, without adapters; where all of them are trained it is not called when a
+    checkpoint is continued. `progress` hears of every
     step (steps done, steps in all, metrics). Raises AloeError for a loss that is not finite and for a first preference
     loss that is not log 2.
     """
@@ -67,12 +69,15 @@ def _train(
     start = checkpoints.latest
     if start is None:
         start, position = 0, {"next_index": 0}
-        state = create_state(initial(), training.model, optimizer, mesh)
+        state = create_state(initial(), training.model, optimizer, mesh, training.seed)
     else:
-        state, position = checkpoints.restore(abstract_state(training.model, optimizer, mesh))
+        abstract = abstract_state(training.model, optimizer, mesh)
+        state, position = checkpoints.restore(abstract)
+        if abstract.frozen:
+            state = state._replace(frozen=initial())
     log = MetricsLog(training.directory / "metrics.jsonl", start)
     objective = training.config["objective"]
-    step = make_step(training.model, objective, training.config, training.compute, optimizer, mesh)
+    step = make_step(training.model, objective, training.config, training.compute, optimizer, mesh, training.seed)
     rate = learning_rate(training.config, steps)
     iterator = batches.iterator(*owned_rows(batches.rows, mesh))
     iterator.set_state(position)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,8 @@ from aloe_jax.hub.source import resolve_model
 from aloe_jax.models import decoder
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.parallel.mesh import make_mesh
-from aloe_jax.parallel.sharding import param_shardings
 from aloe_jax.run.stage import Run, Stage
-from aloe_jax.train.checkpoints import Checkpoints
+from aloe_jax.train.adapters import merged_params, shardings_of, with_adapters
 from aloe_jax.train.forward import Compute, check_row_length, make_score
 from aloe_jax.train.loop import Training, train
 from aloe_jax.train.objectives import NEEDS_REFERENCE, OBJECTIVES, UNIT
@@ -57,14 +57,18 @@ def mesh_of(run: Run) -> jax.sharding.Mesh:
     return make_mesh(**run.section("mesh"))
 
 
+def trained_config(run: Run) -> ModelConfig:
+    """The config of the start model with the adapters that `config.lora` asks for."""
+    return with_adapters(model_config(run), run.section("lora"))
+
+
 def load_stage_params(run: Run, name: str, mesh: jax.sharding.Mesh) -> decoder.Params:
-    """Parameters (f32, sharded) of `base`, or those that the stage `sft` or `preference` ended with."""
-    model = model_config(run)
-    shardings = param_shardings(decoder.abstract_params(model), decoder.logical_axes(model), mesh)
+    """Parameters (f32, sharded) of `base`, or those that the stage `sft` or `preference` ended with, its adapters
+    merged."""
+    base, model = partial(load_params, model_folder(run), model_config(run)), model_config(run)
     if name == "base":
-        return load_params(model_folder(run), model, shardings)
-    with Checkpoints(run.directory(name) / "checkpoints") as checkpoints:
-        return checkpoints.restore_params(model, shardings)
+        return base(shardings_of(model, mesh))
+    return merged_params(model, run.directory(name), base, mesh)
 
 
 def _check_dataset(run: Run) -> None:
@@ -111,13 +115,14 @@ def _check_training(run: Run, name: str) -> None:
     compute = Compute(**run.section("compute"))
     check_row_length(run.section("dataset")["row"]["tokens"], compute.attention)
     mesh_of(run)
+    trained_config(run)
 
 
 def _train(run: Run, name: str, start: str) -> dict[str, Any]:
     """SFT or preference training: from the parameters of `start`, in `DIR/name`."""
     section, directory = run.section(name), run.directory(name)
     objective = section["objective"]
-    compute, model, mesh = Compute(**run.section("compute")), model_config(run), mesh_of(run)
+    compute, model, mesh = Compute(**run.section("compute")), trained_config(run), mesh_of(run)
     capacity = Capacity(**run.section("dataset")["row"])
     source = FragmentSource(run.directory("dataset"))
     plan = pack_plan(
@@ -139,9 +144,10 @@ def _train(run: Run, name: str, start: str) -> dict[str, Any]:
         loaded.append(load_stage_params(run, start, mesh))
         reference = _reference(run, directory, start, loaded[0], batches, compute, mesh)
         batches = Batches(source, plan, capacity, batches.rows, reference)
-    if (directory / "checkpoints").exists():
+    if (directory / "checkpoints").exists() and not model.lora:
         loaded.clear()
-    training = Training(model, section, compute, batches, mesh, directory, checks_first_loss=objective == "dpo")
+    first_loss, seed = objective == "dpo", run.config["seed"]
+    training = Training(model, section, compute, batches, mesh, directory, first_loss, seed)
 
     def report(done: int, total: int, record: Mapping[str, Any]) -> None:
         extra = f", accuracy {record['accuracy']:.2f}" if "accuracy" in record else ""
@@ -187,7 +193,7 @@ def model_inputs(run: Run) -> dict[str, str]:
     return {"model": model_hash(model_folder(run))}
 
 
-COMMON = ("model", "template", "mesh", "compute")
+COMMON = ("model", "template", "mesh", "compute", "lora")
 DATASET = Stage(
     "dataset",
     ("conversations",),

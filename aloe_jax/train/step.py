@@ -11,7 +11,7 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
-from aloe_jax.models import decoder
+from aloe_jax.models import decoder, lora
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.train.forward import Compute, gather_replies, reply_log_probs
 from aloe_jax.train.objectives import OBJECTIVES
@@ -19,7 +19,8 @@ from aloe_jax.train.state import TrainState
 from aloe_jax.tree.row import TreeRow
 
 Sums = dict[str, tuple[Array, Array]]
-Gradient = Callable[[decoder.Params, TreeRow, Array], tuple[Sums, decoder.Params]]
+# (trained parameters, frozen ones, rows, used, random key of dropout or None)
+Gradient = Callable[[decoder.Params, decoder.Params, TreeRow, Array, Array | None], tuple[Sums, decoder.Params]]
 Step = Callable[[TrainState, TreeRow, Array], tuple[TrainState, dict[str, Array]]]
 
 
@@ -30,25 +31,37 @@ def make_gradient(
     compute: Compute,
     mesh: Mesh | None = None,
 ) -> Gradient:
-    """A function from (params, rows [N, B, ...], used) to ((sum, weight) of the loss and of each metric, gradient of
-    the mean loss), over the first `used` of the N micro-batches. Unused ones cost nothing."""
+    """A function from (trained params, frozen params, rows [N, B, ...], used, key) to ((sum, weight) of the loss and of
+    each metric, gradient of the mean loss by the trained ones), over the first `used` of the N micro-batches. Unused
+    ones cost nothing. `key` drives the adapters' dropout; None drops nothing."""
 
-    def loss(params: decoder.Params, rows: TreeRow) -> tuple[Float[Array, ""], Sums]:
-        replies, pairs = gather_replies(reply_log_probs(params, model, rows, compute, mesh), rows)
+    def loss(
+        params: decoder.Params, frozen: decoder.Params, rows: TreeRow, key: Array | None
+    ) -> tuple[Float[Array, ""], Sums]:
+        both = lora.join(frozen, params)
+        replies, pairs = gather_replies(reply_log_probs(both, model, rows, compute, mesh, key), rows)
         total, weight, metrics = OBJECTIVES[objective](replies, pairs, config)
         return total, {"loss": (total, weight), **metrics}
 
-    def gradient(params: decoder.Params, rows: TreeRow, used: Int[Array, ""]) -> tuple[Sums, decoder.Params]:
+    def gradient(
+        params: decoder.Params,
+        frozen: decoder.Params,
+        rows: TreeRow,
+        used: Int[Array, ""],
+        key: Array | None = None,
+    ) -> tuple[Sums, decoder.Params]:
         def add(number: Array, state: tuple[Sums, decoder.Params]) -> tuple[Sums, decoder.Params]:
             micro = jax.tree.map(lambda leaf: leaf[number], rows)
-            (_, sums), grads = jax.value_and_grad(loss, has_aux=True)(params, micro)
+            drop = None if key is None else jax.random.fold_in(key, number)
+            (_, sums), grads = jax.value_and_grad(loss, has_aux=True)(params, frozen, micro, drop)
             return jax.tree.map(jnp.add, state, (sums, grads))
 
         first = jax.tree.map(lambda leaf: leaf[0], rows)
         if rows.tokens.shape[0] == 1:  # nothing to add up: no second gradient in memory
-            (_, sums), grads = jax.value_and_grad(loss, has_aux=True)(params, first)
+            (_, sums), grads = jax.value_and_grad(loss, has_aux=True)(params, frozen, first, key)
             return sums, _divide(grads, sums)
-        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(loss, params, first)[1])
+        shapes = jax.eval_shape(loss, params, frozen, first, key)[1]
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         start = (zeros, jax.tree.map(jnp.zeros_like, params))
         sums, grads = jax.lax.fori_loop(0, used, add, start)
         return sums, _divide(grads, sums)
@@ -69,17 +82,21 @@ def make_step(
     compute: Compute,
     optimizer: optax.GradientTransformation,
     mesh: Mesh | None = None,
+    seed: int = 0,
 ) -> Step:
     """A jitted (state, rows [N, B, ...], used) -> (state, metrics), the state donated. Metrics are means, plus
-    `grad_norm` (before clipping) and `weight`, the sum of weights the loss was divided by."""
+    `grad_norm` (before clipping) and `weight`, the sum of weights the loss was divided by. Dropout is keyed by `seed`
+    and the step, so that a resumed run drops the same."""
     gradient = make_gradient(model, objective, config, compute, mesh)
 
     def step(state: TrainState, rows: TreeRow, used: Int[Array, ""]) -> tuple[TrainState, dict[str, Array]]:
-        sums, grads = gradient(state.params, rows, used)
+        drops = model.lora is not None and model.lora.dropout > 0
+        key = jax.random.fold_in(jax.random.key(seed), state.step) if drops else None
+        sums, grads = gradient(state.params, state.frozen, rows, used, key)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         metrics = {name: total / jnp.maximum(weight, 1e-9) for name, (total, weight) in sums.items()}
         metrics |= {"grad_norm": optax.tree.norm(grads), "weight": sums["loss"][1]}
         params: Any = optax.apply_updates(state.params, updates)
-        return TrainState(state.step + 1, params, opt_state), metrics
+        return TrainState(state.step + 1, params, opt_state, state.frozen), metrics
 
     return jax.jit(step, donate_argnums=0)

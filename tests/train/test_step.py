@@ -47,7 +47,7 @@ def gradient(objective, batch, used=None, compute=COMPUTE, mesh=None):
     run = compiled(objective, compute, mesh)
     if mesh is not None:
         batch = jax.device_put(batch, row_sharding(mesh, leading=1))
-    sums, grads = run(params(), batch, jnp.asarray(used or batch.tokens.shape[0]))
+    sums, grads = run(params(), {}, batch, jnp.asarray(used or batch.tokens.shape[0]))
     return {name: float(total / weight) for name, (total, weight) in sums.items()}, grads
 
 

@@ -1,0 +1,78 @@
+"""Adapters as a folder that `peft` loads beside its base model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from aloe_jax import files
+from aloe_jax.hub import families, folders
+from aloe_jax.hub.card import CARD_FILE, ModelCard
+from aloe_jax.models.config import ModelConfig, Weight
+from aloe_jax.models.lora import A, B, Params
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+PREFIX = "base_model.model."  # peft's, before the names of the base model's modules
+
+
+def export_adapter(
+    adapters: Params,
+    config: ModelConfig,
+    base: str,
+    out: Path | str,
+    card: ModelCard | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write `adapters` (nested dict, layers stacked on axis 0) of `config.lora` to `out` as a PEFT folder, f32; returns
+    `out`. `base` is the folder or hub id of the model that they were trained beside.
+
+    Raises InputError for an `out` with content unless `overwrite`; ResumableError where the disk refuses.
+    """
+    assert config.lora, "a model without adapters has none to export"
+    tensors: dict[str, np.ndarray] = {}
+    modules: list[str] = []
+    for weight in families.weights(config):
+        *place, name = weight.path
+        if name not in config.lora.maps:
+            continue
+        found: Mapping[str, Any] = adapters
+        for part in place:
+            found = found[part]
+        modules.append(weight.name.removesuffix(".weight").rpartition(".")[2])
+        tensors |= _tensors(weight, config, np.asarray(found[name + A]), np.asarray(found[name + B]))
+    settings = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base,
+        "r": config.lora.rank,
+        "lora_alpha": config.lora.alpha,
+        "lora_dropout": config.lora.dropout,
+        "target_modules": modules,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+    }
+    with folders.new_folder(Path(out), overwrite) as partial:
+        files.write_json(partial / CONFIG, settings)
+        save_file(tensors, partial / WEIGHTS, metadata={"format": "pt"})
+        if card is not None:
+            files.write_text(partial / CARD_FILE, card.text())
+    return Path(out)
+
+
+def _tensors(weight: Weight, config: ModelConfig, a: np.ndarray, b: np.ndarray) -> dict[str, np.ndarray]:
+    """One map's tensors by PEFT's names: A [rank, in] and B [out, rank], one pair a layer."""
+    if weight.path[0] != "layers":
+        a, b = a[None], b[None]
+    assert config.lora
+    rank = config.lora.rank
+    result = {}
+    for layer, name in enumerate(families.tensor_names(weight, config)):
+        module = PREFIX + name.removesuffix(".weight")
+        result[f"{module}.lora_A.weight"] = np.ascontiguousarray(a[layer].reshape(-1, rank).T)
+        result[f"{module}.lora_B.weight"] = np.ascontiguousarray(b[layer].reshape(rank, -1).T)
+    return result

@@ -1,0 +1,86 @@
+"""Low-rank adapters in a run: from the config to the model, and from trained stages to parameters."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+from etils import epath
+from jax.sharding import Mesh
+
+from aloe_jax import files
+from aloe_jax.errors import InputError
+from aloe_jax.models import decoder, lora
+from aloe_jax.models.config import ModelConfig
+from aloe_jax.parallel.sharding import param_shardings
+from aloe_jax.run.stage import MANIFEST
+from aloe_jax.train.checkpoints import Checkpoints
+
+CHAIN = ("sft", "preference")  # the trainings of a run; each starts from the one before
+
+
+def with_adapters(model: ModelConfig, section: Mapping[str, Any]) -> ModelConfig:
+    """`model` with the adapters that the section `config.lora` describes; itself if that names no maps. InputError for
+    a pattern that matches nothing and numbers out of range."""
+    if not section.get("maps"):
+        return model
+    numbers = section["rank"], section["alpha"], section["dropout"]
+    return dataclasses.replace(model, lora=lora.make_lora(section["maps"], *numbers, decoder.linear_maps(model)))
+
+
+def shardings_of(model: ModelConfig, mesh: Mesh) -> decoder.Params:
+    """The sharding of every parameter of `model`, adapters included."""
+    return param_shardings(decoder.abstract_params(model), decoder.logical_axes(model), mesh)
+
+
+def _trained(model: ModelConfig, stage: epath.Path, mesh: Mesh) -> tuple[ModelConfig, decoder.Params]:
+    """The model that the training in the folder `stage` trained, and what it ended with: all parameters, or the
+    adapters alone."""
+    model = with_adapters(model, files.read_json(stage / MANIFEST)["config"].get("lora", {}))
+    with Checkpoints(stage / "checkpoints") as checkpoints:
+        return model, checkpoints.restore_params(model, shardings_of(model, mesh))
+
+
+def merged_params(
+    model: ModelConfig, stage: epath.Path, base: Callable[[decoder.Params], decoder.Params], mesh: Mesh
+) -> decoder.Params:
+    """The parameters that the training in the folder `stage` of a run ended with, f32; adapters are merged into what
+    they were trained beside. `base(shardings)` loads the start model of the run, and is called only if it is needed."""
+    trained_model, trained = _trained(model, stage, mesh)
+    if not trained_model.lora:
+        return trained
+    before = CHAIN[: CHAIN.index(stage.name)]
+    start = merged_params(model, stage.parent / before[-1], base, mesh) if before else base(shardings_of(model, mesh))
+    places = jax.tree.map(lambda leaf: leaf.sharding, start)
+    merge = jax.jit(lora.merge, static_argnums=1, donate_argnums=0, out_shardings=places)
+    return merge(lora.join(start, trained), trained_model.lora)
+
+
+def joint_adapter(model: ModelConfig, stage: epath.Path, mesh: Mesh) -> tuple[ModelConfig, decoder.Params]:
+    """The adapters of all trainings up to `stage` as one beside the start model of the run, and the model with it.
+    Those of two trainings side by side have the sum of their ranks, and add up to the same.
+
+    Raises InputError if a training up to `stage` trained all weights: then no adapter leads from the start model to it.
+    """
+    names = CHAIN[: CHAIN.index(stage.name) + 1]
+    found = [_trained(model, stage.parent / name, mesh) for name in names]
+    for name, (trained_model, _) in zip(names, found, strict=True):
+        if not trained_model.lora:
+            raise InputError(
+                f"'{stage.parent / name}' trained all weights (config.lora.maps is empty), so there is no adapter to "
+                "export; export the merged model"
+            )
+    last = found[-1][0].lora
+    assert last
+    if any(trained_model.lora != last for trained_model, _ in found):
+        raise InputError(f"the trainings up to '{stage}' have different adapters; export the merged model")
+    # x A1 B1 + x A2 B2 = x [A1 A2] [B1; B2]: A grows on its last axis, B on its first one behind that of the layers.
+    joined = jax.tree.map_with_path(
+        lambda path, *parts: jax.numpy.concatenate(parts, axis=-1 if path[-1].key.endswith(lora.A) else len(path) - 1),
+        *(params for _, params in found),
+    )
+    count = len(found)
+    grown = dataclasses.replace(last, rank=last.rank * count, alpha=last.alpha * count)
+    return dataclasses.replace(model, lora=grown), joined
