@@ -124,7 +124,7 @@ def write_tokenizer(source: GGUFFile, folder: Path) -> None:
         folder / "tokenizer_config.json",
         {
             "tokenizer_class": "PreTrainedTokenizerFast",
-            "model_max_length": source.require("llama.context_length"),
+            "model_max_length": source.size("context_length"),
             "clean_up_tokenization_spaces": False,
             **{field: tokens[number] for field, number in ids.items() if number is not None},
         },
