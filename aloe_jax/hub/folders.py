@@ -13,7 +13,7 @@ from aloe_jax import files
 from aloe_jax.errors import InputError
 
 # Raise it when the converter writes something else for the same source: old cached folders are then left alone.
-CONVERTER_VERSION = 1
+CONVERTER_VERSION = 2
 
 TOKENIZER = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from aloe_jax.hub import config_file, families, gguf_tokenizer, tensors
+from aloe_jax.hub import config_file, families, gguf_config, gguf_tokenizer, tensors
 from aloe_jax.hub.gguf_file import GGUFFile
 
 
@@ -14,7 +14,7 @@ def convert_gguf(path: Path, out: Path) -> None:
     Raises InputError where the file is not a complete, supported model with a chat template.
     """
     gguf = GGUFFile(path)
-    config = families.model_config(gguf.hf_config(), str(path))
+    config = families.model_config(gguf_config.hf_config(gguf), str(path))
     stored = tensors.checked(gguf.tensors(), config, str(path))
     gguf_tokenizer.write_tokenizer(gguf, out)
     config_file.write_config(out, config, tensors.common_dtype(stored.values()), gguf_tokenizer.token_ids(gguf))

@@ -1,6 +1,7 @@
-"""GGUF files of the Llama layout: metadata to a config, quantised blocks to floating-point tensors.
+"""GGUF files: metadata, and tensors under their Hugging Face names.
 
-The names and the row order are llama.cpp's; what its converter did to a Hugging Face checkpoint is undone here.
+The names and the row order are llama.cpp's; what its converter did to a Hugging Face checkpoint is undone here, as the
+file's layout says (gguf_layouts.py). Quantised blocks become floating-point tensors.
 """
 
 from __future__ import annotations
@@ -14,31 +15,17 @@ import ml_dtypes
 import numpy as np
 
 from aloe_jax.errors import InputError
+from aloe_jax.hub.gguf_layouts import LAYOUTS
 from aloe_jax.hub.tensors import Tensor
-from aloe_jax.models.families.llama import ARCHITECTURE
 
-HF_NAMES = {
-    "token_embd": "model.embed_tokens",
-    "output_norm": "model.norm",
-    "output": "lm_head",
-}
-HF_LAYER_NAMES = {
-    "attn_norm": "input_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "ffn_norm": "post_attention_layernorm",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-}
+ROPE_FACTORS = "rope_freqs.weight"  # metadata in the shape of a tensor
 
 
 class GGUFFile:
     """An open GGUF file. Tensors stay on disk until they are read.
 
-    Raises InputError for a file that is missing, truncated, no GGUF, split into parts, or of another layout.
+    Raises InputError for a file that is missing, truncated, no GGUF, split into parts, or of a layout that is not in
+    the table.
     """
 
     def __init__(self, path: Path) -> None:
@@ -49,9 +36,15 @@ class GGUFFile:
             self._reader = gguf.GGUFReader(path)
         except (ValueError, IndexError, KeyError, TypeError, OverflowError, OSError) as error:
             raise InputError(f"{path} is not a complete GGUF file ({error}); download it again") from None
-        architecture = self.get("general.architecture", "")
-        if architecture != "llama":
-            raise InputError(f"{path}: general.architecture is '{architecture}'; only 'llama' is supported")
+        self._values: dict[str, Any] = {}
+        self.architecture = self.get("general.architecture", "")
+        if self.architecture not in LAYOUTS:
+            raise InputError(
+                f"{path}: general.architecture is '{self.architecture}'; supported are {', '.join(LAYOUTS)}; "
+                "import the model's Hugging Face folder instead"
+            )
+        self.layout = LAYOUTS[self.architecture]
+        self._stored = {tensor.name: tensor for tensor in self._reader.tensors}
         if self.get("split.count", 1) > 1:
             raise InputError(
                 f"{path} is one of {self.get('split.count')} parts; merge them with `llama-gguf-split --merge`"
@@ -60,80 +53,78 @@ class GGUFFile:
     def get(self, key: str, default: Any = None) -> Any:
         """The metadata value of `key`, as Python objects; InputError if its text is not UTF-8."""
         field = self._reader.get_field(key)
-        try:
-            return default if field is None else field.contents()
-        except UnicodeDecodeError:
-            raise InputError(f"{self.path}: metadata key '{key}' is not UTF-8 text; download the file again") from None
+        if field is None:
+            return default
+        if key not in self._values:  # a vocabulary takes a second to decode, and is asked for by each special token
+            try:
+                self._values[key] = field.contents()
+            except UnicodeDecodeError:
+                raise InputError(
+                    f"{self.path}: metadata key '{key}' is not UTF-8 text; download the file again"
+                ) from None
+        return self._values[key]
 
     def require(self, key: str) -> Any:
         """The metadata value of `key`; InputError if it is absent."""
         value = self.get(key)
         if value is None:
-            raise InputError(f"{self.path}: metadata key '{key}' is missing; the file does not describe a Llama model")
+            raise InputError(f"{self.path}: metadata key '{key}' is missing; the file does not describe a whole model")
         return value
 
-    def size(self, key: str, default: int | None = None) -> int:
-        """The metadata value of `key` as a positive integer; InputError if it is something else."""
-        value = self.require(key) if default is None else self.get(key, default)
+    def key(self, name: str) -> str:
+        """The metadata key of one of the model's own values: it starts with the architecture."""
+        return f"{self.architecture}.{name}"
+
+    def model(self, name: str, default: Any = None) -> Any:
+        """The model's own value `name`, such as "block_count"."""
+        return self.get(self.key(name), default)
+
+    def size(self, name: str, default: int | None = None) -> int:
+        """The model's own value `name` as a positive integer; InputError if it is something else, or absent without a
+        default."""
+        value = self.require(self.key(name)) if default is None else self.model(name, default)
         if not isinstance(value, int) or value < 1:
-            raise InputError(f"{self.path}: metadata key '{key}' is {value!r}; expected a positive integer")
+            raise InputError(f"{self.path}: metadata key '{self.key(name)}' is {value!r}; expected a positive integer")
         return value
 
-    def hf_config(self) -> dict[str, Any]:
-        """The content of a Hugging Face `config.json`, as far as the model itself goes.
+    def decimal(self, name: str, default: float | None = None) -> float:
+        """The model's own value `name` as the shortest decimal that rounds to the same f32: GGUF stores 1e-5 as
+        9.999999747e-06. InputError if it is no number, or absent without a default."""
+        value = self.require(self.key(name)) if default is None else self.model(name, default)
+        if not isinstance(value, int | float):
+            raise InputError(f"{self.path}: metadata key '{self.key(name)}' is {value!r}; expected a number")
+        return float(str(np.float32(value)))
 
-        Raises InputError for a missing key, for scaled or partial rotary positions and for mixtures of experts.
-        """
-        dim, heads = self.size("llama.embedding_length"), self.size("llama.attention.head_count")
-        head_dim = self.size("llama.attention.key_length", dim // heads)
-        supported = {
-            "llama.rope.scaling.type": "none",
-            "llama.rope.dimension_count": head_dim,
-            "llama.attention.value_length": head_dim,
-            "llama.expert_count": 0,
-        }
-        for key, expected in supported.items():
-            if self.get(key, expected) != expected:
-                raise InputError(f"{self.path}: {key} is {self.get(key)}; only {expected} is supported")
-        return {
-            "architectures": [ARCHITECTURE],
-            "vocab_size": len(self.require("tokenizer.ggml.tokens")),
-            "hidden_size": dim,
-            "num_hidden_layers": self.size("llama.block_count"),
-            "num_attention_heads": heads,
-            "num_key_value_heads": self.size("llama.attention.head_count_kv", heads),
-            "head_dim": head_dim,
-            "intermediate_size": self.size("llama.feed_forward_length"),
-            "max_position_embeddings": self.size("llama.context_length"),
-            "rope_theta": _decimal(self.get("llama.rope.freq_base", 10_000.0)),
-            "rms_norm_eps": _decimal(self.require("llama.attention.layer_norm_rms_epsilon")),
-            "tie_word_embeddings": all(tensor.name != "output.weight" for tensor in self._reader.tensors),
-        }
+    def holds(self, tensor: str) -> bool:
+        """Whether a tensor of this GGUF name is in the file."""
+        return tensor in self._stored
+
+    def read(self, tensor: str) -> np.ndarray:
+        """The values of a tensor by its GGUF name, as the file has them, dequantised."""
+        return _dequantised(self._stored[tensor], f"{self.path}: tensor '{tensor}'")
 
     def tensors(self) -> dict[str, Tensor]:
         """Tensors by Hugging Face name. `dtype` is what dequantised values are: float32, or float16 and bfloat16 for
         matrices stored so. Names without a counterpart are kept, so that the check against the weight table names them.
         """
-        heads = self.size("llama.attention.head_count")
-        row_heads = {"attn_q": heads, "attn_k": self.size("llama.attention.head_count_kv", heads)}
+        layout = self.layout
+        heads = self.size("attention.head_count")
+        row_heads = {"attn_q": heads, "attn_k": self.size("attention.head_count_kv", heads)}
         result: dict[str, Tensor] = {}
         for stored in self._reader.tensors:
+            if layout.rope_factors and stored.name == ROPE_FACTORS:
+                continue
+            name, part = layout.hf_name(stored.name)
+            read = functools.partial(
+                _read,
+                stored,
+                f"{self.path}: tensor '{stored.name}'",
+                heads=row_heads.get(part) if layout.paired_rows else None,
+                offset=layout.norm_offset if part.endswith("_norm") else 0.0,
+            )
             shape = tuple(int(size) for size in reversed(stored.shape))
-            name, part = _hf_name(stored.name)
-            read = functools.partial(_read, stored, row_heads.get(part), f"{self.path}: tensor '{stored.name}'")
             result[name] = Tensor(shape, _dtype(stored.tensor_type), read)
         return result
-
-
-def _hf_name(name: str) -> tuple[str, str]:
-    """The Hugging Face name of a GGUF tensor and its part of the layer ("attn_q"); an unknown name stays as it is."""
-    stem, _, kind = name.rpartition(".")
-    if stem in HF_NAMES:
-        return f"{HF_NAMES[stem]}.{kind}", stem
-    prefix, _, part = stem.rpartition(".")
-    if prefix.startswith("blk.") and part in HF_LAYER_NAMES:
-        return f"model.layers.{prefix.removeprefix('blk.')}.{HF_LAYER_NAMES[part]}.{kind}", part
-    return name, ""
 
 
 def _dtype(kind: gguf.GGMLQuantizationType) -> np.dtype:
@@ -147,24 +138,28 @@ def _dtype(kind: gguf.GGMLQuantizationType) -> np.dtype:
     return np.dtype(plain.get(kind, np.float32))
 
 
-def _read(stored: gguf.ReaderTensor, heads: int | None, where: str) -> np.ndarray:
+def _read(stored: gguf.ReaderTensor, where: str, heads: int | None, offset: float) -> np.ndarray:
+    """A tensor's values as Hugging Face has them, in their own type."""
+    values = _dequantised(stored, where)
+    if heads is not None:
+        values = split_halves(values, heads)
+    if offset:  # added in f32 as well: a weight of 2^-16 and more with bfloat16's 8 bits comes back exactly
+        values = values - np.float32(offset)
+    return values.astype(_dtype(stored.tensor_type), copy=False)
+
+
+def _dequantised(stored: gguf.ReaderTensor, where: str) -> np.ndarray:
     try:
-        values = gguf.dequantize(stored.data, stored.tensor_type)
+        return gguf.dequantize(stored.data, stored.tensor_type)
     except (NotImplementedError, ValueError) as error:
         raise InputError(f"{where} is stored as {stored.tensor_type.name}, which cannot be read ({error})") from None
-    return values if heads is None else split_halves(values, heads)
 
 
 def split_halves(rows: np.ndarray, heads: int) -> np.ndarray:
     """Undo llama.cpp's row order of query and key projections.
 
     It rotates neighbouring rows (0,1), (2,3), ... of a head together; Hugging Face rotates row i with row
-    i + head_dim / 2. `rows` is [heads * head_dim, in].
+    i + head_dim / 2. `rows` is [heads * head_dim, ...]: a weight or a bias.
     """
-    pairs = rows.reshape(heads, -1, 2, rows.shape[-1])
+    pairs = rows.reshape(heads, -1, 2, *rows.shape[1:])
     return pairs.swapaxes(1, 2).reshape(rows.shape)
-
-
-def _decimal(value: float) -> float:
-    """The shortest decimal that rounds to the same f32: GGUF stores 1e-5 as 9.999999747e-06."""
-    return float(str(np.float32(value)))

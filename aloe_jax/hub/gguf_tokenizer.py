@@ -1,37 +1,43 @@
 """A GGUF file's vocabulary as the tokenizer files of a Hugging Face folder.
 
-GGUF stores tokens, merges and the *name* of the pre-tokeniser; the rules behind each name are llama.cpp's
-(`llama-vocab.cpp`, `llm_tokenizer_bpe`). Ids equal llama.cpp's on the golden strings of tests/fixtures/hub.
+A byte-level vocabulary has its merges and the *name* of its pre-tokeniser; the rules behind each name are llama.cpp's
+(`llama-vocab.cpp`, `llm_tokenizer_bpe`). Ids equal llama.cpp's on the golden strings of tests/fixtures/hub. A
+SentencePiece vocabulary has scores (gguf_sentencepiece.py).
 """
 
 from __future__ import annotations
 
+import collections
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from aloe_jax import files
 from aloe_jax.errors import InputError
+from aloe_jax.hub import gguf_sentencepiece
 from aloe_jax.hub.gguf_file import GGUFFile
+from aloe_jax.tree.tokenizer import TURN_ENDERS
 
-CONTROL, USER_DEFINED = 3, 4  # values of tokenizer.ggml.token_type
+UNKNOWN, CONTROL, USER_DEFINED, UNUSED = 2, 3, 4, 5  # values of tokenizer.ggml.token_type
+BYTE_LEVEL, SENTENCEPIECE = "gpt2", "llama"  # values of tokenizer.ggml.model
 
-LLAMA3_PATTERN = (
-    r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
-    r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+# What llama.cpp takes for the ids of a SentencePiece file that does not state them.
+SENTENCEPIECE_IDS = {"unknown": 0, "bos": 1, "eos": 2}
+
+REMEDY = "import the model's Hugging Face folder instead"
 
 
 @dataclass(frozen=True)
 class PreTokenizer:
     """How a named pre-tokeniser cuts text before merges. `whole_words`: a cut that is a token takes no merges;
-    `bos`: the beginning-of-sequence token is added unless the file says otherwise."""
+    `bos`: the beginning-of-sequence token is added unless the file says otherwise; `composed`: text is put into
+    Unicode's composed form (NFC) first, as the family's own tokenizer does and llama.cpp does not."""
 
     steps: tuple[pre_tokenizers.PreTokenizer, ...]
     whole_words: bool = False
     bos: bool = False
+    composed: bool = False
 
 
 def _byte_level(cut: bool) -> pre_tokenizers.PreTokenizer:
@@ -39,72 +45,132 @@ def _byte_level(cut: bool) -> pre_tokenizers.PreTokenizer:
     return pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=cut)
 
 
-LLAMA3 = PreTokenizer(
-    (pre_tokenizers.Split(Regex(LLAMA3_PATTERN), behavior="isolated"), _byte_level(cut=False)),
-    whole_words=True,
-    bos=True,
-)
+def _words(digits: str) -> tuple[pre_tokenizers.PreTokenizer, ...]:
+    """Llama 3's pattern, with `digits` for what it keeps together of a number."""
+    pattern = (
+        r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|" + digits + "|"
+        r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    )
+    return pre_tokenizers.Split(Regex(pattern), behavior="isolated"), _byte_level(cut=False)
+
+
+LLAMA3 = PreTokenizer(_words(r"\p{N}{1,3}"), whole_words=True, bos=True)
 PRE_TOKENIZERS = {
     "gpt-2": PreTokenizer((_byte_level(cut=True),)),
     "llama-bpe": LLAMA3,
     "llama3": LLAMA3,
+    "qwen2": PreTokenizer(_words(r"\p{N}"), composed=True),
     "smollm": PreTokenizer((pre_tokenizers.Digits(individual_digits=True), _byte_level(cut=True))),
 }
 
 
-def build_tokenizer(source: GGUFFile) -> Tokenizer:
-    """The byte-level BPE tokenizer of a GGUF file.
+@dataclass(frozen=True)
+class Vocabulary:
+    """Tokens by id, and what kind each is. Padding of the embedding at the end is left out."""
 
-    Raises InputError for another kind of vocabulary (SentencePiece) and for a pre-tokeniser that is not in the table.
+    tokens: list[str]
+    kinds: list[int]
+
+    @classmethod
+    def of(cls, source: GGUFFile) -> Vocabulary:
+        """Raises InputError for a token without a kind and for one that is there twice."""
+        tokens, kinds = source.require("tokenizer.ggml.tokens"), source.require("tokenizer.ggml.token_type")
+        if len(kinds) != len(tokens):
+            raise InputError(
+                f"{source.path}: tokenizer.ggml.token_type has {len(kinds)} entries for {len(tokens)} tokens"
+            )
+        if len(set(tokens)) != len(tokens):
+            (twice, _), *_ = collections.Counter(tokens).most_common(1)
+            raise InputError(f"{source.path}: tokenizer.ggml.tokens has {twice!r} twice; download the file again")
+        size = _size(kinds)
+        return cls(tokens[:size], kinds[:size])
+
+    def added(self, *kinds: int, special: bool) -> list[AddedToken]:
+        """The tokens of these kinds, to be found in text before anything else is cut."""
+        return [
+            AddedToken(token, special=special, normalized=False)
+            for token, kind in zip(self.tokens, self.kinds, strict=True)
+            if kind in kinds
+        ]
+
+
+def _size(kinds: list[int]) -> int:
+    """Number of tokens without the unused ones at the end."""
+    return next((number for number in range(len(kinds), 0, -1) if kinds[number - 1] != UNUSED), 0)
+
+
+def build_tokenizer(source: GGUFFile) -> Tokenizer:
+    """The tokenizer of a GGUF file.
+
+    Raises InputError for a kind of vocabulary or a pre-tokeniser that is not in the tables, and for a vocabulary that
+    is broken.
     """
-    kind, pre = source.require("tokenizer.ggml.model"), source.get("tokenizer.ggml.pre", "default")
-    remedy = "import the model's Hugging Face folder instead"
-    if kind != "gpt2":
-        raise InputError(f"{source.path}: tokenizer.ggml.model is '{kind}'; only 'gpt2' is supported; {remedy}")
+    kind, vocabulary = source.require("tokenizer.ggml.model"), Vocabulary.of(source)
+    if kind == BYTE_LEVEL:
+        tokenizer, bos = _byte_level_bpe(source, vocabulary)
+    elif kind == SENTENCEPIECE:
+        tokenizer, bos = _sentencepiece(source, vocabulary), True
+    else:
+        raise InputError(
+            f"{source.path}: tokenizer.ggml.model is '{kind}'; supported are '{BYTE_LEVEL}' and '{SENTENCEPIECE}'; "
+            + REMEDY
+        )
+    if template := _template(source, vocabulary.tokens, bos):
+        before = tokenizer.post_processor
+        tokenizer.post_processor = processors.Sequence([before, template]) if before else template
+    tokenizer.add_special_tokens(vocabulary.added(CONTROL, UNKNOWN, special=True))
+    tokenizer.add_tokens(vocabulary.added(USER_DEFINED, special=False))
+    return tokenizer
+
+
+def _byte_level_bpe(source: GGUFFile, vocabulary: Vocabulary) -> tuple[Tokenizer, bool]:
+    """The tokenizer, and whether it adds BOS where the file does not say."""
+    pre = source.get("tokenizer.ggml.pre", "default")
     if pre not in PRE_TOKENIZERS:
         known = ", ".join(PRE_TOKENIZERS)
-        raise InputError(f"{source.path}: tokenizer.ggml.pre is '{pre}'; supported are {known}; {remedy}")
+        raise InputError(f"{source.path}: tokenizer.ggml.pre is '{pre}'; supported are {known}; {REMEDY}")
     rules = PRE_TOKENIZERS[pre]
-    tokens: list[str] = source.require("tokenizer.ggml.tokens")
     merges = [tuple(merge.split(" ", 1)) for merge in source.require("tokenizer.ggml.merges")]
-    vocab = {token: number for number, token in enumerate(tokens)}
+    vocab = {token: number for number, token in enumerate(vocabulary.tokens)}
     try:
         tokenizer = Tokenizer(models.BPE(vocab, merges, ignore_merges=rules.whole_words))
     except Exception as error:  # the Rust binding raises bare Exception
         raise InputError(f"{source.path}: tokenizer.ggml.merges do not fit the tokens ({error})") from None
+    if rules.composed:
+        tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(list(rules.steps))
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.post_processor = _post_processor(source, tokens, rules)
-    kinds: list[int] = source.require("tokenizer.ggml.token_type")
-    if len(kinds) != len(tokens):
-        raise InputError(f"{source.path}: tokenizer.ggml.token_type has {len(kinds)} entries for {len(tokens)} tokens")
-    tokenizer.add_special_tokens(_added(tokens, kinds, CONTROL))
-    tokenizer.add_tokens(_added(tokens, kinds, USER_DEFINED))
-    return tokenizer
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+    return tokenizer, rules.bos
 
 
-def _added(tokens: list[str], kinds: list[int], wanted: int) -> list[AddedToken]:
-    """The tokens that are found in text before anything else is cut."""
-    special = wanted == CONTROL
-    return [
-        AddedToken(token, special=special, normalized=False)
-        for token, kind in zip(tokens, kinds, strict=True)
-        if kind == wanted
-    ]
+def _sentencepiece(source: GGUFFile, vocabulary: Vocabulary) -> Tokenizer:
+    tokens, scores = vocabulary.tokens, source.require("tokenizer.ggml.scores")
+    if len(scores) < len(tokens):
+        raise InputError(f"{source.path}: tokenizer.ggml.scores has {len(scores)} entries for {len(tokens)} tokens")
+    space_prefix = source.get("tokenizer.ggml.add_space_prefix", True)
+    return gguf_sentencepiece.build(tokens, scores, _special_id(source, "unknown"), space_prefix)
 
 
-def _post_processor(source: GGUFFile, tokens: list[str], rules: PreTokenizer) -> Any:
-    offsets = processors.ByteLevel(trim_offsets=False)
-    if not source.get("tokenizer.ggml.add_bos_token", rules.bos):
-        return offsets
-    number = _special_id(source, "bos")
-    if number is None:
-        raise InputError(f"{source.path}: tokenizer.ggml.bos_token_id is missing, but the tokenizer adds that token")
-    bos = tokens[number]
-    template = processors.TemplateProcessing(
-        single=f"{bos} $A", pair=f"{bos} $A {bos} $B:1", special_tokens=[(bos, number)]
+def _template(source: GGUFFile, tokens: list[str], bos: bool) -> processors.TemplateProcessing | None:
+    """Adds BOS and EOS as the file says; `bos` is what holds where it says nothing. None if nothing is added."""
+    added: dict[str, int] = {}
+    for name, default in (("bos", bos), ("eos", False)):
+        if source.get(f"tokenizer.ggml.add_{name}_token", default):
+            number = _special_id(source, name)
+            if number is None:
+                raise InputError(
+                    f"{source.path}: tokenizer.ggml.{name}_token_id is missing, but the tokenizer adds that token"
+                )
+            added[name] = number
+    if not added:
+        return None
+    before, after = ([tokens[added[name]]] if name in added else [] for name in ("bos", "eos"))
+    return processors.TemplateProcessing(
+        single=[*before, "$A", *after],
+        pair=[*before, "$A", *after, *before, "$B:1", *after],
+        special_tokens=[(tokens[number], number) for number in added.values()],
     )
-    return processors.Sequence([offsets, template])
 
 
 def write_tokenizer(source: GGUFFile, folder: Path) -> None:
@@ -115,16 +181,16 @@ def write_tokenizer(source: GGUFFile, folder: Path) -> None:
     template = source.get("tokenizer.chat_template")
     if not template:
         raise InputError(f"{source.path}: tokenizer.chat_template is missing; use an instruct model")
-    tokens: list[str] = source.require("tokenizer.ggml.tokens")
+    tokenizer, tokens = build_tokenizer(source), source.require("tokenizer.ggml.tokens")
     names = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
     ids = {field: _special_id(source, key) for field, key in names.items()}
-    files.write_text(folder / "tokenizer.json", build_tokenizer(source).to_str(pretty=True))
+    files.write_text(folder / "tokenizer.json", tokenizer.to_str(pretty=True))
     files.write_text(folder / "chat_template.jinja", template)
     files.write_json(
         folder / "tokenizer_config.json",
         {
             "tokenizer_class": "PreTrainedTokenizerFast",
-            "model_max_length": source.require("llama.context_length"),
+            "model_max_length": source.size("context_length"),
             "clean_up_tokenization_spaces": False,
             **{field: tokens[number] for field, number in ids.items() if number is not None},
         },
@@ -133,9 +199,16 @@ def write_tokenizer(source: GGUFFile, folder: Path) -> None:
 
 
 def token_ids(source: GGUFFile) -> dict[str, int | list[int]]:
-    """The special token ids that config.json and generation_config.json state; several ends where the file has an
-    end-of-turn token beside the end-of-sequence token."""
+    """The special token ids that config.json and generation_config.json state.
+
+    Several ends where the file has an end-of-turn token beside the end-of-sequence token. Many Gemma files name only
+    the latter; then the tokens that end a turn by their text are taken from the vocabulary, as llama.cpp does.
+    """
+    tokens: list[str] = source.require("tokenizer.ggml.tokens")
+    kinds: list[int] = source.require("tokenizer.ggml.token_type")
     ends = [number for name in ("eos", "eot") if (number := _special_id(source, name)) is not None]
+    if not any(tokens[number] in TURN_ENDERS for number in ends):
+        ends += [n for n, kind in enumerate(kinds) if kind == CONTROL and tokens[n] in TURN_ENDERS]
     ends = list(dict.fromkeys(ends))
     ids = {
         "bos_token_id": _special_id(source, "bos"),
@@ -147,8 +220,9 @@ def token_ids(source: GGUFFile) -> dict[str, int | list[int]]:
 
 def _special_id(source: GGUFFile, name: str) -> int | None:
     """The id of a special token, None if the file has none; InputError for an id outside the vocabulary."""
-    number = source.get(f"tokenizer.ggml.{name}_token_id")
-    size = len(source.require("tokenizer.ggml.tokens"))
+    defaults = SENTENCEPIECE_IDS if source.get("tokenizer.ggml.model") == SENTENCEPIECE else {}
+    number = source.get(f"tokenizer.ggml.{name}_token_id", defaults.get(name))
+    size = _size(source.require("tokenizer.ggml.token_type"))
     if number is not None and not 0 <= number < size:
         raise InputError(f"{source.path}: tokenizer.ggml.{name}_token_id is {number}; the vocabulary has {size} tokens")
     return number

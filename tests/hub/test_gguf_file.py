@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import gguf
 import numpy as np
 import pytest
 
 import hub_files
 from aloe_jax.errors import InputError
-from aloe_jax.hub import families, tensors
+from aloe_jax.hub import tensors
 from aloe_jax.hub.gguf_convert import convert_gguf
 from aloe_jax.hub.gguf_file import GGUFFile
 
@@ -21,25 +19,14 @@ def _read(file):
     return {name: tensor.read() for name, tensor in GGUFFile(file).tensors().items()}
 
 
-@pytest.mark.parametrize("tied", [False, True])
-def test_f32_is_exact_and_rows_are_put_back(tmp_path, tied):
-    config = dataclasses.replace(hub_files.TINY, tied=tied)
-    file = hub_files.write_gguf(tmp_path / "f.gguf", config, {})
-    expected = hub_files.tiny_tensors(config)
-    found = _read(file)
-    assert found.keys() == expected.keys()
-    for name, array in expected.items():
-        np.testing.assert_array_equal(found[name], array, err_msg=name)
-    assert families.model_config(GGUFFile(file).hf_config(), "f.gguf") == config
-
-
 @pytest.mark.parametrize(("kind", "dtype"), [(KIND.F16, "float16"), (KIND.BF16, "bfloat16")])
 def test_half_precision_keeps_its_type(tmp_path, kind, dtype):
     file = hub_files.write_gguf(tmp_path / "f.gguf", hub_files.TINY, {"ffn_up": kind})
     tensor = GGUFFile(file).tensors()["model.layers.1.mlp.up_proj.weight"]
     original = hub_files.tiny_tensors(hub_files.TINY)["model.layers.1.mlp.up_proj.weight"]
     assert tensor.dtype == dtype
-    np.testing.assert_array_equal(tensor.read().astype(dtype), original.astype(dtype))
+    assert tensor.read().dtype == dtype  # what is written to the folder
+    np.testing.assert_array_equal(tensor.read(), original.astype(dtype))
 
 
 @pytest.mark.parametrize(("kind", "steps"), [(KIND.Q8_0, 254), (KIND.Q4_0, 16), (KIND.Q4_1, 15)])
@@ -74,41 +61,58 @@ def test_k_quants_by_hand(tmp_path):
     np.testing.assert_array_equal(tensor.read(), np.full((3, 256), 7.5, np.float32))
 
 
-def test_constants_lose_their_f32_noise(tmp_path):
-    config = GGUFFile(hub_files.write_gguf(tmp_path / "f.gguf", hub_files.TINY, {})).hf_config()
-    assert (config["rms_norm_eps"], config["rope_theta"]) == (1e-5, 10_000.0)
+def test_k_quants_of_random_bytes(tmp_path):
+    """Q6_K by the format's definition, value by value: value i has four bits in `low`, two in `high`, one of 16 scales;
+    it is d x scale x (bits - 32), exact in f32 (11 + 8 + 6 bits and a sign fill 24)."""
+    draw = np.random.default_rng(0)
+    low, high = (draw.integers(0, 256, size, np.uint8) for size in (128, 64))
+    scales, d = draw.integers(-128, 128, 16, np.int8), np.float16(0.01)
+    block = np.concatenate([low, high, scales.view(np.uint8), np.array([d]).view(np.uint8)])
+    expected = []
+    for i in range(256):
+        half, row, column = i // 128, i % 128 // 32, i % 32
+        bits = low[64 * half + 32 * (row % 2) + column] >> 4 * (row // 2) & 15
+        bits |= (high[32 * half + column] >> 2 * row & 3) << 4
+        expected.append(float(d) * int(scales[i // 16]) * (int(bits) - 32))
+    writer = gguf.GGUFWriter(tmp_path / "k.gguf", "gemma3")
+    writer.add_head_count(4)
+    writer.add_tensor("blk.0.ffn_down.weight", block[None], raw_dtype=KIND.Q6_K)
+    hub_files.finish(writer)
+    found = GGUFFile(tmp_path / "k.gguf").tensors()["model.layers.0.mlp.down_proj.weight"].read()
+    np.testing.assert_array_equal(found, np.array([expected], np.float32))
 
 
-@pytest.mark.parametrize(
-    ("metadata", "sentence"),
-    [
-        ({"general.architecture": "qwen2"}, "general.architecture is 'qwen2'; only 'llama'"),
-        ({"split.count": 3}, "one of 3 parts"),
-        ({"llama.rope.scaling.type": "yarn"}, "llama.rope.scaling.type is yarn"),
-        ({"llama.rope.dimension_count": 8}, "llama.rope.dimension_count is 8; only 16"),
-        ({"llama.expert_count": 8}, "llama.expert_count is 8"),
-        ({"llama.attention.key_length": 0}, "key_length' is 0; expected a positive integer"),
-        ({"llama.attention.key_length": [16, 8]}, r"key_length' is \[16, 8\]; expected a positive integer"),
-    ],
-)
-def test_unsupported_models_are_refused(tmp_path, metadata, sentence):
-    file = hub_files.write_gguf(tmp_path / "f.gguf", hub_files.TINY, {}, **metadata)
-    with pytest.raises(InputError, match=sentence):
-        GGUFFile(file).hf_config()
-
-
-def test_missing_metadata_is_named(tmp_path):
-    file = hub_files.write_vocabulary(tmp_path / "v.gguf", "smollm", merges=10)
-    with pytest.raises(InputError, match=r"v.gguf: metadata key 'llama.embedding_length' is missing"):
-        GGUFFile(file).hf_config()
+def test_unsupported_type_is_named(tmp_path):
+    """Whole numbers are no weights."""
+    writer = gguf.GGUFWriter(tmp_path / "i.gguf", "qwen3")
+    writer.add_head_count(4)
+    writer.add_tensor("output_norm.weight", np.ones(8, np.int32))
+    hub_files.finish(writer)
+    with pytest.raises(InputError, match=r"tensor 'output_norm.weight' is stored as I32, which cannot be read"):
+        GGUFFile(tmp_path / "i.gguf").tensors()["model.norm.weight"].read()
 
 
 def test_unknown_tensor_is_named(tmp_path):
-    """Llama 3.1 files hold rotary factors, which the config cannot state."""
-    file = GGUFFile(hub_files.write_gguf(tmp_path / "f.gguf", hub_files.TINY, {}))
-    found = file.tensors() | {"rope_freqs.weight": tensors.Tensor((8,), np.dtype(np.float32), lambda: np.ones(8))}
-    with pytest.raises(InputError, match=r"tensor 'rope_freqs.weight' does not belong"):
-        tensors.checked(found, hub_files.TINY, "f.gguf")
+    config = hub_files.TINY
+    found = GGUFFile(hub_files.write_gguf(tmp_path / "f.gguf", config, {})).tensors()
+    found["blk.0.attn_sub_norm.weight"] = found["model.norm.weight"]
+    with pytest.raises(InputError, match=r"tensor 'blk.0.attn_sub_norm.weight' does not belong to llama"):
+        tensors.checked(found, config, "f.gguf")
+
+
+@pytest.mark.parametrize("architecture", ["gemma2", "qwen2moe", ""])
+def test_other_architectures_are_refused(tmp_path, architecture):
+    file = hub_files.write_gguf(tmp_path / "f.gguf", hub_files.TINY, {}, **{"general.architecture": architecture})
+    with pytest.raises(
+        InputError, match=f"architecture is '{architecture}'; supported are llama, qwen2, qwen3, gemma3"
+    ):
+        GGUFFile(file)
+
+
+def test_parts_are_refused(tmp_path):
+    file = hub_files.write_gguf(tmp_path / "f.gguf", hub_files.TINY, {}, **{"split.count": 3})
+    with pytest.raises(InputError, match="one of 3 parts"):
+        GGUFFile(file)
 
 
 @pytest.mark.parametrize("keep", [0, 3, 40, 2_000, 60_000, -1])
