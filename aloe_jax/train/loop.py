@@ -74,7 +74,8 @@ def _train(
         abstract = abstract_state(training.model, optimizer, mesh)
         state, position = checkpoints.restore(abstract)
         if abstract.frozen:
-            state = state._replace(frozen=initial())
+            places = jax.tree.map(lambda leaf: leaf.sharding, abstract.frozen)
+            state = state._replace(frozen=jax.device_put(initial(), places))
     log = MetricsLog(training.directory / "metrics.jsonl", start)
     objective = training.config["objective"]
     step = make_step(training.model, objective, training.config, training.compute, optimizer, mesh, training.seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -30,13 +31,15 @@ def params():
     return jax.tree.map_with_path(lambda path, leaf: draw(path, leaf) if path[-1].key.endswith(lora.B) else leaf, made)
 
 
-def logits(params, model, **options):
+@functools.partial(jax.jit, static_argnames="model")
+def logits(params, model, dropout=None):
     ends, positions = jnp.full((1, 20), 20), jnp.arange(20)[None]
 
     def attend(layer, query, key, value, carry):
         return dense(query, key, value, ends, positions, None, None, scale=model.scale), carry
 
-    hidden, _ = decoder.hidden_states(params, model, TOKENS, positions, attend, options=decoder.Options(**options))
+    options = decoder.Options(dropout=dropout)
+    hidden, _ = decoder.hidden_states(params, model, TOKENS, positions, attend, options=options)
     return hidden[0] @ decoder.head_weight(params, model)
 
 

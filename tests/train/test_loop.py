@@ -16,6 +16,7 @@ from aloe_jax.errors import AloeError, InputError
 from aloe_jax.models import decoder
 from aloe_jax.parallel.mesh import make_mesh
 from aloe_jax.parallel.sharding import param_shardings
+from aloe_jax.train.adapters import with_adapters
 from aloe_jax.train.checkpoints import Checkpoints
 from aloe_jax.train.forward import Compute, make_score
 from aloe_jax.train.loop import Training, train
@@ -57,9 +58,9 @@ def reference(batches, one_device, tmp_path_factory):
     return reference_log_probs(params(), make_score(MODEL, COMPUTE), batches, one_device, folder, {"model": "tiny"})
 
 
-def training(batches, reference, mesh, folder, **changes):
+def training(batches, reference, mesh, folder, model=MODEL, **changes):
     filled = Batches(batches.source, batches.plan, CAPACITY, rows_a_micro_batch(1, mesh), reference)
-    return Training(MODEL, CONFIG | changes, COMPUTE, filled, mesh, epath.Path(folder), checks_first_loss=True)
+    return Training(model, CONFIG | changes, COMPUTE, filled, mesh, epath.Path(folder), checks_first_loss=True)
 
 
 def copied():
@@ -108,6 +109,21 @@ def test_resumed_equals_uninterrupted(stopped, whole, batches, reference, one_de
     state = train(given, copied)
     assert records(tmp_path) == records(whole[0])
     jax.tree.map(np.testing.assert_array_equal, state.params, whole[1].params)
+
+
+def test_adapters_with_dropout_resume_to_the_same(batches, reference, one_device, tmp_path):
+    """Only adapters are trained and stored; the base comes from `initial` again, the dropout from the step."""
+    model = with_adapters(MODEL, {"maps": "query|down", "rank": 2, "alpha": 4.0, "dropout": 0.3})
+    whole = train(training(batches, reference, one_device, tmp_path / "whole", model), copied)
+    given = training(batches, reference, one_device, tmp_path / "stopped", model)
+    with pytest.raises(StoppedError):
+        train(given, copied, stop_after(3))
+    state = train(given, copied)
+    assert records(tmp_path / "stopped") == records(tmp_path / "whole")
+    assert set(state.params["layers"]) == {f"{name}_lora_{part}" for name in ("query", "down") for part in "ab"}
+    jax.tree.map(np.testing.assert_array_equal, state.params, whole.params)
+    jax.tree.map(np.testing.assert_array_equal, state.frozen, params())
+    assert float(np.abs(state.params["layers"]["down_lora_b"]).max()) > 0
 
 
 def test_resume_on_another_mesh(whole, batches, reference, one_device, tmp_path):

@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from aloe_jax.models import decoder, lora
 from aloe_jax.parallel.mesh import make_mesh
 from aloe_jax.parallel.sharding import row_sharding
+from aloe_jax.train.adapters import with_adapters
 from aloe_jax.train.forward import Compute, make_score
 from aloe_jax.train.state import create_state, make_optimizer
 from aloe_jax.train.step import make_gradient, make_step
@@ -39,15 +41,26 @@ def batch():
 
 
 @functools.cache
-def compiled(objective, compute, mesh):
-    return jax.jit(make_gradient(MODEL, objective, CONFIG, compute, mesh))
+def compiled(objective, compute, mesh, model):
+    return jax.jit(make_gradient(model, objective, CONFIG, compute, mesh))
 
 
-def gradient(objective, batch, used=None, compute=COMPUTE, mesh=None):
-    run = compiled(objective, compute, mesh)
+ADAPTED = with_adapters(MODEL, {"maps": ".*", "rank": 4, "alpha": 8.0, "dropout": 0.0})
+
+
+@functools.cache
+def adapters():
+    """Random adapters, B included, so that every part of them has a gradient."""
+    made = jax.jit(lambda key: lora.split(decoder.init_params(ADAPTED, key))[0])(jax.random.key(2))
+    return jax.tree.map(lambda leaf: leaf + 0.05, made)
+
+
+def gradient(objective, batch, used=None, compute=COMPUTE, mesh=None, model=MODEL):
+    run = compiled(objective, compute, mesh, model)
     if mesh is not None:
         batch = jax.device_put(batch, row_sharding(mesh, leading=1))
-    sums, grads = run(params(), {}, batch, jnp.asarray(used or batch.tokens.shape[0]))
+    trained, frozen = (adapters(), params()) if model.lora else (params(), {})
+    sums, grads = run(trained, frozen, batch, jnp.asarray(used or batch.tokens.shape[0]))
     return {name: float(total / weight) for name, (total, weight) in sums.items()}, grads
 
 
@@ -61,12 +74,25 @@ def assert_equal(got, expected, tolerance=1e-5):
         np.testing.assert_allclose(left, right, atol=tolerance * max(1.0, scale), err_msg=str(path))
 
 
+@pytest.mark.parametrize("model", [MODEL, ADAPTED], ids=["full", "lora"])
 @pytest.mark.parametrize("objective", ["sft", "dpo"])
-@pytest.mark.parametrize("shape", [(1, 8, 1), (2, 2, 2), (1, 2, 4)])
-def test_eight_devices_equal_one(objective, shape, batch):
+@pytest.mark.parametrize("shape", [(1, 8, 1), (1, 4, 2), (1, 2, 4), (2, 2, 2)])
+def test_eight_devices_equal_one(objective, shape, model, batch):
     replica, fsdp, tensor = shape
     mesh = make_mesh(replica=replica, fsdp=fsdp, tensor=tensor)
-    assert_equal(gradient(objective, batch, mesh=mesh), gradient(objective, batch))
+    assert_equal(gradient(objective, batch, mesh=mesh, model=model), gradient(objective, batch, model=model))
+
+
+def test_adapters_gradient_is_that_of_the_merged_weights(batch):
+    """d loss / d B = alpha / rank * A^T d loss / d W for W + alpha / rank * A B, here of the map `down`."""
+    merged = jax.jit(lora.merge, static_argnums=1)(lora.join(params(), adapters()), ADAPTED.lora)
+    _, by_weight = compiled("sft", COMPUTE, None, MODEL)(merged, {}, batch, jnp.asarray(1))
+    _, by_adapter = gradient("sft", batch, model=ADAPTED)
+    assert set(by_adapter["layers"]) == set(adapters()["layers"])  # nothing of the base is differentiated
+    a, weight = adapters()["layers"]["down_lora_a"], by_weight["layers"]["down"]
+    expected = ADAPTED.lora.scale * jnp.einsum("lfr,lfd->lrd", a, weight)
+    found = by_adapter["layers"]["down_lora_b"]
+    np.testing.assert_allclose(found, expected, atol=1e-4 * float(jnp.abs(expected).max()))
 
 
 @pytest.mark.parametrize("objective", ["sft", "dpo"])
