@@ -87,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command = add("run", _run, "Run the stages of an experiment; finished ones are skipped, interrupted ones continue.")
     command.add_argument("--workdir", required=True, help="run directory, a folder of this machine")
-    command.add_argument("--stages", default="", help="comma-separated stages (default: all, in order)")
+    command.add_argument("--stages", default="", help="comma-separated stages (default: the config's, else all)")
     command.add_argument("--fresh", action="store_true", help="start stages over whose config or inputs changed")
     command.epilog = "--config=FILE.py[:ARG] is required; --config.section.key=value changes a value of it."
 
@@ -153,7 +153,7 @@ def _run(options: argparse.Namespace) -> None:
     config = load_config(options.config_arguments)
     stages = pipeline()
     progress = Progress()
-    selected = options.stages.split(",") if options.stages else [stage.name for stage in stages]
+    selected = options.stages.split(",") if options.stages else config["stages"] or [stage.name for stage in stages]
     run_stages(stages, Run(epath.Path(options.workdir), config, progress), selected, options.fresh)
     if "report" in selected:
         done = shlex.quote(options.workdir)

@@ -6,19 +6,14 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-import jax
-
-from aloe_jax import files
 from aloe_jax.errors import InputError
-from aloe_jax.hub.adapter import export_adapter
-from aloe_jax.hub.card import CARD_FILE, ModelCard
-from aloe_jax.hub.exporter import export_model
+from aloe_jax.hub.card import CARD_FILE
 from aloe_jax.hub.tensors import as_dtype
 from aloe_jax.models.decoder import parameter_count
 from aloe_jax.run.stage import Run, Stage
 from aloe_jax.serve.local import local_client
-from aloe_jax.train.adapters import joint_adapter
-from aloe_jax.train.stages import chat_format, load_stage_params, mesh_of, model_config, model_folder, model_inputs
+from aloe_jax.train.export import export_source
+from aloe_jax.train.stages import chat_format, load_stage_params, mesh_of, model_config, model_inputs
 from aloe_jax.tree.schema import read_personas
 from data_gen.grow import stable_seed
 from data_gen.stages import HELD_OUT
@@ -72,26 +67,10 @@ def _check_export(run: Run) -> None:
 
 
 def _export(run: Run) -> dict[str, Any]:
-    name = run.section("export")["model"]
-    manifest, trees = run.manifest(name), run.manifest("conversations")["counts"]["trees"]
-    results = {model: run.directory("benchmark") / model / METRICS for model in MODELS}
-    base = run.section("model")["source"]
-    card = ModelCard(
-        name=f"{base.split(':')[-1]}-aloe",
-        base_model=base,
-        data=f"{trees} conversation trees grown in this run",
-        objective=manifest["config"][name]["objective"],
-        config=manifest["config"],
-        benchmark={model: files.read_json(path) for model, path in results.items() if path.exists()},
-    )
-    model, mesh, out = model_config(run), mesh_of(run), Path(str(run.directory("export")))
-    if run.section("export")["adapter"]:
-        grown, adapters = joint_adapter(model, run.directory(name), mesh)
-        export_adapter(adapters, grown, base, out, card, overwrite=True)
-        return {"parameters": sum(leaf.size for leaf in jax.tree.leaves(adapters))}
-    params = load_stage_params(run, name, mesh)
-    export_model(params, model, model_folder(run), out, run.section("export")["dtype"], card, overwrite=True)
-    return {"parameters": parameter_count(model)}
+    section, out = run.section("export"), Path(str(run.directory("export")))
+    stage = str(run.directory(section["model"]))
+    export_source(stage, out, section["dtype"], overwrite=True, adapter=section["adapter"])
+    return {"parameters": parameter_count(model_config(run))}
 
 
 def _report(run: Run) -> dict[str, Any]:

@@ -26,7 +26,7 @@ class Section(dict[str, Any]):
         self._name = name
 
     def __missing__(self, key: str) -> NoReturn:
-        raise InputError(f"{self._name}.{key} is missing in the config file; configs/demo.py has every key")
+        raise InputError(f"{self._name}.{key} is missing in the config file; aloe_jax/run/defaults.py has every key")
 
 
 def load_config(arguments: Sequence[str]) -> Section:

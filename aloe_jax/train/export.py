@@ -10,6 +10,7 @@ from etils import epath
 from aloe_jax import files
 from aloe_jax.errors import InputError
 from aloe_jax.hub.adapter import export_adapter
+from aloe_jax.hub.card import ModelCard
 from aloe_jax.hub.config_file import read_config
 from aloe_jax.hub.exporter import export_model
 from aloe_jax.hub.load import load_params
@@ -17,7 +18,7 @@ from aloe_jax.hub.source import resolve_model
 from aloe_jax.hub.tensors import common_dtype, read_safetensors
 from aloe_jax.parallel.mesh import make_mesh
 from aloe_jax.run.stage import MANIFEST
-from aloe_jax.train.adapters import joint_adapter, merged_params, shardings_of
+from aloe_jax.train.adapters import CHAIN, joint_adapter, merged_params, shardings_of
 
 
 def export_source(source: str, out: Path, dtype: str | None, overwrite: bool = False, adapter: bool = False) -> Path:
@@ -34,14 +35,35 @@ def export_source(source: str, out: Path, dtype: str | None, overwrite: bool = F
     base = files.read_json(stage / MANIFEST)["config"]["model"]["source"] if trained else source
     folder = resolve_model(base)
     model, _ = read_config(folder)
-    if adapter:
-        if not trained:
+    if not trained:
+        if adapter:
             raise InputError(f"--adapter: '{source}' is no training stage of a run; give DIR/sft or DIR/preference")
-        grown, adapters = joint_adapter(model, stage, mesh)
-        return export_adapter(adapters, grown, base, out, overwrite=overwrite)
-    if trained:
-        params = merged_params(model, stage, partial(load_params, folder, model), mesh)
-    else:
         stored = dtype or common_dtype(read_safetensors(folder).values()).name
         params = load_params(folder, model, shardings_of(model, mesh), stored)
-    return export_model(params, model, folder, out, dtype, overwrite=overwrite)
+        return export_model(params, model, folder, out, dtype, overwrite=overwrite)
+    card = stage_card(stage)
+    if adapter:
+        grown, adapters = joint_adapter(model, stage, mesh)
+        return export_adapter(adapters, grown, base, out, card, overwrite)
+    params = merged_params(model, stage, partial(load_params, folder, model), mesh)
+    return export_model(params, model, folder, out, dtype, card, overwrite)
+
+
+def stage_card(stage: epath.Path) -> ModelCard:
+    """The model card of what a training stage ended with: base model, data, objective, config, and what the run's
+    benchmark has measured so far."""
+    manifest, run = files.read_json(stage / MANIFEST), stage.parent
+    base, objective = manifest["config"]["model"]["source"], manifest["config"][stage.name]["objective"]
+    grown = run / "conversations" / MANIFEST
+    trees = (
+        f"{files.read_json(grown)['counts']['trees']} conversation trees" if grown.exists() else "conversation trees"
+    )
+    results = {name: run / "benchmark" / name / "metrics.json" for name in ("base", *CHAIN)}
+    return ModelCard(
+        name=f"{base.rstrip('/').split('/')[-1].split(':')[-1]}-aloe",
+        base_model=base,
+        data=f"{trees} of a run of aloe_jax",
+        objective=objective if stage.name == CHAIN[0] else f"{CHAIN[0]}, then {objective}",
+        config=manifest["config"],
+        benchmark={name: files.read_json(path) for name, path in results.items() if path.exists()},
+    )

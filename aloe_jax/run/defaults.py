@@ -1,0 +1,146 @@
+"""Every setting of an experiment, with the paper's values (arXiv 2410.03642). A config file starts from these and
+changes what it is about."""
+
+from __future__ import annotations
+
+from ml_collections import ConfigDict
+
+
+def experiment() -> ConfigDict:
+    """A config with every key, not locked. `model.source` has to be set."""
+    config = ConfigDict()
+    config.seed = 0  # of everything that is drawn: personas, replies, batches, adapters
+    config.stages = ()  # the stages to run, in order; empty: all of them (--stages on the command line goes first)
+
+    config.model = ConfigDict()
+    config.model.source = ""  # a Hugging Face folder, a hub id, a GGUF file, embedded:smollm2 or random:FAMILY
+    # What the source's config.json says of its sizes, for `aloe plan`, which then needs no download.
+    config.model.sizes = ConfigDict()
+
+    config.template = ConfigDict()
+    config.template.date = "26 Jul 2024"  # what templates that tell the date say, frozen so that runs repeat
+    config.template.system = "keep"  # or fold_into_first_user, for templates that refuse a system message
+
+    config.mesh = ConfigDict()
+    config.mesh.replica = 1  # copies of the model, across slices
+    config.mesh.fsdp = -1  # rows and parameter shards; -1 takes the devices that are left
+    config.mesh.tensor = 1  # heads and MLP width
+
+    config.compute = ConfigDict()
+    config.compute.dtype = "bfloat16"  # of activations; parameters and sums stay float32
+    config.compute.attention = "blocked"  # or dense, the slow reference
+    config.compute.remat = True  # compute activations again in the backward pass instead of keeping them
+    config.compute.chunk = 256  # targets that go through the output head at a time
+
+    config.lora = ConfigDict()  # low-rank adapters in SFT and preference training, instead of training all weights
+    # Which linear maps have one: a regular expression over query, key, value, output, gate, up, down and, where it is
+    # not tied, head: "query|value", ".*"; empty trains all weights.
+    config.lora.maps = ""
+    config.lora.rank = 16
+    config.lora.alpha = 32.0  # the adapter's output is scaled by alpha / rank
+    config.lora.dropout = 0.0  # share of the adapters' inputs dropped in training
+
+    config.serve = ConfigDict()
+    config.serve.base_url = ""  # an OpenAI-compatible server for data generation; empty: our own, on loopback
+    config.serve.model = ""  # the model's name on that server
+    config.serve.slots = 64  # sequences that decode together
+    config.serve.context = 4096  # tokens that prompt and reply may have together
+
+    config.personas = ConfigDict()
+    config.personas.profiles = 331  # training profiles
+    config.personas.personalities = 71  # training personalities
+    config.personas.pairings = 10  # personalities drawn for each training profile
+    config.personas.benchmark_profiles = 20  # held-out profiles ...
+    config.personas.benchmark_personalities = 5  # ... crossed with held-out personalities
+
+    config.conversations = ConfigDict()
+    config.conversations.source = ""  # a trees.jsonl to train on instead of growing trees (see `aloe convert`)
+    config.conversations.trees = 3310  # conversation trees, one a persona
+    config.conversations.turns = 10  # user turns of each
+    config.conversations.hinted = 1  # candidate replies a turn that see what the user has shown so far ...
+    config.conversations.plain = 1  # ... and those that see the dialogue alone
+    config.conversations.min_margin = 0.1  # judge's margin (2p - 1) from which two candidates become a preference
+    config.conversations.temperature = 0.8  # of the candidates
+    config.conversations.top_p = 0.95
+    config.conversations.max_tokens = 128  # longest reply
+    config.conversations.concurrency = 32  # trees that grow at the same time
+
+    config.dataset = ConfigDict()
+    config.dataset.row = ConfigDict()  # capacity of a row; a conversation that does not fit goes on in another row
+    config.dataset.row.tokens = 8192
+    config.dataset.row.targets = 6144
+    config.dataset.row.replies = 256
+    config.dataset.row.pairs = 128
+    config.dataset.max_path = 8192  # longest path in tokens; whole turns are cut from the left beyond it
+
+    config.sft = training("sft")
+    config.preference = training("dpo")
+    config.preference.beta = 0.9  # strength of the pull towards the reference model
+
+    config.benchmark = ConfigDict()
+    config.benchmark.models = ("base", "sft", "preference")
+    config.benchmark.turns = 10  # user turns of a dialogue
+    config.benchmark.temperature = 0.7
+    config.benchmark.top_p = 0.9
+    config.benchmark.max_tokens = 128
+    config.benchmark.concurrency = 64  # dialogues at the same time
+    config.benchmark.resamples = 2000  # of the two-way bootstrap
+
+    config.export = ConfigDict()
+    config.export.model = "preference"  # or sft
+    config.export.adapter = False  # True: only the adapters of config.lora, for `peft`, instead of the merged model
+    config.export.dtype = "bfloat16"  # of the exported tensors
+    return config
+
+
+def training(objective: str) -> ConfigDict:
+    """Settings that both trainings have."""
+    section = ConfigDict()
+    section.objective = objective
+    section.learning_rate = 1e-5  # at the peak
+    section.schedule = "linear"  # after the warm-up: linear or cosine to zero, or constant
+    section.warmup = 0.1  # share of the steps
+    section.epochs = 1
+    section.batch = 48  # conversations (sft) or pairs (preference) a step
+    section.rows = 1  # rows a micro-batch, rounded up to the mesh's row shards
+    section.clip_norm = 1.0  # of the gradient
+    section.b1, section.b2 = 0.9, 0.95  # AdamW
+    section.weight_decay = 0.0
+    section.checkpoint_every = 50  # steps
+    return section
+
+
+def shrink(config: ConfigDict) -> None:
+    """The smallest numbers with which every stage still works, to see in a minute on a CPU that an experiment runs."""
+    config.compute.dtype = "float32"
+    config.serve.slots, config.serve.context = 6, 1024
+    config.personas.profiles, config.personas.personalities, config.personas.pairings = 4, 4, 1
+    config.personas.benchmark_profiles, config.personas.benchmark_personalities = 3, 2
+    config.conversations.trees, config.conversations.turns = 2, 2
+    config.conversations.max_tokens, config.conversations.concurrency = 8, 2
+    config.conversations.min_margin = 0.0
+    config.dataset.row.tokens, config.dataset.row.targets = 1024, 256
+    config.dataset.row.replies, config.dataset.row.pairs = 32, 32
+    config.dataset.max_path = 1024
+    config.sft.batch, config.preference.batch = 1, 2
+    config.sft.checkpoint_every, config.preference.checkpoint_every = 2, 2
+    config.benchmark.turns, config.benchmark.max_tokens, config.benchmark.resamples = 2, 8, 50
+    config.benchmark.concurrency = 6
+    config.export.dtype = "float32"
+
+
+# What each argument of a config file runs; the empty one runs everything.
+TO_SFT = ("personas", "conversations", "dataset", "sft")
+ARGUMENTS = {"": (), "sft": TO_SFT, "preference": (*TO_SFT, "preference"), "debug": ()}
+
+
+def finish(config: ConfigDict, arg: str, debug_model: str) -> ConfigDict:
+    """`config` for a config file's argument, locked: "sft" and "preference" run the stages up to that training, "debug"
+    runs all stages with the smallest numbers and `debug_model`. ValueError for another argument."""
+    if arg not in ARGUMENTS:
+        raise ValueError(f"the argument is {arg!r}; expected one of {', '.join(name for name in ARGUMENTS if name)}")
+    config.stages = ARGUMENTS[arg]
+    if arg == "debug":
+        shrink(config)
+        config.model.source, config.model.sizes = debug_model, ConfigDict()
+    return config.lock()

@@ -1,0 +1,63 @@
+"""The config files: every argument loads, and the sizes they state are the published models'."""
+
+import pytest
+
+from aloe_jax.errors import InputError
+from aloe_jax.hub.families import model_config
+from aloe_jax.models.decoder import parameter_count
+from aloe_jax.run.config import load_config
+from aloe_jax.run.defaults import experiment
+from test_layers import ROOT
+
+# Parameters as the models' cards count them, in millions.
+PUBLISHED = {
+    "llama3_8b": 8030,
+    "mistral_7b": 7248,
+    "qwen2_7b": 7616,
+    "olmo_7b": 6888,
+    "qwen3_8b": 8191,
+    "smollm2_135m": 134.5,
+}
+
+
+def load(name, arg="", *more):
+    return load_config([f"--config={ROOT}/configs/{name}.py{':' if arg else ''}{arg}", *more])
+
+
+def test_every_file_is_tried():
+    assert {path.stem for path in (ROOT / "configs").glob("*.py")} == {"demo", *PUBLISHED}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_paper_settings(name):
+    """Section 3 of the paper: learning rate, epochs, batch, beta, the longest path."""
+    config = load(name)
+    assert [config[part][key] for part in ("sft", "preference") for key in ("learning_rate", "epochs", "batch")] == [
+        1e-5, 1, 48, 1e-5, 1, 48,
+    ]  # fmt: skip
+    assert config["preference"]["beta"] == 0.9
+    model = model_config(config["model"]["sizes"], name)
+    assert config["dataset"]["max_path"] == min(8192, model.context)
+    assert parameter_count(model) / 1e6 == pytest.approx(PUBLISHED[name], abs=0.51)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_arguments(name):
+    assert load(name)["stages"] == []
+    assert load(name, "sft")["stages"] == ["personas", "conversations", "dataset", "sft"]
+    assert load(name, "preference")["stages"][-1] == "preference"
+    debug = load(name, "debug")
+    assert debug["model"]["source"].startswith("random:")
+    assert debug["model"]["sizes"] == {}
+    with pytest.raises(InputError, match="'debgu'; expected one of sft, preference, debug"):
+        load(name, "debgu")
+
+
+def test_files_have_no_key_of_their_own():
+    known = experiment()
+    for name in ("demo", *PUBLISHED):
+        config = load(name)
+        assert set(config) == set(known)
+        for key, section in config.items():
+            if isinstance(section, dict) and key != "model":
+                assert set(section) == set(known[key]), key
