@@ -12,6 +12,9 @@ ours one row, TRL's `DPOTrainer` ten prompt/chosen/rejected records, that is twe
 its own, which waits while the other works, so steps alternate and the peak memory is that of one side. The first step
 of each compiles or warms up; it is left out of the times, and its log-probabilities, loss and gradient norm are
 compared. A step is the forward pass of the reference, forward and backward of the policy, and the AdamW update.
+
+Useful floating-point operations are those of the matrix products that the result needs: unmasked query-key pairs,
+states that predict a target, no recomputation; the backward pass counts twice the forward pass.
 """
 
 from __future__ import annotations
@@ -109,6 +112,7 @@ def measure(sides: Sequence[Worker], repeats: int) -> dict[str, Any]:
             "all_seconds": [step["seconds"] for step in timed],
             "cpu_seconds": statistics.median(step["cpu_seconds"] for step in timed),
             "peak_bytes": timed[-1]["peak_bytes"],
+            "efficiency": statistics.median(step["efficiency"] for step in timed) if "efficiency" in timed[0] else None,
             "tokens": side.ready["tokens"],
         }
     if len(sides) == 2:
@@ -129,6 +133,9 @@ def show(console: Console, result: dict[str, Any], sides: Sequence[Worker]) -> N
         numbers = (f"{row['tokens']:,}", f"{row['seconds']:.1f}", spread, f"{row['cpu_seconds']:.1f}")
         table.add_row(side.name, *numbers, f"{row['peak_bytes'] / 2**30:.1f} GiB")
     console.print(table)
+    for side in sides:
+        if (share := result[side.name]["efficiency"]) is not None:
+            console.print(f"{side.name}: useful FLOP/s of a step, {share:.0%} of a 2048-cubed matmul's beside it")
     if "ratio" in result:
         ratio = result["ratio"]
         console.print(f"ratio {ratio['median']:.1f} (neighbouring steps: {ratio['least']:.1f} to {ratio['most']:.1f})")
@@ -146,7 +153,12 @@ def arguments() -> argparse.Namespace:
         help="compute activations again in the backward pass, the default of both sides",
     )
     parser.add_argument("--trl-python", default=sys.executable, help="interpreter of an environment that has TRL")
-    parser.add_argument("--trl-batch", type=int, default=1, help="pairs TRL computes at a time: 1, 2, 5 or 10")
+    parser.add_argument(
+        "--trl-batch",
+        type=int,
+        default=10,
+        help="pairs TRL computes at a time: 1, 2, 5 or 10 (default: all ten, the divisor nearest to its default of 8)",
+    )
     parser.add_argument("--json", type=Path, help="file for the numbers")
     found = parser.parse_args()
     if found.repeats < 1:

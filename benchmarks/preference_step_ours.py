@@ -36,6 +36,7 @@ from aloe_jax.tree.trie import Trie, build_trie
 MODEL = "embedded:smollm2"
 NOISE = 0.02  # of the policy's weights, as a share of each tensor's standard deviation
 ROW_MULTIPLE = 128  # of tokens
+MATMUL = 2048  # size of the matrix product that a step is compared with
 # As in TRL's defaults, so that both sides do the same update.
 TRAINING = {
     "beta": 0.1,
@@ -84,6 +85,26 @@ def one_row(tree: Conversation, trie: Trie) -> TreeRow:
     return jax.tree.map(jnp.asarray, stack([row]))
 
 
+def unmasked_pairs(row: TreeRow) -> float:
+    """How many query-key pairs the tree mask leaves: key j is seen from j to the end of its subtree."""
+    end = np.asarray(row.subtree_end, np.int64)
+    return float((end - np.arange(end.shape[-1])).sum())
+
+
+def matmul_rate() -> float:
+    """FLOP/s of a product of two 2048 x 2048 matrices, the best of three."""
+    matrix = jnp.ones((MATMUL, MATMUL))
+    seconds = []
+    for _ in range(4):  # the first one compiles
+        began = time.perf_counter()
+        _matmul(matrix).block_until_ready()
+        seconds.append(time.perf_counter() - began)
+    return 2 * MATMUL**3 / min(seconds[1:])
+
+
+_matmul = jax.jit(lambda matrix: matrix @ matrix)
+
+
 def main() -> None:
     descriptor, folder, recompute = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "1"
     source = resolve_model(MODEL)
@@ -99,6 +120,8 @@ def main() -> None:
     optimizer = make_optimizer(TRAINING, 1)
     state = create_state(policy, model, optimizer, make_mesh(devices=jax.devices()[:1]))
     step = make_step(model, "dpo", TRAINING, compute, optimizer)
+    # The reference's forward pass, and the policy's with a backward pass of twice its cost.
+    useful = 4 * model.matmul_flops(trie.tree_tokens, unmasked_pairs(row), float(row.weight.size))
     # Replies stand in file order: chosen and rejected of the first turn, of the second, ...
     log_probs = np.asarray(score(policy, row))[0].tolist()
     del policy
@@ -109,8 +132,10 @@ def main() -> None:
             known = row.replace(reference=score(reference, row))
             state, metrics = step(state, jax.tree.map(lambda leaf: leaf[None], known), jnp.asarray(1))
             jax.block_until_ready((state, metrics))
+            seconds = time.perf_counter() - began
             answer = {
-                "seconds": time.perf_counter() - began,
+                "seconds": seconds,
+                "efficiency": useful / seconds / matmul_rate(),
                 "cpu_seconds": time.process_time() - began_cpu,
                 "loss": float(metrics["loss"]),
                 "grad_norm": float(metrics["grad_norm"]),
