@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -36,7 +35,7 @@ from aloe_jax.tree.trie import build_trie
 SHARING_WARNING = 4.0
 
 
-def model_folder(run: Run) -> Path:
+def model_folder(run: Run) -> epath.Path:
     """The Hugging Face folder of the start model."""
     return resolve_model(run.section("model")["source"])
 
