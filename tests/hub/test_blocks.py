@@ -9,16 +9,18 @@ import pytest
 
 import hub_files
 from aloe_jax.hub import blocks, families
+from aloe_jax.models.families import FAMILIES
 
 
 def _block(*ends):
     return tuple(slice(*end) for end in ends)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("layers", [None, 3])
-def test_stored_coordinates_lead_back_to_the_parameter(layers):
+def test_stored_coordinates_lead_back_to_the_parameter(layers, family):
     """For every tensor: a block cut in stored coordinates is the same slice of what `to_param` makes of the whole."""
-    for weight in families.weights(hub_files.TINY):
+    for weight in families.weights(FAMILIES[family].from_hf(FAMILIES[family].TINY | {"vocab_size": 30})):
         tensors = [
             np.arange(layer, layer + np.prod(weight.shape)).reshape(weight.shape) for layer in range(layers or 1)
         ]

@@ -64,7 +64,7 @@ BROKEN = {
     ),
     "architecture": (
         lambda folder: _config(folder, architectures=["GPT2LMHeadModel"]),
-        "config.json names architecture GPT2LMHeadModel; supported are LlamaForCausalLM",
+        "config.json names architecture GPT2LMHeadModel; supported are ",
     ),
     "pickle": (_pickle, "pytorch_model.bin is a pickle, which can run code when it is opened; convert it to"),
     "index outside": (
@@ -110,13 +110,22 @@ def _refused(result, sentence):
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_broken_folders(tmp_path, aloe, aloe_here, name):
+def test_broken_folders(tmp_path, aloe_here, name):
     breaking, sentence = BROKEN[name]
     breaking(hub_files.write_tiny(tmp_path / "m"))
-    imported = aloe.call(["import", "m", "--out=new/out"])
-    _refused((imported.returncode, imported.stdout, imported.stderr), sentence)
-    _refused(aloe_here("export", tmp_path / "m", f"--out={tmp_path}/new/out"), sentence)
-    assert [path.name for path in tmp_path.iterdir() if path.name != "compiled"] == ["m"]
+    for command in ("import", "export"):
+        _refused(aloe_here(command, tmp_path / "m", f"--out={tmp_path}/new/out"), sentence)
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+
+
+def test_broken_folder_in_a_process_of_its_own(tmp_path, aloe):
+    """Exit code and both streams as a shell sees them."""
+    breaking, sentence = BROKEN["truncated"]
+    breaking(hub_files.write_tiny(tmp_path / "m"))
+    for command in ("import", "export"):
+        result = aloe.call([command, "m", "--out=new/out"])
+        _refused((result.returncode, result.stdout, result.stderr), sentence)
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
 
 
 @pytest.mark.parametrize(
