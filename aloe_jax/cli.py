@@ -92,16 +92,12 @@ def _parser() -> argparse.ArgumentParser:
     command.epilog = "--config=FILE.py[:ARG] is required; --config.section.key=value changes a value of it."
 
     command = add("import", _import, "Turn a Hugging Face folder, hub id, GGUF file or embedded model into a folder.")
-    command.add_argument("source", help="folder, owner/name, FILE.gguf, or embedded:smollm2")
-    command.add_argument("--out", required=True, help="folder to write")
-    command.add_argument("--overwrite", action="store_true", help="replace a folder that is not empty")
-    command.add_argument("--dtype", help="float32, bfloat16 or float16 (default: as stored)")
+    command.add_argument("source", help="folder, gs:// folder, owner/name, FILE.gguf, or embedded:smollm2")
+    _folder_arguments(command)
 
     command = add("export", _export, "Write a training checkpoint or any importable model as a Hugging Face folder.")
     command.add_argument("source", help="DIR/sft or DIR/preference of a run, or what `aloe import` takes")
-    command.add_argument("--out", required=True, help="folder to write")
-    command.add_argument("--overwrite", action="store_true", help="replace a folder that is not empty")
-    command.add_argument("--dtype", help="float32, bfloat16 or float16 (default: as stored)")
+    _folder_arguments(command)
     command.add_argument("--adapter", action="store_true", help="only the adapters of config.lora, for `peft`")
 
     command = add("convert", _convert, "Convert conversation data: reference files, chats or pairs to trees and back.")
@@ -136,6 +132,13 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--max-tokens", type=int, default=256, help="longest reply (default: 256)")
     command.add_argument("--seed", type=int, default=0, help="of the sampling (default: 0)")
     return parser
+
+
+def _folder_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--out", required=True, help="folder to write")
+    command.add_argument("--overwrite", action="store_true", help="replace a folder that is not empty")
+    command.add_argument("--dtype", help="float32, bfloat16 or float16 (default: as stored)")
+    command.add_argument("--max-shard-size", default="2GB", help="largest file of weights, as 500MB or 2GiB (2GB)")
 
 
 def _model_arguments(command: argparse.ArgumentParser) -> None:
@@ -176,14 +179,19 @@ def pipeline() -> list[Any]:
 
 def _import(options: argparse.Namespace) -> None:
     from aloe_jax.hub.importer import import_model
+    from aloe_jax.hub.tensors import shard_bytes
 
-    print(import_model(options.source, Path(options.out), options.dtype, options.overwrite))
+    limit = shard_bytes(options.max_shard_size)
+    print(import_model(options.source, Path(options.out), options.dtype, options.overwrite, limit))
 
 
 def _export(options: argparse.Namespace) -> None:
+    from aloe_jax.hub.tensors import shard_bytes
     from aloe_jax.train.export import export_source
 
-    print(export_source(options.source, Path(options.out), options.dtype, options.overwrite, options.adapter))
+    limit = shard_bytes(options.max_shard_size)
+    out = Path(options.out)
+    print(export_source(options.source, out, options.dtype, options.overwrite, options.adapter, limit))
 
 
 def _convert(options: argparse.Namespace) -> None:

@@ -57,6 +57,8 @@ def read_json(path: epath.PathLike) -> Any:
     """Content of a JSON file. InputError if it is missing or broken."""
     try:
         return json.loads(existing(path).read_text())
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not UTF-8 text; save the file as UTF-8") from None
     except json.JSONDecodeError as error:
         raise InputError(f"{path} line {error.lineno}: broken JSON ({error.msg})") from None
 

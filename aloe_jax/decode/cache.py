@@ -14,7 +14,8 @@ from jaxtyping import Array, Float, Int
 
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.models.decoder import Attend, LayerValues
-from aloe_jax.ops.attention import MASKED, cap
+from aloe_jax.ops.attention import cap
+from aloe_jax.ops.constants import MASKED
 
 
 class Cache(NamedTuple):

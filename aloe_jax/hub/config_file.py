@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from etils import epath
 
 from aloe_jax import files
 from aloe_jax.errors import InputError
@@ -16,14 +17,15 @@ CONFIG = "config.json"
 TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
-def read_config(folder: Path) -> tuple[ModelConfig, dict[str, Any]]:
+def read_config(folder: epath.PathLike) -> tuple[ModelConfig, dict[str, Any]]:
     """The ModelConfig of a Hugging Face folder, and the whole content of its config.json.
 
     Raises InputError if the file is missing or broken, or describes a model that is not supported.
     """
-    settings = files.read_json(folder / CONFIG)
+    path = epath.Path(folder) / CONFIG
+    settings = files.read_json(path)
     if not isinstance(settings, dict):
-        raise InputError(f"{folder / CONFIG}: expected a JSON object, found {type(settings).__name__}")
+        raise InputError(f"{path}: expected a JSON object, found {type(settings).__name__}")
     return families.model_config(settings, str(folder)), settings
 
 

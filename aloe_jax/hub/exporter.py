@@ -2,47 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from etils import epath
 from jax.experimental import multihost_utils
 
 from aloe_jax import files
 from aloe_jax.hub import config_file, families, folders, tensors
 from aloe_jax.hub.card import CARD_FILE, ModelCard
 from aloe_jax.hub.load import Params
-from aloe_jax.hub.tensors import Tensor
+from aloe_jax.hub.safetensors_file import Tensor
 from aloe_jax.models.config import ModelConfig, Weight
 
 
 def export_model(
     params: Params,
     config: ModelConfig,
-    tokenizer_folder: Path | str,
+    tokenizer_folder: epath.PathLike,
     out: Path | str,
     dtype: str | None = None,
     card: ModelCard | None = None,
     overwrite: bool = False,
     max_shard_bytes: int = tensors.MAX_SHARD_BYTES,
+    dtypes: Mapping[str, np.dtype] | None = None,
 ) -> Path:
     """Write `params` (nested dict, layers stacked on axis 0) to `out` as a Hugging Face folder; returns `out`.
 
     Tokenizer files, chat template, generation config and token ids come from `tokenizer_folder`. `dtype` None keeps the
-    parameters' own type. Without a `card` the README.md of `tokenizer_folder` is kept. Every process of a multi-host
-    run has to call this; the first one writes.
+    parameters' own type, or what `dtypes` says for a tensor's name. One tensor at a time is in this host's memory, and
+    files have at most `max_shard_bytes`. Without a `card` the README.md of `tokenizer_folder` is kept. Every process of
+    a multi-host run has to call this; the first one writes.
 
     Raises InputError for a tokenizer folder without what an instruct model needs and for an `out` with content unless
     `overwrite`; ResumableError where the disk refuses.
     """
     wanted = None if dtype is None else tensors.as_dtype(dtype)
-    source = Path(tokenizer_folder)
+    folders.check_new(Path(out), overwrite)
+    source = epath.Path(tokenizer_folder)
     folders.checked_tokenizer(source)
     settings = files.read_json(source / config_file.CONFIG)
-    stored = _tensors(params, config)
+    stored = _tensors(params, config, dtypes or {})
     if jax.process_index() > 0:
-        for tensor in stored.values():
+        for tensor in tensors.in_file_order(stored, wanted).values():
             tensor.read()  # takes part in the gathering
         return Path(out)
     with folders.new_folder(Path(out), overwrite) as partial:
@@ -54,7 +59,7 @@ def export_model(
     return Path(out)
 
 
-def _tensors(params: Params, config: ModelConfig) -> dict[str, Tensor]:
+def _tensors(params: Params, config: ModelConfig, dtypes: Mapping[str, np.dtype]) -> dict[str, Tensor]:
     """The parameters as Hugging Face tensors, fetched one layer at a time when they are read."""
     result: dict[str, Tensor] = {}
     for weight in families.weights(config):
@@ -63,7 +68,7 @@ def _tensors(params: Params, config: ModelConfig) -> dict[str, Tensor]:
             leaf = leaf[part]
         for layer, name in enumerate(families.tensor_names(weight, config)):
             number = layer if weight.path[0] == "layers" else None
-            result[name] = Tensor(weight.shape, np.dtype(leaf.dtype), _fetch(leaf, number, weight))
+            result[name] = Tensor(weight.shape, dtypes.get(name, np.dtype(leaf.dtype)), _fetch(leaf, number, weight))
     return result
 
 

@@ -9,6 +9,8 @@ import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from etils import epath
+
 from aloe_jax import files
 from aloe_jax.errors import InputError
 
@@ -43,10 +45,7 @@ def new_folder(out: Path, overwrite: bool = False) -> Iterator[Path]:
     refuses. What stood at `out` is untouched until the new folder is whole.
     """
     out = Path(os.path.abspath(out))
-    if out.exists() and not out.is_dir():
-        raise InputError(f"'{out}' is a file; give a new folder")
-    if not overwrite:
-        _refuse_content(out)
+    check_new(out, overwrite)
     marker = f".{out.name}.{socket.gethostname()}-"
     partial = out.parent / f"{marker}{os.getpid()}.partial"
     try:
@@ -59,6 +58,14 @@ def new_folder(out: Path, overwrite: bool = False) -> Iterator[Path]:
         raise files.failed_write(error.filename or out, error) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def check_new(out: Path, overwrite: bool) -> None:
+    """Raise InputError if `out` is a file, or a folder with content and not `overwrite`. Before long work, too."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"'{out}' is a file; give a new folder")
+    if not overwrite:
+        _refuse_content(out)
 
 
 def _put(partial: Path, out: Path, overwrite: bool) -> None:
@@ -124,11 +131,13 @@ def cached(source: Path, make: Callable[[Path], None]) -> Path:
     return folder
 
 
-def checked_tokenizer(folder: Path) -> None:
+def checked_tokenizer(folder: epath.Path) -> None:
     """Raise InputError unless `folder` has a tokenizer.json that needs no code of its source, and a chat template."""
     if not (folder / TOKENIZER).exists():
         raise InputError(f"{folder}: {TOKENIZER} is missing; use a model whose repository has one")
     settings = files.read_json(folder / TOKENIZER_CONFIG) if (folder / TOKENIZER_CONFIG).exists() else {}
+    if not isinstance(settings, dict):
+        raise InputError(f"{folder}: {TOKENIZER_CONFIG} must hold a JSON object, not {type(settings).__name__}")
     if "auto_map" in settings:
         raise InputError(f"{folder}: {TOKENIZER_CONFIG} asks for the source's own code (auto_map), which is never run")
     if not (folder / CHAT_TEMPLATE).exists() and not settings.get("chat_template"):
@@ -137,8 +146,8 @@ def checked_tokenizer(folder: Path) -> None:
         )
 
 
-def copy_companions(source: Path, out: Path) -> None:
+def copy_companions(source: epath.Path, out: Path) -> None:
     """Copy the tokenizer files, generation config, licence and card that `source` has."""
     for name in COPIED:
         if (source / name).exists():
-            shutil.copyfile(source / name, out / name)
+            (out / name).write_bytes((source / name).read_bytes())

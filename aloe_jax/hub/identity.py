@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import functools
-from pathlib import Path
+
+from etils import epath
 
 from aloe_jax import files
 from aloe_jax.errors import InputError
+from aloe_jax.hub.byte_ranges import is_store
 
 DECIDING = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
 
 @functools.cache
-def model_hash(folder: Path) -> str:
-    """Hash over config, tokenizer, chat template and weights; read once a process. InputError without weights."""
+def model_hash(folder: epath.Path) -> str:
+    """Hash over config, tokenizer, chat template and weights; read once a process. InputError without weights.
+
+    Weights in an object store are told apart by name, size and time of their last change, so that they need not be
+    fetched for it.
+    """
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
         raise InputError(f"model folder '{folder}' holds no .safetensors file")
     found = [folder / name for name in DECIDING if (folder / name).exists()]
-    return files.sha256(*(part for path in [*found, *weights] for part in (path.name, files.hash_file(path))))
+    return files.sha256(*(part for path in [*found, *weights] for part in (path.name, _content(path))))
+
+
+def _content(path: epath.Path) -> str:
+    if not (is_store(path) and path.suffix == ".safetensors"):
+        return files.hash_file(path)
+    found = path.stat()
+    return f"{found.length} bytes, changed at {found.mtime}"

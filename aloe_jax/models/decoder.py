@@ -27,7 +27,8 @@ from aloe_jax.models.config import LINEAR, ModelConfig
 from aloe_jax.models.lora import A, B
 from aloe_jax.models.norms import layer_norm, rms_norm
 from aloe_jax.models.rope import rotary
-from aloe_jax.ops.attention import ATTENTION_OUTPUT, NO_WINDOW
+from aloe_jax.ops.attention import NO_WINDOW
+from aloe_jax.ops.constants import ATTENTION_OUTPUT
 
 Params = dict[str, Any]
 HEAD, HEAD_AXES = "head", ("embed", "vocab")  # the output head, a linear map too

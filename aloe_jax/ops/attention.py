@@ -20,9 +20,10 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int
 
+from aloe_jax.ops.constants import ATTENTION_OUTPUT, MASKED
+from aloe_jax.ops.tpu_attention import pallas
+
 NO_WINDOW = 1 << 30  # beyond every distance
-MASKED = -1e30  # finite, so that a fully masked block gives exp(MASKED - max) = 0 and never NaN
-ATTENTION_OUTPUT = "attention_output"  # name for rematerialisation policies
 BLOCK = 256  # widest block; rows are multiples of half of it
 
 
@@ -122,7 +123,7 @@ def tree_attention(
     mesh: Mesh | None = None,
 ) -> Float[Array, "B T H K"]:
     """The attention of training: each chip works on its own rows and heads, nothing is communicated."""
-    attention = functools.partial(IMPLEMENTATIONS[implementation], scale=scale)
+    attention = functools.partial(IMPLEMENTATIONS[chosen(implementation, mesh)], scale=scale)
     if mesh is None or mesh.size == 1:
         return attention(query, key, value, subtree_end, positions, window, soft_cap)
     rows = ("replica", "fsdp")
@@ -136,7 +137,17 @@ def tree_attention(
     )(query, key, value, subtree_end, positions, window, soft_cap)
 
 
-IMPLEMENTATIONS = {"dense": dense, "blocked": blocked}
+IMPLEMENTATIONS = {"dense": dense, "blocked": blocked, "pallas": pallas}
+AUTO = "auto"
+
+
+def chosen(implementation: str, mesh: Mesh | None = None) -> str:
+    """The implementation that a name stands for on the mesh's devices (without one, the default ones): "auto" is
+    `pallas` on TPUs and `blocked` elsewhere."""
+    if implementation != AUTO:
+        return implementation
+    platform = jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
+    return "pallas" if platform == "tpu" else "blocked"
 
 
 class _Mask(NamedTuple):

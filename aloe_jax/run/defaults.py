@@ -28,7 +28,7 @@ def experiment() -> ConfigDict:
 
     config.compute = ConfigDict()
     config.compute.dtype = "bfloat16"  # of activations; parameters and sums stay float32
-    config.compute.attention = "blocked"  # or dense, the slow reference
+    config.compute.attention = "auto"  # pallas on TPUs, blocked elsewhere; or dense, the slow reference
     config.compute.remat = True  # compute activations again in the backward pass instead of keeping them
     config.compute.chunk = 256  # targets that go through the output head at a time
 

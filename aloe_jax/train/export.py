@@ -13,24 +13,34 @@ from aloe_jax.hub.adapter import export_adapter
 from aloe_jax.hub.card import ModelCard
 from aloe_jax.hub.config_file import read_config
 from aloe_jax.hub.exporter import export_model
+from aloe_jax.hub.folders import check_new
 from aloe_jax.hub.load import load_params
 from aloe_jax.hub.source import resolve_model
-from aloe_jax.hub.tensors import common_dtype, read_safetensors
+from aloe_jax.hub.tensors import MAX_SHARD_BYTES, checked, common_dtype, read_safetensors
 from aloe_jax.parallel.mesh import make_mesh
 from aloe_jax.run.stage import MANIFEST
 from aloe_jax.train.adapters import CHAIN, joint_adapter, merged_params, shardings_of
 
 
-def export_source(source: str, out: Path, dtype: str | None, overwrite: bool = False, adapter: bool = False) -> Path:
+def export_source(
+    source: str,
+    out: Path,
+    dtype: str | None,
+    overwrite: bool = False,
+    adapter: bool = False,
+    max_shard_bytes: int = MAX_SHARD_BYTES,
+) -> Path:
     """Write `source` through our own parameters to `out`; returns `out`.
 
     `source` is the folder of a training stage (or its `checkpoints`), or what `resolve_model` takes. `dtype` None keeps
-    the stored type; a checkpoint's is float32. With `adapter` the folder is one that `peft` loads beside the start
-    model of the run; without, adapters are merged. Raises InputError for a source without checkpoint or model, for an
-    `adapter` of a training without adapters, and as `export_model` does.
+    the stored type of every tensor; a checkpoint's is float32. With `adapter` the folder is one that `peft` loads
+    beside the start model of the run; without, adapters are merged. Raises InputError for a source without checkpoint
+    or model, for an `adapter` of a training without adapters, and as `export_model` does.
     """
+    check_new(out, overwrite)
     mesh = make_mesh()
-    stage = epath.Path(source).parent if Path(source).name == "checkpoints" else epath.Path(source)
+    path = Path(source)  # runs are on this machine
+    stage = epath.Path(path.parent if path.name == "checkpoints" else path)
     trained = (stage / "checkpoints").is_dir()
     base = files.read_json(stage / MANIFEST)["config"]["model"]["source"] if trained else source
     folder = resolve_model(base)
@@ -38,15 +48,17 @@ def export_source(source: str, out: Path, dtype: str | None, overwrite: bool = F
     if not trained:
         if adapter:
             raise InputError(f"--adapter: '{source}' is no training stage of a run; give DIR/sft or DIR/preference")
-        stored = dtype or common_dtype(read_safetensors(folder).values()).name
-        params = load_params(folder, model, shardings_of(model, mesh), stored)
-        return export_model(params, model, folder, out, dtype, overwrite=overwrite)
+        found = checked(read_safetensors(folder), model, str(folder))
+        dtypes = {name: tensor.dtype for name, tensor in found.items() if tensor.dtype is not None}
+        # Tensors of several types are loaded as float32, which holds the others exactly.
+        params = load_params(folder, model, shardings_of(model, mesh), dtype or common_dtype(found.values()).name)
+        return export_model(params, model, folder, out, dtype, None, overwrite, max_shard_bytes, dtypes)
     card = stage_card(stage)
     if adapter:
         grown, adapters = joint_adapter(model, stage, mesh)
         return export_adapter(adapters, grown, base, out, card, overwrite)
     params = merged_params(model, stage, partial(load_params, folder, model), mesh)
-    return export_model(params, model, folder, out, dtype, card, overwrite)
+    return export_model(params, model, folder, out, dtype, card, overwrite, max_shard_bytes)
 
 
 def stage_card(stage: epath.Path) -> ModelCard:

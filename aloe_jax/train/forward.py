@@ -16,12 +16,13 @@ from aloe_jax.errors import InputError
 from aloe_jax.models import decoder
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.models.decoder import LayerValues, Options
-from aloe_jax.ops.attention import IMPLEMENTATIONS, block_size, tree_attention
+from aloe_jax.ops.attention import AUTO, IMPLEMENTATIONS, block_size, chosen, tree_attention
 from aloe_jax.ops.log_probs import CHUNK, target_log_probs
 from aloe_jax.parallel.mesh import ROWS
 from aloe_jax.train.objectives import Pairs, Replies
 from aloe_jax.tree.row import TreeRow
 
+ROW_MULTIPLE = 128  # tokens; what the TPU kernel's blocks divide
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
@@ -31,23 +32,33 @@ class Compute:
     pass, and targets a chunk of the output head."""
 
     dtype: str = "float32"
-    attention: str = "blocked"
+    attention: str = AUTO
     remat: bool = True
     chunk: int = CHUNK
 
     def __post_init__(self) -> None:
-        for field, value, known in (("dtype", self.dtype, DTYPES), ("attention", self.attention, IMPLEMENTATIONS)):
+        for field, value, known in (
+            ("dtype", self.dtype, DTYPES),
+            ("attention", self.attention, (AUTO, *IMPLEMENTATIONS)),
+        ):
             if value not in known:
                 raise InputError(f"compute.{field}: '{value}' is unknown; choose one of {', '.join(known)}")
 
 
-def check_row_length(tokens: int, attention: str) -> None:
-    """InputError if a row of that many tokens cannot be cut into attention blocks."""
+def check_attention(tokens: int, attention: str, mesh: Mesh) -> None:
+    """InputError if a row of that many tokens cannot be cut into attention blocks, or if the implementation does not run
+    on the mesh's devices."""
+    attention = chosen(attention, mesh)
     if attention == "blocked":
         try:
             block_size(tokens)
         except ValueError as error:
             raise InputError(f"config.dataset.row.tokens: {error}") from None
+    if attention == "pallas":
+        if tokens % ROW_MULTIPLE:
+            raise InputError(f"config.dataset.row.tokens: {tokens} is not a multiple of {ROW_MULTIPLE}, as TPUs need")
+        if (platform := mesh.devices.flat[0].platform) != "tpu":
+            raise InputError(f"config.compute.attention: pallas runs on TPUs and not on {platform}; set it to auto")
 
 
 def reply_log_probs(

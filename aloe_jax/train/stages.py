@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -20,10 +19,11 @@ from aloe_jax.hub.load import load_params
 from aloe_jax.hub.source import resolve_model
 from aloe_jax.models import decoder
 from aloe_jax.models.config import ModelConfig
+from aloe_jax.ops.attention import chosen
 from aloe_jax.parallel.mesh import make_mesh
 from aloe_jax.run.stage import Run, Stage
 from aloe_jax.train.adapters import merged_params, shardings_of, with_adapters
-from aloe_jax.train.forward import Compute, check_row_length, make_score
+from aloe_jax.train.forward import Compute, check_attention, make_score
 from aloe_jax.train.loop import Training, train
 from aloe_jax.train.objectives import NEEDS_REFERENCE, OBJECTIVES, UNIT
 from aloe_jax.train.reference import reference_log_probs
@@ -36,7 +36,7 @@ from aloe_jax.tree.trie import build_trie
 SHARING_WARNING = 4.0
 
 
-def model_folder(run: Run) -> Path:
+def model_folder(run: Run) -> epath.Path:
     """The Hugging Face folder of the start model."""
     return resolve_model(run.section("model")["source"])
 
@@ -113,8 +113,7 @@ def _check_training(run: Run, name: str) -> None:
     run.one_of(name, "schedule", SCHEDULES)
     run.at_least(name, epochs=1, batch=1, rows=1, checkpoint_every=1, learning_rate=0, warmup=0)
     compute = Compute(**run.section("compute"))
-    check_row_length(run.section("dataset")["row"]["tokens"], compute.attention)
-    mesh_of(run)
+    check_attention(run.section("dataset")["row"]["tokens"], compute.attention, mesh_of(run))
     trained_config(run)
 
 
@@ -179,7 +178,7 @@ def _reference(
         "tokenizer": chat.tokenizer.hash,
         "template": chat.template.hash,
         "dtype": compute.dtype,
-        "attention": compute.attention,
+        "attention": chosen(compute.attention, mesh),
     }
     score = make_score(model_config(run), compute, mesh)
     report: Callable[[int, int], None] = lambda done, total: run.progress.update(  # noqa: E731

@@ -74,6 +74,11 @@ def write_tiny(folder: Path, config: ModelConfig = TINY, dtype: Any = np.float32
     return folder
 
 
+def weights_size(folder: Path) -> int:
+    """Bytes of a folder's safetensors files."""
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+
+
 # What llama.cpp's converter calls Hugging Face's architectures. Names of tensors come from `gguf` itself.
 GGUF_ARCHITECTURES = {
     "LlamaForCausalLM": gguf.MODEL_ARCH.LLAMA,

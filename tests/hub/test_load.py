@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,11 +14,11 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 import hub_files
 from aloe_jax.errors import InputError
-from aloe_jax.hub import load
+from aloe_jax.hub import byte_ranges, families, load
 from aloe_jax.models import decoder
 
 
@@ -71,6 +73,63 @@ def test_broken_folders(tmp_path):
     (folder / "config.json").unlink()
     with pytest.raises(InputError, match="does not exist"):
         load.load_model(folder)
+
+
+def test_small_pieces(tmp_path, monkeypatch):
+    """Whatever is read at a time, and whether the devices or this side convert it."""
+    monkeypatch.setattr(load, "PIECE_BYTES", 1000)
+    bfloat16 = ml_dtypes.bfloat16
+    for stored, dtype in (
+        (bfloat16, "float32"),
+        (bfloat16, "bfloat16"),
+        (np.float16, "float32"),
+        (np.float32, "float16"),
+    ):
+        folder = hub_files.write_tiny(tmp_path / f"{np.dtype(stored)}-{dtype}", dtype=stored)
+        before = byte_ranges.bytes_read()
+        config, params = load.load_model(folder, dtype=dtype)
+        assert byte_ranges.bytes_read() - before == hub_files.weights_size(folder)
+        expected = hub_files.tiny_tensors(config, stored)
+        for weight in families.weights(config):
+            whole = [weight.to_param(expected[name]).astype(dtype) for name in families.tensor_names(weight, config)]
+            leaf = functools.reduce(lambda place, part: place[part], weight.path, params)
+            whole = np.stack(whole) if weight.path[0] == "layers" else whole[0]
+            assert np.asarray(leaf).tobytes() == whole.tobytes(), weight.name
+
+
+@pytest.mark.parametrize("stored", [np.float16, ml_dtypes.bfloat16])
+def test_every_number_is_exact(tmp_path, stored):
+    """All 65,536 bit patterns of a two-byte type, denormal ones, infinities and not-a-numbers too: kept bit by bit, and
+    every number the same in f32."""
+    config = dataclasses.replace(hub_files.TINY, vocab=1024)
+    folder = hub_files.write_tiny(tmp_path / "m", config, stored)
+    patterns = np.arange(1 << 16, dtype=np.uint16).reshape(1024, 64).view(stored)
+    tensors = load_file(folder / "model.safetensors") | {"model.embed_tokens.weight": patterns}
+    save_file(tensors, folder / "model.safetensors")
+    name = np.dtype(stored).name
+    assert np.asarray(load.load_model(folder, dtype=name)[1]["embed"]).tobytes() == patterns.tobytes()
+    np.testing.assert_array_equal(load.load_model(folder)[1]["embed"], patterns.astype(np.float32))
+
+
+def test_two_processes_read_half_each(tmp_path):
+    """Two processes, fsdp=2: each reads the headers, the norms and half of every other tensor, to the byte."""
+    folder = hub_files.write_tiny(tmp_path / "m", dtype=ml_dtypes.bfloat16)
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    script = Path(__file__).with_name("one_of_two_processes.py")
+    command = [sys.executable, script, folder, str(port)]
+    started = [
+        subprocess.Popen([*command, number, "float32"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for number in ("0", "1")
+    ]
+    results = [process.communicate(timeout=120) for process in started]
+    assert [process.returncode for process in started] == [0, 0], results
+    tensors = load_file(folder / "model.safetensors")
+    norms = sum(array.nbytes for name, array in tensors.items() if "norm" in name)
+    halves = sum(array.nbytes for name, array in tensors.items() if "norm" not in name) // 2
+    header = hub_files.weights_size(folder) - norms - 2 * halves
+    assert [int(out) for out, _ in results] == [header + norms + halves] * 2
 
 
 def test_eight_devices(tmp_path):

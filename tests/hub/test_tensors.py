@@ -78,6 +78,51 @@ def test_truncated_file(tmp_path):
             tensors.read_safetensors(folder)
 
 
+@pytest.mark.parametrize(
+    ("entry", "sentence"),
+    [
+        ({"dtype": "F32", "shape": [2], "data_offsets": [4, 12]}, "a hole or an overlap at byte 4"),
+        ({"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}, r"describes \d+ bytes, the file has"),
+        ({"dtype": "F32", "shape": [2], "data_offsets": [0, 12]}, r"gives 12 bytes to a tensor F32 \[2\]"),
+        ({"dtype": "F32", "shape": [-3], "data_offsets": [0, 12]}, r"a tensor of shape \[-3\]"),
+        ({"dtype": "F32", "shape": [3], "data_offsets": ["0", "12"]}, "not a complete safetensors file"),
+        ({"dtype": "F32", "shape": 3, "data_offsets": [0, 12]}, "not a complete safetensors file"),
+        ({"dtype": "F32", "shape": [3]}, "not a complete safetensors file"),
+        (["F32"], "not a complete safetensors file"),
+    ],
+)
+def test_headers_that_do_not_fit_the_file(tmp_path, entry, sentence):
+    """The file has 12 bytes of data."""
+    text = json.dumps({"t": entry}).encode()
+    (tmp_path / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + bytes(12))
+    with pytest.raises(InputError, match=sentence):
+        tensors.read_safetensors(tmp_path)
+
+
+def test_the_index_decides_between_two_shards(tmp_path):
+    """A tensor that two files hold is read from the one that the index names; what it does not list is still seen."""
+    for number in (1, 2):
+        save_file({"t": np.full(3, number, np.float32), f"t{number}": np.zeros(1)}, tmp_path / f"{number}.safetensors")
+    for number in (1, 2):
+        weight_map = {"t": f"{number}.safetensors", "t1": "1.safetensors", "t2": "2.safetensors"}
+        (tmp_path / INDEX).write_text(json.dumps({"weight_map": weight_map}))
+        np.testing.assert_array_equal(tensors.read_safetensors(tmp_path)["t"].read(), [number] * 3)
+    (tmp_path / INDEX).write_text(json.dumps({"weight_map": {"t": "1.safetensors"}}))
+    assert tensors.read_safetensors(tmp_path).keys() == {"t", "t1"}
+
+
+def test_wide_types_come_first(tmp_path):
+    """So every tensor begins at a multiple of its own width, also behind an odd number of half-width ones."""
+    kinds = {"a": np.float16, "b": np.float64, "c": np.float32, "d": np.float16, "e": np.float32}
+    arrays = {name: np.arange(3, dtype=kind) for name, kind in kinds.items()}
+    stored = {name: tensors.Tensor((3,), array.dtype, lambda array=array: array) for name, array in arrays.items()}
+    tensors.write_safetensors(tmp_path, stored, None)
+    assert list(tensors.read_safetensors(tmp_path)) == ["b", "c", "e", "a", "d"]
+    for name, array in load_file(tmp_path / "model.safetensors").items():
+        assert array.tobytes() == arrays[name].tobytes()
+    assert list(tensors.in_file_order(stored, np.dtype(np.float16))) == list(kinds)
+
+
 def test_pickle_is_refused_with_the_reason(tmp_path):
     (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04.")
     with pytest.raises(InputError, match=r"pytorch_model.bin is a pickle, which can run code"):
@@ -125,6 +170,18 @@ def test_shards_stay_below_the_limit(tmp_path):
     (tmp_path / "large").mkdir()
     tensors.write_safetensors(tmp_path / "large", large, np.dtype(np.float32), max_shard_bytes=1_000)
     assert list(load_file(tmp_path / "large" / "model-00001-of-00002.safetensors")) == ["big"]
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("1000", 1000), ("500MB", 500_000_000), ("2 GiB", 2 << 30), ("7kb", 7000), ("3X", None), ("-1", None)],
+)
+def test_shard_sizes(text, size):
+    if size is None:
+        with pytest.raises(InputError, match=f"--max-shard-size is '{text}'; expected a size such as 500MB"):
+            tensors.shard_bytes(text)
+    else:
+        assert tensors.shard_bytes(text) == size
 
 
 def test_unknown_dtype():

@@ -1,0 +1,115 @@
+"""Which blocks of stored tensors make up the shards of a parameter.
+
+Stored coordinates are the layer axis (of size 1 where a parameter has none), then the axes of the tensor of one layer
+in the order in which its file holds them, slowest first. So a block is read in the order of the file, and our layout is
+a transposed view of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from aloe_jax.hub.byte_ranges import Index
+from aloe_jax.models.config import Weight
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """How a parameter lies in its files: `shape` in stored coordinates; `order[n]` is the stored axis of its axis n."""
+
+    shape: tuple[int, ...]
+    order: tuple[int, ...]
+
+    def to_param(self, items: Sequence[Item]) -> tuple[Item, ...]:
+        """What is listed by stored axis (a shape, an index), by parameter axis."""
+        return tuple(items[axis] for axis in self.order)
+
+    def index(self, param_index: Index) -> Index:
+        """An index of the parameter in stored coordinates, with a start and a stop everywhere."""
+        found = dict(zip(self.order, param_index, strict=True))
+        return tuple(slice(*found.get(axis, slice(None)).indices(size)[:2]) for axis, size in enumerate(self.shape))
+
+    def view(self, block: np.ndarray) -> np.ndarray:
+        """A block in stored coordinates as a view with the axes of the parameter."""
+        return block.transpose(self.order) if 0 in self.order else block[0].transpose([axis - 1 for axis in self.order])
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of every shard of a parameter, at the same place in each: its start and its size by stored axis."""
+
+    start: tuple[int, ...]
+    size: tuple[int, ...]
+
+    def of(self, shard: Index) -> Index:
+        """The piece of one shard."""
+        return tuple(
+            slice(part.start + start, part.start + start + size)
+            for part, start, size in zip(shard, self.start, self.size, strict=True)
+        )
+
+
+def stored(weight: Weight, layers: int | None) -> Stored:
+    """How `weight`'s parameter, stacked over `layers` unless None, lies in its files.
+
+    Found by sending an array of bytes through `to_param` and looking at the strides of what comes out. TypeError for a
+    `to_param` that does more than split and transpose axes.
+    """
+    probe = np.empty(weight.shape, np.uint8)  # never touched, so it takes no memory
+    view = weight.to_param(probe)
+    axes = sorted(range(view.ndim), key=lambda axis: -view.strides[axis])
+    if not (np.may_share_memory(view, probe) and view.size == probe.size and view.transpose(axes).flags.c_contiguous):
+        raise TypeError(f"to_param of '{weight.name}' must be a view that splits and transposes axes")
+    order = tuple(1 + axes.index(axis) for axis in range(view.ndim))
+    return Stored((layers or 1, *(view.shape[axis] for axis in axes)), order if layers is None else (0, *order))
+
+
+def pieces(shard: Sequence[int], width: int, most: int) -> Iterator[Piece]:
+    """Pieces that cover shards of the shape `shard`, of at most `most` bytes as far as whole rows allow: one alone, or
+    several of one layer each, cut along the slowest axis of the file. `width` is the bytes of an element in all shards
+    together."""
+    if width * math.prod(shard) <= most:
+        yield Piece((0,) * len(shard), tuple(shard))
+        return
+    layers, rows, *rest = shard
+    height = max(1, min(rows, most // max(1, width * math.prod(rest))))
+    for layer in range(layers):
+        for row in range(0, rows, height):
+            yield Piece((layer, row, *(0 for _ in rest)), (1, min(height, rows - row), *rest))
+
+
+def merged(blocks: Iterable[Index]) -> list[Index]:
+    """Disjoint blocks, those side by side joined: fewer blocks have longer runs to read."""
+    found = {tuple((part.start, part.stop) for part in block) for block in blocks}
+    for axis in range(len(next(iter(found)))):
+        joined: list[tuple[tuple[int, int], ...]] = []
+        for block in sorted(found, key=lambda block: (block[:axis], block[axis + 1 :], block[axis])):
+            begin = block[axis][0]
+            if joined and (*joined[-1][:axis], *joined[-1][axis + 1 :]) == (*block[:axis], *block[axis + 1 :]):
+                first, last = joined[-1][axis]
+                if last == block[axis][0]:
+                    begin = first
+                    joined.pop()
+            joined.append((*block[:axis], (begin, block[axis][1]), *block[axis + 1 :]))
+        found = set(joined)
+    return [tuple(slice(*part) for part in block) for block in sorted(found)]
+
+
+def cut(block: Index, arrays: Iterable[tuple[Index, np.ndarray]]) -> np.ndarray:
+    """A view of `block`, out of the arrays of larger blocks, one of which holds it."""
+    for outer, array in arrays:
+        if all(whole.start <= part.start and part.stop <= whole.stop for part, whole in zip(block, outer, strict=True)):
+            return array[
+                tuple(
+                    slice(part.start - whole.start, part.stop - whole.start)
+                    for part, whole in zip(block, outer, strict=True)
+                )
+            ]
+    raise KeyError(f"no array holds block {block}")

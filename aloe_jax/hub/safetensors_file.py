@@ -1,0 +1,133 @@
+"""One safetensors file: its header checked, its tensors read by byte range, a new one written tensor by tensor.
+
+Format: 8 bytes with the header's length (little-endian), a JSON header of dtype, shape and byte range of each tensor,
+and the tensors' bytes, row-major and without holes (github.com/huggingface/safetensors).
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from etils import epath
+
+from aloe_jax.errors import InputError
+from aloe_jax.hub import byte_ranges
+from aloe_jax.hub.byte_ranges import Index, RangeFile
+
+# safetensors' names of the floating-point types, to ours; other types are not weights of a supported model
+STORED_DTYPES = {
+    "F64": np.dtype(np.float64),
+    "F32": np.dtype(np.float32),
+    "F16": np.dtype(np.float16),
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+}
+HEADER_LIMIT = 100_000_000  # bytes, as in the format's own library
+METADATA = "__metadata__"
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor that is not read yet. `dtype` is None where it is not a floating-point type we know."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype | None
+    read: Callable[[], np.ndarray]
+
+
+@dataclass(frozen=True)
+class FileTensor(Tensor):
+    """A tensor of a file of which blocks can be read: `read_block(shape, index)` is the block `index`, slices with a
+    start and a stop, of the tensor's elements seen as a row-major array of `shape`."""
+
+    read_block: Callable[[tuple[int, ...], Index], np.ndarray]
+
+
+def read_file(path: epath.PathLike) -> dict[str, FileTensor]:
+    """The tensors of a safetensors file by name. Only the header is read, and checked against the file's size.
+
+    Raises InputError for a file that is unreadable, truncated or of another format.
+    """
+    file = byte_ranges.open_file(path)
+    try:
+        header, begin = _header(file)
+        return {name: _tensor(file, begin, entry) for name, entry in header.items()}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise InputError(
+            f"{path} is not a complete safetensors file ({byte_ranges.reason(error)}); download it again"
+        ) from None
+
+
+def _header(file: RangeFile) -> tuple[dict[str, Any], int]:
+    """The entries of the tensors, and where their bytes begin. ValueError and its like for anything malformed."""
+    if file.size < 8:
+        raise ValueError(f"it has {file.size} bytes")
+    length = int.from_bytes(byte_ranges.read_bytes(file, 0, 8), "little")
+    if length > min(HEADER_LIMIT, file.size - 8):
+        raise ValueError("its header is cut off or none")
+    header = json.loads(byte_ranges.read_bytes(file, 8, length))
+    header.pop(METADATA, None)
+    begin, covered = 8 + length, 0
+    for first, last in sorted(entry["data_offsets"] for entry in header.values()):
+        if first != covered or last < first:
+            raise ValueError(f"its header leaves a hole or an overlap at byte {first} of the data")
+        covered = last
+    if begin + covered != file.size:
+        raise ValueError(f"its header describes {begin + covered} bytes, the file has {file.size}")
+    return header, begin
+
+
+def _tensor(file: RangeFile, begin: int, entry: Mapping[str, Any]) -> FileTensor:
+    shape, dtype = tuple(entry["shape"]), STORED_DTYPES.get(entry["dtype"])
+    first, last = entry["data_offsets"]
+    if not all(isinstance(size, int) and size >= 0 for size in shape):
+        raise ValueError(f"its header names a tensor of shape {list(shape)}")
+    if dtype is not None and math.prod(shape) * dtype.itemsize != last - first:
+        raise ValueError(f"its header gives {last - first} bytes to a tensor {entry['dtype']} {list(shape)}")
+    whole = tuple(slice(0, size) for size in shape)
+    block = functools.partial(_block, file, begin + first, dtype)
+    return FileTensor(shape, dtype, functools.partial(block, shape, whole), block)
+
+
+def _block(file: RangeFile, begin: int, dtype: np.dtype | None, shape: tuple[int, ...], index: Index) -> np.ndarray:
+    assert dtype is not None, "tensors.checked() refuses tensors without a type"
+    return byte_ranges.read_block(file, begin, shape, dtype, index)
+
+
+def write_file(path: Path, tensors: Mapping[str, Tensor], dtype: np.dtype | None) -> None:
+    """Write `tensors` in their order, one in memory at a time. `dtype` None keeps the type of each.
+
+    Raises OSError where the disk refuses.
+    """
+    names = {stored: name for name, stored in STORED_DTYPES.items()}
+    header: dict[str, Any] = {METADATA: {"format": "pt"}}  # transformers asks for the format's name
+    end = 0
+    for name, tensor in tensors.items():
+        begin, end = end, end + stored_bytes(tensor, dtype)
+        stored = names[stored_dtype(tensor, dtype)]
+        header[name] = {"dtype": stored, "shape": list(tensor.shape), "data_offsets": [begin, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # so that the data is aligned
+    with path.open("wb") as out:
+        out.write(len(text).to_bytes(8, "little") + text)
+        for tensor in tensors.values():
+            out.write(np.ascontiguousarray(tensor.read(), stored_dtype(tensor, dtype)).reshape(-1).view(np.uint8).data)
+
+
+def stored_dtype(tensor: Tensor, dtype: np.dtype | None) -> np.dtype:
+    """What a tensor is written as: `dtype`, or its own type where that is None."""
+    stored = dtype or tensor.dtype
+    assert stored is not None, "tensors.checked() refuses tensors without a type"
+    return stored
+
+
+def stored_bytes(tensor: Tensor, dtype: np.dtype | None) -> int:
+    """The bytes that a tensor takes when it is written as `dtype`, or as its own type where that is None."""
+    return math.prod(tensor.shape) * stored_dtype(tensor, dtype).itemsize

@@ -1,0 +1,83 @@
+"""From the shards of a parameter to blocks of stored tensors and back."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import hub_files
+from aloe_jax.hub import blocks, families
+from aloe_jax.models.families import FAMILIES
+
+
+def _block(*ends):
+    return tuple(slice(*end) for end in ends)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("layers", [None, 3])
+def test_stored_coordinates_lead_back_to_the_parameter(layers, family):
+    """For every tensor: a block cut in stored coordinates is the same slice of what `to_param` makes of the whole."""
+    for weight in families.weights(FAMILIES[family].from_hf(FAMILIES[family].TINY | {"vocab_size": 30})):
+        tensors = [
+            np.arange(layer, layer + np.prod(weight.shape)).reshape(weight.shape) for layer in range(layers or 1)
+        ]
+        params = [weight.to_param(tensor) for tensor in tensors]
+        param = params[0] if layers is None else np.stack(params)
+        stored = blocks.stored(weight, layers)
+        assert stored.to_param(stored.shape) == param.shape
+        whole = np.stack([tensor.reshape(stored.shape[1:]) for tensor in tensors])
+        index = tuple(slice(size // 3, size) for size in param.shape)
+        np.testing.assert_array_equal(stored.view(whole[stored.index(index)]), param[index])
+
+
+def test_linear_map_by_hand():
+    """q_proj is stored [out, in] = [H * K, D]; our [D, H, K] lies there as H, K, D."""
+    query = next(weight for weight in families.weights(hub_files.TINY) if weight.path == ("layers", "query"))
+    assert blocks.stored(query, 2) == blocks.Stored((2, 4, 16, 64), (0, 3, 1, 2))
+    index = _block((None, None), (16, 32), (2, 4), (None, None))
+    assert blocks.stored(query, 2).index(index) == _block((0, 2), (2, 4), (0, 16), (16, 32))
+
+
+@pytest.mark.parametrize("to_param", [lambda array: array + 1, lambda array: array[1:], lambda array: array[::-1]])
+def test_to_param_must_be_a_view(to_param):
+    weight = dataclasses.replace(families.weights(hub_files.TINY)[0], to_param=to_param)
+    with pytest.raises(TypeError, match="must be a view"):
+        blocks.stored(weight, None)
+
+
+@pytest.mark.parametrize("most", [1, 100, 999, 10**6])
+def test_pieces_cover_a_shard_once(most):
+    """Shards [2, 7, 3, 5] of which two are on this machine, two bytes a number: 60 bytes a row."""
+    count = np.zeros((2, 7, 3, 5), int)
+    for piece in blocks.pieces(count.shape, 4, most):
+        place = piece.of(tuple(slice(0, size) for size in count.shape))
+        count[place] += 1
+        assert count[place].size * 4 <= max(most, 60)
+    assert (count == 1).all()
+
+
+def test_piece_of_a_shard_that_is_not_the_first():
+    piece = blocks.Piece((0, 2, 0), (1, 3, 4))
+    assert piece.of(_block((5, 6), (10, 20), (8, 12))) == _block((5, 6), (12, 15), (8, 12))
+
+
+def test_blocks_side_by_side_are_joined():
+    """A grid of 2 x 3 is one block; without a corner it is two, and equal ones count once."""
+    grid = [_block((row, row + 2), (column, column + 5)) for row in (4, 6) for column in (0, 5, 10)]
+    assert blocks.merged([*grid, grid[0]]) == [_block((4, 8), (0, 15))]
+    rest = blocks.merged(grid[1:])
+    assert len(rest) == 2
+    assert sum((row.stop - row.start) * (column.stop - column.start) for row, column in rest) == 5 * 10
+    apart = [_block((0, 2), (0, 5)), _block((3, 5), (0, 5))]
+    assert blocks.merged(apart) == apart
+
+
+def test_cut_out_of_a_larger_block():
+    array = np.arange(24).reshape(4, 6)
+    places = [(_block((0, 4), (0, 6)), -array), (_block((10, 14), (0, 6)), array)]
+    np.testing.assert_array_equal(blocks.cut(_block((11, 13), (2, 4)), places), array[1:3, 2:4])
+    with pytest.raises(KeyError, match="no array holds"):
+        blocks.cut(_block((3, 5), (0, 6)), places)
