@@ -105,8 +105,12 @@ def gather_replies(scores: TargetScores, row: TreeRow) -> tuple[Replies, Pairs]:
         weight=by_reply(row.weight, row.reply),
         reference=row.reference,
         length=row.length,
+        turn=row.turn,
+        group=row.group,
+        value=row.value,
+        entropy=None if scores.entropy is None else by_reply(scores.entropy, row.reply),
     )
-    return replies, Pairs(row.pairs, row.pair_weight)
+    return replies, Pairs(row.pairs, row.pair_weight, row.pair_margin)
 
 
 def make_score(
