@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 
 import jax
@@ -309,3 +310,11 @@ def test_settings_that_cannot_work(objective, changes, said):
     check_settings(OBJECTIVES[objective], SETTINGS | {"objective": objective}, "preference")
     with pytest.raises(InputError, match=said):
         check_settings(OBJECTIVES[objective], SETTINGS | {"objective": objective} | changes, "preference")
+
+
+def test_the_documented_table_is_the_table():
+    """docs/objectives.md: a line for each objective, its config keys, and whether it needs a reference."""
+    text = (Path(__file__).parents[2] / "docs/objectives.md").read_text()
+    rows = [line.strip("| ").split(" | ") for line in text.split("| objective |")[1].split("\n\n")[0].splitlines()[2:]]
+    documented = {row[0].strip("`"): (re.findall(r"`(\w+)`", row[4]), row[5] == "yes") for row in rows}
+    assert documented == {name: (list(entry.settings), entry.needs_reference) for name, entry in OBJECTIVES.items()}
