@@ -49,6 +49,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.preference.batch = 24
     config.preference.checkpoint_every = 2
     config.preference.beta = 0.1
+    config.sft.turn_buckets = config.preference.turn_buckets = 3
 
     config.benchmark.turns = 2 if debug else 3
     config.benchmark.max_tokens = 8 if debug else 32

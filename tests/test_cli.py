@@ -94,6 +94,8 @@ class TestRun:
             ([DEMO, "--config.conversations.source=nowhere.jsonl"], ["conversations.source", "nowhere.jsonl"]),
             ([DEMO, "--config.dataset.max_path=9999"], ["dataset.max_path", "9999", "1024"]),
             ([DEMO, "--config.sft.objective=ppo"], ["sft.objective", "'ppo'", "dpo"]),
+            ([DEMO, "--config.preference.beta=0.0"], ["preference.beta", "0.0", "more than 0"]),
+            ([DEMO, "--config.sft.turn_weights=(0.0,0.0)"], ["sft.turn_weights", "not all 0"]),
             ([DEMO, "--config.sft.schedule=steps"], ["sft.schedule", "'steps'", "cosine"]),
             ([DEMO, "--config.preference.epochs=0"], ["preference.epochs", "0", "at least 1"]),
             ([DEMO, "--config.compute.dtype=float8"], ["compute.dtype", "'float8'", "bfloat16"]),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import io
 import itertools
 from collections.abc import Iterable, Iterator
@@ -14,20 +13,17 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from aloe_jax.errors import InputError
-from aloe_jax.tree.row import TreeRow
-
-FLOATS = frozenset({"weight", "label", "value", "reference", "pair_weight"})
+from aloe_jax.tree.row import FIELDS, FLOAT_FIELDS, TreeRow
 
 
 def _features() -> tfds.features.FeaturesDict:
     """One entry a `TreeRow` field; every axis is ragged, since fragments are not padded."""
-    names = [field.name for field in dataclasses.fields(TreeRow)]
     return tfds.features.FeaturesDict(
         {
             name: tfds.features.Tensor(
-                shape=(None, 2) if name == "pairs" else (None,), dtype=np.float32 if name in FLOATS else np.int32
+                shape=(None, 2) if name == "pairs" else (None,), dtype=np.float32 if name in FLOAT_FIELDS else np.int32
             )
-            for name in names
+            for name in FIELDS
         }
     )
 
@@ -35,7 +31,7 @@ def _features() -> tfds.features.FeaturesDict:
 class AloeTrees(tfds.core.GeneratorBasedBuilder):
     """Conversation trees as row fragments: tokens, tree structure, targets, replies and pairs (aloe_jax.tree.row)."""
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("1.1.0")
 
     def __init__(self, fragments: Iterable[TreeRow] = (), **kwargs: Any) -> None:
         self._fragments = fragments
@@ -50,10 +46,7 @@ class AloeTrees(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
         for number, fragment in enumerate(self._fragments):
-            yield (
-                number,
-                {field.name: np.asarray(getattr(fragment, field.name)) for field in dataclasses.fields(fragment)},
-            )
+            yield number, {name: np.asarray(getattr(fragment, name)) for name in FIELDS}
 
 
 def write_dataset(fragments: Iterable[TreeRow], directory: epath.PathLike) -> int:

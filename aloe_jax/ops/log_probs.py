@@ -6,6 +6,8 @@ Only the states that predict a target go through the output head, and of those o
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -15,6 +17,14 @@ from aloe_jax.ops.attention import cap
 CHUNK = 256
 
 
+class TargetScores(NamedTuple):
+    """Of each target: its natural log-probability, and the entropy in nats of the distribution it was predicted from
+    (no gradient flows through it; None unless asked for)."""
+
+    log_prob: Float[Array, "B M"]
+    entropy: Float[Array, "B M"] | None
+
+
 def target_log_probs(
     hidden: Float[Array, "B T D"],
     head: Float[Array, "D V"],
@@ -22,8 +32,9 @@ def target_log_probs(
     target: Int[Array, "B M"],
     chunk: int = CHUNK,
     soft_cap: float | None = None,
-) -> Float[Array, "B M"]:
-    """Natural log-probability (f32) of token `target` predicted by the state at `source` of the same row.
+    entropy: bool = False,
+) -> TargetScores:
+    """Scores (f32) of token `target` predicted by the state at `source` of the same row.
 
     M need not be a multiple of `chunk`. `soft_cap` c turns logits x into c tanh(x / c) (Gemma 2). Padding targets
     give a number like any other; the caller weighs them with zero.
@@ -34,7 +45,7 @@ def target_log_probs(
     pad = lambda array: jnp.pad(array, ((0, 0), (0, padding))).reshape(rows, -1, chunk).swapaxes(0, 1)  # noqa: E731
 
     @jax.checkpoint
-    def body(carry: None, part: tuple[Array, Array]) -> tuple[None, Array]:
+    def body(carry: None, part: tuple[Array, Array]) -> tuple[None, TargetScores]:
         part_source, part_target = part
         states = jnp.take_along_axis(hidden, part_source[..., None], axis=1)
         # The cast stands inside the loop, so that the head's gradient is summed over chunks in the head's own f32.
@@ -42,7 +53,17 @@ def target_log_probs(
         logits = jnp.einsum("bmd,dv->bmv", states, weight, preferred_element_type=jnp.float32)
         logits = cap(logits, soft_cap)
         chosen = jnp.take_along_axis(logits, part_target[..., None], axis=-1)[..., 0]
-        return carry, chosen - jax.nn.logsumexp(logits, axis=-1)
+        log_prob = chosen - jax.nn.logsumexp(logits, axis=-1)
+        return carry, TargetScores(log_prob, _entropy(jax.lax.stop_gradient(logits)) if entropy else None)
 
     _, parts = jax.lax.scan(body, None, (pad(source), pad(target)))
-    return parts.swapaxes(0, 1).reshape(rows, -1)[:, :count]
+    return jax.tree.map(lambda array: array.swapaxes(0, 1).reshape(rows, -1)[:, :count], parts)
+
+
+def _entropy(logits: Float[Array, "B m V"]) -> Float[Array, "B m"]:
+    """Entropy of softmax(logits). With y = x - max x it is log sum e^y - sum y e^y / sum e^y: two terms that are never
+    negative, hence no cancellation, and both sums come from one pass over the logits."""
+    below = logits - logits.max(axis=-1, keepdims=True)
+    mass = jnp.exp(below)
+    total = mass.sum(axis=-1)
+    return jnp.log(total) - (mass * below).sum(axis=-1) / total

@@ -76,6 +76,11 @@ def experiment() -> ConfigDict:
     config.sft = training("sft")
     config.preference = training("dpo")
     config.preference.beta = 0.9  # strength of the pull towards the reference model
+    config.preference.margin = 0.0  # times the judges' margin of a pair: how much further surer pairs are asked to part
+    config.preference.label_smoothing = 0.1  # cdpo, robust_dpo: how often the judge is taken to be wrong
+    config.preference.nll_weight = 1.0  # rpo: of the chosen replies' negative log-probability a token
+    config.preference.gamma = 0.5  # simpo: the margin between rewards that is asked for
+    config.preference.ranking = "value"  # listwise: siblings are ranked by their value, or by the preferences
 
     config.benchmark = ConfigDict()
     config.benchmark.models = ("base", "sft", "preference")
@@ -96,7 +101,10 @@ def experiment() -> ConfigDict:
 def training(objective: str) -> ConfigDict:
     """Settings that both trainings have."""
     section = ConfigDict()
-    section.objective = objective
+    section.objective = objective  # one of docs/objectives.md
+    section.turn_weights = ()  # of turn 1, 2, ...; the last one holds for all later turns; empty: 1 everywhere
+    section.turn_buckets = 10  # turns that metrics tell apart; the last one takes in all later turns
+    section.entropy = True  # measure the policy's entropy where it predicts replies
     section.learning_rate = 1e-5  # at the peak
     section.schedule = "linear"  # after the warm-up: linear or cosine to zero, or constant
     section.warmup = 0.1  # share of the steps

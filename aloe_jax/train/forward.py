@@ -17,7 +17,7 @@ from aloe_jax.models import decoder
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.models.decoder import LayerValues, Options
 from aloe_jax.ops.attention import AUTO, IMPLEMENTATIONS, block_size, chosen, tree_attention
-from aloe_jax.ops.log_probs import CHUNK, target_log_probs
+from aloe_jax.ops.log_probs import CHUNK, TargetScores, target_log_probs
 from aloe_jax.parallel.mesh import ROWS
 from aloe_jax.train.objectives import Pairs, Replies
 from aloe_jax.tree.row import TreeRow
@@ -46,8 +46,8 @@ class Compute:
 
 
 def check_attention(tokens: int, attention: str, mesh: Mesh) -> None:
-    """InputError if a row of that many tokens cannot be cut into attention blocks, or if the implementation does not run
-    on the mesh's devices."""
+    """InputError if a row of that many tokens cannot be cut into attention blocks, or if the implementation does not
+    run on the mesh's devices."""
     attention = chosen(attention, mesh)
     if attention == "blocked":
         try:
@@ -68,9 +68,10 @@ def reply_log_probs(
     compute: Compute,
     mesh: Mesh | None = None,
     dropout: Array | None = None,
-) -> Float[Array, "B M"]:
-    """Log-probability of every target of a batch of rows [B, ...]. `dropout` is the random key of the adapters'
-    dropout; None drops nothing."""
+    entropy: bool = False,
+) -> TargetScores:
+    """Log-probability of every target of a batch of rows [B, ...], and on request the entropy it was predicted at.
+    `dropout` is the random key of the adapters' dropout; None drops nothing."""
 
     def attend(layer: LayerValues, query: Array, key: Array, value: Array, carry: Any) -> tuple[Array, Any]:
         out = tree_attention(
@@ -92,7 +93,7 @@ def reply_log_probs(
     hidden, _ = decoder.hidden_states(params, model, row.tokens, row.positions, attend, options=options)
     # Gathered over fsdp once, before the loop over chunks; its gradient is reduced once, after it.
     head = _constraint(mesh, PartitionSpec(None, "tensor"))(decoder.head_weight(params, model))
-    return target_log_probs(hidden, head, row.source, row.target, compute.chunk, model.final_soft_cap)
+    return target_log_probs(hidden, head, row.source, row.target, compute.chunk, model.final_soft_cap, entropy)
 
 
 def _constraint(mesh: Mesh | None, spec: PartitionSpec) -> Callable[[Array], Array]:
@@ -101,8 +102,8 @@ def _constraint(mesh: Mesh | None, spec: PartitionSpec) -> Callable[[Array], Arr
     return lambda array: jax.lax.with_sharding_constraint(array, NamedSharding(mesh, spec))
 
 
-def gather_replies(log_probs: Float[Array, "B M"], row: TreeRow) -> tuple[Replies, Pairs]:
-    """Sum target log-probabilities into replies. Padding targets name reply R, which is out of range and dropped."""
+def gather_replies(scores: TargetScores, row: TreeRow) -> tuple[Replies, Pairs]:
+    """Sum what is known of targets into replies. Padding targets name reply R, which is out of range and dropped."""
     count = row.length.shape[-1]
 
     def total(values: Float[Array, M], reply: Array) -> Float[Array, R]:
@@ -110,13 +111,17 @@ def gather_replies(log_probs: Float[Array, "B M"], row: TreeRow) -> tuple[Replie
 
     by_reply = jax.vmap(total)
     replies = Replies(
-        log_prob=by_reply(log_probs, row.reply),
-        weighted_log_prob=by_reply(log_probs * row.weight, row.reply),
+        log_prob=by_reply(scores.log_prob, row.reply),
+        weighted_log_prob=by_reply(scores.log_prob * row.weight, row.reply),
         weight=by_reply(row.weight, row.reply),
         reference=row.reference,
         length=row.length,
+        turn=row.turn,
+        group=row.group,
+        value=row.value,
+        entropy=None if scores.entropy is None else by_reply(scores.entropy, row.reply),
     )
-    return replies, Pairs(row.pairs, row.pair_weight)
+    return replies, Pairs(row.pairs, row.pair_weight, row.pair_margin)
 
 
 def make_score(

@@ -23,14 +23,14 @@ from aloe_jax.train.metrics_log import MetricsLog
 from aloe_jax.train.state import TrainState, abstract_state, create_state, learning_rate, make_optimizer
 from aloe_jax.train.step import make_step
 
-# log 2 is what every sigmoid preference loss starts at when policy and reference are the same model.
-FIRST_LOSS_TOLERANCE = 1e-5
+FIRST_LOSS_TOLERANCE = 1e-5  # absolute, of a loss around 1; relative for larger ones
 
 
 @dataclass(frozen=True)
 class Training:
-    """What one training run is made of. `config` holds objective, beta, learning_rate, schedule, warmup, clip_norm, b1,
-    b2, weight_decay and checkpoint_every."""
+    """What one training run is made of. `config` holds objective and its settings, learning_rate, schedule, warmup,
+    clip_norm, b1, b2, weight_decay and checkpoint_every. `first_loss` is what the loss of the first step must be, if
+    that is known."""
 
     model: ModelConfig
     config: Mapping[str, Any]
@@ -38,7 +38,7 @@ class Training:
     batches: Batches
     mesh: Mesh
     directory: epath.Path
-    checks_first_loss: bool = False
+    first_loss: float | None = None
     seed: int = 0  # of adapters and their dropout
 
 
@@ -50,9 +50,8 @@ def train(
     """Train to the end of the plan and return the final state.
 
     `initial` gives the parameters at step 0, without adapters; where all of them are trained it is not called when a
-    checkpoint is continued. `progress` hears of every
-    step (steps done, steps in all, metrics). Raises AloeError for a loss that is not finite and for a first preference
-    loss that is not log 2.
+    checkpoint is continued. `progress` hears of every step (steps done, steps in all, metrics). Raises AloeError for a
+    loss that is not finite and for a first loss that is not what it must be.
     """
     with Checkpoints(training.directory / "checkpoints") as checkpoints:
         return _train(training, initial, progress, checkpoints)
@@ -108,8 +107,11 @@ def _check(record: Mapping[str, Any], training: Training, number: int) -> None:
         batches = training.batches
         ids = sorted({int(batches.source.conversation[f]) for row in batches.plan.steps[number] for f in row})
         raise AloeError(f"step {number + 1}: loss {loss}, gradient norm {record['grad_norm']}; conversations {ids}")
-    if number == 0 and training.checks_first_loss and abs(loss - math.log(2)) > FIRST_LOSS_TOLERANCE:
+    expected = training.first_loss
+    if number > 0 or expected is None or record["weight"] == 0:
+        return
+    if abs(loss - expected) > FIRST_LOSS_TOLERANCE * max(1.0, expected):
         raise AloeError(
-            f"first preference loss is {loss:.7f}, not log 2 = {math.log(2):.7f}: the stored reference "
-            "log-probabilities are not of this model; delete the stage's reference file and run again"
+            f"first loss is {loss:.7f}, not {expected:.7f} as for a policy that equals its reference: the stored "
+            "reference log-probabilities are not of this model; delete the stage's reference file and run again"
         )

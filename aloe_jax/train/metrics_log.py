@@ -24,4 +24,6 @@ class MetricsLog:
         files.write_lines(path, (json.dumps(record) for record in records if record["step"] <= step))
 
     def append(self, record: dict[str, Any]) -> None:
-        files.append_line(self._path, json.dumps(record))
+        """A mean over nothing is NaN, which JSON does not have: it is written as null."""
+        values = {name: None if value != value else value for name, value in record.items()}
+        files.append_line(self._path, json.dumps(values))

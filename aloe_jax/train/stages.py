@@ -25,7 +25,7 @@ from aloe_jax.run.stage import Run, Stage
 from aloe_jax.train.adapters import merged_params, shardings_of, with_adapters
 from aloe_jax.train.forward import Compute, check_attention, make_score
 from aloe_jax.train.loop import Training, train
-from aloe_jax.train.objectives import NEEDS_REFERENCE, OBJECTIVES, UNIT
+from aloe_jax.train.objectives import OBJECTIVES, check_settings
 from aloe_jax.train.reference import reference_log_probs
 from aloe_jax.train.state import SCHEDULES
 from aloe_jax.tree.row import Capacity, fragments
@@ -110,6 +110,7 @@ def _dataset(run: Run) -> dict[str, Any]:
 
 def _check_training(run: Run, name: str) -> None:
     run.one_of(name, "objective", OBJECTIVES)
+    check_settings(OBJECTIVES[run.section(name)["objective"]], run.section(name), name)
     run.one_of(name, "schedule", SCHEDULES)
     run.at_least(name, epochs=1, batch=1, rows=1, checkpoint_every=1, learning_rate=0, warmup=0)
     compute = Compute(**run.section("compute"))
@@ -120,7 +121,7 @@ def _check_training(run: Run, name: str) -> None:
 def _train(run: Run, name: str, start: str) -> dict[str, Any]:
     """SFT or preference training: from the parameters of `start`, in `DIR/name`."""
     section, directory = run.section(name), run.directory(name)
-    objective = section["objective"]
+    objective = OBJECTIVES[section["objective"]]
     compute, model, mesh = Compute(**run.section("compute")), trained_config(run), mesh_of(run)
     capacity = Capacity(**run.section("dataset")["row"])
     source = FragmentSource(run.directory("dataset"))
@@ -129,7 +130,7 @@ def _train(run: Run, name: str, start: str) -> dict[str, Any]:
         source.conversation,
         capacity,
         batch=section["batch"],
-        unit=UNIT[objective],
+        unit=objective.unit,
         seed=run.config["seed"],
         epochs=section["epochs"],
     )
@@ -139,13 +140,13 @@ def _train(run: Run, name: str, start: str) -> dict[str, Any]:
     def initial() -> decoder.Params:
         return loaded.pop() if loaded else load_stage_params(run, start, mesh)
 
-    if objective in NEEDS_REFERENCE:
+    if objective.needs_reference:
         loaded.append(load_stage_params(run, start, mesh))
         reference = _reference(run, directory, start, loaded[0], batches, compute, mesh)
         batches = Batches(source, plan, capacity, batches.rows, reference)
     if (directory / "checkpoints").exists() and not model.lora:
         loaded.clear()
-    first_loss, seed = objective == "dpo", run.config["seed"]
+    first_loss, seed = objective.first_loss(section), run.config["seed"]
     training = Training(model, section, compute, batches, mesh, directory, first_loss, seed)
 
     def report(done: int, total: int, record: Mapping[str, Any]) -> None:

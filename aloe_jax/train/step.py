@@ -39,8 +39,8 @@ def make_gradient(
         params: decoder.Params, frozen: decoder.Params, rows: TreeRow, key: Array | None
     ) -> tuple[Float[Array, ""], Sums]:
         both = lora.join(frozen, params)
-        replies, pairs = gather_replies(reply_log_probs(both, model, rows, compute, mesh, key), rows)
-        total, weight, metrics = OBJECTIVES[objective](replies, pairs, config)
+        scores = reply_log_probs(both, model, rows, compute, mesh, key, config.get("entropy", False))
+        total, weight, metrics = OBJECTIVES[objective].function(*gather_replies(scores, rows), config)
         return total, {"loss": (total, weight), **metrics}
 
     def gradient(
@@ -84,9 +84,9 @@ def make_step(
     mesh: Mesh | None = None,
     seed: int = 0,
 ) -> Step:
-    """A jitted (state, rows [N, B, ...], used) -> (state, metrics), the state donated. Metrics are means, plus
-    `grad_norm` (before clipping) and `weight`, the sum of weights the loss was divided by. Dropout is keyed by `seed`
-    and the step, so that a resumed run drops the same."""
+    """A jitted (state, rows [N, B, ...], used) -> (state, metrics), the state donated. Metrics are means (NaN where the
+    batch has nothing to average), plus `grad_norm` (before clipping) and `weight`, the sum of weights the loss was
+    divided by. Dropout is keyed by `seed` and the step, so that a resumed run drops the same."""
     gradient = make_gradient(model, objective, config, compute, mesh)
 
     def step(state: TrainState, rows: TreeRow, used: Int[Array, ""]) -> tuple[TrainState, dict[str, Array]]:
@@ -94,8 +94,9 @@ def make_step(
         key = jax.random.fold_in(jax.random.key(seed), state.step) if drops else None
         sums, grads = gradient(state.params, state.frozen, rows, used, key)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        metrics = {name: total / jnp.maximum(weight, 1e-9) for name, (total, weight) in sums.items()}
-        metrics |= {"grad_norm": optax.tree.norm(grads), "weight": sums["loss"][1]}
+        total, weight = sums["loss"]
+        metrics = {name: jnp.where(pair[1] > 0, pair[0] / pair[1], jnp.nan) for name, pair in sums.items()}
+        metrics |= {"loss": total / jnp.maximum(weight, 1e-9), "grad_norm": optax.tree.norm(grads), "weight": weight}
         params: Any = optax.apply_updates(state.params, updates)
         return TrainState(state.step + 1, params, opt_state, state.frozen), metrics
 

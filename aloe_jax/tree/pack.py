@@ -100,10 +100,10 @@ def empty_row(capacity: Capacity) -> TreeRow:
     """A row of padding alone: it attends to nothing but itself and carries no loss."""
     T, M, R, P = dataclasses.astuple(capacity)
     shapes = {"T": (T,), "M": (M,), "R": (R,), "P": (P,), "P2": (P, 2)}
-    size_of = {"pairs": "P2", "pair_weight": "P"}
+    size_of = {"pairs": "P2", "pair_weight": "P", "pair_margin": "P"}
     size_of |= dict.fromkeys(("tokens", "positions", "subtree_end"), "T")
     size_of |= dict.fromkeys(("source", "target", "reply", "weight"), "M")
-    filler = {"conversation": -1, "node": -1, "reply": R}
+    filler = {"conversation": -1, "node": -1, "reply": R, "value": np.nan}
     columns = {name: np.full(shapes[size_of.get(name, "R")], filler.get(name, 0)) for name in FIELDS}
     return make_row(columns | {"subtree_end": np.arange(1, T + 1)})
 

@@ -8,9 +8,11 @@ between packed trees (the causal column form of FlashMask, arXiv 2410.01359). Wh
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any, TypeAlias
 
 import jax
@@ -64,10 +66,11 @@ class TreeRow:
         turn: assistant turn from 1.
         group: common to sibling replies, unique inside a row.
         label: +1 only chosen, -1 only rejected, 0 neither or both.
-        value: backed-up value of the node, 0 where there is none.
+        value: backed-up value of the node; NaN where there is none and where it is flagged `no_loss`. Padding: NaN.
         reference: log-probability of the reply under the reference model, 0 until it is filled in.
         pairs: indices in the row of (chosen, rejected). Padding: (0, 0).
         pair_weight: weight of the pair. Padding: 0.
+        pair_margin: 2p - 1, p the judges' probability that the chosen reply is preferred, in (0, 1]. Padding: 0.
     """
 
     tokens: Int32[Array, "*B T"]
@@ -87,6 +90,7 @@ class TreeRow:
     reference: Float32[Array, "*B R"]
     pairs: Int32[Array, "*B P 2"]
     pair_weight: Float32[Array, "*B P"]
+    pair_margin: Float32[Array, "*B P"]
 
     @property
     def sizes(self) -> tuple[int, int, int, int]:
@@ -99,12 +103,12 @@ class TreeRow:
 
 
 FIELDS = tuple(field.name for field in dataclasses.fields(TreeRow))
-_FLOAT_FIELDS = frozenset({"weight", "label", "value", "reference", "pair_weight"})
+FLOAT_FIELDS = frozenset({"weight", "label", "value", "reference", "pair_weight", "pair_margin"})
 
 
 def make_row(columns: Mapping[str, Any]) -> TreeRow:
     """A `TreeRow` of numpy arrays in the right types from plain lists, one for each field."""
-    arrays = {name: np.asarray(columns[name], np.float32 if name in _FLOAT_FIELDS else np.int32) for name in FIELDS}
+    arrays = {name: np.asarray(columns[name], np.float32 if name in FLOAT_FIELDS else np.int32) for name in FIELDS}
     arrays["pairs"] = arrays["pairs"].reshape(-1, 2)  # an empty list has no second axis
     return TreeRow(**arrays)
 
@@ -153,31 +157,44 @@ def fragments(
 
 @dataclass(frozen=True)
 class _Training:
-    """What the preferences say, by node index: SFT weights, labels and (chosen, rejected) pairs."""
+    """What the preferences say, by node index: SFT weights, labels, values, and (chosen, rejected) pairs with their
+    margin."""
 
     weights: Sequence[float]
     labels: Sequence[float]
-    pairs: Sequence[tuple[int, int]]
+    values: Sequence[float]
+    pairs: Mapping[tuple[int, int], float]
 
 
 def _training(tree: Conversation, weights: Mapping[str, float] | None) -> _Training:
     index = {node.id: position for position, node in enumerate(tree.nodes)}
     muted = {position for position, node in enumerate(tree.nodes) if "no_loss" in node.flags}
-    # Several judges may name one pair; it is still one comparison.
-    pairs = list(dict.fromkeys((index[p.chosen], index[p.rejected]) for p in tree.preferences if p.margin > 0))
+    # Several judges may name one pair; it is still one comparison, with their mean margin.
+    margins: dict[tuple[int, int], list[float]] = {}
+    for preference in tree.preferences:
+        if preference.margin > 0:
+            margins.setdefault((index[preference.chosen], index[preference.rejected]), []).append(preference.margin)
+    pairs = {pair: fmean(found) for pair, found in margins.items()}
     chosen, rejected = ({pair[side] for pair in pairs} - muted for side in (0, 1))
     labels = [float(node in chosen - rejected) - float(node in rejected - chosen) for node in range(len(tree.nodes))]
     if weights is not None:
         unknown = next((name for name in weights if name not in index), None)
         if unknown is not None:
             raise InputError(f"conversation '{tree.id}': weights name unknown node '{unknown}'")
-        values = [weights.get(node.id, 0.0) for node in tree.nodes]
+        trained = [weights.get(node.id, 0.0) for node in tree.nodes]
     elif tree.preferences:
-        values = [float(label > 0) for label in labels]
+        trained = [float(label > 0) for label in labels]
     else:
-        values = [1.0] * len(tree.nodes)
-    values = [0.0 if node in muted else value for node, value in enumerate(values)]
-    return _Training(values, labels, [pair for pair in pairs if muted.isdisjoint(pair)])
+        trained = [1.0] * len(tree.nodes)
+    return _Training(
+        weights=[0.0 if node in muted else weight for node, weight in enumerate(trained)],
+        labels=labels,
+        values=[
+            math.nan if position in muted or node.value is None else node.value
+            for position, node in enumerate(tree.nodes)
+        ],
+        pairs={pair: margin for pair, margin in pairs.items() if muted.isdisjoint(pair)},
+    )
 
 
 def _depth_first(trie: Trie) -> list[int]:
@@ -197,7 +214,7 @@ class _Part:
     """Replies for one fragment (indices into `trie.replies`), the pieces they stand on and what both need."""
 
     trie: Trie
-    pairs: Sequence[tuple[int, int]]
+    pairs: Collection[tuple[int, int]]
     replies: list[int] = field(default_factory=list)
     pieces: set[int] = field(default_factory=set)
     need: tuple[int, ...] = (0, 0, 0, 0)
@@ -223,7 +240,7 @@ class _Part:
 
 
 def _split(
-    tree: Conversation, trie: Trie, capacity: Capacity, pairs: Sequence[tuple[int, int]], order: Sequence[int]
+    tree: Conversation, trie: Trie, capacity: Capacity, pairs: Collection[tuple[int, int]], order: Sequence[int]
 ) -> Iterator[_Part]:
     """Parts of the conversation, each for one fragment, filled in depth-first order so that they share their trunk."""
     rank = {piece: position for position, piece in enumerate(order)}
@@ -245,7 +262,7 @@ def _split(
         yield part
 
 
-def _compared(trie: Trie, siblings: Sequence[int], pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
+def _compared(trie: Trie, siblings: Sequence[int], pairs: Collection[tuple[int, int]]) -> list[list[int]]:
     """`siblings` in the connected components that pairs make of them; an uncompared reply is alone."""
     reply_of = {trie.replies[reply].node: reply for reply in siblings}
     component = {reply: [reply] for reply in siblings}
@@ -259,7 +276,7 @@ def _compared(trie: Trie, siblings: Sequence[int], pairs: Sequence[tuple[int, in
 
 
 def _too_large(
-    tree: Conversation, trie: Trie, unit: Sequence[int], pairs: Sequence[tuple[int, int]], capacity: Capacity
+    tree: Conversation, trie: Trie, unit: Sequence[int], pairs: Collection[tuple[int, int]], capacity: Capacity
 ) -> InputError:
     alone = _Part(trie, pairs)
     alone.add(unit, Capacity(sys.maxsize, sys.maxsize, sys.maxsize, sys.maxsize))
@@ -313,8 +330,10 @@ def _layout(
         columns["turn"].append(span.turn)
         columns["group"].append(groups.setdefault(span.group, len(groups)))
         columns["label"].append(training.labels[span.node])
-        columns["value"].append(tree.nodes[span.node].value or 0.0)
+        columns["value"].append(training.values[span.node])
         columns["reference"].append(0.0)
-    columns["pairs"] = [(place[chosen], place[rejected]) for chosen, rejected in training.pairs if chosen in place]
-    columns["pair_weight"] = [1.0] * len(columns["pairs"])
+    compared = {pair: margin for pair, margin in training.pairs.items() if pair[0] in place}
+    columns["pairs"] = [(place[chosen], place[rejected]) for chosen, rejected in compared]
+    columns["pair_weight"] = [1.0] * len(compared)
+    columns["pair_margin"] = list(compared.values())
     return make_row(columns)

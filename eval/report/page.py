@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from aloe_jax.train.objectives import OBJECTIVES
 from eval.metrics import Metrics
 from eval.report import tables, wording
 from eval.report.charts import Reference, Series, line_chart, nice_ticks
@@ -128,6 +129,8 @@ def training_panels(run: Run) -> list[Panel]:
     """A curve for each figure of `PANELS` that the run recorded."""
     panels = []
     for stage, key, title, reference in PANELS:
+        if reference is LOG_2 and not _starts_at_log_2(run):
+            reference = None
         recorded = [
             (float(row["step"]), float(row[key]))
             for row in run.training.get(stage, ())
@@ -151,6 +154,16 @@ def training_panels(run: Run) -> list[Panel]:
         )
         panels.append(Panel(title + note, chart, f"{points[0][1]:.3f}", f"{points[-1][1]:.3f}"))
     return panels
+
+
+def _starts_at_log_2(run: Run) -> bool:
+    """Whether the preference objective is a sigmoid loss of nothing but rewards."""
+    section = run.config.get("preference", {})
+    objective = OBJECTIVES.get(section.get("objective", ""))
+    if objective is None or not section.keys() >= set(objective.settings):
+        return False
+    first = objective.first_loss(section)
+    return first is not None and math.isclose(first, math.log(2), rel_tol=1e-6)
 
 
 def whole_ticks(first: float, last: float) -> list[float]:

@@ -111,6 +111,13 @@ def test_a_large_model_has_no_paragraph_on_smallness(run):
     assert "can show that the pipeline works from end to end" not in text
 
 
+@pytest.mark.parametrize(("objective", "marked"), [("dpo", True), ("ipo", False), ("simpo", False)])
+def test_log_2_is_marked_where_training_starts_there(run, objective, marked):
+    preference = CONFIG["preference"] | {"objective": objective, "gamma": 0.5}
+    files.write_json(run / "config.json", CONFIG | {"preference": preference})
+    assert ("log 2, where training starts" in page(run).text) == marked
+
+
 def test_an_interrupted_stage_is_marked(run):
     path = run / "export/manifest.json"
     assert "export 4.2 s parameters" in page(run).text

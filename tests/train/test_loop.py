@@ -32,7 +32,7 @@ CAPACITY = Capacity(tokens=256, targets=128, replies=8, pairs=8)
 COMPUTE = Compute(chunk=64)
 CONFIG = {
     "objective": "dpo", "beta": 0.5, "learning_rate": 1e-3, "warmup": 0.1, "schedule": "linear", "clip_norm": 1.0,
-    "b1": 0.9, "b2": 0.95, "weight_decay": 0.0, "checkpoint_every": 2,
+    "b1": 0.9, "b2": 0.95, "weight_decay": 0.0, "checkpoint_every": 2, "turn_buckets": 3, "entropy": True,
 }  # fmt: skip
 
 
@@ -60,7 +60,7 @@ def reference(batches, one_device, tmp_path_factory):
 
 def training(batches, reference, mesh, folder, model=MODEL, **changes):
     filled = Batches(batches.source, batches.plan, CAPACITY, rows_a_micro_batch(1, mesh), reference)
-    return Training(model, CONFIG | changes, COMPUTE, filled, mesh, epath.Path(folder), checks_first_loss=True)
+    return Training(model, CONFIG | changes, COMPUTE, filled, mesh, epath.Path(folder), first_loss=math.log(2))
 
 
 def copied():
@@ -98,6 +98,16 @@ def test_first_loss_and_every_step_once(whole):
     assert found[0]["loss"] == pytest.approx(math.log(2), abs=1e-5)
     assert found[-1]["loss"] < found[0]["loss"]
     assert int(state.step) == 5
+    # The trees have two turns: the third bucket is there at every step, over nothing.
+    assert {record["accuracy_turn_3"] for record in found} == {None}
+    assert all(0 <= record["accuracy_turn_2"] <= 1 and record["entropy"] > 0 for record in found)
+    assert {tuple(record) for record in found} == {tuple(found[0])}
+
+
+def test_a_batch_that_weighs_nothing_has_no_first_loss(batches, reference, one_device, tmp_path):
+    """Turn weights of 0 for turns 1 and 2, the only ones: loss 0, no gradient, no complaint."""
+    train(training(batches, reference, one_device, tmp_path, turn_weights=(0.0, 0.0, 1.0)), copied)
+    assert {(record["loss"], record["grad_norm"], record["weight"]) for record in records(tmp_path)} == {(0, 0, 0)}
 
 
 @pytest.mark.parametrize("stopped", [1, 2, 3])
@@ -138,7 +148,7 @@ def test_resume_on_another_mesh(whole, batches, reference, one_device, tmp_path)
 def test_wrong_reference_is_noticed(batches, reference, one_device, tmp_path):
     """The chosen replies' reference off by 1: margins off by -beta, the first loss is not log 2."""
     odd = {key: value + (key[1] % 2) for key, value in reference.items()}
-    with pytest.raises(AloeError, match="not log 2"):
+    with pytest.raises(AloeError, match=r"first loss is .*, not 0\.6931472"):
         train(training(batches, odd, one_device, tmp_path), copied)
 
 

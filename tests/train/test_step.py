@@ -26,7 +26,7 @@ OPTIMIZER = {
     "learning_rate": 1e-3, "warmup": 0.0, "schedule": "constant", "clip_norm": 1.0, "b1": 0.9, "b2": 0.95,
     "weight_decay": 0.1,
 }  # fmt: skip
-CONFIG = {"beta": 0.5}
+CONFIG = {"beta": 0.5, "ranking": "preferences", "margin": 0.2, "turn_weights": (1.0, 0.5), "entropy": True}
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,11 @@ def test_adapters_gradient_is_that_of_the_merged_weights(batch):
     np.testing.assert_allclose(found, expected, atol=1e-4 * float(jnp.abs(expected).max()))
 
 
-@pytest.mark.parametrize("objective", ["sft", "dpo"])
+def test_lists_on_eight_devices(batch):
+    assert_equal(gradient("listwise", batch, mesh=make_mesh(replica=2, fsdp=2, tensor=2)), gradient("listwise", batch))
+
+
+@pytest.mark.parametrize("objective", ["sft", "dpo", "listwise"])
 def test_micro_batches_equal_one_batch(objective, batch):
     split = jax.tree.map(lambda leaf: leaf.reshape(4, 2, *leaf.shape[2:]), batch)
     assert_equal(gradient(objective, split), gradient(objective, batch))

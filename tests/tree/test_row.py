@@ -54,10 +54,11 @@ def test_layout_by_hand():
         "turn": [1, 1, 2],
         "group": [0, 0, 1],
         "label": [-1, 1, 0],
-        "value": [0, 0, 0],
+        "value": [np.nan, np.nan, np.nan],
         "reference": [0, 0, 0],
         "pairs": [[1, 0]],
         "pair_weight": [1],
+        "pair_margin": [1],
     }
     for name, values in expected.items():
         np.testing.assert_array_equal(getattr(row, name), values, err_msg=name)
@@ -66,7 +67,7 @@ def test_layout_by_hand():
 
 def test_types():
     (row,) = fragments(HAND, TRIE, ROOM, 0)
-    floats = {"weight", "label", "value", "reference", "pair_weight"}
+    floats = {"weight", "label", "value", "reference", "pair_weight", "pair_margin"}
     for field in dataclasses.fields(TreeRow):
         assert getattr(row, field.name).dtype == (np.float32 if field.name in floats else np.int32)
 
@@ -110,9 +111,11 @@ def test_undecided_preference_is_no_pair(margin):
     assert weights_of(fork(preferences=undecided)) == ([0, 0], [0, 0], [])
 
 
-def test_two_judges_make_one_pair():
-    twice = (Preference(chosen="a", rejected="b", judge="x"), Preference(chosen="a", rejected="b", judge="y"))
+def test_two_judges_make_one_pair_with_their_mean_margin():
+    twice = tuple(Preference(chosen="a", rejected="b", margin=margin, judge=str(margin)) for margin in (0.25, 0.75))
     assert weights_of(fork(preferences=twice)) == ([1, 0], [1, -1], [[0, 1]])
+    (row,) = fragments(fork(preferences=twice), build_trie(fork(), chat_format("chatml")), ROOM, 0)
+    assert row.pair_margin.tolist() == [0.5]
 
 
 def test_reply_in_the_middle_is_neither_chosen_nor_rejected():
@@ -140,7 +143,10 @@ def test_values_are_handed_on():
     nodes = fork().nodes
     tree = fork(nodes=(*nodes[:2], nodes[2].model_copy(update={"value": 3.5})))
     (row,) = fragments(tree, build_trie(tree, chat_format("chatml")), ROOM, 0)
-    assert row.value.tolist() == [0, 3.5]
+    np.testing.assert_array_equal(row.value, [np.nan, 3.5])
+    muted = tree.model_copy(update={"nodes": (*nodes[:2], tree.nodes[2].model_copy(update={"flags": ("no_loss",)}))})
+    (row,) = fragments(muted, build_trie(muted, chat_format("chatml")), ROOM, 0)
+    np.testing.assert_array_equal(row.value, [np.nan, np.nan])
 
 
 def test_full_row_repeats_the_trunk_without_targets():

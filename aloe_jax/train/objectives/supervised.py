@@ -1,0 +1,21 @@
+"""Supervised fine-tuning."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+
+from aloe_jax.train.objectives.turns import by_turn, turn_weight
+from aloe_jax.train.objectives.types import Config, Metrics, Objective, Pairs, Replies, Result
+
+
+def sft(replies: Replies, pairs: Pairs, config: Config) -> Result:
+    """Mean negative log-probability of the weighted tokens (ALOE, arXiv 2410.03642, section 3)."""
+    scale = turn_weight(replies.turn, config)
+    metrics: Metrics = by_turn("loss", -replies.weighted_log_prob, replies.weight, replies.turn, config)
+    if replies.entropy is not None:
+        trained = replies.weight > 0
+        metrics["entropy"] = (jnp.sum(trained * replies.entropy), jnp.sum(trained * replies.length))
+    return -jnp.sum(scale * replies.weighted_log_prob), jnp.sum(scale * replies.weight), metrics
+
+
+SFT = Objective(sft, unit="conversations")

@@ -1,0 +1,67 @@
+"""What an objective is: its inputs, its results, and what the training loop has to know of it.
+
+Axes: B rows, R replies a row, P pairs a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from jaxtyping import Array, Float, Int
+
+from aloe_jax.data.plan import Unit
+
+
+class Replies(NamedTuple):
+    """What is known of each reply; padding replies have length 0."""
+
+    log_prob: Float[Array, "B R"]  # sum over all its tokens, given its path
+    weighted_log_prob: Float[Array, "B R"]  # sum of weight x log-prob over its tokens
+    weight: Float[Array, "B R"]  # sum of its tokens' weights
+    reference: Float[Array, "B R"]  # log_prob under the frozen reference model
+    length: Int[Array, "B R"]  # tokens
+    turn: Int[Array, "B R"]  # assistant turn from 1
+    group: Int[Array, "B R"]  # common to siblings, unique in a row
+    value: Float[Array, "B R"]  # backed-up value; NaN where there is none
+    entropy: Float[Array, "B R"] | None  # sum over its tokens, in nats; None unless config.entropy
+
+
+class Pairs(NamedTuple):
+    """Index of the chosen and the rejected reply in the same row; padding pairs have weight 0."""
+
+    index: Int[Array, "B P 2"]
+    weight: Float[Array, "B P"]
+    margin: Float[Array, "B P"]  # the judges' 2p - 1, in (0, 1]
+
+
+Config = Mapping[str, Any]  # the section of the stage that trains
+Metrics = dict[str, tuple[Array, Array]]  # name -> (sum, weight)
+Result = tuple[Float[Array, ""], Float[Array, ""], Metrics]  # loss sum, weight sum, metrics
+Function = Callable[[Replies, Pairs, Config], Result]
+
+
+def _unknown(config: Config) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Objective:
+    """An entry of the table.
+
+    Attributes:
+        function: a pure function of per-reply log-probabilities.
+        unit: what a batch is counted in.
+        needs_reference: whether reference log-probabilities are read.
+        settings: config keys it reads and cannot do without.
+        takes_margin: whether `config.margin` has a meaning for it.
+        first_loss: the loss while policy and reference are the same model; None where it depends on the data.
+    """
+
+    function: Function
+    unit: Unit
+    needs_reference: bool = False
+    settings: tuple[str, ...] = ()
+    takes_margin: bool = False
+    first_loss: Callable[[Config], float | None] = field(default=_unknown)

@@ -1,0 +1,38 @@
+"""Replies and pairs of one row, from lists; and settings with which every objective runs."""
+
+import math
+
+import jax.numpy as jnp
+
+from aloe_jax.train.objectives import Pairs, Replies
+
+SETTINGS = {
+    "beta": 0.5, "label_smoothing": 0.2, "gamma": 0.5, "nll_weight": 0.7, "ranking": "value",
+    "turn_buckets": 2, "turn_weights": (1.0, 0.5),
+}  # fmt: skip
+
+
+def replies(log_prob, reference=None, **columns):
+    """One row [1, R]. By default the reference is 0, replies are one token long, all in turn 1, siblings without a
+    value, weight 1 and the weighted log-probability as it is."""
+    count = len(log_prob)
+    default = {"weight": [1.0] * count, "reference": [0.0] * count, "length": [1] * count, "turn": [1] * count}
+    default |= {"group": [0] * count, "value": [math.nan] * count}
+    given = default | ({} if reference is None else {"reference": reference}) | columns
+    given.setdefault("weighted_log_prob", [w * lp for w, lp in zip(given["weight"], log_prob, strict=True)])
+    integers = {"length", "turn", "group"}
+    arrays = {name: jnp.asarray([values], int if name in integers else float) for name, values in given.items()}
+    return Replies(log_prob=jnp.asarray([log_prob], float), **{"entropy": None} | arrays)
+
+
+def pairs(*index, weight=None, margin=None):
+    """Pairs (chosen, rejected) of one row [1, P]; weight and margin are 1 by default."""
+    ones = [1.0] * len(index)
+    return Pairs(
+        jnp.asarray([index], int).reshape(1, -1, 2), jnp.asarray([weight or ones], float), jnp.asarray([margin or ones])
+    )
+
+
+def means(metrics):
+    """(sum, weight) pairs as means."""
+    return {name: float(total / weight) for name, (total, weight) in metrics.items()}
