@@ -7,6 +7,7 @@ Each command imports what it needs when it runs, so that `aloe --help` answers a
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import shlex
@@ -29,6 +30,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
+    _leave_libtpu_alone()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for a job in the background
     signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -48,6 +50,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         return _fail(str(expected), expected.exit_code)
     return 0
+
+
+def _leave_libtpu_alone() -> None:
+    """libtpu may be there to compile for TPUs on a machine that has none. JAX would try it as a device all the same, and
+    it would complain of the missing chips on stderr."""
+    chips = [*Path("/dev").glob("accel*"), *Path("/dev/vfio").glob("[0-9]*")]
+    gpu = any(importlib.util.find_spec(f"jax_{name}_plugin") for name in ("cuda12", "cuda13", "rocm7"))
+    if importlib.util.find_spec("libtpu") and not chips and not gpu:
+        os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
