@@ -53,8 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _leave_libtpu_alone() -> None:
-    """libtpu may be there to compile for TPUs on a machine that has none. JAX would try it as a device all the same, and
-    it would complain of the missing chips on stderr."""
+    """libtpu may be there to compile for TPUs on a machine that has none. JAX would try it as a device all the same,
+    and it would complain of the missing chips on stderr."""
     chips = [*Path("/dev").glob("accel*"), *Path("/dev/vfio").glob("[0-9]*")]
     gpu = any(importlib.util.find_spec(f"jax_{name}_plugin") for name in ("cuda12", "cuda13", "rocm7"))
     if importlib.util.find_spec("libtpu") and not chips and not gpu:
