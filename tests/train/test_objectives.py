@@ -315,6 +315,7 @@ def test_settings_that_cannot_work(objective, changes, said):
 def test_the_documented_table_is_the_table():
     """docs/objectives.md: a line for each objective, its config keys, and whether it needs a reference."""
     text = (Path(__file__).parents[2] / "docs/objectives.md").read_text()
-    rows = [line.strip("| ").split(" | ") for line in text.split("| objective |")[1].split("\n\n")[0].splitlines()[2:]]
+    lines = text.split("| objective |")[1].split("\n\n")[0].splitlines()[2:]
+    rows = [re.split(r"\s*\|\s*", line)[1:-1] for line in lines]
     documented = {row[0].strip("`"): (re.findall(r"`(\w+)`", row[4]), row[5] == "yes") for row in rows}
     assert documented == {name: (list(entry.settings), entry.needs_reference) for name, entry in OBJECTIVES.items()}
