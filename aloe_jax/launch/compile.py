@@ -53,6 +53,7 @@ ENVIRONMENT = {
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_WORKER_HOSTNAMES": "localhost",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",  # any; the topology's name says what is compiled for
 }
 # XLA cuts a gathered matrix product into a ring of permutes and partial sums; with the long rows of training the sums'
 # way to HBM and back costs more than it hides. What a run on TPUs should have in LIBTPU_INIT_ARGS too.

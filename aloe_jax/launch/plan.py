@@ -44,8 +44,7 @@ STAGES = ("sft", "preference", "benchmark")
 TRAINING = ("sft", "preference")
 MOST_COMPILATIONS = 4  # of a search
 KERNEL_BLOCKS = (512, 256, 128)  # of the TPU kernel; the widest that divides the row
-# The sections of a config that decide a program, and those that only name it, leave out what a step is fed.
-DECIDES = ("model", "mesh", "compute", "lora", "serve")
+DECIDES = ("model", "mesh")  # the sections that every program depends on
 
 
 @dataclass(frozen=True)
@@ -249,10 +248,9 @@ def _plan_training(
     rows = rows_a_micro_batch(section["rows"], mesh)
     micro_batches = -(-batch.rows // rows)
     progress(f"compiling {stage} for {topology.name}: {micro_batches} x {rows} rows of {capacity.tokens:,} tokens")
-    key = {name: config[name] for name in DECIDES} | {"row": config["dataset"]["row"], "stage": section}
-    key = {name: value for name, value in key.items() if name != "serve"}
-    key |= {"topology": topology.name, "rows": rows, "micro_batches": micro_batches, "flags": compiler_flags()}
-    key["stage"] = {name: value for name, value in section.items() if name not in ("batch", "epochs", "rows")}
+    key = {name: config[name] for name in (*DECIDES, "compute", "lora")}
+    key |= {"row": config["dataset"]["row"], "objective": section["objective"], "flags": compiler_flags()}
+    key |= {"topology": topology.name, "rows": rows, "micro_batches": micro_batches}
     compiled = cached(
         key,
         lambda: figures(compile_step(config, stage, model, mesh, rows, micro_batches), mesh, micro_batches),
@@ -318,7 +316,7 @@ def _plan_decoding(
     slots, context = config["serve"]["slots"], min(config["serve"]["context"], model.context)
     tokens = {"prefill": CHUNK, "burst": slots * BURST}
     states = {"prefill": 0, "burst": slots * BURST}
-    key = {name: config[name] for name in DECIDES if name != "compute"}
+    key = {name: config[name] for name in (*DECIDES, "serve")}
     key |= {"topology": topology.name, "flags": compiler_flags()}
     parameters = 4.0 * _parameters_a_chip(model, mesh)
     programs = {}

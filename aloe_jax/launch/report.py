@@ -65,12 +65,13 @@ def _program(program: Program) -> Iterator[str]:
     if not program.memory.fits:
         return
     time = program.time
-    yield f"  operations      {program.flops / 1e12:10.2f} TFLOP   {time.compute:8.3f} s"
-    yield f"  HBM traffic     {program.hbm / 1e9:10.1f} GB      {time.memory:8.3f} s"
-    yield f"  interconnect    {sum(program.received.values()) / 1e9:10.2f} GB      {time.interconnect:8.3f} s"
+    received = sum(program.received.values())
+    yield f"  operations      {program.flops / 1e12:10.4g} TFLOP {time.compute:10.3g} s"
+    yield f"  HBM traffic     {program.hbm / 1e9:10.4g} GB    {time.memory:10.3g} s"
+    yield f"  interconnect    {received / 1e9:10.4g} GB    {time.interconnect:10.3g} s"
     for kind, size in sorted(program.received.items(), key=lambda item: -item[1]):
-        yield f"    {kind:<20} {size / 1e9:8.2f} GB in {program.collectives[kind]:,} runs"
-    yield f"  estimate {time.seconds:.3f} s, bound by {time.bound}; {time.one_by_one:.3f} s if nothing overlapped"
+        yield f"    {kind:<18} {size / 1e9:8.4g} GB in {program.collectives[kind]:,} runs"
+    yield f"  estimate {time.seconds:.3g} s, bound by {time.bound}; {time.one_by_one:.3g} s if nothing overlapped"
 
 
 def _memory(memory: Memory) -> Iterator[str]:
@@ -85,8 +86,9 @@ def _memory(memory: Memory) -> Iterator[str]:
 def _training(training: Training, fits: bool) -> Iterator[str]:
     yield (
         f"step: {training.rows} rows a micro-batch ({training.rows_a_chip:g} a row shard) of {training.row_tokens:,} "
-        f"tokens, remat {'on' if training.remat else 'off'}; conversations: {training.workload}"
+        f"tokens, remat {'on' if training.remat else 'off'}"
     )
+    yield f"  {training.workload}"
     yield f"  a sequence a reply would have {training.sharing:.1f} times the tokens"
     for name, filled in (("the config's batch", training.configured), ("rows filled", training.full)):
         capacity = filled.micro_batches * training.rows * training.row_tokens
@@ -100,8 +102,8 @@ def _training(training: Training, fits: bool) -> Iterator[str]:
 
 def _cost(filled: Filled) -> str:
     return (
-        f"{filled.real_tokens / filled.seconds:,.0f} real tokens/s; a conversation {filled.chip_seconds:.3f} "
-        f"chip-seconds, as a sequence a reply {filled.unshared_chip_seconds:.3f}; useful: {filled.useful:.0%} of peak"
+        f"{filled.real_tokens / filled.seconds:,.0f} real tokens/s; a conversation {filled.chip_seconds:.3g} "
+        f"chip-seconds, as a sequence a reply {filled.unshared_chip_seconds:.3g}; useful: {filled.useful:.0%} of peak"
     )
 
 

@@ -80,8 +80,8 @@ def synthetic(turns: int, replies: int, capacity: Capacity, seed: int = 0) -> Wo
     owner = np.array([part.conversation[0] for part in parts], np.int64)
     tokens = sizes[:, 0].sum() / CONVERSATIONS
     text = (
-        f"assumed: {turns}-turn conversations of {replies} replies a turn, {tokens:,.0f} tree tokens on average "
-        f"(messages {USER_TOKENS} and {REPLY_TOKENS} tokens, conversations and messages +-{SPREAD:.0%})"
+        f"assumed: conversations of {turns} turns with {replies} replies, {tokens:,.0f} tree tokens on average "
+        f"(+-{SPREAD:.0%}, and so every message)"
     )
     return _workload(text, parts, sizes, owner, capacity)
 

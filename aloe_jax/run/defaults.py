@@ -138,9 +138,9 @@ def shrink(config: ConfigDict) -> None:
 
 
 # Batches that fill one row of 8,192 tokens on each of 16 chips with ten-turn conversations (`aloe plan` tells the fill
-# of yours). AdamW's learning rate is scaled by the square root of the batch (arXiv 2205.10287), so 4.28 times the
+# of yours). AdamW's learning rate is scaled by the square root of the batch (arXiv 2205.10287), so 4.26 times the
 # paper's in preference training; it has been tuned for neither.
-THROUGHPUT_CONVERSATIONS, THROUGHPUT_PAIRS = 88, 880
+THROUGHPUT_CONVERSATIONS, THROUGHPUT_PAIRS = 87, 870
 
 
 def fill_slice(config: ConfigDict) -> None:
