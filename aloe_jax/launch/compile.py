@@ -135,6 +135,15 @@ def compile_step(
     return lambda: step.lower(abstract_state(model, optimizer, mesh), batch, used).compile()
 
 
+def abstract_params(model: ModelConfig, mesh: Mesh) -> decoder.Params:
+    """Shapes and shardings of the parameters (f32)."""
+    abstract = decoder.abstract_params(model)
+    places = param_shardings(abstract, decoder.logical_axes(model), mesh)
+    return jax.tree.map(
+        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), abstract, places
+    )
+
+
 def compile_decoding(config: Mapping[str, Any], model: ModelConfig, mesh: Mesh) -> dict[str, Callable[[], Any]]:
     """The engine's two programs, each a function that compiles it: a chunk of a prompt, and a burst of all slots. As
     the engine of a run does, they compute in f32."""
@@ -144,12 +153,7 @@ def compile_decoding(config: Mapping[str, Any], model: ModelConfig, mesh: Mesh) 
     def abstract(tree: Any, place: Any) -> Any:
         return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), tree)
 
-    params = jax.tree.map(
-        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
-        decoder.abstract_params(model),
-        param_shardings(decoder.abstract_params(model), decoder.logical_axes(model), mesh),
-    )
-    everywhere = replicated(mesh)
+    params, everywhere = abstract_params(model, mesh), replicated(mesh)
     cache = abstract(
         jax.eval_shape(lambda: empty_cache(model, slots, whole, jnp.float32)),
         NamedSharding(mesh, PartitionSpec(None, None, "tensor")),

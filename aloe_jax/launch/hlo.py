@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -121,7 +121,7 @@ def _shapes(text: str) -> tuple[Shape, ...]:
 def traffic(module: Module, unknown_trips: float = 1) -> Traffic:
     """Bytes between chips and to HBM. `unknown_trips` is how often an outermost loop runs whose bound the module does
     not state, as that over micro-batches; such a loop inside another counts once."""
-    received: Counter[str] = Counter()
+    received: defaultdict[str, float] = defaultdict(float)
     runs: Counter[str] = Counter()
     hbm = 0.0
     seen: set[str] = set()

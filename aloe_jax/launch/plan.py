@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from aloe_jax.launch import workload as workloads
 from aloe_jax.launch.chips import Topology, parse_topology
 from aloe_jax.launch.compile import (
     Figures,
+    abstract_params,
     bytes_a_chip,
     cached,
     compile_decoding,
@@ -171,31 +173,21 @@ def search(
     tokens a second of a full step. InputError for the benchmark, which has neither."""
     if stage not in TRAINING:
         raise InputError(f"--search: looks for rows and remat of a training; --stage={stage} has neither")
-    shards = None
-    found: list[tuple[dict[str, Any], Plan]] = []
-    tried: set[tuple[int, bool]] = set()
-    queue: list[tuple[int, bool]] = []
-    while len(found) < MOST_COMPILATIONS:
-        if not found:
-            rows, remat = config[stage]["rows"], config["compute"]["remat"]
-        elif queue:
-            rows, remat = queue.pop(0)
-        else:
-            break
-        if (rows, remat) in tried:
-            continue
-        changed = _with(config, stage, rows, remat)
-        plan = make_plan(changed, stage, topology_name, workdir=workdir, progress=progress)
-        assert plan.training
-        rows = plan.training.rows
-        shards = shards or plan.mesh["replica"] * plan.mesh["fsdp"]
-        tried |= {(rows, remat), (changed[stage]["rows"], remat)}
-        found.append(({f"config.{stage}.rows": rows, "config.compute.remat": remat}, plan))
-        if len(found) == 1:
-            larger = [(rows, not remat), (2 * rows, True), (2 * rows, False)]
-            smaller = [(rows, True)] if not remat else []
-            smaller += [(part, True) for part in (rows // 2, rows // 4) if part >= shards and part % shards == 0]
-            queue = larger if plan.fits else smaller
+
+    def attempt(rows: int, remat: bool) -> tuple[dict[str, Any], Plan]:
+        plan = make_plan(_with(config, stage, rows, remat), stage, topology_name, workdir=workdir, progress=progress)
+        return {f"config.{stage}.rows": rows, "config.compute.remat": remat}, plan
+
+    first = attempt(config[stage]["rows"], config["compute"]["remat"])
+    training, mesh = first[1].training, first[1].mesh
+    assert training
+    rows, remat, shards = training.rows, training.remat, mesh["replica"] * mesh["fsdp"]
+    if first[1].fits:
+        others = [(rows, not remat), (2 * rows, True), (2 * rows, False)]
+    else:  # what takes less: activations computed again, fewer rows
+        others = [(part, True) for part in (rows, rows // 2, rows // 4) if part >= shards and part % shards == 0]
+        others = [other for other in others if other != (rows, remat)]
+    found = [first, *(attempt(*other) for other in others[: MOST_COMPILATIONS - 1])]
     return sorted(found, key=lambda item: (not item[1].fits, -_speed(item[1])))
 
 
@@ -216,8 +208,8 @@ def _warnings(attention: str) -> tuple[str, ...]:
     if attention == "pallas":
         return ()
     return (
-        f"config.compute.attention is '{attention}', which is slow on TPUs and whose loops the HBM figure counts once; "
-        "set --config.compute.attention=pallas",
+        f"config.compute.attention is '{attention}', not the TPU kernel: slow, and its loops count once in the HBM "
+        "traffic; set --config.compute.attention=pallas",
     )
 
 
@@ -318,42 +310,21 @@ def _plan_decoding(
     states = {"prefill": 0, "burst": slots * BURST}
     key = {name: config[name] for name in (*DECIDES, "serve")}
     key |= {"topology": topology.name, "flags": compiler_flags()}
-    parameters = 4.0 * _parameters_a_chip(model, mesh)
+    parameters = bytes_a_chip(abstract_params(model, mesh))
     programs = {}
     for name, compile_it in compile_decoding(config, model, mesh).items():
         progress(f"compiling {name} for {topology.name}")
-        compiled = cached(
-            {**key, "program": name},
-            lambda compile_it=compile_it: figures(compile_it, mesh),  # type: ignore[misc]
-        )
+        compiled = cached({**key, "program": name}, functools.partial(figures, compile_it, mesh))
         flops = model.matmul_flops(tokens[name], 0, states[name]) / topology.chips
         # A slot's attention runs over its whole place in the cache, on every chip that holds its heads.
         flops += model.matmul_flops(0, tokens[name] * context, 0) / mesh.shape["tensor"]
         programs[name] = _program(name, compiled, _memory(compiled, topology, parameters, 0.0), flops, topology)
     burst, prefill = (programs[name].time.seconds for name in ("burst", "prefill"))
     section = config["benchmark"]
-    new = (
-        section["turns"] * section["max_tokens"]
-    )  # tokens the model writes in a dialogue; the user's are about as many
+    new = section["turns"] * section["max_tokens"]  # tokens that the model writes; the user's are about as many
     dialogue = topology.chips * (new * burst / (slots * BURST) + 2 * new / CHUNK * prefill)
     speed = slots * BURST / burst if burst else 0.0
     return tuple(programs.values()), Decoding(slots, speed, dialogue)
-
-
-def _parameters_a_chip(model: ModelConfig, mesh: Mesh) -> float:
-    state = abstract_state(model, make_optimizer(_ANY_OPTIMIZER, 1), mesh)
-    return bytes_a_chip((state.params, state.frozen)) / 4
-
-
-_ANY_OPTIMIZER = {
-    "learning_rate": 0.0,
-    "warmup": 0.0,
-    "schedule": "constant",
-    "clip_norm": 1.0,
-    "b1": 0.9,
-    "b2": 0.95,
-    "weight_decay": 0.0,
-}
 
 
 def _memory(compiled: Figures, topology: Topology, parameters: float, optimizer: float) -> Memory:
