@@ -236,7 +236,7 @@ def _plan_training(
     section, capacity = config[stage], Capacity(**config["dataset"]["row"])
     unit = UNIT[section["objective"]]
     load = workloads.workload_of(config, workdir, capacity)
-    batch = workloads.batch_of(load, capacity, section["batch"], unit)
+    batch = workloads.batch_of(load, capacity, section["batch"], unit, workloads.STEADY if load.assumed else 1)
     rows = rows_a_micro_batch(section["rows"], mesh)
     micro_batches = -(-batch.rows // rows)
     progress(f"compiling {stage} for {topology.name}: {micro_batches} x {rows} rows of {capacity.tokens:,} tokens")

@@ -6,7 +6,7 @@ texts are missing, and no figure here depends on those.
 
 from __future__ import annotations
 
-import dataclasses
+import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +27,7 @@ TREE_TOKENS = 1400  # of a ten-turn conversation with two replies a turn, as ben
 USER_TOKENS, REPLY_TOKENS = 50, 45  # means whose sum over ten turns that is
 SPREAD = 0.5  # a conversation is up to this share longer or shorter than the mean, and so is a message in it
 CONVERSATIONS = 512  # synthetic ones; enough for the fill of rows to be steady
+STEADY = 8  # steps over which the fill of a batch is averaged
 MEASURED_ROWS = 16  # rows over which the share of query-key pairs is averaged
 
 
@@ -35,6 +36,7 @@ class Workload:
     """Conversations as fragments, and what the layout with a sequence a reply would make of them."""
 
     description: str
+    assumed: bool  # and not measured, so that it may be repeated
     sizes: np.ndarray  # int [N, 4]: tokens, targets, replies, pairs of each fragment
     conversation: np.ndarray  # int [N]
     rows: TreeRow  # some packed rows [B, ...], for the pairs that attention computes
@@ -66,7 +68,7 @@ def measured(directory: epath.PathLike, capacity: Capacity) -> Workload:
     """The dataset of a run. InputError if `directory` holds none."""
     source = FragmentSource(directory)
     parts = [source[number] for number in range(min(len(source), CONVERSATIONS))]
-    return _workload(f"the dataset of {directory}", parts, source.sizes, source.conversation, capacity)
+    return _workload(f"measured: the dataset in {directory}", False, parts, source.sizes, source.conversation, capacity)
 
 
 def synthetic(turns: int, replies: int, capacity: Capacity, seed: int = 0) -> Workload:
@@ -83,7 +85,7 @@ def synthetic(turns: int, replies: int, capacity: Capacity, seed: int = 0) -> Wo
         f"assumed: conversations of {turns} turns with {replies} replies, {tokens:,.0f} tree tokens on average "
         f"(+-{SPREAD:.0%}, and so every message)"
     )
-    return _workload(text, parts, sizes, owner, capacity)
+    return _workload(text, True, parts, sizes, owner, capacity)
 
 
 def _conversation(number: int, turns: int, replies: int, rng: random.Random) -> tuple[Conversation, Trie]:
@@ -117,7 +119,12 @@ def _conversation(number: int, turns: int, replies: int, rng: random.Random) -> 
 
 
 def _workload(
-    description: str, parts: Sequence[TreeRow], sizes: np.ndarray, owner: np.ndarray, capacity: Capacity
+    description: str,
+    assumed: bool,
+    parts: Sequence[TreeRow],
+    sizes: np.ndarray,
+    owner: np.ndarray,
+    capacity: Capacity,
 ) -> Workload:
     plan = best_fit(np.array([part.sizes for part in parts]), capacity)[:MEASURED_ROWS]
     rows = stack([pack([parts[index] for index in row], capacity) for row in plan])
@@ -125,6 +132,7 @@ def _workload(
     paths = [length for part in parts for length in _path_lengths(part)]
     return Workload(
         description,
+        assumed,
         sizes,
         owner,
         rows,
@@ -141,39 +149,33 @@ def _path_lengths(part: TreeRow) -> list[int]:
     return [int(part.positions[source]) + 2 for source in last.values()]
 
 
-def batch_of(workload: Workload, capacity: Capacity, batch: int, unit: Unit, seed: int = 0) -> Batch:
-    """What the packer makes of a batch of that many conversations or pairs."""
-    plan = pack_plan(workload.sizes, workload.conversation, capacity, batch=batch, unit=unit, seed=seed, epochs=1).steps
-    steps = plan[:-1] or plan
-    members = [[index for row in step for index in row] for step in steps]
+def batch_of(workload: Workload, capacity: Capacity, batch: int, unit: Unit, steps: int = 1) -> Batch:
+    """What the packer makes of a batch of that many conversations or pairs. The conversations are repeated until they
+    make about `steps` steps."""
+    units = workload.mean(3) if unit == "pairs" else 1.0
+    repeats = max(1, math.ceil(steps * batch / (units * workload.conversations)))
+    sizes = np.tile(workload.sizes, (repeats, 1))
+    apart = int(workload.conversation.max()) + 1
+    owner = np.concatenate([workload.conversation + number * apart for number in range(repeats)])
+    plan = pack_plan(sizes, owner, capacity, batch=batch, unit=unit, seed=0, epochs=1).steps
+    members = [[index for row in step for index in row] for step in plan[:-1] or plan]
     return Batch(
         batch,
         unit,
         max(map(len, plan)),
-        float(np.mean([workload.sizes[step, 0].sum() for step in members])),
-        float(np.mean([len(set(workload.conversation[step].tolist())) for step in members])),
+        float(np.mean([sizes[step, 0].sum() for step in members])),
+        float(np.mean([len(set(owner[step].tolist())) for step in members])),
     )
 
 
 def fitting_batch(workload: Workload, capacity: Capacity, rows: int, unit: Unit) -> Batch:
-    """The largest batch whose every step the packer fits into `rows` rows, to a hundredth; more conversations than the
-    workload has are made of it by repetition."""
-    per = workload.mean(3) if unit == "pairs" else 1.0
-    tokens = workload.mean(0)
-    wanted = capacity.tokens * rows / tokens
-    repeats = max(1, -(-int(8 * wanted) // workload.conversations))
-    many = dataclasses.replace(
-        workload,
-        sizes=np.tile(workload.sizes, (repeats, 1)),
-        conversation=np.concatenate(
-            [workload.conversation + number * (workload.conversation.max() + 1) for number in range(repeats)]
-        ),
-    )
-    low, high = 1, max(2, round(wanted * per) + 1)
-    best = batch_of(many, capacity, low, unit)
+    """The largest batch, to a hundredth, whose every step the packer fits into `rows` rows; at least one unit."""
+    units = workload.mean(3) if unit == "pairs" else 1.0
+    low, high = 1, max(2, round(capacity.tokens * rows / workload.mean(0) * units) + 1)
+    best = batch_of(workload, capacity, low, unit, STEADY)
     while high - low > max(1, low // 100):
         middle = (low + high) // 2
-        found = batch_of(many, capacity, middle, unit)
+        found = batch_of(workload, capacity, middle, unit, STEADY)
         if found.rows <= rows:
             low, best = middle, found
         else:
