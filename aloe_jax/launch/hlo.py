@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
@@ -218,26 +218,19 @@ def _hbm_bytes(module: Module, computation: Computation, instruction: Instructio
         return 2 * written if opcode != "broadcast" else written
     if opcode == "dynamic-update-slice":
         return 2 * _bytes_of(computation, instruction.operands[1])
-    if opcode == "fusion":
-        called = re.search(r"calls=%?([\w.-]+)", instruction.rest)
-        if called and called[1] in module.computations:
-            return _fusion_bytes(computation, instruction, module.computations[called[1]])
+    if opcode == "fusion" and (inside := _called(module, instruction)):
+        return _fusion_bytes(module, computation, instruction, inside)
     read = [shape for name in instruction.operands if name in computation for shape in computation[name].shapes]
     return written + sum(shape.bytes for shape in read if shape.in_hbm)
 
 
-def _fusion_bytes(computation: Computation, fusion: Instruction, inside: Computation) -> float:
+def _fusion_bytes(module: Module, computation: Computation, fusion: Instruction, inside: Computation) -> float:
     """Operands in full unless only slices of them are used; results in full unless they are updates of a slice."""
-    parameters = {
-        int(instruction.rest): instruction
-        for instruction in inside.values()
-        if instruction.opcode == "parameter" and instruction.rest.isdigit()
-    }
     total = 0.0
     for number, name in enumerate(fusion.operands):
-        source = computation.get(name)
-        if source and number in parameters and all(shape.in_hbm for shape in source.shapes):
-            total += _read(inside, parameters[number].name, sum(shape.bytes for shape in source.shapes))
+        source, parameter = computation.get(name), _parameter(inside, number)
+        if source and parameter and all(shape.in_hbm for shape in source.shapes):
+            total += _read(module, inside, parameter, sum(shape.bytes for shape in source.shapes))
     root = next((instruction for instruction in inside.values() if instruction.root), None)
     if root is None:
         return total
@@ -250,26 +243,37 @@ def _fusion_bytes(computation: Computation, fusion: Instruction, inside: Computa
     return total
 
 
+def _parameter(inside: Computation, number: int) -> str | None:
+    """The name of parameter `number` of a computation."""
+    found = (one.name for one in inside.values() if one.opcode == "parameter" and one.rest == str(number))
+    return next(found, None)
+
+
 def _behind_bitcast(inside: Computation, instruction: Instruction | None) -> Instruction | None:
     while instruction and instruction.opcode == "bitcast":
         instruction = inside.get(instruction.operands[0])
     return instruction
 
 
-def _read(inside: Computation, name: str, whole: float) -> float:
-    """Bytes of a fusion's operand that its computation reads."""
+def _read(module: Module, inside: Computation, name: str, whole: float) -> float:
+    """Bytes of a fusion's operand, called `name` inside, that the fusion and those inside it read."""
     total = 0.0
-    for user in _users(inside, name):
+    for user in [instruction for instruction in inside.values() if name in instruction.operands]:
         if user.opcode in ("dynamic-slice", "slice", "gather") and user.operands[0] == name:
             total += user.shapes[0].bytes
         elif user.opcode == "dynamic-update-slice" and user.operands[0] == name:
             pass  # the rest stays where it is
         elif user.opcode == "bitcast":
-            total += _read(inside, user.name, whole)
+            total += _read(module, inside, user.name, whole)
+        elif user.opcode == "fusion" and (called := _called(module, user)):
+            for number, operand in enumerate(user.operands):
+                if operand == name and (parameter := _parameter(called, number)):
+                    total += _read(module, called, parameter, whole)
         else:
             return whole
     return min(whole, total)
 
 
-def _users(inside: Computation, name: str) -> Sequence[Instruction]:
-    return [instruction for instruction in inside.values() if name in instruction.operands]
+def _called(module: Module, fusion: Instruction) -> Computation:
+    found = re.search(r"calls=%?([\w.-]+)", fusion.rest)
+    return module.computations.get(found[1], {}) if found else {}

@@ -8,8 +8,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 from aloe_jax.launch.hlo import parse, traffic
 from aloe_jax.parallel.mesh import make_mesh
 
-# A loop of 5 runs with a gather over 4 chips, in two clones of one channel, a fusion that reads a slice of its operand,
-# and a kernel; a reduction in the second form of groups; a loop without a stated bound around a permute.
+# A loop of 5 runs with a gather over 4 chips, in two clones of one channel, a fusion in which another one reads a slice
+# of its operand, and a kernel; a reduction in another form of groups; a loop without a stated bound around a permute.
 TEXT = """HloModule jit_step, is_scheduled=true, num_partitions=8
 
 %sum (a: f32[], b: f32[]) -> f32[] {
@@ -25,6 +25,12 @@ TEXT = """HloModule jit_step, is_scheduled=true, num_partitions=8
   ROOT %flat = f32[100]{0} bitcast(%slice)
 }
 
+%nested (p3: f32[5,100], p4: s32[]) -> f32[100] {
+  %p3 = f32[5,100]{1,0:T(8,128)} parameter(0)
+  %p4 = s32[]{:T(128)} parameter(1)
+  ROOT %inner = f32[100]{0} fusion(%p3, %p4), kind=kLoop, calls=%sliced
+}
+
 %gathered (p2: bf16[25]) -> bf16[100] {
   %p2 = bf16[25]{0} parameter(0)
   ROOT %all-gather.2 = bf16[100]{0} all-gather(%p2), channel_id=7, replica_groups={{0,1,2,3},{4,5,6,7}}, dimensions={0}
@@ -37,7 +43,7 @@ TEXT = """HloModule jit_step, is_scheduled=true, num_partitions=8
   %stack = f32[5,100]{1,0} get-tuple-element(%state), index=2
   %all-gather.1 = bf16[100]{0} all-gather(%part), channel_id=7, replica_groups={{0,1,2,3},{4,5,6,7}}, dimensions={0}
   %again = bf16[100]{0} fusion(%part), kind=kCustom, calls=%gathered
-  %row = f32[100]{0:T(128)S(1)} fusion(%stack, %number), kind=kLoop, calls=%sliced
+  %row = f32[100]{0:T(128)S(1)} fusion(%stack, %number), kind=kOutput, calls=%nested
   %kernel = f32[100]{0} custom-call(%row), custom_call_target="tpu_custom_call"
   ROOT %next = (s32[]{:T(128)}, bf16[25]{0}, f32[5,100]{1,0}) tuple(%number, %part, %stack)
 }
