@@ -55,8 +55,8 @@ ENVIRONMENT = {
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
     "TPU_ACCELERATOR_TYPE": "v5litepod-4",  # any; the topology's name says what is compiled for
 }
-# XLA cuts a gathered matrix product into a ring of permutes and partial sums; with the long rows of training the sums'
-# way to HBM and back costs more than it hides. What a run on TPUs should have in LIBTPU_INIT_ARGS too.
+# XLA turns products with gathered weights into a ring of permutes and partial sums. With the long rows of training the
+# sums' way to HBM and back costs more than that hides. A run on TPUs should have it in LIBTPU_INIT_ARGS too.
 FLAGS = "--xla_jf_spmd_threshold_for_windowed_einsum_mib=1000000"
 _SIZE = r"([\d.]+)([KMGT])"
 _TOO_LARGE = (
@@ -106,6 +106,7 @@ def topology_mesh(topology: Topology, mesh: Mapping[str, int]) -> Mesh:
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     os.environ.setdefault("LIBTPU_INIT_ARGS", FLAGS)
+    jax.config.update("jax_platforms", "cpu")  # leaves a TPU of this machine to who is using it
     try:
         devices = topologies.get_topology_desc(platform="tpu", topology_name=topology.name).devices
     except Exception as error:  # jax has no type for it
