@@ -126,7 +126,8 @@ def _workload(
     owner: np.ndarray,
     capacity: Capacity,
 ) -> Workload:
-    plan = best_fit(np.array([part.sizes for part in parts]), capacity)[:MEASURED_ROWS]
+    plan = best_fit(np.array([part.sizes for part in parts]), capacity)
+    plan = plan[:: -(-len(plan) // MEASURED_ROWS)]  # from all of it: the packer begins with the longest
     rows = stack([pack([parts[index] for index in row], capacity) for row in plan])
     count = len({int(part.conversation[0]) for part in parts})
     paths = [length for part in parts for length in _path_lengths(part)]
