@@ -35,17 +35,19 @@ from aloe_jax.launch.compile import (
 from aloe_jax.launch.roofline import Roofline, roofline, step_flops
 from aloe_jax.launch.workload import Batch, Workload
 from aloe_jax.models.config import ModelConfig
-from aloe_jax.ops.attention import block_size
+from aloe_jax.ops.attention import block_size, chosen
+from aloe_jax.ops.block_table import table_block
 from aloe_jax.parallel.mesh import row_shards
-from aloe_jax.train.forward import Compute, check_row_length
-from aloe_jax.train.objectives import OBJECTIVES, UNIT
+from aloe_jax.train.forward import Compute, check_attention
+from aloe_jax.train.objectives import OBJECTIVES, check_settings
 from aloe_jax.train.state import SCHEDULES, abstract_state, make_optimizer
 from aloe_jax.tree.row import Capacity
 
 STAGES = ("sft", "preference", "benchmark")
 TRAINING = ("sft", "preference")
 MOST_COMPILATIONS = 4  # of a search
-KERNEL_BLOCKS = (512, 256, 128)  # of the TPU kernel; the widest that divides the row
+# Settings of a training that its program does not depend on, or only by a constant.
+NOT_COMPILED = ("batch", "rows", "epochs", "learning_rate", "schedule", "warmup", "weight_decay", "checkpoint_every")
 DECIDES = ("model", "mesh")  # the sections that every program depends on
 
 
@@ -151,12 +153,13 @@ def make_plan(
     model = planned_model(config)
     compute = Compute(**config["compute"])
     mesh = topology_mesh(topology, config["mesh"])
-    warnings = () if stage == "benchmark" else _warnings(compute.attention)
-    common = (stage, topology, dict(mesh.shape), compute.attention, compiler_flags(), warnings)
+    attention = chosen(compute.attention, mesh)
+    warnings = () if stage == "benchmark" else _warnings(attention)
+    common = (stage, topology, dict(mesh.shape), attention, compiler_flags(), warnings)
     if stage == "benchmark":
         programs, decoding = _plan_decoding(config, model, topology, mesh, progress)
         return Plan(*common, programs, None, decoding)
-    _check(config, stage)
+    _check(config, stage, mesh)
     program, training = _plan_training(config, stage, model, topology, mesh, workdir, progress)
     return Plan(*common, (program,), training, None)
 
@@ -209,11 +212,11 @@ def _warnings(attention: str) -> tuple[str, ...]:
         return ()
     return (
         f"config.compute.attention is '{attention}', not the TPU kernel: slow, and its loops count once in the HBM "
-        "traffic; set --config.compute.attention=pallas",
+        "traffic; set it to auto",
     )
 
 
-def _check(config: Mapping[str, Any], stage: str) -> None:
+def _check(config: Mapping[str, Any], stage: str, mesh: Mesh) -> None:
     section = config[stage]
     for key, known in (("objective", OBJECTIVES), ("schedule", SCHEDULES)):
         if section[key] not in known:
@@ -221,7 +224,8 @@ def _check(config: Mapping[str, Any], stage: str) -> None:
     for key in ("batch", "rows"):
         if section[key] < 1:
             raise InputError(f"config.{stage}.{key}: {section[key]} must be at least 1")
-    check_row_length(config["dataset"]["row"]["tokens"], config["compute"]["attention"])
+    check_settings(OBJECTIVES[section["objective"]], section, stage)
+    check_attention(config["dataset"]["row"]["tokens"], config["compute"]["attention"], mesh)
 
 
 def _plan_training(
@@ -234,24 +238,25 @@ def _plan_training(
     progress: Callable[[str], None],
 ) -> tuple[Program, Training]:
     section, capacity = config[stage], Capacity(**config["dataset"]["row"])
-    unit = UNIT[section["objective"]]
+    unit = OBJECTIVES[section["objective"]].unit
     load = workloads.workload_of(config, workdir, capacity)
     batch = workloads.batch_of(load, capacity, section["batch"], unit, workloads.STEADY if load.assumed else 1)
     rows = rows_a_micro_batch(section["rows"], mesh)
     micro_batches = -(-batch.rows // rows)
     progress(f"compiling {stage} for {topology.name}: {micro_batches} x {rows} rows of {capacity.tokens:,} tokens")
     key = {name: config[name] for name in (*DECIDES, "compute", "lora")}
-    key |= {"row": config["dataset"]["row"], "objective": section["objective"], "flags": compiler_flags()}
-    key |= {"topology": topology.name, "rows": rows, "micro_batches": micro_batches}
+    key |= {"stage": {name: value for name, value in section.items() if name not in NOT_COMPILED}}
+    key |= {"row": config["dataset"]["row"], "rows": rows, "micro_batches": micro_batches}
+    key |= {"topology": topology.name, "flags": compiler_flags()}
     compiled = cached(
         key,
         lambda: figures(compile_step(config, stage, model, mesh, rows, micro_batches), mesh, micro_batches),
     )
     state = abstract_state(model, make_optimizer(section, 1), mesh)
     memory = _memory(compiled, topology, bytes_a_chip((state.params, state.frozen)), bytes_a_chip(state.opt_state))
-    attention = config["compute"]["attention"]
+    attention = chosen(config["compute"]["attention"], mesh)
     pairs = workloads.running_pairs(load.rows, _block(attention, capacity.tokens))
-    flops = step_flops(model, config, pairs, rows * micro_batches) / topology.chips
+    flops = step_flops(model, config, attention, pairs, rows * micro_batches) / topology.chips
     program = _program("step", compiled, memory, flops, topology)
     room = workloads.fitting_batch(load, capacity, rows * micro_batches, unit)
     training = Training(
@@ -269,11 +274,8 @@ def _plan_training(
 
 def _block(attention: str, tokens: int) -> int | None:
     """Tokens of a side of the blocks that an implementation of attention computes; None for the whole square."""
-    if attention == "dense":
-        return None
-    if attention == "blocked":
-        return block_size(tokens)
-    return next((size for size in KERNEL_BLOCKS if tokens % size == 0), None)
+    sizes = {"blocked": block_size, "pallas": table_block}
+    return sizes[attention](tokens) if attention in sizes else None
 
 
 def _filled(

@@ -46,7 +46,7 @@ def roofline(flops: float, hbm: float, received: Mapping[str, float], topology: 
     return Roofline(flops / topology.chip.flops, hbm / topology.chip.hbm_bandwidth, between)
 
 
-def step_flops(model: ModelConfig, config: Mapping[str, Any], pairs: float, rows: int) -> float:
+def step_flops(model: ModelConfig, config: Mapping[str, Any], attention: str, pairs: float, rows: int) -> float:
     """Operations of matrix products in a training step over `rows` rows of which each has `pairs` computed query-key
     pairs; padding is computed like the rest.
 
@@ -60,5 +60,5 @@ def step_flops(model: ModelConfig, config: Mapping[str, Any], pairs: float, rows
     targets = -(-row["targets"] // chunk) * chunk
     layers = model.matmul_flops(row["tokens"], 0, 0) * (1 + again + backward)
     head = model.matmul_flops(0, 0, targets) * (2 + backward)
-    attention = model.matmul_flops(0, pairs, 0) * (1 + again + BACKWARD_ATTENTION[compute["attention"]])
-    return rows * (layers + head + attention)
+    products = model.matmul_flops(0, pairs, 0) * (1 + again + BACKWARD_ATTENTION[attention])
+    return rows * (layers + head + products)

@@ -12,12 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
 from aloe_jax.data.builder import FragmentSource
 from aloe_jax.data.plan import Unit, pack_plan
 from aloe_jax.models.config import ModelConfig
+from aloe_jax.ops.block_table import running_blocks
 from aloe_jax.tree.pack import best_fit, pack, stack
 from aloe_jax.tree.row import Capacity, TreeRow, fragments
 from aloe_jax.tree.schema import Conversation, Node, Preference
@@ -190,11 +192,8 @@ def running_pairs(rows: TreeRow, block: int | None) -> float:
     length = rows.tokens.shape[-1]
     if block is None:
         return float(length * length)
-    number = np.arange(length // block)
-    reach = np.asarray(rows.subtree_end).reshape(-1, length // block, block).max(axis=-1)
-    seen = (reach[:, None, :] > number[:, None] * block) & (number < number[:, None])
-    seen = seen | (number == number[:, None])
-    return float(seen.sum()) / len(seen) * block * block
+    running = running_blocks(jnp.asarray(rows.subtree_end), jnp.asarray(rows.positions), None, block)
+    return float(running.sum()) / len(running) * block * block
 
 
 def forward_flops(model: ModelConfig, workload: Workload, shared: bool) -> float:

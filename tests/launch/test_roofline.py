@@ -14,7 +14,7 @@ from tiny import MODEL
 # The weights of a layer of the tiny model, and the width of its heads together; it has two layers.
 WEIGHTS, HEAD_WIDTH = 64 * 64 * 2 + 64 * 32 * 2 + 3 * 64 * 96, 8 * 8
 CONFIG = {
-    "compute": {"remat": True, "attention": "dense", "chunk": 128},
+    "compute": {"remat": True, "chunk": 128},
     "dataset": {"row": {"tokens": 256, "targets": 200}},
 }
 
@@ -45,11 +45,17 @@ def test_the_slowest_part_binds():
 def test_operations_of_a_step():
     """Twice the weights a token; the layers forward, again, and twice backward; the head on whole chunks of targets."""
     layers, head, attention = 2 * 256 * 2 * WEIGHTS, 2 * 256 * 64 * MODEL.vocab, 2 * 2 * 1000 * 2 * HEAD_WIDTH
-    assert step_flops(MODEL, CONFIG, 1000, 3) == pytest.approx(3 * (4 * layers + 4 * head + 4 * attention), rel=1e-12)
-    kept = CONFIG | {"compute": CONFIG["compute"] | {"remat": False, "attention": "pallas"}}
-    assert step_flops(MODEL, kept, 1000, 1) == pytest.approx(3 * layers + 4 * head + 4.5 * attention, rel=1e-12)
+    assert step_flops(MODEL, CONFIG, "dense", 1000, 3) == pytest.approx(
+        3 * (4 * layers + 4 * head + 4 * attention), rel=1e-12
+    )
+    kept = CONFIG | {"compute": CONFIG["compute"] | {"remat": False}}
+    assert step_flops(MODEL, kept, "pallas", 1000, 1) == pytest.approx(
+        3 * layers + 4 * head + 4.5 * attention, rel=1e-12
+    )
     adapted = dataclasses.replace(MODEL, lora=Lora(("query",), 4, 8.0))
-    assert step_flops(adapted, kept, 1000, 1) == pytest.approx(2 * layers + 3 * head + 4.5 * attention, rel=1e-12)
+    assert step_flops(adapted, kept, "pallas", 1000, 1) == pytest.approx(
+        2 * layers + 3 * head + 4.5 * attention, rel=1e-12
+    )
 
 
 def test_refusals_of_the_compiler():
