@@ -69,7 +69,13 @@ class TestCompiled:
         lines = preference[0].stdout.splitlines()
         assert lines[0] == FIRST_LINE
         assert "estimates" in lines[0]
-        for part in ("4 chips as replica 1 x fsdp 4 x tensor 1", "15.75 GiB: fits", "all-gather", "bound by", "pallas"):
+        for part in (
+            "4 chips as replica 1 x fsdp 4 x tensor 1",
+            "15.75 GiB: fits",
+            "all-gather",
+            "bound by",
+            "is 'dense', not the TPU kernel",
+        ):
             assert part in preference[0].stdout
         assert "at 3.6 USD a chip and hour" in lines[-1]
 
