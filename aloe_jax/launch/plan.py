@@ -92,7 +92,6 @@ class Filled:
     conversations: float
     seconds: float
     chip_seconds: float  # a conversation
-    unshared_chip_seconds: float  # the same, a sequence a reply, packed as full and computed at the same speed
     useful: float  # operations that the objective needs, over what the chips could do in that time
 
 
@@ -108,6 +107,7 @@ class Training:
     sharing: float  # tokens of a sequence a reply over ours
     configured: Filled
     full: Filled  # the largest batch that the compiled rows hold
+    unshared_chip_seconds: float  # a conversation as a sequence a reply, in rows as full and at the same speed
 
 
 @dataclass(frozen=True)
@@ -259,6 +259,8 @@ def _plan_training(
     flops = step_flops(model, config, attention, pairs, rows * micro_batches) / topology.chips
     program = _program("step", compiled, memory, flops, topology)
     room = workloads.fitting_batch(load, capacity, rows * micro_batches, unit)
+    configured, full = (_filled(one, micro_batches, load, model, program, topology) for one in (batch, room))
+    shared, unshared = (workloads.forward_flops(model, load, ours) for ours in (True, False))
     training = Training(
         load.description,
         rows,
@@ -266,8 +268,9 @@ def _plan_training(
         capacity.tokens,
         config["compute"]["remat"],
         load.unshared_tokens / load.mean(0),
-        _filled(batch, micro_batches, load, model, program, topology),
-        _filled(room, micro_batches, load, model, program, topology),
+        configured,
+        full,
+        full.chip_seconds * unshared / shared,
     )
     return program, training
 
@@ -283,7 +286,7 @@ def _filled(
 ) -> Filled:
     """Every micro-batch costs the same, full or not."""
     seconds = program.time.seconds
-    shared, unshared = (workloads.forward_flops(model, load, ours) for ours in (True, False))
+    shared = workloads.forward_flops(model, load, shared=True)
     cost = topology.chips * seconds / batch.conversations if batch.conversations else 0.0
     useful = 3 * shared * batch.conversations / (seconds * topology.chips * topology.chip.flops) if seconds else 0.0
     return Filled(
@@ -295,7 +298,6 @@ def _filled(
         batch.conversations,
         seconds,
         cost,
-        cost * unshared / shared,
         useful,
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from aloe_jax.launch.plan import Decoding, Filled, Memory, Plan, Program, Training
+from aloe_jax.launch.plan import Decoding, Memory, Plan, Program, Training
 
 FIRST_LINE = (
     "All times are estimates: the program was compiled for this slice, not run. Memory is the compiler's figure."
@@ -97,14 +97,12 @@ def _training(training: Training, fits: bool) -> Iterator[str]:
             f"{filled.micro_batches} micro-batches ({filled.real_tokens / capacity:.0%} of their room)"
         )
         if fits:
-            yield f"    {_cost(filled)}"
-
-
-def _cost(filled: Filled) -> str:
-    return (
-        f"{filled.real_tokens / filled.seconds:,.0f} real tokens/s; a conversation {filled.chip_seconds:.3g} "
-        f"chip-seconds, as a sequence a reply {filled.unshared_chip_seconds:.3g}; useful: {filled.useful:.0%} of peak"
-    )
+            yield (
+                f"    {filled.real_tokens / filled.seconds:,.0f} real tokens/s; a conversation "
+                f"{filled.chip_seconds:.3g} chip-seconds; {filled.useful:.0%} of the peak is useful"
+            )
+    if fits:
+        yield f"    a conversation as a sequence a reply, rows as full: {training.unshared_chip_seconds:.3g} chip-seconds"
 
 
 def _decoding(decoding: Decoding) -> Iterator[str]:
@@ -122,5 +120,5 @@ def price_line(plan: Plan, price: float) -> str:
     return (
         f"at {price:g} USD a chip and hour: {dollars(full.seconds * plan.topology.chips):.4f} USD a step, "
         f"{dollars(full.chip_seconds) * 1000:.3f} USD a thousand conversations, as a sequence a reply "
-        f"{dollars(full.unshared_chip_seconds) * 1000:.3f}"
+        f"{dollars(plan.training.unshared_chip_seconds) * 1000:.3f}"
     )

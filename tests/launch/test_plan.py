@@ -108,7 +108,7 @@ class TestCompiled:
         assert configured["chip_seconds"] == pytest.approx(4 * configured["seconds"])
         assert full["conversations"] > 1
         assert full["chip_seconds"] < configured["chip_seconds"]
-        assert full["unshared_chip_seconds"] > full["chip_seconds"]
+        assert training["unshared_chip_seconds"] > full["chip_seconds"]
         assert full["rows"] <= 4
 
     def test_what_was_compiled_before_is_not_compiled_again(self, plan, preference, folder):
