@@ -102,7 +102,7 @@ def _training(training: Training, fits: bool) -> Iterator[str]:
                 f"{filled.chip_seconds:.3g} chip-seconds; {filled.useful:.0%} of the peak is useful"
             )
     if fits:
-        yield f"    a conversation as a sequence a reply, rows as full: {training.unshared_chip_seconds:.3g} chip-seconds"
+        yield f"    a conversation as a sequence a reply, rows full: {training.unshared_chip_seconds:.3g} chip-seconds"
 
 
 def _decoding(decoding: Decoding) -> Iterator[str]:
