@@ -35,7 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         options, rest = _parser().parse_known_args(argv)
-        wrong = [argument for argument in rest if options.command is not _run or not argument.startswith("--config")]
+        wrong = [
+            argument for argument in rest if options.command not in (_run, _plan) or not argument.startswith("--config")
+        ]
         if wrong:
             raise InputError(f"unrecognised argument '{wrong[0]}'; see `aloe --help`")
         options.config_arguments = rest
@@ -101,6 +103,15 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--stages", default="", help="comma-separated stages (default: the config's, else all)")
     command.add_argument("--fresh", action="store_true", help="start stages over whose config or inputs changed")
     command.epilog = "--config=FILE.py[:ARG] is required; --config.section.key=value changes a value of it."
+
+    command = add("plan", _plan, "Compile a stage ahead of time for a TPU slice: does it fit, and what would it take?")
+    command.add_argument("--stage", required=True, help="sft, preference or benchmark")
+    command.add_argument("--topology", required=True, help="chip and shape of the slice: v5e:4x4, v5p:2x2x4, v6e:4x4")
+    command.add_argument("--workdir", default="", help="run directory whose dataset tells the conversations' sizes")
+    command.add_argument("--json", default="", help="file to write the report to, as JSON")
+    command.add_argument("--search", action="store_true", help="try rows a micro-batch and remat, four compilations")
+    command.add_argument("--price", type=float, help="US dollars a chip and hour, to tell the cost")
+    command.epilog = "--config=FILE.py[:ARG] is required. Exit code 1: it does not fit."
 
     command = add("import", _import, "Turn a Hugging Face folder, hub id, GGUF file or embedded model into a folder.")
     command.add_argument("source", help="folder, gs:// folder, owner/name, FILE.gguf, or embedded:smollm2")
@@ -177,6 +188,29 @@ def _run(options: argparse.Namespace) -> None:
             f"  aloe chat --model={done}/export\n"
             f"  aloe score --model={done}/export --trees={done}/conversations/trees.jsonl --out=scores.jsonl"
         )
+
+
+def _plan(options: argparse.Namespace) -> None:
+    from aloe_jax.launch.plan import make_plan, search, write_plan
+    from aloe_jax.launch.report import price_line, search_text, to_text
+    from aloe_jax.run.config import load_config
+    from aloe_jax.run.progress import Progress
+
+    config, progress = load_config(options.config_arguments), Progress()
+    arguments = (config, options.stage, options.topology)
+    if options.search:
+        found = search(*arguments, workdir=options.workdir, progress=progress.line)
+        print(search_text(found), end="\n\n")
+        plan = found[0][1]
+    else:
+        plan = make_plan(*arguments, workdir=options.workdir, progress=progress.line)
+    print(to_text(plan))
+    if options.price is not None and plan.training and plan.fits:
+        print(price_line(plan, options.price))
+    if options.json:
+        write_plan(plan, options.json)
+    if not plan.fits:
+        raise AloeError(f"{options.stage} does not fit a chip of {options.topology}; try --search, or a larger slice")
 
 
 def pipeline() -> list[Any]:

@@ -156,8 +156,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--trl-batch",
         type=int,
-        default=10,
-        help="pairs TRL computes at a time: 1, 2, 5 or 10 (default: all ten, the divisor nearest to its default of 8)",
+        default=5,
+        help="pairs TRL computes at a time: 1, 2, 5 or 10 (default 5: it divides ten, its own 8 does not)",
     )
     parser.add_argument("--json", type=Path, help="file for the numbers")
     found = parser.parse_args()

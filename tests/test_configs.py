@@ -46,11 +46,22 @@ def test_arguments(name):
     assert load(name)["stages"] == []
     assert load(name, "sft")["stages"] == ["personas", "conversations", "dataset", "sft"]
     assert load(name, "preference")["stages"][-1] == "preference"
+    assert load(name, "preference-throughput")["stages"][-1] == "preference"
     debug = load(name, "debug")
     assert debug["model"]["source"].startswith("random:")
     assert debug["model"]["sizes"] == {}
-    with pytest.raises(InputError, match="'debgu'; expected one of sft, preference, debug"):
+    with pytest.raises(InputError, match="'debgu'; expected one of sft, preference, preference-throughput, debug"):
         load(name, "debgu")
+
+
+def test_throughput_scales_the_learning_rate_by_the_square_root_of_the_batch():
+    paper, full = load("llama3_8b", "preference"), load("llama3_8b", "preference-throughput")
+    for part in ("sft", "preference"):
+        larger = full[part]["batch"] / paper[part]["batch"]
+        assert larger > 1
+        assert full[part]["learning_rate"] / paper[part]["learning_rate"] == pytest.approx(larger**0.5, rel=1e-12)
+        same = [key for key in full[part] if full[part][key] == paper[part][key]]
+        assert set(full[part]) - set(same) == {"batch", "learning_rate"}
 
 
 def test_files_have_no_key_of_their_own():

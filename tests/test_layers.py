@@ -17,6 +17,7 @@ ALLOWED = {
     "aloe_jax/hub": {"models", "ops", "tree", "parallel"},
     "aloe_jax/decode": {"models", "ops", "tree", "parallel"},
     "aloe_jax/train": {"data", "hub", "models", "ops", "tree", "parallel", "run"},
+    "aloe_jax/launch": {"train", "data", "decode", "hub", "models", "ops", "tree", "parallel", "run"},
     "aloe_jax/serve": {"decode", "train", "data", "hub", "models", "ops", "tree", "parallel", "run"},
 }
 

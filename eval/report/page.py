@@ -11,7 +11,6 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from aloe_jax.train.objectives import OBJECTIVES
 from eval.metrics import Metrics
 from eval.report import tables, wording
 from eval.report.charts import Reference, Series, line_chart, nice_ticks
@@ -158,6 +157,8 @@ def training_panels(run: Run) -> list[Panel]:
 
 def _starts_at_log_2(run: Run) -> bool:
     """Whether the preference objective is a sigmoid loss of nothing but rewards."""
+    from aloe_jax.train.objectives import OBJECTIVES  # brings JAX, which everything else here does without
+
     section = run.config.get("preference", {})
     objective = OBJECTIVES.get(section.get("objective", ""))
     if objective is None or not section.keys() >= set(objective.settings):

@@ -1,0 +1,380 @@
+"""`aloe plan`: will a stage fit a slice, and how long will it take, from its compiled program and the chip's figures.
+
+Memory is the compiler's own figure. Times are estimates: nothing runs.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from jax.sharding import Mesh
+
+from aloe_jax import files
+from aloe_jax.data.pipeline import rows_a_micro_batch
+from aloe_jax.decode.engine import BURST, CHUNK
+from aloe_jax.errors import InputError
+from aloe_jax.launch import workload as workloads
+from aloe_jax.launch.chips import Topology, parse_topology
+from aloe_jax.launch.compile import (
+    Figures,
+    abstract_params,
+    bytes_a_chip,
+    cached,
+    compile_decoding,
+    compile_step,
+    compiler_flags,
+    figures,
+    planned_model,
+    topology_mesh,
+)
+from aloe_jax.launch.roofline import Roofline, roofline, step_flops
+from aloe_jax.launch.workload import Batch, Workload
+from aloe_jax.models.config import ModelConfig
+from aloe_jax.ops.attention import block_size, chosen
+from aloe_jax.ops.block_table import table_block
+from aloe_jax.parallel.mesh import row_shards
+from aloe_jax.train.forward import Compute, check_attention
+from aloe_jax.train.objectives import OBJECTIVES, check_settings
+from aloe_jax.train.state import SCHEDULES, abstract_state, make_optimizer
+from aloe_jax.tree.row import Capacity
+
+STAGES = ("sft", "preference", "benchmark")
+TRAINING = ("sft", "preference")
+MOST_COMPILATIONS = 4  # of a search
+# Settings of a training that its program does not depend on, or only by a constant.
+NOT_COMPILED = ("batch", "rows", "epochs", "learning_rate", "schedule", "warmup", "weight_decay", "checkpoint_every")
+DECIDES = ("model", "mesh")  # the sections that every program depends on
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of one chip. `available` is the chip's, or what the compiler said it may use where it refused."""
+
+    parameters: float
+    optimizer: float
+    temporaries: float
+    peak: float
+    available: float
+
+    @property
+    def fits(self) -> bool:
+        return self.peak <= self.available
+
+
+@dataclass(frozen=True)
+class Program:
+    """One compiled program; `flops`, `hbm` and `received` (bytes by kind of collective) are of one chip and run."""
+
+    name: str
+    memory: Memory
+    flops: float
+    hbm: float
+    received: Mapping[str, float]
+    collectives: Mapping[str, int]
+    time: Roofline
+    compile_seconds: float
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A step with a batch of that size. Seconds, chip-seconds and useful share of the peak follow the estimate."""
+
+    batch: int
+    unit: str
+    rows: int
+    micro_batches: int
+    real_tokens: float
+    conversations: float
+    seconds: float
+    chip_seconds: float  # a conversation
+    useful: float  # operations that the objective needs, over what the chips could do in that time
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a training step takes in."""
+
+    workload: str
+    rows: int  # a micro-batch
+    rows_a_chip: float
+    row_tokens: int
+    remat: bool
+    sharing: float  # tokens of a sequence a reply over ours
+    configured: Filled
+    full: Filled  # the largest batch that the compiled rows hold
+    unshared_chip_seconds: float  # a conversation as a sequence a reply, in rows as full and at the same speed
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """What the engine does at most."""
+
+    slots: int
+    tokens_a_second: float
+    dialogue_seconds: float  # chip-seconds of a dialogue of the benchmark, its slots all busy
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The whole report; `to_json` and `to_text` say it."""
+
+    stage: str
+    topology: Topology
+    mesh: Mapping[str, int]
+    attention: str
+    flags: str
+    warnings: tuple[str, ...]
+    programs: tuple[Program, ...]
+    training: Training | None
+    decoding: Decoding | None
+
+    @property
+    def fits(self) -> bool:
+        return all(program.memory.fits for program in self.programs)
+
+
+def make_plan(
+    config: Mapping[str, Any],
+    stage: str,
+    topology_name: str,
+    *,
+    workdir: str = "",
+    progress: Callable[[str], None] = lambda line: None,
+) -> Plan:
+    """The plan of one stage. Raises InputError for a config, stage or topology that makes no program."""
+    if stage not in STAGES:
+        raise InputError(f"--stage: '{stage}' cannot be planned; expected one of {', '.join(STAGES)}")
+    topology = parse_topology(topology_name)
+    model = planned_model(config)
+    compute = Compute(**config["compute"])
+    mesh = topology_mesh(topology, config["mesh"])
+    attention = chosen(compute.attention, mesh)
+    warnings = () if stage == "benchmark" else _warnings(attention)
+    common = (stage, topology, dict(mesh.shape), attention, compiler_flags(), warnings)
+    if stage == "benchmark":
+        programs, decoding = _plan_decoding(config, model, topology, mesh, progress)
+        return Plan(*common, programs, None, decoding)
+    _check(config, stage, mesh)
+    program, training = _plan_training(config, stage, model, topology, mesh, workdir, progress)
+    return Plan(*common, (program,), training, None)
+
+
+def search(
+    config: Mapping[str, Any],
+    stage: str,
+    topology_name: str,
+    *,
+    workdir: str = "",
+    progress: Callable[[str], None] = lambda line: None,
+) -> list[tuple[dict[str, Any], Plan]]:
+    """Plans for at most four pairs of rows a micro-batch and `compute.remat`, the fastest that fit first, by real
+    tokens a second of a full step. InputError for the benchmark, which has neither."""
+    if stage not in TRAINING:
+        raise InputError(f"--search: looks for rows and remat of a training; --stage={stage} has neither")
+
+    def attempt(rows: int, remat: bool) -> tuple[dict[str, Any], Plan]:
+        plan = make_plan(_with(config, stage, rows, remat), stage, topology_name, workdir=workdir, progress=progress)
+        return {f"config.{stage}.rows": rows, "config.compute.remat": remat}, plan
+
+    first = attempt(config[stage]["rows"], config["compute"]["remat"])
+    training, mesh = first[1].training, first[1].mesh
+    assert training
+    rows, remat, shards = training.rows, training.remat, mesh["replica"] * mesh["fsdp"]
+    if first[1].fits:
+        others = [(rows, not remat), (2 * rows, True), (2 * rows, False)]
+    else:  # what takes less: activations computed again, fewer rows
+        others = [(part, True) for part in (rows, rows // 2, rows // 4) if part >= shards and part % shards == 0]
+        others = [other for other in others if other != (rows, remat)]
+    found = [first, *(attempt(*other) for other in others[: MOST_COMPILATIONS - 1])]
+    return sorted(found, key=lambda item: (not item[1].fits, -_speed(item[1])))
+
+
+def _with(config: Mapping[str, Any], stage: str, rows: int, remat: bool) -> dict[str, Any]:
+    changed = copy.deepcopy(dict(config))
+    changed[stage]["rows"], changed["compute"]["remat"] = rows, remat
+    return changed
+
+
+def _speed(plan: Plan) -> float:
+    """Real tokens a second of a full step."""
+    assert plan.training
+    full = plan.training.full
+    return full.real_tokens / full.seconds if full.seconds else 0.0
+
+
+def _warnings(attention: str) -> tuple[str, ...]:
+    if attention == "pallas":
+        return ()
+    return (
+        f"config.compute.attention is '{attention}', not the TPU kernel: slow, and its loops count once in the HBM "
+        "traffic; set it to auto",
+    )
+
+
+def _check(config: Mapping[str, Any], stage: str, mesh: Mesh) -> None:
+    section = config[stage]
+    for key, known in (("objective", OBJECTIVES), ("schedule", SCHEDULES)):
+        if section[key] not in known:
+            raise InputError(f"config.{stage}.{key}: '{section[key]}' is unknown; choose one of {', '.join(known)}")
+    for key in ("batch", "rows"):
+        if section[key] < 1:
+            raise InputError(f"config.{stage}.{key}: {section[key]} must be at least 1")
+    check_settings(OBJECTIVES[section["objective"]], section, stage)
+    check_attention(config["dataset"]["row"]["tokens"], config["compute"]["attention"], mesh)
+
+
+def _plan_training(
+    config: Mapping[str, Any],
+    stage: str,
+    model: ModelConfig,
+    topology: Topology,
+    mesh: Mesh,
+    workdir: str,
+    progress: Callable[[str], None],
+) -> tuple[Program, Training]:
+    section, capacity = config[stage], Capacity(**config["dataset"]["row"])
+    unit = OBJECTIVES[section["objective"]].unit
+    load = workloads.workload_of(config, workdir, capacity)
+    batch = workloads.batch_of(load, capacity, section["batch"], unit, workloads.STEADY if load.assumed else 1)
+    rows = rows_a_micro_batch(section["rows"], mesh)
+    micro_batches = -(-batch.rows // rows)
+    progress(f"compiling {stage} for {topology.name}: {micro_batches} x {rows} rows of {capacity.tokens:,} tokens")
+    key = {name: config[name] for name in (*DECIDES, "compute", "lora")}
+    key |= {"stage": {name: value for name, value in section.items() if name not in NOT_COMPILED}}
+    key |= {"row": config["dataset"]["row"], "rows": rows, "micro_batches": micro_batches}
+    key |= {"topology": topology.name, "flags": compiler_flags()}
+    compiled = cached(
+        key,
+        lambda: figures(compile_step(config, stage, model, mesh, rows, micro_batches), mesh, micro_batches),
+    )
+    state = abstract_state(model, make_optimizer(section, 1), mesh)
+    memory = _memory(compiled, topology, bytes_a_chip((state.params, state.frozen)), bytes_a_chip(state.opt_state))
+    attention = chosen(config["compute"]["attention"], mesh)
+    pairs = workloads.running_pairs(load.rows, _block(attention, capacity.tokens))
+    flops = step_flops(model, config, attention, pairs, rows * micro_batches) / topology.chips
+    program = _program("step", compiled, memory, flops, topology)
+    room = workloads.fitting_batch(load, capacity, rows * micro_batches, unit)
+    configured, full = (_filled(one, micro_batches, load, model, program, topology) for one in (batch, room))
+    shared, unshared = (workloads.forward_flops(model, load, ours) for ours in (True, False))
+    training = Training(
+        load.description,
+        rows,
+        rows / row_shards(mesh),
+        capacity.tokens,
+        config["compute"]["remat"],
+        load.unshared_tokens / load.mean(0),
+        configured,
+        full,
+        full.chip_seconds * unshared / shared,
+    )
+    return program, training
+
+
+def _block(attention: str, tokens: int) -> int | None:
+    """Tokens of a side of the blocks that an implementation of attention computes; None for the whole square."""
+    sizes = {"blocked": block_size, "pallas": table_block}
+    return sizes[attention](tokens) if attention in sizes else None
+
+
+def _filled(
+    batch: Batch, micro_batches: int, load: Workload, model: ModelConfig, program: Program, topology: Topology
+) -> Filled:
+    """Every micro-batch costs the same, full or not."""
+    seconds = program.time.seconds
+    shared = workloads.forward_flops(model, load, shared=True)
+    cost = topology.chips * seconds / batch.conversations if batch.conversations else 0.0
+    useful = 3 * shared * batch.conversations / (seconds * topology.chips * topology.chip.flops) if seconds else 0.0
+    return Filled(
+        batch.batch,
+        batch.unit,
+        batch.rows,
+        micro_batches,
+        batch.real_tokens,
+        batch.conversations,
+        seconds,
+        cost,
+        useful,
+    )
+
+
+def _plan_decoding(
+    config: Mapping[str, Any],
+    model: ModelConfig,
+    topology: Topology,
+    mesh: Mesh,
+    progress: Callable[[str], None],
+) -> tuple[tuple[Program, ...], Decoding]:
+    slots, context = config["serve"]["slots"], min(config["serve"]["context"], model.context)
+    tokens = {"prefill": CHUNK, "burst": slots * BURST}
+    states = {"prefill": 0, "burst": slots * BURST}
+    key = {name: config[name] for name in (*DECIDES, "serve")}
+    key |= {"topology": topology.name, "flags": compiler_flags()}
+    parameters = bytes_a_chip(abstract_params(model, mesh))
+    programs = {}
+    for name, compile_it in compile_decoding(config, model, mesh).items():
+        progress(f"compiling {name} for {topology.name}")
+        compiled = cached({**key, "program": name}, functools.partial(figures, compile_it, mesh))
+        flops = model.matmul_flops(tokens[name], 0, states[name]) / topology.chips
+        # A slot's attention runs over its whole place in the cache, on every chip that holds its heads.
+        flops += model.matmul_flops(0, tokens[name] * context, 0) / mesh.shape["tensor"]
+        programs[name] = _program(name, compiled, _memory(compiled, topology, parameters, 0.0), flops, topology)
+    burst, prefill = (programs[name].time.seconds for name in ("burst", "prefill"))
+    section = config["benchmark"]
+    new = section["turns"] * section["max_tokens"]  # tokens that the model writes; the user's are about as many
+    dialogue = topology.chips * (new * burst / (slots * BURST) + 2 * new / CHUNK * prefill)
+    speed = slots * BURST / burst if burst else 0.0
+    return tuple(programs.values()), Decoding(slots, speed, dialogue)
+
+
+def _memory(compiled: Figures, topology: Topology, parameters: float, optimizer: float) -> Memory:
+    available = compiled.available or float(topology.chip.hbm)
+    return Memory(parameters, optimizer, compiled.temporaries, compiled.needed, available)
+
+
+def _program(name: str, compiled: Figures, memory: Memory, flops: float, topology: Topology) -> Program:
+    """A program that the compiler refused has no traffic, so its time is the matrix products' alone."""
+    time = roofline(flops, compiled.hbm, compiled.received, topology)
+    return Program(name, memory, flops, compiled.hbm, compiled.received, compiled.runs, time, compiled.seconds)
+
+
+def write_plan(plan: Plan, path: str) -> None:
+    """The report as JSON."""
+    files.write_json(path, to_json(plan))
+
+
+def to_json(plan: Plan) -> dict[str, Any]:
+    """The report as plain values; bytes, seconds and operations in units of one."""
+    programs = [
+        dataclasses.asdict(program)
+        | {
+            "memory": dataclasses.asdict(program.memory) | {"fits": program.memory.fits},
+            "time": dataclasses.asdict(program.time)
+            | {
+                "seconds": program.time.seconds,
+                "one_by_one": program.time.one_by_one,
+                "bound": program.time.bound,
+            },
+        }
+        for program in plan.programs
+    ]
+    return {
+        "estimate": True,
+        "stage": plan.stage,
+        "topology": plan.topology.name,
+        "chips": plan.topology.chips,
+        "chip": dataclasses.asdict(plan.topology.chip),
+        "interconnect_bandwidth": plan.topology.bandwidth,
+        "mesh": dict(plan.mesh),
+        "attention": plan.attention,
+        "libtpu_init_args": plan.flags,
+        "warnings": list(plan.warnings),
+        "fits": plan.fits,
+        "programs": programs,
+        "training": dataclasses.asdict(plan.training) if plan.training else None,
+        "decoding": dataclasses.asdict(plan.decoding) if plan.decoding else None,
+    }

@@ -1,0 +1,211 @@
+"""What a step is fed: the conversations of a run's dataset, or synthetic ten-turn ones of a stated size.
+
+Synthetic conversations are real trees (tree/trie.py, tree/row.py, tree/pack.py lay them out and pack them); only their
+texts are missing, and no figure here depends on those.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+
+from aloe_jax.data.builder import FragmentSource
+from aloe_jax.data.plan import Unit, pack_plan
+from aloe_jax.models.config import ModelConfig
+from aloe_jax.ops.block_table import running_blocks
+from aloe_jax.tree.pack import best_fit, pack, stack
+from aloe_jax.tree.row import Capacity, TreeRow, fragments
+from aloe_jax.tree.schema import Conversation, Node, Preference
+from aloe_jax.tree.trie import Piece, ReplySpan, Trie
+
+TREE_TOKENS = 1400  # of a ten-turn conversation with two replies a turn, as benchmarks/ten_turns.py has
+USER_TOKENS, REPLY_TOKENS = 50, 45  # means whose sum over ten turns that is
+SPREAD = 0.5  # a conversation is up to this share longer or shorter than the mean, and so is a message in it
+CONVERSATIONS = 512  # synthetic ones; enough for the fill of rows to be steady
+STEADY = 8  # steps over which the fill of a batch is averaged
+MEASURED_ROWS = 16  # rows over which the share of query-key pairs is averaged
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Conversations as fragments, and what the layout with a sequence a reply would make of them."""
+
+    description: str
+    assumed: bool  # and not measured, so that it may be repeated
+    sizes: np.ndarray  # int [N, 4]: tokens, targets, replies, pairs of each fragment
+    conversation: np.ndarray  # int [N]
+    rows: TreeRow  # some packed rows [B, ...], for the pairs that attention computes
+    pairs: float  # unmasked query-key pairs of a conversation
+    unshared_tokens: float  # tokens of a conversation as a sequence a reply
+    unshared_pairs: float
+
+    @property
+    def conversations(self) -> int:
+        return len(np.unique(self.conversation))
+
+    def mean(self, column: int) -> float:
+        """Tokens (0), targets (1), replies (2) or pairs (3) of a conversation."""
+        return float(self.sizes[:, column].sum()) / self.conversations
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A step's batch in the packer's rows; means over steps, without the last and smallest one where there are more."""
+
+    batch: int  # in the config's unit
+    unit: Unit
+    rows: int  # of the largest step
+    real_tokens: float
+    conversations: float
+
+
+def measured(directory: epath.PathLike, capacity: Capacity) -> Workload:
+    """The dataset of a run. InputError if `directory` holds none."""
+    source = FragmentSource(directory)
+    parts = [source[number] for number in range(min(len(source), CONVERSATIONS))]
+    return _workload(f"measured: the dataset in {directory}", False, parts, source.sizes, source.conversation, capacity)
+
+
+def synthetic(turns: int, replies: int, capacity: Capacity, seed: int = 0) -> Workload:
+    """Conversations of `turns` user turns with `replies` candidates each, one of which goes on."""
+    rng = random.Random(seed)
+    parts = []
+    for number in range(CONVERSATIONS):
+        tree, trie = _conversation(number, turns, replies, rng)
+        parts += fragments(tree, trie, capacity, number)
+    sizes = np.array([part.sizes for part in parts], np.int64)
+    owner = np.array([part.conversation[0] for part in parts], np.int64)
+    tokens = sizes[:, 0].sum() / CONVERSATIONS
+    text = (
+        f"assumed: conversations of {turns} turns with {replies} replies, {tokens:,.0f} tree tokens on average "
+        f"(+-{SPREAD:.0%}, and so every message)"
+    )
+    return _workload(text, True, parts, sizes, owner, capacity)
+
+
+def _conversation(number: int, turns: int, replies: int, rng: random.Random) -> tuple[Conversation, Trie]:
+    """A tree and its trie, depth-first, with pieces that have lengths but no text."""
+    scale = rng.uniform(1 - SPREAD, 1 + SPREAD)
+    length = lambda mean: max(1, round(mean * scale * rng.uniform(1 - SPREAD, 1 + SPREAD)))  # noqa: E731
+    nodes: list[Node] = []
+    pieces: list[Piece] = []
+    spans: list[ReplySpan] = []
+    preferences = []
+    parent, piece, depth, path_tokens = None, -1, 0, 0
+    for turn in range(1, turns + 1):
+        user = Node(id=f"user{turn}", parent=parent, role="user", text="")
+        nodes.append(user)
+        pieces.append(Piece(piece, (0,) * length(USER_TOKENS)))
+        piece, depth = len(pieces) - 1, depth + len(pieces[-1].tokens)
+        names = [f"reply{turn}.{index}" for index in range(replies)]
+        goes_on = rng.randrange(replies)
+        following, longer = piece, depth
+        for index, name in enumerate(names):
+            nodes.append(Node(id=name, parent=user.id, role="assistant", text=""))
+            pieces.append(Piece(piece, (0,) * length(REPLY_TOKENS)))
+            spans.append(ReplySpan(len(nodes) - 1, len(pieces) - 1, turn, group=turn))
+            path_tokens += depth + len(pieces[-1].tokens)
+            if index == goes_on:
+                parent, following, longer = name, len(pieces) - 1, depth + len(pieces[-1].tokens)
+        preferences += [Preference(chosen=names[0], rejected=name) for name in names[1:]]
+        piece, depth = following, longer
+    tree = Conversation(id=str(number), nodes=tuple(nodes), preferences=tuple(preferences))
+    return tree, Trie(pieces, spans, path_tokens, 0)
+
+
+def _workload(
+    description: str,
+    assumed: bool,
+    parts: Sequence[TreeRow],
+    sizes: np.ndarray,
+    owner: np.ndarray,
+    capacity: Capacity,
+) -> Workload:
+    plan = best_fit(np.array([part.sizes for part in parts]), capacity)
+    plan = plan[:: -(-len(plan) // MEASURED_ROWS)]  # from all of it: the packer begins with the longest
+    rows = stack([pack([parts[index] for index in row], capacity) for row in plan])
+    count = len({int(part.conversation[0]) for part in parts})
+    paths = [length for part in parts for length in _path_lengths(part)]
+    return Workload(
+        description,
+        assumed,
+        sizes,
+        owner,
+        rows,
+        pairs=float(sum(int((part.positions + 1).sum()) for part in parts)) / count,
+        unshared_tokens=sum(paths) / count,
+        unshared_pairs=sum(length * (length + 1) / 2 for length in paths) / count,
+    )
+
+
+def _path_lengths(part: TreeRow) -> list[int]:
+    """Tokens from the root to the end of each reply. A reply's last token is predicted by the state before it, whose
+    position is two below that length."""
+    last = {int(reply): int(source) for source, reply in zip(part.source, part.reply, strict=True)}
+    return [int(part.positions[source]) + 2 for source in last.values()]
+
+
+def batch_of(workload: Workload, capacity: Capacity, batch: int, unit: Unit, steps: int = 1) -> Batch:
+    """What the packer makes of a batch of that many conversations or pairs. The conversations are repeated until they
+    make about `steps` steps."""
+    units = workload.mean(3) if unit == "pairs" else 1.0
+    repeats = max(1, math.ceil(steps * batch / (units * workload.conversations)))
+    sizes = np.tile(workload.sizes, (repeats, 1))
+    apart = int(workload.conversation.max()) + 1
+    owner = np.concatenate([workload.conversation + number * apart for number in range(repeats)])
+    plan = pack_plan(sizes, owner, capacity, batch=batch, unit=unit, seed=0, epochs=1).steps
+    members = [[index for row in step for index in row] for step in plan[:-1] or plan]
+    return Batch(
+        batch,
+        unit,
+        max(map(len, plan)),
+        float(np.mean([sizes[step, 0].sum() for step in members])),
+        float(np.mean([len(set(owner[step].tolist())) for step in members])),
+    )
+
+
+def fitting_batch(workload: Workload, capacity: Capacity, rows: int, unit: Unit) -> Batch:
+    """The largest batch, to a hundredth, whose every step the packer fits into `rows` rows; at least one unit."""
+    units = workload.mean(3) if unit == "pairs" else 1.0
+    low, high = 1, max(2, round(capacity.tokens * rows / workload.mean(0) * units) + 1)
+    best = batch_of(workload, capacity, low, unit, STEADY)
+    while high - low > max(1, low // 100):
+        middle = (low + high) // 2
+        found = batch_of(workload, capacity, middle, unit, STEADY)
+        if found.rows <= rows:
+            low, best = middle, found
+        else:
+            high = middle
+    return best
+
+
+def running_pairs(rows: TreeRow, block: int | None) -> float:
+    """Query-key pairs of a row that attention computes, masked ones included: those of all blocks in which some query
+    sees some key; without blocks the whole square."""
+    length = rows.tokens.shape[-1]
+    if block is None:
+        return float(length * length)
+    running = running_blocks(jnp.asarray(rows.subtree_end), jnp.asarray(rows.positions), None, block)
+    return float(running.sum()) / len(running) * block * block
+
+
+def forward_flops(model: ModelConfig, workload: Workload, shared: bool) -> float:
+    """Useful operations of a forward pass over a conversation, in our layout or as a sequence a reply."""
+    tokens = workload.mean(0) if shared else workload.unshared_tokens
+    pairs = workload.pairs if shared else workload.unshared_pairs
+    return model.matmul_flops(tokens, pairs, workload.mean(1))
+
+
+def workload_of(config: Mapping[str, Any], workdir: str, capacity: Capacity) -> Workload:
+    """From the dataset of `workdir` if that is given, else synthetic as `config.conversations` says."""
+    if workdir:
+        return measured(epath.Path(workdir) / "dataset", capacity)
+    section = config["conversations"]
+    return synthetic(section["turns"], max(2, section["hinted"] + section["plain"]), capacity)
