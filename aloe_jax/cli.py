@@ -210,7 +210,8 @@ def _plan(options: argparse.Namespace) -> None:
     if options.json:
         write_plan(plan, options.json)
     if not plan.fits:
-        raise AloeError(f"{options.stage} does not fit a chip of {options.topology}; try --search, or a larger slice")
+        remedy = "lower config.serve.slots or context" if options.stage == "benchmark" else "try --search"
+        raise AloeError(f"{options.stage} does not fit a chip of {options.topology}; {remedy}, or take a larger slice")
 
 
 def pipeline() -> list[Any]:
