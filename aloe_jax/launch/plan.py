@@ -35,8 +35,7 @@ from aloe_jax.launch.compile import (
 from aloe_jax.launch.roofline import Roofline, roofline, step_flops
 from aloe_jax.launch.workload import Batch, Workload
 from aloe_jax.models.config import ModelConfig
-from aloe_jax.ops.attention import block_size, chosen
-from aloe_jax.ops.block_table import table_block
+from aloe_jax.ops.attention import BLOCK_SIZES, chosen
 from aloe_jax.parallel.mesh import row_shards
 from aloe_jax.train.forward import Compute, check_attention
 from aloe_jax.train.objectives import OBJECTIVES, check_settings
@@ -255,7 +254,8 @@ def _plan_training(
     state = abstract_state(model, make_optimizer(section, 1), mesh)
     memory = _memory(compiled, topology, bytes_a_chip((state.params, state.frozen)), bytes_a_chip(state.opt_state))
     attention = chosen(config["compute"]["attention"], mesh)
-    pairs = workloads.running_pairs(load.rows, _block(attention, capacity.tokens))
+    cut = BLOCK_SIZES.get(attention)  # dense computes the whole square
+    pairs = workloads.running_pairs(load.rows, cut and cut(capacity.tokens))
     flops = step_flops(model, config, attention, pairs, rows * micro_batches) / topology.chips
     program = _program("step", compiled, memory, flops, topology)
     room = workloads.fitting_batch(load, capacity, rows * micro_batches, unit)
@@ -273,12 +273,6 @@ def _plan_training(
         full.chip_seconds * unshared / shared,
     )
     return program, training
-
-
-def _block(attention: str, tokens: int) -> int | None:
-    """Tokens of a side of the blocks that an implementation of attention computes; None for the whole square."""
-    sizes = {"blocked": block_size, "pallas": table_block}
-    return sizes[attention](tokens) if attention in sizes else None
 
 
 def _filled(

@@ -12,6 +12,7 @@ Q = S tokens a block, N = R * Q.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +21,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int
 
+from aloe_jax.ops.block_table import running_blocks, table_block
 from aloe_jax.ops.constants import ATTENTION_OUTPUT, MASKED
 from aloe_jax.ops.tpu_attention import pallas
 
@@ -138,6 +140,8 @@ def tree_attention(
 
 
 IMPLEMENTATIONS = {"dense": dense, "blocked": blocked, "pallas": pallas}
+# Tokens of a side of the blocks that a row is cut into, by implementation; ValueError for a row that cannot be.
+BLOCK_SIZES: dict[str, Callable[[int], int]] = {"blocked": block_size, "pallas": table_block}
 AUTO = "auto"
 
 
@@ -172,16 +176,9 @@ def visible_blocks(
     positions: Int[Array, T] | None = None,
     window: Int[Array, ""] | None = None,
 ) -> Blocks:
-    """A key block is visited iff some key in it reaches a query of the query block, and the nearest two positions of
-    the blocks lie within the window; the causal half is never empty on the diagonal, since a token sees itself."""
-    length = subtree_end.shape[0]
-    number = jnp.arange(length // block)
-    reach = subtree_end.reshape(-1, block).max(axis=1)
-    seen = (number <= number[:, None]) & (reach > number[:, None] * block)
-    if window is not None:
-        assert positions is not None
-        by_block = positions.reshape(-1, block)
-        seen &= by_block.min(axis=1)[:, None] - by_block.max(axis=1) < window
+    """The key blocks that run for each query block (`running_blocks`), at least its own."""
+    rows = None if positions is None else positions[None]
+    seen = running_blocks(subtree_end[None], rows, window, block)[0]
     return Blocks(jnp.argsort(~seen, axis=1, stable=True), seen.sum(axis=1))
 
 

@@ -37,18 +37,20 @@ def table_block(length: int) -> int:
 
 
 def running_blocks(
-    subtree_end: Int[Array, "B T"], positions: Int[Array, "B T"], window: Int[Array, ""] | None, block: int
+    subtree_end: Int[Array, "B T"], positions: Int[Array, "B T"] | None, window: Int[Array, ""] | None, block: int
 ) -> Bool[Array, "B N N"]:
     """Whether block (query n, key m) runs.
 
     Without a window exact: what any query of a later block sees in m, its first one sees too. With a window an upper
-    bound: the shallowest query is held against the deepest key. The diagonal always runs, since a token sees itself.
+    bound: the shallowest query is held against the deepest key; only then positions are read. The diagonal always runs,
+    since a token sees itself.
     """
     by_block = (subtree_end.shape[0], -1, block)
     reach = subtree_end.reshape(by_block).max(axis=-1)
     number = jnp.arange(reach.shape[1])
     running = (reach[:, None, :] > number[:, None] * block) & (number < number[:, None])
     if window is not None:
+        assert positions is not None, "a window is counted in positions"
         depths = positions.reshape(by_block)
         running &= depths.min(axis=-1)[:, :, None] - depths.max(axis=-1)[:, None, :] < window
     return running | (number == number[:, None])

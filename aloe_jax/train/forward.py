@@ -16,13 +16,12 @@ from aloe_jax.errors import InputError
 from aloe_jax.models import decoder
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.models.decoder import LayerValues, Options
-from aloe_jax.ops.attention import AUTO, IMPLEMENTATIONS, block_size, chosen, tree_attention
+from aloe_jax.ops.attention import AUTO, BLOCK_SIZES, IMPLEMENTATIONS, chosen, tree_attention
 from aloe_jax.ops.log_probs import CHUNK, TargetScores, target_log_probs
 from aloe_jax.parallel.mesh import ROWS
 from aloe_jax.train.objectives import Pairs, Replies
 from aloe_jax.tree.row import TreeRow
 
-ROW_MULTIPLE = 128  # tokens; what the TPU kernel's blocks divide
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
@@ -49,16 +48,13 @@ def check_attention(tokens: int, attention: str, mesh: Mesh) -> None:
     """InputError if a row of that many tokens cannot be cut into attention blocks, or if the implementation does not
     run on the mesh's devices."""
     attention = chosen(attention, mesh)
-    if attention == "blocked":
+    if attention in BLOCK_SIZES:
         try:
-            block_size(tokens)
+            BLOCK_SIZES[attention](tokens)
         except ValueError as error:
             raise InputError(f"config.dataset.row.tokens: {error}") from None
-    if attention == "pallas":
-        if tokens % ROW_MULTIPLE:
-            raise InputError(f"config.dataset.row.tokens: {tokens} is not a multiple of {ROW_MULTIPLE}, as TPUs need")
-        if (platform := mesh.devices.flat[0].platform) != "tpu":
-            raise InputError(f"config.compute.attention: pallas runs on TPUs and not on {platform}; set it to auto")
+    if attention == "pallas" and (platform := mesh.devices.flat[0].platform) != "tpu":
+        raise InputError(f"config.compute.attention: pallas runs on TPUs and not on {platform}; set it to auto")
 
 
 def reply_log_probs(
