@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save_file
 
 from aloe_jax import files
 from aloe_jax.hub import families, folders
 from aloe_jax.hub.card import CARD_FILE, ModelCard
+from aloe_jax.hub.safetensors_file import Tensor, write_file
 from aloe_jax.models.config import ModelConfig, Weight
 from aloe_jax.models.lora import A, B, Params
 
@@ -33,7 +34,7 @@ def export_adapter(
     Raises InputError for an `out` with content unless `overwrite`; ResumableError where the disk refuses.
     """
     assert config.lora, "a model without adapters has none to export"
-    tensors: dict[str, np.ndarray] = {}
+    tensors: dict[str, Tensor] = {}
     modules: list[str] = []
     for weight in families.weights(config):
         *place, name = weight.path
@@ -58,13 +59,13 @@ def export_adapter(
     }
     with folders.new_folder(Path(out), overwrite) as partial:
         files.write_json(partial / CONFIG, settings)
-        save_file(tensors, partial / WEIGHTS, metadata={"format": "pt"})
+        write_file(partial / WEIGHTS, tensors, dtype=None)
         if card is not None:
             files.write_text(partial / CARD_FILE, card.text())
     return Path(out)
 
 
-def _tensors(weight: Weight, config: ModelConfig, a: np.ndarray, b: np.ndarray) -> dict[str, np.ndarray]:
+def _tensors(weight: Weight, config: ModelConfig, a: np.ndarray, b: np.ndarray) -> dict[str, Tensor]:
     """One map's tensors by PEFT's names: A [rank, in] and B [out, rank], one pair a layer."""
     if weight.path[0] != "layers":
         a, b = a[None], b[None]
@@ -73,6 +74,7 @@ def _tensors(weight: Weight, config: ModelConfig, a: np.ndarray, b: np.ndarray) 
     result = {}
     for layer, name in enumerate(families.tensor_names(weight, config)):
         module = PREFIX + name.removesuffix(".weight")
-        result[f"{module}.lora_A.weight"] = np.ascontiguousarray(a[layer].reshape(-1, rank).T)
-        result[f"{module}.lora_B.weight"] = np.ascontiguousarray(b[layer].reshape(rank, -1).T)
+        for part, array in (("A", a[layer].reshape(-1, rank).T), ("B", b[layer].reshape(rank, -1).T)):
+            read = functools.partial(np.array, array)
+            result[f"{module}.lora_{part}.weight"] = Tensor(array.shape, array.dtype, read)
     return result
