@@ -37,7 +37,7 @@ from aloe_jax.launch.chips import Topology
 from aloe_jax.models import decoder
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.parallel.mesh import make_mesh
-from aloe_jax.parallel.sharding import param_shardings, replicated, row_sharding
+from aloe_jax.parallel.sharding import placed, replicated, row_sharding
 from aloe_jax.train.adapters import with_adapters
 from aloe_jax.train.forward import Compute
 from aloe_jax.train.state import abstract_state, make_optimizer
@@ -138,11 +138,7 @@ def compile_step(
 
 def abstract_params(model: ModelConfig, mesh: Mesh) -> decoder.Params:
     """Shapes and shardings of the parameters (f32)."""
-    abstract = decoder.abstract_params(model)
-    places = param_shardings(abstract, decoder.logical_axes(model), mesh)
-    return jax.tree.map(
-        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), abstract, places
-    )
+    return placed(decoder.abstract_params(model), decoder.shardings(model, mesh))
 
 
 def compile_decoding(config: Mapping[str, Any], model: ModelConfig, mesh: Mesh) -> dict[str, Callable[[], Any]]:

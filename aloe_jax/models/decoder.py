@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from aloe_jax.models import lora
@@ -29,6 +30,7 @@ from aloe_jax.models.norms import layer_norm, rms_norm
 from aloe_jax.models.rope import rotary
 from aloe_jax.ops.attention import NO_WINDOW
 from aloe_jax.ops.constants import ATTENTION_OUTPUT
+from aloe_jax.parallel.sharding import param_shardings
 
 Params = dict[str, Any]
 HEAD, HEAD_AXES = "head", ("embed", "vocab")  # the output head, a linear map too
@@ -253,6 +255,11 @@ def logical_axes(config: ModelConfig) -> Params:
         names = leaf.get_metadata("axes")
         place[path[-1]] = ("layers", *names) if path[0] == "layers" else names
     return axes
+
+
+def shardings(config: ModelConfig, mesh: Mesh) -> Params:
+    """The sharding of every parameter, adapters included. InputError as `param_shardings` raises it."""
+    return param_shardings(abstract_params(config), logical_axes(config), mesh)
 
 
 def init_params(config: ModelConfig, key: Array) -> Params:

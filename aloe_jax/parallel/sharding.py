@@ -59,6 +59,13 @@ def param_shardings(abstract: Any, axes: Any, mesh: Mesh) -> Any:
     return jax.tree_util.tree_map_with_path(leaf, abstract, axes)
 
 
+def placed(abstract: Any, shardings: Any) -> Any:
+    """A tree of `jax.ShapeDtypeStruct` with the shardings of its mirror."""
+    return jax.tree.map(
+        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), abstract, shardings
+    )
+
+
 def row_sharding(mesh: Mesh, leading: int = 0) -> NamedSharding:
     """Rows over replica and fsdp; `leading` axes before the row axis stay whole."""
     return NamedSharding(mesh, PartitionSpec(*(None,) * leading, ROWS))

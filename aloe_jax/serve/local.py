@@ -13,10 +13,10 @@ from aloe_jax.errors import AloeError
 from aloe_jax.hub.config_file import read_config
 from aloe_jax.hub.load import load_params
 from aloe_jax.hub.source import resolve_model
+from aloe_jax.models import decoder
 from aloe_jax.models.config import ModelConfig
-from aloe_jax.models.decoder import Params, abstract_params, logical_axes
+from aloe_jax.models.decoder import Params
 from aloe_jax.parallel.mesh import make_mesh
-from aloe_jax.parallel.sharding import param_shardings
 from aloe_jax.serve.client import Client
 from aloe_jax.serve.server import Server
 from aloe_jax.tree.template import ChatFormat
@@ -64,10 +64,9 @@ def load_engine(source: str, *, slots: int, context: int) -> tuple[Engine, ChatF
     model, _ = read_config(folder)
     chat = ChatFormat.load(folder)
     mesh = make_mesh()
-    shardings = param_shardings(abstract_params(model), logical_axes(model), mesh)
     engine = Engine(
         model,
-        load_params(folder, model, shardings),
+        load_params(folder, model, decoder.shardings(model, mesh)),
         slots=slots,
         context=min(context, model.context),
         end_of_turn=chat.tokenizer.end_of_turn_ids,

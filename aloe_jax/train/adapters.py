@@ -14,7 +14,6 @@ from aloe_jax import files
 from aloe_jax.errors import InputError
 from aloe_jax.models import decoder, lora
 from aloe_jax.models.config import ModelConfig
-from aloe_jax.parallel.sharding import param_shardings
 from aloe_jax.run.stage import MANIFEST
 from aloe_jax.train.checkpoints import Checkpoints
 
@@ -30,17 +29,12 @@ def with_adapters(model: ModelConfig, section: Mapping[str, Any]) -> ModelConfig
     return dataclasses.replace(model, lora=lora.make_lora(section["maps"], *numbers, decoder.linear_maps(model)))
 
 
-def shardings_of(model: ModelConfig, mesh: Mesh) -> decoder.Params:
-    """The sharding of every parameter of `model`, adapters included."""
-    return param_shardings(decoder.abstract_params(model), decoder.logical_axes(model), mesh)
-
-
 def _trained(model: ModelConfig, stage: epath.Path, mesh: Mesh) -> tuple[ModelConfig, decoder.Params]:
     """The model that the training in the folder `stage` trained, and what it ended with: all parameters, or the
     adapters alone."""
     model = with_adapters(model, files.read_json(stage / MANIFEST)["config"].get("lora", {}))
     with Checkpoints(stage / "checkpoints") as checkpoints:
-        return model, checkpoints.restore_params(model, shardings_of(model, mesh))
+        return model, checkpoints.restore_params(model, decoder.shardings(model, mesh))
 
 
 def merged_params(
@@ -52,7 +46,10 @@ def merged_params(
     if not trained_model.lora:
         return trained
     before = CHAIN[: CHAIN.index(stage.name)]
-    start = merged_params(model, stage.parent / before[-1], base, mesh) if before else base(shardings_of(model, mesh))
+    if before:
+        start = merged_params(model, stage.parent / before[-1], base, mesh)
+    else:
+        start = base(decoder.shardings(model, mesh))
     places = jax.tree.map(lambda leaf: leaf.sharding, start)
     merge = jax.jit(lora.merge, static_argnums=1, donate_argnums=0, out_shardings=places)
     return merge(lora.join(start, trained), trained_model.lora)

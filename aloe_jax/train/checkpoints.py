@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
-import jax
 import numpy as np
 from etils import epath
 from orbax.checkpoint import v1 as ocp
@@ -17,6 +16,7 @@ from aloe_jax import files, memory
 from aloe_jax.errors import InputError
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.models.decoder import Params, abstract_params
+from aloe_jax.parallel.sharding import placed
 from aloe_jax.train.state import TrainState, split_params
 
 
@@ -82,12 +82,8 @@ class Checkpoints:
     def restore_params(self, model: ModelConfig, shardings: Params) -> Params:
         """The trained parameters of the newest checkpoint (of a `model` with adapters, those alone), f32, in the
         `shardings` of all; nothing else is read. InputError if there is none."""
-        abstract = jax.tree.map(
-            lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
-            split_params(abstract_params(model), model)[0],
-            split_params(shardings, model)[0],
-        )
-        return self._load({"params": abstract})["params"]
+        trained, _ = split_params(placed(abstract_params(model), shardings), model)
+        return self._load({"params": trained})["params"]
 
     def _load(self, abstract: dict[str, Any]) -> dict[str, Any]:
         if self.latest is None:

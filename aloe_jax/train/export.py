@@ -17,9 +17,10 @@ from aloe_jax.hub.folders import check_new
 from aloe_jax.hub.load import load_params
 from aloe_jax.hub.source import resolve_model
 from aloe_jax.hub.tensors import MAX_SHARD_BYTES, checked, common_dtype, read_safetensors
+from aloe_jax.models import decoder
 from aloe_jax.parallel.mesh import make_mesh
 from aloe_jax.run.stage import MANIFEST
-from aloe_jax.train.adapters import CHAIN, joint_adapter, merged_params, shardings_of
+from aloe_jax.train.adapters import CHAIN, joint_adapter, merged_params
 
 
 def export_source(
@@ -51,7 +52,7 @@ def export_source(
         found = checked(read_safetensors(folder), model, str(folder))
         dtypes = {name: tensor.dtype for name, tensor in found.items() if tensor.dtype is not None}
         # Tensors of several types are loaded as float32, which holds the others exactly.
-        params = load_params(folder, model, shardings_of(model, mesh), dtype or common_dtype(found.values()).name)
+        params = load_params(folder, model, decoder.shardings(model, mesh), dtype or common_dtype(found.values()).name)
         return export_model(params, model, folder, out, dtype, None, overwrite, max_shard_bytes, dtypes)
     card = stage_card(stage)
     if adapter:

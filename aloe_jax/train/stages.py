@@ -22,7 +22,7 @@ from aloe_jax.models.config import ModelConfig
 from aloe_jax.ops.attention import chosen
 from aloe_jax.parallel.mesh import make_mesh
 from aloe_jax.run.stage import Run, Stage
-from aloe_jax.train.adapters import merged_params, shardings_of, with_adapters
+from aloe_jax.train.adapters import merged_params, with_adapters
 from aloe_jax.train.forward import Compute, check_attention, make_score
 from aloe_jax.train.loop import Training, train
 from aloe_jax.train.objectives import OBJECTIVES, check_settings
@@ -65,9 +65,10 @@ def trained_config(run: Run) -> ModelConfig:
 def load_stage_params(run: Run, name: str, mesh: jax.sharding.Mesh) -> decoder.Params:
     """Parameters (f32, sharded) of `base`, or those that the stage `sft` or `preference` ended with, its adapters
     merged."""
-    base, model = partial(load_params, model_folder(run), model_config(run)), model_config(run)
+    model = model_config(run)
+    base = partial(load_params, model_folder(run), model)
     if name == "base":
-        return base(shardings_of(model, mesh))
+        return base(decoder.shardings(model, mesh))
     return merged_params(model, run.directory(name), base, mesh)
 
 

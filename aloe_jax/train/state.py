@@ -60,7 +60,7 @@ def make_optimizer(config: Mapping[str, Any], steps: int) -> optax.GradientTrans
 def state_shardings(model: ModelConfig, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
     """The sharding of every leaf of the train state; the optimiser's moments lie as their parameter does."""
     abstract = decoder.abstract_params(model)
-    params, frozen = split_params(sharding.param_shardings(abstract, decoder.logical_axes(model), mesh), model)
+    params, frozen = split_params(decoder.shardings(model, mesh), model)
     whole = sharding.replicated(mesh)
     opt_state = optax.tree_utils.tree_map_params(
         optimizer,
@@ -96,8 +96,5 @@ def abstract_state(model: ModelConfig, optimizer: optax.GradientTransformation, 
         trained, frozen = split_params(params, model)
         return TrainState(jnp.zeros((), jnp.int32), trained, optimizer.init(trained), frozen)
 
-    return jax.tree.map(
-        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
-        jax.eval_shape(init, decoder.abstract_params(model)),
-        state_shardings(model, optimizer, mesh),
-    )
+    abstract = jax.eval_shape(init, decoder.abstract_params(model))
+    return sharding.placed(abstract, state_shardings(model, optimizer, mesh))

@@ -15,7 +15,7 @@ from aloe_jax.errors import InputError
 from aloe_jax.models import decoder, lora
 from aloe_jax.ops.attention import dense
 from aloe_jax.parallel.mesh import make_mesh
-from aloe_jax.train.adapters import shardings_of, with_adapters
+from aloe_jax.train.adapters import with_adapters
 
 SECTION = {"maps": ".*", "rank": 4, "alpha": 8.0, "dropout": 0.0}
 UNTIED = dataclasses.replace(tiny.MODEL, tied=False)
@@ -86,7 +86,7 @@ def test_dropout_is_of_the_adapters_inputs_and_keyed(params):
 
 
 def test_adapters_are_sharded_as_their_base():
-    places = shardings_of(MODEL, make_mesh(fsdp=4, tensor=2))["layers"]
+    places = decoder.shardings(MODEL, make_mesh(fsdp=4, tensor=2))["layers"]
     assert places["query_lora_a"].spec == jax.P(None, "fsdp", None)
     assert places["query_lora_b"].spec == jax.P(None, None, "tensor", None)
     assert places["down_lora_a"].spec == jax.P(None, "tensor", None)
