@@ -102,7 +102,7 @@ class Training:
     rows: int  # a micro-batch
     rows_a_chip: float
     row_tokens: int
-    remat: bool
+    remat: str
     sharing: float  # tokens of a sequence a reply over ours
     configured: Filled
     full: Filled  # the largest batch that the compiled rows hold
@@ -176,7 +176,7 @@ def search(
     if stage not in TRAINING:
         raise InputError(f"--search: looks for rows and remat of a training; --stage={stage} has neither")
 
-    def attempt(rows: int, remat: bool) -> tuple[dict[str, Any], Plan]:
+    def attempt(rows: int, remat: str) -> tuple[dict[str, Any], Plan]:
         plan = make_plan(_with(config, stage, rows, remat), stage, topology_name, workdir=workdir, progress=progress)
         return {f"config.{stage}.rows": rows, "config.compute.remat": remat}, plan
 
@@ -185,15 +185,15 @@ def search(
     assert training
     rows, remat, shards = training.rows, training.remat, mesh["replica"] * mesh["fsdp"]
     if first[1].fits:
-        others = [(rows, not remat), (2 * rows, True), (2 * rows, False)]
+        others = [(rows, "dots"), (rows, "attention"), (2 * rows, "full"), (2 * rows, "attention")]
     else:  # what takes less: activations computed again, fewer rows
-        others = [(part, True) for part in (rows, rows // 2, rows // 4) if part >= shards and part % shards == 0]
-        others = [other for other in others if other != (rows, remat)]
+        others = [(part, "full") for part in (rows, rows // 2, rows // 4) if part >= shards and part % shards == 0]
+    others = [other for other in others if other != (rows, remat)]
     found = [first, *(attempt(*other) for other in others[: MOST_COMPILATIONS - 1])]
     return sorted(found, key=lambda item: (not item[1].fits, -_speed(item[1])))
 
 
-def _with(config: Mapping[str, Any], stage: str, rows: int, remat: bool) -> dict[str, Any]:
+def _with(config: Mapping[str, Any], stage: str, rows: int, remat: str) -> dict[str, Any]:
     changed = copy.deepcopy(dict(config))
     changed[stage]["rows"], changed["compute"]["remat"] = rows, remat
     return changed

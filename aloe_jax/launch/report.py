@@ -86,7 +86,7 @@ def _memory(memory: Memory) -> Iterator[str]:
 def _training(training: Training, fits: bool) -> Iterator[str]:
     yield (
         f"step: {training.rows} rows a micro-batch ({training.rows_a_chip:g} a row shard) of {training.row_tokens:,} "
-        f"tokens, remat {'on' if training.remat else 'off'}"
+        f"tokens, remat {training.remat}"
     )
     yield f"  {training.workload}"
     yield f"  a sequence a reply would have {training.sharing:.1f} times the tokens"

@@ -50,15 +50,16 @@ def step_flops(model: ModelConfig, config: Mapping[str, Any], attention: str, pa
     """Operations of matrix products in a training step over `rows` rows of which each has `pairs` computed query-key
     pairs; padding is computed like the rest.
 
-    A backward pass computes gradients of activations and of weights, the latter only of what is trained. With
-    `compute.remat` it computes the layers again, and always the output head, chunk by chunk.
+    A backward pass computes gradients of activations and of weights, the latter only of what is trained. Where
+    `compute.remat` says so it computes the layers again, and always the output head, chunk by chunk.
     """
     compute, row = config["compute"], config["dataset"]["row"]
-    again = 1 if compute["remat"] else 0
+    layers_again = 1 if compute["remat"] in ("full", "attention") else 0
+    attention_again = 1 if compute["remat"] == "full" else 0
     backward = 1 if model.lora else 2
     chunk = min(compute["chunk"], row["targets"])
     targets = -(-row["targets"] // chunk) * chunk
-    layers = model.matmul_flops(row["tokens"], 0, 0) * (1 + again + backward)
+    layers = model.matmul_flops(row["tokens"], 0, 0) * (1 + layers_again + backward)
     head = model.matmul_flops(0, 0, targets) * (2 + backward)
-    products = model.matmul_flops(0, pairs, 0) * (1 + again + BACKWARD_ATTENTION[attention])
+    products = model.matmul_flops(0, pairs, 0) * (1 + attention_again + BACKWARD_ATTENTION[attention])
     return rows * (layers + head + products)

@@ -36,12 +36,17 @@ Params = dict[str, Any]
 HEAD, HEAD_AXES = "head", ("embed", "vocab")  # the output head, a linear map too
 ACTIVATIONS = {"silu": jax.nn.silu, "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True)}
 
-# What the backward pass finds again without `remat`: matrix products and attention. Norms, rotations and gates are
-# cheaper to compute again than to keep.
-_KEPT = jax.checkpoint_policies.save_from_both_policies(
-    jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-    jax.checkpoint_policies.save_only_these_names(ATTENTION_OUTPUT),
-)
+# What of a layer the backward pass finds again instead of computing it a second time, from the least to the most.
+# Norms, rotations and gates are cheaper to compute again than to keep.
+_ATTENTION = jax.checkpoint_policies.save_only_these_names(ATTENTION_OUTPUT)
+REMAT: dict[str, Callable[..., Any]] = {
+    "full": jax.checkpoint_policies.nothing_saveable,
+    "attention": _ATTENTION,
+    "dots": jax.checkpoint_policies.save_from_both_policies(
+        jax.checkpoint_policies.dots_with_no_batch_dims_saveable, _ATTENTION
+    ),
+    "none": jax.checkpoint_policies.everything_saveable,
+}
 
 
 def _param(rngs: nnx.Rngs, shape: tuple[int, ...], axes: tuple[str, ...], deviation: float, mean: float) -> nnx.Param:
@@ -209,7 +214,7 @@ class Decoder(nnx.Module):
             return (constrain(x), carry), None
 
         # A scan keeps the compiler from merging the two computations by itself, so no barrier is needed.
-        body = jax.checkpoint(body, policy=None if options.remat else _KEPT, prevent_cse=False)
+        body = jax.checkpoint(body, policy=REMAT[options.remat], prevent_cse=False)
         (x, carry), _ = jax.lax.scan(body, (x, carry), _layers(config, stacked))
         return _norm(config, x, None if config.norm == "layer" else self.final_norm[...]), carry
 
@@ -269,12 +274,12 @@ def init_params(config: ModelConfig, key: Array) -> Params:
 
 @dataclass(frozen=True)
 class Options:
-    """How a forward pass is computed. `dtype` is what activations are computed in; with `remat` the backward pass
-    computes a whole layer again, without it only what is cheaper to compute than to keep; `constrain` pins the sharding
-    of the residual stream [B,T,D]; `dropout` is the random key of the adapters' dropout, None to drop nothing."""
+    """How a forward pass is computed. `dtype` is what activations are computed in; `remat` names what the backward pass
+    computes again (`REMAT`); `constrain` pins the sharding of the residual stream [B,T,D]; `dropout` is the random key
+    of the adapters' dropout, None to drop nothing."""
 
     dtype: Any = jnp.float32
-    remat: bool = False
+    remat: str = "none"
     constrain: Callable[[Array], Array] = lambda x: x
     dropout: Array | None = None
 

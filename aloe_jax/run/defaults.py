@@ -29,7 +29,9 @@ def experiment() -> ConfigDict:
     config.compute = ConfigDict()
     config.compute.dtype = "bfloat16"  # of activations; parameters and sums stay float32
     config.compute.attention = "auto"  # pallas on TPUs, blocked elsewhere; or dense, the slow reference
-    config.compute.remat = True  # compute activations again in the backward pass instead of keeping them
+    # What the backward pass computes again instead of keeping it: full (whole layers), attention (all but attention),
+    # dots (all but matrix products and attention) or none. Less memory first, less time last.
+    config.compute.remat = "full"
     config.compute.chunk = 256  # targets that go through the output head at a time
 
     config.lora = ConfigDict()  # low-rank adapters in SFT and preference training, instead of training all weights

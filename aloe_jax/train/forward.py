@@ -27,18 +27,19 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 @dataclasses.dataclass(frozen=True)
 class Compute:
-    """How the forward pass is computed: activation dtype, attention implementation, recomputation in the backward
-    pass, and targets a chunk of the output head."""
+    """How the forward pass is computed: activation dtype, attention implementation, what the backward pass computes
+    again (`decoder.REMAT`), and targets a chunk of the output head."""
 
     dtype: str = "float32"
     attention: str = AUTO
-    remat: bool = True
+    remat: str = "full"
     chunk: int = CHUNK
 
     def __post_init__(self) -> None:
         for field, value, known in (
             ("dtype", self.dtype, DTYPES),
             ("attention", self.attention, (AUTO, *IMPLEMENTATIONS)),
+            ("remat", self.remat, decoder.REMAT),
         ):
             if value not in known:
                 raise InputError(f"compute.{field}: '{value}' is unknown; choose one of {', '.join(known)}")
@@ -124,7 +125,7 @@ def make_score(
     model: ModelConfig, compute: Compute, mesh: Mesh | None = None
 ) -> Callable[[decoder.Params, TreeRow], Float[Array, "B R"]]:
     """A jitted function from (params, rows [B, ...]) to the log-probability of every reply [B, R]."""
-    forward = dataclasses.replace(compute, remat=False)
+    forward = dataclasses.replace(compute, remat="none")
 
     @jax.jit
     def score(params: decoder.Params, row: TreeRow) -> Float[Array, "B R"]:

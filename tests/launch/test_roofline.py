@@ -14,7 +14,7 @@ from tiny import MODEL
 # The weights of a layer of the tiny model, and the width of its heads together; it has two layers.
 WEIGHTS, HEAD_WIDTH = 64 * 64 * 2 + 64 * 32 * 2 + 3 * 64 * 96, 8 * 8
 CONFIG = {
-    "compute": {"remat": True, "chunk": 128},
+    "compute": {"remat": "full", "chunk": 128},
     "dataset": {"row": {"tokens": 256, "targets": 200}},
 }
 
@@ -48,9 +48,13 @@ def test_operations_of_a_step():
     assert step_flops(MODEL, CONFIG, "dense", 1000, 3) == pytest.approx(
         3 * (4 * layers + 4 * head + 4 * attention), rel=1e-12
     )
-    kept = CONFIG | {"compute": CONFIG["compute"] | {"remat": False}}
+    kept = CONFIG | {"compute": CONFIG["compute"] | {"remat": "dots"}}
     assert step_flops(MODEL, kept, "pallas", 1000, 1) == pytest.approx(
         3 * layers + 4 * head + 4.5 * attention, rel=1e-12
+    )
+    attention_kept = CONFIG | {"compute": CONFIG["compute"] | {"remat": "attention"}}
+    assert step_flops(MODEL, attention_kept, "pallas", 1000, 1) == pytest.approx(
+        4 * layers + 4 * head + 4.5 * attention, rel=1e-12
     )
     adapted = dataclasses.replace(MODEL, lora=Lora(("query",), 4, 8.0))
     assert step_flops(adapted, kept, "pallas", 1000, 1) == pytest.approx(

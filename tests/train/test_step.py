@@ -121,7 +121,10 @@ def test_packed_equals_unpacked(objective):
     assert_equal(gradient(objective, together), gradient(objective, alone))
 
 
-@pytest.mark.parametrize("other", [Compute(attention="dense", chunk=64), Compute(remat=False), Compute(chunk=17)])
+OTHERS = [Compute(attention="dense"), Compute(chunk=17), *(Compute(remat=name) for name in decoder.REMAT)]
+
+
+@pytest.mark.parametrize("other", OTHERS)
 def test_how_it_is_computed_does_not_matter(other, batch):
     assert_equal(gradient("dpo", batch, compute=other), gradient("dpo", batch))
 
