@@ -30,6 +30,11 @@ class PackPlan:
         """Rows of the largest step."""
         return max(len(rows) for rows in self.steps)
 
+    def among(self, indices: np.ndarray) -> PackPlan:
+        """The same plan for a source in which fragment i of this one has the number `indices[i]`."""
+        steps = tuple(tuple(tuple(int(indices[i]) for i in row) for row in rows) for rows in self.steps)
+        return PackPlan(steps)
+
     def fill(self, sizes: np.ndarray, capacity: Capacity) -> float:
         """Share of row tokens that are real."""
         used = sum(int(sizes[list(row), 0].sum()) for rows in self.steps for row in rows)

@@ -33,7 +33,7 @@ from aloe_jax.hub.families import model_config
 from aloe_jax.hub.folders import cache_root
 from aloe_jax.hub.source import resolve_model
 from aloe_jax.launch import hlo
-from aloe_jax.launch.chips import Topology
+from aloe_jax.launch.topology import Topology
 from aloe_jax.models import decoder
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.parallel.mesh import make_mesh

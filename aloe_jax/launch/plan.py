@@ -19,7 +19,6 @@ from aloe_jax.data.pipeline import rows_a_micro_batch
 from aloe_jax.decode.engine import BURST, CHUNK
 from aloe_jax.errors import InputError
 from aloe_jax.launch import workload as workloads
-from aloe_jax.launch.chips import Topology, parse_topology
 from aloe_jax.launch.compile import (
     Figures,
     abstract_params,
@@ -33,6 +32,7 @@ from aloe_jax.launch.compile import (
     topology_mesh,
 )
 from aloe_jax.launch.roofline import Roofline, roofline, step_flops
+from aloe_jax.launch.topology import Topology, parse_topology
 from aloe_jax.launch.workload import Batch, Workload
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.ops.attention import BLOCK_SIZES, chosen

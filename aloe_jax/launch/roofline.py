@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from aloe_jax.launch.chips import Topology
+from aloe_jax.launch.topology import Topology
 from aloe_jax.models.config import ModelConfig
 
 # Forward passes' worth of attention products in a backward pass: the kernels compute scores again in each of their two

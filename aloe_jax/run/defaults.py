@@ -75,6 +75,11 @@ def experiment() -> ConfigDict:
     config.dataset.row.pairs = 128
     config.dataset.max_path = 8192  # longest path in tokens; whole turns are cut from the left beyond it
 
+    config.logging = ConfigDict()  # of trainings; may change while a run is under way
+    config.logging.tensorboard = False  # DIR/<stage>/tensorboard beside metrics.jsonl; needs aloe_jax[tensorboard]
+    config.logging.trace_from = 0  # first step of a profiler trace into DIR/<stage>/trace; 0: no trace
+    config.logging.trace_steps = 3  # how many steps it covers
+
     config.sft = training("sft")
     config.preference = training("dpo")
     config.preference.beta = 0.9  # strength of the pull towards the reference model
@@ -116,7 +121,11 @@ def training(objective: str) -> ConfigDict:
     section.clip_norm = 1.0  # of the gradient
     section.b1, section.b2 = 0.9, 0.95  # AdamW
     section.weight_decay = 0.0
-    section.checkpoint_every = 50  # steps
+    section.checkpoint_every = 50  # steps between checkpoints; SIGTERM saves one too
+    section.keep = 1  # newest checkpoints that stay ...
+    section.keep_every = 0  # ... and those of every so many steps; 0: no others
+    section.held_out = 0.02  # share of the conversations that are not trained on but measured ...
+    section.measure_every = 50  # ... every so many steps, and after the last one
     return section
 
 

@@ -19,32 +19,39 @@ from aloe_jax.models.decoder import Params, abstract_params
 from aloe_jax.parallel.sharding import placed
 from aloe_jax.train.state import TrainState, split_params
 
+policies = ocp.training.preservation_policies
+
 
 class Checkpoints:
-    """Checkpoints under a folder, named by their step; the newest `keep` stay. Use in a `with` block."""
+    """Checkpoints under a folder, named by their step. The newest `keep` stay, and of the older ones those of every
+    `keep_every`-th step (0: none). Use in a `with` block."""
 
-    def __init__(self, directory: epath.PathLike, keep: int = 1) -> None:
+    def __init__(self, directory: epath.PathLike, keep: int = 1, keep_every: int = 0) -> None:
         self._directory = epath.Path(directory).resolve()  # Orbax wants an absolute path
         self._directory.mkdir(parents=True, exist_ok=True)
+        kept = [policies.LatestN(keep), *([policies.EveryNSteps(keep_every)] if keep_every else [])]
+        self._saving: Any = None
+        self._quiet = contextlib.ExitStack()
         # A save that was killed leaves a temporary folder behind, which is never taken for a checkpoint.
         self._checkpointer = ocp.training.Checkpointer(
             self._directory,
-            preservation_policy=ocp.training.preservation_policies.LatestN(keep),
+            preservation_policy=policies.AnyPreservationPolicy(kept),
             cleanup_tmp_directories=True,
         )
 
     def __enter__(self) -> Checkpoints:
+        self._quiet.enter_context(_unlogged())
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            with _unlogged():
+        with self._quiet:
+            try:
                 self._checkpointer.close()
-        except Exception:  # it raises again what a failed save raised, which is on its way already
-            if error is None:
-                raise
+            except Exception:  # it raises again what a failed save raised, which is on its way already
+                if error is None:
+                    raise
 
     @property
     def latest(self) -> int | None:
@@ -53,23 +60,33 @@ class Checkpoints:
         return None if found is None else found.step
 
     def save(self, state: TrainState, iterator: dict[str, Any]) -> None:
-        """Save the state and the iterator's state; returns when both are complete on disk.
-
-        Raises ResumableError if there is no room; the checkpoint before stays.
-        """
+        """Copy the state and the iterator's state, which may change afterwards, and write them while training goes on;
+        waits for the save before. Raises ResumableError if that one found no room; the checkpoint before it stays."""
+        self.wait()
         parts = {
             "params": state.params,
             "optimizer": {"step": state.step, "state": state.opt_state},
             "data": {name: np.asarray(value) for name, value in iterator.items()},
         }
+        with self._writing():
+            self._saving = self._checkpointer.save_checkpointables_async(int(state.step), parts)
+
+    def wait(self) -> None:
+        """Return when what was saved is complete on disk. Raises as `save` does."""
+        if self._saving is not None:
+            saving, self._saving = self._saving, None
+            with self._writing():
+                saving.result()
+            memory.release()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
         try:
-            with _unlogged():
-                self._checkpointer.save_checkpointables(int(state.step), parts)
+            yield
         except Exception as error:  # tensorstore tells of a full disk in a ValueError
             if isinstance(error, OSError) or files.disk_full(error):
                 raise files.failed_write(self._directory, error) from error
             raise
-        memory.release()
 
     def restore(self, abstract: TrainState) -> tuple[TrainState, dict[str, Any]]:
         """The newest checkpoint, in the shardings of `abstract`, and the iterator's state; what is frozen is not in it.

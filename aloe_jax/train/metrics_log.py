@@ -1,29 +1,83 @@
-"""`metrics.jsonl`: one object a step, every step once, whatever was interrupted."""
+"""`metrics.jsonl`: one object a step, every step once, whatever was interrupted. On request for TensorBoard too."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
+from types import TracebackType
 from typing import Any
 
+import jax
 from etils import epath
 
 from aloe_jax import files
+from aloe_jax.errors import InputError
+from aloe_jax.train.clock import PARTS
 
+SECONDS = ("seconds", *(f"{part}_seconds" for part in (*PARTS, "step")))
 # What may differ between two runs of the same training.
-TIME_FIELDS = ("seconds", "tokens_per_second")
+TIME_FIELDS = (*SECONDS, "tokens_per_second", "trained_tokens_per_second", "mfu")
 
 
 class MetricsLog:
     """Appends a line a step. Opening it at `step` drops the lines of later steps, which will be computed again, and a
-    torn last line."""
+    torn last line. Only the first process writes. Use in a `with` block."""
 
-    def __init__(self, path: epath.PathLike, step: int) -> None:
-        self._path = epath.Path(path)
+    def __init__(self, path: epath.PathLike, step: int, tensorboard: epath.PathLike | None = None) -> None:
+        """With `tensorboard` the numbers go to event files in that folder too; InputError if the package that writes
+        them is missing."""
+        self._path, self._writes, self._board = epath.Path(path), jax.process_index() == 0, None
+        if not self._writes:
+            return
         files.repair_lines(path)
-        records = files.read_json_lines(path) if self._path.exists() else []
+        records = read_metrics(path)
         files.write_lines(path, (json.dumps(record) for record in records if record["step"] <= step))
+        if tensorboard is not None:
+            self._board = _event_writer(tensorboard, step)
 
     def append(self, record: dict[str, Any]) -> None:
         """A mean over nothing is NaN, which JSON does not have: it is written as null."""
+        if not self._writes:
+            return
         values = {name: None if value != value else value for name, value in record.items()}
         files.append_line(self._path, json.dumps(values))
+        if self._board is not None:
+            for name, value in values.items():
+                if value is not None and name != "step":
+                    self._board.add_scalar(name, value, record["step"])
+
+    def __enter__(self) -> MetricsLog:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._board is not None:
+            self._board.close()
+
+
+def _event_writer(folder: epath.PathLike, step: int) -> Any:
+    """Events of steps after `step`, which an interrupted run left, are hidden."""
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError:
+        raise InputError(
+            "config.logging.tensorboard: the package tensorboardX is missing; `pip install 'aloe_jax[tensorboard]'`"
+        ) from None
+    return SummaryWriter(str(folder), purge_step=step + 1)
+
+
+def read_metrics(path: epath.PathLike) -> Sequence[dict[str, Any]]:
+    """The lines of a `metrics.jsonl`; none if it is not there."""
+    return files.read_json_lines(path) if epath.Path(path).exists() else []
+
+
+def time_split(records: Sequence[dict[str, Any]], rest: Mapping[str, float]) -> dict[str, float]:
+    """Seconds of a whole training by part: those of all its steps and the `rest`, after the last one."""
+    return {name: round(sum(record.get(name, 0.0) for record in (*records, rest)), 3) for name in SECONDS}
+
+
+def in_words(seconds: Mapping[str, float]) -> str:
+    """The share of each part: "step 91 %, data 1 %, ..."."""
+    total, parts = max(seconds["seconds"], 1e-9), ("step", *PARTS)
+    return ", ".join(f"{part.replace('_', ' ')} {seconds[f'{part}_seconds'] / total:.0%}" for part in parts)

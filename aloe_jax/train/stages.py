@@ -7,11 +7,12 @@ from functools import partial
 from typing import Any
 
 import jax
+import numpy as np
 from etils import epath
 
 from aloe_jax.data.builder import FragmentSource, write_dataset
-from aloe_jax.data.pipeline import Batches, rows_a_micro_batch
-from aloe_jax.data.plan import pack_plan
+from aloe_jax.data.pipeline import Batches, Reference, rows_a_micro_batch
+from aloe_jax.data.plan import PAIRS, PackPlan, pack_plan
 from aloe_jax.errors import InputError
 from aloe_jax.hub.config_file import read_config
 from aloe_jax.hub.identity import model_hash
@@ -23,8 +24,11 @@ from aloe_jax.ops.attention import chosen
 from aloe_jax.parallel.mesh import make_mesh
 from aloe_jax.run.stage import Run, Stage
 from aloe_jax.train.adapters import merged_params, with_adapters
+from aloe_jax.train.clock import Clock
 from aloe_jax.train.forward import Compute, check_attention, make_score
+from aloe_jax.train.held_out import held_out
 from aloe_jax.train.loop import Training, train
+from aloe_jax.train.metrics_log import in_words, read_metrics, time_split
 from aloe_jax.train.objectives import OBJECTIVES, check_settings
 from aloe_jax.train.reference import reference_log_probs
 from aloe_jax.train.state import SCHEDULES
@@ -113,7 +117,11 @@ def _check_training(run: Run, name: str) -> None:
     run.one_of(name, "objective", OBJECTIVES)
     check_settings(OBJECTIVES[run.section(name)["objective"]], run.section(name), name)
     run.one_of(name, "schedule", SCHEDULES)
-    run.at_least(name, epochs=1, batch=1, rows=1, checkpoint_every=1, learning_rate=0, warmup=0)
+    run.at_least(name, epochs=1, batch=1, rows=1, learning_rate=0, warmup=0, held_out=0)
+    run.at_least(name, checkpoint_every=1, keep=1, keep_every=0, measure_every=1)
+    run.at_least("logging", trace_from=0, trace_steps=1)
+    if run.section(name)["held_out"] >= 1:
+        raise InputError(f"config.{name}.held_out: {run.section(name)['held_out']} must be below 1, to leave something")
     compute = Compute(**run.section("compute"))
     check_attention(run.section("dataset")["row"]["tokens"], compute.attention, mesh_of(run))
     trained_config(run)
@@ -126,16 +134,10 @@ def _train(run: Run, name: str, start: str) -> dict[str, Any]:
     compute, model, mesh = Compute(**run.section("compute")), trained_config(run), mesh_of(run)
     capacity = Capacity(**run.section("dataset")["row"])
     source = FragmentSource(run.directory("dataset"))
-    plan = pack_plan(
-        source.sizes,
-        source.conversation,
-        capacity,
-        batch=section["batch"],
-        unit=objective.unit,
-        seed=run.config["seed"],
-        epochs=section["epochs"],
-    )
-    batches = Batches(source, plan, capacity, rows_a_micro_batch(section["rows"], mesh))
+    aside = held_out(source.conversation, section["held_out"], run.config["seed"])
+    trained_on, measured = _plan(run, name, source, ~aside), _plan(run, name, source, aside)
+    rows = rows_a_micro_batch(section["rows"], mesh)
+    reference: Reference | None = None
     loaded: list[decoder.Params] = []
 
     def initial() -> decoder.Params:
@@ -143,24 +145,59 @@ def _train(run: Run, name: str, start: str) -> dict[str, Any]:
 
     if objective.needs_reference:
         loaded.append(load_stage_params(run, start, mesh))
-        reference = _reference(run, directory, start, loaded[0], batches, compute, mesh)
-        batches = Batches(source, plan, capacity, batches.rows, reference)
+        both = PackPlan(trained_on.steps + measured.steps)
+        reference = _reference(run, directory, start, loaded[0], Batches(source, both, capacity, rows), compute, mesh)
     if (directory / "checkpoints").exists() and not model.lora:
         loaded.clear()
-    first_loss, seed = objective.first_loss(section), run.config["seed"]
-    training = Training(model, section, compute, batches, mesh, directory, first_loss, seed)
+    training = Training(
+        model,
+        section,
+        compute,
+        Batches(source, trained_on, capacity, rows, reference),
+        mesh,
+        directory,
+        objective.first_loss(section),
+        run.config["seed"],
+        Batches(source, measured, capacity, rows, reference) if measured.steps else None,
+        run.section("logging"),
+    )
 
     def report(done: int, total: int, record: Mapping[str, Any]) -> None:
-        extra = f", accuracy {record['accuracy']:.2f}" if "accuracy" in record else ""
-        run.progress.update(done, total, f"steps, loss {record['loss']:.4f}{extra}")
+        accuracy = record.get("held_out_accuracy", record.get("accuracy"))
+        kind = "held-out accuracy" if "held_out_accuracy" in record else "accuracy"
+        extra = "" if accuracy is None else f", {kind} {accuracy:.2f}"
+        speed = f", {record['tokens_per_second']:,.0f} tokens a second"
+        run.progress.update(done, total, f"steps, loss {record['loss']:.4f}{extra}{speed}")
 
-    state = train(training, initial, report)
+    clock = Clock()
+    state = train(training, initial, report, clock)
+    seconds = time_split(read_metrics(directory / "metrics.jsonl"), clock.read())
+    run.progress.line(f"{name}: time of the steps: {in_words(seconds)}")
     return {
         "steps": int(state.step),
         "fragments": len(source),
+        "held_out_conversations": len(np.unique(source.conversation[aside])),
         "parameters": decoder.parameter_count(model),
-        "row_fill": round(plan.fill(source.sizes, capacity), 3),
+        "row_fill": round(trained_on.fill(source.sizes, capacity), 3),
+        "time": seconds,
     }
+
+
+def _plan(run: Run, name: str, source: FragmentSource, chosen: np.ndarray) -> PackPlan:
+    """The pack plan over the fragments that `chosen` [N] names; without steps if they hold nothing to train on."""
+    section, unit = run.section(name), OBJECTIVES[run.section(name)["objective"]].unit
+    indices = np.flatnonzero(chosen)
+    if not indices.size or (unit == "pairs" and not source.sizes[indices, PAIRS].any()):
+        return PackPlan(())
+    return pack_plan(
+        source.sizes[indices],
+        source.conversation[indices],
+        Capacity(**run.section("dataset")["row"]),
+        batch=section["batch"],
+        unit=unit,
+        seed=run.config["seed"],
+        epochs=section["epochs"],
+    ).among(indices)
 
 
 def _reference(

@@ -22,6 +22,24 @@ Sums = dict[str, tuple[Array, Array]]
 # (trained parameters, frozen ones, rows, used, random key of dropout or None)
 Gradient = Callable[[decoder.Params, decoder.Params, TreeRow, Array, Array | None], tuple[Sums, decoder.Params]]
 Step = Callable[[TrainState, TreeRow, Array], tuple[TrainState, dict[str, Array]]]
+# (trained parameters, frozen ones, rows, used)
+Evaluate = Callable[[decoder.Params, decoder.Params, TreeRow, Array], Sums]
+# (trained parameters, frozen ones, one micro-batch, random key of dropout or None) -> (loss sum, all sums)
+_Loss = Callable[[decoder.Params, decoder.Params, TreeRow, Array | None], tuple[Array, Sums]]
+
+
+def _make_loss(
+    model: ModelConfig, objective: str, config: Mapping[str, Any], compute: Compute, mesh: Mesh | None
+) -> _Loss:
+    def loss(
+        params: decoder.Params, frozen: decoder.Params, rows: TreeRow, key: Array | None
+    ) -> tuple[Float[Array, ""], Sums]:
+        both = lora.join(frozen, params)
+        scores = reply_log_probs(both, model, rows, compute, mesh, key, config.get("entropy", False))
+        total, weight, metrics = OBJECTIVES[objective].function(*gather_replies(scores, rows), config)
+        return total, {"loss": (total, weight), **metrics}
+
+    return loss
 
 
 def make_gradient(
@@ -34,14 +52,7 @@ def make_gradient(
     """A function from (trained params, frozen params, rows [N, B, ...], used, key) to ((sum, weight) of the loss and of
     each metric, gradient of the mean loss by the trained ones), over the first `used` of the N micro-batches. Unused
     ones cost nothing. `key` drives the adapters' dropout; None drops nothing."""
-
-    def loss(
-        params: decoder.Params, frozen: decoder.Params, rows: TreeRow, key: Array | None
-    ) -> tuple[Float[Array, ""], Sums]:
-        both = lora.join(frozen, params)
-        scores = reply_log_probs(both, model, rows, compute, mesh, key, config.get("entropy", False))
-        total, weight, metrics = OBJECTIVES[objective].function(*gather_replies(scores, rows), config)
-        return total, {"loss": (total, weight), **metrics}
+    loss = _make_loss(model, objective, config, compute, mesh)
 
     def gradient(
         params: decoder.Params,
@@ -60,13 +71,35 @@ def make_gradient(
         if rows.tokens.shape[0] == 1:  # nothing to add up: no second gradient in memory
             (_, sums), grads = jax.value_and_grad(loss, has_aux=True)(params, frozen, first, key)
             return sums, _divide(grads, sums)
-        shapes = jax.eval_shape(loss, params, frozen, first, key)[1]
-        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        zeros = _zeros(jax.eval_shape(loss, params, frozen, first, key)[1])
         start = (zeros, jax.tree.map(jnp.zeros_like, params))
         sums, grads = jax.lax.fori_loop(0, used, add, start)
         return sums, _divide(grads, sums)
 
     return gradient
+
+
+def make_evaluation(
+    model: ModelConfig, objective: str, config: Mapping[str, Any], compute: Compute, mesh: Mesh | None = None
+) -> Evaluate:
+    """A jitted (trained params, frozen params, rows [N, B, ...], used) -> (sum, weight) of the loss and of each metric,
+    over the first `used` of the N micro-batches, without dropout."""
+    loss = _make_loss(model, objective, config, compute, mesh)
+
+    def evaluate(params: decoder.Params, frozen: decoder.Params, rows: TreeRow, used: Int[Array, ""]) -> Sums:
+        def add(number: Array, sums: Sums) -> Sums:
+            micro = jax.tree.map(lambda leaf: leaf[number], rows)
+            return jax.tree.map(jnp.add, sums, loss(params, frozen, micro, None)[1])
+
+        first = jax.tree.map(lambda leaf: leaf[0], rows)
+        zeros = _zeros(jax.eval_shape(loss, params, frozen, first, None)[1])
+        return jax.lax.fori_loop(0, used, add, zeros)
+
+    return jax.jit(evaluate)
+
+
+def _zeros(shapes: Any) -> Any:
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
 
 def _divide(grads: decoder.Params, sums: Sums) -> decoder.Params:

@@ -8,8 +8,8 @@ import pytest
 from aloe_command import Aloe
 from aloe_jax import cli
 from aloe_jax.launch import compile as compiling
-from aloe_jax.launch.chips import CHIPS
 from aloe_jax.launch.report import FIRST_LINE
+from aloe_jax.parallel.chips import CHIPS
 
 needs_libtpu = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed")
 CONFIG = """

@@ -5,10 +5,11 @@ import dataclasses
 import pytest
 
 from aloe_jax.errors import InputError
-from aloe_jax.launch.chips import CHIPS, parse_topology
 from aloe_jax.launch.compile import too_large
 from aloe_jax.launch.roofline import roofline, step_flops
+from aloe_jax.launch.topology import parse_topology
 from aloe_jax.models.lora import Lora
+from aloe_jax.parallel.chips import CHIPS
 from tiny import MODEL
 
 # The weights of a layer of the tiny model, and the width of its heads together; it has two layers.

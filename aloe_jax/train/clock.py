@@ -1,0 +1,36 @@
+"""Where the time of a training goes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+# What is timed apart: waiting for rows, compiling, waiting for a checkpoint, and measuring on what is held out. The
+# rest of the time is the steps.
+PARTS = ("data", "compile", "checkpoint", "held_out")
+
+
+class Clock:
+    """Splits the time between two readings into `PARTS` and `step`."""
+
+    def __init__(self) -> None:
+        self._since = time.monotonic()
+        self._spent = dict.fromkeys(PARTS, 0.0)
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Time that goes to a part."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self._spent[name] += time.monotonic() - began
+
+    def read(self) -> dict[str, float]:
+        """Seconds since the last reading: `seconds`, and of those `<part>_seconds` and `step_seconds`."""
+        now = time.monotonic()
+        total, spent = now - self._since, self._spent
+        self._since, self._spent = now, dict.fromkeys(PARTS, 0.0)
+        parts = {**spent, "step": total - sum(spent.values())}
+        return {"seconds": total} | {f"{name}_seconds": seconds for name, seconds in parts.items()}

@@ -1,0 +1,41 @@
+"""Conversations that are not trained on but measured while training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from aloe_jax.data.pipeline import Batches, owned_rows, to_device
+from aloe_jax.train.state import TrainState
+from aloe_jax.train.step import Evaluate
+
+PREFIX = "held_out_"
+Measure = Callable[[TrainState], dict[str, float]]
+
+
+def held_out(conversation: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """Which fragments are held out: bool [N], whole conversations, `share` of them rounded down. `conversation` is
+    int [N]. A pure function, so that every host and every resumed run holds out the same."""
+    owners = np.unique(conversation)
+    drawn = np.random.default_rng([seed, 1]).permutation(owners)[: int(share * len(owners))]
+    return np.isin(conversation, drawn)
+
+
+def make_measure(evaluate: Evaluate, batches: Batches, mesh: jax.sharding.Mesh) -> Measure:
+    """A function from the state to the mean of the loss and of each metric over all of `batches`, names prefixed with
+    `held_out_`; without dropout."""
+
+    def measure(state: TrainState) -> dict[str, float]:
+        totals: dict[str, Any] = {}
+        for step in range(len(batches)):
+            rows = to_device(batches.local(step, *owned_rows(batches.rows, mesh)), batches.rows, mesh)
+            sums = jax.device_get(evaluate(state.params, state.frozen, rows, np.int32(batches.used(step))))
+            pairs = {name: np.array(pair, np.float64) for name, pair in sums.items()}
+            totals = {name: totals.get(name, 0) + pair for name, pair in pairs.items()}
+        return {PREFIX + name: total / weight if weight else math.nan for name, (total, weight) in totals.items()}
+
+    return measure

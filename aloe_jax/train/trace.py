@@ -1,0 +1,44 @@
+"""A profiler trace of some steps, for xprof or TensorBoard's profile page."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from types import TracebackType
+
+import jax
+from etils import epath
+
+
+class Trace:
+    """Traces `steps` steps from step `first` (from 1; 0: none) into `directory`. Use in a `with` block."""
+
+    def __init__(self, directory: epath.Path, first: int, steps: int) -> None:
+        self._directory = directory
+        self._steps = range(first, first + steps) if first else range(0)
+        self._running = False
+
+    def step(self, number: int) -> AbstractContextManager[object]:
+        """Start step `number` within what this returns."""
+        if number in self._steps and not self._running:
+            jax.profiler.start_trace(str(self._directory))
+            self._running = True
+        return jax.profiler.StepTraceAnnotation("train", step_num=number)
+
+    def done(self, number: int, result: object) -> None:
+        """Tell that step `number` was started; the trace ends when `result` of its last step is there."""
+        if self._running and number >= self._steps[-1]:
+            jax.block_until_ready(result)
+            self._end()
+
+    def __enter__(self) -> Trace:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        if self._running:
+            self._running = False
+            jax.profiler.stop_trace()

@@ -1,0 +1,65 @@
+"""What a step has to do: useful operations and trained tokens, counted over the plan, before padding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jax.sharding import Mesh
+
+from aloe_jax.data.pipeline import Batches
+from aloe_jax.data.plan import Unit
+from aloe_jax.models.config import ModelConfig
+from aloe_jax.parallel.chips import chip_of
+from aloe_jax.tree.row import TreeRow
+
+
+@dataclass(frozen=True)
+class Work:
+    """Of each step: real tokens (without padding; a repeated trunk counts each time), tokens whose prediction enters
+    the loss, and useful operations."""
+
+    tokens: list[int]
+    trained_tokens: list[int]
+    flops: list[float]
+
+
+def work_of(batches: Batches, model: ModelConfig, unit: Unit) -> Work:
+    """The work of every step of the plan.
+
+    Useful operations are those of the matrix products that the result needs: real tokens through the layers, unmasked
+    query-key pairs, one state a target through the output head; a backward pass counts twice the forward pass, and once
+    where only adapters are trained, whose own products are left out. What is computed again counts nothing.
+    """
+    passes = 2 if model.lora else 3
+    fragments = [batches.source[number] for number in range(len(batches.source))]
+    flops = np.array([passes * _forward(fragment, model) for fragment in fragments])
+    trained = np.array([trained_tokens(fragment, unit) for fragment in fragments])
+    members = [[number for row in step for number in row] for step in batches.plan.steps]
+    return Work(
+        [batches.tokens(step) for step in range(len(batches))],
+        [int(trained[step].sum()) for step in members],
+        [float(flops[step].sum()) for step in members],
+    )
+
+
+def _forward(fragment: TreeRow, model: ModelConfig) -> float:
+    """A token sees itself and what is above it: as many tokens as its position plus one, at most the window."""
+    seen = np.asarray(fragment.positions, np.int64) + 1
+    windows = [layer.window for layer in model.each_layer()]
+    by_window = {window: int((seen if window is None else np.minimum(seen, window)).sum()) for window in set(windows)}
+    pairs = sum(by_window[window] for window in windows) / len(windows)
+    return model.matmul_flops(fragment.tokens.size, pairs, fragment.target.size)
+
+
+def trained_tokens(fragment: TreeRow, unit: Unit) -> int:
+    """Targets that carry weight in SFT, or that belong to a reply of a pair."""
+    if unit == "conversations":
+        return int((fragment.weight > 0).sum())
+    return int(np.isin(fragment.reply, fragment.pairs).sum())
+
+
+def peak_flops(mesh: Mesh) -> float | None:
+    """bf16 operations a second of all chips of the mesh; None for chips that are not in the table."""
+    chip = chip_of(mesh.devices.flat[0])
+    return None if chip is None else chip.flops * mesh.size
