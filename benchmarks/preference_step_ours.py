@@ -115,7 +115,7 @@ def main() -> None:
     export_model(policy, model, source, folder / "policy")
     (folder / "pairs.json").write_text(json.dumps({"reference": str(source), "pairs": pairs(tree, trie, chat)}))
 
-    row, compute = one_row(tree, trie), Compute(remat=recompute)
+    row, compute = one_row(tree, trie), Compute(remat="full" if recompute else "dots")
     score = make_score(model, compute)
     optimizer = make_optimizer(TRAINING, 1)
     state = create_state(policy, model, optimizer, make_mesh(devices=jax.devices()[:1]))

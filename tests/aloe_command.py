@@ -67,14 +67,15 @@ class Aloe:
         }
 
     def call(
-        self, arguments: Sequence[str], stdin: str = "", largest_file: int | None = None
+        self, arguments: Sequence[str], stdin: str = "", largest_file: int | None = None, flags: str = ""
     ) -> subprocess.CompletedProcess[str]:
-        """The command to its end. `largest_file` is the size in bytes beyond which the system refuses a write."""
+        """The command to its end. `largest_file` is the size in bytes beyond which the system refuses a write, `flags`
+        are XLA's."""
         limit = "" if largest_file is None else LIMIT.format(bytes=largest_file)
         return subprocess.run(
             [sys.executable, "-c", limit + ALOE, *arguments],
             cwd=self.folder,
-            env=self.environment,
+            env=self.environment | {"XLA_FLAGS": flags},
             input=stdin,
             capture_output=True,
             text=True,

@@ -102,9 +102,10 @@ def _train(
             measuring = measure is not None and (last or (number + 1) % config["measure_every"] == 0)
             saving = last or stopping or (number + 1) % config["checkpoint_every"] == 0
             if measure is not None and measuring:
+                jax.block_until_ready(metrics)  # the step's own time
                 with clock.part("held_out"):
-                    jax.block_until_ready(metrics)  # the step's own time
-                records.read(measure(state))
+                    measured = measure(state)
+                records.read(measured)
             if saving:
                 records.read()
                 with clock.part("checkpoint"):

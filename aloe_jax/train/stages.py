@@ -171,15 +171,16 @@ def _train(run: Run, name: str, start: str) -> dict[str, Any]:
 
     clock = Clock()
     state = train(training, initial, report, clock)
-    seconds = time_split(read_metrics(directory / "metrics.jsonl"), clock.read())
-    run.progress.line(f"{name}: time of the steps: {in_words(seconds)}")
+    spent = in_words(time_split(read_metrics(directory / "metrics.jsonl"), clock.read()))
+    run.progress.line(f"{name}: time: {spent}")
     return {
         "steps": int(state.step),
         "fragments": len(source),
         "held_out_conversations": len(np.unique(source.conversation[aside])),
         "parameters": decoder.parameter_count(model),
         "row_fill": round(trained_on.fill(source.sizes, capacity), 3),
-        "time": seconds,
+        "mesh": " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items()),
+        "time": spent,
     }
 
 
@@ -231,7 +232,8 @@ def model_inputs(run: Run) -> dict[str, str]:
     return {"model": model_hash(model_folder(run))}
 
 
-COMMON = ("model", "template", "mesh", "compute", "lora")
+# The mesh is none of them: a run may go on with other devices, its batches are the same.
+COMMON = ("model", "template", "compute", "lora")
 DATASET = Stage(
     "dataset",
     ("conversations",),

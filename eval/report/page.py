@@ -26,8 +26,10 @@ LOG_2 = Reference(math.log(2), "log 2, where training starts")
 # Stage, key of its metrics.jsonl, title, reference line.
 PANELS = (
     ("sft", "loss", "SFT loss, nats a token", None),
+    ("sft", "held_out_loss", "SFT loss, held-out conversations", None),
     ("preference", "loss", "Preference loss", LOG_2),
     ("preference", "accuracy", "Preference accuracy", Reference(0.5, "chance")),
+    ("preference", "held_out_accuracy", "Preference accuracy, held-out conversations", Reference(0.5, "chance")),
     ("preference", "reward_margin", "Reward margin, chosen − rejected", Reference(0.0, "no preference")),
 )
 
@@ -147,7 +149,7 @@ def training_panels(run: Run) -> list[Panel]:
             title=f"{title}, step {points[0][0]:g} to {points[-1][0]:g}",
             x_label="step",
             size=PANEL,
-            y_ticks=[0.0, 0.25, 0.5, 0.75, 1.0] if key == "accuracy" else nice_ticks(min(near), max(near), most=5),
+            y_ticks=[0.0, 0.25, 0.5, 0.75, 1.0] if key.endswith("accuracy") else nice_ticks(min(near), max(near), most=5),
             x_ticks=whole_ticks(points[0][0], points[-1][0]),
             reference=reference,
         )

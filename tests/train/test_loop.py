@@ -1,6 +1,5 @@
 """The loop: resume, first-loss check, reference log-probabilities, checkpoints on another mesh."""
 
-import json
 import math
 import shutil
 
@@ -9,87 +8,19 @@ import numpy as np
 import pytest
 from etils import epath
 
-from aloe_jax.data.builder import FragmentSource, write_dataset
-from aloe_jax.data.pipeline import Batches, rows_a_micro_batch
-from aloe_jax.data.plan import pack_plan
 from aloe_jax.errors import AloeError, InputError
 from aloe_jax.models import decoder
 from aloe_jax.parallel.mesh import make_mesh
 from aloe_jax.parallel.sharding import param_shardings
 from aloe_jax.train.adapters import with_adapters
 from aloe_jax.train.checkpoints import Checkpoints
-from aloe_jax.train.forward import Compute, make_score
-from aloe_jax.train.loop import Training, train
-from aloe_jax.train.metrics_log import TIME_FIELDS, MetricsLog
+from aloe_jax.train.forward import make_score
+from aloe_jax.train.loop import train
+from aloe_jax.train.metrics_log import MetricsLog
 from aloe_jax.train.reference import reference_log_probs
 from aloe_jax.train.state import abstract_state, learning_rate, make_optimizer
-from aloe_jax.tree.row import Capacity, fragments
-from aloe_jax.tree.trie import build_trie
-from tiny import CHAT, MODEL, params
-from tree_samples import aloe_tree
-
-CAPACITY = Capacity(tokens=256, targets=128, replies=8, pairs=8)
-COMPUTE = Compute(chunk=64)
-CONFIG = {
-    "objective": "dpo", "beta": 0.5, "learning_rate": 1e-3, "warmup": 0.1, "schedule": "linear", "clip_norm": 1.0,
-    "b1": 0.9, "b2": 0.95, "weight_decay": 0.0, "turn_buckets": 3, "entropy": True,
-    "checkpoint_every": 2, "keep": 1, "keep_every": 0, "measure_every": 2,
-}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("dataset")
-    trees = [aloe_tree(2, name=f"t{number}") for number in range(5)]
-    write_dataset(
-        [part for n, tree in enumerate(trees) for part in fragments(tree, build_trie(tree, CHAT), CAPACITY, n)], folder
-    )
-    return FragmentSource(folder)
-
-
-@pytest.fixture(scope="module")
-def batches(source, one_device):
-    plan = pack_plan(source.sizes, source.conversation, CAPACITY, batch=2, unit="pairs", seed=0, epochs=1)
-    return Batches(source, plan, CAPACITY, rows_a_micro_batch(1, one_device))
-
-
-@pytest.fixture(scope="module")
-def reference(batches, one_device, tmp_path_factory):
-    folder = epath.Path(tmp_path_factory.mktemp("reference"))
-    return reference_log_probs(params(), make_score(MODEL, COMPUTE), batches, one_device, folder, {"model": "tiny"})
-
-
-def training(batches, reference, mesh, folder, model=MODEL, **changes):
-    filled = Batches(batches.source, batches.plan, CAPACITY, rows_a_micro_batch(1, mesh), reference)
-    return Training(model, CONFIG | changes, COMPUTE, filled, mesh, epath.Path(folder), first_loss=math.log(2))
-
-
-def copied():
-    return jax.tree.map(np.array, params())
-
-
-def records(folder):
-    lines = (folder / "metrics.jsonl").read_text().splitlines()
-    return [{key: value for key, value in json.loads(line).items() if key not in TIME_FIELDS} for line in lines]
-
-
-class StoppedError(Exception):
-    pass
-
-
-def stop_after(step):
-    def progress(done, total, metrics):
-        if done == step:
-            raise StoppedError
-
-    return progress
-
-
-@pytest.fixture(scope="module")
-def whole(batches, reference, one_device, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("whole")
-    state = train(training(batches, reference, one_device, folder), copied)
-    return folder, state
+from small_training import COMPUTE, CONFIG, StoppedError, copied, records, stop_after, training
+from tiny import MODEL, params
 
 
 def test_first_loss_and_every_step_once(whole):

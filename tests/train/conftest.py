@@ -1,0 +1,45 @@
+"""The small training's data, made once."""
+
+import pytest
+from etils import epath
+
+from aloe_jax.data.builder import FragmentSource, write_dataset
+from aloe_jax.data.pipeline import Batches, rows_a_micro_batch
+from aloe_jax.data.plan import pack_plan
+from aloe_jax.train.forward import make_score
+from aloe_jax.train.loop import train
+from aloe_jax.train.reference import reference_log_probs
+from aloe_jax.tree.row import fragments
+from aloe_jax.tree.trie import build_trie
+from small_training import CAPACITY, COMPUTE, copied, training
+from tiny import CHAT, MODEL, params
+from tree_samples import aloe_tree
+
+
+@pytest.fixture(scope="session")
+def source(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dataset")
+    trees = [aloe_tree(2, name=f"t{number}") for number in range(5)]
+    write_dataset(
+        [part for n, tree in enumerate(trees) for part in fragments(tree, build_trie(tree, CHAT), CAPACITY, n)], folder
+    )
+    return FragmentSource(folder)
+
+
+@pytest.fixture(scope="session")
+def batches(source, one_device):
+    plan = pack_plan(source.sizes, source.conversation, CAPACITY, batch=2, unit="pairs", seed=0, epochs=1)
+    return Batches(source, plan, CAPACITY, rows_a_micro_batch(1, one_device))
+
+
+@pytest.fixture(scope="session")
+def reference(batches, one_device, tmp_path_factory):
+    folder = epath.Path(tmp_path_factory.mktemp("reference"))
+    return reference_log_probs(params(), make_score(MODEL, COMPUTE), batches, one_device, folder, {"model": "tiny"})
+
+
+@pytest.fixture(scope="session")
+def whole(batches, reference, one_device, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    state = train(training(batches, reference, one_device, folder), copied)
+    return folder, state

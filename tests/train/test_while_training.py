@@ -1,0 +1,155 @@
+"""What happens beside the steps: a signal to stop, measuring what is held out, times, traces, TensorBoard."""
+
+import dataclasses
+import math
+import os
+import signal
+import struct
+
+import jax
+import numpy as np
+import pytest
+
+from aloe_jax.data.pipeline import Batches
+from aloe_jax.data.plan import PackPlan
+from aloe_jax.errors import AloeError, ResumableError
+from aloe_jax.train.clock import PARTS, Clock
+from aloe_jax.train.forward import make_score
+from aloe_jax.train.held_out import held_out
+from aloe_jax.train.loop import train
+from aloe_jax.train.metrics_log import read_metrics, time_split
+from aloe_jax.train.work import trained_tokens, work_of
+from small_training import CAPACITY, COMPUTE, copied, records, training
+from tiny import MODEL
+
+
+def send(step, number):
+    """A progress callback that sends this process a signal when it hears of a step."""
+
+    def progress(done, total, metrics):
+        if done == step:
+            os.kill(os.getpid(), number)
+
+    return progress
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_stops(number, whole, batches, reference, one_device, tmp_path):
+    """Heard of while step 3 is under way, which is saved outside the interval of checkpoints."""
+    before = signal.getsignal(number)
+    given = training(batches, reference, one_device, tmp_path, checkpoint_every=100)
+    with pytest.raises(ResumableError, match=r"stopped after step 3 of 5 in .*; the same command continues"):
+        train(given, copied, send(2, number))
+    assert signal.getsignal(number) is before
+    assert [record["step"] for record in records(tmp_path)] == [1, 2, 3]
+    state = train(given, lambda: pytest.fail("the checkpoint has the parameters"))
+    assert records(tmp_path) == records(whole[0])
+    jax.tree.map(np.testing.assert_array_equal, state.params, whole[1].params)
+
+
+def test_a_second_signal_does_not_wait(batches, reference, one_device, tmp_path):
+    def progress(done, total, metrics):
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(training(batches, reference, one_device, tmp_path), copied, progress)
+
+
+def test_a_state_that_is_not_finite_is_never_saved(batches, reference, one_device, tmp_path):
+    """The third step meets a reference that is not a number, when the fourth is under way."""
+    third = {number for row in batches.plan.steps[2] for number in row}
+    owners = {int(batches.source.conversation[number]) for number in third}
+    broken = {key: math.nan if key[0] in owners else value for key, value in reference.items()}
+    with pytest.raises(AloeError, match=r"step 3: loss nan"):
+        train(training(batches, broken, one_device, tmp_path, checkpoint_every=1), copied)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["2"]
+    assert [record["step"] for record in records(tmp_path)] == [1, 2]
+
+
+@pytest.fixture(scope="module")
+def measured(batches, reference, one_device, tmp_path_factory):
+    """A training that keeps two of the five conversations aside, traces its second step and writes for TensorBoard."""
+    folder = tmp_path_factory.mktemp("measured")
+    first, second = PackPlan(batches.plan.steps[:3]), PackPlan(batches.plan.steps[3:])
+    part = lambda plan: dataclasses.replace(batches, plan=plan)  # noqa: E731
+    given = training(part(first), reference, one_device, folder)
+    aside = Batches(batches.source, second, CAPACITY, batches.rows, reference)
+    logging = {"tensorboard": True, "trace_from": 2, "trace_steps": 1}
+    given = dataclasses.replace(given, held_out=aside, logging=logging)
+    return given, train(given, copied)
+
+
+def test_what_is_held_out_is_measured(measured):
+    """Every second step and after the last; the figure is that of the final parameters, counted by hand."""
+    given, state = measured
+    found = read_metrics(given.directory / "metrics.jsonl")
+    assert ["held_out_accuracy" in record for record in found] == [False, True, True]
+    score, right = make_score(MODEL, COMPUTE), []
+    for step, rows in enumerate(given.held_out.plan.steps):
+        for number in range(len(rows)):
+            row = given.held_out.row(step, number)
+            batch = jax.tree.map(lambda leaf: leaf[None], row)
+            gain = np.asarray(score(state.params, batch))[0] - row.reference
+            right += [gain[c] > gain[r] for (c, r), weight in zip(row.pairs, row.pair_weight, strict=True) if weight]
+    assert found[-1]["held_out_accuracy"] == pytest.approx(np.mean(right), abs=1e-6)
+    assert found[-1]["held_out_loss"] > 0
+
+
+def test_who_is_held_out():
+    owners = np.repeat(np.arange(100), 3)
+    aside = held_out(owners, 0.1, seed=0)
+    assert len(set(owners[aside])) == 10
+    assert not set(owners[aside]) & set(owners[~aside])
+    np.testing.assert_array_equal(aside, held_out(owners, 0.1, seed=0))
+    assert (aside != held_out(owners, 0.1, seed=1)).any()
+    assert not held_out(np.arange(12), 0.02, seed=0).any()
+
+
+def test_parts_of_the_time_add_up(measured):
+    found = read_metrics(measured[0].directory / "metrics.jsonl")
+    for record in found:
+        parts = [record[f"{name}_seconds"] for name in (*PARTS, "step")]
+        assert min(parts) >= 0
+        assert sum(parts) == pytest.approx(record["seconds"], abs=0.004)  # each rounded to a thousandth
+    assert [record["compile_seconds"] > 0 for record in found] == [True, False, False]
+    assert [record["held_out_seconds"] > 0 for record in found] == [False, True, True]
+    assert found[2]["checkpoint_seconds"] > 0  # of the save after step 2
+    assert "mfu" not in found[0]  # nobody states a peak of this processor
+    rest = dict.fromkeys(Clock().read(), 1.0)
+    assert time_split(found, rest)["seconds"] == pytest.approx(1 + sum(record["seconds"] for record in found))
+
+
+def test_trace(measured):
+    assert list(measured[0].directory.glob("trace/plugins/profile/*/*.xplane.pb"))
+
+
+def test_tensorboard_holds_the_same_numbers(measured):
+    from tensorboardX.proto.event_pb2 import Event
+
+    (file,) = (measured[0].directory / "tensorboard").iterdir()
+    content, found = file.read_bytes(), {}
+    while content:  # a record: its length, a checksum, the event, a checksum
+        (length,) = struct.unpack("<Q", content[:8])
+        event = Event.FromString(content[12 : 12 + length])
+        found |= {(event.step, value.tag): value.simple_value for value in event.summary.value}
+        content = content[16 + length :]
+    for record in read_metrics(measured[0].directory / "metrics.jsonl"):
+        for name, value in record.items():
+            if name != "step" and value is not None:
+                assert found[record["step"], name] == pytest.approx(value, rel=1e-6), name
+
+
+def test_work_by_hand(batches):
+    """A backward pass takes twice a forward pass; a token at position p sees p + 1 tokens."""
+    work = work_of(batches, MODEL, "pairs")
+    members = [batches.source[number] for row in batches.plan.steps[0] for number in row]
+    tokens = sum(part.tokens.size for part in members)
+    seen = sum(int((part.positions + 1).sum()) for part in members)
+    targets = sum(part.target.size for part in members)
+    assert work.flops[0] == 3 * MODEL.matmul_flops(tokens, seen, targets)
+    assert work.tokens[0] == tokens
+    in_pairs = [np.isin(part.reply, np.unique(part.pairs)).sum() for part in members]
+    assert work.trained_tokens[0] == sum(in_pairs)
+    preferred = trained_tokens(members[0], "conversations")
+    assert preferred == int((members[0].weight > 0).sum()) > 0
