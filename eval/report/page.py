@@ -149,7 +149,9 @@ def training_panels(run: Run) -> list[Panel]:
             title=f"{title}, step {points[0][0]:g} to {points[-1][0]:g}",
             x_label="step",
             size=PANEL,
-            y_ticks=[0.0, 0.25, 0.5, 0.75, 1.0] if key.endswith("accuracy") else nice_ticks(min(near), max(near), most=5),
+            y_ticks=[0.0, 0.25, 0.5, 0.75, 1.0]
+            if key.endswith("accuracy")
+            else nice_ticks(min(near), max(near), most=5),
             x_ticks=whole_ticks(points[0][0], points[-1][0]),
             reference=reference,
         )

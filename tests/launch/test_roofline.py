@@ -1,6 +1,7 @@
 """The arithmetic of estimates, by hand."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 
@@ -9,7 +10,7 @@ from aloe_jax.launch.compile import too_large
 from aloe_jax.launch.roofline import roofline, step_flops
 from aloe_jax.launch.topology import parse_topology
 from aloe_jax.models.lora import Lora
-from aloe_jax.parallel.chips import CHIPS
+from aloe_jax.parallel.chips import CHIPS, chip_of
 from tiny import MODEL
 
 # The weights of a layer of the tiny model, and the width of its heads together; it has two layers.
@@ -32,6 +33,12 @@ def test_slices():
     for name in ("v5e", "v5e:4", "v9:4x4", "v5e:4x4x4", "v5p:4x4", "v5e:0x4", "v5e:4*4"):
         with pytest.raises(InputError, match="--topology"):
             parse_topology(name)
+
+
+def test_chips_behind_devices():
+    """The kinds that devices of the three generations have: tests/ops/test_tpu_attention.py sees them in topologies."""
+    kinds = {"TPU v5 lite": CHIPS["v5e"], "TPU v5": CHIPS["v5p"], "TPU v6 lite": CHIPS["v6e"], "cpu": None}
+    assert {kind: chip_of(SimpleNamespace(device_kind=kind)) for kind in kinds} == kinds
 
 
 def test_the_slowest_part_binds():

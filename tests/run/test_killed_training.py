@@ -33,7 +33,9 @@ def test_it_goes_on_where_it_was(aloe, tiny_model, finished, tmp_path, number):
         done = len(steps(workdir))
         assert f"aloe: stopped after step {done} of {len(expected)}" in errors.splitlines()[-1]
         assert (workdir / f"preference/checkpoints/{done}").is_dir()
-    elsewhere = copy_stages(workdir, tmp_path / "elsewhere", "personas", "conversations", "dataset", "sft", "preference")
+    elsewhere = copy_stages(
+        workdir, tmp_path / "elsewhere", "personas", "conversations", "dataset", "sft", "preference"
+    )
 
     result = aloe.call(arguments)
     assert result.returncode == 0, result.stderr
