@@ -21,6 +21,7 @@ WIDE, NARROW = (860, 400), (360, 300)  # px; the style sheet shows one of the tw
 PANEL = (410, 230)
 MOST_POINTS = 300  # of a training curve
 JUDGE_SCALE = (1.0, 5.0)  # our judges'; curves within it are drawn on all of it, so that small gains look small
+SHARES = [0.0, 0.25, 0.5, 0.75, 1.0]
 MARKERS = {"base": "circle", "sft": "square", "preference": "diamond"}
 LOG_2 = Reference(math.log(2), "log 2, where training starts")
 # Stage, key of its metrics.jsonl, title, reference line.
@@ -149,9 +150,7 @@ def training_panels(run: Run) -> list[Panel]:
             title=f"{title}, step {points[0][0]:g} to {points[-1][0]:g}",
             x_label="step",
             size=PANEL,
-            y_ticks=[0.0, 0.25, 0.5, 0.75, 1.0]
-            if key.endswith("accuracy")
-            else nice_ticks(min(near), max(near), most=5),
+            y_ticks=SHARES if key.endswith("accuracy") else nice_ticks(min(near), max(near), most=5),
             x_ticks=whole_ticks(points[0][0], points[-1][0]),
             reference=reference,
         )

@@ -1,4 +1,4 @@
-"""A training that is killed or stopped at a random step goes on with the same batches, on the same devices or others."""
+"""A training that is killed or stopped at a random step goes on with the same batches, also on other devices."""
 
 import json
 import random
@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from aloe_command import copy_stages, has_lines, run_arguments
+from aloe_command import STAGES, copy_stages, has_lines, run_arguments
 from aloe_jax.train.metrics_log import TIME_FIELDS
 
 EIGHT = "--xla_force_host_platform_device_count=8"
@@ -25,7 +25,7 @@ def test_it_goes_on_where_it_was(aloe, tiny_model, finished, tmp_path, number):
     expected = steps(finished.workdir)
     stop = random.Random(SEED + number).randrange(1, len(expected) - 2)
     print(f"seed {SEED}: stopped after step {stop} of {len(expected)}")
-    workdir = copy_stages(finished.workdir, tmp_path / "run", "personas", "conversations", "dataset", "sft")
+    workdir = copy_stages(finished.workdir, tmp_path / "run", *STAGES[:4])
     arguments = run_arguments(tiny_model, workdir, "--stages=preference")
     code, errors = aloe.stopped(arguments, has_lines(workdir / "preference/metrics.jsonl", stop), number)
     assert code == (-number if number == signal.SIGKILL else 75), errors
@@ -33,9 +33,7 @@ def test_it_goes_on_where_it_was(aloe, tiny_model, finished, tmp_path, number):
         done = len(steps(workdir))
         assert f"aloe: stopped after step {done} of {len(expected)}" in errors.splitlines()[-1]
         assert (workdir / f"preference/checkpoints/{done}").is_dir()
-    elsewhere = copy_stages(
-        workdir, tmp_path / "elsewhere", "personas", "conversations", "dataset", "sft", "preference"
-    )
+    elsewhere = copy_stages(workdir, tmp_path / "elsewhere", *STAGES[:5])
 
     result = aloe.call(arguments)
     assert result.returncode == 0, result.stderr
