@@ -4,6 +4,7 @@ benchmarks share."""
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -88,9 +89,35 @@ def reply_log_probs(
     residual = _constraint(mesh, PartitionSpec(ROWS))
     options = Options(DTYPES[compute.dtype], compute.remat, residual, dropout)
     hidden, _ = decoder.hidden_states(params, model, row.tokens, row.positions, attend, options=options)
-    # Gathered over fsdp once, before the loop over chunks; its gradient is reduced once, after it.
-    head = _constraint(mesh, PartitionSpec(None, "tensor"))(decoder.head_weight(params, model))
-    return target_log_probs(hidden, head, row.source, row.target, compute.chunk, model.final_soft_cap, entropy)
+    head = decoder.head_weight(params, model)
+    return _sharded_log_probs(hidden, head, row, compute, model, mesh, entropy)
+
+
+def _sharded_log_probs(
+    hidden: Float[Array, "B T D"],
+    head: Float[Array, "D V"],
+    row: TreeRow,
+    compute: Compute,
+    model: ModelConfig,
+    mesh: Mesh | None,
+    entropy: bool,
+) -> TargetScores:
+    """Each chip loops over the chunks of its own rows. The head weight comes in whole but for its tensor axis, gathered
+    once before the loop; its gradient is summed over the loop on each chip and leaves once, after it. Left to the
+    partitioner, that sum over chips would be inside the loop."""
+    score = functools.partial(target_log_probs, chunk=compute.chunk, soft_cap=model.final_soft_cap, entropy=entropy)
+    if mesh is None or mesh.size == 1:
+        return score(hidden, head, row.source, row.target)
+    head = _constraint(mesh, PartitionSpec(None, "tensor"))(head)
+    rows, whole = PartitionSpec(ROWS), PartitionSpec()
+    return jax.shard_map(
+        score,
+        mesh=mesh,
+        in_specs=(rows, whole, rows, rows),
+        out_specs=rows,
+        axis_names=set(ROWS),
+        check_vma=False,
+    )(hidden, head, row.source, row.target)
 
 
 def _constraint(mesh: Mesh | None, spec: PartitionSpec) -> Callable[[Array], Array]:
