@@ -10,9 +10,11 @@ import argparse
 import importlib.util
 import json
 import os
+import re
 import shlex
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
@@ -30,11 +32,12 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
+    code, options = 0, argparse.Namespace(distributed="")
     _leave_libtpu_alone()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for a job in the background
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        options, rest = _parser().parse_known_args(argv)
+        options, rest = _parser().parse_known_args(argv, options)
         wrong = [
             argument for argument in rest if options.command not in (_run, _plan) or not argument.startswith("--config")
         ]
@@ -43,15 +46,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.config_arguments = rest
         options.command(options)
     except KeyboardInterrupt:
-        return _fail("stopped; the same command continues where it was", ResumableError.exit_code)
+        code = _fail("stopped; the same command continues where it was", ResumableError.exit_code)
     except BrokenPipeError:  # the reader of our output went away
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
         expected = _expected(error)
-        if expected is None:
+        if expected is not None:
+            code = _fail(str(expected), expected.exit_code)
+        elif not options.distributed:
             raise
-        return _fail(str(expected), expected.exit_code)
-    return 0
+        else:
+            traceback.print_exc()
+            code = 1
+    if code and options.distributed:
+        from aloe_jax.parallel import hosts
+
+        hosts.leave(code)
+    return code
 
 
 def _leave_libtpu_alone() -> None:
@@ -81,12 +92,23 @@ def _expected(error: BaseException) -> AloeError | None:
         return error
     if isinstance(error, BaseExceptionGroup):
         return next(filter(None, map(_expected, error.exceptions)), None)
+    if (gone := _other_process_gone(error)) is not None:
+        return gone
     if disk_full(error):
         where = getattr(error, "filename2", None) or getattr(error, "filename", None)  # of a copy, the second
         return failed_write(where or "the output", error)
     if isinstance(error, (IsADirectoryError, NotADirectoryError, FileExistsError, PermissionError)) and error.filename:
         return InputError(f"cannot use '{error.filename}': {error.strerror}; check the path and its permissions")
     return None
+
+
+def _other_process_gone(error: BaseException) -> ResumableError | None:
+    """What JAX raises in a process whose partner in a collective went away."""
+    if type(error).__name__ != "JaxRuntimeError" or not re.search("(?i)gloo|coordination|connection|peer", str(error)):
+        return None
+    return ResumableError(
+        f"another process of this run went away ({str(error).splitlines()[0]}); the same command on all hosts continues"
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -102,6 +124,14 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--workdir", required=True, help="run directory, a folder of this machine")
     command.add_argument("--stages", default="", help="comma-separated stages (default: the config's, else all)")
     command.add_argument("--fresh", action="store_true", help="start stages over whose config or inputs changed")
+    command.add_argument(
+        "--distributed",
+        nargs="?",
+        const="auto",
+        default="",
+        metavar="ADDRESS:PORT,PROCESSES,NUMBER",
+        help="this process is one of several; alone on Cloud TPU slices, else with the address of process 0",
+    )
     command.epilog = "--config=FILE.py[:ARG] is required; --config.section.key=value changes a value of it."
 
     command = add("plan", _plan, "Compile a stage ahead of time for a TPU slice: does it fit, and what would it take?")
@@ -170,14 +200,18 @@ def _model_arguments(command: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     from etils import epath
+    from rich.console import Console
 
+    from aloe_jax.parallel import hosts
     from aloe_jax.run.config import load_config
     from aloe_jax.run.progress import Progress
     from aloe_jax.run.stage import Run, run_stages
 
     config = load_config(options.config_arguments)
+    if options.distributed:
+        hosts.connect(options.distributed)
     stages = pipeline()
-    progress = Progress()
+    progress = Progress(Console(stderr=True, quiet=not hosts.first()))
     selected = options.stages.split(",") if options.stages else config["stages"] or [stage.name for stage in stages]
     run_stages(stages, Run(epath.Path(options.workdir), config, progress), selected, options.fresh)
     if "report" in selected:

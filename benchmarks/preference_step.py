@@ -3,7 +3,7 @@
     uv run python benchmarks/preference_step.py                                # SmolLM2-135M, f32, all cores
     uv run python benchmarks/preference_step.py --trl-python=ENV/bin/python    # TRL from an environment of its own
     uv run python benchmarks/preference_step.py --check                        # only the comparison of the numbers
-    uv run python benchmarks/preference_step.py --no-recompute                 # activations kept on both sides
+    uv run python benchmarks/preference_step.py --remat=none                   # activations kept on both sides
 
 `pip install torch==2.13.0 trl==1.16.0 transformers==5.23.0` makes such an environment.
 
@@ -36,6 +36,7 @@ from rich.console import Console
 from rich.table import Table
 
 from aloe_jax import files
+from aloe_jax.models.decoder import REMAT
 
 HERE = Path(__file__).parent
 # Both sides compute in f32. A reply's log-probability is a sum of some fifty terms of order 1 to 10, each good to 1e-6.
@@ -147,10 +148,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=3, help="timed steps of each side (default 3)")
     parser.add_argument("--check", action="store_true", help="compare the numbers of one step, time nothing")
     parser.add_argument(
-        "--recompute",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="compute activations again in the backward pass, the default of both sides",
+        "--remat",
+        choices=sorted(REMAT),
+        default="full",
+        help="what our backward pass computes again (default: full, as TRL's); with none TRL keeps everything too",
     )
     parser.add_argument("--trl-python", default=sys.executable, help="interpreter of an environment that has TRL")
     parser.add_argument(
@@ -172,17 +173,16 @@ def main() -> int:
     """Returns 1 if the two sides disagree."""
     args, console = arguments(), Console()
     result: dict[str, Any]
-    recompute = str(int(args.recompute))
     lacking = missing_modules(args.trl_python)
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
-        ours = stack.enter_context(Worker("aloe_jax", sys.executable, "preference_step_ours.py", folder, recompute))
+        ours = stack.enter_context(Worker("aloe_jax", sys.executable, "preference_step_ours.py", folder, args.remat))
         ours.step()
         sides, result = [ours], {}
         if lacking:
             console.print(f"{args.trl_python} has no {', '.join(lacking)}: aloe_jax alone", soft_wrap=True)
         else:
-            setup = (folder, recompute, str(args.trl_batch))
+            setup = (folder, str(int(args.remat != "none")), str(args.trl_batch))
             trl = stack.enter_context(Worker("TRL", args.trl_python, "preference_step_trl.py", *setup))
             sides.append(trl)
             result["differences"] = compare(ours.steps[0], trl.step())
@@ -193,7 +193,7 @@ def main() -> int:
     if not args.check:
         show(console, result, sides)
     if args.json:
-        files.write_json(args.json, result | {"recompute": args.recompute, "trl_batch": args.trl_batch})
+        files.write_json(args.json, result | {"remat": args.remat, "trl_batch": args.trl_batch})
     return int(any(value >= TOLERANCE for value in result.get("differences", {}).values()))
 
 

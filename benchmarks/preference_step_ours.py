@@ -1,4 +1,5 @@
-"""The aloe_jax side of preference_step.py: ANSWERS FOLDER RECOMPUTE, a file descriptor, a folder and 0 or 1.
+"""The aloe_jax side of preference_step.py: ANSWERS FOLDER REMAT, a file descriptor, a folder and a name of
+`config.compute.remat`.
 
 Writes what the other side needs to FOLDER (the perturbed policy, the ten pairs as text and as token ids), then runs a
 step for every line on its standard input.
@@ -23,6 +24,7 @@ from aloe_jax.hub.exporter import export_model
 from aloe_jax.hub.load import load_model
 from aloe_jax.hub.source import resolve_model
 from aloe_jax.models.decoder import Params
+from aloe_jax.ops.attention import block_size
 from aloe_jax.parallel.mesh import make_mesh
 from aloe_jax.train.forward import Compute, make_score
 from aloe_jax.train.state import create_state, make_optimizer
@@ -35,8 +37,8 @@ from aloe_jax.tree.trie import Trie, build_trie
 
 MODEL = "embedded:smollm2"
 NOISE = 0.02  # of the policy's weights, as a share of each tensor's standard deviation
-ROW_MULTIPLE = 128  # of tokens
 MATMUL = 2048  # size of the matrix product that a step is compared with
+MATMUL_SECONDS = 2.0  # how long its rate is measured, before and after each step
 # As in TRL's defaults, so that both sides do the same update.
 TRAINING = {
     "beta": 0.1,
@@ -81,8 +83,18 @@ def one_row(tree: Conversation, trie: Trie) -> TreeRow:
     unbounded = Capacity(*[sys.maxsize] * 4)
     (fragment,) = fragments(tree, trie, unbounded, 0)
     tokens, *rest = fragment.sizes
-    row = pack([fragment], Capacity(-(-tokens // ROW_MULTIPLE) * ROW_MULTIPLE, *rest))
+    row = pack([fragment], Capacity(row_length(tokens), *rest))
     return jax.tree.map(jnp.asarray, stack([row]))
+
+
+def row_length(tokens: int) -> int:
+    """The shortest row for that many tokens which attention can cut into its blocks."""
+    while True:
+        try:
+            block_size(tokens)
+            return tokens
+        except ValueError:
+            tokens += 1
 
 
 def unmasked_pairs(row: TreeRow) -> float:
@@ -92,21 +104,22 @@ def unmasked_pairs(row: TreeRow) -> float:
 
 
 def matmul_rate() -> float:
-    """FLOP/s of a product of two 2048 x 2048 matrices, the best of three."""
+    """FLOP/s of products of two 2048 x 2048 matrices, the mean over two seconds: a step beside it takes longer, and
+    meets what else the machine does as well."""
     matrix = jnp.ones((MATMUL, MATMUL))
-    seconds = []
-    for _ in range(4):  # the first one compiles
-        began = time.perf_counter()
+    _matmul(matrix).block_until_ready()  # the first one compiles
+    count, began = 0, time.perf_counter()
+    while time.perf_counter() - began < MATMUL_SECONDS:
         _matmul(matrix).block_until_ready()
-        seconds.append(time.perf_counter() - began)
-    return 2 * MATMUL**3 / min(seconds[1:])
+        count += 1
+    return count * 2 * MATMUL**3 / (time.perf_counter() - began)
 
 
 _matmul = jax.jit(lambda matrix: matrix @ matrix)
 
 
 def main() -> None:
-    descriptor, folder, recompute = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "1"
+    descriptor, folder, remat = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
     source = resolve_model(MODEL)
     chat, tree = ChatFormat.load(source), conversation()
     trie = build_trie(tree, chat)
@@ -115,7 +128,7 @@ def main() -> None:
     export_model(policy, model, source, folder / "policy")
     (folder / "pairs.json").write_text(json.dumps({"reference": str(source), "pairs": pairs(tree, trie, chat)}))
 
-    row, compute = one_row(tree, trie), Compute(remat="full" if recompute else "dots")
+    row, compute = one_row(tree, trie), Compute(remat=remat)
     score = make_score(model, compute)
     optimizer = make_optimizer(TRAINING, 1)
     state = create_state(policy, model, optimizer, make_mesh(devices=jax.devices()[:1]))
@@ -128,15 +141,16 @@ def main() -> None:
     with os.fdopen(descriptor, "w", buffering=1) as answers:
         print(json.dumps({"tokens": trie.tree_tokens}), file=answers)
         for _ in sys.stdin:
+            rate = matmul_rate()
             began, began_cpu = time.perf_counter(), time.process_time()
             known = row.replace(reference=score(reference, row))
             state, metrics = step(state, jax.tree.map(lambda leaf: leaf[None], known), jnp.asarray(1))
             jax.block_until_ready((state, metrics))
-            seconds = time.perf_counter() - began
+            seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - began_cpu
             answer = {
                 "seconds": seconds,
-                "efficiency": useful / seconds / matmul_rate(),
-                "cpu_seconds": time.process_time() - began_cpu,
+                "efficiency": useful / seconds / ((rate + matmul_rate()) / 2),
+                "cpu_seconds": cpu_seconds,
                 "loss": float(metrics["loss"]),
                 "grad_norm": float(metrics["grad_norm"]),
                 "log_probs": log_probs,

@@ -6,6 +6,8 @@ replies have picked that up, the rejected ones are the eager assistant's.
 
 from __future__ import annotations
 
+import itertools
+
 from aloe_jax.tree.schema import Conversation, Node, Preference
 
 # (user, chosen reply, rejected reply); the conversation goes on from the chosen reply in odd turns, from the other in
@@ -102,12 +104,12 @@ TURNS = (
 )
 
 
-def conversation() -> Conversation:
-    """The ten turns as a tree with ten preferences."""
+def conversation(turns: int = len(TURNS)) -> Conversation:
+    """The ten turns as a tree with a preference a turn; the first ones, or begun again after the last for more."""
     nodes: list[Node] = []
     preferences = []
     parent = None
-    for turn, (user, chosen, rejected) in enumerate(TURNS, start=1):
+    for turn, (user, chosen, rejected) in enumerate(itertools.islice(itertools.cycle(TURNS), turns), start=1):
         names = f"user{turn}", f"chosen{turn}", f"rejected{turn}"
         nodes.append(Node(id=names[0], parent=parent, role="user", text=user))
         nodes.append(Node(id=names[1], parent=names[0], role="assistant", text=chosen))

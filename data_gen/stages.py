@@ -15,7 +15,7 @@ from aloe_jax.errors import InputError
 from aloe_jax.run.stage import Run, Stage
 from aloe_jax.serve.client import Client
 from aloe_jax.serve.local import local_client
-from aloe_jax.train.stages import chat_format, load_stage_params, mesh_of, model_config, model_inputs
+from aloe_jax.train.stages import chat_format, load_stage_params, model_config, model_inputs, own_mesh
 from aloe_jax.tree.schema import Conversation, Persona, dump, read_personas, read_trees, write_records
 from data_gen.grow import Roles, TreeConfig, grow, stable_seed
 from data_gen.responder import ModelResponder, hint_template
@@ -44,7 +44,7 @@ def base_client(run: Run) -> Iterator[Client]:
     if section["base_url"]:
         yield Client(section["base_url"], section["model"], concurrency=2 * section["slots"])
         return
-    mesh = mesh_of(run)
+    mesh = own_mesh(run)
     params = load_stage_params(run, "base", mesh)
     with local_client(model_config(run), params, chat_format(run), "base", section, mesh) as client:
         yield client

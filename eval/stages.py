@@ -13,7 +13,7 @@ from aloe_jax.models.decoder import parameter_count
 from aloe_jax.run.stage import Run, Stage
 from aloe_jax.serve.local import local_client
 from aloe_jax.train.export import export_source
-from aloe_jax.train.stages import chat_format, load_stage_params, mesh_of, model_config, model_inputs
+from aloe_jax.train.stages import chat_format, load_stage_params, model_config, model_inputs, own_mesh
 from aloe_jax.tree.schema import read_personas
 from data_gen.grow import stable_seed
 from data_gen.stages import HELD_OUT
@@ -41,7 +41,7 @@ def _benchmark(run: Run) -> dict[str, Any]:
     personas = read_personas(run.directory("personas") / HELD_OUT)
     user = ScriptedUser(seed=stable_seed(seed, "benchmark user"))
     benchmark = Benchmark(personas, user, ScriptedJudge(), section, seed)
-    mesh, model, chat = mesh_of(run), model_config(run), chat_format(run)
+    mesh, model, chat = own_mesh(run), model_config(run), chat_format(run)
     counts: dict[str, Any] = {"cases": len(personas), "turns": section["turns"], "average": {}}
     for number, name in enumerate(section["models"]):
         directory = run.directory("benchmark") / name

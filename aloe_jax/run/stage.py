@@ -20,6 +20,7 @@ from etils import epath
 
 from aloe_jax import files, memory
 from aloe_jax.errors import InputError
+from aloe_jax.parallel import hosts
 from aloe_jax.run.config import differences
 from aloe_jax.run.progress import Progress
 
@@ -75,6 +76,7 @@ class Stage:
     # Raises InputError for config values that cannot work. All selected stages are checked before the first one works,
     # so that a typo in the last one does not cost the hours of the others.
     check: Callable[[Run], None] = field(default=lambda run: None)
+    everywhere: bool = False  # all processes of the run work on it, and not the first alone
 
 
 def run_stages(stages: Sequence[Stage], run: Run, selected: Sequence[str], fresh: bool) -> None:
@@ -88,12 +90,25 @@ def run_stages(stages: Sequence[Stage], run: Run, selected: Sequence[str], fresh
     for name in selected:
         if name not in known:
             raise InputError(f"--stages: '{name}' is unknown; the stages are {', '.join(known)}")
-    with _exclusive(run.workdir):
+    chosen = [stage for stage in stages if stage.name in selected]
+    if not hosts.first():
+        _follow(chosen, run)
+        return
+    with hosts.leading(), _exclusive(run.workdir):
         _check_config(stages, run, selected, fresh)
         files.write_json(run.workdir / CONFIG, run.config)
-        for stage in stages:
-            if stage.name in selected:
-                _run_stage(stage, run, fresh)
+        for stage in chosen:
+            _run_stage(stage, run, fresh)
+
+
+def _follow(stages: Sequence[Stage], run: Run) -> None:
+    """What a process other than the first one does: its part of the stages that run everywhere."""
+    for stage in stages:
+        stage.check(run)
+    for stage in stages:
+        if stage.everywhere and hosts.follow():
+            stage.work(run)
+    hosts.follow()  # the end of the run
 
 
 def _check_config(stages: Sequence[Stage], run: Run, selected: Sequence[str], fresh: bool) -> None:
@@ -131,6 +146,8 @@ def _run_stage(stage: Stage, run: Run, fresh: bool) -> None:
     config = _config(stage, run)
     seconds = _seconds_so_far(stage, run, config, inputs, fresh)
     if seconds is None:
+        if stage.everywhere:
+            hosts.lead(hosts.SKIP)
         run.progress.skipped(stage.name)
         return
     manifest: dict[str, Any] = {
@@ -147,7 +164,8 @@ def _run_stage(stage: Stage, run: Run, fresh: bool) -> None:
     began = time.monotonic()
     with run.progress.stage(stage.name):
         try:
-            manifest["counts"] = stage.work(run)
+            with hosts.together() if stage.everywhere else contextlib.nullcontext():
+                manifest["counts"] = stage.work(run)
             memory.release()  # the next stage needs it
             manifest["outputs"] = {name: files.hash_file(directory / name) for name in stage.outputs}
             manifest["status"] = "finished"

@@ -14,6 +14,7 @@ from aloe_jax import files
 from aloe_jax.errors import InputError
 from aloe_jax.models import decoder, lora
 from aloe_jax.models.config import ModelConfig
+from aloe_jax.parallel import hosts
 from aloe_jax.run.stage import MANIFEST
 from aloe_jax.train.checkpoints import Checkpoints
 
@@ -33,7 +34,7 @@ def _trained(model: ModelConfig, stage: epath.Path, mesh: Mesh) -> tuple[ModelCo
     """The model that the training in the folder `stage` trained, and what it ended with: all parameters, or the
     adapters alone."""
     model = with_adapters(model, files.read_json(stage / MANIFEST)["config"].get("lora", {}))
-    with Checkpoints(stage / "checkpoints") as checkpoints:
+    with Checkpoints(stage / "checkpoints", alone=hosts.local(mesh)) as checkpoints:
         return model, checkpoints.restore_params(model, decoder.shardings(model, mesh))
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
+import jax
 import numpy as np
 from etils import epath
 from orbax.checkpoint import v1 as ocp
@@ -24,9 +25,10 @@ policies = ocp.training.preservation_policies
 
 class Checkpoints:
     """Checkpoints under a folder, named by their step. The newest `keep` stay, and of the older ones those of every
-    `keep_every`-th step (0: none). Use in a `with` block."""
+    `keep_every`-th step (0: none). All processes of a run call the same methods together, unless this one is `alone`.
+    Use in a `with` block."""
 
-    def __init__(self, directory: epath.PathLike, keep: int = 1, keep_every: int = 0) -> None:
+    def __init__(self, directory: epath.PathLike, keep: int = 1, keep_every: int = 0, alone: bool = False) -> None:
         self._directory = epath.Path(directory).resolve()  # Orbax wants an absolute path
         self._directory.mkdir(parents=True, exist_ok=True)
         kept = [policies.LatestN(keep), *([policies.EveryNSteps(keep_every)] if keep_every else [])]
@@ -35,6 +37,7 @@ class Checkpoints:
         # A save that was killed leaves a temporary folder behind, which is never taken for a checkpoint.
         self._checkpointer = ocp.training.Checkpointer(
             self._directory,
+            context=_alone() if alone else None,
             preservation_policy=policies.AnyPreservationPolicy(kept),
             cleanup_tmp_directories=True,
         )
@@ -106,6 +109,15 @@ class Checkpoints:
         if self.latest is None:
             raise InputError(f"there is no checkpoint in '{self._directory}'; train first")
         return self._checkpointer.load_checkpointables(None, abstract)
+
+
+def _alone() -> ocp.Context:
+    """Orbax waits for no other process."""
+    me = jax.process_index()
+    options = ocp.options.MultiprocessingOptions(
+        primary_host=me, active_processes={me}, barrier_sync_key_prefix="alone"
+    )
+    return ocp.Context(multiprocessing_options=options)
 
 
 @contextlib.contextmanager

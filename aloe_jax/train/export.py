@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+import jax
 from etils import epath
 
 from aloe_jax import files
@@ -39,7 +40,7 @@ def export_source(
     or model, for an `adapter` of a training without adapters, and as `export_model` does.
     """
     check_new(out, overwrite)
-    mesh = make_mesh()
+    mesh = make_mesh(devices=jax.local_devices())
     path = Path(source)  # runs are on this machine
     stage = epath.Path(path.parent if path.name == "checkpoints" else path)
     trained = (stage / "checkpoints").is_dir()

@@ -21,6 +21,7 @@ from aloe_jax.data.pipeline import Batches, owned_rows, to_device
 from aloe_jax.errors import AloeError, ResumableError
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.models.decoder import Params
+from aloe_jax.parallel import hosts
 from aloe_jax.train.checkpoints import Checkpoints
 from aloe_jax.train.clock import Clock
 from aloe_jax.train.forward import Compute
@@ -125,8 +126,8 @@ def _start(
 ) -> tuple[TrainState, dict[str, Any], int]:
     """State, the iterator's state and the number of steps done: of the newest checkpoint, else of step 0."""
     optimizer = _optimizer(training)
-    start = checkpoints.latest
-    if start is None:
+    start = hosts.as_first_sees(checkpoints.latest or 0)
+    if not start:
         return create_state(initial(), training.model, optimizer, training.mesh, training.seed), {"next_index": 0}, 0
     abstract = abstract_state(training.model, optimizer, training.mesh)
     state, position = checkpoints.restore(abstract)

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
-import jax
 from etils import epath
 
 from aloe_jax import files
 from aloe_jax.errors import InputError
+from aloe_jax.parallel import hosts
 from aloe_jax.train.clock import PARTS
 
 SECONDS = ("seconds", *(f"{part}_seconds" for part in (*PARTS, "step")))
@@ -26,7 +26,7 @@ class MetricsLog:
     def __init__(self, path: epath.PathLike, step: int, tensorboard: epath.PathLike | None = None) -> None:
         """With `tensorboard` the numbers go to event files in that folder too; InputError if the package that writes
         them is missing."""
-        self._path, self._writes, self._board = epath.Path(path), jax.process_index() == 0, None
+        self._path, self._writes, self._board = epath.Path(path), hosts.first(), None
         if not self._writes:
             return
         files.repair_lines(path)

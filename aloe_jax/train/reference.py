@@ -19,6 +19,7 @@ from aloe_jax import files
 from aloe_jax.data.pipeline import Batches, Reference, owned_rows, to_device
 from aloe_jax.errors import AloeError
 from aloe_jax.models import decoder
+from aloe_jax.parallel import hosts
 from aloe_jax.tree.row import TreeRow
 
 TOLERANCE = 1e-3  # natural log-probability of a whole reply
@@ -39,7 +40,7 @@ def reference_log_probs(
     Raises AloeError if a stored file disagrees with the model by more than 1e-3 on the first step's rows.
     """
     path = directory / f"reference-{files.sha256(files.canonical(dict(key)))[:16]}.json"
-    if path.exists():
+    if hosts.as_first_sees(path.exists()):
         reference = {(c, n): value for c, n, value in json.loads(path.read_text())}
         _check(path, reference, _step(params, score, batches, mesh, 0))
         return reference
@@ -50,7 +51,8 @@ def reference_log_probs(
             reference |= _step(params, score, batches, mesh, number)
         progress(number + 1, steps)
     rows = [[conversation, node, value] for (conversation, node), value in sorted(reference.items())]
-    files.write_text(path, json.dumps(rows))
+    if hosts.first():
+        files.write_text(path, json.dumps(rows))
     return reference
 
 

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from etils import epath
 
+from aloe_jax import files
 from aloe_jax.data.builder import FragmentSource, write_dataset
 from aloe_jax.data.pipeline import Batches, Reference, rows_a_micro_batch
 from aloe_jax.data.plan import PAIRS, PackPlan, pack_plan
@@ -21,6 +22,7 @@ from aloe_jax.hub.source import resolve_model
 from aloe_jax.models import decoder
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.ops.attention import chosen
+from aloe_jax.parallel import hosts
 from aloe_jax.parallel.mesh import make_mesh
 from aloe_jax.run.stage import Run, Stage
 from aloe_jax.train.adapters import merged_params, with_adapters
@@ -57,8 +59,13 @@ def chat_format(run: Run) -> ChatFormat:
 
 
 def mesh_of(run: Run) -> jax.sharding.Mesh:
-    """The mesh that the config asks for, over all devices."""
+    """The mesh that the config asks for, over all devices of all processes: that of trainings."""
     return make_mesh(**run.section("mesh"))
+
+
+def own_mesh(run: Run) -> jax.sharding.Mesh:
+    """The mesh of a stage that one process works on: of several, over its own devices alone."""
+    return make_mesh(devices=jax.local_devices()) if hosts.several() else mesh_of(run)
 
 
 def trained_config(run: Run) -> ModelConfig:
@@ -137,6 +144,10 @@ def _train(run: Run, name: str, start: str) -> dict[str, Any]:
     aside = held_out(source.conversation, section["held_out"], run.config["seed"])
     trained_on, measured = _plan(run, name, source, ~aside), _plan(run, name, source, aside)
     rows = rows_a_micro_batch(section["rows"], mesh)
+    hosts.check_same(
+        [files.canonical(run.config).encode(), repr((trained_on, measured)).encode(), source.sizes.tobytes()],
+        "the config or the dataset",
+    )
     reference: Reference | None = None
     loaded: list[decoder.Params] = []
 
@@ -147,7 +158,7 @@ def _train(run: Run, name: str, start: str) -> dict[str, Any]:
         loaded.append(load_stage_params(run, start, mesh))
         both = PackPlan(trained_on.steps + measured.steps)
         reference = _reference(run, directory, start, loaded[0], Batches(source, both, capacity, rows), compute, mesh)
-    if (directory / "checkpoints").exists() and not model.lora:
+    if hosts.as_first_sees((directory / "checkpoints").exists()) and not model.lora:
         loaded.clear()
     training = Training(
         model,
@@ -249,7 +260,8 @@ SFT = Stage(
     lambda run: _train(run, "sft", "base"),
     model_inputs,
     ("metrics.jsonl",),
-    lambda run: _check_training(run, "sft"),
+    everywhere=True,
+    check=lambda run: _check_training(run, "sft"),
 )
 PREFERENCE = Stage(
     "preference",
@@ -258,5 +270,6 @@ PREFERENCE = Stage(
     lambda run: _train(run, "preference", "sft"),
     model_inputs,
     ("metrics.jsonl",),
-    lambda run: _check_training(run, "preference"),
+    everywhere=True,
+    check=lambda run: _check_training(run, "preference"),
 )

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from aloe_jax.parallel import hosts
 from aloe_jax.parallel.mesh import AXES
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -45,7 +46,7 @@ class StopRequest:
     def anywhere(self) -> bool | jax.Array:
         """Whether any process was asked to stop: known at once where there is one process, else an array that tells it
         once all devices have come here, alike on every process."""
-        if jax.process_count() == 1:
+        if not hosts.several():
             return self.asked
         sharding = NamedSharding(self._mesh, PartitionSpec(AXES))
         mine = np.full(len(sharding.addressable_devices), self.asked)

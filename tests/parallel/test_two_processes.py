@@ -1,0 +1,77 @@
+"""Training as several processes over `jax.distributed`, on loopback."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aloe_command import ROOT
+from aloe_jax.data.builder import write_dataset
+from aloe_jax.errors import InputError
+from aloe_jax.parallel import hosts
+from aloe_jax.tree.row import fragments
+from aloe_jax.tree.trie import build_trie
+from small_training import CAPACITY
+from tiny import CHAT
+from tree_samples import aloe_tree
+
+DEADLINE = 200  # seconds
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        return free.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def gradients(tmp_path_factory):
+    """What one process with one device found, and what each of two with four devices: (alone, first, second)."""
+    folder = tmp_path_factory.mktemp("gradients")
+    trees = [aloe_tree(2, name=f"t{number}") for number in range(5)]
+    parts = [part for n, tree in enumerate(trees) for part in fragments(tree, build_trie(tree, CHAT), CAPACITY, n)]
+    write_dataset(parts, folder)
+    script, port = Path(__file__).with_name("step_of_two_processes.py"), free_port()
+    path = os.pathsep.join(str(ROOT / part) for part in ("", "tests", "tests/train", "tests/tree"))
+    started = []
+    for count, number in ((1, 0), (2, 0), (2, 1)):
+        arguments = [folder, folder / f"{count}-{number}.npz", port, count, number]
+        command = [sys.executable, script, *map(str, arguments)]
+        devices = {"XLA_FLAGS": "" if count == 1 else "--xla_force_host_platform_device_count=4"}
+        environment = os.environ | devices | {"PYTHONPATH": path, "JAX_PLATFORMS": "cpu"}
+        process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+        started.append((process, arguments[1]))
+    for process, _ in started:
+        _, errors = process.communicate(timeout=DEADLINE)
+        assert process.returncode == 0, errors
+    return [dict(np.load(file)) for _, file in started]
+
+
+@pytest.mark.parametrize("trained", ["full", "lora"])
+@pytest.mark.parametrize("objective", ["sft", "dpo"])
+def test_losses_and_gradients_are_those_of_one_device(gradients, objective, trained):
+    """Two processes read half of the rows each; float32 sums in another order, so the gradient to 1e-5 of its largest
+    entry."""
+    alone, *both = gradients
+    names = [name for name in alone if name.startswith(f"{objective} {trained}")]
+    assert len(names) > 3
+    for found in both:
+        assert (found["rows"], found["steps"]) == (2, alone["steps"])
+        largest = max(np.abs(alone[name]).max() for name in names if not name.endswith("loss"))
+        assert largest > 0
+        for name in names:
+            scale = abs(alone[name]) if name.endswith("loss") else largest
+            np.testing.assert_allclose(found[name], alone[name], rtol=0, atol=1e-5 * scale, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("where", "named"),
+    [("nonsense", "is not ADDRESS:PORT"), ("host,2,0", "is not ADDRESS:PORT"), ("host:1,2,2", "number 2 of 2")],
+)
+def test_what_is_no_place(where, named):
+    with pytest.raises(InputError, match=named):
+        hosts.connect(where)
