@@ -6,6 +6,7 @@ texts are missing, and no figure here depends on those.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import random
 from collections.abc import Mapping, Sequence
@@ -19,9 +20,10 @@ from etils import epath
 from aloe_jax.data.builder import FragmentSource
 from aloe_jax.data.mixture import drawn
 from aloe_jax.data.plan import PAIRS, Unit, pack_plan
+from aloe_jax.errors import InputError
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.ops.block_table import running_blocks
-from aloe_jax.tree.pack import best_fit, pack, stack
+from aloe_jax.tree.pack import best_fit_in_order, pack, stack
 from aloe_jax.tree.row import Capacity, TreeRow, fragments
 from aloe_jax.tree.schema import Conversation, Node, Preference
 from aloe_jax.tree.trie import Piece, ReplySpan, Trie
@@ -68,14 +70,19 @@ class Batch:
     conversations: float
 
 
-def measured(directory: epath.PathLike, capacity: Capacity, weights: Mapping[str, float] | None = None) -> Workload:
-    """The first epoch of a run's dataset, its sources mixed by `weights` (1 by default). InputError if `directory`
-    holds none."""
+def measured(
+    directory: epath.PathLike, capacity: Capacity, unit: Unit, weights: Mapping[str, float] | None = None
+) -> Workload:
+    """The first epoch of a run's dataset, its sources mixed by `weights` (1 by default); for the unit "pairs" without
+    conversations that have none. InputError if `directory` holds no dataset, or nothing for that unit."""
     source = FragmentSource(directory)
     owners: list[list[int]] = [[] for _ in source.sources]
     for owner, origin in dict(zip(source.conversation.tolist(), source.origin.tolist(), strict=True)).items():
-        owners[origin].append(owner)
+        if unit != "pairs" or source.sizes[source.conversation == owner, PAIRS].any():
+            owners[origin].append(owner)
     epoch = drawn(owners, [(weights or {}).get(name, 1.0) for name in source.sources], seed=0, epoch=0)
+    if not epoch:
+        raise InputError(f"no conversation of the dataset in {directory} has any {unit}")
     kept = np.flatnonzero(np.isin(source.conversation, epoch))
     parts = [source[number] for number in kept[:CONVERSATIONS].tolist()]
     text = f"measured: the dataset in {directory}"
@@ -138,8 +145,8 @@ def _workload(
     owner: np.ndarray,
     capacity: Capacity,
 ) -> Workload:
-    plan = best_fit(np.array([part.sizes for part in parts]), capacity)
-    plan = plan[:: -(-len(plan) // MEASURED_ROWS)]  # from all of it: the packer begins with the longest
+    plan = best_fit_in_order(np.array([part.sizes for part in parts]), dataclasses.astuple(capacity))
+    plan = plan[:: -(-len(plan) // MEASURED_ROWS)]  # from all of it: the last rows are less full
     rows = stack([pack([parts[index] for index in row], capacity) for row in plan])
     count = len({int(part.conversation[0]) for part in parts})
     paths = [length for part in parts for length in _path_lengths(part)]
@@ -219,11 +226,11 @@ def forward_flops(model: ModelConfig, workload: Workload, shared: bool) -> float
     return model.matmul_flops(tokens, pairs, workload.mean(1))
 
 
-def workload_of(config: Mapping[str, Any], workdir: str, capacity: Capacity) -> Workload:
+def workload_of(config: Mapping[str, Any], workdir: str, capacity: Capacity, unit: Unit) -> Workload:
     """From the dataset of `workdir` if that is given, else synthetic as `config.conversations` says."""
     if workdir:
         weights = {name: entry["weight"] for name, entry in config["dataset"]["sources"].items()}
-        return measured(epath.Path(workdir) / "dataset", capacity, weights)
+        return measured(epath.Path(workdir) / "dataset", capacity, unit, weights)
     section = config["conversations"]
     replies = max(2, section["hinted"] + section["plain"])
     return synthetic(section["turns"], replies, capacity, epoch=section["trees"])
