@@ -44,11 +44,12 @@ def sources_of(section: Mapping[str, Any]) -> tuple[Source, ...]:
     for name in sorted(given, key=lambda name: (name != TREES, name)):
         entry, where = given[name], f"config.dataset.sources.{name}"
         paths = _paths(entry["path"], f"{where}.path")
-        for key in ("weight", "loss_weight"):
-            if not 0 <= entry[key] < float("inf"):
-                raise InputError(f"{where}.{key}: {entry[key]} must be a number of at least 0")
+        if not 0 <= entry["weight"] < float("inf"):
+            raise InputError(f"{where}.weight: {entry['weight']} must be a number of at least 0")
+        if not 0 < entry["loss_weight"] < float("inf"):
+            raise InputError(f"{where}.loss_weight: {entry['loss_weight']} must be above 0; weight 0 leaves it out")
         if name == TREES and not entry["weight"]:
-            raise InputError(f"{where}.weight: 0 leaves nothing to measure the other sources by; it must be above 0")
+            raise InputError(f"{where}.weight: 0.0 leaves nothing to measure the other sources by; it must be above 0")
         if paths or name == TREES:
             found.append(Source(name, paths, entry["weight"], entry["loss_weight"]))
     return tuple(found)
