@@ -7,6 +7,7 @@ hosts; a resume on another mesh sees the same batches.
 from __future__ import annotations
 
 import dataclasses
+import heapq
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -38,9 +39,14 @@ class PackPlan:
         """Rows of the largest step."""
         return max(len(rows) for rows in self.steps)
 
+    @property
+    def fragments(self) -> list[int]:
+        """All that is packed, step by step; a fragment stands there as often as it is trained on."""
+        return [index for rows in self.steps for row in rows for index in row]
+
     def fill(self, sizes: np.ndarray, capacity: Capacity) -> float:
         """Share of row tokens that are real."""
-        used = sum(int(sizes[list(row), TOKENS].sum()) for rows in self.steps for row in rows)
+        used = int(sizes[self.fragments, TOKENS].sum())
         return used / (capacity.tokens * sum(len(rows) for rows in self.steps))
 
 
@@ -140,18 +146,22 @@ def _deal(units: np.ndarray, batch: int) -> list[list[int]]:
     """Groups (in random order) in the fewest steps of at most `batch` units; a group that has more is a step alone."""
     alone = [[index] for index in np.flatnonzero(units > batch).tolist()]
     rest = np.flatnonzero(units <= batch)
-    steps = min(len(rest), math.ceil(units[rest].sum() / batch))
+    # No two groups of more than half a batch share a step.
+    steps = max(math.ceil(units[rest].sum() / batch), np.count_nonzero(2 * units[rest] > batch))
     while len(rest):
-        dealt = _rounds(units, rest, steps)
-        if steps == len(rest) or max(units[step].sum() for step in dealt) <= batch:
-            return alone + dealt
+        most = math.ceil(len(rest) / steps)
+        for deal in (_rounds, _largest_first):
+            dealt, largest = deal(units, rest, steps)
+            if largest <= batch and max(map(len, dealt)) <= most:
+                return alone + dealt
         steps = min(len(rest), max(steps + 1, math.floor(steps * (1 + MORE_STEPS))))
     return alone
 
 
-def _rounds(units: np.ndarray, groups: np.ndarray, steps: int) -> list[list[int]]:
+def _rounds(units: np.ndarray, groups: np.ndarray, steps: int) -> tuple[list[list[int]], int]:
     """The groups dealt out in rounds, in each of which a step gets one and the step with the fewest units so far the
-    one with the most. The first round is the one that may be short, so that the others make up for it."""
+    one with the most; and the units of the largest step. The first round is the one that may be short, so that the
+    others make up for it."""
     dealt: list[list[int]] = [[] for _ in range(steps)]
     held = np.zeros(steps, np.int64)
     short = len(groups) % steps
@@ -161,4 +171,17 @@ def _rounds(units: np.ndarray, groups: np.ndarray, steps: int) -> list[list[int]
         held[takers] += units[largest]
         for taker, group in zip(takers.tolist(), largest.tolist(), strict=True):
             dealt[taker].append(group)
-    return dealt
+    return dealt, int(held.max())
+
+
+def _largest_first(units: np.ndarray, groups: np.ndarray, steps: int) -> tuple[list[list[int]], int]:
+    """The groups dealt out one by one, the one with the most units first, to the step with the fewest so far; and the
+    units of the largest step. It finds room where rounds do not, for a few groups of few units, but does not care for
+    the number of rows."""
+    dealt: list[list[int]] = [[] for _ in range(steps)]
+    held = [(0, step) for step in range(steps)]
+    for group in groups[np.argsort(-units[groups], kind="stable")].tolist():
+        count, step = held[0]
+        heapq.heapreplace(held, (count + int(units[group]), step))
+        dealt[step].append(group)
+    return dealt, max(held)[0]

@@ -169,7 +169,7 @@ def _train(run: Run, name: str, start: str) -> dict[str, Any]:
     return {
         "steps": int(state.step),
         "fragments": len(source),
-        "held_out_conversations": len({source.conversation[index] for step in measured.steps for row in step for index in row}),
+        "held_out_conversations": len(np.unique(source.conversation[measured.fragments])),
         "parameters": decoder.parameter_count(model),
         "row_fill": round(trained_on.fill(source.sizes, capacity), 3),
         "mesh": " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items()),
@@ -186,6 +186,8 @@ def training_plans(run: Run, name: str, source: FragmentSource) -> tuple[PackPla
         trained = source.sizes[:, PAIRS]
     else:
         trained = source.rivals if objective.needs_reference else source.trained  # a list-wise one compares siblings
+    weights = np.array([given[key]["weight"] for key in source.sources])
+    trained = np.where(weights[source.origin] > 0, trained, 0)
     useless = len(np.unique(source.conversation)) - len(np.unique(source.conversation[trained > 0]))
     if useless:
         run.progress.line(f"{name}: {useless:,} conversations with nothing to train on are left out")
@@ -201,7 +203,7 @@ def training_plans(run: Run, name: str, source: FragmentSource) -> tuple[PackPla
             seed=run.config["seed"],
             epochs=epochs,
             origin=source.origin,
-            weights=[given[key]["weight"] for key in source.sources],
+            weights=weights.tolist(),
             trained=np.where(chosen, trained, 0),
         )
 

@@ -7,11 +7,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from etils import epath
 
 import tiny
 from aloe_command import ROOT
 from aloe_jax import cli
 from aloe_jax.data.builder import FragmentSource
+from aloe_jax.run.config import load_config
+from aloe_jax.run.progress import Progress
+from aloe_jax.run.stage import Run
+from aloe_jax.train.stages import training_plan
 from aloe_jax.tree.schema import Node, write_records
 from tree_samples import aloe_tree, conversation, tokenizer
 
@@ -128,19 +133,22 @@ def test_a_changed_chat_file_is_noticed(run, tmp_path):
     assert len(FragmentSource(tmp_path / "run/dataset")) == 4 + 2
 
 
-def test_sft_leaves_out_what_it_cannot_train_on(run, tmp_path):
-    """Of four trees one has no preferred reply; three are trained on, and as many chats."""
+def test_a_training_leaves_out_what_it_cannot_train_on(run, tmp_path, capsys):
+    """Of four trees one has no reply to train on. SFT takes the three others and as many chats, preference training
+    the three alone."""
     muted = [node.model_copy(update={"flags": ("no_loss",)}) for node in TREES[0].nodes]
     trees = [TREES[0].model_copy(update={"nodes": tuple(muted)}), *TREES[1:]]
-    path = chats(tmp_path / "chat.jsonl")
-    small = ("--config.dataset.row.tokens=256", "--config.dataset.row.targets=96", "--config.compute.attention=dense")
-    arguments = (f"--config.dataset.sources.chat.path={path}", *small)
-    code, errors = run(*arguments, trees=trees, stages="personas,conversations,dataset,sft")
+    path = f"--config.dataset.sources.chat.path={chats(tmp_path / 'chat.jsonl')}"
+    code, errors = run(path, trees=trees)
     assert code == 0, errors
-    words = " ".join(errors.split())
-    assert "1 conversations have nothing to train on in SFT" in words
-    assert "sft: 1 conversations with nothing to train on are left out" in words
-    assert json.loads((tmp_path / "run/sft/manifest.json").read_text())["counts"]["steps"] == 3  # of two conversations
+    assert "1 conversations have nothing to train on in SFT" in " ".join(errors.split())
+    source = FragmentSource(tmp_path / "run/dataset")
+    config = load_config([f"--config={ROOT / 'configs/demo.py'}:debug", path])
+    for name, kept in (("sft", range(1, 7)), ("preference", range(1, 4))):
+        plan = training_plan(Run(epath.Path(tmp_path / "run"), config, Progress()), name, source)
+        assert sorted(index for step in plan.steps for row in step for index in row) == list(kept)
+        said = " ".join(capsys.readouterr().err.split())
+        assert said == f"{name}: {7 - len(kept)} conversations with nothing to train on are left out"
 
 
 def test_nothing_to_train_on_at_all(run):

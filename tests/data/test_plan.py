@@ -1,5 +1,6 @@
 """The pack plan: everything once, within all capacities, steps alike, rows full."""
 
+import functools
 import itertools
 
 import numpy as np
@@ -30,6 +31,7 @@ def members(step):
     return [index for row in step for index in row]
 
 
+@functools.cache
 def ten_turns(count):
     """Sizes of that many ten-turn conversations, and their owners."""
     sizes = np.resize(synthetic(10, 2, ROWS_OF_8192).sizes, (count, 4))
