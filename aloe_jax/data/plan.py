@@ -88,7 +88,8 @@ def pack_plan(
         trained = sizes[:, PAIRS] if unit == "pairs" else np.ones(len(sizes), np.int64)
     members = _members(conversation, trained)
     if not members:
-        raise InputError(f"no conversation of the dataset has any {unit} to train on; check trees.jsonl")
+        what = "any pairs" if unit == "pairs" else "anything"
+        raise InputError(f"no conversation of the dataset has {what} to train on; check the preferences in trees.jsonl")
     pools: list[list[int]] = [[] for _ in weights]
     for owner in sorted(members):
         pools[0 if origin is None else int(origin[members[owner][0]])].append(owner)

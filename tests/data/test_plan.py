@@ -125,7 +125,7 @@ def test_conversations_without_anything_to_train_on_are_left_out():
     """Fragments 0 and 1 are one conversation, which has a trained token; 2 is another without any."""
     made = plan([(50, 10, 2, 0)] * 4, [0, 0, 1, 2], trained=np.array([0, 1, 0, 5]), epochs=1)
     assert sorted(itertools.chain.from_iterable(map(members, made.steps))) == [0, 1, 3]
-    with pytest.raises(InputError, match="no conversation of the dataset has any conversations to train on"):
+    with pytest.raises(InputError, match="no conversation of the dataset has anything to train on"):
         plan([(50, 10, 2, 0)], [0], trained=np.array([0]))
 
 
