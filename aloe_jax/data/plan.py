@@ -86,13 +86,14 @@ def pack_plan(
     check_sizes(sizes, capacity)
     if trained is None:
         trained = sizes[:, PAIRS] if unit == "pairs" else np.ones(len(sizes), np.int64)
-    members = _members(conversation, trained)
+    sources = np.zeros(len(sizes), np.int64) if origin is None else origin
+    members = _members(conversation, trained * (np.asarray(weights)[sources] > 0))
     if not members:
         what = "any pairs" if unit == "pairs" else "anything"
         raise InputError(f"no conversation of the dataset has {what} to train on; check the preferences in trees.jsonl")
     pools: list[list[int]] = [[] for _ in weights]
     for owner in sorted(members):
-        pools[0 if origin is None else int(origin[members[owner][0]])].append(owner)
+        pools[sources[members[owner][0]]].append(owner)
     steps: list[tuple[Row, ...]] = []
     for epoch in range(epochs):
         rng = np.random.default_rng([seed, epoch])

@@ -127,6 +127,8 @@ def test_conversations_without_anything_to_train_on_are_left_out():
     assert sorted(itertools.chain.from_iterable(map(members, made.steps))) == [0, 1, 3]
     with pytest.raises(InputError, match="no conversation of the dataset has anything to train on"):
         plan([(50, 10, 2, 0)], [0], trained=np.array([0]))
+    with pytest.raises(InputError, match="has anything to train on"):
+        plan([(50, 10, 2, 0)], [0], origin=np.array([1]), weights=(1.0, 0.0))
 
 
 def test_a_mixture_goes_on_where_the_epoch_before_stopped():
