@@ -16,7 +16,7 @@ from aloe_jax.data.builder import FragmentSource
 from aloe_jax.run.config import load_config
 from aloe_jax.run.progress import Progress
 from aloe_jax.run.stage import Run
-from aloe_jax.train.stages import training_plan
+from aloe_jax.train.stages import training_plans
 from aloe_jax.tree.schema import Node, write_records
 from tree_samples import aloe_tree, conversation, tokenizer
 
@@ -143,10 +143,12 @@ def test_a_training_leaves_out_what_it_cannot_train_on(run, tmp_path, capsys):
     assert code == 0, errors
     assert "1 conversations have nothing to train on in SFT" in " ".join(errors.split())
     source = FragmentSource(tmp_path / "run/dataset")
-    config = load_config([f"--config={ROOT / 'configs/demo.py'}:debug", path])
+    aside = [f"--config.{name}.held_out={share}" for name, share in (("sft", 0.0), ("preference", 0.5))]
+    config = load_config([f"--config={ROOT / 'configs/demo.py'}:debug", path, *aside])
     for name, kept in (("sft", range(1, 7)), ("preference", range(1, 4))):
-        plan = training_plan(Run(epath.Path(tmp_path / "run"), config, Progress()), name, source)
-        assert sorted(index for step in plan.steps for row in step for index in row) == list(kept)
+        trained, held_out = training_plans(Run(epath.Path(tmp_path / "run"), config, Progress()), name, source)
+        assert sorted(trained.fragments + held_out.fragments) == list(kept)
+        assert bool(held_out.steps) == (name == "preference")
         said = " ".join(capsys.readouterr().err.split())
         assert said == f"{name}: {7 - len(kept)} conversations with nothing to train on are left out"
 
