@@ -4,8 +4,8 @@
     aloe run --config=configs/smollm2_135m.py:debug --workdir=runs/debug     # a tiny random model, on a CPU
     aloe plan --config=configs/smollm2_135m.py:preference --stage=preference --topology=v5e:4x4
 
-`:sft` ends with supervised fine-tuning, `:preference` with preference training, `:preference-throughput` too, with
-batches that fill 16 chips.
+`:sft` ends with supervised fine-tuning, `:preference` with preference training, both with batches that fill 16 chips;
+`:sft-paper` and `:preference-paper` are the same with the paper's batches.
 """
 
 from ml_collections import ConfigDict
@@ -29,7 +29,7 @@ SIZES = {
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    """`arg`: empty, "sft", "preference", "preference-throughput" or "debug"."""
+    """`arg`: empty, "sft", "preference", "sft-paper", "preference-paper" or "debug"."""
     config = defaults.experiment()
     config.model.source = "embedded:smollm2"
     config.model.sizes = ConfigDict(SIZES)

@@ -44,18 +44,23 @@ def test_paper_settings(name):
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_arguments(name):
     assert load(name)["stages"] == []
+    for end in ("sft", "preference"):
+        assert load(name, end)["stages"][-1] == load(name, f"{end}-paper")["stages"][-1] == end
     assert load(name, "sft")["stages"] == ["personas", "conversations", "dataset", "sft"]
-    assert load(name, "preference")["stages"][-1] == "preference"
-    assert load(name, "preference-throughput")["stages"][-1] == "preference"
+    paper = load(name)
+    for part in ("sft", "preference"):
+        assert load(name, "sft-paper")[part] == load(name, "preference-paper")[part] == paper[part]
     debug = load(name, "debug")
     assert debug["model"]["source"].startswith("random:")
     assert debug["model"]["sizes"] == {}
-    with pytest.raises(InputError, match="'debgu'; expected one of sft, preference, preference-throughput, debug"):
+    with pytest.raises(
+        InputError, match="'debgu'; expected one of sft, preference, sft-paper, preference-paper, debug"
+    ):
         load(name, "debgu")
 
 
 def test_throughput_scales_the_learning_rate_by_the_square_root_of_the_batch():
-    paper, full = load("llama3_8b", "preference"), load("llama3_8b", "preference-throughput")
+    paper, full = load("llama3_8b", "preference-paper"), load("llama3_8b", "preference")
     for part in ("sft", "preference"):
         larger = full[part]["batch"] / paper[part]["batch"]
         assert larger > 1

@@ -1,11 +1,15 @@
-"""The training dataset on disk: row fragments as a TFDS dataset of ArrayRecord files, without TensorFlow."""
+"""The training dataset on disk: row fragments as a TFDS dataset of ArrayRecord files, without TensorFlow.
+
+Beside the arrays of a `TreeRow` a fragment keeps the number of the source that it came from; the names of the sources
+are in the dataset's metadata.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,76 +19,115 @@ from etils import epath
 from aloe_jax.errors import InputError
 from aloe_jax.tree.row import FIELDS, FLOAT_FIELDS, TreeRow
 
+ORIGIN = "origin"  # the feature that says which source a fragment came from
+
 
 def _features() -> tfds.features.FeaturesDict:
     """One entry a `TreeRow` field; every axis is ragged, since fragments are not padded."""
-    return tfds.features.FeaturesDict(
-        {
-            name: tfds.features.Tensor(
-                shape=(None, 2) if name == "pairs" else (None,), dtype=np.float32 if name in FLOAT_FIELDS else np.int32
-            )
-            for name in FIELDS
-        }
-    )
+    fields = {
+        name: tfds.features.Tensor(
+            shape=(None, 2) if name == "pairs" else (None,), dtype=np.float32 if name in FLOAT_FIELDS else np.int32
+        )
+        for name in FIELDS
+    }
+    return tfds.features.FeaturesDict(fields | {ORIGIN: tfds.features.Scalar(dtype=np.int32)})
 
 
 class AloeTrees(tfds.core.GeneratorBasedBuilder):
     """Conversation trees as row fragments: tokens, tree structure, targets, replies and pairs (aloe_jax.tree.row)."""
 
-    VERSION = tfds.core.Version("1.1.0")
+    VERSION = tfds.core.Version("2.0.0")
 
-    def __init__(self, fragments: Iterable[TreeRow] = (), **kwargs: Any) -> None:
-        self._fragments = fragments
+    def __init__(
+        self, fragments: Iterable[tuple[int, TreeRow]] = (), sources: Sequence[str] = (), **kwargs: Any
+    ) -> None:
+        self._fragments, self._sources = fragments, sources
         super().__init__(file_format="array_record", **kwargs)
 
     def _info(self) -> tfds.core.DatasetInfo:
-        # Kept in the order of trees.jsonl; the pack plan shuffles.
-        return tfds.core.DatasetInfo(builder=self, features=_features(), disable_shuffling=True)
+        # Kept in the order of the sources' files; the pack plan shuffles.
+        metadata = tfds.core.MetadataDict({"sources": list(self._sources)}) if self._sources else None
+        return tfds.core.DatasetInfo(builder=self, features=_features(), disable_shuffling=True, metadata=metadata)
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator[Any]]:
         return {"train": self._generate_examples()}
 
-    def _generate_examples(self) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-        for number, fragment in enumerate(self._fragments):
-            yield number, {name: np.asarray(getattr(fragment, name)) for name in FIELDS}
+    def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        for number, (origin, fragment) in enumerate(self._fragments):
+            yield number, {ORIGIN: origin} | {name: np.asarray(getattr(fragment, name)) for name in FIELDS}
 
 
-def write_dataset(fragments: Iterable[TreeRow], directory: epath.PathLike) -> int:
-    """Write fragments, in their order, under `directory`; returns how many there are. A half-written dataset of an
-    interrupted call is not seen by `FragmentSource` and is written again. Raises InputError if there is nothing to
-    write."""
+def write_dataset(
+    fragments: Iterable[TreeRow | tuple[int, TreeRow]], directory: epath.PathLike, sources: Sequence[str] = ("trees",)
+) -> int:
+    """Write fragments, in their order, under `directory`; returns how many there are.
+
+    A fragment comes with the index of its source in `sources`, the first one if it comes alone. A half-written dataset
+    of an interrupted call is not seen by `FragmentSource` and is written again. Raises InputError if there is nothing
+    to write.
+    """
     tfds.display_progress_bar(False)
-    first = next(rows := iter(fragments), None)
+    rows = (item if isinstance(item, tuple) else (0, item) for item in fragments)
+    first = next(rows, None)
     if first is None:
         raise InputError(f"there is no fragment to write to '{directory}': the conversations hold no reply")
-    builder = AloeTrees(itertools.chain([first], rows), data_dir=str(directory))
+    builder = AloeTrees(itertools.chain([first], rows), sources, data_dir=str(directory))
     with contextlib.redirect_stdout(io.StringIO()):  # it tells of a download; there is none
         builder.download_and_prepare()
     return builder.info.splits["train"].num_examples
 
 
 class FragmentSource:
-    """Random access to the fragments of a dataset, with the sizes that the pack plan needs.
+    """Random access to the fragments of a dataset, with what the pack plan needs to know of each.
 
-    `sizes` is int [N, 4]: tokens, targets, replies and pairs of each fragment; `conversation` int [N].
+    Attributes:
+        sizes: int [N, 4]: tokens, targets, replies and pairs.
+        conversation: int [N], index over all sources.
+        origin: int [N], index of its source in `sources`.
+        trained: int [N], tokens with a weight in supervised fine-tuning.
+        rivals: int [N], replies that have a sibling before them; none in a fragment without branches.
+        sources: names of the sources.
     """
 
     def __init__(self, directory: epath.PathLike) -> None:
-        """Raises InputError if there is no complete dataset in `directory`."""
+        """Raises InputError if there is no complete dataset in `directory`, or if a file of it is damaged."""
+        self._directory = str(directory)
         try:
-            self._source = AloeTrees(data_dir=str(directory)).as_data_source(split="train")
+            builder = AloeTrees(data_dir=self._directory)
+            self._source = builder.as_data_source(split="train")
+            self.sources = tuple(builder.info.metadata["sources"])
         except (AssertionError, FileNotFoundError, ValueError, KeyError) as error:
             raise InputError(
                 f"'{directory}' holds no complete dataset ({type(error).__name__}); run the stage `dataset` again"
             ) from None
-        fragments = [self[number] for number in range(len(self))]
-        self.sizes = np.array(
-            [[f.tokens.size, f.target.size, f.length.size, len(f.pairs)] for f in fragments], dtype=np.int64
-        )
-        self.conversation = np.array([f.conversation[0] for f in fragments], dtype=np.int64)
+        facts = [_facts(self._record(number)) for number in range(len(self))]
+        self.sizes = np.array([fact[:4] for fact in facts], np.int64)
+        self.conversation, self.origin, self.trained, self.rivals = np.array([fact[4:] for fact in facts], np.int64).T
 
     def __len__(self) -> int:
         return len(self._source)
 
     def __getitem__(self, number: int) -> TreeRow:
-        return TreeRow(**self._source[number])
+        record = self._record(number)
+        return TreeRow(**{name: record[name] for name in FIELDS})
+
+    def _record(self, number: int) -> Mapping[str, np.ndarray]:
+        try:
+            return self._source[number]
+        except Exception as error:  # the reader has no type for what a damaged file makes it do
+            raise InputError(
+                f"'{self._directory}' is damaged: fragment {number} cannot be read ({_first_line(error)}); delete the "
+                "folder and run the stage `dataset` again"
+            ) from None
+
+
+def _facts(record: Mapping[str, np.ndarray]) -> tuple[int, ...]:
+    """Sizes, conversation, origin, trained tokens and rivals of a fragment."""
+    groups = len(np.unique(record["group"]))
+    sizes = (record["tokens"].size, record["target"].size, record["length"].size, len(record["pairs"]))
+    trained = int(np.count_nonzero(record["weight"]))
+    return (*sizes, int(record["conversation"][0]), int(record[ORIGIN]), trained, sizes[2] - groups)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

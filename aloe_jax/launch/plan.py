@@ -238,7 +238,7 @@ def _plan_training(
 ) -> tuple[Program, Training]:
     section, capacity = config[stage], Capacity(**config["dataset"]["row"])
     unit = OBJECTIVES[section["objective"]].unit
-    load = workloads.workload_of(config, workdir, capacity)
+    load = workloads.workload_of(config, workdir, capacity, unit)
     batch = workloads.batch_of(load, capacity, section["batch"], unit, workloads.STEADY if load.assumed else 1)
     rows = rows_a_micro_batch(section["rows"], mesh)
     micro_batches = -(-batch.rows // rows)

@@ -6,6 +6,7 @@ texts are missing, and no figure here depends on those.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import random
 from collections.abc import Mapping, Sequence
@@ -17,10 +18,12 @@ import numpy as np
 from etils import epath
 
 from aloe_jax.data.builder import FragmentSource
-from aloe_jax.data.plan import Unit, pack_plan
+from aloe_jax.data.mixture import drawn
+from aloe_jax.data.plan import PAIRS, Unit, pack_plan
+from aloe_jax.errors import InputError
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.ops.block_table import running_blocks
-from aloe_jax.tree.pack import best_fit, pack, stack
+from aloe_jax.tree.pack import best_fit_in_order, pack, stack
 from aloe_jax.tree.row import Capacity, TreeRow, fragments
 from aloe_jax.tree.schema import Conversation, Node, Preference
 from aloe_jax.tree.trie import Piece, ReplySpan, Trie
@@ -29,7 +32,7 @@ TREE_TOKENS = 1400  # of a ten-turn conversation with two replies a turn, as ben
 USER_TOKENS, REPLY_TOKENS = 50, 45  # means whose sum over ten turns that is
 SPREAD = 0.5  # a conversation is up to this share longer or shorter than the mean, and so is a message in it
 CONVERSATIONS = 512  # synthetic ones; enough for the fill of rows to be steady
-STEADY = 8  # steps over which the fill of a batch is averaged
+STEADY = 16  # steps, at least, over which the fill of a batch is averaged
 MEASURED_ROWS = 16  # rows over which the share of query-key pairs is averaged
 
 
@@ -39,6 +42,7 @@ class Workload:
 
     description: str
     assumed: bool  # and not measured, so that it may be repeated
+    epoch: int  # conversations that an epoch has; those that are here are repeated for it
     sizes: np.ndarray  # int [N, 4]: tokens, targets, replies, pairs of each fragment
     conversation: np.ndarray  # int [N]
     rows: TreeRow  # some packed rows [B, ...], for the pairs that attention computes
@@ -57,7 +61,7 @@ class Workload:
 
 @dataclass(frozen=True)
 class Batch:
-    """A step's batch in the packer's rows; means over steps, without the last and smallest one where there are more."""
+    """A step's batch in the packer's rows; means over the steps of an epoch."""
 
     batch: int  # in the config's unit
     unit: Unit
@@ -66,14 +70,26 @@ class Batch:
     conversations: float
 
 
-def measured(directory: epath.PathLike, capacity: Capacity) -> Workload:
-    """The dataset of a run. InputError if `directory` holds none."""
+def measured(
+    directory: epath.PathLike, capacity: Capacity, unit: Unit, weights: Mapping[str, float] | None = None
+) -> Workload:
+    """The first epoch of a run's dataset, its sources mixed by `weights` (1 by default); for the unit "pairs" without
+    conversations that have none. InputError if `directory` holds no dataset, or nothing for that unit."""
     source = FragmentSource(directory)
-    parts = [source[number] for number in range(min(len(source), CONVERSATIONS))]
-    return _workload(f"measured: the dataset in {directory}", False, parts, source.sizes, source.conversation, capacity)
+    owners: list[list[int]] = [[] for _ in source.sources]
+    for owner, origin in dict(zip(source.conversation.tolist(), source.origin.tolist(), strict=True)).items():
+        if unit != "pairs" or source.sizes[source.conversation == owner, PAIRS].any():
+            owners[origin].append(owner)
+    epoch = drawn(owners, [(weights or {}).get(name, 1.0) for name in source.sources], seed=0, epoch=0)
+    if not epoch:
+        raise InputError(f"no conversation of the dataset in {directory} has any {unit}")
+    kept = np.flatnonzero(np.isin(source.conversation, epoch))
+    parts = [source[number] for number in kept[:CONVERSATIONS].tolist()]
+    text = f"measured: the dataset in {directory}"
+    return _workload(text, False, len(epoch), parts, source.sizes[kept], source.conversation[kept], capacity)
 
 
-def synthetic(turns: int, replies: int, capacity: Capacity, seed: int = 0) -> Workload:
+def synthetic(turns: int, replies: int, capacity: Capacity, seed: int = 0, epoch: int = CONVERSATIONS) -> Workload:
     """Conversations of `turns` user turns with `replies` candidates each, one of which goes on."""
     rng = random.Random(seed)
     parts = []
@@ -87,7 +103,7 @@ def synthetic(turns: int, replies: int, capacity: Capacity, seed: int = 0) -> Wo
         f"assumed: conversations of {turns} turns with {replies} replies, {tokens:,.0f} tree tokens on average "
         f"(+-{SPREAD:.0%}, and so every message)"
     )
-    return _workload(text, True, parts, sizes, owner, capacity)
+    return _workload(text, True, epoch, parts, sizes, owner, capacity)
 
 
 def _conversation(number: int, turns: int, replies: int, rng: random.Random) -> tuple[Conversation, Trie]:
@@ -123,19 +139,21 @@ def _conversation(number: int, turns: int, replies: int, rng: random.Random) -> 
 def _workload(
     description: str,
     assumed: bool,
+    epoch: int,
     parts: Sequence[TreeRow],
     sizes: np.ndarray,
     owner: np.ndarray,
     capacity: Capacity,
 ) -> Workload:
-    plan = best_fit(np.array([part.sizes for part in parts]), capacity)
-    plan = plan[:: -(-len(plan) // MEASURED_ROWS)]  # from all of it: the packer begins with the longest
+    plan = best_fit_in_order(np.array([part.sizes for part in parts]), dataclasses.astuple(capacity))
+    plan = plan[:: -(-len(plan) // MEASURED_ROWS)]  # from all of it: the last rows are less full
     rows = stack([pack([parts[index] for index in row], capacity) for row in plan])
     count = len({int(part.conversation[0]) for part in parts})
     paths = [length for part in parts for length in _path_lengths(part)]
     return Workload(
         description,
         assumed,
+        epoch,
         sizes,
         owner,
         rows,
@@ -154,20 +172,25 @@ def _path_lengths(part: TreeRow) -> list[int]:
 
 def batch_of(workload: Workload, capacity: Capacity, batch: int, unit: Unit, steps: int = 1) -> Batch:
     """What the packer makes of a batch of that many conversations or pairs. The conversations are repeated until they
-    make about `steps` steps."""
-    units = workload.mean(3) if unit == "pairs" else 1.0
-    repeats = max(1, math.ceil(steps * batch / (units * workload.conversations)))
-    sizes = np.tile(workload.sizes, (repeats, 1))
-    apart = int(workload.conversation.max()) + 1
-    owner = np.concatenate([workload.conversation + number * apart for number in range(repeats)])
-    plan = pack_plan(sizes, owner, capacity, batch=batch, unit=unit, seed=0, epochs=1).steps
-    members = [[index for row in step for index in row] for step in plan[:-1] or plan]
+    make an epoch of about `steps` steps at least."""
+    owners = np.unique(workload.conversation)
+    units = workload.mean(PAIRS) if unit == "pairs" else 1.0
+    count = max(workload.epoch, math.floor(steps * batch / units))
+    # Whole repetitions, and of the last one what is left to make it `count` conversations.
+    sizes, owner = [], []
+    for number in range(math.ceil(count / len(owners))):
+        kept = np.isin(workload.conversation, owners[: count - number * len(owners)])
+        sizes.append(workload.sizes[kept])
+        owner.append(workload.conversation[kept] + number * (int(owners[-1]) + 1))
+    table, names = np.concatenate(sizes), np.concatenate(owner)
+    plan = pack_plan(table, names, capacity, batch=batch, unit=unit, seed=0, epochs=1).steps
+    members = [[index for row in step for index in row] for step in plan]
     return Batch(
         batch,
         unit,
         max(map(len, plan)),
-        float(np.mean([sizes[step, 0].sum() for step in members])),
-        float(np.mean([len(set(owner[step].tolist())) for step in members])),
+        float(np.mean([table[step, 0].sum() for step in members])),
+        float(np.mean([len(set(names[step].tolist())) for step in members])),
     )
 
 
@@ -203,9 +226,11 @@ def forward_flops(model: ModelConfig, workload: Workload, shared: bool) -> float
     return model.matmul_flops(tokens, pairs, workload.mean(1))
 
 
-def workload_of(config: Mapping[str, Any], workdir: str, capacity: Capacity) -> Workload:
+def workload_of(config: Mapping[str, Any], workdir: str, capacity: Capacity, unit: Unit) -> Workload:
     """From the dataset of `workdir` if that is given, else synthetic as `config.conversations` says."""
     if workdir:
-        return measured(epath.Path(workdir) / "dataset", capacity)
+        weights = {name: entry["weight"] for name, entry in config["dataset"]["sources"].items()}
+        return measured(epath.Path(workdir) / "dataset", capacity, unit, weights)
     section = config["conversations"]
-    return synthetic(section["turns"], max(2, section["hinted"] + section["plain"]), capacity)
+    replies = max(2, section["hinted"] + section["plain"])
+    return synthetic(section["turns"], replies, capacity, epoch=section["trees"])

@@ -74,6 +74,9 @@ def experiment() -> ConfigDict:
     config.dataset.row.replies = 256
     config.dataset.row.pairs = 128
     config.dataset.max_path = 8192  # longest path in tokens; whole turns are cut from the left beyond it
+    config.dataset.sources = ConfigDict()  # what is mixed: files of `aloe convert`'s formats (docs/data.md)
+    config.dataset.sources.trees = source()  # a path here takes the place of the stage `conversations`
+    config.dataset.sources.chat = source()  # ordinary chats to mix in; none without a path
 
     config.logging = ConfigDict()  # of trainings; may change while a run is under way
     config.logging.tensorboard = False  # DIR/<stage>/tensorboard beside metrics.jsonl; needs aloe_jax[tensorboard]
@@ -103,6 +106,16 @@ def experiment() -> ConfigDict:
     config.export.adapter = False  # True: only the adapters of config.lora, for `peft`, instead of the merged model
     config.export.dtype = "bfloat16"  # of the exported tensors
     return config
+
+
+def source(path: str = "", weight: float = 1.0, loss_weight: float = 1.0) -> ConfigDict:
+    """A source of conversations. A config file may add others under a name of its own."""
+    section = ConfigDict()
+    section.path = path  # JSON lines or parquet; several with commas between them, * and ? for what is there
+    # Conversations that an epoch takes, over the weight of `trees`, whose conversations it takes once each.
+    section.weight = weight
+    section.loss_weight = loss_weight  # times the weights of its tokens in SFT and of its pairs in preference training
+    return section
 
 
 def training(objective: str) -> ConfigDict:
@@ -149,9 +162,9 @@ def shrink(config: ConfigDict) -> None:
 
 
 # Batches that fill one row of 8,192 tokens on each of 16 chips with ten-turn conversations (`aloe plan` tells the fill
-# of yours). AdamW's learning rate is scaled by the square root of the batch (arXiv 2205.10287), so 4.26 times the
+# of yours). AdamW's learning rate is scaled by the square root of the batch (arXiv 2205.10287), so 4.35 times the
 # paper's in preference training; it has been tuned for neither.
-THROUGHPUT_CONVERSATIONS, THROUGHPUT_PAIRS = 87, 870
+THROUGHPUT_CONVERSATIONS, THROUGHPUT_PAIRS = 91, 910
 
 
 def fill_slice(config: ConfigDict) -> None:
@@ -168,19 +181,20 @@ ARGUMENTS = {
     "": (),
     "sft": TO_SFT,
     "preference": TO_PREFERENCE,
-    "preference-throughput": TO_PREFERENCE,
+    "sft-paper": TO_SFT,
+    "preference-paper": TO_PREFERENCE,
     "debug": (),
 }
 
 
 def finish(config: ConfigDict, arg: str, debug_model: str) -> ConfigDict:
-    """`config` for a config file's argument, locked: "sft" and "preference" run the stages up to that training,
-    "preference-throughput" too but with batches that fill 16 chips, "debug" runs all stages with the smallest numbers
-    and `debug_model`. ValueError for another argument."""
+    """`config` for a config file's argument, locked: "sft" and "preference" run the stages up to that training with
+    batches that fill 16 chips, "sft-paper" and "preference-paper" with the paper's, "debug" runs all stages with the
+    smallest numbers and `debug_model`. ValueError for another argument."""
     if arg not in ARGUMENTS:
         raise ValueError(f"the argument is {arg!r}; expected one of {', '.join(name for name in ARGUMENTS if name)}")
     config.stages = ARGUMENTS[arg]
-    if arg == "preference-throughput":
+    if arg in ("sft", "preference"):
         fill_slice(config)
     if arg == "debug":
         shrink(config)

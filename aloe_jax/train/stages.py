@@ -11,7 +11,9 @@ import numpy as np
 from etils import epath
 
 from aloe_jax import files
-from aloe_jax.data.builder import FragmentSource, write_dataset
+from aloe_jax.data.builder import FragmentSource
+from aloe_jax.data.making import Making
+from aloe_jax.data.mixture import sources_of
 from aloe_jax.data.pipeline import Batches, Reference, rows_a_micro_batch
 from aloe_jax.data.plan import PAIRS, PackPlan, pack_plan
 from aloe_jax.errors import InputError
@@ -34,12 +36,8 @@ from aloe_jax.train.metrics_log import in_words, read_metrics, time_split
 from aloe_jax.train.objectives import OBJECTIVES, check_settings
 from aloe_jax.train.reference import reference_log_probs
 from aloe_jax.train.state import SCHEDULES
-from aloe_jax.tree.row import Capacity, fragments
-from aloe_jax.tree.schema import read_trees
+from aloe_jax.tree.row import Capacity
 from aloe_jax.tree.template import ChatFormat
-from aloe_jax.tree.trie import build_trie
-
-SHARING_WARNING = 4.0
 
 
 def model_folder(run: Run) -> epath.Path:
@@ -84,40 +82,36 @@ def load_stage_params(run: Run, name: str, mesh: jax.sharding.Mesh) -> decoder.P
 
 
 def _check_dataset(run: Run) -> None:
-    longest, context = run.section("dataset")["max_path"], model_config(run).context
+    section = run.section("dataset")
+    longest, context = section["max_path"], model_config(run).context
     run.at_least("dataset", max_path=1)
     if longest > context:
         raise InputError(f"config.dataset.max_path: {longest} is beyond the model's context, {context} tokens")
+    Capacity(**section["row"])
+    sources_of(section)
 
 
 def _dataset(run: Run) -> dict[str, Any]:
-    section, directory = run.section("dataset"), run.directory("dataset")
-    capacity = Capacity(**section["row"])
-    chat = chat_format(run)
-    counts = {"conversations": 0, "replies": 0, "pairs": 0, "tree_tokens": 0, "path_tokens": 0, "turns_cut": 0}
-    rows = []
-    trees = list(read_trees(run.directory("conversations") / "trees.jsonl"))
-    for number, tree in enumerate(trees):
-        trie = build_trie(tree, chat, section["max_path"])
-        parts = fragments(tree, trie, capacity, number)
-        rows += parts
-        counts["conversations"] += 1
-        counts["replies"] += len(trie.replies)
-        counts["pairs"] += sum(len(part.pairs) for part in parts)
-        counts["tree_tokens"] += trie.tree_tokens
-        counts["path_tokens"] += trie.path_tokens
-        counts["turns_cut"] += trie.turns_cut
-        run.progress.update(number + 1, len(trees), "trees")
-    sharing = counts["path_tokens"] / max(1, counts["tree_tokens"])
-    trained = sum(float((row.weight > 0).sum()) for row in rows)
-    if not trained:
-        raise InputError("no reply of the conversations is trained on: none is preferred; see the counts of that stage")
-    for old in directory.glob("aloe_trees*"):
-        old.rmtree()  # left by an interrupted call
-    written = write_dataset(rows, directory)
-    note = "" if sharing >= SHARING_WARNING else f" (below {SHARING_WARNING:g}: short or unbranched conversations)"
-    run.progress.line(f"dataset: sharing factor {sharing:.2f}{note}, {trained:.0f} tokens carry SFT loss")
-    return counts | {"fragments": written, "trained_tokens": int(trained), "sharing": round(sharing, 3)}
+    section = run.section("dataset")
+    making = Making(
+        sources_of(section),
+        run.directory("conversations") / "trees.jsonl",
+        chat_format(run),
+        Capacity(**section["row"]),
+        section["max_path"],
+        model_config(run).vocab,
+        lambda done, total: run.progress.update(done, total, "conversations"),
+    )
+    counts = making.write(run.directory("dataset"))
+    for name, found in making.counts.items():
+        run.progress.line(f"dataset: {found.line(name)}")
+    return counts
+
+
+def _dataset_inputs(run: Run) -> dict[str, str]:
+    """The model, whose tokenizer and template are used, and the files of other sources."""
+    sources = sources_of(run.section("dataset"))
+    return model_inputs(run) | {f"source {source.name}": source.hash() for source in sources if source.paths}
 
 
 def _check_training(run: Run, name: str) -> None:
@@ -141,8 +135,7 @@ def _train(run: Run, name: str, start: str) -> dict[str, Any]:
     compute, model, mesh = Compute(**run.section("compute")), trained_config(run), mesh_of(run)
     capacity = Capacity(**run.section("dataset")["row"])
     source = FragmentSource(run.directory("dataset"))
-    aside = held_out(source.conversation, section["held_out"], run.config["seed"])
-    trained_on, measured = _plan(run, name, source, ~aside), _plan(run, name, source, aside)
+    trained_on, measured = training_plans(run, name, source)
     rows = rows_a_micro_batch(section["rows"], mesh)
     hosts.check_same(
         [files.canonical(run.config).encode(), repr((trained_on, measured)).encode(), source.sizes.tobytes()],
@@ -187,7 +180,7 @@ def _train(run: Run, name: str, start: str) -> dict[str, Any]:
     return {
         "steps": int(state.step),
         "fragments": len(source),
-        "held_out_conversations": len(np.unique(source.conversation[aside])),
+        "held_out_conversations": len(np.unique(source.conversation[measured.fragments])),
         "parameters": decoder.parameter_count(model),
         "row_fill": round(trained_on.fill(source.sizes, capacity), 3),
         "mesh": " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items()),
@@ -195,21 +188,37 @@ def _train(run: Run, name: str, start: str) -> dict[str, Any]:
     }
 
 
-def _plan(run: Run, name: str, source: FragmentSource, chosen: np.ndarray) -> PackPlan:
-    """The pack plan over the fragments that `chosen` [N] names; without steps if they hold nothing to train on."""
-    section, unit = run.section(name), OBJECTIVES[run.section(name)["objective"]].unit
-    indices = np.flatnonzero(chosen)
-    if not indices.size or (unit == "pairs" and not source.sizes[indices, PAIRS].any()):
-        return PackPlan(())
-    return pack_plan(
-        source.sizes[indices],
-        source.conversation[indices],
-        Capacity(**run.section("dataset")["row"]),
-        batch=section["batch"],
-        unit=unit,
-        seed=run.config["seed"],
-        epochs=section["epochs"],
-    ).among(indices)
+def training_plans(run: Run, name: str, source: FragmentSource) -> tuple[PackPlan, PackPlan]:
+    """The pack plans of a training and of what is held out from it, over what the objective can train on, with a line
+    about what it cannot. The second has no steps where nothing is held out."""
+    section, given = run.section(name), run.section("dataset")["sources"]
+    objective = OBJECTIVES[section["objective"]]
+    if objective.unit == "pairs":
+        trained = source.sizes[:, PAIRS]
+    else:
+        trained = source.rivals if objective.needs_reference else source.trained  # a list-wise one compares siblings
+    weights = np.array([given[key]["weight"] for key in source.sources])
+    trained = np.where(weights[source.origin] > 0, trained, 0)
+    useless = len(np.unique(source.conversation)) - len(np.unique(source.conversation[trained > 0]))
+    if useless:
+        run.progress.line(f"{name}: {useless:,} conversations with nothing to train on are left out")
+    aside = held_out(source.conversation, section["held_out"], run.config["seed"])
+
+    def plan(chosen: np.ndarray, epochs: int) -> PackPlan:
+        return pack_plan(
+            source.sizes,
+            source.conversation,
+            Capacity(**run.section("dataset")["row"]),
+            batch=section["batch"],
+            unit=objective.unit,
+            seed=run.config["seed"],
+            epochs=epochs,
+            origin=source.origin,
+            weights=weights.tolist(),
+            trained=np.where(chosen, trained, 0),
+        )
+
+    return plan(~aside, section["epochs"]), plan(aside, 1) if trained[aside].any() else PackPlan(())
 
 
 def _reference(
@@ -250,7 +259,7 @@ DATASET = Stage(
     ("conversations",),
     ("model", "template", "dataset"),
     _dataset,
-    model_inputs,
+    _dataset_inputs,
     check=_check_dataset,
 )
 SFT = Stage(

@@ -122,20 +122,36 @@ def convert(source: epath.PathLike, out: epath.PathLike) -> ConversionReport:
         values = list(read_values(source, repairs))
         personas = list(reference.personas(values, repairs, _pool_kind(source)))
         return ConversionReport(found, len(values), schema.write_records(out, _some(personas, source)), repairs)
+    trees, read, forest = _conversations(source, found, repairs)
+    written = _write_trees(out, _some(trees, source))
+    if forest is None:
+        return ConversionReport(found, read, written, repairs)
+    return ConversionReport(found, read, written, repairs, *forest.sharing(), forest.equal_pairs)
+
+
+def read_conversations(source: epath.PathLike) -> list[Conversation]:
+    """The conversations of a file in any format but a pool's, as `convert` makes them. Raises InputError as it does."""
+    found = _detect(source)
+    if found == "pool":
+        raise InputError(f"{source} holds personas, no conversations; {_EXPECTED}")
+    return list(_some(_conversations(source, found, Repairs())[0], source))
+
+
+def _conversations(
+    source: epath.PathLike, found: Format, repairs: Repairs
+) -> tuple[list[Conversation], int, Forest | None]:
+    """The trees of a file, how many records it held, and the forest they grew in where records were merged."""
     if found == "reference":
         values = list(read_values(source, repairs))
-        trees = list(reference.conversations(values, repairs))
-        return ConversionReport(found, len(values), _write_trees(out, _some(trees, source)), repairs)
+        return list(reference.conversations(values, repairs)), len(values), None
     if found == "trees":
         trees = list(_read_trees(source))
-        return ConversionReport(found, len(trees), _write_trees(out, _some(trees, source)))
+        return trees, len(trees), None
     forest, count = Forest(), 0
     for where, record in _records(source):
         add_record(forest, record, where)
         count += 1
-    written = _write_trees(out, _some(list(forest.conversations()), source))
-    messages, characters = forest.sharing()
-    return ConversionReport(found, count, written, repairs, messages, characters, forest.equal_pairs)
+    return list(forest.conversations()), count, forest
 
 
 def _detect(source: epath.PathLike) -> Format:

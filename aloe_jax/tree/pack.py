@@ -29,20 +29,29 @@ def best_fit(sizes: Int[np.ndarray, "N 4"], capacity: Capacity) -> list[list[int
     Returns: for each row the indices of its fragments. Raises InputError if a fragment does not fit into an empty row.
     """
     sizes = np.asarray(sizes, np.int64).reshape(-1, 4)
-    room = np.asarray(dataclasses.astuple(capacity), np.int64)
-    too_large = np.flatnonzero((sizes > room).any(axis=1))
-    if too_large.size:
-        index = int(too_large[0])
-        raise InputError(
-            f"fragment {index} needs (tokens, targets, replies, pairs) = {tuple(sizes[index].tolist())}, more than the "
-            f"{tuple(room.tolist())} of a row; make the fragments with the same capacity"
-        )
+    check_sizes(sizes, capacity)
+    order = np.argsort(-sizes[:, _TOKENS], kind="stable")
+    return [[int(order[at]) for at in row] for row in best_fit_in_order(sizes[order], dataclasses.astuple(capacity))]
+
+
+def best_fit_in_order(
+    needs: Int[np.ndarray, "N K"], room: Sequence[int], most_open: int | None = None
+) -> list[list[int]]:
+    """Which items share a row if each, in the order given, goes into the row it leaves the fewest tokens free in.
+
+    Args:
+        needs: what each item takes of K capacities, tokens first; none more than `room` has.
+        room: those capacities of a row.
+        most_open: rows that may wait for more at a time, so that the time is linear in N; beyond it the fullest is
+            closed. By default all wait.
+
+    Returns: for each row the indices of its items.
+    """
     plan: list[list[int]] = []
     free: list[list[int]] = []
     open_rows: list[tuple[int, int]] = []  # (free tokens, row), sorted; rows that nothing fits into are left out
-    smallest = sizes.min(axis=0, initial=int(room.max())).tolist()
-    for index in np.argsort(-sizes[:, _TOKENS], kind="stable").tolist():
-        need = sizes[index].tolist()
+    smallest = needs.min(axis=0, initial=max(room)).tolist()
+    for index, need in enumerate(needs.tolist()):
         at = bisect.bisect_left(open_rows, (need[_TOKENS], -1))
         while at < len(open_rows) and not _covers(free[open_rows[at][1]], need):
             at += 1
@@ -51,12 +60,26 @@ def best_fit(sizes: Int[np.ndarray, "N 4"], capacity: Capacity) -> list[list[int
         else:
             row = len(plan)
             plan.append([])
-            free.append(room.tolist())
+            free.append(list(room))
         free[row] = [have - used for have, used in zip(free[row], need, strict=True)]
         plan[row].append(index)
         if _covers(free[row], smallest):
             bisect.insort(open_rows, (free[row][_TOKENS], row))
+            if most_open is not None and len(open_rows) > most_open:
+                del open_rows[0]
     return plan
+
+
+def check_sizes(sizes: Int[np.ndarray, "N 4"], capacity: Capacity) -> None:
+    """InputError for the first fragment that does not fit into an empty row."""
+    room = dataclasses.astuple(capacity)
+    too_large = np.flatnonzero((sizes > np.asarray(room)).any(axis=1))
+    if too_large.size:
+        index = int(too_large[0])
+        raise InputError(
+            f"fragment {index} needs (tokens, targets, replies, pairs) = {tuple(sizes[index].tolist())}, more than the "
+            f"{room} of a row; make the fragments with the same capacity"
+        )
 
 
 def _covers(free: Sequence[int], need: Sequence[int]) -> bool:

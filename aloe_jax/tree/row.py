@@ -281,11 +281,12 @@ def _too_large(
     alone = _Part(trie, pairs)
     alone.add(unit, Capacity(sys.maxsize, sys.maxsize, sys.maxsize, sys.maxsize))
     needs = zip(alone.need, dataclasses.asdict(capacity).items(), strict=True)
-    lacking = ", ".join(f"{need} {name} where a row has {room}" for need, (name, room) in needs if need > room)
+    over = [(need, name, room) for need, (name, room) in needs if need > room]
+    lacking = ", ".join(f"{need} {name} where a row has {room}" for need, name, room in over)
     node = tree.nodes[trie.replies[unit[0]].node].id
     return InputError(
         f"conversation '{tree.id}' node '{node}' with its path and the replies it is compared with needs {lacking}; "
-        "raise the capacity of a row"
+        f"raise {', '.join(f'config.dataset.row.{name}' for _, name, _ in over)}"
     )
 
 

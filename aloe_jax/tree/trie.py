@@ -170,10 +170,12 @@ class _Builder:
             users = [at for at in range(cut + 1, len(body)) if self.tree.nodes[body[at]].role == "user"]
             if self.overlong == "error" or not users:
                 longest = siblings[lengths.index(max(lengths))]
-                remedy = "" if self.overlong == "error" else ", even with all earlier turns cut"
+                strict = self.overlong == "error"
+                tried = "" if strict else ", even with all earlier turns cut"
+                remedy = "raise the limit" if strict else "raise config.dataset.max_path"
                 raise InputError(
                     f"{self._where(longest)}: its path has {max(lengths)} tokens, more than the {self.max_tokens} the "
-                    f"model is given{remedy}; raise the limit or shorten the conversation"
+                    f"model is given{tried}; {remedy} or shorten the conversation"
                 )
             cut = users[0]
 

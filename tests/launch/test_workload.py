@@ -10,7 +10,7 @@ from aloe_jax.tree.pack import stack
 from aloe_jax.tree.row import Capacity, allowed, fragments
 from aloe_jax.tree.trie import build_trie
 from tiny import CHAT
-from tree_samples import aloe_tree
+from tree_samples import aloe_tree, conversation
 
 CAPACITY = Capacity(512, 400, 32, 16)
 
@@ -31,7 +31,7 @@ def test_pairs_and_paths_are_those_of_the_trees(tmp_path):
     parts = [part for index, tree in enumerate(trees) for part in fragments(tree, tries[index], CAPACITY, index)]
     assert len(parts) == 2
     write_dataset(parts, tmp_path)
-    load = measured(tmp_path, CAPACITY)
+    load = measured(tmp_path, CAPACITY, "pairs")
     assert load.conversations == 2
     assert load.pairs * 2 == sum(int(allowed(part.positions, part.subtree_end).sum()) for part in parts)
     assert load.unshared_tokens * 2 == sum(trie.path_tokens for trie in tries)
@@ -54,4 +54,34 @@ def test_the_largest_batch_that_fits_fits():
     found = fitting_batch(load, capacity, 16, "pairs")
     assert found.rows <= 16
     assert batch_of(load, capacity, round(found.batch * 1.1), "pairs").rows > 16
-    assert found.real_tokens > 0.9 * 16 * 8192
+    assert found.real_tokens > 0.93 * 16 * 8192
+
+
+def test_an_epoch_is_that_of_the_config():
+    """3,310 conversations of 10 pairs by 910 pairs: 37 steps, however few conversations were made to be repeated."""
+    capacity = Capacity(8192, 6144, 256, 128)
+    found = batch_of(synthetic(10, 2, capacity, epoch=3310), capacity, 910, "pairs")
+    assert found.conversations == pytest.approx(3310 / 37)
+    assert found.rows == 16
+
+
+def test_a_measured_epoch_mixes_the_sources_as_the_config_says(tmp_path):
+    """Three trees, and of five chats 2 x 3 / 1.5 = 4; chats have no pairs and no part in preference training."""
+    trees = [aloe_tree(turns=2, name=f"t{number}") for number in range(3)]
+    chats = [path(number) for number in range(5)]
+    parts = [
+        (int(number >= 3), part)
+        for number, tree in enumerate([*trees, *chats])
+        for part in fragments(tree, build_trie(tree, CHAT), CAPACITY, number)
+    ]
+    write_dataset(parts, tmp_path, ("trees", "chat"))
+    weights = {"trees": 1.5, "chat": 2.0}
+    assert measured(tmp_path, CAPACITY, "conversations", weights).conversations == 3 + 4
+    assert measured(tmp_path, CAPACITY, "pairs", weights).conversations == 3
+
+
+def path(number):
+    """A chat of one turn."""
+    return conversation(
+        ("u", None, "user", f"Question {number}?"), ("a", "u", "assistant", "Yes."), name=f"chat{number}"
+    )

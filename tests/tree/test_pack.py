@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aloe_jax.errors import InputError
-from aloe_jax.tree.pack import best_fit, empty_row, pack, stack, statistics
+from aloe_jax.tree.pack import best_fit, best_fit_in_order, empty_row, pack, stack, statistics
 from aloe_jax.tree.row import Capacity, TreeRow, allowed, fragments
 from aloe_jax.tree.trie import build_trie
 from tree_samples import aloe_tree, chat_format, trees
@@ -43,6 +43,22 @@ def test_best_fit_minds_every_capacity(column):
 def test_best_fit_names_what_never_fits():
     with pytest.raises(InputError, match=r"fragment 1 needs .* = \(11, 1, 1, 0\)"):
         best_fit(np.array([[1, 1, 1, 0], [11, 1, 1, 0]]), Capacity(10, 9, 9, 0))
+
+
+def test_in_order_by_hand():
+    """Rows of 10 tokens: 3 and 4 share row 0 and 7 opens row 1; 3 fits both and leaves nothing in either, so the first
+    gets it. 6 opens row 2, and 1 goes into row 1, which it leaves fewer tokens free in. With two items a row at most,
+    3 has to go into row 1, and 1 into row 2."""
+    needs = np.array([[3, 1], [4, 1], [7, 1], [3, 1], [6, 1], [1, 1]])
+    assert best_fit_in_order(needs, (10, 3)) == [[0, 1, 3], [2, 5], [4]]
+    assert best_fit_in_order(needs, (10, 2)) == [[0, 1], [2, 3], [4, 5]]
+
+
+def test_in_order_closes_the_fullest_row_where_too_many_wait():
+    """4, 7 and 8 of 10 each open a row; with two that may wait the row of 8 is closed, so 2 goes into the row of 7."""
+    needs = np.array([[4], [7], [8], [2]])
+    assert best_fit_in_order(needs, (10,)) == [[0], [1], [2, 3]]
+    assert best_fit_in_order(needs, (10,), most_open=2) == [[0], [1, 3], [2]]
 
 
 @given(

@@ -1,0 +1,103 @@
+"""A mixture of conversations: the run's own trees, and whatever else the config names, chats for instance."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from aloe_jax import files
+from aloe_jax.errors import InputError
+from aloe_jax.tree.convert import read_conversations
+from aloe_jax.tree.schema import Conversation
+
+TREES = "trees"  # the source whose conversations an epoch takes once each
+
+
+@dataclass(frozen=True)
+class Source:
+    """An entry of `config.dataset.sources`. `paths` is empty for the run's own conversations."""
+
+    name: str
+    paths: tuple[str, ...]
+    weight: float
+    loss_weight: float
+
+    def hash(self) -> str:
+        """Of the files' content, in their order."""
+        return files.sha256(*(files.hash_file(path) for path in self.paths))
+
+
+def sources_of(section: Mapping[str, Any]) -> tuple[Source, ...]:
+    """The sources of a config's section `dataset`: the trees first, then those with a path, by name.
+
+    Raises InputError for a file that is not there and for a weight that cannot be.
+    """
+    given = section["sources"]
+    if TREES not in given:
+        raise InputError(f"config.dataset.sources has no '{TREES}'; an epoch is counted by it")
+    found = []
+    for name in sorted(given, key=lambda name: (name != TREES, name)):
+        entry, where = given[name], f"config.dataset.sources.{name}"
+        paths = _paths(entry["path"], f"{where}.path")
+        if not 0 <= entry["weight"] < float("inf"):
+            raise InputError(f"{where}.weight: {entry['weight']} must be a number of at least 0")
+        if not 0 < entry["loss_weight"] < float("inf"):
+            raise InputError(f"{where}.loss_weight: {entry['loss_weight']} must be above 0; weight 0 leaves it out")
+        if name == TREES and not entry["weight"]:
+            raise InputError(f"{where}.weight: 0.0 leaves nothing to measure the other sources by; it must be above 0")
+        if paths or name == TREES:
+            found.append(Source(name, paths, entry["weight"], entry["loss_weight"]))
+    return tuple(found)
+
+
+def _paths(value: str, where: str) -> tuple[str, ...]:
+    """Files named one after the other with commas between them, `*` and `?` standing for what is there, by name."""
+    found: list[str] = []
+    for pattern in filter(None, map(str.strip, value.split(","))):
+        matches = sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern]
+        if not matches:
+            raise InputError(f"{where}: no file matches '{pattern}'")
+        found += [str(files.existing(match, f"{where}: file")) for match in matches]
+    return tuple(found)
+
+
+def read_source(source: Source, own: epath.PathLike) -> Iterator[Conversation]:
+    """The conversations of a source, `own` being the run's trees. InputError for a file that holds none."""
+    for path in source.paths or (own,):
+        yield from read_conversations(path)
+
+
+def drawn(pools: Sequence[Sequence[int]], weights: Sequence[float], seed: int, epoch: int) -> list[int]:
+    """The conversations of an epoch, in no particular order.
+
+    All of the first pool, and round(its size x weight / first weight) of each other one. Those are drawn without
+    replacement, going on in the next epoch where this one stopped, shuffled anew when all have been taken: a large
+    pool is seen through before anything of it comes again, a small one is repeated. A pure function of its arguments.
+    If the first pool is empty, the largest other one with a weight takes its place.
+    """
+    weighted = [number for number, pool in enumerate(pools) if pool and weights[number] > 0]
+    if not weighted:
+        return []
+    base = 0 if weighted[0] == 0 else max(weighted, key=lambda number: len(pools[number]))
+    found = list(pools[base])
+    for number in weighted:
+        if number != base:
+            count = round(len(pools[base]) * weights[number] / weights[base])
+            found += _taken(pools[number], epoch * count, count, (seed, number))
+    return found
+
+
+def _taken(pool: Sequence[int], start: int, count: int, key: Sequence[int]) -> list[int]:
+    """Entries [start, start + count) of the pool's endless sequence: shuffled, then shuffled anew, and so on."""
+    found: list[int] = []
+    while len(found) < count:
+        lap, at = divmod(start + len(found), len(pool))
+        rng = np.random.default_rng([*key, lap, 1])  # no epoch's shuffle has this key
+        order = rng.permutation(len(pool))
+        found += [pool[index] for index in order[at : at + count - len(found)].tolist()]
+    return found
