@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -82,14 +83,10 @@ class Aloe:
             timeout=DEADLINE,
         )
 
-    def stopped(
-        self, arguments: Sequence[str], reached: Callable[[Path], bool], number: int = signal.SIGKILL
-    ) -> tuple[int, str]:
-        """Start the command and send it a signal as soon as `reached(its stderr file)`; returns its exit code and
-        stderr. AssertionError if it ends before."""
-        errors = self.folder / "stderr"
+    def started(self, arguments: Sequence[str], errors: Path) -> subprocess.Popen[bytes]:
+        """The command as a process that works on, its stderr in the file `errors`."""
         with open(errors, "w") as file:
-            process = subprocess.Popen(
+            return subprocess.Popen(
                 [sys.executable, "-c", ALOE, *arguments],
                 cwd=self.folder,
                 env=self.environment,
@@ -97,6 +94,14 @@ class Aloe:
                 stdout=subprocess.DEVNULL,
                 stderr=file,
             )
+
+    def stopped(
+        self, arguments: Sequence[str], reached: Callable[[Path], bool], number: int = signal.SIGKILL
+    ) -> tuple[int, str]:
+        """Start the command and send it a signal as soon as `reached(its stderr file)`; returns its exit code and
+        stderr. AssertionError if it ends before."""
+        errors = self.folder / "stderr"
+        process = self.started(arguments, errors)
         try:
             deadline = time.monotonic() + DEADLINE
             while not reached(errors):
@@ -108,6 +113,13 @@ class Aloe:
         finally:
             process.kill()
             process.wait()
+
+
+def free_port() -> int:
+    """A port that nothing listens on now."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        return free.getsockname()[1]
 
 
 def lines(path: Path) -> list[str]:

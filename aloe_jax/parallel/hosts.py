@@ -71,6 +71,11 @@ def several() -> bool:
     return jax.process_count() > 1
 
 
+def me() -> int:
+    """The number of this process."""
+    return jax.process_index()
+
+
 def first() -> bool:
     """Whether this is the process that writes files and speaks to people."""
     return jax.process_index() == 0

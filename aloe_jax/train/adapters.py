@@ -14,9 +14,8 @@ from aloe_jax import files
 from aloe_jax.errors import InputError
 from aloe_jax.models import decoder, lora
 from aloe_jax.models.config import ModelConfig
-from aloe_jax.parallel import hosts
 from aloe_jax.run.stage import MANIFEST
-from aloe_jax.train.checkpoints import Checkpoints
+from aloe_jax.train.checkpoints import restore_params
 
 CHAIN = ("sft", "preference")  # the trainings of a run; each starts from the one before
 
@@ -34,8 +33,7 @@ def _trained(model: ModelConfig, stage: epath.Path, mesh: Mesh) -> tuple[ModelCo
     """The model that the training in the folder `stage` trained, and what it ended with: all parameters, or the
     adapters alone."""
     model = with_adapters(model, files.read_json(stage / MANIFEST)["config"].get("lora", {}))
-    with Checkpoints(stage / "checkpoints", alone=hosts.local(mesh)) as checkpoints:
-        return model, checkpoints.restore_params(model, decoder.shardings(model, mesh))
+    return model, restore_params(stage / "checkpoints", model, decoder.shardings(model, mesh))
 
 
 def merged_params(

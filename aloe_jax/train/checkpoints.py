@@ -17,6 +17,7 @@ from aloe_jax import files, memory
 from aloe_jax.errors import InputError
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.models.decoder import Params, abstract_params
+from aloe_jax.parallel import hosts
 from aloe_jax.parallel.sharding import placed
 from aloe_jax.train.state import TrainState, split_params
 
@@ -25,10 +26,9 @@ policies = ocp.training.preservation_policies
 
 class Checkpoints:
     """Checkpoints under a folder, named by their step. The newest `keep` stay, and of the older ones those of every
-    `keep_every`-th step (0: none). All processes of a run call the same methods together, unless this one is `alone`.
-    Use in a `with` block."""
+    `keep_every`-th step (0: none). All processes of a run call the same methods together. Use in a `with` block."""
 
-    def __init__(self, directory: epath.PathLike, keep: int = 1, keep_every: int = 0, alone: bool = False) -> None:
+    def __init__(self, directory: epath.PathLike, keep: int = 1, keep_every: int = 0) -> None:
         self._directory = epath.Path(directory).resolve()  # Orbax wants an absolute path
         self._directory.mkdir(parents=True, exist_ok=True)
         kept = [policies.LatestN(keep), *([policies.EveryNSteps(keep_every)] if keep_every else [])]
@@ -37,7 +37,6 @@ class Checkpoints:
         # A save that was killed leaves a temporary folder behind, which is never taken for a checkpoint.
         self._checkpointer = ocp.training.Checkpointer(
             self._directory,
-            context=_alone() if alone else None,
             preservation_policy=policies.AnyPreservationPolicy(kept),
             cleanup_tmp_directories=True,
         )
@@ -99,25 +98,31 @@ class Checkpoints:
         state = TrainState(loaded["optimizer"]["step"], loaded["params"], loaded["optimizer"]["state"], {})
         return state, {name: int(value) for name, value in loaded["data"].items()}
 
-    def restore_params(self, model: ModelConfig, shardings: Params) -> Params:
-        """The trained parameters of the newest checkpoint (of a `model` with adapters, those alone), f32, in the
-        `shardings` of all; nothing else is read. InputError if there is none."""
-        trained, _ = split_params(placed(abstract_params(model), shardings), model)
-        return self._load({"params": trained})["params"]
-
     def _load(self, abstract: dict[str, Any]) -> dict[str, Any]:
         if self.latest is None:
-            raise InputError(f"there is no checkpoint in '{self._directory}'; train first")
+            raise _none(self._directory)
         return self._checkpointer.load_checkpointables(None, abstract)
 
 
-def _alone() -> ocp.Context:
-    """Orbax waits for no other process."""
-    me = jax.process_index()
-    options = ocp.options.MultiprocessingOptions(
-        primary_host=me, active_processes={me}, barrier_sync_key_prefix="alone"
-    )
-    return ocp.Context(multiprocessing_options=options)
+def restore_params(directory: epath.PathLike, model: ModelConfig, shardings: Params) -> Params:
+    """The trained parameters of the newest checkpoint in a folder (of a `model` with adapters, those alone), f32, in
+    the `shardings` of all; nothing else is read. Only the processes whose devices these name take part. InputError if
+    there is none."""
+    folder = epath.Path(directory).resolve()
+    steps = [int(path.name) for path in folder.iterdir() if path.name.isdigit()] if folder.is_dir() else []
+    if not steps:
+        raise _none(folder)
+    trained, _ = split_params(placed(abstract_params(model), shardings), model)
+    context = ocp.Context()
+    if hosts.local(jax.tree.leaves(shardings)[0].mesh):
+        own = context.multiprocessing
+        own.primary_host, own.active_processes, own.barrier_sync_key_prefix = hosts.me(), {hosts.me()}, "alone"
+    with context:
+        return ocp.load_checkpointables(folder / str(max(steps)), {"params": trained})["params"]
+
+
+def _none(folder: epath.Path) -> InputError:
+    return InputError(f"there is no checkpoint in '{folder}'; train first")
 
 
 @contextlib.contextmanager

@@ -1,7 +1,6 @@
 """Training as several processes over `jax.distributed`, on loopback."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aloe_command import ROOT
+from aloe_command import ROOT, free_port
 from aloe_jax.data.builder import write_dataset
 from aloe_jax.errors import InputError
 from aloe_jax.parallel import hosts
@@ -20,12 +19,6 @@ from tiny import CHAT
 from tree_samples import aloe_tree
 
 DEADLINE = 200  # seconds
-
-
-def free_port():
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        return free.getsockname()[1]
 
 
 @pytest.fixture(scope="module")

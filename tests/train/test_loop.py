@@ -13,7 +13,7 @@ from aloe_jax.models import decoder
 from aloe_jax.parallel.mesh import make_mesh
 from aloe_jax.parallel.sharding import param_shardings
 from aloe_jax.train.adapters import with_adapters
-from aloe_jax.train.checkpoints import Checkpoints
+from aloe_jax.train.checkpoints import Checkpoints, restore_params
 from aloe_jax.train.forward import make_score
 from aloe_jax.train.loop import train
 from aloe_jax.train.metrics_log import MetricsLog
@@ -115,7 +115,7 @@ def test_checkpoint_opens_on_another_mesh(whole):
     places = param_shardings(decoder.abstract_params(MODEL), decoder.logical_axes(MODEL), mesh)
     with Checkpoints(folder / "checkpoints") as checkpoints:
         assert checkpoints.latest == 5
-        restored = checkpoints.restore_params(MODEL, places)
+        restored = restore_params(folder / "checkpoints", MODEL, places)
         full, position = checkpoints.restore(abstract_state(MODEL, make_optimizer(CONFIG, 5), mesh))
     jax.tree.map(np.testing.assert_array_equal, restored, state.params)
     jax.tree.map(np.testing.assert_array_equal, full.opt_state, state.opt_state)
@@ -125,8 +125,9 @@ def test_checkpoint_opens_on_another_mesh(whole):
 
 def test_no_checkpoint(tmp_path, one_device):
     places = param_shardings(decoder.abstract_params(MODEL), decoder.logical_axes(MODEL), one_device)
-    with Checkpoints(tmp_path) as checkpoints, pytest.raises(InputError, match="there is no checkpoint"):
-        checkpoints.restore_params(MODEL, places)
+    for folder in (tmp_path, tmp_path / "nothing"):
+        with pytest.raises(InputError, match="there is no checkpoint"):
+            restore_params(folder, MODEL, places)
 
 
 def test_half_written_checkpoint_is_ignored(whole, tmp_path, one_device):

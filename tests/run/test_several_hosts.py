@@ -1,0 +1,76 @@
+"""`aloe run` as two processes with a device each, which share a run directory."""
+
+import contextlib
+import json
+import time
+
+import pytest
+
+from aloe_command import DEADLINE, LOOK_EVERY, STAGES, copy_stages, free_port, has_lines, run_arguments
+
+TIME_OUT = 60  # seconds within which a process notices that the other one is gone; it takes some five
+
+
+@pytest.fixture
+def both(aloe, tiny_model, tmp_path):
+    """Starts the two; whatever is left of them is killed at the end."""
+    with contextlib.ExitStack() as stack:
+
+        def start(workdir, *more):
+            port, started = free_port(), []
+            for number in range(2):
+                extra = more[number] if more else ()
+                place = f"--distributed=localhost:{port},2,{number}"
+                arguments = run_arguments(tiny_model, workdir, "--stages=sft,preference,export", place, *extra)
+                errors = tmp_path / f"stderr-{number}"
+                process = aloe.started(arguments, errors)
+                stack.callback(process.wait)
+                stack.callback(process.kill)
+                started.append((process, errors))
+            return started
+
+        yield start
+
+
+def losses(workdir, stage):
+    return [json.loads(line)["loss"] for line in (workdir / stage / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_one_dies_and_the_same_command_goes_on(finished, both, tmp_path):
+    """The other does not wait for it. In the end it is the run of one process, up to rounding that grows with steps."""
+    workdir = copy_stages(finished.workdir, tmp_path / "run", *STAGES[:3])
+    (first, errors), (second, _) = both(workdir)
+    reached, deadline = has_lines(workdir / "sft/metrics.jsonl", 3), time.monotonic() + DEADLINE
+    while not reached(errors):
+        assert first.poll() is None, errors.read_text()
+        assert time.monotonic() < deadline, errors.read_text()
+        time.sleep(LOOK_EVERY)
+    second.kill()
+    assert first.wait(TIME_OUT) == 75, errors.read_text()
+    assert "another process of this run went away" in errors.read_text().splitlines()[-1]
+
+    for process, errors in both(workdir):
+        assert process.wait(DEADLINE) == 0, errors.read_text()
+    assert not errors.read_text()  # the second one's
+    for stage in ("sft", "preference"):
+        assert losses(workdir, stage) == pytest.approx(losses(finished.workdir, stage), abs=1e-4)
+    manifest = json.loads((workdir / "preference/manifest.json").read_text())
+    assert (manifest["status"], manifest["counts"]["mesh"]) == ("finished", "replica 1 x fsdp 2 x tensor 1")
+
+
+def test_they_have_to_agree(finished, both, tmp_path):
+    """Another batch in one of them would leave it waiting for the other."""
+    workdir = copy_stages(finished.workdir, tmp_path / "run", *STAGES[:3])
+    for process, errors in both(workdir, (), ("--config.sft.batch=2",)):
+        assert process.wait(DEADLINE) == 2, errors.read_text()
+        assert "the config or the dataset of process 1 is not that of process 0" in errors.read_text()
+
+
+def test_what_the_first_one_refuses_ends_the_other(finished, both, tmp_path):
+    """The dataset is not there, which only the first process looks for."""
+    workdir = copy_stages(finished.workdir, tmp_path / "run", *STAGES[:2])
+    (first, errors), (second, others) = both(workdir)
+    assert first.wait(DEADLINE) == 2, errors.read_text()
+    assert "stage 'sft' needs 'dataset', which is not finished" in errors.read_text()
+    assert second.wait(TIME_OUT) == 75, others.read_text()
+    assert "the first process stopped" in others.read_text()
