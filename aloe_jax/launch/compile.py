@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import importlib.util
-import math
 import os
 import re
 import time
@@ -225,10 +224,3 @@ def _code_hash() -> str:
     paths = [path for room in ROOMS for path in sorted((root / room).rglob("*.py"))]
     paths += [root / "launch/compile.py", root / "launch/hlo.py"]
     return files.sha256(*(path.read_bytes() for path in paths))
-
-
-def bytes_a_chip(tree: Any) -> float:
-    """Of an abstract tree whose leaves have shardings."""
-    return float(
-        sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
-    )

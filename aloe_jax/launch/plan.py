@@ -22,7 +22,6 @@ from aloe_jax.launch import workload as workloads
 from aloe_jax.launch.compile import (
     Figures,
     abstract_params,
-    bytes_a_chip,
     cached,
     compile_decoding,
     compile_step,
@@ -37,6 +36,7 @@ from aloe_jax.launch.workload import Batch, Workload
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.ops.attention import BLOCK_SIZES, chosen
 from aloe_jax.parallel.mesh import row_shards
+from aloe_jax.parallel.sharding import bytes_a_chip
 from aloe_jax.train.forward import Compute, check_attention
 from aloe_jax.train.objectives import OBJECTIVES, check_settings
 from aloe_jax.train.state import SCHEDULES, abstract_state, make_optimizer

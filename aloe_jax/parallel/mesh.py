@@ -33,6 +33,11 @@ def make_mesh(replica: int = 1, fsdp: int = -1, tensor: int = 1, devices: Sequen
     return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
 
 
+def shape_in_words(mesh: Mesh) -> str:
+    """As "replica 1 x fsdp 4 x tensor 2"."""
+    return " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
+
+
 def row_shards(mesh: Mesh) -> int:
     """Into how many parts the rows of a batch are split."""
     return mesh.shape["replica"] * mesh.shape["fsdp"]

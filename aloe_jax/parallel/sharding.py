@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -76,13 +77,28 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def report(abstract: Any, shardings: Any) -> str:
-    """A line a parameter: name, shape, spec, bytes a chip; then their sum."""
-    lines, total = [], 0
-    flat = jax.tree_util.tree_flatten_with_path(abstract)[0]
-    for (path, value), sharding in zip(flat, jax.tree.leaves(shardings), strict=True):
-        size = math.prod(sharding.shard_shape(value.shape)) * value.dtype.itemsize
-        total += size
-        name = ".".join(part.key for part in path)
-        lines.append(f"{name:<24} {value.shape!s:<24} {sharding.spec!s:<48} {size / 2**20:10.2f} MiB a chip")
-    return "\n".join([*lines, f"{'sum':<98} {total / 2**20:10.2f} MiB a chip"])
+def bytes_a_chip(tree: Any) -> float:
+    """Of an abstract tree whose leaves have shardings."""
+    return float(sum(_bytes_a_chip(leaf) for leaf in jax.tree.leaves(tree)))
+
+
+def _bytes_a_chip(leaf: jax.ShapeDtypeStruct) -> int:
+    return math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+
+
+def table(parts: Mapping[str, Any], listed: Sequence[str]) -> str:
+    """How abstract trees with shardings lie on their mesh: a line for each tensor of the `listed` parts with its name,
+    shape, mesh axes (- where an axis is whole) and MiB a chip, a mark where every chip has all of it, and a sum for
+    each part."""
+    lines = []
+    for part in listed:
+        for path, leaf in jax.tree_util.tree_flatten_with_path(parts[part])[0]:
+            name, spec = ".".join(str(key.key) for key in path), leaf.sharding.spec
+            axes = [str(axis or "-") for axis in (*spec, *(None,) * (len(leaf.shape) - len(spec)))]
+            whole = leaf.sharding.mesh.size > 1 and leaf.sharding.is_fully_replicated
+            size, mark = _bytes_a_chip(leaf) / 2**20, "  whole on every chip" if whole else ""
+            shape, where = " x ".join(map(str, leaf.shape)), " x ".join(axes)
+            lines.append(f"{name:<28} {shape:<22} {where:<28} {size:10.2f}{mark}")
+    head = f"{'':<28} {'shape':<22} {'mesh axes':<28} {'MiB a chip':>10}"
+    sums = [f"{part:<80} {bytes_a_chip(tree) / 2**20:10.2f}" for part, tree in parts.items() if jax.tree.leaves(tree)]
+    return "\n".join([head, *lines, *sums])

@@ -25,7 +25,8 @@ from aloe_jax.models import decoder
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.ops.attention import chosen
 from aloe_jax.parallel import hosts
-from aloe_jax.parallel.mesh import make_mesh
+from aloe_jax.parallel.mesh import make_mesh, shape_in_words
+from aloe_jax.parallel.sharding import bytes_a_chip, table
 from aloe_jax.run.stage import Run, Stage
 from aloe_jax.train.adapters import merged_params, with_adapters
 from aloe_jax.train.clock import Clock
@@ -35,7 +36,7 @@ from aloe_jax.train.loop import Training, train
 from aloe_jax.train.metrics_log import in_words, read_metrics, time_split
 from aloe_jax.train.objectives import OBJECTIVES, check_settings
 from aloe_jax.train.reference import reference_log_probs
-from aloe_jax.train.state import SCHEDULES
+from aloe_jax.train.state import SCHEDULES, TrainState, abstract_state, make_optimizer
 from aloe_jax.tree.row import Capacity
 from aloe_jax.tree.template import ChatFormat
 
@@ -173,6 +174,7 @@ def _train(run: Run, name: str, start: str) -> dict[str, Any]:
         speed = f", {record['tokens_per_second']:,.0f} tokens a second"
         run.progress.update(done, total, f"steps, loss {record['loss']:.4f}{extra}{speed}")
 
+    _tell_sharding(run, name, abstract_state(model, make_optimizer(section, 1), mesh))
     clock = Clock()
     state = train(training, initial, report, clock)
     spent = in_words(time_split(read_metrics(directory / "metrics.jsonl"), clock.read()))
@@ -183,7 +185,7 @@ def _train(run: Run, name: str, start: str) -> dict[str, Any]:
         "held_out_conversations": len(np.unique(source.conversation[measured.fragments])),
         "parameters": decoder.parameter_count(model),
         "row_fill": round(trained_on.fill(source.sizes, capacity), 3),
-        "mesh": " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items()),
+        "mesh": shape_in_words(mesh),
         "time": spent,
     }
 
@@ -219,6 +221,18 @@ def training_plans(run: Run, name: str, source: FragmentSource) -> tuple[PackPla
         )
 
     return plan(~aside, section["epochs"]), plan(aside, 1) if trained[aside].any() else PackPlan(())
+
+
+def _tell_sharding(run: Run, name: str, state: TrainState) -> None:
+    """Where everything of the training lies: on the display, one line for one device, and in `sharding.txt`."""
+    parts = {"parameters": state.params, "frozen": state.frozen, "optimiser": state.opt_state}
+    text = table(parts, ["parameters", "frozen"])
+    if hosts.first():
+        files.write_text(run.directory(name) / "sharding.txt", text + "\n")
+    mesh, size = state.step.sharding.mesh, bytes_a_chip(parts) / 2**30
+    run.progress.line(f"{name}: mesh {shape_in_words(mesh)}, {size:.2f} GiB a chip for parameters and optimiser")
+    if mesh.size > 1:
+        run.progress.line(text)
 
 
 def _reference(

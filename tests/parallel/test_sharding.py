@@ -5,7 +5,7 @@ from jax.sharding import PartitionSpec
 from aloe_jax.errors import InputError
 from aloe_jax.models import decoder
 from aloe_jax.parallel.mesh import make_mesh, row_shards
-from aloe_jax.parallel.sharding import param_shardings, partition_spec, report
+from aloe_jax.parallel.sharding import bytes_a_chip, param_shardings, partition_spec, placed, table
 from tiny import MODEL
 
 
@@ -38,11 +38,22 @@ def test_large_tensor_that_does_not_divide_is_an_error():
         partition_spec("query", (4096, 9, 128), ("embed", "heads", "head_dim"), mesh)
 
 
-def test_report_counts_bytes_a_chip():
+def test_the_table_tells_axes_and_bytes_a_chip():
+    """A layer's query weights are 64 x 8 x 8 floats, an eighth of them on each chip; norms are whole everywhere."""
     abstract = decoder.abstract_params(MODEL)
-    mesh = make_mesh(fsdp=4, tensor=2)
-    text = report(abstract, param_shardings(abstract, decoder.logical_axes(MODEL), mesh))
-    lines = text.splitlines()
-    assert len(lines) == len(jax.tree.leaves(abstract)) + 1
+    placed_ = placed(abstract, decoder.shardings(MODEL, make_mesh(fsdp=4, tensor=2)))
+    lines = table({"parameters": placed_, "optimiser": {"mu": placed_, "nu": placed_}}, ["parameters"]).splitlines()
+    assert len(lines) == 1 + len(jax.tree.leaves(abstract)) + 2
     query = next(line for line in lines if line.startswith("layers.query"))
-    assert f"{2 * 64 * 8 * 8 * 4 / 8 / 2**20:10.2f} MiB" in query
+    size = f"{2 * 64 * 8 * 8 * 4 / 8 / 2**20:.2f}"
+    assert " ".join(query.split()) == f"layers.query 2 x 64 x 8 x 8 - x fsdp x tensor x - {size}"
+    assert [line.split()[0] for line in lines if line.endswith("whole on every chip")] == [
+        "final_norm",
+        "layers.attention_norm",
+        "layers.mlp_norm",
+    ]
+    total = sum(leaf.size for leaf in jax.tree.leaves(abstract)) * 4
+    norms = sum(leaf.size for name, leaf in jax.tree.leaves_with_path(abstract) if "norm" in str(name)) * 4
+    chip = (total - norms) / 8 + norms
+    assert bytes_a_chip(placed_) == chip
+    assert [line.split()[-1] for line in lines[-2:]] == [f"{chip / 2**20:.2f}", f"{2 * chip / 2**20:.2f}"]
