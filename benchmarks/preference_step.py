@@ -150,15 +150,15 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--remat",
         choices=sorted(REMAT),
-        default="full",
-        help="what our backward pass computes again (default: full, as TRL's); with none TRL keeps everything too",
+        default="attention",
+        help="what our backward pass computes again (default: attention: all but it); with none TRL keeps everything",
     )
     parser.add_argument("--trl-python", default=sys.executable, help="interpreter of an environment that has TRL")
     parser.add_argument(
         "--trl-batch",
         type=int,
-        default=5,
-        help="pairs TRL computes at a time: 1, 2, 5 or 10 (default 5: it divides ten, its own 8 does not)",
+        default=10,
+        help="pairs TRL computes at a time: 1, 2, 5 or 10 (default 10: the conversation, as ours)",
     )
     parser.add_argument("--json", type=Path, help="file for the numbers")
     found = parser.parse_args()

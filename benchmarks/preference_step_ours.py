@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from ten_turns import conversation
 
+from aloe_jax import memory
 from aloe_jax.hub.exporter import export_model
 from aloe_jax.hub.load import load_model
 from aloe_jax.hub.source import resolve_model
@@ -132,19 +133,23 @@ def main() -> None:
     score = make_score(model, compute)
     optimizer = make_optimizer(TRAINING, 1)
     state = create_state(policy, model, optimizer, make_mesh(devices=jax.devices()[:1]))
-    step = make_step(model, "dpo", TRAINING, compute, optimizer)
+    once, used = jax.tree.map(lambda leaf: leaf[None], row), jnp.asarray(1)
+    # As the training loop does it: compiled ahead, and what the compiler took given back.
+    jitted: Any = make_step(model, "dpo", TRAINING, compute, optimizer)
+    step = jitted.lower(state, once, used).compile()
     # The reference's forward pass, and the policy's with a backward pass of twice its cost.
     useful = 4 * model.matmul_flops(trie.tree_tokens, unmasked_pairs(row), float(row.weight.size))
     # Replies stand in file order: chosen and rejected of the first turn, of the second, ...
     log_probs = np.asarray(score(policy, row))[0].tolist()
     del policy
+    memory.release()
     with os.fdopen(descriptor, "w", buffering=1) as answers:
         print(json.dumps({"tokens": trie.tree_tokens}), file=answers)
         for _ in sys.stdin:
             rate = matmul_rate()
             began, began_cpu = time.perf_counter(), time.process_time()
             known = row.replace(reference=score(reference, row))
-            state, metrics = step(state, jax.tree.map(lambda leaf: leaf[None], known), jnp.asarray(1))
+            state, metrics = step(state, jax.tree.map(lambda leaf: leaf[None], known), used)
             jax.block_until_ready((state, metrics))
             seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - began_cpu
             answer = {
@@ -156,6 +161,7 @@ def main() -> None:
                 "log_probs": log_probs,
                 "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             }
+            memory.release()  # the other side may need it
             print(json.dumps(answer), file=answers)
 
 

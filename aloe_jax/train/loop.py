@@ -17,6 +17,7 @@ import optax
 from etils import epath
 from jax.sharding import Mesh
 
+from aloe_jax import memory
 from aloe_jax.data.pipeline import Batches, owned_rows, to_device
 from aloe_jax.errors import AloeError, ResumableError
 from aloe_jax.models.config import ModelConfig
@@ -92,6 +93,7 @@ def _train(
             if step is None:
                 with clock.part("compile"):
                     step = _step(training).lower(state, rows, used).compile()
+                    memory.release()  # what the compiler took
             with trace.step(number + 1):
                 state, metrics = step(state, rows, used)
             trace.done(number + 1, metrics)
