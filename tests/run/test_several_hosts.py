@@ -36,15 +36,30 @@ def losses(workdir, stage):
     return [json.loads(line)["loss"] for line in (workdir / stage / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_one_dies_and_the_same_command_goes_on(finished, both, tmp_path):
-    """The other does not wait for it. In the end it is the run of one process, up to rounding that grows with steps."""
-    workdir = copy_stages(finished.workdir, tmp_path / "run", *STAGES[:3])
-    (first, errors), (second, _) = both(workdir)
-    reached, deadline = has_lines(workdir / "sft/metrics.jsonl", 3), time.monotonic() + DEADLINE
+def wait_for(reached, process, errors):
+    deadline = time.monotonic() + DEADLINE
     while not reached(errors):
-        assert first.poll() is None, errors.read_text()
+        assert process.poll() is None, errors.read_text()
         assert time.monotonic() < deadline, errors.read_text()
         time.sleep(LOOK_EVERY)
+
+
+def test_one_stops_or_dies_and_the_same_command_goes_on(finished, both, tmp_path):
+    """SIGTERM to the second: both save after the same step. SIGKILL: the first does not wait for it. In the end it is
+    the run of one process, up to rounding that grows with the steps."""
+    workdir = copy_stages(finished.workdir, tmp_path / "run", *STAGES[:3])
+    metrics = workdir / "sft/metrics.jsonl"
+    (first, errors), (second, others) = both(workdir)
+    wait_for(has_lines(metrics, 2), first, errors)
+    second.terminate()
+    assert (first.wait(TIME_OUT), second.wait(TIME_OUT)) == (75, 75), errors.read_text() + others.read_text()
+    done = len(losses(workdir, "sft"))
+    for said in (errors, others):
+        assert f"aloe: stopped after step {done} of 12" in said.read_text().splitlines()[-1]
+    assert (workdir / f"sft/checkpoints/{done}").is_dir()
+
+    (first, errors), (second, _) = both(workdir)
+    wait_for(has_lines(metrics, done + 2), first, errors)
     second.kill()
     assert first.wait(TIME_OUT) == 75, errors.read_text()
     assert "another process of this run went away" in errors.read_text().splitlines()[-1]
