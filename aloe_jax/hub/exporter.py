@@ -34,8 +34,8 @@ def export_model(
 
     Tokenizer files, chat template, generation config and token ids come from `tokenizer_folder`. `dtype` None keeps the
     parameters' own type, or what `dtypes` says for a tensor's name. One tensor at a time is in this host's memory, and
-    files have at most `max_shard_bytes`. Without a `card` the README.md of `tokenizer_folder` is kept. Every process of
-    a multi-host run has to call this; the first one writes.
+    files have at most `max_shard_bytes`. Without a `card` the README.md of `tokenizer_folder` is kept. Parameters that
+    several processes hold together are gathered: all of those have to call this, and the first one writes.
 
     Raises InputError for a tokenizer folder without what an instruct model needs and for an `out` with content unless
     `overwrite`; ResumableError where the disk refuses.
@@ -46,7 +46,8 @@ def export_model(
     folders.checked_tokenizer(source)
     settings = files.read_json(source / config_file.CONFIG)
     stored = _tensors(params, config, dtypes or {})
-    if jax.process_index() > 0:
+    gathered = not all(getattr(leaf, "is_fully_addressable", True) for leaf in jax.tree.leaves(params))
+    if gathered and jax.process_index() > 0:
         for tensor in tensors.in_file_order(stored, wanted).values():
             tensor.read()  # takes part in the gathering
         return Path(out)

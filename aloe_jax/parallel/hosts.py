@@ -39,9 +39,13 @@ def connect(where: str) -> None:
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from the command line
     if os.environ.get("JAX_PLATFORMS", "").startswith("cpu"):
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    # JAX would abort the process when its own time is over.
+    late = threading.Timer(CONNECT_SECONDS, _too_late)
+    late.daemon = True
+    late.start()
     try:
         jax.distributed.initialize(
-            **arguments, initialization_timeout=CONNECT_SECONDS, shutdown_timeout_seconds=CONNECT_SECONDS
+            **arguments, initialization_timeout=2 * CONNECT_SECONDS, shutdown_timeout_seconds=CONNECT_SECONDS
         )
     except ValueError as error:
         raise InputError(
@@ -50,9 +54,21 @@ def connect(where: str) -> None:
         ) from None
     except RuntimeError as error:
         raise InputError(
-            f"--distributed: not all processes met within {CONNECT_SECONDS} seconds "
-            f"({str(error).splitlines()[0]}); start the same command on every host, each with a number of its own"
+            f"--distributed: the processes cannot be joined ({str(error).splitlines()[0]}); the port has to be free on "
+            "the host of process 0, and each process has a number of its own"
         ) from None
+    finally:
+        late.cancel()
+
+
+def _too_late() -> None:
+    print(
+        f"aloe: --distributed: not all processes met within {CONNECT_SECONDS} seconds; start the same command on every "
+        "host, each with a number of its own, and see that all reach the address of process 0",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(InputError.exit_code)
 
 
 def _arguments(where: str) -> dict[str, object]:
@@ -172,6 +188,6 @@ def check_same(parts: Sequence[bytes], what: str) -> None:
     others = [number for number, found in enumerate(digests) if (found != digests[0]).any()]
     if others:
         raise InputError(
-            f"{what} of process {', '.join(map(str, others))} is not that of process 0; give all hosts the same "
-            "--config and the same shared --workdir"
+            f"process {', '.join(map(str, others))} differs from process 0 in {what}; give all hosts the same "
+            "packages, --config and --stages, and the same shared --workdir"
         )

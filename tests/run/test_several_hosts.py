@@ -78,7 +78,7 @@ def test_they_have_to_agree(finished, both, tmp_path):
     workdir = copy_stages(finished.workdir, tmp_path / "run", *STAGES[:3])
     for process, errors in both(workdir, (), ("--config.sft.batch=2",)):
         assert process.wait(DEADLINE) == 2, errors.read_text()
-        assert "the config or the dataset of process 1 is not that of process 0" in errors.read_text()
+        assert "process 1 differs from process 0 in the config, the stages or the packages" in errors.read_text()
 
 
 def test_what_the_first_one_refuses_ends_the_other(finished, both, tmp_path):
