@@ -54,18 +54,12 @@ def run_arguments(model: Path, workdir: Path, *more: str) -> list[str]:
 
 
 class Aloe:
-    """Starts `aloe` somewhere else than in the repository, with what it compiles kept in a cache for the next one."""
+    """Starts `aloe` somewhere else than in the repository, with the session's cache of what was compiled."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         kept = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "ALOE_API_KEY")}
-        self.environment = kept | {
-            "PYTHONPATH": str(ROOT),
-            "JAX_PLATFORMS": "cpu",
-            "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-        }
+        self.environment = kept | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
 
     def call(
         self, arguments: Sequence[str], stdin: str = "", largest_file: int | None = None, flags: str = ""

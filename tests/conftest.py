@@ -1,15 +1,58 @@
-"""Eight virtual CPU devices for the whole session, so that meshes can be compared in one process."""
+"""What all tests of a session share: eight virtual CPU devices, so that meshes can be compared in one process, a cache of
+what JAX compiles, a folder of both workers, and the longest files first."""
 
 import os
+import shutil
+import tempfile
+from pathlib import Path
 
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
+# Most of the time goes to XLA. What one process of the session has compiled, the others load: the workers, which have
+# the environment of the process that starts them, and the commands that they start. The folder is new in each session.
+STARTS_WORKERS = "PYTEST_XDIST_WORKER" not in os.environ
+if STARTS_WORKERS:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="aloe-compiled-")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+
 import jax
 import pytest
 
 from aloe_jax.parallel.mesh import make_mesh
+
+# By measured time: a worker takes the next file when it has finished one, so a long one must not be the last.
+LONGEST = (
+    "run/test_interruptions.py",
+    "train/test_step.py",
+    "train/test_loop.py",
+    "launch/test_launch_plan.py",
+    "run/test_killed_training.py",
+    "run/test_pipeline.py",
+    "hub/test_remote_sources.py",
+    "decode/test_engine.py",
+    "run/test_adapters.py",
+)
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files first; the others stay in the order in which they were collected."""
+    rank = {Path(__file__).parent / file: place for place, file in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path, len(LONGEST)))
+
+
+def pytest_unconfigure():
+    if STARTS_WORKERS:
+        shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory, worker_id):
+    """A folder of the session that all its workers have."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder if worker_id == "master" else folder.parent
 
 
 @pytest.fixture(scope="session")

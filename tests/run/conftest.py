@@ -1,9 +1,10 @@
-"""One small run of the whole pipeline, made once and shared; tests work in copies of it."""
+"""One small run of the whole pipeline, made once for all workers; tests work in copies of it."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 import tiny
 from aloe_command import Aloe, run_arguments
@@ -23,13 +24,18 @@ def aloe(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory):
-    return tiny.write_folder(tmp_path_factory.mktemp("model") / "tiny-llama")
+def tiny_model(shared_folder):
+    folder = shared_folder / "model/tiny-llama"
+    with FileLock(shared_folder / "tiny_model.lock"):
+        return folder if folder.exists() else tiny.write_folder(folder)
 
 
 @pytest.fixture(scope="session")
-def finished(aloe, tiny_model, tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("finished") / "run"
-    result = aloe.call(run_arguments(tiny_model, workdir))
-    assert result.returncode == 0, result.stderr
-    return Finished(workdir, result.stderr)
+def finished(aloe, tiny_model, shared_folder):
+    workdir, stderr = shared_folder / "finished/run", shared_folder / "finished/stderr"
+    with FileLock(shared_folder / "finished.lock"):
+        if not stderr.exists():
+            result = aloe.call(run_arguments(tiny_model, workdir))
+            assert result.returncode == 0, result.stderr
+            stderr.write_text(result.stderr)
+    return Finished(workdir, stderr.read_text())
