@@ -1,5 +1,5 @@
-"""What all tests of a session share: eight virtual CPU devices, so that meshes can be compared in one process, a cache of
-what JAX compiles, a folder of both workers, and the longest files first."""
+"""What all tests of a session share: eight virtual CPU devices, so that meshes can be compared in one process, a cache
+of what JAX compiles and a folder of both workers; and the longest files first."""
 
 import os
 import shutil
@@ -12,8 +12,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 # Most of the time goes to XLA. What one process of the session has compiled, the others load: the workers, which have
 # the environment of the process that starts them, and the commands that they start. The folder is new in each session.
-STARTS_WORKERS = "PYTEST_XDIST_WORKER" not in os.environ
-if STARTS_WORKERS:
+if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="aloe-compiled-")
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
@@ -44,7 +43,7 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_unconfigure():
-    if STARTS_WORKERS:
+    if "PYTEST_XDIST_WORKER" not in os.environ:  # the process that made it, after its workers
         shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 
