@@ -26,6 +26,8 @@ from aloe_jax.parallel.mesh import make_mesh
 LONGEST = (
     "run/test_interruptions.py",
     "train/test_step.py",
+    "run/test_several_hosts.py",
+    "parallel/test_two_processes.py",
     "train/test_loop.py",
     "launch/test_launch_plan.py",
     "run/test_killed_training.py",
