@@ -12,7 +12,7 @@ ALLOWED = {
     "aloe_jax/parallel": set(),
     "aloe_jax/ops": {"tree", "parallel"},
     "aloe_jax/models": {"ops", "tree", "parallel"},
-    "aloe_jax/run": set(),
+    "aloe_jax/run": {"parallel"},
     "aloe_jax/data": {"models", "ops", "tree", "parallel"},
     "aloe_jax/hub": {"models", "ops", "tree", "parallel"},
     "aloe_jax/decode": {"models", "ops", "tree", "parallel"},

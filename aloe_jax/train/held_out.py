@@ -19,7 +19,8 @@ Measure = Callable[[TrainState], dict[str, float]]
 
 def held_out(conversation: np.ndarray, share: float, seed: int) -> np.ndarray:
     """Which fragments are held out: bool [N], whole conversations, `share` of them rounded down. `conversation` is
-    int [N]. A pure function, so that every host and every resumed run holds out the same."""
+    int [N]. A pure function, so that every host and every resumed run holds out the same, and preference training what
+    SFT has not seen either."""
     owners = np.unique(conversation)
     # No epoch's shuffle has this key.
     drawn = np.random.default_rng([seed, 0, 0, 2]).permutation(owners)[: int(share * len(owners))]

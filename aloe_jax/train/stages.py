@@ -202,6 +202,10 @@ def training_plans(run: Run, name: str, source: FragmentSource) -> tuple[PackPla
     if useless:
         run.progress.line(f"{name}: {useless:,} conversations with nothing to train on are left out")
     aside = held_out(source.conversation, section["held_out"], run.config["seed"])
+    if trained.any() and not trained[~aside].any():
+        raise InputError(
+            f"config.{name}.held_out: {section['held_out']} leaves nothing of so few conversations to train on; lower it"
+        )
 
     def plan(chosen: np.ndarray, epochs: int) -> PackPlan:
         return pack_plan(

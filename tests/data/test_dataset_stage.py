@@ -13,6 +13,7 @@ import tiny
 from aloe_command import ROOT
 from aloe_jax import cli
 from aloe_jax.data.builder import FragmentSource
+from aloe_jax.errors import InputError
 from aloe_jax.run.config import load_config
 from aloe_jax.run.progress import Progress
 from aloe_jax.run.stage import Run
@@ -143,7 +144,7 @@ def test_a_training_leaves_out_what_it_cannot_train_on(run, tmp_path, capsys):
     assert code == 0, errors
     assert "1 conversations have nothing to train on in SFT" in " ".join(errors.split())
     source = FragmentSource(tmp_path / "run/dataset")
-    aside = [f"--config.{name}.held_out={share}" for name, share in (("sft", 0.0), ("preference", 0.5))]
+    aside = [f"--config.{name}.held_out={share}" for name, share in (("sft", 0.0), ("preference", 0.3))]
     config = load_config([f"--config={ROOT / 'configs/demo.py'}:debug", path, *aside])
     for name, kept in (("sft", range(1, 7)), ("preference", range(1, 4))):
         trained, held_out = training_plans(Run(epath.Path(tmp_path / "run"), config, Progress()), name, source)
@@ -151,6 +152,9 @@ def test_a_training_leaves_out_what_it_cannot_train_on(run, tmp_path, capsys):
         assert bool(held_out.steps) == (name == "preference")
         said = " ".join(capsys.readouterr().err.split())
         assert said == f"{name}: {7 - len(kept)} conversations with nothing to train on are left out"
+    config = load_config([f"--config={ROOT / 'configs/demo.py'}:debug", path, "--config.preference.held_out=0.5"])
+    with pytest.raises(InputError, match=r"config\.preference\.held_out: 0\.5 leaves nothing of so few"):
+        training_plans(Run(epath.Path(tmp_path / "run"), config, Progress()), "preference", source)
 
 
 def test_nothing_to_train_on_at_all(run):
