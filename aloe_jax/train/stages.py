@@ -204,7 +204,7 @@ def training_plans(run: Run, name: str, source: FragmentSource) -> tuple[PackPla
     aside = held_out(source.conversation, section["held_out"], run.config["seed"])
     if trained.any() and not trained[~aside].any():
         raise InputError(
-            f"config.{name}.held_out: {section['held_out']} leaves nothing of so few conversations to train on; lower it"
+            f"config.{name}.held_out: {section['held_out']} leaves nothing of so few conversations to train on"
         )
 
     def plan(chosen: np.ndarray, epochs: int) -> PackPlan:
