@@ -135,6 +135,7 @@ def training(objective: str) -> ConfigDict:
     section.b1, section.b2 = 0.9, 0.95  # AdamW
     section.weight_decay = 0.0
     section.checkpoint_every = 50  # steps between checkpoints; SIGTERM saves one too
+    section.save_beside = True  # write them while training goes on, from a copy of the state in the host's memory
     section.keep = 1  # newest checkpoints that stay ...
     section.keep_every = 0  # ... and those of every so many steps; 0: no others
     section.held_out = 0.02  # share of the conversations that are not trained on but measured ...

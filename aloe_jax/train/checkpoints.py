@@ -28,11 +28,13 @@ class Checkpoints:
     """Checkpoints under a folder, named by their step. The newest `keep` stay, and of the older ones those of every
     `keep_every`-th step (0: none). All processes of a run call the same methods together. Use in a `with` block."""
 
-    def __init__(self, directory: epath.PathLike, keep: int = 1, keep_every: int = 0) -> None:
+    def __init__(self, directory: epath.PathLike, keep: int = 1, keep_every: int = 0, beside: bool = True) -> None:
+        """`beside` writes while training goes on, from a copy of the state in this host's memory."""
         self._directory = epath.Path(directory).resolve()  # Orbax wants an absolute path
         self._directory.mkdir(parents=True, exist_ok=True)
         kept = [policies.LatestN(keep), *([policies.EveryNSteps(keep_every)] if keep_every else [])]
         self._saving: Any = None
+        self._beside = beside
         self._quiet = contextlib.ExitStack()
         # A save that was killed leaves a temporary folder behind, which is never taken for a checkpoint.
         self._checkpointer = ocp.training.Checkpointer(
@@ -62,8 +64,9 @@ class Checkpoints:
         return None if found is None else found.step
 
     def save(self, state: TrainState, iterator: dict[str, Any]) -> None:
-        """Copy the state and the iterator's state, which may change afterwards, and write them while training goes on;
-        waits for the save before. Raises ResumableError if that one found no room; the checkpoint before it stays."""
+        """Save the state and the iterator's state, which may change afterwards; waits for the save before. Raises
+        ResumableError if there was no room, for this one or, written beside the steps, for the one before; the last
+        whole checkpoint stays."""
         self.wait()
         parts = {
             "params": state.params,
@@ -72,6 +75,8 @@ class Checkpoints:
         }
         with self._writing():
             self._saving = self._checkpointer.save_checkpointables_async(int(state.step), parts)
+        if not self._beside:
+            self.wait()
 
     def wait(self) -> None:
         """Return when what was saved is complete on disk. Raises as `save` does."""

@@ -42,8 +42,8 @@ Progress = Callable[[int, int, Mapping[str, Any]], None]
 @dataclass(frozen=True)
 class Training:
     """What one training run is made of. `config` holds objective and its settings, learning_rate, schedule, warmup,
-    clip_norm, b1, b2, weight_decay, checkpoint_every, keep, keep_every and measure_every; `logging` holds tensorboard,
-    trace_from and trace_steps. `first_loss` is what the loss of the first step must be, if that is known."""
+    clip_norm, b1, b2, weight_decay, checkpoint_every, keep, keep_every, save_beside and measure_every; `logging` holds
+    tensorboard, trace_from and trace_steps. `first_loss` is what the loss of the first step must be, if known."""
 
     model: ModelConfig
     config: Mapping[str, Any]
@@ -71,7 +71,8 @@ def train(
     not what it must be, ResumableError after a checkpoint if a signal asked to stop.
     """
     config = training.config
-    checkpoints = Checkpoints(training.directory / "checkpoints", config["keep"], config["keep_every"])
+    kept = config["keep"], config["keep_every"], config["save_beside"]
+    checkpoints = Checkpoints(training.directory / "checkpoints", *kept)
     with checkpoints:
         return _train(training, initial, progress, clock or Clock(), checkpoints)
 

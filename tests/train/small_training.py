@@ -19,7 +19,7 @@ COMPUTE = Compute(chunk=64)
 CONFIG = {
     "objective": "dpo", "beta": 0.5, "learning_rate": 1e-3, "warmup": 0.1, "schedule": "linear", "clip_norm": 1.0,
     "b1": 0.9, "b2": 0.95, "weight_decay": 0.0, "turn_buckets": 3, "entropy": True,
-    "checkpoint_every": 2, "keep": 1, "keep_every": 0, "measure_every": 2,
+    "checkpoint_every": 2, "keep": 1, "keep_every": 0, "save_beside": True, "measure_every": 2,
 }  # fmt: skip
 
 
