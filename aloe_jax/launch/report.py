@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from aloe_jax.launch.plan import Decoding, Memory, Plan, Program, Training
+from aloe_jax.parallel.mesh import shape_in_words
 
 FIRST_LINE = (
     "All times are estimates: the program was compiled for this slice, not run. Memory is the compiler's figure."
@@ -35,10 +36,10 @@ def search_text(found: list[tuple[dict[str, Any], Plan]]) -> str:
 
 def _lines(plan: Plan) -> Iterator[str]:
     topology = plan.topology
-    mesh = " x ".join(f"{name} {size}" for name, size in plan.mesh.items())
     yield FIRST_LINE
     yield ""
-    yield f"{plan.stage} on {topology.name}: {topology.chips} chips as {mesh}, attention {plan.attention}"
+    chips = f"{topology.chips} chips as {shape_in_words(plan.mesh)}"
+    yield f"{plan.stage} on {topology.name}: {chips}, attention {plan.attention}"
     if plan.flags:
         yield f"compiled with LIBTPU_INIT_ARGS='{plan.flags}'; set the same for the run"
     yield from (f"warning: {warning}" for warning in plan.warnings)

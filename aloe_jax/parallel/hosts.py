@@ -4,7 +4,6 @@ other. With one process everything here is free."""
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
 import os
 import sys
@@ -18,6 +17,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from orbax.checkpoint import multihost
 
+from aloe_jax import files
 from aloe_jax.errors import InputError, ResumableError
 
 AUTO = "auto"
@@ -179,11 +179,11 @@ def as_first_sees(value: int) -> int:
     return int(multihost_utils.broadcast_one_to_all(np.int32(value))) if several() else value
 
 
-def check_same(parts: Sequence[bytes], what: str) -> None:
+def check_same(parts: Sequence[bytes | str], what: str) -> None:
     """InputError on every process if `parts` are not the same on all of them."""
     if not several():
         return
-    digest = np.frombuffer(hashlib.sha256(b"\0".join(parts)).digest(), np.uint8)
+    digest = np.frombuffer(bytes.fromhex(files.sha256(*parts)), np.uint8)
     digests = multihost_utils.process_allgather(digest)
     others = [number for number, found in enumerate(digests) if (found != digests[0]).any()]
     if others:

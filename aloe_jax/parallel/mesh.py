@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 from jax.sharding import AxisType, Mesh
@@ -33,9 +33,9 @@ def make_mesh(replica: int = 1, fsdp: int = -1, tensor: int = 1, devices: Sequen
     return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
 
 
-def shape_in_words(mesh: Mesh) -> str:
+def shape_in_words(shape: Mapping[str, int]) -> str:
     """As "replica 1 x fsdp 4 x tensor 2"."""
-    return " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
+    return " x ".join(f"{axis} {size}" for axis, size in shape.items())
 
 
 def row_shards(mesh: Mesh) -> int:

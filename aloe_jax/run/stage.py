@@ -92,7 +92,7 @@ def run_stages(stages: Sequence[Stage], run: Run, selected: Sequence[str], fresh
             raise InputError(f"--stages: '{name}' is unknown; the stages are {', '.join(known)}")
     chosen = [stage for stage in stages if stage.name in selected]
     said = (run.config, list(selected), versions())
-    hosts.check_same([files.canonical(part).encode() for part in said], "the config, the stages or the packages")
+    hosts.check_same([files.canonical(part) for part in said], "the config, the stages or the packages")
     if not hosts.first():
         _follow(chosen, run)
         return

@@ -138,7 +138,7 @@ def _train(run: Run, name: str, start: str) -> dict[str, Any]:
     source = FragmentSource(run.directory("dataset"))
     trained_on, measured = training_plans(run, name, source)
     rows = rows_a_micro_batch(section["rows"], mesh)
-    hosts.check_same([repr((trained_on, measured)).encode(), source.sizes.tobytes()], "the dataset")
+    hosts.check_same([repr((trained_on, measured)), source.sizes.tobytes()], "the dataset")
     reference: Reference | None = None
     loaded: list[decoder.Params] = []
 
@@ -182,7 +182,7 @@ def _train(run: Run, name: str, start: str) -> dict[str, Any]:
         "held_out_conversations": len(np.unique(source.conversation[measured.fragments])),
         "parameters": decoder.parameter_count(model),
         "row_fill": round(trained_on.fill(source.sizes, capacity), 3),
-        "mesh": shape_in_words(mesh),
+        "mesh": shape_in_words(mesh.shape),
         "time": spent,
     }
 
@@ -231,7 +231,7 @@ def _tell_sharding(run: Run, name: str, state: TrainState) -> None:
     if hosts.first():
         files.write_text(run.directory(name) / "sharding.txt", text + "\n")
     mesh, size = state.step.sharding.mesh, bytes_a_chip(parts) / 2**30
-    run.progress.line(f"{name}: mesh {shape_in_words(mesh)}, {size:.2f} GiB a chip for parameters and optimiser")
+    run.progress.line(f"{name}: mesh {shape_in_words(mesh.shape)}, {size:.2f} GiB a chip for parameters and optimiser")
     if mesh.size > 1:
         run.progress.line(text)
 

@@ -32,9 +32,9 @@ def work_of(batches: Batches, model: ModelConfig, unit: Unit) -> Work:
     where only adapters are trained, whose own products are left out. What is computed again counts nothing.
     """
     passes = 2 if model.lora else 3
-    fragments = [batches.source[number] for number in range(len(batches.source))]
-    flops = np.array([passes * _forward(fragment, model) for fragment in fragments])
-    trained = np.array([trained_tokens(fragment, unit) for fragment in fragments])
+    read = (batches.source[number] for number in range(len(batches.source)))  # one at a time: they may be many
+    counted = [(passes * _forward(fragment, model), trained_tokens(fragment, unit)) for fragment in read]
+    flops, trained = np.array(counted).T
     members = [[number for row in step for number in row] for step in batches.plan.steps]
     return Work(
         [batches.tokens(step) for step in range(len(batches))],

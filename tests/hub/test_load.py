@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import hub_files
+from aloe_command import free_port
 from aloe_jax.errors import InputError
 from aloe_jax.hub import byte_ranges, families, load
 from aloe_jax.models import decoder
@@ -114,11 +114,8 @@ def test_every_number_is_exact(tmp_path, stored):
 def test_two_processes_read_half_each(tmp_path):
     """Two processes, fsdp=2: each reads the headers, the norms and half of every other tensor, to the byte."""
     folder = hub_files.write_tiny(tmp_path / "m", dtype=ml_dtypes.bfloat16)
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
     script = Path(__file__).with_name("one_of_two_processes.py")
-    command = [sys.executable, script, folder, str(port)]
+    command = [sys.executable, script, folder, str(free_port())]
     started = [
         subprocess.Popen([*command, number, "float32"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for number in ("0", "1")
