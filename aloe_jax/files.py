@@ -68,14 +68,7 @@ def write_text(path: epath.PathLike, text: str) -> None:
 
     Raises ResumableError if there is no room; what stood there before is untouched.
     """
-    path = epath.Path(path)
-    partial = path.parent / f".{path.name}.partial"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text)
-        partial.replace(path)
-    except OSError as error:
-        raise failed_write(path, error) from error
+    _write_parts(path, [text])
 
 
 def write_json(path: epath.PathLike, value: Any) -> None:
@@ -84,10 +77,24 @@ def write_json(path: epath.PathLike, value: Any) -> None:
 
 
 def write_lines(path: epath.PathLike, items: Iterable[str]) -> int:
-    """Write one item a line, atomically; returns their number."""
-    rows = list(items)
-    write_text(path, "".join(row + "\n" for row in rows))
-    return len(rows)
+    """Write one item a line, atomically and one at a time; returns their number."""
+    return _write_parts(path, (item + "\n" for item in items))
+
+
+def _write_parts(path: epath.PathLike, parts: Iterable[str]) -> int:
+    path = epath.Path(path)
+    partial = path.parent / f".{path.name}.partial"
+    count = 0
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("w", encoding="utf-8") as file:
+            for part in parts:
+                file.write(part)
+                count += 1
+        partial.replace(path)
+    except OSError as error:
+        raise failed_write(path, error) from error
+    return count
 
 
 def append_line(path: epath.PathLike, line: str) -> None:

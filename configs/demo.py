@@ -32,10 +32,12 @@ def get_config(arg: str = "") -> ConfigDict:
     config.conversations.trees = 2 if debug else 12
     config.conversations.turns = 2 if debug else 3
     config.conversations.hinted = 2
-    config.conversations.temperature = 0.7  # small models ramble above it
-    config.conversations.top_p = 0.9
-    config.conversations.max_tokens = 8 if debug else 32
     config.conversations.concurrency = 6
+    config.roles.responder.temperature = 0.7  # small models ramble above it
+    config.roles.responder.top_p = 0.9
+    config.roles.responder.max_tokens = 8 if debug else 32
+    # A small model's replies are what they are: cut off, often. Ten minutes leave no time to draw them again.
+    config.tree.guards, config.tree.attempts, config.tree.min_turns = (), 1, 1
 
     config.dataset.row.tokens = 1024
     config.dataset.row.targets = 768

@@ -43,12 +43,42 @@ class Verdict:
     value: float | None
     criteria: dict[str, float] = field(default_factory=dict)
     reasons: tuple[str, ...] = ()
+    calls: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A judge's verdict on two replies: the probability in [0, 1] that the user prefers the first, once with that one
+    shown first and once with it shown second. Their mean is free of any leaning to a place."""
+
+    shown_first: float
+    shown_second: float
+    calls: tuple[str, ...] = ()
+
+    @property
+    def p(self) -> float:
+        """The mean over both orders."""
+        return (self.shown_first + self.shown_second) / 2
+
+    @property
+    def flipped(self) -> bool:
+        """Whether the verdict turned with the order: the judge went by the place."""
+        return (self.shown_first - 0.5) * (self.shown_second - 0.5) < 0
+
+
+@dataclass(frozen=True)
+class Said:
+    """A user message; `truncated` if it was cut off."""
+
+    text: str
+    truncated: bool = False
+    calls: tuple[str, ...] = ()
 
 
 class User(Protocol):
     """Speaks as the persona; shows a little more of it each turn and never states a preference."""
 
-    async def message(self, persona: Persona, dialogue: Dialogue) -> str:
+    async def message(self, persona: Persona, dialogue: Dialogue, seed: int = 0) -> Said:
         """The next user message; `dialogue` is empty or ends with an assistant message."""
         ...
 
@@ -56,8 +86,11 @@ class User(Protocol):
 class Inducer(Protocol):
     """Names what the user has shown so far, conservatively."""
 
-    async def beliefs(self, persona: Persona, dialogue: Dialogue) -> tuple[Revealed, ...]:
-        """Facts and traits shown in `dialogue`, which ends with a user message, in order of appearance."""
+    async def beliefs(
+        self, persona: Persona, dialogue: Dialogue, known: Sequence[Revealed] = ()
+    ) -> tuple[Revealed, ...]:
+        """Facts and traits shown in `dialogue`, which ends with a user message, in order of appearance; `known` are
+        those that had shown before that message."""
         ...
 
 
@@ -70,16 +103,24 @@ class Responder(Protocol):
 
 
 class Judge(Protocol):
-    """Scores replies for one persona, counting only what the dialogue has shown so far."""
+    """Scores replies for one persona, counting only what the dialogue has shown so far: `revealed` where it is given
+    (a model has to be told), else what the judge itself finds in the dialogue or, if it cannot, the whole persona."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What its scores and preferences are signed with."""
+        ...
 
-    async def score(self, persona: Persona, dialogue: Dialogue, reply: str) -> Verdict:
+    async def score(
+        self, persona: Persona, dialogue: Dialogue, reply: str, revealed: Sequence[Revealed] | None = None
+    ) -> Verdict:
         """Score of `reply` as answer to `dialogue`, which ends with a user message."""
         ...
 
-    async def prefer(self, persona: Persona, dialogue: Dialogue, first: str, second: str) -> float | None:
-        """Probability in [0, 1] that the user prefers `first`, mean of both orders; None if unreadable."""
+    async def prefer(
+        self, persona: Persona, dialogue: Dialogue, first: str, second: str, revealed: Sequence[Revealed] | None = None
+    ) -> Comparison | None:
+        """Which of two replies the user prefers; None if unreadable."""
         ...
 
 

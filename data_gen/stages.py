@@ -3,163 +3,254 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import re
+from collections.abc import Mapping
+from pathlib import Path
 from statistics import fmean
 from typing import Any
-
-from etils import epath
 
 from aloe_jax import files
 from aloe_jax.errors import InputError
 from aloe_jax.run.stage import Run, Stage
 from aloe_jax.serve.client import Client
-from aloe_jax.serve.local import local_client
-from aloe_jax.train.stages import chat_format, load_stage_params, model_config, model_inputs, own_mesh
-from aloe_jax.tree.schema import Conversation, Persona, dump, read_personas, read_trees, write_records
-from data_gen.grow import Roles, TreeConfig, grow, stable_seed
-from data_gen.responder import ModelResponder, hint_template
-from data_gen.world.inducer import ScriptedInducer
-from data_gen.world.judge import ScriptedJudge
-from data_gen.world.personas import scripted_personas
-from data_gen.world.user import ScriptedUser
+from aloe_jax.train.stages import model_inputs
+from aloe_jax.tree.schema import Conversation, read_personas, read_trees, write_records
+from data_gen import guards
+from data_gen.cast import (
+    GAME,
+    Cast,
+    assemble,
+    check_roles,
+    game_roles,
+    model_roles,
+    needs_own_server,
+    role_clients,
+)
+from data_gen.grow import TreeConfig
+from data_gen.growing import Candidates, Growing, put_in_order, too_few
+from data_gen.making_personas import check_personas, make_personas, persona_inputs
+from data_gen.prompts import load_prompt
+from data_gen.status import STATUS, Status, panel
+from data_gen.store import CALLS, EVENTS, LEDGERS, Store, records
+from data_gen.trials import trials, try_judge
 
-PERSONAS, HELD_OUT, TREES = "personas.jsonl", "benchmark.jsonl", "trees.jsonl"
+PERSONAS, HELD_OUT, TREES, JUDGE = "personas.jsonl", "benchmark.jsonl", "trees.jsonl", "judge.json"
+# Where and how fast something is answered does not decide what is answered.
+FREE = frozenset(
+    ("base_url", "api_key_env", "concurrency", "timeout", "patience", "slots", "price_in", "price_out", "author")
+)
 
 
 def _personas(run: Run) -> dict[str, Any]:
-    section, directory, seed = run.section("personas"), run.directory("personas"), run.config["seed"]
-    train = scripted_personas(
-        "train", section["profiles"], section["personalities"], seed, pairings=section["pairings"]
-    )
-    held_out = scripted_personas("benchmark", section["benchmark_profiles"], section["benchmark_personalities"], seed)
+    directory = run.directory("personas")
+    train, held_out, counts = make_personas(run)
     write_records(directory / HELD_OUT, held_out)
-    return {"train": write_records(directory / PERSONAS, train), "benchmark": len(held_out)}
-
-
-@contextmanager
-def base_client(run: Run) -> Iterator[Client]:
-    """The serving client of the start model: of the server at `config.serve.base_url`, or of one of our own."""
-    section = run.section("serve")
-    if section["base_url"]:
-        yield Client(section["base_url"], section["model"], concurrency=2 * section["slots"])
-        return
-    mesh = own_mesh(run)
-    params = load_stage_params(run, "base", mesh)
-    with local_client(model_config(run), params, chat_format(run), "base", section, mesh) as client:
-        yield client
+    return {"train": write_records(directory / PERSONAS, train), "benchmark": len(held_out), **counts}
 
 
 def _check_conversations(run: Run) -> None:
-    if source := run.section("conversations")["source"]:
+    section, tree = run.section("conversations"), run.section("tree")
+    if source := section["source"]:
         files.existing(source, "config.conversations.source: file")
         return
-    personas = run.section("personas")["profiles"] * run.section("personas")["pairings"]
-    run.at_least("conversations", trees=1, turns=1, hinted=0, plain=0, concurrency=1, max_tokens=1)
-    run.at_least("serve", slots=1, context=1)
-    section = run.section("conversations")
-    if section["trees"] > personas:
+    personas = run.section("personas")
+    available = personas["profiles"] * personas["pairings"]
+    run.at_least("conversations", trees=1, turns=1, hinted=0, plain=0, concurrency=1)
+    run.at_least("tree", expand=1, depth=1, discount=0, min_turns=1, attempts=1, candidates=1)
+    run.at_least("serve", slots=1, context=1, concurrency=1, timeout=0, patience=0)
+    run.one_of("tree", "prefer", ("judge", "value"))
+    guards.check(tree["guards"], "config.tree.guards")
+    check_roles(run)
+    if section["trees"] > available:
         raise InputError(
-            f"config.conversations.trees: {section['trees']} are more than the {personas} personas; raise "
+            f"config.conversations.trees: {section['trees']} are more than the {available} personas; raise "
             "config.personas.profiles or config.personas.pairings"
         )
     if section["hinted"] + section["plain"] < 2:
         raise InputError("config.conversations: hinted and plain together must be at least 2, to have what to compare")
+    if tree["min_turns"] > section["turns"]:
+        raise InputError(
+            f"config.tree.min_turns: {tree['min_turns']} are more than the {section['turns']} turns of "
+            "config.conversations.turns; lower it"
+        )
 
 
 def _conversations(run: Run) -> dict[str, Any]:
-    """Grow one tree for each persona, or take the trees of `config.conversations.source`. A finished tree is appended
-    at once; what a kill interrupts is grown again from the same seeds. At the end the file is put into the order of
-    the personas."""
+    """Grow conversations until as many as wanted are accepted, or take the trees of `config.conversations.source`. What
+    servers say is stored at once, an accepted tree too; what a kill interrupts is grown again from what is stored. At
+    the end the file is put into the order of the candidates."""
     section = run.section("conversations")
-    path = run.directory("conversations") / TREES
+    directory = Path(run.directory("conversations"))
+    path = directory / TREES
     if section["source"]:
-        given = list(read_trees(section["source"]))
-        write_records(path, given)
-        return _counts(given)
-    personas = read_personas(run.directory("personas") / PERSONAS)[: section["trees"]]
-    files.repair_lines(path)
-    done = {tree.id: tree for tree in read_trees(path)} if path.exists() else {}
-    names = [f"c{number:05d}-{persona.id}" for number, persona in enumerate(personas)]
-    missing = [(name, persona) for name, persona in zip(names, personas, strict=True) if name not in done]
-    if missing:
-        with base_client(run) as client:
-            asyncio.run(_grow_all(run, client, missing, path, done))
-    write_records(path, [done[name] for name in names])
-    return _counts(list(done.values()))
-
-
-async def _grow_all(
-    run: Run,
-    client: Client,
-    missing: Sequence[tuple[str, Persona]],
-    path: epath.Path,
-    done: dict[str, Conversation],
-) -> None:
-    section, seed = run.section("conversations"), run.config["seed"]
-    shape, total = TreeConfig.from_config(section), len(missing) + len(done)
-    under_way = asyncio.Semaphore(section["concurrency"])
-
-    async def one(name: str, persona: Persona) -> None:
-        async with under_way:
-            tree = await grow(name, persona, roles, shape, seed)
-        files.append_line(path, dump(tree))
-        done[name] = tree
-        rate = f"trees, {client.completions.calls} calls, {client.completions.tokens_out} tokens sampled"
-        run.progress.update(len(done), total, rate)
-
-    async with client:
-        judge = ScriptedJudge()
-        roles = Roles(
-            ScriptedUser(seed=stable_seed(seed, "user")), ScriptedInducer(), ModelResponder(client, section), judge
+        write_records(path, read_trees(section["source"]))
+        return _counts(path)
+    personas = read_personas(run.directory("personas") / PERSONAS)
+    wanted = section["trees"]
+    candidates = Candidates(personas, wanted, wanted * run.section("tree")["candidates"], run.shard)
+    with Store(directory) as store:
+        shape = TreeConfig.from_config(
+            section, run.section("tree"), run.section("roles")["user"]["player"] == "scripted"
         )
-        run.progress.update(len(done), total, "trees")
-        async with asyncio.TaskGroup() as tasks:
-            for name, persona in missing:
-                tasks.create_task(one(name, persona))
+        growing = Growing(path, store, shape, run.config["seed"], section["concurrency"])
+        judge = directory / JUDGE
+        if len(growing.accepted) < candidates.share or not judge.exists():
+            with role_clients(run, model_roles(run)) as clients:
+                asyncio.run(_grow_all(run, clients, growing, candidates))
+        accepted = len(growing.accepted)
+        if (problem := too_few(accepted, candidates.share, store)) is not None:
+            raise problem
+    if accepted < candidates.share:
+        run.progress.line(
+            f"conversations: {accepted} of {candidates.share} accepted, all candidates are used up; "
+            f"{directory}/rejects.jsonl says what was turned down"
+        )
+    put_in_order(path)
+    return _counts(path) | _ledger_counts(directory, candidates.share)
 
 
-def _counts(trees: Sequence[Conversation]) -> dict[str, Any]:
-    replies = [node for tree in trees for node in tree.replies()]
-    scores: dict[str, list[float]] = {}
+class _Events:
+    """Hands what happens while trees grow to the status file and the display."""
+
+    def __init__(self, run: Run, status: Status, cast: Cast, store: Store) -> None:
+        self.run, self.status, self.cast, self.store = run, status, cast, store
+
+    def noted(self, ledger: str, record: Mapping[str, Any]) -> None:
+        self.status.noted(ledger, record)
+
+    def grown(self, name: str, node: str) -> None:
+        found = re.search(r"u(\d+)$", node)
+        self.status.turns[name] = int(found.group(1)) if found else 0
+        self.show()
+
+    def ended(self, name: str, accepted: bool) -> None:
+        self.status.turns.pop(name, None)
+        self.status.accepted += accepted
+        self.show()
+        usages = [each.usage for each in self.cast.recorded.values()]
+        calls, tokens = sum(usage.calls for usage in usages), sum(usage.tokens_out for usage in usages)
+        rate = f"trees, {calls} calls, {tokens} tokens sampled"
+        self.run.progress.update(self.status.accepted, self.status.target, rate)
+
+    def show(self) -> None:
+        if (figures := self.status.write(self.cast, self.store)) is not None:
+            self.run.progress.show(panel(figures))
+
+
+async def _grow_all(run: Run, clients: Mapping[str, Client], growing: Growing, candidates: Candidates) -> None:
+    section, store = run.section("roles"), growing.store
+    prices = {role: (section[role]["price_in"], section[role]["price_out"]) for role in GAME}
+    async with assemble(run, clients, store) as cast:
+        for warning in cast.warnings:
+            run.progress.line(f"conversations: {warning}")
+            store.add(EVENTS, f"warning {files.sha256(warning)}", {"event": "warning", "text": warning})
+        roles = game_roles(run, cast)
+        await _try_judge(run, roles.judge, cast, store.directory / JUDGE)
+        status = Status(store.directory / STATUS, candidates.share, len(growing.accepted), prices)
+        for ledger in LEDGERS:
+            for record in records(store.directory, ledger):
+                status.noted(ledger, record)
+        events = _Events(run, status, cast, store)
+        run.progress.update(status.accepted, candidates.share, "trees")
+        try:
+            await growing.run(candidates, roles, events)
+        finally:
+            status.write(cast, store, finished=True)
+
+
+async def _try_judge(run: Run, judge: Any, cast: Cast, path: Path) -> None:
+    """What the judge is worth, in a file; a scripted judge is the measure itself."""
+    if path.exists():
+        return
+    count = run.section("roles")["judge"]["trials"]
+    if "judge" not in cast.recorded or not count:
+        files.write_json(path, {"judge": judge.name, "pairs": 0})
+        return
+    run.progress.line(f"conversations: trying the judge on {count} pairs of the scripted world")
+    found = await try_judge(judge, trials(count, run.config["seed"]))
+    files.write_json(path, {"judge": judge.name, **found})
+
+
+def _counts(path: Path) -> dict[str, Any]:
+    """What the trees hold, one at a time."""
+    totals = dict.fromkeys(("trees", "replies", "preferences", "truncated", "empty", "compared"), 0)
+    scores: dict[str, tuple[float, int]] = {}
+    for tree in read_trees(path):
+        _add(tree, totals, scores)
+    return {
+        **{name: totals[name] for name in ("trees", "replies", "preferences", "truncated")},
+        "mean_score": {condition: round(total / count, 3) for condition, (total, count) in sorted(scores.items())},
+        "dropped": {"empty": totals["empty"], "never_compared": totals["replies"] - totals["compared"]},
+    }
+
+
+def _add(tree: Conversation, totals: dict[str, int], scores: dict[str, tuple[float, int]]) -> None:
+    replies = tree.replies()
     for node in replies:
         if node.condition is not None and node.value is not None:
-            scores.setdefault(node.condition, []).append(node.value)
-    compared = {
-        name
-        for tree in trees
-        for pair in tree.preferences
-        for name in ((tree.id, pair.chosen), (tree.id, pair.rejected))
-    }
+            total, count = scores.get(node.condition, (0.0, 0))
+            scores[node.condition] = (total + node.value, count + 1)
+    totals["trees"] += 1
+    totals["replies"] += len(replies)
+    totals["preferences"] += len(tree.preferences)
+    totals["truncated"] += sum("truncated" in node.flags for node in replies)
+    totals["empty"] += sum("empty" in node.flags for node in replies)
+    totals["compared"] += len({name for pair in tree.preferences for name in (pair.chosen, pair.rejected)})
+
+
+def _ledger_counts(directory: Path, wanted: int) -> dict[str, Any]:
+    """What was turned down, and how the judge did."""
+    rejects: dict[str, int] = {}
+    for record in records(directory, "rejects"):
+        rejects[record["reason"]] = rejects.get(record["reason"], 0) + 1
+    orders = [record.get("orders") for record in records(directory, "preferences")]
+    read = [pair for pair in orders if pair is not None]
+    flips = [(first - 0.5) * (second - 0.5) < 0 for first, second in read]
     return {
-        "trees": len(trees),
-        "replies": len(replies),
-        "preferences": sum(len(tree.preferences) for tree in trees),
-        "truncated": sum("truncated" in node.flags for node in replies),
-        "mean_score": {condition: round(fmean(values), 3) for condition, values in sorted(scores.items())},
-        "dropped": {
-            "empty": sum("empty" in node.flags for node in replies),
-            "never_compared": len(replies) - len(compared),
+        "wanted": wanted,
+        "given_up": sum(record["event"] == "given_up" for record in records(directory, EVENTS)),
+        "rejects": dict(sorted(rejects.items(), key=lambda pair: -pair[1])),
+        "judge": {
+            "compared": len(orders),
+            "unreadable": len(orders) - len(read),
+            "flip_rate": round(fmean(flips), 3) if flips else None,
+            "trials": files.read_json(directory / JUDGE),
         },
     }
 
 
 def _inputs(run: Run) -> dict[str, str]:
-    source = run.section("conversations")["source"]
-    if source:
+    section = run.section("conversations")
+    if source := section["source"]:
         return {"source": files.hash_file(source)}
-    return model_inputs(run) | {"responder_template": files.sha256(hint_template())}
+    played = model_roles(run)
+    found = {f"{role}_template": load_prompt(role, run.section("roles")[role]["template"]).hash for role in played}
+    if run.shard != (0, 1):
+        found["shard"] = f"{run.shard[0]}/{run.shard[1]}"
+    return found | (model_inputs(run) if needs_own_server(run, played) else {})
 
 
 STAGES = (
-    Stage("personas", (), ("personas", "seed"), _personas, outputs=(PERSONAS, HELD_OUT)),
+    Stage(
+        "personas",
+        (),
+        ("personas", "roles", "seed"),
+        _personas,
+        persona_inputs,
+        outputs=(PERSONAS, HELD_OUT),
+        check=check_personas,
+        free=FREE | {*GAME},
+        paid=(f"{CALLS}.jsonl",),
+    ),
     Stage(
         "conversations",
         ("personas",),
-        ("model", "template", "serve", "conversations", "seed"),
+        ("model", "template", "serve", "roles", "tree", "conversations", "seed"),
         _conversations,
         _inputs,
         (TREES,),
         _check_conversations,
+        free=FREE,
+        paid=(f"{CALLS}.jsonl",),
     ),
 )

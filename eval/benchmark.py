@@ -17,7 +17,8 @@ from aloe_jax import files
 from aloe_jax.serve.client import Client
 from aloe_jax.tree.schema import Conversation, Message, Node, Persona, Score, dump, read_trees, write_records
 from data_gen.grow import stable_seed
-from data_gen.responder import ModelResponder
+from data_gen.players.responder import ModelResponder
+from data_gen.prompts import load_prompt
 from data_gen.roles import Judge, User
 from eval.metrics import metrics
 from eval.scores import ScoreRecord
@@ -37,16 +38,16 @@ class Benchmark:
 
     async def case(self, persona: Persona, client: Client) -> Conversation:
         """One dialogue of `config.turns` turns as a tree without branches, each reply with its score."""
-        responder = ModelResponder(client, self.config)
+        responder = ModelResponder(client, load_prompt("responder"), self.config)
         nodes: list[Node] = []
         dialogue: list[Message] = []
         for turn in range(1, self.config["turns"] + 1):
-            text = await self.user.message(persona, dialogue)
-            dialogue.append(Message(role="user", content=text))
-            parent = nodes[-1].id if nodes else None
-            nodes.append(Node(id=f"u{turn}", parent=parent, role="user", text=text))
             # Equal seeds for every model: they meet the same users and the same luck.
             seed = stable_seed(self.seed, persona.id, turn)
+            said = await self.user.message(persona, dialogue, seed)
+            dialogue.append(Message(role="user", content=said.text))
+            parent = nodes[-1].id if nodes else None
+            nodes.append(Node(id=f"u{turn}", parent=parent, role="user", text=said.text, calls=said.calls))
             [reply] = await responder.replies(dialogue, None, 1, seed)
             verdict = await self.judge.score(persona, dialogue, reply.text)
             parts = {"overall": verdict.value} | dict(verdict.criteria)
@@ -60,7 +61,7 @@ class Benchmark:
                     logprobs=reply.logprobs,
                     tokenizer=reply.tokenizer,
                     scores=tuple(Score(judge=self.judge.name, criterion=name, value=v) for name, v in parts.items()),
-                    calls=reply.calls,
+                    calls=(*reply.calls, *verdict.calls),
                     flags=("truncated",) if reply.truncated else (),
                 )
             )
@@ -68,7 +69,8 @@ class Benchmark:
         return Conversation(id=persona.id, persona=persona, nodes=tuple(nodes), path=tuple(node.id for node in nodes))
 
     async def run(self, client: Client, directory: epath.Path, progress: Callable[[int, int], None]) -> None:
-        """Play the cases that `directory` does not hold yet; each finished one is appended at once."""
+        """Play the cases that `directory` does not hold yet with an entered client; each finished one is appended at
+        once."""
         path = directory / TREES
         directory.mkdir(parents=True, exist_ok=True)
         files.repair_lines(path)
@@ -82,28 +84,29 @@ class Benchmark:
             done.add(persona.id)
             progress(len(done), len(self.personas))
 
-        async with client, asyncio.TaskGroup() as tasks:
+        async with asyncio.TaskGroup() as tasks:
             for persona in self.personas:
                 if persona.id not in done:
                     tasks.create_task(one(persona))
 
-    def summarise(self, directory: epath.Path) -> dict[str, Any]:
-        """Write scores.jsonl and metrics.json from the dialogues; returns the metrics."""
-        trees = {tree.id: tree for tree in read_trees(directory / TREES)}
-        ordered = [trees[persona.id] for persona in self.personas]
-        write_records(directory / TREES, ordered)
-        records = [
-            ScoreRecord(
-                case=tree.id,
-                profile=tree.persona.profile,  # type: ignore[union-attr]
-                personality=tree.persona.personality,  # type: ignore[union-attr]
-                turn=turn,
-                score=node.scores[0].value,
-            )
-            for tree in ordered
-            for turn, node in enumerate(tree.replies(), start=1)
-        ]
-        files.write_lines(directory / SCORES, (record.model_dump_json() for record in records))
-        result = metrics(records, self.config["resamples"], self.seed).model_dump(mode="json")
-        files.write_json(directory / METRICS, result)
-        return result
+
+def summarise(personas: Sequence[Persona], resamples: int, seed: int, directory: epath.Path) -> dict[str, Any]:
+    """Write scores.jsonl and metrics.json from the dialogues; returns the metrics."""
+    trees = {tree.id: tree for tree in read_trees(directory / TREES)}
+    ordered = [trees[persona.id] for persona in personas]
+    write_records(directory / TREES, ordered)
+    records = [
+        ScoreRecord(
+            case=tree.id,
+            profile=tree.persona.profile,  # type: ignore[union-attr]
+            personality=tree.persona.personality,  # type: ignore[union-attr]
+            turn=turn,
+            score=node.scores[0].value,
+        )
+        for tree in ordered
+        for turn, node in enumerate(tree.replies(), start=1)
+    ]
+    files.write_lines(directory / SCORES, (record.model_dump_json() for record in records))
+    result = metrics(records, resamples, seed).model_dump(mode="json")
+    files.write_json(directory / METRICS, result)
+    return result

@@ -43,17 +43,54 @@ def experiment() -> ConfigDict:
     config.lora.dropout = 0.0  # share of the adapters' inputs dropped in training
 
     config.serve = ConfigDict()
-    config.serve.base_url = ""  # an OpenAI-compatible server for data generation; empty: our own, on loopback
-    config.serve.model = ""  # the model's name on that server
-    config.serve.slots = 64  # sequences that decode together
-    config.serve.context = 4096  # tokens that prompt and reply may have together
+    # OpenAI-compatible servers of one model, with commas between them, for the roles that name none; empty: a server of
+    # our own for config.model, on loopback.
+    config.serve.base_url = ""
+    config.serve.model = ""  # the model's name on those servers
+    config.serve.concurrency = 128  # calls under way to the servers of one model; fewer where they refuse so many
+    config.serve.timeout = 600.0  # seconds that an answer may take
+    config.serve.patience = 600.0  # seconds that all servers may be down before the run stops (it can be resumed)
+    config.serve.slots = 64  # sequences that decode together on our own server
+    config.serve.context = 4096  # tokens that prompt and reply may have together there
+
+    config.roles = ConfigDict()  # who plays in the conversation game
+    config.roles.author = role("model", 0.8, 0.95, 4096)  # writes personas, where config.personas.source says so
+    config.roles.user = role("scripted", 0.9, 0.95, 128)
+    config.roles.inducer = role("scripted", 0.0, 1.0, 128)
+    config.roles.responder = role("model", 0.8, 0.95, 128)
+    config.roles.judge = role("scripted", 0.0, 1.0, 8)
+    # Pairs of the scripted world, whose better reply is known, that a model judge is tried on first.
+    config.roles.judge.trials = 48
 
     config.personas = ConfigDict()
+    # scripted: of the scripted world; generated: hand-written seeds and what a model makes of them; or the paper's way
+    # with pools of one's own: files.
+    config.personas.source = "scripted"
+    config.personas.profile_pool = ""  # of source "files": the reference's pool files or personas.jsonl
+    config.personas.personality_pool = ""
     config.personas.profiles = 331  # training profiles
     config.personas.personalities = 71  # training personalities
     config.personas.pairings = 10  # personalities drawn for each training profile
     config.personas.benchmark_profiles = 20  # held-out profiles ...
     config.personas.benchmark_personalities = 5  # ... crossed with held-out personalities
+    config.personas.rounds = 3000  # most calls for proposals
+    config.personas.proposals = 20  # people asked for in a call
+    config.personas.concurrency = 8  # calls for proposals at the same time
+    # How near a proposal may come to the nearest one in the pool: this quantile of the hand-written seeds' own nearest
+    # neighbours (cosine of sentence embeddings).
+    config.personas.quantile = 0.95
+    config.personas.saturation_rounds = 20  # the pool is full when in so many rounds ...
+    config.personas.saturation_rate = 0.02  # ... a smaller share of the proposals than this was new
+
+    config.tree = ConfigDict()
+    config.tree.expand = 1  # replies of a turn that are continued; 1: the paper's single path
+    config.tree.depth = 1  # turns that the replies beside the main path are continued for
+    config.tree.discount = 0.0  # weight of what happens a turn later in a reply's value; 0: its own score alone
+    config.tree.prefer = "judge"  # what tells two replies apart: the judge in both orders, or their backed-up "value"
+    config.tree.min_turns = 5  # a conversation that ends before does not count
+    config.tree.attempts = 4  # draws of a text that a guard turns down
+    config.tree.candidates = 3  # conversations begun at most, for each one that is to be accepted
+    config.tree.guards = GUARDS  # see docs/data_generation.md; empty: none
 
     config.conversations = ConfigDict()
     config.conversations.source = ""  # a trees.jsonl to train on instead of growing trees (see `aloe convert`)
@@ -62,10 +99,7 @@ def experiment() -> ConfigDict:
     config.conversations.hinted = 1  # candidate replies a turn that see what the user has shown so far ...
     config.conversations.plain = 1  # ... and those that see the dialogue alone
     config.conversations.min_margin = 0.1  # judge's margin (2p - 1) from which two candidates become a preference
-    config.conversations.temperature = 0.8  # of the candidates
-    config.conversations.top_p = 0.95
-    config.conversations.max_tokens = 128  # longest reply
-    config.conversations.concurrency = 32  # trees that grow at the same time
+    config.conversations.concurrency = 64  # trees that grow at the same time
 
     config.dataset = ConfigDict()
     config.dataset.row = ConfigDict()  # capacity of a row; a conversation that does not fit goes on in another row
@@ -106,6 +140,38 @@ def experiment() -> ConfigDict:
     config.export.adapter = False  # True: only the adapters of config.lora, for `peft`, instead of the merged model
     config.export.dtype = "bfloat16"  # of the exported tensors
     return config
+
+
+# Every guard of data_gen/guards.py.
+GUARDS = (
+    "empty",
+    "truncated",
+    "speaks_for_other",
+    "stage_directions",
+    "near_copy",
+    "loop",
+    "role_flip",
+    "refusal",
+    "hint_leak",
+    "unrevealed",
+    "length_ratio",
+)
+
+
+def role(player: str, temperature: float, top_p: float, max_tokens: int) -> ConfigDict:
+    """Who plays a role, and how it is sampled."""
+    section = ConfigDict()
+    section.player = player  # model, or scripted: the world of data_gen/world, whose truth is known
+    section.base_url = ""  # servers of its model, with commas between them; empty: those of config.serve
+    section.model = ""  # the model's name on those servers
+    section.api_key_env = "ALOE_API_KEY"  # environment variable that holds their key
+    section.template = ""  # a jinja2 file in place of data_gen/templates
+    section.temperature = temperature
+    section.top_p = top_p
+    section.max_tokens = max_tokens  # longest answer
+    section.price_in = 0.0  # US dollars a million tokens, to show what a run costs
+    section.price_out = 0.0
+    return section
 
 
 def source(path: str = "", weight: float = 1.0, loss_weight: float = 1.0) -> ConfigDict:
@@ -150,7 +216,9 @@ def shrink(config: ConfigDict) -> None:
     config.personas.profiles, config.personas.personalities, config.personas.pairings = 4, 4, 1
     config.personas.benchmark_profiles, config.personas.benchmark_personalities = 3, 2
     config.conversations.trees, config.conversations.turns = 2, 2
-    config.conversations.max_tokens, config.conversations.concurrency = 8, 2
+    config.conversations.concurrency = 2
+    config.roles.responder.max_tokens = 8
+    config.tree.guards, config.tree.attempts, config.tree.min_turns = (), 1, 1
     config.conversations.min_margin = 0.0
     config.dataset.row.tokens, config.dataset.row.targets = 1024, 256
     config.dataset.row.replies, config.dataset.row.pairs = 32, 32

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -20,6 +20,17 @@ from rich.progress import (
 from rich.progress import Progress as Bars
 
 LINE_EVERY = 10.0  # seconds between plain lines
+
+
+class _Bars(Bars):
+    """Bars with a panel under them."""
+
+    panel: RenderableType | None = None
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield from super().get_renderables()
+        if self.panel is not None:
+            yield self.panel
 
 
 @dataclass(frozen=True)
@@ -37,7 +48,7 @@ class Progress:
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True)
-        self._bars: Bars | None = None
+        self._bars: _Bars | None = None
         self._task: TaskID | None = None
         self._name = ""
         self._began = self._last_line = 0.0
@@ -48,7 +59,7 @@ class Progress:
         """The display of one stage, from its start to its end or failure."""
         self._name, self._began, self._last_line, self._work = name, time.monotonic(), 0.0, None
         if self.console.is_terminal:
-            self._bars = Bars(
+            self._bars = _Bars(
                 SpinnerColumn(),
                 TextColumn("[bold]{task.description:<13}"),
                 BarColumn(),
@@ -84,6 +95,11 @@ class Progress:
             self._last_line = now
             left = f", {_duration(elapsed / fresh * (total - done))} left" if fresh and done < total else ""
             self.line(f"{self._name}: {done}/{total} {what}{rate}{left}")
+
+    def show(self, panel: RenderableType) -> None:
+        """A panel under the bar, in place of the one before; nothing where there is no terminal."""
+        if self._bars is not None:
+            self._bars.panel = panel
 
     def skipped(self, name: str) -> None:
         """A stage that was finished before."""

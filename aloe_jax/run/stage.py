@@ -37,6 +37,7 @@ class Run:
     workdir: epath.Path
     config: Mapping[str, Any]
     progress: Progress
+    shard: tuple[int, int] = (0, 1)  # number and count of the machines that share the growing of conversations
 
     def directory(self, stage: str) -> epath.Path:
         """The folder of a stage; its own, or one whose files it reads."""
@@ -64,11 +65,12 @@ class Run:
 
 @dataclass(frozen=True)
 class Stage:
-    """A step of the pipeline. `needs` are the stages whose files it reads, `sections` the parts of the config it
-    depends on; `work` does it, continuing what is there already, and returns the counts for the manifest."""
+    """A step of the pipeline. `needs` are the stages whose files it reads (a function where the config decides),
+    `sections` the parts of the config it depends on; `work` does it, continuing what is there already, and returns the
+    counts for the manifest."""
 
     name: str
-    needs: tuple[str, ...]
+    needs: tuple[str, ...] | Callable[[Run], tuple[str, ...]]
     sections: tuple[str, ...]
     work: Callable[[Run], dict[str, Any]]
     inputs: Callable[[Run], dict[str, str]] = field(default=lambda run: {})  # further inputs: name -> hash
@@ -77,10 +79,21 @@ class Stage:
     # so that a typo in the last one does not cost the hours of the others.
     check: Callable[[Run], None] = field(default=lambda run: None)
     everywhere: bool = False  # all processes of the run work on it, and not the first alone
+    free: frozenset[str] = frozenset()  # keys of its sections that may change: they do not decide the result
+    paid: tuple[
+        str, ...
+    ] = ()  # files that stay when the stage is started over with `fork`: answers that cost something
+
+    def reads(self, run: Run) -> tuple[str, ...]:
+        """The stages whose files it reads in this run."""
+        return self.needs(run) if callable(self.needs) else self.needs
 
 
-def run_stages(stages: Sequence[Stage], run: Run, selected: Sequence[str], fresh: bool) -> None:
-    """Run the selected stages in order.
+def run_stages(
+    stages: Sequence[Stage], run: Run, selected: Sequence[str], fresh: bool = False, fork: bool = False
+) -> None:
+    """Run the selected stages in order. `fresh` lets those start over whose config or inputs changed, `fork` does too
+    but keeps the answers that were paid for.
 
     Raises InputError for a stage that is unknown, whose inputs are missing, or whose config or inputs changed since it
     ran, unless `fresh` allows it to start over, and for a run directory that another process works in. A changed config
@@ -97,10 +110,10 @@ def run_stages(stages: Sequence[Stage], run: Run, selected: Sequence[str], fresh
         _follow(chosen, run)
         return
     with hosts.leading(), _exclusive(run.workdir):
-        _check_config(stages, run, selected, fresh)
+        _check_config(stages, run, selected, fresh or fork)
         files.write_json(run.workdir / CONFIG, run.config)
         for stage in chosen:
-            _run_stage(stage, run, fresh)
+            _run_stage(stage, run, fresh or fork, stage.paid if fork else ())
 
 
 def _follow(stages: Sequence[Stage], run: Run) -> None:
@@ -118,7 +131,7 @@ def _check_config(stages: Sequence[Stage], run: Run, selected: Sequence[str], fr
     read: set[str] = set()  # selected, or needed by a stage that is
     for stage in reversed(stages):
         if stage.name in selected or stage.name in read:
-            read |= {stage.name, *stage.needs}
+            read |= {stage.name, *stage.reads(run)}
     for stage in stages:
         if stage.name in selected:
             stage.check(run)
@@ -128,25 +141,33 @@ def _check_config(stages: Sequence[Stage], run: Run, selected: Sequence[str], fr
 
 
 def _config(stage: Stage, run: Run) -> dict[str, Any]:
-    return {name: run.config[name] for name in stage.sections}
+    def kept(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: kept(each) for key, each in value.items() if key not in stage.free}
+        return value
+
+    return {name: kept(run.config[name]) for name in stage.sections}
 
 
 def _refuse(stage: Stage, run: Run, changes: Sequence[str], fresh: bool, chosen: bool = True) -> None:
     """Raise InputError unless the stage may start over."""
     if fresh and chosen:
         return
-    remedy = "--fresh to start this stage over" if chosen else "name it in --stages and give --fresh to start it over"
+    keep = " (--fork keeps the answers that were paid for)" if stage.paid else ""
+    remedy = f"--fresh to start this stage over{keep}"
+    if not chosen:
+        remedy = "name it in --stages and give --fresh to start it over"
     raise InputError(
         f"stage '{stage.name}' in {run.workdir} was run with another setting ({'; '.join(changes)}); "
         f"use another --workdir, or {remedy}"
     )
 
 
-def _run_stage(stage: Stage, run: Run, fresh: bool) -> None:
+def _run_stage(stage: Stage, run: Run, fresh: bool, paid: Sequence[str] = ()) -> None:
     directory = run.directory(stage.name)
-    inputs = {name: _finished(run, name, stage.name) for name in stage.needs} | stage.inputs(run)
+    inputs = {name: _finished(run, name, stage.name) for name in stage.reads(run)} | stage.inputs(run)
     config = _config(stage, run)
-    seconds = _seconds_so_far(stage, run, config, inputs, fresh)
+    seconds = _seconds_so_far(stage, run, config, inputs, fresh, paid)
     if seconds is None:
         if stage.everywhere:
             hosts.lead(hosts.SKIP)
@@ -182,7 +203,12 @@ def _run_stage(stage: Stage, run: Run, fresh: bool) -> None:
 
 
 def _seconds_so_far(
-    stage: Stage, run: Run, config: Mapping[str, Any], inputs: Mapping[str, str], fresh: bool
+    stage: Stage,
+    run: Run,
+    config: Mapping[str, Any],
+    inputs: Mapping[str, str],
+    fresh: bool,
+    paid: Sequence[str],
 ) -> float | None:
     """Seconds that interrupted calls have worked on the stage; None if it is finished. What an earlier setting left is
     removed if `fresh`, else InputError."""
@@ -193,17 +219,17 @@ def _seconds_so_far(
     if changes:
         _refuse(stage, run, changes, fresh)
     if changes or before["status"] == "discarded":
-        _discard(run.directory(stage.name), before)
+        _discard(run.directory(stage.name), before, paid)
         return 0.0
     return None if before["status"] == "finished" else before["seconds"]
 
 
-def _discard(directory: epath.Path, manifest: Mapping[str, Any]) -> None:
-    """Remove what a stage left. The manifest says so before the first file goes and stays to the end: files of the old
-    setting are never taken for those of the new one, whenever a kill comes."""
+def _discard(directory: epath.Path, manifest: Mapping[str, Any], paid: Sequence[str]) -> None:
+    """Remove what a stage left, but for the files in `paid`. The manifest says so before the first file goes and stays
+    to the end: files of the old setting are never taken for those of the new one, whenever a kill comes."""
     files.write_json(directory / MANIFEST, {**manifest, "status": "discarded"})
     for path in directory.iterdir():
-        if path.name != MANIFEST:
+        if path.name not in (MANIFEST, *paid):
             path.rmtree() if path.is_dir() else path.unlink()
 
 

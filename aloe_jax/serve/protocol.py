@@ -143,13 +143,18 @@ class ChatRequest(BaseModel):
         return self.max_tokens if self.max_tokens is not None else self.max_completion_tokens
 
 
-class TokenLogprob(BaseModel):
-    """A sampled token and its natural log-probability; `bytes` is null where the token is a piece of a character."""
+class TopLogprob(BaseModel):
+    """A token and its natural log-probability; `bytes` is null where the token is a piece of a character."""
 
     token: str = ""
     logprob: float
     bytes: list[int] | None = None
-    top_logprobs: list[Any] = []
+
+
+class TokenLogprob(TopLogprob):
+    """A sampled token, with the most probable ones at its place where they were asked for."""
+
+    top_logprobs: list[TopLogprob] = []
 
 
 class Logprobs(BaseModel):

@@ -24,6 +24,8 @@ def shown(persona: Persona, dialogue: Sequence[Message]) -> tuple[Revealed, ...]
 class ScriptedInducer:
     """`data_gen.roles.Inducer` without a model; exact by construction."""
 
-    async def beliefs(self, persona: Persona, dialogue: Dialogue) -> tuple[Revealed, ...]:
+    async def beliefs(
+        self, persona: Persona, dialogue: Dialogue, known: Sequence[Revealed] = ()
+    ) -> tuple[Revealed, ...]:
         """See `shown`."""
         return shown(persona, dialogue)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from aloe_jax.errors import InputError
 from aloe_jax.tree.schema import Message, Persona
-from data_gen.roles import Dialogue, Verdict
+from data_gen.roles import Comparison, Dialogue, Revealed, Verdict
 from data_gen.world.facts import facts_of, named, shown_facts, user_turns
 from data_gen.world.styles import BY_ID, shown_styles
 from data_gen.world.text import FUNCTION_WORDS, content_stems, copied_share, falling, stem_set, words
@@ -119,7 +119,9 @@ class ScriptedJudge:
 
     name = "scripted"
 
-    async def score(self, persona: Persona, dialogue: Dialogue, reply: str) -> Verdict:
+    async def score(
+        self, persona: Persona, dialogue: Dialogue, reply: str, revealed: Sequence[Revealed] | None = None
+    ) -> Verdict:
         """Criteria `style`, `content`, `engaging` and `tact`, each in [0, 1]; a reason for each shown trait that was
         missed and for the worst other fault."""
         parts = assess(persona, dialogue, reply)
@@ -129,9 +131,12 @@ class ScriptedJudge:
             reasons.append(_REASONS[parts.fault])
         return Verdict(parts.value, criteria, tuple(reasons))
 
-    async def prefer(self, persona: Persona, dialogue: Dialogue, first: str, second: str) -> float:
+    async def prefer(
+        self, persona: Persona, dialogue: Dialogue, first: str, second: str, revealed: Sequence[Revealed] | None = None
+    ) -> Comparison:
         """`preference` of the two scores: 0.5 for equal ones, and p(a, b) = 1 - p(b, a)."""
-        return preference(assess(persona, dialogue, first).value, assess(persona, dialogue, second).value)
+        p = preference(assess(persona, dialogue, first).value, assess(persona, dialogue, second).value)
+        return Comparison(p, p)
 
 
 _REASONS = {

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from aloe_jax.errors import InputError
 from aloe_jax.tree.schema import Message, Persona
-from data_gen.roles import Dialogue
+from data_gen.roles import Dialogue, Said
 from data_gen.world.facts import Fact, facts_of, shown_facts, user_turns
 from data_gen.world.judge import Assessment, assess
 from data_gen.world.remarks import EMOJI, FAULTS, LEAD_INS, SMALL_TALK, TEMPERS, Temper
@@ -197,6 +197,6 @@ class ScriptedUser:
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
 
-    async def message(self, persona: Persona, dialogue: Dialogue) -> str:
-        """See `write_message`."""
-        return write_message(persona, dialogue, self.seed)
+    async def message(self, persona: Persona, dialogue: Dialogue, seed: int = 0) -> Said:
+        """See `write_message`; the call's own `seed` changes nothing."""
+        return Said(write_message(persona, dialogue, self.seed))

@@ -1,0 +1,55 @@
+"""The model-backed inducer: ticks the facts and traits that a message gives away, as ids of a JSON schema, never as
+prose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from aloe_jax.serve.constraints import parsed
+from aloe_jax.tree.schema import Persona
+from data_gen.players.player import Player, home
+from data_gen.roles import Dialogue, Revealed
+
+MOST_NEW = 3  # items that one message can give away
+
+
+def schema(ids: Sequence[str]) -> dict[str, Any]:
+    """The answer's form: a list of at most `MOST_NEW` of the ids."""
+    return {
+        "type": "object",
+        "properties": {
+            "shown": {"type": "array", "items": {"type": "string", "enum": list(ids)}, "maxItems": MOST_NEW}
+        },
+        "required": ["shown"],
+        "additionalProperties": False,
+    }
+
+
+class ModelInducer(Player):
+    """Implements `Inducer`. An answer that is no such JSON ticks nothing: what is not known is not used."""
+
+    async def beliefs(
+        self, persona: Persona, dialogue: Dialogue, known: Sequence[Revealed] = ()
+    ) -> tuple[Revealed, ...]:
+        """`known` and what the last message adds to it."""
+        seen = {each.id for each in known}
+        hidden = [item for item in (*persona.facts, *persona.traits) if item.id not in seen]
+        if not hidden:
+            return tuple(known)
+        before = dialogue[-2].content if len(dialogue) > 1 else ""
+        asked = self.prompt.render("ask", items=hidden, before=before, message=dialogue[-1].content)
+        [answer] = await self.chat.chat(
+            self.opened(("system", self.prompt.render("system")), ("user", asked)),
+            seed=0,
+            affinity=home(persona, dialogue),
+            token_ids=False,
+            logprobs=False,
+            schema=schema([item.id for item in hidden]),
+            **self.how(),
+        )
+        value = parsed(answer.text)
+        ticked = value.get("shown") if isinstance(value, dict) else None
+        ids = [each for each in ticked if isinstance(each, str)][:MOST_NEW] if isinstance(ticked, list) else []
+        turn = sum(message.role == "user" for message in dialogue)
+        return (*known, *(Revealed(item.id, turn) for item in hidden if item.id in ids))

@@ -1,0 +1,74 @@
+"""The model-backed judge: compares two replies in both orders and scores one, by the probabilities of its answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aloe_jax.serve.answers import Answer
+from aloe_jax.serve.constraints import probabilities
+from aloe_jax.tree.schema import Persona
+from data_gen.players.player import Player, home, known_items
+from data_gen.roles import Comparison, Dialogue, Revealed, Verdict
+
+PLACES = ("1", "2")
+SCORES = ("1", "2", "3", "4", "5")
+TOP = 20  # most probable tokens that are asked for; the choices are among them for any model that understood
+NEVER_LONG = 8  # tokens of an answer
+
+
+@dataclass(frozen=True)
+class ModelJudge(Player):
+    """Implements `Judge`. Its sampling's temperature does not matter to it: probabilities come from the model's own
+    distribution, and where a server gives none the answer at temperature 0 counts."""
+
+    name: str = "model"
+
+    async def score(
+        self, persona: Persona, dialogue: Dialogue, reply: str, revealed: Sequence[Revealed] | None = None
+    ) -> Verdict:
+        """The expected score; None if the answer is no number from 1 to 5."""
+        answer = await self._ask("score", persona, dialogue, revealed, SCORES, reply=reply)
+        shares = probabilities(answer, SCORES)
+        if shares is None:
+            return Verdict(None)
+        return Verdict(round(sum(int(score) * share for score, share in shares.items()), 4), calls=(answer.call,))
+
+    async def prefer(
+        self, persona: Persona, dialogue: Dialogue, first: str, second: str, revealed: Sequence[Revealed] | None = None
+    ) -> Comparison | None:
+        """Both orders; None if either answer is unreadable: one order alone would carry the leaning to a place."""
+        orders = await asyncio.gather(
+            self._ask("compare", persona, dialogue, revealed, PLACES, first=first, second=second),
+            self._ask("compare", persona, dialogue, revealed, PLACES, first=second, second=first),
+        )
+        there, back = (probabilities(answer, PLACES) for answer in orders)
+        if there is None or back is None:
+            return None
+        return Comparison(there["1"], back["2"], tuple(answer.call for answer in orders))
+
+    async def _ask(
+        self,
+        block: str,
+        persona: Persona,
+        dialogue: Dialogue,
+        revealed: Sequence[Revealed] | None,
+        choices: Sequence[str],
+        **values: Any,
+    ) -> Answer:
+        known = [item.text for item in known_items(persona, revealed)]
+        asked = self.prompt.render(block, known=known, dialogue=dialogue, **values)
+        [answer] = await self.chat.chat(
+            self.opened(("system", self.prompt.render("system")), ("user", asked)),
+            seed=0,
+            affinity=home(persona, dialogue),
+            temperature=0.0,
+            max_tokens=NEVER_LONG,
+            token_ids=False,
+            logprobs=True,
+            top_logprobs=TOP,
+            choices=choices,
+        )
+        return answer

@@ -1,0 +1,24 @@
+"""The model-backed user: sees its whole persona and the dialogue from its own side."""
+
+from __future__ import annotations
+
+from aloe_jax.tree.schema import Message, Persona
+from data_gen.players.player import Player, home
+from data_gen.roles import Dialogue, Said
+
+
+class ModelUser(Player):
+    """Implements `User`."""
+
+    async def message(self, persona: Persona, dialogue: Dialogue, seed: int = 0) -> Said:
+        """The next message. To the model the user's messages are its own and the replies come from outside."""
+        system = self.prompt.render("system", facts=persona.facts, traits=persona.traits)
+        messages = self.opened(("system", system), ("user", self.prompt.render("opening")))
+        messages += [
+            Message(role="assistant" if message.role == "user" else "user", content=message.content)
+            for message in dialogue
+        ]
+        [answer] = await self.chat.chat(
+            messages, seed=seed, affinity=home(persona, dialogue), token_ids=False, logprobs=False, **self.how()
+        )
+        return Said(answer.text.strip(), answer.finish_reason == "length", (answer.call,))

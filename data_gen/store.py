@@ -1,0 +1,195 @@
+"""Everything that data generation has been told, in append-only files: what was paid for is never asked again.
+
+| file | a line for each |
+|---|---|
+| `calls.jsonl` | call to a server: id (hash of the request), role, template, request, answers |
+| `nodes.jsonl` | message of a turn whose calls all succeeded |
+| `preferences.jsonl` | comparison of two replies, with both orders |
+| `rejects.jsonl` | text that a guard turned down, and why |
+| `events.jsonl` | conversation accepted or given up, warning, server probed |
+
+One process writes, under a lock. Lines reach the system at once, so that a kill loses at most a torn last line, which
+is cut off when the files are opened again; the disk follows within a second. A conversation that was cut short is grown
+again from its stored answers, which gives the same turns. Of the answers only their places are kept in memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from aloe_jax import files
+from aloe_jax.errors import InputError
+
+CALLS, NODES, PREFERENCES, REJECTS, EVENTS = "calls", "nodes", "preferences", "rejects", "events"
+LEDGERS = (NODES, PREFERENCES, REJECTS, EVENTS)
+SYNC_EVERY = 1.0  # seconds between two pushes to the disk
+# A call's line begins with its id, so that looking for ids reads no JSON.
+_HEAD = b'{"id":"'
+_ID = 64  # hex digits
+
+
+class Ledger:
+    """One append-only file of JSON lines. With `key` in a record, a key that is there already is not written again."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        files.repair_lines(path)
+        self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - open as long as the store is
+        self.size = self._file.tell()
+
+    def append(self, line: bytes) -> int:
+        """Append a line; returns the place where it begins. Raises ResumableError if there is no room."""
+        start, data = self.size, line + b"\n"
+        try:
+            written = self._file.write(data)
+            if written != len(data):
+                raise OSError(28, os.strerror(28))
+        except OSError as error:
+            raise files.failed_write(self.path, error) from error
+        self.size += len(data)
+        return start
+
+    def sync(self) -> None:
+        """Push what was written to the disk."""
+        with contextlib.suppress(ValueError):  # closed meanwhile, which synced it
+            os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+
+class Store:
+    """The files in `directory`, which is made where it is missing. Use as `with Store(directory) as store`.
+
+    Raises InputError if another process writes there, or for a line that is damaged before the last one.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.hits = 0  # answers that were there already
+
+    def __enter__(self) -> Store:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self._lock = os.open(self.directory / ".writer", os.O_CREAT | os.O_RDWR, 0o644)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._lock)
+            raise InputError(
+                f"another process writes in '{self.directory}'; let it end, or use another folder"
+            ) from None
+        self._ledgers = {name: Ledger(self.directory / f"{name}.jsonl") for name in (CALLS, *LEDGERS)}
+        self._reader = open(self.directory / f"{CALLS}.jsonl", "rb")
+        self._places = dict(_call_places(self.directory / f"{CALLS}.jsonl"))
+        self._keys = {name: set(_keys(self.directory / f"{name}.jsonl")) for name in LEDGERS}
+        self._syncing = ThreadPoolExecutor(1, "aloe-store")
+        self._synced = time.monotonic()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._syncing.shutdown()
+        for ledger in self._ledgers.values():
+            ledger.close()
+        self._reader.close()
+        os.close(self._lock)
+
+    @property
+    def calls(self) -> int:
+        """Calls that are stored."""
+        return len(self._places)
+
+    def call(self, name: str) -> dict[str, Any] | None:
+        """The stored call of that id, None if there is none."""
+        place = self._places.get(bytes.fromhex(name))
+        if place is None:
+            return None
+        self._reader.seek(place)
+        self.hits += 1
+        return json.loads(self._reader.readline())
+
+    def add_call(self, name: str, record: dict[str, Any]) -> None:
+        """Store a call under its id (64 hex digits)."""
+        line = json.dumps({"id": name, **record}, ensure_ascii=False, separators=(",", ":")).encode()
+        self._places[bytes.fromhex(name)] = self._ledgers[CALLS].append(line)
+        self._sync()
+
+    def add(self, ledger: str, key: str, record: dict[str, Any]) -> bool:
+        """Append a record under a key of its own; False, and nothing written, if that key is there already."""
+        if key in self._keys[ledger]:
+            return False
+        line = json.dumps({"key": key, **record}, ensure_ascii=False, separators=(",", ":"))
+        self._ledgers[ledger].append(line.encode())
+        self._keys[ledger].add(key)
+        self._sync()
+        return True
+
+    def has(self, ledger: str, key: str) -> bool:
+        """Whether a record of that key is there."""
+        return key in self._keys[ledger]
+
+    def count(self, ledger: str) -> int:
+        """Records of a ledger."""
+        return len(self._keys[ledger])
+
+    def _sync(self) -> None:
+        now = time.monotonic()
+        if now - self._synced >= SYNC_EVERY:
+            self._synced = now
+            for ledger in self._ledgers.values():
+                self._syncing.submit(ledger.sync)
+
+
+def records(directory: Path, ledger: str) -> Iterator[dict[str, Any]]:
+    """Records of a ledger, in the order they were written; a torn last line, of a run that is writing, is left out."""
+    path = directory / f"{ledger}.jsonl"
+    if path.exists():
+        with open(path, "rb") as file:
+            for number, line in enumerate(file, start=1):
+                if line.endswith(b"\n"):
+                    yield _parsed(line, path, number)
+
+
+def _call_places(path: Path) -> Iterator[tuple[bytes, int]]:
+    """Id and place of each call."""
+    place = 0
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                if not line.startswith(_HEAD):
+                    raise ValueError
+                yield bytes.fromhex(line[len(_HEAD) : len(_HEAD) + _ID].decode()), place
+            except ValueError:
+                raise _damaged(path, number) from None
+            place += len(line)
+
+
+def _keys(path: Path) -> Iterator[str]:
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, start=1):
+            yield _parsed(line, path, number)["key"]
+
+
+def _parsed(line: bytes, path: Path, number: int) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+        if not isinstance(record, dict) or "key" not in record:
+            raise ValueError
+    except ValueError:
+        raise _damaged(path, number) from None
+    return record
+
+
+def _damaged(path: Path, number: int) -> InputError:
+    return InputError(f"{path} line {number}: damaged; restore the file, or move the folder away to start over")

@@ -1,0 +1,69 @@
+"""The value of a reply, backed up from its simulated future, and preferences by value.
+
+As in CollabLLM (arXiv 2502.00640) a reply is worth what becomes of the conversation after it, not only how it is liked
+at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from aloe_jax.tree.schema import Node, Preference
+
+TEMPERATURE = 0.5  # points of value; a lead of one point is preferred with probability 0.88
+
+
+def backed_up(nodes: Sequence[Node], discount: float) -> tuple[Node, ...]:
+    """Nodes whose replies have their backed-up value.
+
+    With the judge's score s(r) and the replies C(r) that were given a turn later below r,
+
+        value(r) = N(r) / D(r),   N(r) = s(r) + discount * mean N(c),   D(r) = 1 + discount * mean D(c)
+
+    over c in C(r): an average of the scores of r and of its future, weighted down by `discount` a turn. A reply without
+    a future keeps its score. Unscored replies count for nothing.
+    """
+    children: dict[str, list[Node]] = {}
+    for node in nodes:
+        if node.parent is not None:
+            children.setdefault(node.parent, []).append(node)
+    sums: dict[str, tuple[float, float]] = {}
+    for node in reversed(nodes):  # children stand behind their parents
+        if node.role != "assistant":
+            continue
+        below = [
+            sums[reply.id]
+            for user in children.get(node.id, ())
+            for reply in children.get(user.id, ())
+            if sums[reply.id][1]
+        ]
+        score, weight = (0.0, 0.0) if node.value is None else (node.value, 1.0)
+        if below:
+            score += discount * sum(each[0] for each in below) / len(below)
+            weight += discount * sum(each[1] for each in below) / len(below)
+        sums[node.id] = (score, weight)
+    return tuple(
+        node.model_copy(update={"value": sums[node.id][0] / sums[node.id][1]})
+        if node.role == "assistant" and sums[node.id][1]
+        else node
+        for node in nodes
+    )
+
+
+def preferred_by_value(nodes: Sequence[Node], min_margin: float, judge: str) -> tuple[Preference, ...]:
+    """A preference for every two siblings that differ, both with a future or both without, whose values differ by
+    enough: p is the logistic function of their difference over `TEMPERATURE`, the margin 2p - 1."""
+    futures = {node.parent for node in nodes if node.role == "user"}
+    replies = [node for node in nodes if node.role == "assistant" and node.value is not None]
+    found = []
+    for index, first in enumerate(replies):
+        for second in replies[index + 1 :]:
+            alike = (first.id in futures) == (second.id in futures)
+            if first.parent != second.parent or first.text == second.text or not alike:
+                continue
+            margin = math.tanh(((first.value or 0.0) - (second.value or 0.0)) / (2 * TEMPERATURE))
+            chosen, rejected = (first, second) if margin > 0 else (second, first)
+            if margin and abs(margin) >= min_margin:
+                found.append(Preference(chosen=chosen.id, rejected=rejected.id, margin=abs(margin), judge=judge))
+    return tuple(found)
