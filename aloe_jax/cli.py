@@ -124,6 +124,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--workdir", required=True, help="run directory, a folder of this machine")
     command.add_argument("--stages", default="", help="comma-separated stages (default: the config's, else all)")
     command.add_argument("--fresh", action="store_true", help="start stages over whose config or inputs changed")
+    command.add_argument("--fork", action="store_true", help="the same, keeping the answers that servers were paid for")
+    command.add_argument(
+        "--shard", default="0/1", metavar="NUMBER/COUNT", help="grow this part of the conversations; see `aloe merge`"
+    )
     command.add_argument(
         "--distributed",
         nargs="?",
@@ -133,6 +137,13 @@ def _parser() -> argparse.ArgumentParser:
         help="this process is one of several; alone on Cloud TPU slices, else with the address of process 0",
     )
     command.epilog = "--config=FILE.py[:ARG] is required; --config.section.key=value changes a value of it."
+
+    command = add("status", _status, "How the run in a directory stands, from any shell, while it works or after.")
+    command.add_argument("workdir", help="run directory")
+
+    command = add("merge", _merge, "Put conversations that several machines grew with --shard into one run directory.")
+    command.add_argument("sources", nargs="+", help="run directories, one for each shard")
+    command.add_argument("--out", required=True, help="run directory to make")
 
     command = add("plan", _plan, "Compile a stage ahead of time for a TPU slice: does it fit, and what would it take?")
     command.add_argument("--stage", required=True, help="sft, preference or benchmark")
@@ -206,14 +217,16 @@ def _run(options: argparse.Namespace) -> None:
     from aloe_jax.run.config import load_config
     from aloe_jax.run.progress import Progress
     from aloe_jax.run.stage import Run, run_stages
+    from data_gen.merge import parse_shard
 
-    config = load_config(options.config_arguments)
+    config, shard = load_config(options.config_arguments), parse_shard(options.shard)
     if options.distributed:
         hosts.connect(options.distributed)
     stages = pipeline()
     progress = Progress(Console(stderr=True, quiet=not hosts.first()))
     selected = options.stages.split(",") if options.stages else config["stages"] or [stage.name for stage in stages]
-    run_stages(stages, Run(epath.Path(options.workdir), config, progress), selected, options.fresh)
+    run = Run(epath.Path(options.workdir), config, progress, shard)
+    run_stages(stages, run, selected, options.fresh, options.fork)
     if "report" in selected:
         done = shlex.quote(options.workdir)
         progress.line(
@@ -222,6 +235,21 @@ def _run(options: argparse.Namespace) -> None:
             f"  aloe chat --model={done}/export\n"
             f"  aloe score --model={done}/export --trees={done}/conversations/trees.jsonl --out=scores.jsonl"
         )
+
+
+def _status(options: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from data_gen.status import show
+
+    show(Path(options.workdir), Console())
+
+
+def _merge(options: argparse.Namespace) -> None:
+    from data_gen.merge import merge
+
+    counts = merge(options.sources, options.out)
+    print(f"{counts['trees']} conversations, {counts['preferences']} preferences in {options.out}")
 
 
 def _plan(options: argparse.Namespace) -> None:

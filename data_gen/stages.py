@@ -106,7 +106,7 @@ def _conversations(run: Run) -> dict[str, Any]:
             f"{directory}/rejects.jsonl says what was turned down"
         )
     put_in_order(path)
-    return _counts(path) | _ledger_counts(directory, candidates.share)
+    return conversation_counts(directory, candidates.share)
 
 
 class _Events:
@@ -169,6 +169,11 @@ async def _try_judge(run: Run, judge: Any, cast: Cast, path: Path) -> None:
     run.progress.line(f"conversations: trying the judge on {count} pairs of the scripted world")
     found = await try_judge(judge, trials(count, run.config["seed"]))
     files.write_json(path, {"judge": judge.name, **found})
+
+
+def conversation_counts(directory: Path, wanted: int) -> dict[str, Any]:
+    """What the manifest says of grown conversations."""
+    return _counts(directory / TREES) | _ledger_counts(directory, wanted)
 
 
 def _counts(path: Path) -> dict[str, Any]:

@@ -9,15 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from aloe_jax import files
+from aloe_jax.errors import InputError
 from data_gen.cast import Cast
 from data_gen.store import EVENTS, PREFERENCES, REJECTS, Store
 
 STATUS = "status.json"
+STAGES = ("personas", "conversations", "dataset", "sft", "preference", "benchmark", "export", "report")
+STALE = 60.0  # seconds without a new figure, after which a run counts as stopped
 WRITE_EVERY = 2.0  # seconds
 RATE_OVER = 60.0  # seconds that rates are averaged over
 MILLION = 1e6
@@ -156,6 +159,26 @@ def panel(figures: Mapping[str, Any]) -> RenderableType:
         flips = f"{judge['flipped'] / read:.0%} of verdicts turn with the order" if read else "no readable verdict"
         parts.append(Text(f"judge: {judge['compared']} pairs, {flips}, {judge['unreadable']} unreadable"))
     return Group(*parts)
+
+
+def show(workdir: Path, console: Console) -> None:
+    """Print how a run stands: its stages, and the panel of the conversations where there is one.
+
+    Raises InputError if there is no run.
+    """
+    if not (workdir / "config.json").exists():
+        raise InputError(f"'{workdir}' is no run directory of `aloe run`; name its --workdir")
+    stages = _table("stage", "state", "seconds")
+    for name in STAGES:
+        if (path := workdir / name / "manifest.json").exists():
+            manifest = files.read_json(path)
+            stages.add_row(name, manifest["status"], f"{manifest['seconds']:.0f}")
+    console.print(stages)
+    if (path := workdir / "conversations" / STATUS).exists():
+        figures = files.read_json(path)
+        age = time.time() - figures["time"]
+        console.print(f"conversations, as of {duration(age)} ago" + (" (nothing writes now)" if age > STALE else ""))
+        console.print(panel(figures))
 
 
 def _table(*columns: str) -> Table:

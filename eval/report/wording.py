@@ -97,7 +97,8 @@ def sizing(run: Run, results: Mapping[str, Metrics]) -> list[str]:
             f"The benchmark had {one.cases} held-out cases ({one.bootstrap.profiles} profiles, "
             f"{one.bootstrap.personalities} personalities) of {one.turns} turns for each model."
         )
-    limits = sorted({value for key, value in leaves(run.config) if key.split(".")[-1] == "max_tokens"})
+    replies = ("roles.responder.max_tokens", "benchmark.max_tokens")
+    limits = sorted({value for key, value in leaves(run.config) if key in replies})
     if limits:
         said.append(f"Replies were cut at {' or '.join(count(limit) for limit in limits)} tokens.")
     seconds = [manifest.seconds for manifest in run.manifests.values() if manifest.seconds is not None]

@@ -8,7 +8,7 @@ import pytest
 
 from aloe_jax.tree.schema import Item, Persona, dump
 from data_gen.grow import Roles, TreeConfig, grow, stable_seed
-from data_gen.roles import Reply, Revealed, Verdict
+from data_gen.roles import Comparison, Reply, Revealed, Said, Verdict
 
 PERSONA = Persona(
     id="p1",
@@ -26,16 +26,16 @@ class User:
     def __init__(self):
         self.dialogues = []
 
-    async def message(self, persona, dialogue):
+    async def message(self, persona, dialogue, seed=0):
         self.dialogues.append(list(dialogue))
         last = f" after '{dialogue[-1].content}'" if dialogue else ""
-        return f"Message {len(dialogue) // 2 + 1}{last}."
+        return Said(f"Message {len(dialogue) // 2 + 1}{last}.")
 
 
 class Inducer:
     """One fact shows in each turn."""
 
-    async def beliefs(self, persona, dialogue):
+    async def beliefs(self, persona, dialogue, known=()):
         turns = len(dialogue) // 2 + 1
         return tuple(Revealed(persona.facts[turn - 1].id, turn) for turn in range(1, turns + 1))
 
@@ -72,14 +72,14 @@ class Judge:
     def __init__(self):
         self.compared = []
 
-    async def score(self, persona, dialogue, reply):
+    async def score(self, persona, dialogue, reply, revealed=None):
         return Verdict(4.0 if "hinted" in reply else 2.0)
 
-    async def prefer(self, persona, dialogue, first, second):
+    async def prefer(self, persona, dialogue, first, second, revealed=None):
         self.compared.append((dialogue[-1].content, first, second))
         if ("hinted" in first) == ("hinted" in second):
-            return 0.51
-        return 0.8 if "hinted" in first else 0.2
+            return Comparison(0.51, 0.51)
+        return Comparison(0.8, 0.8) if "hinted" in first else Comparison(0.2, 0.2)
 
 
 @pytest.fixture
@@ -169,10 +169,10 @@ def test_an_unreadable_judgement_is_no_preference_and_no_score(roles):
     """Mistake 6: it meant "second"."""
 
     class Silent(Judge):
-        async def score(self, persona, dialogue, reply):
+        async def score(self, persona, dialogue, reply, revealed=None):
             return Verdict(None)
 
-        async def prefer(self, persona, dialogue, first, second):
+        async def prefer(self, persona, dialogue, first, second, revealed=None):
             return None
 
     tree = grown(dataclasses.replace(roles, judge=Silent()))
@@ -182,11 +182,11 @@ def test_an_unreadable_judgement_is_no_preference_and_no_score(roles):
 
 
 def test_no_preference_without_a_margin(roles):
-    """Also where every margin would do: the judge that cannot tell gives none."""
+    """Also where every margin would do: the judge that goes by the place alone gives none."""
 
     class Undecided(Judge):
-        async def prefer(self, persona, dialogue, first, second):
-            return 0.5
+        async def prefer(self, persona, dialogue, first, second, revealed=None):
+            return Comparison(0.9, 0.1)
 
     tree = grown(dataclasses.replace(roles, judge=Undecided()), shape=dataclasses.replace(SHAPE, min_margin=0.0))
     assert tree.preferences == ()

@@ -35,7 +35,7 @@ def score(someone, dialogue, reply):
 
 
 def prefer(someone, dialogue, first, second):
-    return asyncio.run(JUDGE.prefer(someone, dialogue, first, second))
+    return asyncio.run(JUDGE.prefer(someone, dialogue, first, second)).p
 
 
 @settings(max_examples=200, deadline=None)

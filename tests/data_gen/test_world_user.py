@@ -44,8 +44,8 @@ def test_same_input_same_message(persona, texts, seed):
     dialogue = dialogue_of(persona, texts, seed)
     assert dialogue_of(persona, texts, seed) == dialogue
     user = ScriptedUser(seed)
-    assert asyncio.run(user.message(persona, dialogue[:-1])) == dialogue[-1].content
-    assert asyncio.run(user.message(persona, tuple(dialogue[:-1]))) == dialogue[-1].content
+    assert asyncio.run(user.message(persona, dialogue[:-1])).text == dialogue[-1].content
+    assert asyncio.run(user.message(persona, tuple(dialogue[:-1]))).text == dialogue[-1].content
 
 
 @settings(max_examples=30, deadline=None)

@@ -19,7 +19,8 @@ from eval.scores import ScoreRecord
 CONFIG = {
     "model": {"source": "embedded:smollm2"},
     "seed": 0,
-    "conversations": {"trees": 12, "turns": 3, "hinted": 2, "plain": 1, "temperature": 0.9, "max_tokens": 32},
+    "conversations": {"trees": 12, "turns": 3, "hinted": 2, "plain": 1},
+    "roles": {"responder": {"player": "model", "temperature": 0.9, "max_tokens": 32}, "judge": {"player": "scripted"}},
     "sft": {"objective": "sft", "learning_rate": 2e-5, "epochs": 1},
     "preference": {"objective": "dpo", "learning_rate": 5e-6, "beta": 0.1, "epochs": 1},
     "benchmark": {"models": ["base", "sft", "preference"], "turns": 3, "max_tokens": 32, "resamples": 2000},

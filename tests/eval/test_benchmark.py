@@ -17,7 +17,7 @@ from data_gen.roles import Verdict
 from data_gen.world.judge import ScriptedJudge
 from data_gen.world.personas import scripted_personas
 from data_gen.world.user import ScriptedUser
-from eval.benchmark import METRICS, SCORES, TREES, Benchmark
+from eval.benchmark import METRICS, SCORES, TREES, Benchmark, summarise
 
 CONFIG = {"turns": 2, "concurrency": 2, "temperature": 0.7, "top_p": 1.0, "max_tokens": 6, "resamples": 20}
 PERSONAS = scripted_personas("benchmark", 2, 2, 0)
@@ -61,8 +61,17 @@ def play(game, server, directory):
     """Play the cases that are missing; returns what the model was asked."""
     client = Asked(server.base_url, "tiny", retries=0)
     counts = []
-    asyncio.run(game.run(client, directory, lambda done, total: counts.append((done, total))))
+
+    async def run():
+        async with client:
+            await game.run(client, directory, lambda done, total: counts.append((done, total)))
+
+    asyncio.run(run())
     return client.asked, counts
+
+
+def summarised(game, directory):
+    return summarise(game.personas, CONFIG["resamples"], game.seed, directory)
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +153,7 @@ def test_finished_cases_are_not_played_again(played, servers, tmp_path):
 
 def test_scores_and_metrics_are_in_the_order_of_the_personas(played):
     directory, _, _ = played
-    result = benchmark().summarise(directory)
+    result = summarised(benchmark(), directory)
     assert [tree.id for tree in read_trees(directory / TREES)] == [persona.id for persona in PERSONAS]
     scores = files.read_json_lines(directory / SCORES)
     assert [(score["case"], score["turn"]) for score in scores] == [
@@ -162,7 +171,7 @@ def test_an_unreadable_judgement_is_unscored(servers, tmp_path):
     """The reference crashed on it (paper, section 5, mistake 6)."""
 
     class Silent(ScriptedJudge):
-        async def score(self, persona, dialogue, reply):
+        async def score(self, persona, dialogue, reply, revealed=None):
             if len(dialogue) == 1 and persona.id == PERSONAS[0].id:
                 return Verdict(None)
             return await super().score(persona, dialogue, reply)
@@ -170,6 +179,6 @@ def test_an_unreadable_judgement_is_unscored(servers, tmp_path):
     directory = epath.Path(tmp_path / "base")
     game = benchmark(Silent())
     play(game, servers[0], directory)
-    result = game.summarise(directory)
+    result = summarised(game, directory)
     assert (result["unscored"], result["cases"]) == (1, 4)
     assert files.read_json_lines(directory / SCORES)[0]["score"] is None

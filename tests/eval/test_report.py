@@ -81,7 +81,7 @@ def test_shows_what_the_run_holds(finished):
     low, high = scores["ci"]["average"]
     assert f"{scores['average']:.2f} average AL, {low:.2f} to {high:.2f}" in text
     assert "dropped.never_compared 13" in text
-    assert "conversations.max_tokens 32" in text
+    assert "roles.responder.max_tokens 32" in text
     assert "train-000" in text
     assert "fixed prices on a card, no haggling." in text
     assert "✓ chosen 2×" in text

@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 
 from aloe_jax.errors import InputError, ResumableError
+from aloe_jax.serve import endpoint
 from aloe_jax.serve.client import LONGEST_PAUSE, Client, Clock
 from aloe_jax.serve.server import Server
 from aloe_jax.tree.schema import Message
@@ -17,6 +18,12 @@ from aloe_jax.tree.schema import Message
 HELLO = [Message(role="user", content="hello")]
 KEY = "sk-open-sesame"
 GOOD = {"choices": [{"message": {"content": "hi"}}], "usage": {"prompt_tokens": 7, "completion_tokens": 2}}
+
+
+@pytest.fixture(autouse=True)
+def no_breaker(monkeypatch):
+    """Servers here may fail as often as they like before they count as down."""
+    monkeypatch.setattr(endpoint, "BREAK_AFTER", 1000)
 
 
 class Pauses(list):
@@ -28,7 +35,7 @@ class Pauses(list):
             if meanwhile is not None:
                 await meanwhile()
 
-        return Clock(sleep=sleep, now=lambda: 1_000_000.0, jitter=lambda low, high: high)
+        return Clock(sleep=sleep, now=lambda: 1_000_000.0 + sum(self), jitter=lambda low, high: high)
 
 
 class Script:
@@ -213,7 +220,7 @@ def test_pause_is_drawn_between_zero_and_its_limit():
 def test_retry_after_is_honoured(value, pause):
     pauses = Pauses()
     talk(Script(answer(429, {"Retry-After": value}), GOOD), pauses=pauses)
-    assert pauses == [pause]
+    assert sum(pauses) == pause
 
 
 def test_very_long_retry_after_ends_the_run_instead():
