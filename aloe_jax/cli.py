@@ -164,8 +164,12 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--adapter", action="store_true", help="only the adapters of config.lora, for `peft`")
 
     command = add("convert", _convert, "Convert conversation data: reference files, chats or pairs to trees and back.")
-    command.add_argument("file", help="conversations.jsonl, messages or prompt/chosen/rejected data, or trees.jsonl")
-    command.add_argument("--out", required=True, help="trees.jsonl, personas.jsonl or .parquet file to write")
+    command.add_argument(
+        "file", help="conversations.jsonl, messages or prompt/chosen/rejected data, trees.jsonl, or a run directory"
+    )
+    command.add_argument(
+        "--out", required=True, help="trees.jsonl, personas.jsonl or .parquet file; of a run, folder for its data set"
+    )
 
     command = add("score", _score, "Log-probability of every assistant message of conversation trees under a model.")
     command.add_argument("--model", required=True, help="Hugging Face folder, hub id, GGUF file or embedded model")
@@ -305,6 +309,11 @@ def _export(options: argparse.Namespace) -> None:
 def _convert(options: argparse.Namespace) -> None:
     from aloe_jax.tree.convert import convert
 
+    if Path(options.file).is_dir():
+        from data_gen.publish import publish
+
+        print("\n".join(publish(options.file, options.out)))
+        return
     print("\n".join(convert(options.file, options.out).lines()))
 
 

@@ -39,13 +39,18 @@ def merge(sources: Sequence[str], out: str) -> dict[str, Any]:
         raise InputError(f"--out: '{out}' is not empty; choose another folder")
     manifests = [_manifest(Path(source)) for source in sources]
     _check_same(sources, manifests)
-    shards = {parse_shard(manifest["inputs"]["shard"]): Path(source) for source, manifest in zip(sources, manifests, strict=True)}
+    shards = {
+        parse_shard(manifest["inputs"]["shard"]): Path(source)
+        for source, manifest in zip(sources, manifests, strict=True)
+    }
     if len(shards) < len(sources):
         raise InputError("two of the folders hold the same shard; name each shard once")
     counts = {count for _, count in shards}
     missing = sorted(set(range(max(counts))) - {number for number, _ in shards})
     if len(counts) > 1 or missing:
-        raise InputError(f"the folders are no whole set of shards; missing: {', '.join(map(str, missing)) or 'unknown'}")
+        raise InputError(
+            f"the folders are no whole set of shards; missing: {', '.join(map(str, missing)) or 'unknown'}"
+        )
     ordered = [shards[key] for key in sorted(shards)]
     _check_overlap(ordered)
     conversations = target / "conversations"
@@ -84,7 +89,9 @@ def _check_same(sources: Sequence[str], manifests: Sequence[dict[str, Any]]) -> 
         ours, theirs = ({k: v for k, v in each["inputs"].items() if k != "shard"} for each in (manifests[0], manifest))
         found += differences(ours, theirs, "input")
         if found:
-            raise InputError(f"{source} and {sources[0]} are no shards of one run ({'; '.join(found)}); merge equal ones")
+            raise InputError(
+                f"{source} and {sources[0]} are no shards of one run ({'; '.join(found)}); merge equal ones"
+            )
 
 
 def _check_overlap(sources: Sequence[Path]) -> None:

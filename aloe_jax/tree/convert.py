@@ -57,6 +57,7 @@ _PERSONA = pa.struct(
 _PREFERENCE = pa.struct(
     [("chosen", pa.string()), ("rejected", pa.string()), ("margin", pa.float64()), ("judge", pa.string())]
 )
+PERSONA_SCHEMA = pa.schema(list(_PERSONA))
 TREES_SCHEMA = pa.schema(
     [
         ("schema_version", pa.int32()),

@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from data_gen.summary import family_sentence, growth_sentences, judge_sentences
 from eval.metrics import Metrics
 from eval.report import tables, wording
 from eval.report.charts import Reference, Series, line_chart, nice_ticks
@@ -80,6 +81,7 @@ def _content(run: Run) -> dict[str, Any]:
         "dialogues": [dialogue(tree) for tree in run.trees.first] if run.trees else [],
         "case": benchmark_case(run.results),
         "judges": judges(run),
+        "made": made(run),
         "stages": tables.stage_rows(run),
         "missing": [stage for stage in STAGES[:-1] if stage not in run.manifests],  # all but the report itself
         "sizing": wording.sizing(run, results),
@@ -182,6 +184,16 @@ def thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     stride = math.ceil(len(points) / MOST_POINTS)
     groups = [points[start : start + stride] for start in range(0, len(points), stride)]
     return [(sum(x for x, _ in group) / len(group), sum(y for _, y in group) / len(group)) for group in groups]
+
+
+def made(run: Run) -> list[str]:
+    """How the conversations came about and what their judge is worth."""
+    manifest = run.manifests.get("conversations")
+    if manifest is None or "wanted" not in manifest.counts:
+        return []
+    family = family_sentence(run.config)
+    said = growth_sentences(manifest.counts) + judge_sentences(manifest.counts)
+    return said + ([f"Warning: {family}."] if family else [])
 
 
 def judges(run: Run) -> list[str]:

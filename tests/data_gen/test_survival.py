@@ -12,12 +12,12 @@ import time
 from pathlib import Path
 
 import pytest
-from fake_server import FAULTS, MODEL, FakeServer, key_of, serve
 
 from aloe_jax.errors import InputError
 from aloe_jax.serve import client as client_module
 from aloe_jax.tree.schema import read_trees
 from data_gen.store import Store, records
+from fake_server import FAULTS, FakeServer, key_of, serve
 from grow_process import SHAPE, grow_all
 
 HERE = Path(__file__).parent
@@ -54,7 +54,7 @@ def healthy(tmp_path_factory):
 
 
 def test_a_healthy_server_gives_whole_trees_and_rejects(healthy):
-    folder, text = healthy
+    folder, _ = healthy
     trees = list(read_trees(folder / "trees.jsonl"))
     assert len(trees) == 8
     assert all(len(tree.path) == 2 * SHAPE.turns for tree in trees)
@@ -194,4 +194,3 @@ def test_shards_cut_the_candidates(tmp_path):
         assert asyncio.run(run()) == (3, 2)[number]
         names += [tree.id for tree in read_trees(folder / "trees.jsonl")]
     assert len(set(names)) == 5
-    assert MODEL

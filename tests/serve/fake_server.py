@@ -33,10 +33,39 @@ FAULTS = (
     "dropped connection",
     "slow drip",
 )
-WORDS = (
-    "river lamp garden train bread violin market winter cousin harbour pencil ladder kitchen storm ticket blanket "
-    "engine letter orchard bridge candle museum pocket saddle thunder village whistle basket copper feather island"
-).split()  # noqa: SIM905
+WORDS = [
+    "river",
+    "lamp",
+    "garden",
+    "train",
+    "bread",
+    "violin",
+    "market",
+    "winter",
+    "cousin",
+    "harbour",
+    "pencil",
+    "ladder",
+    "kitchen",
+    "storm",
+    "ticket",
+    "blanket",
+    "engine",
+    "letter",
+    "orchard",
+    "bridge",
+    "candle",
+    "museum",
+    "pocket",
+    "saddle",
+    "thunder",
+    "village",
+    "whistle",
+    "basket",
+    "copper",
+    "feather",
+    "island",
+]
 LINKS = "and while because after before since until where although".split()  # noqa: SIM905
 
 

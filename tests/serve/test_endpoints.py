@@ -4,13 +4,13 @@ import asyncio
 import contextlib
 
 import pytest
-from fake_server import MODEL, FakeServer, serve
 
 from aloe_jax.errors import ResumableError
 from aloe_jax.serve import endpoint
 from aloe_jax.serve.client import Client, Clock
 from aloe_jax.serve.limits import AdaptiveLimit
 from aloe_jax.tree.schema import Message
+from fake_server import MODEL, FakeServer, serve
 
 
 def hello(number=0):
@@ -160,7 +160,7 @@ def test_when_all_servers_are_gone_for_good_the_run_can_be_resumed():
         async with serving(server, concurrency=4, retries=1000, patience=30.0) as client:
             await asyncio.gather(*(client.chat(hello(number), seed=number) for number in range(20)))
 
-    with pytest.raises(ResumableError, match="cannot be reached .* 30 seconds"):
+    with pytest.raises(ResumableError, match=r"cannot be reached .* 30 seconds"):
         asyncio.run(run())
 
 

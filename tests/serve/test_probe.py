@@ -3,7 +3,6 @@
 import asyncio
 
 import pytest
-from fake_server import MODEL, FakeServer, serve
 
 from aloe_jax.errors import InputError
 from aloe_jax.serve import constraints
@@ -11,6 +10,7 @@ from aloe_jax.serve.answers import Answer
 from aloe_jax.serve.client import Client
 from aloe_jax.serve.probe import missing, probe
 from aloe_jax.serve.server import Server
+from fake_server import MODEL, FakeServer, serve
 from test_endpoints import quick
 
 
@@ -64,7 +64,7 @@ def test_our_own_server(engine, chat_format):
 
 def test_a_wrong_key_is_told_without_it(monkeypatch):
     monkeypatch.setenv("ALOE_API_KEY", "sesame")
-    with pytest.raises(InputError, match="ALOE_API_KEY|redacted") as caught:
+    with pytest.raises(InputError, match="ALOE_API_KEY") as caught:
         probed(FakeServer(key="another"))
     assert "sesame" not in str(caught.value)
 

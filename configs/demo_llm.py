@@ -1,0 +1,64 @@
+"""Data generation with a model in every role, sized for a laptop: two CPU cores, twenty minutes.
+
+    uv run aloe run --config=configs/demo_llm.py --workdir=runs/demo_llm
+
+SmolLM2-135M-Instruct writes personas, plays user, inducer, responder and judge behind our own server, and is then
+measured by itself. The report says what such a judge is worth: next to nothing. With a stronger model on a server of its
+own the same stages make data worth training on:
+
+    aloe run --config=configs/demo_llm.py --workdir=runs/larger \
+        --config.serve.base_url=http://127.0.0.1:8000/v1 --config.serve.model=NAME
+
+`--config=configs/demo_llm.py:debug` runs the same stages with the smallest numbers.
+"""
+
+from ml_collections import ConfigDict
+
+from aloe_jax.run import defaults
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    """`arg`: empty, or "debug" for the smallest run."""
+    if arg not in ("", "debug"):
+        raise ValueError(f"configs/demo_llm.py takes no argument or 'debug', not {arg!r}")
+    debug = arg == "debug"
+    config = defaults.experiment()
+    config.stages = ("personas", "conversations", "benchmark", "report")
+    config.model.source = "embedded:smollm2"
+    config.compute.dtype = "float32"  # CPUs gain nothing from bfloat16
+
+    config.serve.slots = 8
+    config.serve.context = 1536
+
+    for name in ("user", "inducer", "judge"):
+        config.roles[name].player = "model"
+    config.roles.author.max_tokens = 16 if debug else 320
+    config.roles.user.max_tokens = 8 if debug else 40
+    config.roles.inducer.max_tokens = 24
+    config.roles.responder.max_tokens = 8 if debug else 40
+    config.roles.user.temperature = config.roles.responder.temperature = 0.7  # small models ramble above it
+    config.roles.judge.trials = 2 if debug else 24
+
+    config.personas.source = "generated"
+    # The hand-written seeds, and what the model adds to them in a few rounds.
+    config.personas.profiles = 44
+    config.personas.personalities = 44
+    config.personas.pairings = 1
+    config.personas.benchmark_profiles = 2
+    config.personas.benchmark_personalities = 2
+    config.personas.rounds = 1 if debug else 6
+    config.personas.proposals = 1  # a small model loses the thread in longer lists
+
+    config.conversations.trees = 1 if debug else 8
+    config.conversations.turns = 2 if debug else 3
+    config.conversations.concurrency = 4
+    config.tree.min_turns = 1 if debug else 3
+    config.tree.attempts = 3
+    # Small models seldom come to an end by themselves: what is cut off is kept, and flagged.
+    config.tree.guards = () if debug else tuple(name for name in defaults.GUARDS if name != "truncated")
+
+    config.benchmark.models = ("base",)
+    config.benchmark.turns = 2
+    config.benchmark.max_tokens = 8 if debug else 40
+    config.benchmark.concurrency = 4
+    return config.lock()

@@ -1,0 +1,202 @@
+"""A run's conversations as a data set in the Hugging Face layout: parquet files and a card that says how they came
+about and what they cannot carry."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from aloe_jax import files
+from aloe_jax.errors import InputError
+from aloe_jax.tree.convert import PERSONA_SCHEMA, TREES_SCHEMA
+from aloe_jax.tree.schema import Conversation, Persona, read_personas, read_trees
+from data_gen.prompts import TEMPLATES, load_prompt
+from data_gen.stages import HELD_OUT, PERSONAS, TREES
+from data_gen.summary import family_sentence, growth_sentences, judge_sentences
+from data_gen.world.text import words
+
+CARD = "README.md"
+CONVERSATIONS, TRAIN, BENCHMARK = "data/train.parquet", "personas/train.parquet", "personas/benchmark.parquet"
+AT_ONCE = 256  # conversations in memory
+
+
+def publish(workdir: str, out: str) -> list[str]:
+    """Write the data set of a run directory to the folder `out`; returns what was written, in lines.
+
+    Raises InputError if the run's conversations are not finished or `out` is not empty.
+    """
+    source, target = Path(workdir), Path(out)
+    manifest_file = source / "conversations" / "manifest.json"
+    if not manifest_file.exists() or (manifest := files.read_json(manifest_file))["status"] != "finished":
+        raise InputError(f"'{workdir}' has no finished conversations; let its `aloe run` get there first")
+    if target.exists() and any(target.iterdir()):
+        raise InputError(f"--out: '{out}' is not empty; choose another folder")
+    diversity = Diversity()
+    trees = diversity.seen(read_trees(source / "conversations" / TREES))
+    written = {CONVERSATIONS: _write(target / CONVERSATIONS, trees, TREES_SCHEMA)}
+    for name, path in ((TRAIN, PERSONAS), (BENCHMARK, HELD_OUT)):
+        written[name] = _write(target / name, read_personas(source / "personas" / path), PERSONA_SCHEMA)
+    pool = source / "personas" / "pool.json"
+    report = files.read_json(pool) if pool.exists() else {}
+    files.write_text(target / CARD, card(files.read_json(source / "config.json"), manifest, report, written, diversity))
+    return [f"{target / name}: {count:,} rows" for name, count in written.items()] + [str(target / CARD)]
+
+
+class Diversity:
+    """Counts over texts that pass by."""
+
+    def __init__(self) -> None:
+        self.replies = self.reply_words = 0
+        self.grams: dict[str, set[tuple[str, ...]]] = {"user": set(), "assistant": set()}
+        self.totals: Counter[str] = Counter()
+
+    def seen(self, trees: Iterable[Conversation]) -> Iterable[Conversation]:
+        """The trees, counted as they are taken."""
+        for tree in trees:
+            for node in tree.nodes:
+                tokens = words(node.text)
+                if node.role in self.grams:
+                    pairs = list(zip(tokens, tokens[1:], strict=False))
+                    self.grams[node.role].update(pairs)
+                    self.totals[node.role] += len(pairs)
+                if node.role == "assistant":
+                    self.replies += 1
+                    self.reply_words += len(tokens)
+            yield tree
+
+    def distinct(self, role: str) -> float | None:
+        """Different pairs of neighbouring words over all of them (distinct-2, arXiv 1510.03055)."""
+        return len(self.grams[role]) / self.totals[role] if self.totals[role] else None
+
+
+def _write(path: Path, records: Iterable[Conversation] | Iterable[Persona], schema: pa.Schema) -> int:
+    """Parquet, some records at a time, whole or not at all; returns how many."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial, count, rows = path.with_name(f".{path.name}.partial"), 0, list[dict[str, Any]]()
+    try:
+        with pq.ParquetWriter(partial, schema) as writer:
+            for record in records:
+                rows.append(record.model_dump(mode="json"))
+                count += 1
+                if len(rows) == AT_ONCE:
+                    writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+                    rows.clear()
+            writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+        partial.replace(path)
+    except OSError as error:
+        raise files.failed_write(path, error) from error
+    return count
+
+
+def card(
+    config: Mapping[str, Any],
+    manifest: Mapping[str, Any],
+    pool: Mapping[str, Any],
+    written: Mapping[str, int],
+    diversity: Diversity,
+) -> str:
+    """The card as markdown."""
+    counts = manifest["counts"]
+    parts = [
+        _metadata(),
+        "# Preference conversations with simulated users\n\nConversation trees after ALOE (arXiv 2410.03642): a simulated "
+        "user with a persona talks with a model, each turn has several candidate replies, and a judge says which of two "
+        "the user prefers. Made with aloe_jax.",
+        _counts(counts, written),
+        _who(config),
+        "## Filters\n\n" + " ".join(growth_sentences(counts) or ["The trees were taken from a file."]),
+        _diversity(diversity),
+        _pool(pool),
+        _limits(config, counts),
+        "## Use\n\nTrain on it with aloe_jax:\n\n```sh\naloe run --config=CONFIG.py --workdir=DIR --stages=dataset,sft,preference "
+        "\\\n  --config.dataset.sources.trees.path=FOLDER/data/train.parquet\n```\n\nA row is one tree: `nodes` (parents "
+        "before children), `preferences` between siblings with `margin` = 2p - 1, p the judge's probability over both "
+        "orders, and `path`, the continued one.",
+    ]
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _metadata() -> str:
+    names = (("conversations", CONVERSATIONS), ("personas", TRAIN), ("benchmark_personas", BENCHMARK))
+    rows = ["---", "tags: [preference-alignment, aloe, synthetic]", "configs:"]
+    for name, path in names:
+        rows += [f"- config_name: {name}", f"  data_files: {json.dumps(path)}"]
+    return "\n".join([*rows, "---"])
+
+
+def _counts(counts: Mapping[str, Any], written: Mapping[str, int]) -> str:
+    rows = {
+        "conversation trees": counts["trees"],
+        "replies": counts["replies"],
+        "preference pairs": counts["preferences"],
+        "training personas": written[TRAIN],
+        "held-out personas": written[BENCHMARK],
+    }
+    table = "\n".join(f"| {name} | {number:,} |" for name, number in rows.items())
+    return f"## Counts\n\n| | |\n|---|---|\n{table}"
+
+
+def _who(config: Mapping[str, Any]) -> str:
+    """Models and templates by role; addresses and keys are nobody's business."""
+    rows = []
+    for role in TEMPLATES:
+        section = config["roles"][role]
+        if section["player"] == "model":
+            model = section["model"] or config["serve"]["model"] or config["model"]["source"]
+            prompt = load_prompt(role, section["template"])
+            rows.append(
+                f"| {role} | {model} | {Path(prompt.name).name} ({prompt.hash[:12]}) | {section['temperature']} |"
+            )
+        else:
+            rows.append(f"| {role} | scripted | | |")
+    return "## Who played\n\n| role | model | template | temperature |\n|---|---|---|---|\n" + "\n".join(rows)
+
+
+def _diversity(found: Diversity) -> str:
+    said = [f"A reply has {found.reply_words / max(1, found.replies):.1f} words on average."]
+    for role, name in (("user", "user messages"), ("assistant", "replies")):
+        if (share := found.distinct(role)) is not None:
+            said.append(f"Of all pairs of neighbouring words in {name}, {share:.0%} are different ones (distinct-2).")
+    return "## Diversity\n\n" + " ".join(said)
+
+
+def _pool(pool: Mapping[str, Any]) -> str:
+    """Filters of the persona pool and how far the held-out ones are from the others."""
+    if not pool:
+        return "## Personas\n\nScripted: train and held-out personas share no fact and no combination of styles."
+    said = []
+    for name in ("profiles", "personalities"):
+        part = pool[name]
+        dropped = ", ".join(f"{reason} {number:,}" for reason, number in part["rejects"].items()) or "none"
+        said.append(
+            f"- {name}: {part['entries']:,} ({part['origins']['seed']} written by hand), nearest neighbour at a cosine of "
+            f"{part['nearest'].get('q50', 0):.2f} in the median, {part['nearest'].get('max', 0):.2f} at most (threshold "
+            f"{part['threshold']:.2f}); proposals dropped: {dropped}; growth ended: {part['stopped']}"
+        )
+        found = pool["contamination"].get(name)
+        if found:
+            said.append(
+                f"- held-out {name}: {found['grams_13']['overlapping']} of {found['benchmark']} share a run of 13 words "
+                f"with training, {found['grams_8']['overlapping']} a run of 8; nearest training one at a cosine of "
+                f"{found['cosine']['distribution']['q50']:.2f} in the median, "
+                f"{found['cosine']['distribution']['max']:.2f} at most"
+            )
+    return "## Personas\n\n" + "\n".join(said)
+
+
+def _limits(config: Mapping[str, Any], counts: Mapping[str, Any]) -> str:
+    said = [
+        "Users, judgements and replies are made by programs; they show how such programs talk, not how people do.",
+        *judge_sentences(counts),
+    ]
+    if (warning := family_sentence(config)) is not None:
+        said.append(f"Note: {warning}.")
+    if config["roles"]["judge"]["player"] == "scripted":
+        said.append("The judge is scripted: it checks ten kinds of style and named facts, and nothing else.")
+    return "## Limits\n\n" + "\n".join(f"- {sentence}" for sentence in said)
