@@ -3,8 +3,8 @@
     uv run aloe run --config=configs/demo_llm.py --workdir=runs/demo_llm
 
 SmolLM2-135M-Instruct writes personas, plays user, inducer, responder and judge behind our own server, and is then
-measured by itself. The report says what such a judge is worth: next to nothing. With a stronger model on a server of its
-own the same stages make data worth training on:
+measured by itself. The report says what such a judge is worth. With a stronger model on a server of its own the same
+stages make data worth training on:
 
     aloe run --config=configs/demo_llm.py --workdir=runs/larger \
         --config.serve.base_url=http://127.0.0.1:8000/v1 --config.serve.model=NAME

@@ -3,6 +3,7 @@ about and what they cannot carry."""
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -23,6 +24,21 @@ from data_gen.world.text import words
 
 CARD = "README.md"
 CONVERSATIONS, TRAIN, BENCHMARK = "data/train.parquet", "personas/train.parquet", "personas/benchmark.parquet"
+INTRODUCTION = """# Preference conversations with simulated users
+
+Conversation trees after ALOE (arXiv 2410.03642): a simulated user with a persona talks with a model, each turn has
+several candidate replies, and a judge says which of two the user prefers. Made with aloe_jax."""
+USE = """## Use
+
+Train on it with aloe_jax:
+
+```sh
+aloe run --config=CONFIG.py --workdir=DIR --stages=dataset,sft,preference \\
+  --config.dataset.sources.trees.path=FOLDER/data/train.parquet
+```
+
+A row is one tree: `nodes` (parents before children), `preferences` between siblings with `margin` = 2p - 1, p the
+judge's probability over both orders, and `path`, the continued one."""
 AT_ONCE = 256  # conversations in memory
 
 
@@ -62,7 +78,7 @@ class Diversity:
             for node in tree.nodes:
                 tokens = words(node.text)
                 if node.role in self.grams:
-                    pairs = list(zip(tokens, tokens[1:], strict=False))
+                    pairs = list(itertools.pairwise(tokens))
                     self.grams[node.role].update(pairs)
                     self.totals[node.role] += len(pairs)
                 if node.role == "assistant":
@@ -103,21 +119,17 @@ def card(
 ) -> str:
     """The card as markdown."""
     counts = manifest["counts"]
+    filters = growth_sentences(counts) or ["The trees were taken from a file."]
     parts = [
         _metadata(),
-        "# Preference conversations with simulated users\n\nConversation trees after ALOE (arXiv 2410.03642): a simulated "
-        "user with a persona talks with a model, each turn has several candidate replies, and a judge says which of two "
-        "the user prefers. Made with aloe_jax.",
+        INTRODUCTION,
         _counts(counts, written),
         _who(config),
-        "## Filters\n\n" + " ".join(growth_sentences(counts) or ["The trees were taken from a file."]),
+        "## Filters\n\n" + " ".join(filters),
         _diversity(diversity),
         _pool(pool),
         _limits(config, counts),
-        "## Use\n\nTrain on it with aloe_jax:\n\n```sh\naloe run --config=CONFIG.py --workdir=DIR --stages=dataset,sft,preference "
-        "\\\n  --config.dataset.sources.trees.path=FOLDER/data/train.parquet\n```\n\nA row is one tree: `nodes` (parents "
-        "before children), `preferences` between siblings with `margin` = 2p - 1, p the judge's probability over both "
-        "orders, and `path`, the continued one.",
+        USE,
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
 
@@ -174,18 +186,19 @@ def _pool(pool: Mapping[str, Any]) -> str:
     for name in ("profiles", "personalities"):
         part = pool[name]
         dropped = ", ".join(f"{reason} {number:,}" for reason, number in part["rejects"].items()) or "none"
-        said.append(
-            f"- {name}: {part['entries']:,} ({part['origins']['seed']} written by hand), nearest neighbour at a cosine of "
-            f"{part['nearest'].get('q50', 0):.2f} in the median, {part['nearest'].get('max', 0):.2f} at most (threshold "
-            f"{part['threshold']:.2f}); proposals dropped: {dropped}; growth ended: {part['stopped']}"
+        nearest = (
+            f"cosine of {part['nearest'].get('q50', 0):.2f} in the median, {part['nearest'].get('max', 0):.2f} at most"
         )
-        found = pool["contamination"].get(name)
-        if found:
+        said.append(
+            f"- {name}: {part['entries']:,} ({part['origins']['seed']} by hand), nearest neighbour at a {nearest} "
+            f"(threshold {part['threshold']:.2f}); proposals dropped: {dropped}; growth ended: {part['stopped']}"
+        )
+        if found := pool["contamination"].get(name):
+            cosines = found["cosine"]["distribution"]
             said.append(
-                f"- held-out {name}: {found['grams_13']['overlapping']} of {found['benchmark']} share a run of 13 words "
-                f"with training, {found['grams_8']['overlapping']} a run of 8; nearest training one at a cosine of "
-                f"{found['cosine']['distribution']['q50']:.2f} in the median, "
-                f"{found['cosine']['distribution']['max']:.2f} at most"
+                f"- held-out {name}: {found['grams_13']['overlapping']} of {found['benchmark']} share a run of 13 "
+                f"words with training, {found['grams_8']['overlapping']} a run of 8; nearest training one at a cosine of "
+                f"{cosines['q50']:.2f} in the median, {cosines['max']:.2f} at most"
             )
     return "## Personas\n\n" + "\n".join(said)
 

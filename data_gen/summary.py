@@ -37,8 +37,8 @@ def judge_sentences(counts: Mapping[str, Any]) -> list[str]:
         )
         if kappa is None or kappa < TRUSTED:
             said.append(
-                "Preferences and scores by this judge are mostly noise: a benchmark with it ranks nothing, and training "
-                "on its preferences teaches nothing about users. Give config.roles.judge a stronger model."
+                "Preferences and scores by this judge are mostly noise: a benchmark with it ranks nothing, training "
+                "on them teaches nothing about users. Give config.roles.judge a stronger model."
             )
     if judge.get("compared") and judge.get("flip_rate") is not None and trial.get("pairs"):
         said.append(

@@ -107,7 +107,7 @@ def with_share(first):
 
 
 def test_the_judge_is_asked_in_both_orders():
-    """Likes the reply about bees with 0.9 and the first place by 0.05 more: 0.95 first, 0.85 second, 0.9 in the mean."""
+    """Likes the reply about bees with 0.9 and the first place by 0.05 more: 0.95 first, 0.85 second, mean 0.9."""
     judge, chat = player(ModelJudge, lambda messages, how: with_share(0.95 if "bees" in shown(messages)[0] else 0.15))
     found = asyncio.run(judge.prefer(PERSONA, TALK, "So, bees?", "Nice.", (Revealed("fact1", 1),)))
     assert (found.shown_first, found.shown_second) == (pytest.approx(0.95), pytest.approx(0.85))
