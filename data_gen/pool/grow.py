@@ -18,7 +18,7 @@ from data_gen.grow import stable_seed
 from data_gen.pool.attributes import draw_attributes
 from data_gen.pool.encoder import Encoder
 from data_gen.pool.entry import Entry, Kind, make_entry, read_seeds
-from data_gen.pool.filter import Pool, calibrate, distribution, nearest_neighbours
+from data_gen.pool.filter import Pool, Verdict, calibrate, distribution, nearest_neighbours
 from data_gen.pool.propose import parse_proposals, proposal_messages, proposal_schema
 from data_gen.pool.rules import broken_rule
 
@@ -171,17 +171,22 @@ class _Growth:
             if len(self.pool.entries) >= self.target:
                 break
             verdict = self.pool.offer(entry, vector)
-            found = {"text": entry.text, "similarity": verdict.similarity, "nearest": verdict.nearest}
             if verdict.reason:
-                self._reject(number, verdict.reason, **found)
-            else:
-                event = {"event": "accept", "kind": self.kind, "round": number, "id": entry.id}
-                self.record(event | {"attributes": dict(entry.attributes), "items": list(entry.items)} | found)
+                self._reject(number, verdict.reason, entry.text, verdict)
+                continue
+            event: dict[str, Any] = {
+                "event": "accept",
+                "kind": self.kind,
+                "round": number,
+                "id": entry.id,
+                "text": entry.text,
+            }
+            event |= {"items": list(entry.items), "attributes": dict(entry.attributes)}
+            self.record(event | {"similarity": verdict.similarity, "nearest": verdict.nearest})
         return len(self.pool.entries) - before
 
-    def _reject(
-        self, number: int, reason: str, text: str, similarity: float | None = None, nearest: str | None = None
-    ) -> None:
+    def _reject(self, number: int, reason: str, text: str, verdict: Verdict | None = None) -> None:
         self.rejects[reason] += 1
-        event = {"event": "reject", "kind": self.kind, "round": number, "reason": reason, "text": text}
-        self.record(event | {"similarity": similarity, "nearest": nearest})
+        event: dict[str, Any] = {"event": "reject", "kind": self.kind, "round": number, "reason": reason, "text": text}
+        measured = {"similarity": verdict.similarity, "nearest": verdict.nearest} if verdict else {}
+        self.record(event | {"similarity": None, "nearest": None} | measured)

@@ -90,9 +90,9 @@ def _gram_overlap(train: dict[str, str], benchmark: dict[str, str], size: int) -
             owner.setdefault(gram, name)
     pairs = []
     for name, text in benchmark.items():
-        gram = next((gram for gram in word_grams(text, size) if gram in owner), None)
-        if gram:
-            pairs.append({"benchmark": name, "train": owner[gram], "gram": " ".join(gram)})
+        shared = [gram for gram in word_grams(text, size) if gram in owner]
+        if shared:
+            pairs.append({"benchmark": name, "train": owner[shared[0]], "gram": " ".join(shared[0])})
     return {"overlapping": len(pairs), "pairs": pairs[:WORST]}
 
 
@@ -103,8 +103,8 @@ def _nearest_pairs(train: dict[str, str], benchmark: dict[str, str], encoder: En
         {"benchmark": name, "train": names[int(row.argmax())], "similarity": round(float(row.max()), 4)}
         for name, row in zip(benchmark, cosines, strict=True)
     ]
-    worst = sorted(pairs, key=lambda pair: -pair["similarity"])[:WORST]
-    return {"distribution": distribution(largest), "pairs": worst}
+    worst = np.argsort(-largest, kind="stable")[:WORST]
+    return {"distribution": distribution(largest), "pairs": [pairs[row] for row in worst]}
 
 
 def personas(
