@@ -41,8 +41,8 @@ def get_config(arg: str = "") -> ConfigDict:
 
     config.personas.source = "generated"
     # The hand-written seeds, and what the model adds to them in a few rounds.
-    config.personas.profiles = 44
-    config.personas.personalities = 44
+    config.personas.profiles = 54
+    config.personas.personalities = 50
     config.personas.pairings = 1
     config.personas.benchmark_profiles = 2
     config.personas.benchmark_personalities = 2

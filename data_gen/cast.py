@@ -36,7 +36,7 @@ WANTED = {
     "user": ("seed", "system"),
     "inducer": ("schema", "system"),
     "responder": ("logprobs", "n", "seed", "system"),
-    "judge": ("choice", "logprobs", "system"),
+    "judge": ("choice", "top_logprobs", "system"),
 }
 Servers = tuple[str, str, str]  # base_url, model, name of the key's variable
 OWN: Servers = ("", "", "")

@@ -197,8 +197,8 @@ def _pool(pool: Mapping[str, Any]) -> str:
             cosines = found["cosine"]["distribution"]
             said.append(
                 f"- held-out {name}: {found['grams_13']['overlapping']} of {found['benchmark']} share a run of 13 "
-                f"words with training, {found['grams_8']['overlapping']} a run of 8; nearest training one at a cosine of "
-                f"{cosines['q50']:.2f} in the median, {cosines['max']:.2f} at most"
+                f"words with training, {found['grams_8']['overlapping']} a run of 8; nearest training one at a cosine "
+                f"of {cosines['q50']:.2f} in the median, {cosines['max']:.2f} at most"
             )
     return "## Personas\n\n" + "\n".join(said)
 

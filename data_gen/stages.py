@@ -244,7 +244,7 @@ STAGES = (
         persona_inputs,
         outputs=(PERSONAS, HELD_OUT),
         check=check_personas,
-        free=FREE | {*GAME},
+        free=(FREE | {*GAME}) - {"concurrency", "author"},  # a pool depends on how many rounds run at once
         paid=(f"{CALLS}.jsonl",),
     ),
     Stage(

@@ -25,7 +25,7 @@ def load(name, arg="", *more):
 
 
 def test_every_file_is_tried():
-    assert {path.stem for path in (ROOT / "configs").glob("*.py")} == {"demo", *PUBLISHED}
+    assert {path.stem for path in (ROOT / "configs").glob("*.py")} == {"demo", "demo_llm", *PUBLISHED}
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -25,7 +25,7 @@ SCHEMA = {
     "required": ["zqx"],
     "additionalProperties": False,
 }
-ALL = ("choice", "schema", "logprobs", "n", "seed", "system")
+ALL = ("choice", "schema", "logprobs", "top_logprobs", "n", "seed", "system")
 MISSING = {
     "choice": "keeps to no choice of answers; answers are read from its text and many will be unreadable",
     "schema_form": "keeps to no JSON schema; answers are read from its text and many will be unreadable",
@@ -77,8 +77,10 @@ class _Probe:
             found["schema_form"] = await self._form(
                 "schema", forms, lambda text: constraints.parsed(text) == {"zqx": "wvk-3"}, ignored
             )
-        if "logprobs" in wanted:
-            found |= await self._logprobs()
+        if "top_logprobs" in wanted:
+            found |= await self._logprobs({"top_logprobs": 5})
+        elif "logprobs" in wanted:
+            found["logprobs"] = (await self._logprobs({}))["logprobs"]
         if "n" in wanted:
             found["n"] = isinstance(await self._ask({"n": 2}), ChatResponse)
         if "seed" in wanted:
@@ -92,11 +94,6 @@ class _Probe:
     async def _models(self) -> tuple[str, ...]:
         """Names that the server lists; none where it has no list."""
         status, content = await self._patient(lambda: self.server.get(self.client.session, "/models"))
-        if status in (401, 403):
-            raise InputError(
-                f"{self.server.address}: the server answers {status}; check the key in the environment variable "
-                f"{self.server.api_key_env}"
-            )
         listed = constraints.parsed(content.decode(errors="replace")) if status == 200 else None
         data = listed.get("data") if isinstance(listed, dict) else None
         return tuple(str(each["id"]) for each in data or () if isinstance(each, dict) and "id" in each)
@@ -116,9 +113,9 @@ class _Probe:
                 ignored.append(f"{what} as {name}")
         return None
 
-    async def _logprobs(self) -> dict[str, bool]:
-        answer = await self._ask({"logprobs": True, "top_logprobs": 5})
-        if isinstance(answer, Trouble):
+    async def _logprobs(self, more: Mapping[str, Any]) -> dict[str, bool]:
+        answer = await self._ask({"logprobs": True, **more})
+        if isinstance(answer, Trouble) and more:
             answer = await self._ask({"logprobs": True})
         if isinstance(answer, Trouble):
             return {"logprobs": False, "top_logprobs": False}
@@ -143,11 +140,16 @@ class _Probe:
         return Trouble(message, error=InputError)
 
     async def _patient(self, attempt: Callable[[], Any]) -> tuple[int, bytes]:
-        """Status and body once the trouble that passes has passed."""
+        """Status and body once the trouble that passes has passed. InputError if the key is refused."""
         clock = self.client.clock
         for tries in range(self.client.retries + 1):
             outcome = await attempt()
             whole = not isinstance(outcome, Trouble)
+            if whole and outcome[0] in (401, 403):
+                raise InputError(
+                    f"{self.server.address}: the server answers {outcome[0]}; check the key in the environment variable "
+                    f"{self.server.api_key_env}"
+                )
             if whole and not (outcome[0] >= 500 or outcome[0] in PASSING) and not _torn(outcome):
                 return outcome
             if tries < self.client.retries:

@@ -194,7 +194,8 @@ def test_a_result_without_comparison_or_interval_says_so():
 
 
 def test_reply_limits_come_from_the_config():
-    config = {"conversations": {"max_tokens": 1024}, "benchmark": {"max_tokens": 32}}
+    roles = {"responder": {"max_tokens": 1024}, "user": {"max_tokens": 77}}
+    config = {"roles": roles, "benchmark": {"max_tokens": 32}}
     assert sizing(Run("r", config=config), {}) == ["Replies were cut at 32 or 1,024 tokens."]
 
 

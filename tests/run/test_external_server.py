@@ -13,6 +13,11 @@ from aloe_jax import cli
 from aloe_jax.decode.engine import Engine
 from aloe_jax.serve import client
 from aloe_jax.serve.server import Server
+from aloe_jax.tree.schema import Message
+
+# Prompts that find out what a server can do.
+GREETING = [Message(role="system", content="Be brief."), Message(role="user", content="Hello!")]
+PROBES = [tuple(tiny.CHAT.prompt_ids(messages)) for messages in (GREETING, GREETING[1:])]
 
 
 class Counting(Engine):
@@ -22,12 +27,14 @@ class Counting(Engine):
         end = tiny.CHAT.tokenizer.end_of_turn_ids
         super().__init__(tiny.MODEL, tiny.params(), slots=6, context=1024, end_of_turn=end)
         self.asked = []
+        self.calls = 0  # without the greetings that find out what a server can do
         self.leave_at = leave_at
         self.leave = threading.Event()
 
     def submit(self, request):
         self.asked.append((request.prompt, request.seed))
-        if len(self.asked) == self.leave_at:
+        self.calls += tuple(request.prompt) not in PROBES
+        if self.calls == self.leave_at:
             self.leave.set()
         return super().submit(request)
 
@@ -40,7 +47,7 @@ def call(tiny_model, tmp_path, monkeypatch, capsys):
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def run(base_url):
-        server = (f"--config.serve.base_url={base_url}", "--config.serve.model=tiny")
+        server = (f"--config.serve.base_url={base_url}", "--config.serve.model=tiny", "--config.serve.patience=0.5")
         code = cli.main(run_arguments(tiny_model, tmp_path / "run", *server, "--stages=personas,conversations"))
         return code, capsys.readouterr().err
 
@@ -62,7 +69,7 @@ def test_a_server_that_is_not_there(call, tmp_path):
 
 def test_a_server_that_goes_in_the_middle_and_comes_back(call, tmp_path):
     """Three trees are asked for whole; then it ends what runs and is gone. The second call, to a server at the same
-    address, asks for the rest alone."""
+    address, asks for the rest alone: no call that was answered before."""
     trees = tmp_path / "run/conversations/trees.jsonl"
     first = Counting(leave_at=3 * TURNS * CALLS_A_TURN + 1)
     server = Server(first, tiny.CHAT, "tiny")
@@ -73,6 +80,8 @@ def test_a_server_that_goes_in_the_middle_and_comes_back(call, tmp_path):
     leaving.join()
     assert code == 75
     assert "the server cannot be reached" in errors.splitlines()[-1]
+    first_stored = len(lines(tmp_path / "run/conversations/calls.jsonl"))
+    assert first_stored >= 3 * TURNS * CALLS_A_TURN
     accepted = lines(trees)
     assert len(accepted) >= 3
     assert len(accepted) < 6
@@ -82,7 +91,9 @@ def test_a_server_that_goes_in_the_middle_and_comes_back(call, tmp_path):
         assert again.base_url == server.base_url
         code, errors = call(again.base_url)
     assert code == 0, errors
-    assert len(second.asked) == (6 - len(accepted)) * TURNS * CALLS_A_TURN
+    stored = (tmp_path / "run/conversations/calls.jsonl").read_text().splitlines()
+    assert len(stored) == len({json.loads(line)["id"] for line in stored}) == 6 * TURNS * CALLS_A_TURN
+    assert second.calls == 6 * TURNS * CALLS_A_TURN - first_stored
     assert set(accepted) <= set(lines(trees))
     assert len({json.loads(line)["id"] for line in lines(trees)}) == 6
 
