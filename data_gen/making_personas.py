@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from aloe_jax import files
 from aloe_jax.errors import InputError
@@ -34,7 +36,9 @@ def check_personas(run: Run) -> None:
     section = run.section("personas")
     if section["source"] == "files":
         for name in ("profile_pool", "personality_pool"):
-            files.existing(section[name] or "", f"config.personas.{name}: file")
+            if not section[name]:
+                raise InputError(f"config.personas.{name} is empty; name a pool file, or take another source")
+            files.existing(section[name], f"config.personas.{name}: file")
     if section["source"] == "scripted":
         return  # the world itself says what it has
     run.at_least("personas", profiles=1, personalities=1, pairings=1, benchmark_profiles=1, benchmark_personalities=1)
@@ -100,6 +104,19 @@ async def _generated(run: Run, clients: Mapping[str, Client], store: Store) -> d
     return found
 
 
+class _Encoded:
+    """Implements `Encoder` for the texts of pools that are encoded already."""
+
+    def __init__(self, pools: Iterable[PoolResult]) -> None:
+        self._vectors = {
+            entry.text: vector for pool in pools for entry, vector in zip(pool.entries, pool.vectors, strict=True)
+        }
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Their vectors, [N D]."""
+        return np.stack([self._vectors[text] for text in texts])
+
+
 _KINDS: Mapping[Kind, str] = {"profile": "profiles", "personality": "personalities"}
 
 
@@ -121,7 +138,6 @@ def _from_files(run: Run) -> dict[Kind, PoolResult]:
 
 def _paired(run: Run, pools: Mapping[Kind, PoolResult]) -> _Made:
     """Both pools cut into training and benchmark, and paired; the report beside the personas."""
-    from data_gen.pool.encoder import MiniLM
     from data_gen.pool.split import contamination, personas, split
 
     section, seed = run.section("personas"), run.config["seed"]
@@ -155,7 +171,7 @@ def _paired(run: Run, pools: Mapping[Kind, PoolResult]) -> _Made:
         }
         for kind, name in _KINDS.items()
     }
-    report["contamination"] = contamination(train_personas, held_out_personas, MiniLM())
+    report["contamination"] = contamination(train_personas, held_out_personas, _Encoded(pools.values()))
     files.write_json(run.directory("personas") / REPORT, report)
     counts = {
         name: {key: report[name][key] for key in ("entries", "stopped", "rounds", "threshold", "rejects")}
