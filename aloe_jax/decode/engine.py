@@ -2,15 +2,17 @@
 
 A prompt is run into a slot of the cache in chunks of one shape. What a slot already holds of it, in whole chunks, is
 forked and not computed again: further completions of one prompt, and the next turn of a dialogue. All slots then decode
-together in short bursts on the device. Randomness is keyed by (seed, completion, position), and a chunk's keys and
-values depend on nothing but the tokens up to it, so a request gives the same tokens whatever runs beside it or ran
-before.
+together in short bursts on the device, of a single token while one of them is constrained: a grammar on the host says
+which tokens may come next. Randomness is keyed by (seed, completion, position), and a chunk's keys and values depend on
+nothing but the tokens up to it, so a request gives the same tokens whatever runs beside it or ran before.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -18,11 +20,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
 from aloe_jax.decode.cache import Cache, attend_cached, empty_cache
-from aloe_jax.decode.requests import Completion, Request
-from aloe_jax.decode.sampling import sample
+from aloe_jax.decode.constraint import Grammar, Matcher
+from aloe_jax.decode.requests import MAX_TOP_LOGPROBS, Completion, ConstraintError, Request
+from aloe_jax.decode.sampling import ALL, Sampled, sample
 from aloe_jax.errors import InputError
 from aloe_jax.models import decoder
 from aloe_jax.models.config import ModelConfig
@@ -54,13 +57,16 @@ class _Work:
     request: Request
     token_ids: list[int] = field(default_factory=list)
     log_probs: list[float] = field(default_factory=list)
+    top: list[tuple[tuple[int, float], ...]] = field(default_factory=list)
+    matcher: Matcher | None = None  # at the beginning while the work waits, then where its reply stands
 
 
 class Engine:
     """Decodes requests over `slots` parallel sequences of up to `context` tokens, prompt included. One thread owns it.
 
-    `vocab` is the size of the tokenizer's vocabulary, beyond which an output head is only padded. Raises InputError if
-    `slots` or `context` do not suit the model.
+    `vocab` is the size of the tokenizer's vocabulary, beyond which an output head is only padded. Requests may be
+    constrained if there is a `grammar`, that of the same tokenizer. Raises InputError if `slots` or `context` do not
+    suit the model.
     """
 
     def __init__(
@@ -72,6 +78,7 @@ class Engine:
         context: int,
         end_of_turn: frozenset[int],
         vocab: int | None = None,
+        grammar: Grammar | None = None,
         mesh: Mesh | None = None,
         dtype: Any = jnp.float32,
     ) -> None:
@@ -82,6 +89,8 @@ class Engine:
         self.slots, self.context = slots, context
         self._params: Any = params
         self._end_of_turn = end_of_turn
+        self._grammar = grammar
+        self._mesh = mesh
         ends = jnp.asarray(sorted(end_of_turn), jnp.int32)
         self._prefill = jax.jit(functools.partial(_prefill, model=model, dtype=dtype), donate_argnums=1)
         self._burst = jax.jit(
@@ -91,6 +100,7 @@ class Engine:
         whole = -(-context // CHUNK) * CHUNK  # so that a prompt's last chunk, padding included, always fits
         self._cache = _place(empty_cache(model, slots, whole, dtype), mesh, PartitionSpec(None, None, "tensor"))
         self._state = _place(_idle(slots), mesh, PartitionSpec())
+        self._unconstrained = self._allowed({}, -(-model.vocab // 32))
         self._held: list[tuple[int, ...]] = [()] * slots  # the prompt whose keys and values a slot holds
         self._free = deque(range(slots))  # idle slots, the one that has been idle longest first
         self._running: dict[int, _Work] = {}
@@ -104,7 +114,8 @@ class Engine:
         return bool(self._waiting or self._running)
 
     def submit(self, request: Request) -> int:
-        """Queue a request and return its ticket. Raises InputError if the prompt is empty or leaves no room."""
+        """Queue a request and return its ticket. Raises InputError if the prompt is empty or leaves no room, and
+        ConstraintError if its constraint cannot be kept."""
         if not 0 < len(request.prompt) < self.context:
             raise InputError(
                 f"prompt of {len(request.prompt)} tokens: it must have at least 1 and leave room in the context of "
@@ -112,9 +123,13 @@ class Engine:
             )
         if request.n < 1 or request.sampling.max_tokens < 1:
             raise InputError(f"n {request.n} and max_tokens {request.sampling.max_tokens} must be at least 1")
+        if not 0 <= request.sampling.top_logprobs <= MAX_TOP_LOGPROBS:
+            raise InputError(f"top_logprobs {request.sampling.top_logprobs} must be between 0 and {MAX_TOP_LOGPROBS}")
+        matcher = self._matcher(request)
         self._tickets += 1
         self._finished[self._tickets] = {}
-        self._waiting.extend(_Work(self._tickets, index, request) for index in range(request.n))
+        works = (_Work(self._tickets, index, request, matcher=matcher) for index in range(request.n))
+        self._waiting.extend(works)
         return self._tickets
 
     def cancel(self, ticket: int) -> None:
@@ -123,8 +138,7 @@ class Engine:
         stopped = [slot for slot, work in self._running.items() if work.ticket == ticket]
         for slot in stopped:
             self._release(slot)
-        if stopped:
-            self._state = self._state._replace(left=self._state.left.at[np.array(stopped)].set(0))
+        self._halt(stopped)
         self._finished.pop(ticket, None)
 
     def step(self) -> list[tuple[int, list[Completion]]]:
@@ -133,16 +147,26 @@ class Engine:
             self._start(self._waiting.popleft())
         if not self._running:
             return []
-        self._cache, self._state, tokens, log_probs, sampled = self._burst(self._params, self._cache, self._state)
-        tokens, log_probs, sampled = jax.device_get((tokens, log_probs, sampled))
-        done = []
+        matchers = {slot: work.matcher for slot, work in self._running.items() if work.matcher}
+        steps = 1 if matchers else BURST
+        allowed = self._allowed(matchers, self._unconstrained.shape[1]) if matchers else self._unconstrained
+        want_top = any(work.request.sampling.top_logprobs for work in self._running.values())
+        self._cache, self._state, going, sampled = self._burst(
+            self._params, self._cache, self._state, allowed, want_top, steps
+        )
+        going, sampled = jax.tree.map(lambda leaf: leaf[:steps], jax.device_get((going, sampled)))
+        done, cut = [], []
         for slot, work in list(self._running.items()):
-            mine = sampled[:, slot]
-            work.token_ids += tokens[mine, slot].tolist()
-            work.log_probs += log_probs[mine, slot].tolist()
-            if not mine.all() or self._complete(work):
+            mine = going[:, slot]
+            _record(work, jax.tree.map(lambda leaf, mine=mine, slot=slot: leaf[mine, slot], sampled))
+            complete = not mine.all() or self._complete(work)
+            if not complete and work.matcher and not work.matcher.take(work.token_ids[-1]):
+                complete = True
+                cut.append(slot)
+            if complete:
                 self._release(slot)
                 done += self._finish(work)
+        self._halt(cut)
         return done
 
     def close(self) -> None:
@@ -165,7 +189,7 @@ class Engine:
     def _finish(self, work: _Work) -> list[tuple[int, list[Completion]]]:
         reason = "stop" if work.token_ids[-1] in self._end_of_turn else "length"
         parts = self._finished[work.ticket]
-        parts[work.index] = Completion(tuple(work.token_ids), tuple(work.log_probs), reason)
+        parts[work.index] = Completion(tuple(work.token_ids), tuple(work.log_probs), reason, tuple(work.top))
         if len(parts) < work.request.n:
             return []
         del self._finished[work.ticket]
@@ -174,6 +198,26 @@ class Engine:
     def _release(self, slot: int) -> None:
         del self._running[slot]
         self._free.append(slot)
+
+    def _halt(self, slots: list[int]) -> None:
+        """Stop slots that would go on."""
+        if slots:
+            self._state = self._state._replace(left=self._state.left.at[np.array(slots)].set(0))
+
+    def _matcher(self, request: Request) -> Matcher | None:
+        if request.constraint is None:
+            return None
+        if self._grammar is None:
+            raise ConstraintError("replies cannot be constrained: the engine was made without a grammar")
+        return self._grammar.matcher(request.constraint)
+
+    def _allowed(self, matchers: Mapping[int, Matcher], words: int) -> UInt32[Array, "S W"]:
+        """Bits of the tokens that each slot may draw: all, except for slots with a matcher."""
+        allowed = np.full((self.slots, words), ALL, np.uint32)
+        for slot, matcher in matchers.items():
+            row = matcher.allowed[:words]  # the model's vocabulary is padded, or that of the tokenizer is
+            allowed[slot] = np.pad(row, (0, words - len(row)))
+        return _place(jnp.asarray(allowed), self._mesh, PartitionSpec())
 
     def _start(self, work: _Work) -> None:
         """Bring the prompt's keys and values into a free slot and set it going. The last prompt token is the first
@@ -191,6 +235,7 @@ class Engine:
             chunk[0, : len(tokens)] = tokens  # keys of the padding are overwritten before they become visible
             self._cache = self._prefill(self._params, self._cache, chunk, start, slot)
         self._held[slot] = prompt
+        work.matcher = work.matcher and work.matcher.copy()
         sampling = work.request.sampling
         values = Slots(
             token=jnp.asarray(prompt[-1]),
@@ -212,6 +257,17 @@ def _kept(prompt: tuple[int, ...], held: tuple[int, ...]) -> int:
         return len(prompt) - 1
     most = (min(len(prompt), len(held)) - 1) // CHUNK * CHUNK
     return next((start for start in range(most, 0, -CHUNK) if prompt[:start] == held[:start]), 0)
+
+
+def _record(work: _Work, sampled: Sampled) -> None:
+    """Add to a completion what its slot has sampled, [N, ...] for N tokens."""
+    work.token_ids += sampled.token.tolist()
+    work.log_probs += sampled.log_prob.tolist()
+    wanted = work.request.sampling.top_logprobs
+    if wanted:
+        for ids, log_probs in zip(sampled.top_ids.tolist(), sampled.top_log_probs.tolist(), strict=True):
+            pairs = zip(ids[:wanted], log_probs, strict=False)
+            work.top.append(tuple(pair for pair in pairs if pair[1] > -math.inf))
 
 
 def _place(tree: Any, mesh: Mesh | None, spec: PartitionSpec) -> Any:
@@ -254,18 +310,22 @@ def _burst(
     params: decoder.Params,
     cache: Cache,
     state: Slots,
+    allowed: UInt32[Array, "S W"] | None,
+    want_top: Bool[Array, ""] | bool,
+    steps: Int[Array, ""] | int,
     *,
     model: ModelConfig,
     dtype: Any,
     ends: Int[Array, E],
     vocab: int | None,
-) -> tuple[Cache, Slots, Int[Array, "N S"], Float[Array, "N S"], Bool[Array, "N S"]]:
-    """`BURST` decode steps; also tokens, log-probabilities, and whether the slot was going at each step."""
+) -> tuple[Cache, Slots, Bool[Array, "N S"], Sampled]:
+    """`steps` decode steps, `BURST` at most, drawing from the `allowed` tokens; also whether a slot was going at each
+    step, and what was sampled, [N, S, ...]. Of the N = `BURST` places only the first `steps` are filled: how many there
+    are is a value, so that slots get the same numbers from the same program whatever runs beside them."""
     head = decoder.head_weight(params, model).astype(dtype)
     slots = jnp.arange(state.token.shape[0])
 
-    def one(carry: tuple[Cache, Slots], _: None) -> tuple[tuple[Cache, Slots], tuple[Array, Array, Array]]:
-        cache, state = carry
+    def one(cache: Cache, state: Slots) -> tuple[Cache, Slots, tuple[Array, Sampled]]:
         going = state.left > 0
         positions = state.position[:, None]
         attend = attend_cached(slots, positions, model.scale)
@@ -274,14 +334,21 @@ def _burst(
         logits = jnp.einsum("sd,dv->sv", hidden[:, 0], head, preferred_element_type=jnp.float32)
         logits = cap(logits, model.final_soft_cap)
         keys = jax.vmap(jax.random.fold_in)(state.key, state.position)
-        token, log_prob = sample(logits, keys, state.temperature, state.top_p, state.top_k, vocab)
-        ended = jnp.any(token[:, None] == ends, axis=1)
+        sampled = sample(logits, keys, state.temperature, state.top_p, state.top_k, vocab, allowed, want_top)
+        ended = jnp.any(sampled.token[:, None] == ends, axis=1)
         state = state._replace(
-            token=jnp.where(going, token, state.token),
+            token=jnp.where(going, sampled.token, state.token),
             position=state.position + going,
             left=jnp.where(going & ~ended, state.left - 1, 0),
         )
-        return (cache, state), (token, log_prob, going)
+        return cache, state, (going, sampled)
 
-    (cache, state), (tokens, log_probs, going) = jax.lax.scan(one, (cache, state), length=BURST)
-    return cache, state, tokens, log_probs, going
+    def put(number: Array, carry: tuple[Cache, Slots, Any]) -> tuple[Cache, Slots, Any]:
+        cache, state, found = carry
+        cache, state, new = one(cache, state)
+        return cache, state, jax.tree.map(lambda places, leaf: places.at[number].set(leaf), found, new)
+
+    _, _, shapes = jax.eval_shape(one, cache, state)
+    found = jax.tree.map(lambda leaf: jnp.zeros((BURST, *leaf.shape), leaf.dtype), shapes)
+    cache, state, (going, sampled) = jax.lax.fori_loop(0, steps, put, (cache, state, found))
+    return cache, state, going, sampled

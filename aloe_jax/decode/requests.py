@@ -2,35 +2,86 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from aloe_jax.errors import InputError
+
+MAX_TOP_LOGPROBS = 20  # as OpenAI and vLLM have it
+
+
+class ConstraintError(InputError):
+    """A constraint that cannot be kept: it is malformed, nothing satisfies it, or the grammar library lacks a part."""
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """What the text of a reply must be, end-of-turn token aside: exactly one of `choices`, or a full match of `regex`,
+    or JSON without free whitespace that fits `json_schema`, itself JSON text. One of the three is given.
+
+    A regex is one of Rust's `regex` crate, without look-around. Properties of an object come in the order of the
+    schema, keywords that are not supported are refused. A reply cut by its limit of tokens is a beginning of such a
+    text. Raises ConstraintError unless exactly one is given.
+    """
+
+    choices: tuple[str, ...] | None = None
+    regex: str | None = None
+    json_schema: str | None = None
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("choices", "regex", "json_schema") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ConstraintError(f"a constraint is one of choices, regex and json_schema, found {given or 'none'}")
+        if self.choices == ():
+            raise ConstraintError("the list of choices is empty; give at least one")
+
+    @classmethod
+    def json(cls, schema: Mapping[str, Any]) -> Constraint:
+        """The constraint to JSON of a schema."""
+        return cls(json_schema=json.dumps(schema, ensure_ascii=False))
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are drawn. temperature 0 is greedy; top_p 1.0 and top_k 0 switch the filters off."""
+    """How tokens are drawn. temperature 0 is greedy; top_p 1.0 and top_k 0 switch the filters off. With `top_logprobs`,
+    at most 20, a completion also tells that many of the most probable tokens at each place."""
 
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
     max_tokens: int = 256
+    top_logprobs: int = 0
 
 
 @dataclass(frozen=True)
 class Request:
-    """`n` completions of one prompt (token ids, template included). Equal (seed, prompt, sampling) give equal tokens
-    whatever else runs beside it."""
+    """`n` completions of one prompt (token ids, template included). Equal (seed, prompt, sampling, constraint) give
+    equal tokens whatever else runs beside it."""
 
     prompt: tuple[int, ...]
     sampling: Sampling = Sampling()
     seed: int = 0
     n: int = 1
+    constraint: Constraint | None = None
 
 
 @dataclass(frozen=True)
 class Completion:
     """Sampled ids, end-of-turn included unless `finish_reason` is "length"; natural log-probability of each under the
-    model at temperature 1 without filters, as `aloe score` would give them."""
+    model at temperature 1 without filters and without the constraint, as `aloe score` would give them.
+
+    `top` is empty unless `top_logprobs` asked for it. Then it has for each sampled token the most probable ones that
+    the constraint allowed at its place, as (id, log-probability) pairs, the most probable first, fewer than asked for
+    where fewer were allowed. Their log-probabilities are those of the same unconstrained distribution; renormalised
+    over the allowed tokens they are what a draw at temperature 1 has.
+
+    "length" is a reply that was cut: by its limit, by the context, or, under a constraint, where no token of the
+    vocabulary continues the text or the grammar became too large to go on.
+    """
 
     token_ids: tuple[int, ...]
     log_probs: tuple[float, ...]
     finish_reason: str  # "stop" | "length"
+    top: tuple[tuple[tuple[int, float], ...], ...] = ()

@@ -5,18 +5,33 @@ tokens reach, top-p the largest at which the kept probabilities sum to at least 
 their bit patterns are, so the threshold is found by bisection over 31 bits, each a masked sum over the vocabulary.
 Tokens tied with the last one kept are kept too.
 
-Axes: S slots, V vocabulary.
+Axes: S slots, V vocabulary, W words of 32 tokens' bits, N most probable tokens.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
+from aloe_jax.decode.requests import MAX_TOP_LOGPROBS
+
+ALL = np.uint32(0xFFFFFFFF)  # 32 tokens that are all allowed
 FLOAT_BITS = 31  # of a non-negative f32, without its sign
+
+
+class Sampled(NamedTuple):
+    """A token of each slot, and the most probable tokens that could have been drawn instead. Log-probabilities are
+    natural, those of the unfiltered and unconstrained model at temperature 1."""
+
+    token: Int[Array, S]
+    log_prob: Float[Array, S]
+    top_ids: Int[Array, "S N"]
+    top_log_probs: Float[Array, "S N"]  # -inf where fewer than N could be drawn
 
 
 def sample(
@@ -26,21 +41,52 @@ def sample(
     top_p: Float[Array, S],
     top_k: Int[Array, S],
     vocab: int | None = None,
-) -> tuple[Int[Array, S], Float[Array, S]]:
-    """A token for each slot and its natural log-probability under the unfiltered model at temperature 1.
+    allowed: UInt32[Array, "S W"] | None = None,
+    want_top: Bool[Array, ""] | bool = False,
+) -> Sampled:
+    """A token for each slot.
 
     temperature 0 takes the most probable token; top_p 1.0 and top_k 0 keep everything. Only ids below `vocab` are
-    drawn: output heads are padded beyond the tokenizer's vocabulary, and such an id has no text.
+    drawn: output heads are padded beyond the tokenizer's vocabulary, and such an id has no text. `allowed` are bits of
+    the tokens that may be drawn, the lowest of a word first; the filters see what is left. The most probable tokens
+    are found only with `want_top`, else they are zeros.
     """
     log_probs = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
     drawable = log_probs if vocab is None else log_probs.at[:, vocab:].set(-jnp.inf)
+    if allowed is not None:
+        drawable = jax.lax.cond(jnp.any(allowed != ALL), lambda: _masked(drawable, allowed), lambda: drawable)
     greedy = jnp.argmax(drawable, axis=-1)
     scaled = drawable / jnp.maximum(temperature, 1e-6)[:, None]
     filtering = jnp.any(((top_p < 1.0) | (top_k > 0)) & (temperature > 0))
     scaled = jax.lax.cond(filtering, lambda: _filter(scaled, top_p, top_k), lambda: scaled)
     drawn = jax.vmap(jax.random.categorical)(keys, scaled)
     token = jnp.where(temperature > 0, drawn, greedy)
-    return token, jnp.take_along_axis(log_probs, token[:, None], axis=-1)[:, 0]
+    log_prob = jnp.take_along_axis(log_probs, token[:, None], axis=-1)[:, 0]
+    return Sampled(token, log_prob, *_most_probable(drawable, want_top))
+
+
+def _masked(log_probs: Float[Array, "S V"], allowed: UInt32[Array, "S W"]) -> Float[Array, "S V"]:
+    bits = (allowed[:, :, None] >> jnp.arange(32, dtype=jnp.uint32)) & 1
+    return jnp.where(bits.reshape(len(allowed), -1)[:, : log_probs.shape[1]] > 0, log_probs, -jnp.inf)
+
+
+def _most_probable(
+    log_probs: Float[Array, "S V"], wanted: Bool[Array, ""] | bool
+) -> tuple[Int[Array, "S N"], Float[Array, "S N"]]:
+    """Ids and log-probabilities of the most probable tokens, N = 20 or the vocabulary; zeros unless `wanted`."""
+    slots, vocab = log_probs.shape
+    number = min(MAX_TOP_LOGPROBS, vocab)
+
+    def find() -> tuple[Array, Array]:
+        values, ids = jax.lax.top_k(log_probs, number)
+        return ids, values
+
+    def none() -> tuple[Array, Array]:
+        return jnp.zeros((slots, number), jnp.int32), jnp.zeros((slots, number), log_probs.dtype)
+
+    if wanted is False:
+        return none()
+    return jax.lax.cond(wanted, find, none)
 
 
 def _filter(scaled: Float[Array, "S V"], top_p: Float[Array, S], top_k: Int[Array, S]) -> Float[Array, "S V"]:

@@ -163,7 +163,8 @@ def compile_decoding(config: Mapping[str, Any], model: ModelConfig, mesh: Mesh) 
 
     def burst(params: Any, cache: Any, state: Any) -> Any:
         ends = jnp.zeros(1, jnp.int32)
-        return engine._burst(params, cache, state, model=model, dtype=jnp.float32, ends=ends, vocab=None)
+        options = {"model": model, "dtype": jnp.float32, "ends": ends, "vocab": None}
+        return engine._burst(params, cache, state, None, False, engine.BURST, **options)
 
     return {
         "prefill": lambda: jax.jit(prefill, donate_argnums=1).lower(params, cache, chunk, number, number).compile(),

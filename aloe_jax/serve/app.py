@@ -17,7 +17,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from aloe_jax.decode.requests import Completion, Request, Sampling
+from aloe_jax.decode.requests import Completion, ConstraintError, Request, Sampling
 from aloe_jax.errors import InputError
 from aloe_jax.serve.protocol import (
     MAX_SEED,
@@ -28,6 +28,7 @@ from aloe_jax.serve.protocol import (
     Logprobs,
     ReplyMessage,
     TokenLogprob,
+    TopLogprob,
     Usage,
     parse_request,
 )
@@ -82,7 +83,13 @@ class _Api:
             return Response(status_code=CLIENT_GONE)
         self._check_model(request.model)
         prompt = self._prompt(request)
-        completions = await self._decode(http, self._engine_request(request, prompt))
+        try:
+            completions = await self._decode(http, self._engine_request(request, prompt))
+        except ConstraintError as error:
+            field = request.constraint[0] if request.constraint else None
+            raise ApiError(400, f"field '{field}': {error}", param=field) from None
+        except InputError as error:
+            raise ApiError(400, str(error)) from None
         if completions is None:
             return Response(status_code=CLIENT_GONE)
         response = self._response(request, prompt, completions)
@@ -156,12 +163,15 @@ class _Api:
             top_p=request.top_p,
             top_k=max(request.top_k, 0),
             max_tokens=request.limit or self._worker.context - len(prompt),
+            top_logprobs=request.top_logprobs,
         )
+        constraint = request.constraint[1] if request.constraint else None
         seed = secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed
-        return Request(prompt=tuple(prompt), sampling=sampling, seed=seed, n=request.n)
+        return Request(prompt=tuple(prompt), sampling=sampling, seed=seed, n=request.n, constraint=constraint)
 
     async def _decode(self, http: HttpRequest, request: Request) -> list[Completion] | None:
-        """The completions, or None if the client went away before they were there (the request is cancelled then)."""
+        """The completions, or None if the client went away before they were there (the request is cancelled then).
+        InputError if the engine refuses the request."""
         try:
             answer = asyncio.wrap_future(self._worker.submit(request))
         except OverloadedError:
@@ -174,8 +184,6 @@ class _Api:
         try:
             await asyncio.wait([answer, gone], return_when=asyncio.FIRST_COMPLETED)
             return answer.result() if answer.done() else None
-        except InputError as error:
-            raise ApiError(400, str(error)) from None
         except UnavailableError:
             raise _unavailable() from None
         finally:
@@ -206,12 +214,16 @@ class _Api:
         )
 
     def _logprobs(self, completion: Completion) -> list[TokenLogprob]:
-        content = []
-        for token, log_prob in zip(completion.token_ids, completion.log_probs, strict=True):
-            text = self._chat.tokenizer.decode([token], skip_special=False)
-            whole = "\ufffd" not in text  # else the token holds a part of a character's bytes
-            content.append(TokenLogprob(token=text, logprob=log_prob, bytes=list(text.encode()) if whole else None))
+        sampled = zip(completion.token_ids, completion.log_probs, strict=True)
+        content = [TokenLogprob(**self._token(*pair)) for pair in sampled]
+        for token, top in zip(content, completion.top, strict=False):  # empty where it was not asked for
+            token.top_logprobs = [TopLogprob(**self._token(*pair)) for pair in top]
         return content
+
+    def _token(self, token: int, log_prob: float) -> dict[str, Any]:
+        text = self._chat.tokenizer.decode([token], skip_special=False)
+        whole = "\ufffd" not in text  # else the token holds a part of a character's bytes
+        return {"token": text, "logprob": log_prob, "bytes": list(text.encode()) if whole else None}
 
 
 async def _body(http: HttpRequest, limit: int) -> bytes:

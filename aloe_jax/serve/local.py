@@ -8,6 +8,7 @@ from typing import Any
 
 from jax.sharding import Mesh
 
+from aloe_jax.decode.constraint import Grammar
 from aloe_jax.decode.engine import Engine
 from aloe_jax.errors import AloeError
 from aloe_jax.hub.config_file import read_config
@@ -42,6 +43,7 @@ def local_client(
         context=min(config["context"], model.context),
         end_of_turn=chat.tokenizer.end_of_turn_ids,
         vocab=chat.tokenizer.vocab_size,
+        grammar=Grammar(chat.tokenizer),
         mesh=mesh,
     )
     server = Server(engine, chat, name)
@@ -71,6 +73,7 @@ def load_engine(source: str, *, slots: int, context: int) -> tuple[Engine, ChatF
         context=min(context, model.context),
         end_of_turn=chat.tokenizer.end_of_turn_ids,
         vocab=chat.tokenizer.vocab_size,
+        grammar=Grammar(chat.tokenizer),
         mesh=mesh,
     )
     return engine, chat

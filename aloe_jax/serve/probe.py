@@ -146,10 +146,8 @@ class _Probe:
             outcome = await attempt()
             whole = not isinstance(outcome, Trouble)
             if whole and outcome[0] in (401, 403):
-                raise InputError(
-                    f"{self.server.address}: the server answers {outcome[0]}; check the key in the environment variable "
-                    f"{self.server.api_key_env}"
-                )
+                hint = f"check the key in the environment variable {self.server.api_key_env}"
+                raise InputError(f"{self.server.address}: the server answers {outcome[0]}; {hint}")
             if whole and not (outcome[0] >= 500 or outcome[0] in PASSING) and not _torn(outcome):
                 return outcome
             if tries < self.client.retries:

@@ -1,8 +1,18 @@
 """The part of the OpenAI chat-completions protocol that the server speaks and the client reads, as records.
 
 A request field that would change the answer and cannot be honoured is refused by name; it is never dropped silently.
-Two extensions follow vLLM: `top_k`, and `return_token_ids`, which adds the sampled ids to every choice. One is our own:
+Three extensions follow vLLM: `top_k`, `return_token_ids`, which adds the sampled ids to every choice, and
+`structured_outputs`, which holds a reply to a list of choices, a regex or a JSON schema. One is our own:
 `tokenizer_hash` beside the ids says which tokenizer they belong to.
+
+**Probabilities of choices.** Log-probabilities are those of the model at temperature 1, without filters and without the
+constraint; `top_logprobs` lists the most probable of the tokens that the constraint allows. So ask for
+`structured_outputs: {"choice": [...]}` with `logprobs: true, top_logprobs: 20`, and look at the first token of the
+reply: for each choice add up exp(logprob) of the listed tokens whose text the choice begins with, and divide by the sum
+over all choices. With choices that begin with different characters, every listed token belongs to one of them, and this
+is the probability with which each is drawn at temperature 1, as long as at most 20 tokens begin a choice (a letter, or
+a short word: "yes" may also begin as "y" or "ye"). Where a token begins two choices, the reply has to go on before they
+part, and the first token does not tell them apart.
 """
 
 from __future__ import annotations
@@ -10,8 +20,9 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import pydantic_core
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from aloe_jax.decode.requests import MAX_TOP_LOGPROBS, Constraint
 from aloe_jax.tree.schema import Message
 
 # What the decoding engine's arrays hold: keys are seeded with 32 unsigned bits, top_k is a signed integer.
@@ -56,13 +67,11 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "presence_penalty": (0,),
     "reasoning_effort": (),
     "repetition_penalty": (1,),
-    "response_format": ({"type": "text"},),
     "skip_special_tokens": (True,),
     "stop": ([], ""),
     "stop_token_ids": ([],),
     "tool_choice": ("none",),
     "tools": ([],),
-    "top_logprobs": (0,),
     "use_beam_search": (False,),
     "verbosity": (),
     "web_search_options": (),
@@ -108,6 +117,61 @@ class StreamOptions(BaseModel):
     include_usage: bool = False
 
 
+class StructuredOutputs(BaseModel):
+    """What a reply must be, as vLLM spells it: exactly one of the three is given."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    choice: list[str] | None = Field(None, min_length=1)
+    regex: str | None = None
+    json_schema: dict[str, Any] | None = Field(None, alias="json")
+
+    @model_validator(mode="after")
+    def _one(self) -> StructuredOutputs:
+        given = [name for name in ("choice", "regex", "json_schema") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError("expected exactly one of choice, regex and json")
+        return self
+
+    @property
+    def constraint(self) -> Constraint:
+        if self.json_schema is not None:
+            return Constraint.json(self.json_schema)
+        return Constraint(choices=None if self.choice is None else tuple(self.choice), regex=self.regex)
+
+
+class NamedSchema(BaseModel):
+    """A JSON schema as OpenAI wraps it. It is always kept, so `strict: false` is no promise of less."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    name: str
+    schema_: dict[str, Any] = Field(alias="schema")
+    description: str | None = None
+    strict: bool | None = None
+
+
+class ResponseFormat(BaseModel):
+    """The form of a reply, as OpenAI spells it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: NamedSchema | None = None
+
+    @model_validator(mode="after")
+    def _schema_where_named(self) -> ResponseFormat:
+        if (self.type == "json_schema") != (self.json_schema is not None):
+            raise ValueError("json_schema is given with type json_schema, and with no other")
+        return self
+
+    @property
+    def constraint(self) -> Constraint | None:
+        if self.type == "text":
+            return None
+        return Constraint.json({"type": "object"} if self.json_schema is None else self.json_schema.schema_)
+
+
 class ChatRequest(BaseModel):
     """Body of POST /v1/chat/completions. Left-out sampling fields take OpenAI's defaults; without a length limit a
     reply may fill the context."""
@@ -124,6 +188,9 @@ class ChatRequest(BaseModel):
     max_completion_tokens: int | None = Field(None, ge=1)
     seed: int | None = Field(None, ge=0, le=MAX_SEED)
     logprobs: bool = False
+    top_logprobs: int = Field(0, ge=0, le=MAX_TOP_LOGPROBS)
+    response_format: ResponseFormat | None = None
+    structured_outputs: StructuredOutputs | None = None
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()
     return_token_ids: bool = False
@@ -136,6 +203,30 @@ class ChatRequest(BaseModel):
                 f"max_tokens is {self.max_tokens} but max_completion_tokens is {self.max_completion_tokens}; send one"
             )
         return self
+
+    @field_validator("top_logprobs")
+    @classmethod
+    def _with_logprobs(cls, value: int, info: ValidationInfo) -> int:
+        if value and not info.data.get("logprobs"):
+            raise ValueError("only together with logprobs: true")
+        return value
+
+    @field_validator("structured_outputs")
+    @classmethod
+    def _one_constraint(cls, value: StructuredOutputs | None, info: ValidationInfo) -> StructuredOutputs | None:
+        other = info.data.get("response_format")
+        if value is not None and other is not None and other.constraint is not None:
+            raise ValueError(f"response_format is {other.type} already; send one constraint")
+        return value
+
+    @property
+    def constraint(self) -> tuple[str, Constraint] | None:
+        """What the reply must be, behind the name of the field that says so; None leaves it free."""
+        for field in ("structured_outputs", "response_format"):
+            value = getattr(self, field)
+            if value is not None and value.constraint is not None:
+                return field, value.constraint
+        return None
 
     @property
     def limit(self) -> int | None:
@@ -152,7 +243,7 @@ class TopLogprob(BaseModel):
 
 
 class TokenLogprob(TopLogprob):
-    """A sampled token, with the most probable ones at its place where they were asked for."""
+    """A sampled token, and the most probable ones at its place."""
 
     top_logprobs: list[TopLogprob] = []
 

@@ -32,7 +32,8 @@ class Engine(Protocol):
         ...
 
     def submit(self, request: Request) -> int:
-        """Queue a request and return its ticket; InputError if the prompt does not fit."""
+        """Queue a request and return its ticket; InputError if the prompt does not fit or the constraint cannot be
+        kept."""
         ...
 
     def cancel(self, ticket: int) -> None:

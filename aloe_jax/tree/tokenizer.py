@@ -75,6 +75,11 @@ class Tokenizer:
         """Number of token ids, added tokens included."""
         return self._backend.get_vocab_size(with_added_tokens=True)
 
+    @property
+    def definition(self) -> str:
+        """The content of `tokenizer.json`, for other readers of that format; truncation and padding are off."""
+        return self._backend.to_str()
+
     def encode(self, text: str, after: str = "") -> list[int]:
         """Ids of `text` as it stands: nothing is added, texts of special tokens inside are recognised.
 

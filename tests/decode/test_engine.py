@@ -1,25 +1,40 @@
 """The engine against the plain forward pass, and its promise that a request gives the same tokens beside any others."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from aloe_jax.decode.constraint import Grammar
 from aloe_jax.decode.engine import BURST, CHUNK, Engine, _kept
-from aloe_jax.decode.requests import Request, Sampling
+from aloe_jax.decode.requests import Constraint, Request, Sampling
 from aloe_jax.errors import InputError
 from aloe_jax.models import decoder
 from aloe_jax.ops.attention import dense
 from aloe_jax.parallel.mesh import make_mesh
 from aloe_jax.parallel.sharding import param_shardings
 from tiny import MODEL, params
+from tree_samples import tokenizer
 
 END = 5
 LENGTH = 64
 
 
-def engine(slots=3, context=LENGTH, **options):
-    return Engine(MODEL, params(), slots=slots, context=context, end_of_turn=frozenset({END}), **options)
+GRAMMAR = Grammar(dataclasses.replace(tokenizer(), end_of_turn_ids=frozenset({END})))
+
+
+def engine(slots=3, context=LENGTH, weights=None, mesh=None):
+    return Engine(
+        MODEL,
+        weights or params(),
+        slots=slots,
+        context=context,
+        end_of_turn=frozenset({END}),
+        grammar=GRAMMAR,
+        mesh=mesh,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +63,10 @@ REQUESTS = [
     Request((7,), Sampling(temperature=0.0, max_tokens=10), seed=2),
     Request(tuple(range(8, 48)), Sampling(temperature=0.7, top_p=0.9, max_tokens=40), seed=3),
     Request((11, 12), Sampling(temperature=1.3, top_k=5, max_tokens=BURST), seed=4, n=2),
+    Request((13, 14), Sampling(max_tokens=BURST + 2, top_logprobs=7), seed=5),
+]
+CONSTRAINED = [
+    Request((15, 16), Sampling(top_logprobs=4), seed=6, constraint=Constraint(choices=("yes", "no", "maybe so"))),
 ]
 
 
@@ -63,13 +82,20 @@ def test_log_probs_are_those_of_the_forward_pass(shared):
             if request.sampling.top_k:
                 rank = (table > expected[:, None]).sum(axis=-1)
                 assert rank.max() < request.sampling.top_k
+            wanted = request.sampling.top_logprobs
+            assert len(completion.top) == (len(completion.token_ids) if wanted else 0)
+            for row, top in zip(table, completion.top, strict=False):
+                best = np.argsort(-row)[:wanted]
+                assert [token for token, _ in top] == best.tolist()
+                np.testing.assert_allclose([value for _, value in top], row[best], atol=1e-4)
 
 
 def test_tokens_do_not_depend_on_company(shared):
-    together = shared.generate(REQUESTS)
-    alone = [engine().generate([request])[0] for request in REQUESTS]
+    requests = REQUESTS + CONSTRAINED
+    together = shared.generate(requests)
+    alone = [engine().generate([request])[0] for request in requests]
     assert together == alone
-    backwards = shared.generate(REQUESTS[::-1])[::-1]
+    backwards = shared.generate(requests[::-1])[::-1]
     assert backwards == together
 
 
@@ -120,13 +146,15 @@ def test_stops_at_end_of_turn_and_at_the_limits(shared):
 def test_sharded_equals_one_device(shared):
     mesh = make_mesh(fsdp=2, tensor=4)
     places = param_shardings(decoder.abstract_params(MODEL), decoder.logical_axes(MODEL), mesh)
-    sharded = Engine(
-        MODEL, jax.device_put(params(), places), slots=3, context=LENGTH, end_of_turn=frozenset({END}), mesh=mesh
-    )
-    for left, right in zip(sharded.generate(REQUESTS), shared.generate(REQUESTS), strict=True):
+    sharded = engine(weights=jax.device_put(params(), places), mesh=mesh)
+    requests = REQUESTS + CONSTRAINED
+    for left, right in zip(sharded.generate(requests), shared.generate(requests), strict=True):
         assert [completion.token_ids for completion in left] == [completion.token_ids for completion in right]
         for one, other in zip(left, right, strict=True):
             np.testing.assert_allclose(one.log_probs, other.log_probs, atol=1e-4)
+            assert [[token for token, _ in top] for top in one.top] == [
+                [token for token, _ in top] for top in other.top
+            ]
 
 
 def test_cancelled_request_never_comes_back(shared):
@@ -148,6 +176,7 @@ def test_cancelled_request_never_comes_back(shared):
         (Request((1,) * LENGTH), f"prompt of {LENGTH} tokens"),
         (Request((1,), n=0), "n 0 and max_tokens"),
         (Request((1,), Sampling(max_tokens=0)), "max_tokens 0"),
+        (Request((1,), Sampling(top_logprobs=21)), "top_logprobs 21 must be between 0 and 20"),
     ],
 )
 def test_impossible_requests_are_refused(shared, request_, reason):

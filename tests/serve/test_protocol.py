@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from aloe_jax.decode.requests import Constraint
 from aloe_jax.serve.protocol import ApiError, parse_request
 
 HELLO = [{"role": "user", "content": "hello"}]
@@ -27,9 +28,26 @@ HELLO = [{"role": "user", "content": "hello"}]
         ({"seed": -1}, "seed"),
         ({"top_k": 2**31}, "top_k"),
         ({"stop": ["\n"]}, "stop"),
-        ({"top_logprobs": 5, "logprobs": True}, "top_logprobs"),
+        ({"top_logprobs": 5}, "top_logprobs"),
+        ({"top_logprobs": 21, "logprobs": True}, "top_logprobs"),
         ({"tools": [{"type": "function"}]}, "tools"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"response_format": {"type": "grammar"}}, "response_format.type"),
+        ({"response_format": {"type": "json_schema"}}, "response_format"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}},
+            "response_format.json_schema.schema",
+        ),
+        ({"response_format": {"type": "text", "json_schema": {"name": "x", "schema": {}}}}, "response_format"),
+        ({"structured_outputs": {}}, "structured_outputs"),
+        ({"structured_outputs": {"choice": []}}, "structured_outputs.choice"),
+        ({"structured_outputs": {"choice": ["a", 1]}}, "structured_outputs.choice.1"),
+        ({"structured_outputs": {"choice": ["a"], "regex": "a"}}, "structured_outputs"),
+        ({"structured_outputs": {"json": [1]}}, "structured_outputs.json"),
+        ({"structured_outputs": {"grammar": "root ::= x"}}, "structured_outputs.grammar"),
+        (
+            {"structured_outputs": {"choice": ["a"]}, "response_format": {"type": "json_object"}},
+            "structured_outputs",
+        ),
         ({"frequency_penalty": 0.5}, "frequency_penalty"),
         ({"surprise": 1}, "surprise"),
     ],
@@ -57,3 +75,41 @@ def test_two_names_of_the_limit_must_agree():
     assert limit(max_tokens=3) == limit(max_completion_tokens=3) == limit(max_tokens=3, max_completion_tokens=3) == 3
     with pytest.raises(ApiError, match="max_tokens is 3 but max_completion_tokens is 4"):
         limit(max_tokens=3, max_completion_tokens=4)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, None),
+        ({"response_format": {"type": "text"}}, None),
+        (
+            {"structured_outputs": {"choice": ["A", "B"], "json": None}, "response_format": {"type": "text"}},
+            ("structured_outputs", Constraint(choices=("A", "B"))),
+        ),
+        ({"structured_outputs": {"regex": "a+"}}, ("structured_outputs", Constraint(regex="a+"))),
+        (
+            {"structured_outputs": {"json": {"type": "object", "properties": {"b": {}, "a": {}}}}},
+            (
+                "structured_outputs",
+                # The order of the properties is the order in which a reply has them.
+                Constraint(json_schema='{"type": "object", "properties": {"b": {}, "a": {}}}'),
+            ),
+        ),
+        (
+            {"response_format": {"type": "json_object"}},
+            ("response_format", Constraint(json_schema='{"type": "object"}')),
+        ),
+        (
+            {
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"name": "x", "schema": {"type": "integer"}, "strict": True, "description": None},
+                }
+            },
+            ("response_format", Constraint(json_schema='{"type": "integer"}')),
+        ),
+    ],
+)
+def test_constraints_as_openai_and_vllm_spell_them(fields, expected):
+    request = parse_request(json.dumps({"model": "tiny", "messages": HELLO, **fields}).encode())
+    assert request.constraint == expected
