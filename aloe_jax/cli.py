@@ -233,12 +233,12 @@ def _run(options: argparse.Namespace) -> None:
     run_stages(stages, run, selected, options.fresh, options.fork)
     if "report" in selected:
         done = shlex.quote(options.workdir)
-        progress.line(
-            f"\nNext:\n"
-            f"  open {done}/report/index.html\n"
-            f"  aloe chat --model={done}/export\n"
-            f"  aloe score --model={done}/export --trees={done}/conversations/trees.jsonl --out=scores.jsonl"
-        )
+        progress.line(f"\nNext:\n  open {done}/report/index.html\n  aloe view {done}")
+        if (run.directory("export") / "config.json").exists():
+            progress.line(
+                f"  aloe chat --model={done}/export\n"
+                f"  aloe score --model={done}/export --trees={done}/conversations/trees.jsonl --out=scores.jsonl"
+            )
 
 
 def _status(options: argparse.Namespace) -> None:

@@ -21,7 +21,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -93,7 +93,8 @@ class Store:
         self._places = dict(_call_places(self.directory / f"{CALLS}.jsonl"))
         self._keys = {name: set(_keys(self.directory / f"{name}.jsonl")) for name in LEDGERS}
         self._syncing = ThreadPoolExecutor(1, "aloe-store")
-        self._synced = time.monotonic()
+        self._synced, self._push = time.monotonic(), Future[None]()
+        self._push.set_result(None)
         return self
 
     def __exit__(
@@ -145,10 +146,13 @@ class Store:
 
     def _sync(self) -> None:
         now = time.monotonic()
-        if now - self._synced >= SYNC_EVERY:
+        if now - self._synced >= SYNC_EVERY and self._push.done():
             self._synced = now
-            for ledger in self._ledgers.values():
-                self._syncing.submit(ledger.sync)
+            self._push = self._syncing.submit(self._sync_all)
+
+    def _sync_all(self) -> None:
+        for ledger in self._ledgers.values():
+            ledger.sync()
 
 
 def records(directory: Path, ledger: str) -> Iterator[dict[str, Any]]:
