@@ -15,7 +15,7 @@ from aloe_jax.tree.schema import Message, dump, write_records
 from tree_samples import aloe_tree, conversation
 
 DEMO = f"--config={ROOT / 'configs/demo.py'}:debug"
-COMMANDS = ("run", "plan", "import", "export", "convert", "score", "metrics", "serve", "chat")
+COMMANDS = ("run", "plan", "import", "export", "convert", "score", "metrics", "view", "serve", "chat")
 
 
 @pytest.fixture(scope="module")
