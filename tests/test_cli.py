@@ -222,6 +222,14 @@ def test_a_port_in_use(aloe, model):
         refused(result, f"port {port} on 127.0.0.1 is in use", "--port")
 
 
+def test_nothing_to_view(aloe, tmp_path):
+    refused(aloe("view", tmp_path / "nowhere"), tmp_path / "nowhere", "does not exist")
+    refused(aloe("view", tmp_path), tmp_path, "aloe run")
+    write_records(tmp_path / "trees.jsonl", [aloe_tree(1)])
+    refused(aloe("view", tmp_path, "--host=0.0.0.0"), "0.0.0.0", "ssh -L")
+    refused(aloe("view", tmp_path, "--port=70000"), "70000", "--port")
+
+
 def test_score_is_the_log_probability_of_each_reply_given_its_path(aloe, model, tmp_path):
     """Lines in file order; the expected values come from plain causal attention over each path alone."""
     trees = [aloe_tree(3, name="first"), aloe_tree(2, system="Be kind.", name="second")]

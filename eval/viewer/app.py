@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import to_json
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -25,16 +26,17 @@ from eval.viewer.labels import LabelFile, LabelRequest, label
 from eval.viewer.page import page
 
 LABELS = "labels.jsonl"
+PART = 400  # trees in one answer to /api/index
 MAX_BODY_BYTES = 64 * 1024
 
 
 def make_app(directory: str | Path, host: str = "127.0.0.1") -> Guard:
-    """The application behind `aloe view` for a run directory or a `trees.jsonl`; reads the index before it returns.
-    Besides `host` it answers to the names of loopback.
+    """The application behind `aloe view` for a run directory or a `trees.jsonl`. Besides `host` it answers to the names
+    of loopback.
 
-    GET / is the page. GET /api/index lists the trees, GET /api/tree?line=N gives one with its rejects, GET and POST
-    /api/labels read and add labels, GET /api/agreement has kappa. Errors are {"error": sentence}. Raises InputError if
-    there is no tree.
+    GET / is the page. GET /api/index?after=N lists trees behind line N, with "more" if there are others, GET
+    /api/tree?line=N gives one with its rejects, GET and POST /api/labels read and add labels, GET /api/agreement has
+    kappa. Errors are {"error": sentence}. Raises InputError if there is no tree.
     """
     api = _Api(Path(directory))
     app = Starlette(
@@ -64,21 +66,14 @@ class _Api:
         return HTMLResponse(page()[0])
 
     def index(self, request: Request) -> Response:
-        self._trees.refresh()
-        return _json(
-            {
-                "name": self._name,
-                "trees": [vars(summary) for summary in self._trees.summaries()],
-                "rejects": self._trees.reject_counts(),
-                "broken": self._trees.broken,
-            }
-        )
+        after = _line(request, "after", "0")
+        part = self._trees.part(after, PART)
+        rejects = self._trees.reject_counts() if after == 0 else {}
+        return _json({"name": self._name, **vars(part), "trees": list(map(vars, part.trees)), "rejects": rejects})
 
     def tree(self, request: Request) -> Response:
-        line = request.query_params.get("line", "")
-        if not (line.isascii() and line.isdigit()):
-            raise HTTPException(400, f"line={line!r} is not the number of a line")
-        tree = self._trees.tree(int(line))
+        line = _line(request, "line")
+        tree = self._trees.tree(line)
         if tree is None:
             raise HTTPException(404, f"there is no tree on line {line}; the file has changed, load the list again")
         return _json({"tree": tree, "rejects": self._trees.rejects(tree["id"])})
@@ -115,6 +110,13 @@ class _Api:
         return _json(asdict(new))
 
 
+def _line(request: Request, name: str, default: str = "") -> int:
+    value = request.query_params.get(name, default)
+    if not (value.isascii() and value.isdigit() and len(value) < 18):
+        raise HTTPException(400, f"{name}={value!r} is not the number of a line")
+    return int(value)
+
+
 async def _body(request: Request) -> bytes:
     body = bytearray()
     async for chunk in request.stream():
@@ -125,8 +127,11 @@ async def _body(request: Request) -> bytes:
 
 
 def _json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """ASCII JSON: a text may hold half of a surrogate pair, which UTF-8 cannot carry."""
-    return Response(json.dumps(value, separators=(",", ":")), status, headers, media_type="application/json")
+    try:
+        text = to_json(value)  # much faster than `json`
+    except ValueError:  # a text may hold half of a surrogate pair, which UTF-8 cannot carry
+        text = json.dumps(value, separators=(",", ":")).encode("ascii")
+    return Response(text, status, headers, media_type="application/json")
 
 
 # Starlette types handlers by the base class Exception; each is registered for the class it narrows to.

@@ -3,9 +3,7 @@ somebody opens it, so thousands of long ones cost little memory and little time.
 
 from __future__ import annotations
 
-import re
 import threading
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +15,9 @@ from eval.viewer.growing import GrowingFile, Line, parse
 
 TREES, REJECTS, PERSONAS = "trees.jsonl", "rejects.jsonl", "personas.jsonl"
 MESSAGE_CHARACTERS = 100  # of each user message, for the search
-# Most of a line are ids and log-probabilities of tokens; nothing of them is shown, and skipping them here is several
-# times faster than parsing them. The pattern cannot match inside a text, where quotes stand behind a backslash.
-_TOKENS = re.compile(rb'"(?:token_ids|logprobs)":\s*\[[^\]]*\]')
+# Most of a line are ids and log-probabilities of tokens, of which nothing is shown; cutting these lists of numbers out
+# is several times faster than parsing them. No text holds such a key: quotes in it stand behind a backslash.
+_LISTS = tuple(b'"%s":%s[' % (name, space) for name in (b"token_ids", b"logprobs") for space in (b" ", b""))
 
 
 @dataclass(frozen=True)
@@ -45,54 +43,61 @@ class Summary:
     text: str
 
 
+@dataclass(frozen=True)
+class Part:
+    """Some summaries in file order, whether there are `more`, which `version` of the file they are of (another one
+    after it was replaced), and the lines known to be broken: no tree, or an id that stood before."""
+
+    trees: Sequence[Summary]
+    more: bool
+    version: int
+    broken: Sequence[int]
+
+
 class TreeIndex:
     """The trees of a run directory or of a `trees.jsonl`, with rejects and personas where there are any.
 
-    `root` is the folder that all of it lies in and that labels are written to. All methods may be called from several
-    threads. Raises InputError if there is no tree.
+    `root` is the folder that all of it lies in and that labels are written to. At first only the first tree is read,
+    InputError if there is none; every method reads as much of the files as it needs and is new, and may be called from
+    any thread.
     """
 
     def __init__(self, directory: Path) -> None:
         path = _trees_file(directory)
         self.root = path.parent if directory.is_file() else directory
-        self.broken: list[int] = []  # lines that are not trees
         self._trees = GrowingFile(path)
         self._rejects = GrowingFile(path.parent / REJECTS)
         self._personas = GrowingFile(self.root / "personas" / PERSONAS)
         self._lock = threading.Lock()
+        self._version = 0
+        self._broken: list[int] = []
         self._summaries: dict[int, Summary] = {}
         self._places: dict[int, tuple[int, int]] = {}  # line -> offset and length
         self._line_of: dict[str, int] = {}
         self._reject_places: dict[str, list[tuple[int, int]]] = {}
         self._pool: dict[str, dict[str, Any]] = {}
-        self.refresh()
-        if not self._summaries:
-            trouble = f"line {self.broken[0]} is not a conversation" if self.broken else "no whole line yet"
-            raise InputError(f"{path} has no tree to show: {trouble}")
+        _require_a_tree(path)
 
-    def refresh(self) -> None:
-        """Pick up what was added since the last call; read everything again where a file was replaced."""
+    def part(self, after: int = 0, most: int | None = None) -> Part:
+        """The trees behind line `after`, at most `most` of them, so that the first ones of a long file are there at
+        once. All of them if neither is given."""
         with self._lock:
-            if self._trees.changed():
-                self._refresh_trees()
-            if self._rejects.changed():
-                self._refresh_rejects()
-            if self._personas.changed():
-                self._refresh_personas()
-
-    def summaries(self) -> list[Summary]:
-        """Of all trees, in file order."""
-        with self._lock:
-            return list(self._summaries.values())
+            self._refresh_trees(after, most)
+            found = [summary for line, summary in self._summaries.items() if line > after][:most]
+            last = found[-1].line if found else after
+            more = self._trees.changed() or any(line > last for line in reversed(self._summaries))
+            return Part(found, more, self._version, list(self._broken))
 
     def reject_counts(self) -> dict[str, int]:
         """How many rejects each conversation has."""
         with self._lock:
+            self._refresh_rejects()
             return {name: len(places) for name, places in self._reject_places.items()}
 
     def line_of(self, conversation: str) -> int | None:
         """The line of the conversation with that id, None if there is none."""
         with self._lock:
+            self._refresh_trees()
             return self._line_of.get(conversation)
 
     def tree(self, line: int) -> dict[str, Any] | None:
@@ -101,8 +106,8 @@ class TreeIndex:
 
         A persona of which the tree has the id alone is filled in from the run's personas.
         """
-        self.refresh()
         with self._lock:
+            self._refresh_trees()
             place = self._places.get(line)
             if place is None:
                 return None
@@ -112,29 +117,43 @@ class TreeIndex:
                 return None
             persona = tree.get("persona") or {}
             if persona and not persona.get("facts") and not persona.get("traits"):
+                self._refresh_personas()
                 tree["persona"] = {**self._pool.get(persona["id"], {}), **persona}
             return tree
 
     def rejects(self, conversation: str) -> list[dict[str, Any]]:
         """What was rejected while the conversation grew, in file order."""
         with self._lock:
+            self._refresh_rejects()
             places = self._reject_places.get(conversation, ())
             return [parse(self._rejects.at(*place)) for place in places]
 
-    def _refresh_trees(self) -> None:
+    def _refresh_trees(self, after: int = 0, most: int | None = None) -> None:
+        """Read on to the end, or until `most` trees behind line `after` are known."""
+        if not self._trees.changed():
+            return
         if self._trees.restarted():
-            for kept in (self._summaries, self._places, self._line_of, self.broken):
+            self._version += 1
+            for kept in (self._summaries, self._places, self._line_of, self._broken):
                 kept.clear()
+        known = sum(line > after for line in self._summaries)
+        if most is not None and known >= most:
+            return
         for line in self._trees.lines():
             summary = _summary(line)
             if summary is None or summary.id in self._line_of:
-                self.broken.append(line.number)
+                self._broken.append(line.number)
                 continue
             self._summaries[line.number] = summary
             self._places[line.number] = (line.offset, len(line.data))
             self._line_of[summary.id] = line.number
+            known += 1
+            if known == most:
+                return
 
     def _refresh_rejects(self) -> None:
+        if not self._rejects.changed():
+            return
         if self._rejects.restarted():
             self._reject_places.clear()
         for line in self._rejects.lines():
@@ -143,6 +162,8 @@ class TreeIndex:
                 self._reject_places.setdefault(name, []).append((line.offset, len(line.data)))
 
     def _refresh_personas(self) -> None:
+        if not self._personas.changed():
+            return
         if self._personas.restarted():
             self._pool.clear()
         for line in self._personas.lines():
@@ -164,6 +185,16 @@ def _trees_file(directory: Path) -> Path:
     )
 
 
+def _require_a_tree(path: Path) -> None:
+    broken = []
+    for line in GrowingFile(path).lines():
+        if _summary(line) is not None:
+            return
+        broken.append(line.number)
+    trouble = f"line {broken[0]} is not a conversation" if broken else "no whole line yet"
+    raise InputError(f"{path} has no tree to show: {trouble}")
+
+
 def _object(line: Line) -> dict[str, Any]:
     try:
         value = parse(line.data)
@@ -175,20 +206,37 @@ def _object(line: Line) -> dict[str, Any]:
 def _summary(line: Line) -> Summary | None:
     """None for a line that is not a conversation. The schema's own reader would be exact and far too slow here."""
     try:
-        return _summarise(line.number, parse(_TOKENS.sub(b'"tokens": 0', line.data)))
+        return _summarise(line.number, parse(_without_lists(line.data)))
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
 
 
+def _without_lists(line: bytes) -> bytes:
+    for key in _LISTS:
+        head, *rest = line.split(key)
+        if rest:
+            line = b'"cut":0'.join([head, *(part[part.index(b"]") + 1 :] for part in rest)])
+    return line
+
+
 def _summarise(number: int, tree: dict[str, Any]) -> Summary:
-    nodes, persona = tree["nodes"], tree.get("persona") or {}
+    persona = tree.get("persona") or {}
     depth: dict[str | None, int] = {None: 0}
-    for node in nodes:
-        depth[node["id"]] = depth[node.get("parent")] + (node["role"] == "user")
-    replies = [node for node in nodes if node["role"] == "assistant"]
-    values = [value for value in map(judged, replies) if value is not None]
+    values, said, replies = [], [], 0
+    flags: dict[str, int] = {}
+    for node in tree["nodes"]:
+        role, above = node["role"], depth[node.get("parent")]
+        if role == "assistant":
+            replies += 1
+            values.append(judged(node))
+        elif role == "user":
+            above += 1
+            said.append(" ".join(node["text"].split())[:MESSAGE_CHARACTERS])
+        depth[node["id"]] = above
+        for flag in node.get("flags", ()):
+            flags[flag] = flags.get(flag, 0) + 1
+    scored = [value for value in values if value is not None]
     margins = [abs(pair.get("margin", 1.0)) for pair in tree.get("preferences", ())]
-    said = [" ".join(node["text"].split())[:MESSAGE_CHARACTERS] for node in nodes if node["role"] == "user"]
     return Summary(
         line=number,
         id=str(tree["id"]),
@@ -196,12 +244,12 @@ def _summarise(number: int, tree: dict[str, Any]) -> Summary:
         profile=persona.get("profile"),
         personality=persona.get("personality"),
         turns=max(depth.values()),
-        replies=len(replies),
+        replies=replies,
         preferences=len(margins),
         mean_margin=round(fmean(margins), 4) if margins else None,
         least_margin=round(min(margins), 4) if margins else None,
-        value=round(fmean(values), 4) if values else None,
-        flags=dict(Counter(flag for node in nodes for flag in node.get("flags", ()))),
+        value=round(fmean(scored), 4) if scored else None,
+        flags=flags,
         text="\n".join(said),
     )
 

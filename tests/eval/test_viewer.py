@@ -76,7 +76,7 @@ class TestIndex:
         assert all(node.token_ids and node.logprobs for tree in trees for node in tree.replies())
 
     def test_summaries_agree_with_the_schema_s_own_reader(self, run):
-        found = TreeIndex(run).summaries()
+        found = TreeIndex(run).part().trees
         for summary, tree in zip(found, read_trees(trees_file(run)), strict=True):
             margins = [pair.margin for pair in tree.preferences]
             values = [node.value for node in tree.replies()]
@@ -94,29 +94,40 @@ class TestIndex:
         line = json.dumps(small_tree("late"))
         append(trees_file(run), line[:100])
         index = TreeIndex(run)
-        assert len(index.summaries()) == 6
+        assert len(index.part().trees) == 6
         append(trees_file(run), line[100:])  # whole JSON, though the line end is missing
-        index.refresh()
         assert index.line_of("late") == 7
         append(trees_file(run), "\n" + json.dumps(small_tree("later")) + "\n")
-        index.refresh()
-        assert [summary.line for summary in index.summaries()] == [1, 2, 3, 4, 5, 6, 7, 8]
+        assert [summary.line for summary in index.part().trees] == [1, 2, 3, 4, 5, 6, 7, 8]
         assert index.tree(8)["id"] == "later"
-        assert index.broken == []
+        assert index.part().broken == []
 
     def test_file_put_into_another_order_is_read_again(self, run):
         index = TreeIndex(run)
-        before = [summary.id for summary in index.summaries()]
+        before = [summary.id for summary in index.part().trees]
         lines = trees_file(run).read_text().splitlines(keepends=True)
         trees_file(run).write_text("".join(reversed(lines)) + lines[0].replace(before[0], "added"))
-        index.refresh()
-        assert [summary.id for summary in index.summaries()] == [*reversed(before), "added"]
+        assert [summary.id for summary in index.part().trees] == [*reversed(before), "added"]
         assert index.tree(1)["id"] == before[-1]
+
+    def test_list_comes_in_parts_that_read_no_further_than_they_must(self, run):
+        index = TreeIndex(run)
+        first = index.part(0, 2)
+        assert ([tree.line for tree in first.trees], first.more) == ([1, 2], True)
+        rest = index.part(2, 9)
+        assert ([tree.line for tree in rest.trees], rest.more) == ([3, 4, 5, 6], False)
+        assert index.part(4, 2).more is False
+        assert index.part(3, 2).more is True
+        assert (list(index.part(6, 2).trees), index.part(6, 2).more) == ([], False)
+        append(trees_file(run), "broken\n" + json.dumps(small_tree()) + "\n")
+        assert [tree.line for tree in index.part(6, 2).trees] == [8]
+        trees_file(run).write_text(json.dumps(small_tree()) + "\n")
+        assert index.part(0, 2).version == first.version + 1
 
     def test_broken_lines_are_counted_and_passed_over(self, run):
         append(trees_file(run), '{"id": "no nodes"}\nnot JSON\n[1]\n' + json.dumps(small_tree()) + "\n")
         index = TreeIndex(run)
-        assert index.broken == [7, 8, 9]
+        assert index.part().broken == [7, 8, 9]
         assert index.line_of("t") == 10
 
     def test_brackets_and_quotes_in_texts_do_not_confuse_it(self, run):
@@ -124,7 +135,7 @@ class TestIndex:
         tree["nodes"][0]["text"] = 'she wrote "logprobs": [1, 2] and "token_ids":[ then ] stopped'
         append(trees_file(run), json.dumps(tree) + "\n")
         index = TreeIndex(run)
-        assert index.summaries()[-1].text.startswith('she wrote "logprobs": [1, 2] and "token_ids":[ then ]')
+        assert index.part().trees[-1].text.startswith('she wrote "logprobs": [1, 2] and "token_ids":[ then ]')
         assert index.tree(7)["nodes"][0]["text"] == tree["nodes"][0]["text"]
 
     @pytest.mark.parametrize(

@@ -76,12 +76,13 @@ def tree(number, pool, rng, turns=10, candidates=2, branch=False):
         for k in range(candidates):
             condition = "plain" if k == candidates - 1 else "hinted"
             fields = {"id": f"a{turn}{mark}.{k + 1}", "parent": user, "role": "assistant", "condition": condition}
-            replies.append(fields | rng.choice(pool))
+            said = [reply["text"] for reply in replies]
+            replies.append(fields | rng.choice([reply for reply in pool if reply["text"] not in said]))
         nodes.extend(replies)
         for k, one in enumerate(replies):
             for other in replies[k + 1 :]:
                 lead = one["value"] - other["value"]
-                if lead and one["text"] != other["text"]:
+                if lead:
                     chosen, rejected = (one, other) if lead > 0 else (other, one)
                     margin = min(0.98, abs(lead) / 3.2)
                     pair = {"chosen": chosen["id"], "rejected": rejected["id"], "margin": margin, "judge": "scripted"}
@@ -111,7 +112,7 @@ def tree(number, pool, rng, turns=10, candidates=2, branch=False):
 def write_trees(path, count, turns=10, candidates=2, seed=0):
     """`count` trees; every fifth one has a branch. Equal arguments give equal files."""
     rng = random.Random(seed)
-    pool = [reply(rng) for _ in range(120)]
+    pool = [reply(rng) for _ in range(60)]
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8") as file:
         for number in range(count):

@@ -23,7 +23,7 @@ function filterTrees() {
   );
   const active = [flag, personality, from !== "" || to !== "", rejects, unlabelled].filter(Boolean).length;
   $("active").textContent = active ? `(${active} set)` : "";
-  const all = count(state.trees.length, "tree");
+  const all = count(state.trees.length, "tree") + (state.loading ? ", loading…" : "");
   const some = state.shown.length === state.trees.length ? all : `${state.shown.length.toLocaleString("en")} of ${all}`;
   $("counts").textContent = state.broken ? `${some}; ${count(state.broken, "line")} of the file cannot be read` : some;
   $("rows").style.height = `${state.shown.length * ROW}px`;

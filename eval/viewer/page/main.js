@@ -1,17 +1,39 @@
 // Loading, the address, and what keys and buttons do. The part of the address behind # is the open tree's id.
 
-async function loadIndex() {
-  const [index, labels] = await Promise.all([ask("/api/index"), ask("/api/labels")]);
-  if (!index || !labels) return;
-  state.trees = index.trees;
-  for (const tree of state.trees) {
-    tree.hay = [tree.id, tree.persona, tree.profile, tree.personality, tree.text].join("\n").toLowerCase();
+// The list comes in parts, so that the first trees of a long file are there at once; `each` is called after every part.
+async function loadIndex(each = () => {}) {
+  const labels = await ask("/api/labels");
+  labels?.labels.forEach(remember);
+  let trees = [];
+  let version = null;
+  for (let more = true; more; ) {
+    const part = await ask(`/api/index?after=${trees.length ? trees.at(-1).line : 0}`);
+    if (!part) return;
+    if (version !== null && part.version !== version) {
+      trees = []; // the file was written anew meanwhile
+      version = null;
+      continue;
+    }
+    for (const tree of part.trees) {
+      tree.hay = [tree.id, tree.persona, tree.profile, tree.personality, tree.text].join("\n").toLowerCase();
+    }
+    if (version === null) {
+      state.rejects = part.rejects;
+      $("name").textContent = part.name;
+      document.title = `${part.name}: aloe view`;
+    }
+    version = part.version;
+    trees = trees.concat(part.trees);
+    more = part.more;
+    // What is there already stays in sight until as much is loaded again.
+    if (trees.length >= state.trees.length || !more) {
+      state.trees = trees;
+      state.broken = part.broken.length;
+      state.loading = more;
+      filterTrees();
+      each();
+    }
   }
-  state.rejects = index.rejects;
-  state.broken = index.broken.length;
-  labels.labels.forEach(remember);
-  $("name").textContent = index.name;
-  document.title = `${index.name}: aloe view`;
   fillChoices();
   filterTrees();
   loadAgreement();
@@ -54,14 +76,17 @@ function visit(tree) {
   else location.hash = address;
 }
 
+function decodeHash() {
+  try {
+    return decodeURIComponent(location.hash.slice(1));
+  } catch {
+    return ""; // an address that somebody mistyped
+  }
+}
+
 // Open what the address names. On a narrow screen no name means the list.
 async function show() {
-  let name = "";
-  try {
-    name = decodeURIComponent(location.hash.slice(1));
-  } catch {
-    // an address that somebody mistyped
-  }
+  const name = decodeHash();
   document.body.dataset.screen = name ? "tree" : "list";
   if (!name) {
     drawRows();
@@ -199,9 +224,12 @@ $("labeller").value = state.labeller;
 state.blind = stored("aloe.blind") === "1";
 $("blind").setAttribute("aria-pressed", String(state.blind));
 document.body.classList.toggle("blind", state.blind);
-loadIndex().then(() => {
+const named = () => decodeHash() && state.trees.some((tree) => tree.id === decodeHash());
+loadIndex(() => {
   if (!location.hash && innerWidth > 800 && state.trees.length) {
     history.replaceState(null, "", `#${encodeURIComponent(state.trees[0].id)}`);
   }
-  show();
+  if (!state.line && named()) show();
+}).then(() => {
+  if (!state.line) show();
 });

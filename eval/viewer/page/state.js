@@ -2,6 +2,8 @@
 
 const state = {
   trees: [],
+  loading: false,
+  broken: 0,
   rejects: {},
   shown: [],
   line: 0, // of the open tree
