@@ -186,6 +186,12 @@ def _parser() -> argparse.ArgumentParser:
     command = add("metrics", _metrics, "Figures of the ALOE benchmark, with intervals, from a file of scores.")
     command.add_argument("scores", help="JSON lines of case, profile, personality, turn, score")
 
+    command = add("view", _view, "Look through the trees of a run on a local web page, and label pairs of replies.")
+    command.add_argument("directory", metavar="DIR", help="run directory, or a trees.jsonl")
+    command.add_argument("--host", default="127.0.0.1", help="address of this machine alone (default: 127.0.0.1)")
+    command.add_argument("--port", type=int, default=0, help="port (default: a free one)")
+    command.add_argument("--open", action="store_true", help="open the page in the web browser")
+
     command = add("serve", _serve, "Serve a model over the OpenAI chat-completions protocol.")
     _model_arguments(command)
     command.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine alone)")
@@ -328,6 +334,12 @@ def _metrics(options: argparse.Namespace) -> None:
     from eval.metrics import metrics_file
 
     print(json.dumps(metrics_file(options.scores), indent=2))
+
+
+def _view(options: argparse.Namespace) -> None:
+    from eval.viewer import view
+
+    view(options.directory, options.host, options.port, open_browser=options.open)
 
 
 def _serve(options: argparse.Namespace) -> None:

@@ -15,7 +15,7 @@ from aloe_jax.tree.schema import Message, dump, write_records
 from tree_samples import aloe_tree, conversation
 
 DEMO = f"--config={ROOT / 'configs/demo.py'}:debug"
-COMMANDS = ("run", "plan", "import", "export", "convert", "score", "metrics", "serve", "chat")
+COMMANDS = ("run", "plan", "import", "export", "convert", "score", "metrics", "view", "serve", "chat")
 
 
 @pytest.fixture(scope="module")
@@ -220,6 +220,14 @@ def test_a_port_in_use(aloe, model):
         port = taken.getsockname()[1]
         result = aloe("serve", f"--model={model}", f"--port={port}", "--context=64", "--slots=1")
         refused(result, f"port {port} on 127.0.0.1 is in use", "--port")
+
+
+def test_nothing_to_view(aloe, tmp_path):
+    refused(aloe("view", tmp_path / "nowhere"), tmp_path / "nowhere", "does not exist")
+    refused(aloe("view", tmp_path), tmp_path, "aloe run")
+    write_records(tmp_path / "trees.jsonl", [aloe_tree(1)])
+    refused(aloe("view", tmp_path, "--host=0.0.0.0"), "0.0.0.0", "ssh -L")
+    refused(aloe("view", tmp_path, "--port=70000"), "70000", "--port")
 
 
 def test_score_is_the_log_probability_of_each_reply_given_its_path(aloe, model, tmp_path):

@@ -1,0 +1,107 @@
+"""An application on a socket, on a thread of its own, and an orderly end: what `aloe serve` and `aloe view` share."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import ipaddress
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from aloe_jax.errors import InputError
+
+
+class HttpServer:
+    """Serves `app` between `start` and `stop`. Port 0 takes a free one. It starts once."""
+
+    def __init__(self, app: ASGIApp, host: str, port: int, grace_seconds: int = 5) -> None:
+        self.host = host
+        self.port = port
+        self._uvicorn = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                lifespan="off",
+                access_log=False,
+                log_config=None,
+                log_level="warning",
+                timeout_graceful_shutdown=grace_seconds,
+            )
+        )
+        self._listener: socket.socket | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def url(self) -> str:
+        """Its address without a path."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+    def listen(self) -> None:
+        """Take the port; whoever connects waits for `start`. Raises InputError if it cannot be had."""
+        self._listener = _listen(self.host, self.port)
+        self.port = self._listener.getsockname()[1]
+
+    def start(self) -> None:
+        """Serve in the background; listens first if `listen` has not."""
+        if self._listener is None:
+            self.listen()
+        # The socket listens already, so a client that connects before uvicorn accepts waits and is not refused.
+        self._thread = threading.Thread(
+            target=self._uvicorn.run, kwargs={"sockets": [self._listener]}, name="aloe-http", daemon=True
+        )
+        self._thread.start()
+
+    def stop(self) -> bool:
+        """Refuse new connections, let running requests finish for `grace_seconds`, cancel the rest. Whether it was
+        running."""
+        if self._thread is None:
+            return False
+        self._uvicorn.should_exit = True
+        self._thread.join()
+        self._thread = None
+        return True
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=1024)
+    except OverflowError:
+        raise InputError(f"port {port} is not between 0 and 65535; choose another with --port=N") from None
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            reason = "is in use; stop the program that uses it"
+        else:
+            reason = f"cannot be had ({error.strerror or error}); check the host"
+        raise InputError(
+            f"port {port} on {host} {reason}, or choose another port with --port=N (0: a free one)"
+        ) from None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach that address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+@contextlib.contextmanager
+def signals_call(action: Callable[[], None]) -> Iterator[None]:
+    """SIGINT and SIGTERM call `action` inside the block; the handlers from before come back after it."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        action()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,144 @@
+"""The viewer's HTTP application: the page, the index, one tree, labels and how far they agree."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pydantic_core import to_json
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+
+from aloe_jax.errors import AloeError, InputError
+from eval.viewer.agreement import report
+from eval.viewer.growing import GrowingFile, parse
+from eval.viewer.guard import HOSTS, Guard
+from eval.viewer.index import TreeIndex
+from eval.viewer.labels import LabelFile, LabelRequest, label
+from eval.viewer.page import page
+
+LABELS = "labels.jsonl"
+PART = 400  # trees in one answer to /api/index
+MAX_BODY_BYTES = 64 * 1024
+
+
+def make_app(directory: str | Path, host: str = "127.0.0.1") -> Guard:
+    """The application behind `aloe view` for a run directory or a `trees.jsonl`. Besides `host` it answers to the names
+    of loopback.
+
+    GET / is the page. GET /api/index?after=N lists trees behind line N, with "more" if there are others, GET
+    /api/tree?line=N gives one with its rejects, GET and POST /api/labels read and add labels, GET /api/agreement has
+    kappa. Errors are {"error": sentence}. Raises InputError if there is no tree.
+    """
+    api = _Api(Path(directory))
+    app = Starlette(
+        routes=[
+            Route("/", api.page),
+            Route("/api/index", api.index),
+            Route("/api/tree", api.tree),
+            Route("/api/labels", api.labels, methods=["GET"]),
+            Route("/api/labels", api.add_label, methods=["POST"]),
+            Route("/api/agreement", api.agreement),
+        ],
+        exception_handlers={HTTPException: _refuse, Exception: _fail},
+    )
+    return Guard(app, policy=page()[1], hosts=HOSTS | {host})
+
+
+class _Api:
+    """Methods that are not coroutines run on threads of their own, so reading files holds up nobody."""
+
+    def __init__(self, directory: Path) -> None:
+        self._name = directory.resolve().name
+        self._trees = TreeIndex(directory)
+        self._labels = LabelFile(GrowingFile(self._trees.root / LABELS))
+        self._labels_lock = threading.Lock()
+
+    def page(self, request: Request) -> Response:
+        return HTMLResponse(page()[0])
+
+    def index(self, request: Request) -> Response:
+        after = _line(request, "after", "0")
+        part = self._trees.part(after, PART)
+        rejects = self._trees.reject_counts() if after == 0 else {}
+        return _json({"name": self._name, **vars(part), "trees": list(map(vars, part.trees)), "rejects": rejects})
+
+    def tree(self, request: Request) -> Response:
+        line = _line(request, "line")
+        tree = self._trees.tree(line)
+        if tree is None:
+            raise HTTPException(404, f"there is no tree on line {line}; the file has changed, load the list again")
+        return _json({"tree": tree, "rejects": self._trees.rejects(tree["id"])})
+
+    def labels(self, request: Request) -> Response:
+        with self._labels_lock:
+            return _json({"labels": [asdict(label) for label in self._labels.last()]})
+
+    def agreement(self, request: Request) -> Response:
+        with self._labels_lock:
+            return _json(report(self._labels.last()))
+
+    async def add_label(self, request: Request) -> Response:
+        body = await _body(request)
+        return await run_in_threadpool(self._add_label, body)
+
+    def _add_label(self, body: bytes) -> Response:
+        try:
+            wanted = LabelRequest.of(parse(body))
+            line = self._trees.line_of(wanted.conversation)
+            tree = self._trees.tree(line) if line is not None else None
+            if tree is None or tree["id"] != wanted.conversation:
+                raise HTTPException(404, f"there is no conversation '{wanted.conversation}'")
+            new = label(wanted, tree)
+        except InputError as error:
+            raise HTTPException(400, str(error)) from None
+        except ValueError:
+            raise HTTPException(400, "the body is not JSON") from None
+        try:
+            with self._labels_lock:
+                self._labels.append(new)
+        except (AloeError, OSError) as error:
+            raise HTTPException(507, f"the label was not written: {error}") from None
+        return _json(asdict(new))
+
+
+def _line(request: Request, name: str, default: str = "") -> int:
+    value = request.query_params.get(name, default)
+    if not (value.isascii() and value.isdigit() and len(value) < 18):
+        raise HTTPException(400, f"{name}={value!r} is not the number of a line")
+    return int(value)
+
+
+async def _body(request: Request) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise HTTPException(413, f"the body is larger than {MAX_BODY_BYTES} bytes")
+    return bytes(body)
+
+
+def _json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    try:
+        text = to_json(value)  # much faster than `json`
+    except ValueError:  # a text may hold half of a surrogate pair, which UTF-8 cannot carry
+        text = json.dumps(value, separators=(",", ":")).encode("ascii")
+    return Response(text, status, headers, media_type="application/json")
+
+
+# Starlette types handlers by the base class Exception; each is registered for the class it narrows to.
+async def _refuse(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return _json({"error": error.detail}, error.status_code, error.headers)
+
+
+async def _fail(request: Request, error: Exception) -> Response:
+    return _json({"error": "the viewer failed on this request; its terminal says why"}, 500)

@@ -1,0 +1,76 @@
+"""Who may talk to the viewer: pages that it served itself, on this machine.
+
+Any web page can send requests to a server on loopback. A page of another origin is known by its `Origin`, one whose
+name was pointed at 127.0.0.1 after it was loaded (DNS rebinding) by its `Host`. Neither gets an answer, and what is
+answered tells the browser to run nothing that came with the data.
+"""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+
+class Guard:
+    """Refuses foreign requests with 403, a POST that is not JSON with 415, and adds `policy` (a
+    Content-Security-Policy) and `HEADERS` to every response. `hosts` are the names that the server may be called by."""
+
+    def __init__(self, app: ASGIApp, policy: str, hosts: frozenset[str] = HOSTS) -> None:
+        self._app = app
+        self._policy = policy
+        self._hosts = hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update({**HEADERS, "Content-Security-Policy": self._policy})
+            await send(message)
+
+        refusal = self._refusal(scope["method"], Headers(scope=scope))
+        if refusal is None:
+            await self._app(scope, receive, guarded)
+            return
+        status, sentence = refusal
+        body = json.dumps({"error": sentence}).encode()
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        await guarded({"type": "http.response.start", "status": status, "headers": headers})
+        await guarded({"type": "http.response.body", "body": body})
+
+    def _refusal(self, method: str, headers: Headers) -> tuple[int, str] | None:
+        host, origin = headers.get("host", ""), headers.get("origin")
+        if _name(host) not in self._hosts:
+            return 403, "this server answers on this machine's own names only; open it as http://127.0.0.1:PORT"
+        if origin is not None and origin != f"http://{host}":
+            return 403, "requests of other web pages are refused"
+        if method in ("GET", "HEAD"):
+            return None
+        if origin is None:
+            return 403, "the header Origin is missing; label from the page, or send the server's own address in it"
+        if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+            return 415, "the body must be sent as application/json"
+        return None
+
+
+def _name(host: str) -> str | None:
+    """The name in a Host header, without its port; None if it is none."""
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None

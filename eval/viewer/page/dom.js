@@ -1,0 +1,54 @@
+// Elements. Text goes in as text nodes alone, so whatever a conversation contains is shown and never read as HTML.
+
+const $ = (id) => document.getElementById(id);
+
+function el(name, properties = {}, ...children) {
+  return filled(document.createElement(name), properties, children);
+}
+
+function svg(name, attributes = {}, ...children) {
+  return filled(document.createElementNS("http://www.w3.org/2000/svg", name), attributes, children);
+}
+
+// Functions become event handlers; null and false leave an attribute or a child out.
+function filled(node, properties, children) {
+  for (const [key, value] of Object.entries(properties)) {
+    if (typeof value === "function") node.addEventListener(key, value);
+    else if (value !== null && value !== undefined && value !== false) node.setAttribute(key, value === true ? "" : value);
+  }
+  node.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+  return node;
+}
+
+function number(value, digits) {
+  return typeof value === "number" ? value.toFixed(digits) : "–";
+}
+
+function count(n, one, many = `${one}s`) {
+  return `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
+}
+
+// A message for a while, or until the next one.
+let messageTimer = 0;
+function say(text, bad = false) {
+  const box = $("message");
+  box.textContent = text;
+  box.classList.toggle("bad", bad);
+  box.hidden = false;
+  clearTimeout(messageTimer);
+  messageTimer = setTimeout(() => (box.hidden = true), bad ? 12000 : 4000);
+}
+
+// The answer of the server, or null after its error was shown.
+async function ask(path, body) {
+  const options = body && { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
+  try {
+    const response = await fetch(path, options);
+    const answer = await response.json();
+    if (response.ok) return answer;
+    say(answer.error, true);
+  } catch (error) {
+    say(`The viewer does not answer (${error.message}); is it still running?`, true);
+  }
+  return null;
+}
