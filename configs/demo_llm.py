@@ -28,7 +28,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.compute.dtype = "float32"  # CPUs gain nothing from bfloat16
 
     config.serve.slots = 8
-    config.serve.context = 1536
+    config.serve.context = 2048
 
     for name in ("user", "inducer", "judge"):
         config.roles[name].player = "model"
