@@ -11,7 +11,7 @@ from aloe_command import CALLS_A_TURN, STAGES, TURNS, copy_stages, has_lines, li
 from aloe_jax.run.stage import MANIFEST
 from aloe_jax.train.metrics_log import TIME_FIELDS
 
-TREES = "conversations/trees.jsonl"
+TREES, CALLS = "conversations/trees.jsonl", "conversations/calls.jsonl"
 # What has to come out the same, byte for byte.
 EQUAL = (
     "personas/personas.jsonl",
@@ -76,13 +76,15 @@ def test_a_run_that_is_killed_in_every_stage_ends_like_one_that_is_not(aloe, tin
         kill(says("personas: started"), "personas")
 
     kill(has_lines(workdir / TREES, 2), "conversations")
-    accepted = lines(workdir / TREES)
+    accepted, answered = lines(workdir / TREES), lines(workdir / CALLS)
     tear(workdir / TREES)
+    tear(workdir / CALLS)
     with held(workdir / f"dataset/.{MANIFEST}.partial"):
         errors = kill(says("conversations: done"))
     trees = lines(workdir / TREES)
     assert set(accepted) <= set(trees)
-    assert sampled(errors) == (len(trees) - len(accepted)) * TURNS * CALLS_A_TURN
+    assert sampled(errors) == len(trees) * TURNS * CALLS_A_TURN - len(answered)
+    assert lines(workdir / CALLS)[: len(answered)] == answered
 
     with held(workdir / TREES):
         kill(says("dataset: started"), "dataset")
@@ -140,10 +142,10 @@ def test_a_signal_stops_with_75_and_one_sentence(aloe, tiny_model, finished, tmp
     assert errors.splitlines()[-1] == "aloe: stopped; the same command continues where it was"
     assert "Traceback" not in errors
     assert status(workdir, "conversations") == "running"
-    accepted = lines(workdir / TREES)
+    answered = lines(workdir / CALLS)
     result = aloe.call(arguments)
     assert result.returncode == 0, result.stderr
-    assert sampled(result.stderr) == (6 - len(accepted)) * TURNS * CALLS_A_TURN
+    assert sampled(result.stderr) == 6 * TURNS * CALLS_A_TURN - len(answered)
     assert (workdir / TREES).read_bytes() == (finished.workdir / TREES).read_bytes()
 
 
@@ -154,7 +156,7 @@ def test_a_full_disk_stops_with_75_and_the_same_command_finishes(aloe, tiny_mode
     workdir = copy_stages(finished.workdir, tmp_path / "run", *STAGES[: STAGES.index(stage)])
     trees = lines(finished.workdir / TREES)
     room = {
-        "conversations": len("".join(trees[:2]).encode()) + 50,  # ends within the third line
+        "conversations": len("".join(lines(finished.workdir / CALLS)[:9]).encode()) + 50,  # ends within the tenth line
         "dataset": 4_000,
         "sft": 200_000,
         "export": 200_000,
@@ -167,6 +169,7 @@ def test_a_full_disk_stops_with_75_and_the_same_command_finishes(aloe, tiny_mode
     assert "Traceback" not in result.stderr
     if stage == "conversations":
         assert lines(workdir / TREES) == trees[:2]
+        assert len(lines(workdir / CALLS)) == 9
 
     result = aloe.call(arguments)
     assert result.returncode == 0, result.stderr
