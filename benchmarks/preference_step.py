@@ -101,7 +101,8 @@ def compare(ours: Numbers, trl: Numbers) -> dict[str, float]:
 
 
 def measure(sides: Sequence[Worker], repeats: int) -> dict[str, Any]:
-    """Alternate the sides `repeats` times; medians of each side and, for two, the ratio of neighbouring steps."""
+    """Alternate the sides `repeats` times; medians of each side and, for two, their ratio and that of neighbouring
+    steps."""
     for _ in range(repeats):
         for side in sides:
             side.step()
@@ -119,7 +120,9 @@ def measure(sides: Sequence[Worker], repeats: int) -> dict[str, Any]:
     if len(sides) == 2:
         columns = (result[side.name]["all_seconds"] for side in sides)
         ratios = [theirs / ours for ours, theirs in zip(*columns, strict=True)]
-        result["ratio"] = {"median": statistics.median(ratios), "least": min(ratios), "most": max(ratios)}
+        ours, theirs = (result[side.name]["seconds"] for side in sides)
+        neighbours = {"median": statistics.median(ratios), "least": min(ratios), "most": max(ratios)}
+        result["ratio"] = {"medians": theirs / ours, "neighbours": neighbours}
     return result
 
 
@@ -138,8 +141,11 @@ def show(console: Console, result: dict[str, Any], sides: Sequence[Worker]) -> N
         if (share := result[side.name]["efficiency"]) is not None:
             console.print(f"{side.name}: useful FLOP/s of a step, {share:.0%} of a 2048-cubed matmul's beside it")
     if "ratio" in result:
-        ratio = result["ratio"]
-        console.print(f"ratio {ratio['median']:.1f} (neighbouring steps: {ratio['least']:.1f} to {ratio['most']:.1f})")
+        near = result["ratio"]["neighbours"]
+        console.print(
+            f"ratio of the medians {result['ratio']['medians']:.1f}, of neighbouring steps {near['median']:.1f} "
+            f"({near['least']:.1f} to {near['most']:.1f})"
+        )
 
 
 def arguments() -> argparse.Namespace:
