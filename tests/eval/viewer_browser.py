@@ -52,7 +52,7 @@ def chromium():
 @contextlib.contextmanager
 def viewer(directory):
     """`aloe view` on a free port; the address that it tells."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
         [sys.executable, "-c", ALOE, "view", str(directory)], env=environment, stdout=subprocess.PIPE, text=True
     )
@@ -62,7 +62,7 @@ def viewer(directory):
         yield said.split(" at ")[1].split(";")[0]
     finally:
         process.terminate()
-        process.wait(WAIT)
+        assert process.wait(WAIT) == 0
         process.stdout.close()
 
 
