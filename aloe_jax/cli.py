@@ -337,9 +337,12 @@ def _metrics(options: argparse.Namespace) -> None:
 
 
 def _view(options: argparse.Namespace) -> None:
+    from functools import partial
+
     from eval.viewer import view
 
-    view(options.directory, options.host, options.port, open_browser=options.open)
+    announce = partial(print, flush=True)  # the address must be there where the output goes into a file, too
+    view(options.directory, options.host, options.port, options.open, announce)
 
 
 def _serve(options: argparse.Namespace) -> None:

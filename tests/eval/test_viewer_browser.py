@@ -84,24 +84,25 @@ def test_three_thousand_trees_are_shown_within_two_seconds(driver, tmp_path):
     """
     run = viewer_trees.write_run(tmp_path / "run", count=3000)
     size(driver, 1280, 900)
-    taken, cores = [], []
-    while len(taken) < 3 and (min(taken, default=LIMIT) >= LIMIT or min(cores) >= LIMIT):
+    taken, whole, cores = [], [], []
+    while len(taken) < 3 and not (taken and min(taken) < LIMIT and min(cores) < LIMIT):
         driver.get("about:blank")
-        before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+        before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.time()
         with viewer_browser.viewer(run) as address:
             driver.get(address)
-            until(driver, "document.querySelector('.row .id')?.textContent")
-            taken.append(time.perf_counter() - start)
-            until(driver, "document.getElementById('counts').textContent === '3,000 trees'")
-            complete = time.perf_counter() - start
-            assert len(rows(driver)) < 40  # only what is in sight
+            until(driver, "performance.getEntriesByName('aloe: all trees').length", every=0.2)
+            marks = driver.execute_script(
+                "return performance.getEntriesByType('mark').map((mark) => performance.timeOrigin + mark.startTime)"
+            )
+            taken.append(marks[0] / 1000 - start)
+            whole.append(marks[-1] / 1000 - start)
+            assert driver.execute_script("return document.getElementById('counts').textContent") == "3,000 trees"
+            assert 0 < len(rows(driver)) < 40  # only what is in sight
             driver.execute_script("document.getElementById('list').scrollTop = 1e9")
             until(driver, "document.querySelector('.row:last-child').textContent.includes('c02999')")
         after = resource.getrusage(resource.RUSAGE_CHILDREN)  # of children that ended: the command alone
         cores.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-        print(
-            f"3,000 trees: list after {taken[-1]:.2f} s, complete after {complete:.2f} s, {cores[-1]:.2f} s of a core"
-        )
+        print(f"3,000 trees: first after {taken[-1]:.2f} s, all after {whole[-1]:.2f} s, {cores[-1]:.2f} s of a core")
     assert min(taken) < LIMIT
     assert min(cores) < LIMIT
 
@@ -215,8 +216,6 @@ def test_html_in_a_conversation_stays_text(driver, page, run):
     assert driver.execute_script("return document.querySelectorAll('main img, main script, main b > b').length") == 0
     assert driver.execute_script("return document.querySelectorAll('aside img, aside script').length") == 0
     assert "owned" not in driver.title
-    press(driver, "1")
-    until(driver, "state.labels.size >= 0 && document.querySelector('#message').hidden !== null")
 
 
 def test_picture_jumps_to_a_node_in_a_folded_branch(driver, page, run):

@@ -1,6 +1,7 @@
 """`aloe view` as a process of its own, and a headless Chromium that looks at it.
 
-`PYTHONPATH=tests python tests/eval/viewer_browser.py DIR FOLDER` writes screenshots of the viewer of DIR.
+`PYTHONPATH=.:tests python tests/eval/viewer_browser.py DIR FOLDER` writes screenshots of the viewer of DIR;
+`turn-1280-light.png` of `viewer_trees.py DIR 40 6 3` is docs/viewer.png, with 64 colours.
 """
 
 import contextlib
@@ -51,7 +52,7 @@ def chromium():
 @contextlib.contextmanager
 def viewer(directory):
     """`aloe view` on a free port; the address that it tells."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
         [sys.executable, "-c", ALOE, "view", str(directory)], env=environment, stdout=subprocess.PIPE, text=True
     )
@@ -61,7 +62,7 @@ def viewer(directory):
         yield said.split(" at ")[1].split(";")[0]
     finally:
         process.terminate()
-        process.wait(WAIT)
+        assert process.wait(WAIT) == 0
         process.stdout.close()
 
 
@@ -71,9 +72,9 @@ def size(driver, width, height, mobile=False):
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
 
 
-def until(driver, script):
-    """The first value of a JavaScript expression that is true."""
-    return WebDriverWait(driver, WAIT, poll_frequency=0.01).until(lambda page: page.execute_script(f"return {script}"))
+def until(driver, script, every=0.01):
+    """The first value of a JavaScript expression that is true, looked at every so many seconds."""
+    return WebDriverWait(driver, WAIT, poll_frequency=every).until(lambda page: page.execute_script(f"return {script}"))
 
 
 def visit(driver, address, name=""):

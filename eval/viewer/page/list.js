@@ -65,17 +65,21 @@ function row(tree, index) {
       click: () => visit(tree),
     },
     el("span", { class: "id" }, isLabelled(tree.id) && el("span", { class: "done", title: "labelled by you" }, "✓ "), tree.id),
-    el("span", { class: "who" }, [tree.profile, tree.personality].filter(Boolean).join(" · ") || "no persona"),
+    el(
+      "span",
+      { class: "who" },
+      el("span", {}, [tree.profile, tree.personality].filter(Boolean).join(" · ") || "no persona"),
+      flags.length > 0 && el("span", { class: "mark warn", title: flags.map(([name, n]) => `${name} ${n}`).join(", ") }, flags.map(([name]) => name).join(", ")),
+      rejects && el("span", { class: "mark", title: "rejected drafts" }, `${rejects} rejected`),
+    ),
     el(
       "span",
       { class: "facts" },
-      el("span", {}, `${count(tree.turns, "turn")}, ${tree.replies} replies`),
+      el("span", {}, `${count(tree.turns, "turn")}, ${count(tree.replies, "reply", "replies")}`),
       !state.blind && tree.value !== null && el("span", { title: "judge's mean score" }, `★ ${number(tree.value, 1)}`),
       !state.blind &&
         tree.mean_margin !== null &&
         el("span", { title: "mean and smallest margin" }, `m ${number(tree.mean_margin, 2)} (${number(tree.least_margin, 2)})`),
-      flags.length > 0 && el("span", { class: "mark warn", title: flags.map(([name, n]) => `${name} ${n}`).join(", ") }, flags.map(([name]) => name).join(", ")),
-      rejects && el("span", { class: "mark", title: "rejected drafts" }, `${rejects} rejected`),
     ),
   );
   node.style.transform = `translateY(${index * ROW}px)`;

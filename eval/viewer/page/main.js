@@ -2,18 +2,22 @@
 
 // The list comes in parts, so that the first trees of a long file are there at once; `each` is called after every part.
 async function loadIndex(each = () => {}) {
-  const labels = await ask("/api/labels");
-  labels?.labels.forEach(remember);
+  const labels = ask("/api/labels").then((answer) => answer?.labels.forEach(remember));
   let trees = [];
   let version = null;
+  let coming = ask("/api/index?after=0");
   for (let more = true; more; ) {
-    const part = await ask(`/api/index?after=${trees.length ? trees.at(-1).line : 0}`);
+    const part = await coming;
     if (!part) return;
     if (version !== null && part.version !== version) {
       trees = []; // the file was written anew meanwhile
       version = null;
+      coming = ask("/api/index?after=0");
       continue;
     }
+    more = part.more;
+    // The next part is read while this one is drawn.
+    if (more) coming = ask(`/api/index?after=${(part.trees.at(-1) ?? trees.at(-1) ?? { line: 0 }).line}`);
     for (const tree of part.trees) {
       tree.hay = [tree.id, tree.persona, tree.profile, tree.personality, tree.text].join("\n").toLowerCase();
     }
@@ -24,7 +28,6 @@ async function loadIndex(each = () => {}) {
     }
     version = part.version;
     trees = trees.concat(part.trees);
-    more = part.more;
     // What is there already stays in sight until as much is loaded again.
     if (trees.length >= state.trees.length || !more) {
       state.trees = trees;
@@ -33,7 +36,9 @@ async function loadIndex(each = () => {}) {
       filterTrees();
       each();
     }
+    performance.mark(more ? "aloe: some trees" : "aloe: all trees");
   }
+  await labels;
   fillChoices();
   filterTrees();
   loadAgreement();
@@ -127,6 +132,7 @@ function setBlind(on) {
   stored("aloe.blind", on ? "1" : "");
   $("blind").setAttribute("aria-pressed", String(on));
   document.body.classList.toggle("blind", on);
+  $("agreement").disabled = on;
   drawRows();
   loadAgreement();
   if (!state.open) return;
@@ -224,6 +230,7 @@ $("labeller").value = state.labeller;
 state.blind = stored("aloe.blind") === "1";
 $("blind").setAttribute("aria-pressed", String(state.blind));
 document.body.classList.toggle("blind", state.blind);
+$("agreement").disabled = state.blind;
 const named = () => decodeHash() && state.trees.some((tree) => tree.id === decodeHash());
 loadIndex(() => {
   if (!location.hash && innerWidth > 800 && state.trees.length) {

@@ -116,7 +116,7 @@ function blindRow(turn) {
                 "aria-label": `pair ${index + 1} of ${turn.pairs.length}${labelOf(pair) ? ", labelled" : ""}`,
                 click: () => selectPair(turn, index),
               },
-              String(index + 1),
+              `pair ${index + 1}`,
             ),
           ),
         ),
@@ -136,6 +136,7 @@ function labelButtons(turn, pair, names) {
   return el(
     "span",
     { class: "buttons", role: "group", "aria-label": `Your label for ${names[0]} and ${names[1]}` },
+    el("small", { "aria-hidden": "true" }, "better:"),
     choices.map(([choice, name, shortcut, title]) =>
       el(
         "button",
