@@ -37,7 +37,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.roles.inducer.max_tokens = 24
     config.roles.responder.max_tokens = 8 if debug else 40
     config.roles.user.temperature = config.roles.responder.temperature = 0.7  # small models ramble above it
-    config.roles.judge.trials = 2 if debug else 24
+    config.roles.judge.trials = 2 if debug else 16
 
     config.personas.source = "generated"
     # The hand-written seeds, and what the model adds to them in a few rounds.
@@ -46,7 +46,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.personas.pairings = 1
     config.personas.benchmark_profiles = 2
     config.personas.benchmark_personalities = 2
-    config.personas.rounds = 1 if debug else 6
+    config.personas.rounds = 1 if debug else 2
     config.personas.proposals = 1  # a small model loses the thread in longer lists
 
     config.conversations.trees = 1 if debug else 8
@@ -54,8 +54,9 @@ def get_config(arg: str = "") -> ConfigDict:
     config.conversations.concurrency = 4
     config.tree.min_turns = 1 if debug else 3
     config.tree.attempts = 3
-    # Small models seldom come to an end by themselves: what is cut off is kept, and flagged.
-    config.tree.guards = () if debug else tuple(name for name in defaults.GUARDS if name != "truncated")
+    # Small models seldom come to an end by themselves and like to say things twice; that is let through here.
+    lenient = ("truncated", "near_copy", "loop")
+    config.tree.guards = () if debug else tuple(name for name in defaults.GUARDS if name not in lenient)
 
     config.benchmark.models = ("base",)
     config.benchmark.turns = 2
