@@ -1,18 +1,43 @@
-"""Agreement of two raters beyond chance."""
+"""Agreement of two labellers on pairs of replies beyond chance: Cohen's kappa."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Choice = Literal["first", "second", "tie"]
+LEAST = 2  # labels under which there is no kappa
 
 
-def cohens_kappa(first: Sequence[Hashable], second: Sequence[Hashable]) -> float | None:
-    """Cohen's kappa (Educational and Psychological Measurement 20, 1960) of two raters' labels for the same items:
-    1 for full agreement, 0 for what chance gives, None where chance alone gives full agreement or there is no item."""
-    count = len(first)
-    if not count:
-        return None
-    agreed = sum(a == b for a, b in zip(first, second, strict=True)) / count
-    shares, others = Counter(first), Counter(second)
-    expected = sum(shares[label] * others[label] for label in shares) / count**2
-    return None if expected == 1.0 else (agreed - expected) / (1.0 - expected)
+@dataclass(frozen=True)
+class Agreement:
+    """`n` pairs that both labelled, the share of them on which they agree, and Cohen's kappa. The share is None for no
+    pair, kappa for fewer than two and where chance alone would agree always (both said tie every time)."""
+
+    n: int
+    agreement: float | None
+    kappa: float | None
+
+
+def kappa(pairs: Sequence[tuple[Choice, Choice]]) -> Agreement:
+    """Agreement of two labellers; each item is what both said of one pair of replies, in the same order of the replies.
+
+        kappa = (observed - chance) / (1 - chance)
+
+    Which reply is called the first means nothing, so each pair counts in both orders: a labeller's shares of "first"
+    and "second" are then equal, and kappa does not depend on how replies were arranged. With t1 and t2 the two
+    labellers' shares of ties, chance = t1 t2 + (1 - t1)(1 - t2) / 2; without ties it is 1/2.
+
+    By hand: (first, first), (first, first), (second, first), (tie, second), (tie, tie) agree 3 times in 5, t1 = 2/5,
+    t2 = 1/5, chance = 2/25 + (3/5)(4/5)/2 = 8/25, kappa = (15/25 - 8/25) / (17/25) = 7/17.
+    """
+    n = len(pairs)
+    if n == 0:
+        return Agreement(0, None, None)
+    observed = sum(one == other for one, other in pairs) / n
+    ties_one, ties_other = (sum(pair[who] == "tie" for pair in pairs) / n for who in (0, 1))
+    chance = ties_one * ties_other + (1 - ties_one) * (1 - ties_other) / 2
+    if n < LEAST or chance == 1:
+        return Agreement(n, observed, None)
+    return Agreement(n, observed, (observed - chance) / (1 - chance))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aloe_jax.tree.schema import Message, Persona
-from data_gen.agreement import cohens_kappa
+from data_gen.agreement import Choice, kappa
 from data_gen.roles import Comparison, Judge, Revealed
 from data_gen.world.inducer import shown
 from data_gen.world.judge import assess
@@ -64,20 +64,17 @@ async def try_judge(judge: Judge, cases: Sequence[Trial]) -> dict[str, Any]:
         *(judge.prefer(case.persona, case.dialogue, case.first, case.second, case.revealed) for case in cases)
     )
     readable = [(case, verdict) for case, verdict in zip(cases, verdicts, strict=True) if verdict is not None]
-    found = [_label(verdict) for _, verdict in readable]
-    truth = ["first" if case.first_better else "second" for case, _ in readable]
-    kappa = cohens_kappa(found, truth)
-    agreed = sum(a == b for a, b in zip(found, truth, strict=True))
+    found = kappa([(_label(verdict), "first" if case.first_better else "second") for case, verdict in readable])
     return {
         "pairs": len(cases),
         "unreadable": len(cases) - len(readable),
         "flip_rate": _share(sum(verdict.flipped for _, verdict in readable), len(readable)),
-        "agreement": _share(agreed, len(readable)),
-        "kappa": None if kappa is None else round(kappa, 3),
+        "agreement": None if found.agreement is None else round(found.agreement, 3),
+        "kappa": None if found.kappa is None else round(found.kappa, 3),
     }
 
 
-def _label(verdict: Comparison) -> str:
+def _label(verdict: Comparison) -> Choice:
     return "tie" if verdict.p == 0.5 else "first" if verdict.p > 0.5 else "second"
 
 

@@ -6,12 +6,12 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 from aloe_jax.errors import InputError
+from data_gen.agreement import Choice
 from eval.viewer.growing import GrowingFile, parse
 
-Choice = Literal["first", "second", "tie"]
 CHOICES: tuple[Choice, ...] = ("first", "second", "tie")
 NAME_CHARACTERS = 60
 

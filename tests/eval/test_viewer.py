@@ -12,8 +12,9 @@ from starlette.testclient import TestClient
 import viewer_trees
 from aloe_jax.errors import InputError
 from aloe_jax.tree.schema import read_trees
+from data_gen.agreement import kappa
 from eval.viewer import make_app, view
-from eval.viewer.agreement import between, kappa, report
+from eval.viewer.agreement import between, report
 from eval.viewer.index import TreeIndex
 from eval.viewer.labels import Label, LabelRequest, judgement, label
 
