@@ -120,8 +120,9 @@ def role_clients(run: Run, roles: Sequence[str], own: Client | None = None) -> I
 
 
 @asynccontextmanager
-async def assemble(run: Run, clients: Mapping[str, Client], store: Store) -> AsyncIterator[Cast]:
-    """Open the clients, find out what their servers can do, and tell what they cannot."""
+async def assemble(run: Run, clients: Mapping[str, Client], store: Store | None) -> AsyncIterator[Cast]:
+    """Open the clients, find out what their servers can do, and tell what they cannot. There may be no `store` where
+    there is no client: nobody asks anything then."""
     section = run.section("roles")
     distinct = list({id(client): client for client in clients.values()}.values())
     async with AsyncExitStack() as stack:
@@ -131,26 +132,29 @@ async def assemble(run: Run, clients: Mapping[str, Client], store: Store) -> Asy
         for role, client in clients.items():
             own = servers(run, role) == OWN
             models[role] = run.section("model")["source"] if own else client.model
+            assert store is not None
             prompt = load_prompt(role, section[role]["template"]) if role in GAME else None
             recorded[role] = Recorded(client, store, role, prompt.hash if prompt else "")
         cast = Cast(recorded, models, distinct)
         for client in distinct:
             played = [role for role, each in clients.items() if each is client]
-            if servers(run, played[0]) == OWN:
-                continue  # what our own server can do is known
-            wanted = tuple(dict.fromkeys(name for role in played for name in WANTED[role]))
-            for address, abilities in (await probe(client, wanted)).items():
-                text = abilities.model_dump_json()
-                store.add(
-                    EVENTS,
-                    f"probe {files.sha256(address, text)}",
-                    {"event": "probe", "address": address}
-                    | {"model": client.model, "abilities": abilities.model_dump(mode="json")},
-                )
-                cast.warnings += [f"{address}: {sentence}" for sentence in missing(abilities)]
+            if servers(run, played[0]) != OWN and store is not None:  # what our own server can do is known
+                cast.warnings += await _probed(client, played, store)
         if (warning := one_family(models)) is not None:
             cast.warnings.append(warning)
         yield cast
+
+
+async def _probed(client: Client, played: Sequence[str], store: Store) -> list[str]:
+    """What the servers of a client lack of what its roles ask for; what they can do goes to the events."""
+    wanted = tuple(dict.fromkeys(name for role in played for name in WANTED[role]))
+    lacking = []
+    for address, abilities in (await probe(client, wanted)).items():
+        found = {"event": "probe", "address": address, "model": client.model}
+        found |= {"abilities": abilities.model_dump(mode="json")}
+        store.add(EVENTS, f"probe {files.sha256(files.canonical(found))}", found)
+        lacking += [f"{address}: {sentence}" for sentence in missing(abilities)]
+    return lacking
 
 
 def user_of(run: Run, cast: Cast, purpose: str) -> User:

@@ -79,7 +79,7 @@ def _play(
         # The base model's server can play the others as well; no second one is started for it.
         own = tested if name == "base" else None
         clients = open_servers.enter_context(role_clients(run, around, own))
-        store = open_servers.enter_context(Store(Path(directory)))
+        store = open_servers.enter_context(Store(Path(directory))) if around else None
         asyncio.run(_dialogues(run, personas, tested, clients, store, directory, report))
 
 
@@ -88,7 +88,7 @@ async def _dialogues(
     personas: Sequence[Persona],
     tested: Client,
     clients: Mapping[str, Client],
-    store: Store,
+    store: Store | None,
     directory: epath.Path,
     report: Callable[[int, int], None],
 ) -> None:
