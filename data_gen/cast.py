@@ -150,7 +150,7 @@ async def _probed(client: Client, played: Sequence[str], store: Store) -> list[s
     wanted = tuple(dict.fromkeys(name for role in played for name in WANTED[role]))
     lacking = []
     for address, abilities in (await probe(client, wanted)).items():
-        found = {"event": "probe", "address": address, "model": client.model}
+        found: dict[str, Any] = {"event": "probe", "address": address, "model": client.model}
         found |= {"abilities": abilities.model_dump(mode="json")}
         store.add(EVENTS, f"probe {files.sha256(files.canonical(found))}", found)
         lacking += [f"{address}: {sentence}" for sentence in missing(abilities)]
