@@ -58,8 +58,7 @@ def growth_sentences(counts: Mapping[str, Any]) -> list[str]:
     if "wanted" not in counts:
         return []
     said = [
-        f"{counts['trees']:,} of {counts['wanted']:,} conversations were accepted, {counts['given_up']:,} were begun "
-        "and given up."
+        f"{counts['trees']:,} of {counts['wanted']:,} conversations were accepted and {counts['given_up']:,} given up."
     ]
     if counts["rejects"]:
         parts = ", ".join(f"{name.replace('_', ' ')} {number:,}" for name, number in counts["rejects"].items())
