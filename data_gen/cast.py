@@ -97,6 +97,15 @@ def needs_own_server(run: Run, roles: Sequence[str]) -> bool:
     return any(servers(run, role) == OWN for role in roles)
 
 
+def template_hash(run: Run, role: str) -> str:
+    """What identifies the wording of a role's prompts."""
+    if role not in GAME:
+        from data_gen.pool.propose import pool_template
+
+        return files.sha256(pool_template())
+    return load_prompt(role, run.section("roles")[role]["template"]).hash
+
+
 @contextmanager
 def role_clients(run: Run, roles: Sequence[str], own: Client | None = None) -> Iterator[dict[str, Client]]:
     """A client for each of the roles; those with equal servers and model share one. `own` is our own server of the base
@@ -123,7 +132,6 @@ def role_clients(run: Run, roles: Sequence[str], own: Client | None = None) -> I
 async def assemble(run: Run, clients: Mapping[str, Client], store: Store | None) -> AsyncIterator[Cast]:
     """Open the clients, find out what their servers can do, and tell what they cannot. There may be no `store` where
     there is no client: nobody asks anything then."""
-    section = run.section("roles")
     distinct = list({id(client): client for client in clients.values()}.values())
     async with AsyncExitStack() as stack:
         for client in distinct:
@@ -133,8 +141,7 @@ async def assemble(run: Run, clients: Mapping[str, Client], store: Store | None)
             own = servers(run, role) == OWN
             models[role] = run.section("model")["source"] if own else client.model
             assert store is not None
-            prompt = load_prompt(role, section[role]["template"]) if role in GAME else None
-            recorded[role] = Recorded(client, store, role, prompt.hash if prompt else "")
+            recorded[role] = Recorded(client, store, role, template_hash(run, role))
         cast = Cast(recorded, models, distinct)
         for client in distinct:
             played = [role for role, each in clients.items() if each is client]

@@ -16,7 +16,7 @@ from aloe_jax.run.stage import Run
 from aloe_jax.serve.client import Client
 from aloe_jax.train.stages import model_inputs
 from aloe_jax.tree.schema import Message, Persona
-from data_gen.cast import assemble, needs_own_server, role_clients
+from data_gen.cast import assemble, needs_own_server, role_clients, template_hash
 from data_gen.grow import stable_seed
 from data_gen.store import EVENTS, REJECTS, Store
 from data_gen.world.personas import scripted_personas
@@ -55,8 +55,9 @@ def persona_inputs(run: Run) -> dict[str, str]:
     section = run.section("personas")
     if section["source"] == "files":
         return {name: files.hash_file(section[name]) for name in ("profile_pool", "personality_pool")}
-    if section["source"] == "generated" and needs_own_server(run, ["author"]):
-        return model_inputs(run)
+    if section["source"] == "generated":
+        own = model_inputs(run) if needs_own_server(run, ["author"]) else {}
+        return {"author_template": template_hash(run, "author")} | own
     return {}
 
 

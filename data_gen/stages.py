@@ -25,11 +25,11 @@ from data_gen.cast import (
     model_roles,
     needs_own_server,
     role_clients,
+    template_hash,
 )
 from data_gen.grow import TreeConfig
 from data_gen.growing import Candidates, Growing, put_in_order, too_few
 from data_gen.making_personas import check_personas, make_personas, persona_inputs
-from data_gen.prompts import load_prompt
 from data_gen.status import STATUS, Status, panel
 from data_gen.store import CALLS, EVENTS, LEDGERS, Store, records
 from data_gen.trials import trials, try_judge
@@ -229,7 +229,7 @@ def _inputs(run: Run) -> dict[str, str]:
     if source := section["source"]:
         return {"source": files.hash_file(source)}
     played = model_roles(run)
-    found = {f"{role}_template": load_prompt(role, run.section("roles")[role]["template"]).hash for role in played}
+    found = {f"{role}_template": template_hash(run, role) for role in played}
     if run.shard != (0, 1):
         found["shard"] = f"{run.shard[0]}/{run.shard[1]}"
     return found | (model_inputs(run) if needs_own_server(run, played) else {})

@@ -54,7 +54,7 @@ def experiment() -> ConfigDict:
     config.serve.context = 4096  # tokens that prompt and reply may have together there
 
     config.roles = ConfigDict()  # who plays in the conversation game
-    config.roles.author = role("model", 0.8, 0.95, 4096)  # writes personas, where config.personas.source says so
+    config.roles.author = model_role(0.8, 0.95, 4096)  # writes personas, where config.personas.source says so
     config.roles.user = role("scripted", 0.9, 0.95, 128)
     config.roles.inducer = role("scripted", 0.0, 1.0, 128)
     config.roles.responder = role("model", 0.8, 0.95, 128)
@@ -159,13 +159,19 @@ GUARDS = (
 
 
 def role(player: str, temperature: float, top_p: float, max_tokens: int) -> ConfigDict:
-    """Who plays a role, and how it is sampled."""
-    section = ConfigDict()
+    """Who plays a role of the conversation game."""
+    section = model_role(temperature, top_p, max_tokens)
     section.player = player  # model, or scripted: the world of data_gen/world, whose truth is known
+    section.template = ""  # a jinja2 file in place of data_gen/templates
+    return section
+
+
+def model_role(temperature: float, top_p: float, max_tokens: int) -> ConfigDict:
+    """Where the model of a role is, and how it is sampled."""
+    section = ConfigDict()
     section.base_url = ""  # servers of its model, with commas between them; empty: those of config.serve
     section.model = ""  # the model's name on those servers
     section.api_key_env = "ALOE_API_KEY"  # environment variable that holds their key
-    section.template = ""  # a jinja2 file in place of data_gen/templates
     section.temperature = temperature
     section.top_p = top_p
     section.max_tokens = max_tokens  # longest answer

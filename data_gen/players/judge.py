@@ -16,13 +16,12 @@ from data_gen.roles import Comparison, Dialogue, Revealed, Verdict
 PLACES = ("1", "2")
 SCORES = ("1", "2", "3", "4", "5")
 TOP = 20  # most probable tokens that are asked for; the choices are among them for any model that understood
-NEVER_LONG = 8  # tokens of an answer
 
 
 @dataclass(frozen=True)
 class ModelJudge(Player):
-    """Implements `Judge`. Its sampling's temperature does not matter to it: probabilities come from the model's own
-    distribution, and where a server gives none the answer at temperature 0 counts."""
+    """Implements `Judge`. Probabilities come from the model's own distribution, whatever the temperature; where a server
+    gives none the answer counts, so the temperature should be 0."""
 
     name: str = "model"
 
@@ -64,11 +63,10 @@ class ModelJudge(Player):
             self.opened(("system", self.prompt.render("system")), ("user", asked)),
             seed=0,
             affinity=home(persona, dialogue),
-            temperature=0.0,
-            max_tokens=NEVER_LONG,
             token_ids=False,
             logprobs=True,
             top_logprobs=TOP,
             choices=choices,
+            **self.how(),
         )
         return answer
