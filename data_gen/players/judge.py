@@ -20,8 +20,8 @@ TOP = 20  # most probable tokens that are asked for; the choices are among them 
 
 @dataclass(frozen=True)
 class ModelJudge(Player):
-    """Implements `Judge`. Probabilities come from the model's own distribution, whatever the temperature; where a server
-    gives none the answer counts, so the temperature should be 0."""
+    """Implements `Judge`. Probabilities come from the model's own distribution, whatever the temperature. Where a
+    server gives none the answer counts, so the temperature should be 0."""
 
     name: str = "model"
 
