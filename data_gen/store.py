@@ -76,7 +76,6 @@ class Store:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.hits = 0  # answers that were there already
 
     def __enter__(self) -> Store:
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -117,7 +116,6 @@ class Store:
         if place is None:
             return None
         self._reader.seek(place)
-        self.hits += 1
         return json.loads(self._reader.readline())
 
     def add_call(self, name: str, record: dict[str, Any]) -> None:
@@ -139,10 +137,6 @@ class Store:
     def has(self, ledger: str, key: str) -> bool:
         """Whether a record of that key is there."""
         return key in self._keys[ledger]
-
-    def count(self, ledger: str) -> int:
-        """Records of a ledger."""
-        return len(self._keys[ledger])
 
     def _sync(self) -> None:
         now = time.monotonic()
