@@ -50,7 +50,9 @@ def publish(workdir: str, out: str) -> list[str]:
     source, target = Path(workdir), Path(out)
     manifest_file = source / "conversations" / "manifest.json"
     if not manifest_file.exists() or (manifest := files.read_json(manifest_file))["status"] != "finished":
-        raise InputError(f"'{workdir}' has no finished conversations; let its `aloe run` get there first")
+        raise InputError(
+            f"'{workdir}' is a directory without finished conversations; name a run's --workdir, or a file"
+        )
     if target.exists() and any(target.iterdir()):
         raise InputError(f"--out: '{out}' is not empty; choose another folder")
     diversity = Diversity()

@@ -44,6 +44,7 @@ def gradients(tmp_path_factory):
     return [dict(np.load(file)) for _, file in started]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trained", ["full", "lora"])
 @pytest.mark.parametrize("objective", ["sft", "dpo"])
 def test_losses_and_gradients_are_those_of_one_device(gradients, objective, trained):

@@ -11,6 +11,7 @@ from aloe_command import CALLS_A_TURN, STAGES, TURNS, copy_stages, has_lines, li
 from aloe_jax.run.stage import MANIFEST
 from aloe_jax.train.metrics_log import TIME_FIELDS
 
+pytestmark = pytest.mark.slow
 TREES, CALLS = "conversations/trees.jsonl", "conversations/calls.jsonl"
 # What has to come out the same, byte for byte.
 EQUAL = (
@@ -59,7 +60,6 @@ def held(path):
             kept.rename(path)
 
 
-@pytest.mark.slow
 def test_a_run_that_is_killed_in_every_stage_ends_like_one_that_is_not(aloe, tiny_model, finished, tmp_path):
     """One command, killed eleven times with SIGKILL, within every stage and between some; then it finishes, with the
     files of the uninterrupted run. Pipes in the place of files hold it where a stage would be over too soon."""

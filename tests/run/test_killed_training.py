@@ -18,6 +18,7 @@ def steps(workdir):
     return [{name: value for name, value in record.items() if name not in TIME_FIELDS} for record in records]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_it_goes_on_where_it_was(aloe, tiny_model, finished, tmp_path, number):
     """One resume on the same device, bit for bit; one, from a copy, on eight devices as replica 2 x fsdp 2 x tensor 2,

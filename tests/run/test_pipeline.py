@@ -48,7 +48,7 @@ def test_preference_starts_at_log_2(finished):
     assert first["loss"] == pytest.approx(np.log(2), abs=1e-5)
 
 
-def test_the_display_names_each_stage_and_ends_with_three_commands(finished):
+def test_the_display_names_each_stage_and_ends_with_what_to_do_next(finished):
     lines = finished.stderr.splitlines()
     assert [line for line in lines if line.endswith(": started")] == [f"{stage}: started" for stage in STAGES]
     assert sum(": done in " in line for line in lines) == len(STAGES)
@@ -56,6 +56,7 @@ def test_the_display_names_each_stage_and_ends_with_three_commands(finished):
     following = lines[lines.index("Next:") + 1 :]
     assert [line.split()[:2] for line in following] == [
         ["open", f"{finished.workdir}/report/index.html"],
+        ["aloe", "view"],
         ["aloe", "chat"],
         ["aloe", "score"],
     ]

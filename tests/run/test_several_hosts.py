@@ -44,6 +44,7 @@ def wait_for(reached, process, errors):
         time.sleep(LOOK_EVERY)
 
 
+@pytest.mark.slow
 def test_one_stops_or_dies_and_the_same_command_goes_on(finished, both, tmp_path):
     """SIGTERM to the second: both save after the same step. SIGKILL: the first does not wait for it. In the end it is
     the run of one process, up to rounding that grows with the steps."""

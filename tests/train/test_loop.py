@@ -53,6 +53,7 @@ def test_resumed_equals_uninterrupted(stopped, whole, batches, reference, one_de
     jax.tree.map(np.testing.assert_array_equal, state.params, whole[1].params)
 
 
+@pytest.mark.slow
 def test_adapters_with_dropout_resume_to_the_same(batches, reference, one_device, tmp_path):
     """Only adapters are trained and stored; the base comes from `initial` again, the dropout from the step."""
     model = with_adapters(MODEL, {"maps": "query|down", "rank": 2, "alpha": 4.0, "dropout": 0.3})

@@ -76,7 +76,9 @@ def assert_equal(got, expected, tolerance=1e-5):
 
 @pytest.mark.parametrize("model", [MODEL, ADAPTED], ids=["full", "lora"])
 @pytest.mark.parametrize("objective", ["sft", "dpo"])
-@pytest.mark.parametrize("shape", [(1, 8, 1), (1, 4, 2), (1, 2, 4), (2, 2, 2)])
+@pytest.mark.parametrize(
+    "shape", [(1, 4, 2), *(pytest.param(shape, marks=pytest.mark.slow) for shape in ((1, 8, 1), (1, 2, 4), (2, 2, 2)))]
+)
 def test_eight_devices_equal_one(objective, shape, model, batch):
     replica, fsdp, tensor = shape
     mesh = make_mesh(replica=replica, fsdp=fsdp, tensor=tensor)
