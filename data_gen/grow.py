@@ -130,7 +130,7 @@ class _Growth:
     note: Note
 
     async def tree(self) -> Conversation | None:
-        turns = await self._explore(_Branch(), self.config.turns, main=True)
+        turns = await self._explore(_Branch(), self.config.turns)
         path = _path(turns)
         done = sum(node.startswith("u") for node in path)
         if done < self.config.min_turns:
@@ -144,7 +144,7 @@ class _Growth:
             preferences = preferred_by_value(nodes, self.config.min_margin, self.roles.judge.name)
         return Conversation(id=self.name, persona=self.persona, nodes=nodes, preferences=preferences, path=path)
 
-    async def _explore(self, branch: _Branch, left: int, main: bool) -> list[_Turn]:
+    async def _explore(self, branch: _Branch, left: int) -> list[_Turn]:
         """The turns from `branch` on, at most `left` deep, parents before children."""
         try:
             turn = await self._turn(branch)
@@ -156,8 +156,8 @@ class _Growth:
         depths = [left - 1, *(min(self.config.depth, left - 1) for _ in turn.branches[1:])]
         below = await asyncio.gather(
             *(
-                self._explore(each, depth, main and number == 0)
-                for number, (each, depth) in enumerate(zip(turn.branches, depths, strict=False))
+                self._explore(each, depth)
+                for each, depth in zip(turn.branches, depths, strict=False)  # no branch where nobody says anything
                 if depth > 0
             )
         )
