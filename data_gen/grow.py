@@ -8,7 +8,6 @@ are, for `depth` turns: what then happens to a reply is its simulated future, an
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from typing import Any
 from aloe_jax import files
 from aloe_jax.tree.schema import Belief, Conversation, Message, Node, Persona, Preference, Score
 from data_gen import guards
+from data_gen.gathered import gathered
 from data_gen.guards import Scene
 from data_gen.roles import Inducer, Judge, Reply, Responder, Revealed, Said, User, hint_text
 from data_gen.store import EVENTS, NODES, PREFERENCES, REJECTS
@@ -154,12 +154,10 @@ class _Growth:
             self.note(EVENTS, key, record)
             return []
         depths = [left - 1, *(min(self.config.depth, left - 1) for _ in turn.branches[1:])]
-        below = await asyncio.gather(
-            *(
-                self._explore(each, depth)
-                for each, depth in zip(turn.branches, depths, strict=False)  # no branch where nobody says anything
-                if depth > 0
-            )
+        below = await gathered(
+            self._explore(each, depth)
+            for each, depth in zip(turn.branches, depths, strict=False)  # no branch where nobody says anything
+            if depth > 0
         )
         return [turn, *(each for found in below for each in found)]
 
@@ -175,11 +173,9 @@ class _Growth:
         belief = tuple(Belief(id=item.id, node=shown_at[item.turn]) for item in known)
         user = Node(id=user_id, parent=branch.parent, role="user", text=said.text, belief=belief, calls=said.calls)
         candidates = await self._candidates(dialogue, known, f"{prefix}a{turn}", seed)
-        replies = await asyncio.gather(
-            *(
-                self._reply(f"{prefix}a{turn}.{number}", user_id, dialogue, known, condition, reply)
-                for number, (condition, reply) in enumerate(candidates, start=1)
-            )
+        replies = await gathered(
+            self._reply(f"{prefix}a{turn}.{number}", user_id, dialogue, known, condition, reply)
+            for number, (condition, reply) in enumerate(candidates, start=1)
         )
         preferences: list[Preference] = []
         if self.config.prefer == "judge":

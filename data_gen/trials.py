@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 
 from aloe_jax.tree.schema import Message, Persona
 from data_gen.agreement import Choice, kappa
+from data_gen.gathered import gathered
 from data_gen.roles import Comparison, Judge, Revealed
 from data_gen.world.inducer import shown
 from data_gen.world.judge import assess
@@ -60,8 +60,8 @@ def trials(count: int, seed: int) -> list[Trial]:
 async def try_judge(judge: Judge, cases: Sequence[Trial]) -> dict[str, Any]:
     """Figures of a judge over the cases: `pairs`, `unreadable`, `flip_rate` (share of readable ones whose verdict turns
     with the order), `agreement` and `kappa` with the scripted judge (a tie agrees with neither)."""
-    verdicts = await asyncio.gather(
-        *(judge.prefer(case.persona, case.dialogue, case.first, case.second, case.revealed) for case in cases)
+    verdicts = await gathered(
+        judge.prefer(case.persona, case.dialogue, case.first, case.second, case.revealed) for case in cases
     )
     readable = [(case, verdict) for case, verdict in zip(cases, verdicts, strict=True) if verdict is not None]
     found = kappa([(_label(verdict), "first" if case.first_better else "second") for case, verdict in readable])

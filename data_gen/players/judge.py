@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from aloe_jax.serve.answers import Answer
 from aloe_jax.serve.constraints import probabilities
 from aloe_jax.tree.schema import Persona
+from data_gen.gathered import gathered
 from data_gen.players.player import Player, home, known_items
 from data_gen.roles import Comparison, Dialogue, Revealed, Verdict
 
@@ -39,9 +39,9 @@ class ModelJudge(Player):
         self, persona: Persona, dialogue: Dialogue, first: str, second: str, revealed: Sequence[Revealed] | None = None
     ) -> Comparison | None:
         """Both orders; None if either answer is unreadable: one order alone would carry the leaning to a place."""
-        orders = await asyncio.gather(
-            self._ask("compare", persona, dialogue, revealed, PLACES, first=first, second=second),
-            self._ask("compare", persona, dialogue, revealed, PLACES, first=second, second=first),
+        orders = await gathered(
+            self._ask("compare", persona, dialogue, revealed, PLACES, first=one, second=other)
+            for one, other in ((first, second), (second, first))
         )
         there, back = (probabilities(answer, PLACES) for answer in orders)
         if there is None or back is None:
