@@ -11,7 +11,9 @@ from aloe_jax.models.families import FAMILIES
 from aloe_jax.tree.template import ChatFormat
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "family", [pytest.param(family, marks=() if family == "llama" else pytest.mark.slow) for family in FAMILIES]
+)
 def test_every_family_has_one(family, smollm2):
     folder = source.resolve_model(f"random:{family}")
     model, _ = load.load_model(folder)

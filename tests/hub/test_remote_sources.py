@@ -50,6 +50,7 @@ def test_folder_in_a_store(tmp_path, aloe):
         assert (tmp_path / out / "tokenizer.json").read_bytes() == (folder / "tokenizer.json").read_bytes()
 
 
+@pytest.mark.slow
 def test_stores_that_cannot_be_read(tmp_path, aloe):
     folder = hub_files.write_tiny(tmp_path / "buckets" / "b" / "m", shards=2)
     (folder / "model-00002-of-00002.safetensors").unlink()
@@ -78,6 +79,7 @@ def test_hub_id(tmp_path, aloe):
     assert first.read_bytes() == second.read_bytes()
 
 
+@pytest.mark.slow
 def test_hub_ids_that_are_refused(tmp_path, aloe):
     pickled = tmp_path / "models" / "owner" / "pickled"
     pickled.mkdir(parents=True)

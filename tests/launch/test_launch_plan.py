@@ -111,11 +111,13 @@ class TestCompiled:
         assert training["unshared_chip_seconds"] > full["chip_seconds"]
         assert full["rows"] <= 4
 
+    @pytest.mark.slow
     def test_what_was_compiled_before_is_not_compiled_again(self, plan, preference, folder):
         """The learning rate makes no other program. The seconds that the compilation took come from the cache too."""
         again = plan("--stage=preference", "--price=3.6", "--config.preference.learning_rate=1.0")
         assert again.stdout == preference[0].stdout
 
+    @pytest.mark.slow
     def test_what_does_not_fit(self, plan):
         wide = ("hidden_size=16384", "intermediate_size=262144", "num_hidden_layers=1")
         result = plan("--stage=preference", *(f"--config.model.sizes.{size}" for size in wide))

@@ -49,7 +49,10 @@ WINDOWS = [(None, None), (5, None), (None, 1.5), (3, 0.7), (attention.NO_WINDOW,
 
 
 @pytest.mark.parametrize(("window", "soft_cap"), WINDOWS)
-@pytest.mark.parametrize(("length", "block", "seed"), [(64, 16, 0), (96, 32, 1), (48, 48, 2), (10, 256, 3)])
+@pytest.mark.parametrize(
+    ("length", "block", "seed"),
+    [(96, 32, 1), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((64, 16, 0), (48, 48, 2), (10, 256, 3)))],
+)
 def test_blocked_equals_dense(length, block, seed, window, soft_cap):
     (query, key, value, weight), (ends, positions, *_) = inputs(length, seed=seed)
     scalars = [None if scalar is None else jnp.asarray(scalar) for scalar in (window, soft_cap)]

@@ -9,6 +9,7 @@ from safetensors.numpy import load_file
 from aloe_command import copy_stages, run_arguments
 from tiny import MODEL
 
+pytestmark = pytest.mark.slow
 LORA = ("--config.lora.maps=query|output|down", "--config.lora.rank=2", "--config.lora.alpha=8.0")
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from aloe_command import DEADLINE, LOOK_EVERY, STAGES, copy_stages, free_port, has_lines, run_arguments
 
+pytestmark = pytest.mark.slow
 TIME_OUT = 60  # seconds within which a process notices that the other one is gone; it takes some five
 
 
@@ -44,7 +45,6 @@ def wait_for(reached, process, errors):
         time.sleep(LOOK_EVERY)
 
 
-@pytest.mark.slow
 def test_one_stops_or_dies_and_the_same_command_goes_on(finished, both, tmp_path):
     """SIGTERM to the second: both save after the same step. SIGKILL: the first does not wait for it. In the end it is
     the run of one process, up to rounding that grows with the steps."""

@@ -35,7 +35,11 @@ def test_what_is_saved_is_what_was_there_when_save_was_called(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("keep", "keep_every", "left"), [(1, 0, {7}), (2, 0, {6, 7}), (1, 3, {3, 6, 7}), (3, 2, {2, 4, 5, 6, 7})]
+    ("keep", "keep_every", "left"),
+    [
+        (3, 2, {2, 4, 5, 6, 7}),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in ((1, 0, {7}), (2, 0, {6, 7}), (1, 3, {3, 6, 7}))),
+    ],
 )
 def test_which_stay(keep, keep_every, left, tmp_path):
     with Checkpoints(tmp_path, keep, keep_every) as checkpoints:

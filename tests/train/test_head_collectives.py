@@ -43,7 +43,14 @@ def collectives(text, kinds, shape):
     return found
 
 
-@pytest.mark.parametrize("shape", [{"fsdp": 8}, {"fsdp": 4, "tensor": 2}, {"replica": 2, "fsdp": 4}])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"fsdp": 4, "tensor": 2},
+        pytest.param({"fsdp": 8}, marks=pytest.mark.slow),
+        pytest.param({"replica": 2, "fsdp": 4}, marks=pytest.mark.slow),
+    ],
+)
 def test_once_a_step(shape):
     """The vocabulary has no other size of the model, and its embedding, which is not the head, is read by rows."""
     model = dataclasses.replace(MODEL, tied=False)

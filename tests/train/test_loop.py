@@ -36,6 +36,7 @@ def test_first_loss_and_every_step_once(whole):
     assert {tuple(record) for record in found} == {tuple(found[0])}
 
 
+@pytest.mark.slow
 def test_a_batch_that_weighs_nothing_has_no_first_loss(batches, reference, one_device, tmp_path):
     """Turn weights of 0 for turns 1 and 2, the only ones: loss 0, no gradient, no complaint."""
     train(training(batches, reference, one_device, tmp_path, turn_weights=(0.0, 0.0, 1.0)), copied)
@@ -69,6 +70,7 @@ def test_adapters_with_dropout_resume_to_the_same(batches, reference, one_device
     assert float(np.abs(state.params["layers"]["down_lora_b"]).max()) > 0
 
 
+@pytest.mark.slow
 def test_resume_on_another_mesh(whole, batches, reference, one_device, tmp_path):
     with pytest.raises(StoppedError):
         train(training(batches, reference, one_device, tmp_path), copied, stop_after(3))

@@ -97,6 +97,7 @@ def test_adapters_gradient_is_that_of_the_merged_weights(batch):
     np.testing.assert_allclose(found, expected, atol=1e-4 * float(jnp.abs(expected).max()))
 
 
+@pytest.mark.slow
 def test_lists_on_eight_devices(batch):
     assert_equal(gradient("listwise", batch, mesh=make_mesh(replica=2, fsdp=2, tensor=2)), gradient("listwise", batch))
 
@@ -131,6 +132,7 @@ def test_how_it_is_computed_does_not_matter(other, batch):
     assert_equal(gradient("dpo", batch, compute=other), gradient("dpo", batch))
 
 
+@pytest.mark.slow
 def test_bfloat16_is_near(batch):
     """bf16 keeps 8 bits: losses of order 1 agree to a few hundredths, and parameters' gradients stay f32."""
     got, grads = gradient("sft", batch, compute=Compute(dtype="bfloat16", chunk=64))
@@ -138,6 +140,7 @@ def test_bfloat16_is_near(batch):
     assert {leaf.dtype for leaf in jax.tree.leaves(grads)} == {np.dtype("float32")}
 
 
+@pytest.mark.slow
 def test_steps_on_a_mesh_equal_steps_on_one_device(batch, one_device):
     """Three whole steps, optimiser included, sharded four ways by rows and parameters and two ways by heads."""
     final = []
