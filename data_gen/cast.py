@@ -17,7 +17,7 @@ from aloe_jax.train.stages import chat_format, load_stage_params, model_config, 
 from data_gen.grow import Roles, stable_seed
 from data_gen.players.inducer import ModelInducer
 from data_gen.players.judge import ModelJudge
-from data_gen.players.player import Player, one_family
+from data_gen.players.player import GAME, Player, one_family
 from data_gen.players.responder import ModelResponder
 from data_gen.players.user import ModelUser
 from data_gen.prompts import load_prompt
@@ -28,7 +28,6 @@ from data_gen.world.inducer import ScriptedInducer
 from data_gen.world.judge import ScriptedJudge
 from data_gen.world.user import ScriptedUser
 
-GAME = ("user", "inducer", "responder", "judge")
 PLAYERS = ("model", "scripted")
 # What a role asks of its servers.
 WANTED = {
@@ -99,11 +98,7 @@ def needs_own_server(run: Run, roles: Sequence[str]) -> bool:
 
 def template_hash(run: Run, role: str) -> str:
     """What identifies the wording of a role's prompts."""
-    if role not in GAME:
-        from data_gen.pool.propose import pool_template
-
-        return files.sha256(pool_template())
-    return load_prompt(role, run.section("roles")[role]["template"]).hash
+    return load_prompt(role, run.section("roles")[role].get("template", "")).hash
 
 
 @contextmanager

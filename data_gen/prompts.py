@@ -17,6 +17,7 @@ from aloe_jax.errors import InputError
 
 # The current version of each.
 TEMPLATES = {
+    "author": "pool_v1.jinja",
     "user": "user_v1.jinja",
     "inducer": "inducer_v1.jinja",
     "responder": "responder_v1.jinja",
@@ -52,6 +53,6 @@ class Prompt:
 def load_prompt(role: str, path: str = "") -> Prompt:
     """The template of a role, or the file at `path` instead."""
     if path:
-        return Prompt(path, files.existing(path, f"config.roles.{role}.template: file").read_text())
+        return Prompt(path, files.existing(path, f"config.roles.{role}.template: file").read_text(encoding="utf-8"))
     name = TEMPLATES[role]
-    return Prompt(name, importlib.resources.files("data_gen").joinpath("templates", name).read_text())
+    return Prompt(name, importlib.resources.files("data_gen").joinpath("templates", name).read_text(encoding="utf-8"))

@@ -17,7 +17,8 @@ from aloe_jax import files
 from aloe_jax.errors import InputError
 from aloe_jax.tree.convert import PERSONA_SCHEMA, TREES_SCHEMA
 from aloe_jax.tree.schema import Conversation, Persona, read_personas, read_trees
-from data_gen.prompts import TEMPLATES, load_prompt
+from data_gen.players.player import GAME
+from data_gen.prompts import load_prompt
 from data_gen.stages import HELD_OUT, PERSONAS, TREES
 from data_gen.summary import family_sentence, growth_sentences, judge_sentences
 from data_gen.world.text import words
@@ -159,7 +160,7 @@ def _counts(counts: Mapping[str, Any], written: Mapping[str, int]) -> str:
 def _who(config: Mapping[str, Any]) -> str:
     """Models and templates by role; addresses and keys are nobody's business."""
     rows = []
-    for role in TEMPLATES:
+    for role in GAME:
         section = config["roles"][role]
         if section["player"] == "model":
             model = section["model"] or config["serve"]["model"] or config["model"]["source"]

@@ -17,7 +17,6 @@ from aloe_jax.train.stages import model_inputs
 from aloe_jax.tree.schema import Conversation, read_personas, read_trees, write_records
 from data_gen import guards
 from data_gen.cast import (
-    GAME,
     Cast,
     assemble,
     check_roles,
@@ -30,6 +29,7 @@ from data_gen.cast import (
 from data_gen.grow import TreeConfig
 from data_gen.growing import Candidates, Growing, put_in_order, too_few
 from data_gen.making_personas import check_personas, make_personas, persona_inputs
+from data_gen.players.player import GAME
 from data_gen.status import STATUS, Status, panel
 from data_gen.store import CALLS, EVENTS, LEDGERS, Store, records
 from data_gen.trials import trials, try_judge

@@ -12,7 +12,7 @@ from data_gen.prompts import Prompt
 from data_gen.recorded import Chat
 from data_gen.roles import Dialogue, Revealed
 
-ROLES = ("user", "inducer", "responder", "judge")
+GAME = ("user", "inducer", "responder", "judge")
 
 
 @dataclass(frozen=True)

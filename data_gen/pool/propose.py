@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.resources
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import jinja2.sandbox
-
 from aloe_jax.tree.schema import Message
 from data_gen.pool.entry import Entry, Kind, check_kind
 from data_gen.pool.rules import ITEMS
+from data_gen.prompts import load_prompt
 
-TEMPLATE = "pool_v1.jinja"
 _DECODER = json.JSONDecoder(strict=False)  # raw line breaks inside strings are let through
 _THOUGHTS = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
 _OPENING = re.compile(r"[{\[]")
 _MARKER = re.compile(r"(?P<number>\d{1,3})\s*[.):]\s+|[-*•–]\s+")
 _MOST_STARTS = 2_000  # places at which JSON is looked for; an answer of a thousand people has fewer
-
-
-def pool_template() -> str:
-    """Source of the template; part of what a record depends on."""
-    return importlib.resources.files("data_gen").joinpath("templates", TEMPLATE).read_text(encoding="utf-8")
 
 
 def proposal_messages(
@@ -36,9 +28,8 @@ def proposal_messages(
     """
     check_kind(kind)
     people = [attributes[number % len(attributes)] for number in range(count)]
-    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-    content = environment.from_string(pool_template()).render(kind=kind, people=people, examples=examples)
-    return [Message(role="user", content=content.strip())]
+    content = load_prompt("author").render("ask", kind=kind, people=people, examples=examples)
+    return [Message(role="user", content=content)]
 
 
 def proposal_schema(kind: Kind, count: int) -> dict[str, Any]:
