@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from aloe_jax.errors import InputError
 from aloe_jax.tree.schema import Persona
 from data_gen.roles import Dialogue, Revealed
-from data_gen.world.text import content_stems, copied_share, words
+from data_gen.world.text import content_stems, copied_share, word_grams, words
 
 NEAR_COPY = 0.8  # share of a text's words that stand in another one in the same order
 COPY_WORDS = 5  # shorter texts may repeat
@@ -88,9 +88,7 @@ def _near_copy(text: str, scene: Scene) -> bool:
 
 
 def _loop(text: str, scene: Scene) -> bool:
-    tokens = words(text)
-    triples = Counter(zip(tokens, tokens[1:], tokens[2:], strict=False))
-    return max(triples.values(), default=0) >= LOOP
+    return max(Counter(word_grams(text, 3)).values(), default=0) >= LOOP
 
 
 def _refusal(text: str, scene: Scene) -> bool:
@@ -103,13 +101,8 @@ def _hint_leak(text: str, scene: Scene) -> bool:
         return False
     if _NOTES.search(text.replace("’", "'")):
         return True
-    said = set[tuple[str, ...]]().union(*(_runs(message.content) for message in scene.dialogue))
-    return bool((_runs(text) & _runs(scene.hint)) - said)
-
-
-def _runs(text: str) -> set[tuple[str, ...]]:
-    tokens = words(text)
-    return {tokens[start : start + LEAK_WORDS] for start in range(len(tokens) - LEAK_WORDS + 1)}
+    recited = set(word_grams(text, LEAK_WORDS)).intersection(word_grams(scene.hint, LEAK_WORDS))
+    return bool(recited.difference(*(word_grams(message.content, LEAK_WORDS) for message in scene.dialogue)))
 
 
 def _unrevealed(text: str, scene: Scene) -> bool:

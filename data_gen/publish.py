@@ -3,7 +3,6 @@ about and what they cannot carry."""
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -21,7 +20,7 @@ from data_gen.players.player import GAME
 from data_gen.prompts import load_prompt
 from data_gen.stages import HELD_OUT, PERSONAS, TREES
 from data_gen.summary import family_sentence, growth_sentences, judge_sentences
-from data_gen.world.text import words
+from data_gen.world.text import word_grams, words
 
 CARD = "README.md"
 CONVERSATIONS, TRAIN, BENCHMARK = "data/train.parquet", "personas/train.parquet", "personas/benchmark.parquet"
@@ -79,14 +78,13 @@ class Diversity:
         """The trees, counted as they are taken."""
         for tree in trees:
             for node in tree.nodes:
-                tokens = words(node.text)
                 if node.role in self.grams:
-                    pairs = list(itertools.pairwise(tokens))
+                    pairs = word_grams(node.text, 2)
                     self.grams[node.role].update(pairs)
                     self.totals[node.role] += len(pairs)
                 if node.role == "assistant":
                     self.replies += 1
-                    self.reply_words += len(tokens)
+                    self.reply_words += len(words(node.text))
             yield tree
 
     def distinct(self, role: str) -> float | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -16,7 +15,6 @@ from aloe_jax.tree.schema import Record, parse
 Kind = Literal["profile", "personality"]
 Origin = Literal["seed", "generated", "file"]
 SEED_FILES: Mapping[Kind, str] = {"profile": "profiles.jsonl", "personality": "personalities.jsonl"}
-_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 
 
 @dataclass(frozen=True)
@@ -62,14 +60,3 @@ def check_kind(kind: str) -> None:
     """InputError unless `kind` is one of the two pools."""
     if kind not in SEED_FILES:
         raise InputError(f"pool kind is '{kind}'; expected one of {', '.join(SEED_FILES)}")
-
-
-def words(text: str) -> list[str]:
-    """The words of `text` without case and punctuation, apostrophes inside a word kept."""
-    return _WORD.findall(text.casefold())
-
-
-def word_grams(text: str, size: int) -> list[tuple[str, ...]]:
-    """All runs of `size` words of `text`, in order; empty if it is shorter."""
-    found = words(text)
-    return [tuple(found[start : start + size]) for start in range(len(found) - size + 1)]

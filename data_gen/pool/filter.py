@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import Float
 
 from aloe_jax.errors import InputError
-from data_gen.pool.entry import Entry, word_grams, words
+from data_gen.pool.entry import Entry
+from data_gen.world.text import word_grams, words
 
 GRAM = 5  # words
 # Most of a candidate's word 5-grams that the pool may hold already. Hand-written entries share under 0.05 with each
@@ -80,12 +81,12 @@ class Pool:
 
 def normalised(items: Sequence[str]) -> tuple[tuple[str, ...], ...]:
     """The items' words without case and punctuation, in an order that does not depend on theirs."""
-    return tuple(sorted(tuple(words(item)) for item in items))
+    return tuple(sorted(words(item) for item in items))
 
 
 def item_grams(items: Sequence[str]) -> set[tuple[str, ...]]:
     """The word 5-grams inside the items; an item with fewer words is one as a whole."""
-    return {gram for item in items for gram in word_grams(item, GRAM) or [tuple(words(item))]}
+    return {gram for item in items for gram in word_grams(item, GRAM) or [words(item)]}
 
 
 def nearest_neighbours(vectors: Float[np.ndarray, "N D"]) -> Float[np.ndarray, " N"]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from data_gen.pool.entry import Kind, check_kind, word_grams, words
+from data_gen.pool.entry import Kind, check_kind
+from data_gen.world.text import word_grams, words
 
 ITEMS = (8, 10)  # paper: a profile has 8-10 facts, a personality 8-10 traits
 ITEM_WORDS = (3, 40)
@@ -43,7 +44,7 @@ def broken_rule(kind: Kind, items: Sequence[str]) -> str | None:
 
 
 def _repeats(items: Sequence[str]) -> bool:
-    if len({tuple(words(item)) for item in items}) < len(items):
+    if len({words(item) for item in items}) < len(items):
         return True
     trigrams = [gram for item in items for gram in word_grams(item, 3)]
     return len(set(trigrams)) < DIFFERENT_TRIGRAMS * len(trigrams)

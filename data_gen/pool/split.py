@@ -12,8 +12,9 @@ from jaxtyping import Float
 from aloe_jax.errors import InputError
 from aloe_jax.tree.schema import Item, Persona
 from data_gen.pool.encoder import Encoder
-from data_gen.pool.entry import Entry, word_grams
+from data_gen.pool.entry import Entry
 from data_gen.pool.filter import distribution, nearest_neighbours
+from data_gen.world.text import word_grams
 
 GRAMS = (13, 8)  # words; 13 is the usual bound, 8 what the paper's own pools were measured with
 SHORTLIST = 3  # candidates for each entry held out

@@ -1,4 +1,4 @@
-"""Words, stems and sentences of a text: the small reading tools that every checker of the scripted world shares.
+"""Words, stems and sentences of a text: the small reading tools that checkers, guards and the persona pool share.
 
 All of them ignore case, whitespace and the difference between straight and curly apostrophes; none looks at markup.
 """
@@ -62,6 +62,12 @@ FUNCTION_WORDS = frozenset(
 def words(text: str) -> tuple[str, ...]:
     """Lower-case words in order; an inner apostrophe belongs to its word ("don't")."""
     return tuple(_WORD.findall(text.casefold().replace("’", "'")))
+
+
+def word_grams(text: str, size: int) -> list[tuple[str, ...]]:
+    """All runs of `size` words of `text`, in order; empty if it is shorter."""
+    found = words(text)
+    return [found[start : start + size] for start in range(len(found) - size + 1)]
 
 
 @functools.lru_cache(maxsize=_CACHED)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data_gen.pool.encoder import MiniLM
-from data_gen.pool.entry import words
+from data_gen.world.text import words
 
 
 class WordEncoder:

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from aloe_jax.errors import InputError
-from data_gen.pool.entry import make_entry, read_seeds, words
+from data_gen.pool.entry import make_entry, read_seeds
 from data_gen.pool.filter import MOST_SHARED_GRAMS, Pool, calibrate, distribution, nearest_neighbours
+from data_gen.world.text import words
 
 THRESHOLD = 0.9
 
