@@ -227,7 +227,7 @@ def _run(options: argparse.Namespace) -> None:
     from aloe_jax.run.config import load_config
     from aloe_jax.run.progress import Progress
     from aloe_jax.run.stage import Run, run_stages
-    from data_gen.merge import parse_shard
+    from data_gen.growing import parse_shard
 
     config, shard = load_config(options.config_arguments), parse_shard(options.shard)
     if options.distributed:

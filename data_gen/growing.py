@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from aloe_jax import files
-from aloe_jax.errors import AloeError
+from aloe_jax.errors import AloeError, InputError
 from aloe_jax.tree.schema import Persona, dump
 from data_gen.grow import Roles, TreeConfig, grow
-from data_gen.store import EVENTS, Store
+from data_gen.store import EVENTS, NODES, Store
 
 Shard = tuple[int, int]  # number, from 0, and how many
+_SHARD = re.compile(r"(\d+)/(\d+)")
+
+
+def parse_shard(text: str) -> Shard:
+    """`NUMBER/COUNT`, numbers from 0. InputError if it is not."""
+    found = _SHARD.fullmatch(text)
+    if not found or not int(found[1]) < int(found[2]):
+        raise InputError(f"--shard: '{text}' must be NUMBER/COUNT with NUMBER from 0 to COUNT - 1, for example 0/4")
+    return int(found[1]), int(found[2])
 
 
 @dataclass(frozen=True)
@@ -79,7 +89,7 @@ class Growing:
         def note(ledger: str, key: str, record: dict[str, Any]) -> None:
             if self.store.add(ledger, key, record):
                 events.noted(ledger, record)
-            if ledger == "nodes" and record["role"] == "user":
+            if ledger == NODES and record["role"] == "user":
                 events.grown(name, record["id"])
 
         tree = await grow(name, persona, roles, self.shape, self.seed, note)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,21 +9,12 @@ from typing import Any
 
 from aloe_jax import files
 from aloe_jax.errors import InputError
+from aloe_jax.hub.folders import new_folder
 from aloe_jax.run.config import differences
 from aloe_jax.run.stage import CONFIG, MANIFEST
-from data_gen.growing import put_in_order
+from data_gen.growing import identities, parse_shard, put_in_order
 from data_gen.stages import JUDGE, TREES, conversation_counts
 from data_gen.store import CALLS, LEDGERS
-
-_SHARD = re.compile(r"(\d+)/(\d+)")
-
-
-def parse_shard(text: str) -> tuple[int, int]:
-    """`NUMBER/COUNT`, numbers from 0. InputError if it is not."""
-    found = _SHARD.fullmatch(text)
-    if not found or not int(found[1]) < int(found[2]):
-        raise InputError(f"--shard: '{text}' must be NUMBER/COUNT with NUMBER from 0 to COUNT - 1, for example 0/4")
-    return int(found[1]), int(found[2])
 
 
 def merge(sources: Sequence[str], out: str) -> dict[str, Any]:
@@ -34,9 +24,6 @@ def merge(sources: Sequence[str], out: str) -> dict[str, Any]:
     Raises InputError, before anything is written, unless the sources are all shards of one and the same growing (equal
     config, personas and templates), each once, and no conversation is in two of them; and if `out` is not empty.
     """
-    target = Path(out)
-    if target.exists() and any(target.iterdir()):
-        raise InputError(f"--out: '{out}' is not empty; choose another folder")
     manifests = [_manifest(Path(source)) for source in sources]
     _check_same(sources, manifests)
     shards = {
@@ -53,6 +40,11 @@ def merge(sources: Sequence[str], out: str) -> dict[str, Any]:
         )
     ordered = [shards[key] for key in sorted(shards)]
     _check_overlap(ordered)
+    with new_folder(Path(out)) as target:
+        return _write(target, ordered, manifests)
+
+
+def _write(target: Path, ordered: Sequence[Path], manifests: Sequence[dict[str, Any]]) -> dict[str, Any]:
     conversations = target / "conversations"
     conversations.mkdir(parents=True)
     shutil.copytree(ordered[0] / "personas", target / "personas")
@@ -97,8 +89,7 @@ def _check_same(sources: Sequence[str], manifests: Sequence[dict[str, Any]]) -> 
 def _check_overlap(sources: Sequence[Path]) -> None:
     seen: dict[str, Path] = {}
     for source in sources:
-        for _, line in files.lines(source / "conversations" / TREES):
-            name = line.split('"id": "', 1)[1].split('"', 1)[0]
+        for name in identities(source / "conversations" / TREES):
             if name in seen:
                 raise InputError(f"conversation '{name}' is in {seen[name]} and in {source}; merge each shard once")
             seen[name] = source

@@ -9,13 +9,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from aloe_jax import files
 from aloe_jax.errors import InputError
-from aloe_jax.tree.convert import PERSONA_SCHEMA, TREES_SCHEMA
-from aloe_jax.tree.schema import Conversation, Persona, read_personas, read_trees
+from aloe_jax.hub.folders import new_folder
+from aloe_jax.tree.convert import PERSONA_SCHEMA, TREES_SCHEMA, write_parquet
+from aloe_jax.tree.schema import Conversation, read_personas, read_trees
 from data_gen.players.player import GAME
 from data_gen.prompts import load_prompt
 from data_gen.stages import HELD_OUT, PERSONAS, TREES
@@ -39,7 +37,6 @@ aloe run --config=CONFIG.py --workdir=DIR --stages=dataset,sft,preference \\
 
 A row is one tree: `nodes` (parents before children), `preferences` between siblings with `margin` = 2p - 1, p the
 judge's probability over both orders, and `path`, the continued one."""
-AT_ONCE = 256  # conversations in memory
 
 
 def publish(workdir: str, out: str) -> list[str]:
@@ -53,16 +50,16 @@ def publish(workdir: str, out: str) -> list[str]:
         raise InputError(
             f"'{workdir}' is a directory without finished conversations; name a run's --workdir, or a file"
         )
-    if target.exists() and any(target.iterdir()):
-        raise InputError(f"--out: '{out}' is not empty; choose another folder")
-    diversity = Diversity()
-    trees = diversity.seen(read_trees(source / "conversations" / TREES))
-    written = {CONVERSATIONS: _write(target / CONVERSATIONS, trees, TREES_SCHEMA)}
-    for name, path in ((TRAIN, PERSONAS), (BENCHMARK, HELD_OUT)):
-        written[name] = _write(target / name, read_personas(source / "personas" / path), PERSONA_SCHEMA)
-    pool = source / "personas" / "pool.json"
-    report = files.read_json(pool) if pool.exists() else {}
-    files.write_text(target / CARD, card(files.read_json(source / "config.json"), manifest, report, written, diversity))
+    with new_folder(target) as folder:
+        diversity = Diversity()
+        trees = diversity.seen(read_trees(source / "conversations" / TREES))
+        written = {CONVERSATIONS: write_parquet(folder / CONVERSATIONS, trees, TREES_SCHEMA)}
+        for name, path in ((TRAIN, PERSONAS), (BENCHMARK, HELD_OUT)):
+            written[name] = write_parquet(folder / name, read_personas(source / "personas" / path), PERSONA_SCHEMA)
+        pool = source / "personas" / "pool.json"
+        report = files.read_json(pool) if pool.exists() else {}
+        config = files.read_json(source / "config.json")
+        files.write_text(folder / CARD, card(config, manifest, report, written, diversity))
     return [f"{target / name}: {count:,} rows" for name, count in written.items()] + [str(target / CARD)]
 
 
@@ -90,25 +87,6 @@ class Diversity:
     def distinct(self, role: str) -> float | None:
         """Different pairs of neighbouring words over all of them (distinct-2, arXiv 1510.03055)."""
         return len(self.grams[role]) / self.totals[role] if self.totals[role] else None
-
-
-def _write(path: Path, records: Iterable[Conversation] | Iterable[Persona], schema: pa.Schema) -> int:
-    """Parquet, some records at a time, whole or not at all; returns how many."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial, count, rows = path.with_name(f".{path.name}.partial"), 0, list[dict[str, Any]]()
-    try:
-        with pq.ParquetWriter(partial, schema) as writer:
-            for record in records:
-                rows.append(record.model_dump(mode="json"))
-                count += 1
-                if len(rows) == AT_ONCE:
-                    writer.write_table(pa.Table.from_pylist(rows, schema=schema))
-                    rows.clear()
-            writer.write_table(pa.Table.from_pylist(rows, schema=schema))
-        partial.replace(path)
-    except OSError as error:
-        raise files.failed_write(path, error) from error
-    return count
 
 
 def card(

@@ -4,7 +4,7 @@ parquet."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -21,6 +21,7 @@ from aloe_jax.tree.schema import Conversation
 
 Format = Literal["reference", "pool", "messages", "preference", "trees"]
 R = TypeVar("R")
+AT_ONCE = 256  # records in memory while parquet is written
 _EXPECTED = (
     "expected trees, the reference's conversations or pools, records with 'messages', or with 'chosen' and 'rejected'"
 )
@@ -200,20 +201,28 @@ def _read_trees(source: epath.PathLike) -> Iterator[Conversation]:
 
 
 def _write_trees(out: epath.PathLike, trees: Sequence[Conversation]) -> int:
-    if not _is_parquet(out):
-        return schema.write_records(out, trees)
-    table = pa.Table.from_pylist([tree.model_dump(mode="json") for tree in trees], schema=TREES_SCHEMA)
-    buffer = pa.BufferOutputStream()
-    pq.write_table(table, buffer)
-    path = epath.Path(out)
+    return write_parquet(out, trees, TREES_SCHEMA) if _is_parquet(out) else schema.write_records(out, trees)
+
+
+def write_parquet(out: epath.PathLike, records: Iterable[schema.Record], columns: pa.Schema) -> int:
+    """Write records as parquet, some at a time, whole or not at all; returns how many. Raises ResumableError if there
+    is no room."""
+    path, count, rows = epath.Path(out), 0, list[dict[str, Any]]()
     partial = path.parent / f".{path.name}.partial"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(buffer.getvalue().to_pybytes())
+        with partial.open("wb") as file, pq.ParquetWriter(file, columns) as writer:
+            for record in records:
+                rows.append(record.model_dump(mode="json"))
+                count += 1
+                if len(rows) == AT_ONCE:
+                    writer.write_table(pa.Table.from_pylist(rows, schema=columns))
+                    rows.clear()
+            writer.write_table(pa.Table.from_pylist(rows, schema=columns))
         partial.replace(path)
     except OSError as error:
         raise files.failed_write(out, error) from error
-    return len(trees)
+    return count
 
 
 def _is_parquet(path: epath.PathLike) -> bool:
