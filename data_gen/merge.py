@@ -97,12 +97,13 @@ def _check_overlap(sources: Sequence[Path]) -> None:
 
 def _concatenate(parts: Sequence[Path], target: Path) -> None:
     def lines() -> Iterator[str]:
-        seen = set()
+        answered = set()
         for part in parts:
             for _, line in files.lines(part):
-                head = line[:80]  # an answer stands once, under the hash of its request
-                if part.name != f"{CALLS}.jsonl" or head not in seen:
-                    seen.add(head)
-                    yield line
+                if part.name == f"{CALLS}.jsonl":  # an answer stands once, under the hash of its request
+                    if (head := line[:80]) in answered:
+                        continue
+                    answered.add(head)
+                yield line
 
     files.write_lines(target, lines())

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from aloe_jax import files
@@ -31,7 +29,8 @@ from data_gen.growing import Candidates, Growing, put_in_order, too_few
 from data_gen.making_personas import check_personas, make_personas, persona_inputs
 from data_gen.players.player import GAME
 from data_gen.status import STATUS, Status, panel
-from data_gen.store import CALLS, EVENTS, LEDGERS, Store, records
+from data_gen.store import CALLS, EVENTS, Store
+from data_gen.tally import Tally
 from data_gen.trials import trials, try_judge
 
 PERSONAS, HELD_OUT, TREES, JUDGE = "personas.jsonl", "benchmark.jsonl", "trees.jsonl", "judge.json"
@@ -116,11 +115,10 @@ class _Events:
         self.run, self.status, self.cast, self.store = run, status, cast, store
 
     def noted(self, ledger: str, record: Mapping[str, Any]) -> None:
-        self.status.noted(ledger, record)
+        self.status.tally.noted(ledger, record)
 
     def grown(self, name: str, node: str) -> None:
-        found = re.search(r"u(\d+)$", node)
-        self.status.turns[name] = int(found.group(1)) if found else 0
+        self.status.turns[name] = int(node.rpartition("u")[2])
         self.show()
 
     def ended(self, name: str, accepted: bool) -> None:
@@ -147,9 +145,6 @@ async def _grow_all(run: Run, clients: Mapping[str, Client], growing: Growing, c
         roles = game_roles(run, cast)
         await _try_judge(run, roles.judge, cast, store.directory / JUDGE)
         status = Status(store.directory / STATUS, candidates.share, len(growing.accepted), prices)
-        for ledger in LEDGERS:
-            for record in records(store.directory, ledger):
-                status.noted(ledger, record)
         events = _Events(run, status, cast, store)
         run.progress.update(status.accepted, candidates.share, "trees")
         try:
@@ -205,20 +200,16 @@ def _add(tree: Conversation, totals: dict[str, int], scores: dict[str, tuple[flo
 
 def _ledger_counts(directory: Path, wanted: int) -> dict[str, Any]:
     """What was turned down, and how the judge did."""
-    rejects: dict[str, int] = {}
-    for record in records(directory, "rejects"):
-        rejects[record["reason"]] = rejects.get(record["reason"], 0) + 1
-    orders = [record.get("orders") for record in records(directory, "preferences")]
-    read = [pair for pair in orders if pair is not None]
-    flips = [(first - 0.5) * (second - 0.5) < 0 for first, second in read]
+    tally = Tally.of(directory)
+    read = tally.compared - tally.unreadable
     return {
         "wanted": wanted,
-        "given_up": sum(record["event"] == "given_up" for record in records(directory, EVENTS)),
-        "rejects": dict(sorted(rejects.items(), key=lambda pair: -pair[1])),
+        "given_up": tally.given_up,
+        "rejects": dict(tally.rejects.most_common()),
         "judge": {
-            "compared": len(orders),
-            "unreadable": len(orders) - len(read),
-            "flip_rate": round(fmean(flips), 3) if flips else None,
+            "compared": tally.compared,
+            "unreadable": tally.unreadable,
+            "flip_rate": round(tally.flipped / read, 3) if read else None,
             "trials": files.read_json(directory / JUDGE),
         },
     }

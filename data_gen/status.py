@@ -6,7 +6,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -15,11 +15,15 @@ from rich.text import Text
 
 from aloe_jax import files
 from aloe_jax.errors import InputError
-from data_gen.cast import Cast
-from data_gen.store import EVENTS, PREFERENCES, REJECTS, Store
+from aloe_jax.run.defaults import STAGES
+from aloe_jax.run.progress import duration
+from data_gen.store import Store
+from data_gen.tally import Tally
+
+if TYPE_CHECKING:  # a cast brings JAX, which `aloe status` does without
+    from data_gen.cast import Cast
 
 STATUS = "status.json"
-STAGES = ("personas", "conversations", "dataset", "sft", "preference", "benchmark", "export", "report")
 STALE = 60.0  # seconds without a new figure, after which a run counts as stopped
 WRITE_EVERY = 2.0  # seconds
 RATE_OVER = 60.0  # seconds that rates are averaged over
@@ -30,25 +34,12 @@ class Status:
     """Counts while conversations grow. `prices` are (in, out) in US dollars a million tokens, by role."""
 
     def __init__(self, path: Path, target: int, accepted: int, prices: Mapping[str, tuple[float, float]]) -> None:
-        self.path, self.target, self.accepted, self.given_up = path, target, accepted, 0
+        self.path, self.target, self.accepted = path, target, accepted
+        self.tally = Tally.of(path.parent)
         self.turns: dict[str, int] = {}  # conversation under way -> turns so far
-        self.rejects: Counter[str] = Counter()
-        self.compared = self.flipped = self.unreadable = 0
         self._first, self._began, self._written = accepted, time.time(), 0.0
         self._prices = prices
         self._past: deque[tuple[float, dict[str, tuple[int, int]]]] = deque()
-
-    def noted(self, ledger: str, record: Mapping[str, Any]) -> None:
-        """Count a record that was written for the first time."""
-        if ledger == REJECTS:
-            self.rejects[record["reason"]] += 1
-        elif ledger == PREFERENCES:
-            orders = record.get("orders")
-            self.compared += 1
-            self.unreadable += orders is None
-            self.flipped += orders is not None and (orders[0] - 0.5) * (orders[1] - 0.5) < 0
-        elif ledger == EVENTS and record["event"] == "given_up":
-            self.given_up += 1
 
     def figures(self, cast: Cast, store: Store) -> dict[str, Any]:
         """Everything the panel shows, as JSON holds it."""
@@ -66,7 +57,7 @@ class Status:
             "left": left,
             "accepted": self.accepted,
             "target": self.target,
-            "given_up": self.given_up,
+            "given_up": self.tally.given_up,
             "under_way": len(self.turns),
             "turns": {str(turn): count for turn, count in sorted(Counter(self.turns.values()).items())},
             "stored": store.calls,
@@ -85,8 +76,8 @@ class Status:
                 for client in cast.clients
                 for server in client.endpoints
             ],
-            "rejects": dict(self.rejects.most_common()),
-            "judge": {"compared": self.compared, "flipped": self.flipped, "unreadable": self.unreadable},
+            "rejects": dict(self.tally.rejects.most_common()),
+            "judge": {name: getattr(self.tally, name) for name in ("compared", "flipped", "unreadable")},
             "cost": self._cost(cast),
         }
 
@@ -114,7 +105,7 @@ class Status:
         }
 
     def _cost(self, cast: Cast) -> float | None:
-        if not any(sum(self._prices.get(role, (0.0, 0.0))) for role in cast.recorded):
+        if not any(sum(self._prices[role]) for role in cast.recorded):
             return None
         return sum(
             each.usage.tokens_in * self._prices[role][0] / MILLION
@@ -186,10 +177,3 @@ def _table(*columns: str) -> Table:
     for number, column in enumerate(columns):
         table.add_column(column, justify="left" if number == 0 or column in ("model", "") else "right", no_wrap=True)
     return table
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

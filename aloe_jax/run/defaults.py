@@ -249,6 +249,9 @@ def fill_slice(config: ConfigDict) -> None:
         section.batch = batch
 
 
+# All stages, in order.
+STAGES = ("personas", "conversations", "dataset", "sft", "preference", "benchmark", "export", "report")
+
 # What each argument of a config file runs; the empty one runs everything.
 TO_SFT = ("personas", "conversations", "dataset", "sft")
 TO_PREFERENCE = (*TO_SFT, "preference")

@@ -80,7 +80,7 @@ class Progress:
             if self._bars is not None:
                 self._bars.stop()
                 self._bars = None
-        self.line(f"{name}: done in {_duration(time.monotonic() - self._began)}")
+        self.line(f"{name}: done in {duration(time.monotonic() - self._began)}")
 
     def update(self, done: int, total: int, what: str) -> None:
         """`done` of `total` units; `what` says what they are and, after a comma, how it goes: `steps, loss 0.69`."""
@@ -93,7 +93,7 @@ class Progress:
             self._bars.update(self._task, completed=done, total=total, what=what + rate)
         elif now - self._last_line >= LINE_EVERY or done == total:
             self._last_line = now
-            left = f", {_duration(elapsed / fresh * (total - done))} left" if fresh and done < total else ""
+            left = f", {duration(elapsed / fresh * (total - done))} left" if fresh and done < total else ""
             self.line(f"{self._name}: {done}/{total} {what}{rate}{left}")
 
     def show(self, panel: RenderableType) -> None:
@@ -114,6 +114,8 @@ def _figures(value: float) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds as people say them."""
     minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

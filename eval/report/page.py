@@ -11,12 +11,13 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from aloe_jax.run.defaults import STAGES
 from data_gen.summary import family_sentence, growth_sentences, judge_sentences
 from eval.metrics import Metrics
 from eval.report import tables, wording
 from eval.report.charts import Reference, Series, line_chart, nice_ticks
 from eval.report.dialogues import benchmark_case, dialogue
-from eval.report.reading import STAGES, Run
+from eval.report.reading import Run
 
 WIDE, NARROW = (860, 400), (360, 300)  # px; the style sheet shows one of the two
 PANEL = (410, 230)

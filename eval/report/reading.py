@@ -12,11 +12,11 @@ from pydantic import ConfigDict, Field
 
 from aloe_jax import files
 from aloe_jax.errors import InputError
+from aloe_jax.run.defaults import STAGES
 from aloe_jax.tree.schema import Conversation, Persona, Record, parse, read_personas, read_trees
 from eval.metrics import Metrics, metrics
 from eval.scores import ScoreRecord, read_scores
 
-STAGES = ("personas", "conversations", "dataset", "sft", "preference", "benchmark", "export", "report")
 MODELS = ("base", "sft", "preference")
 
 

@@ -8,9 +8,10 @@ from typing import Any
 
 from markupsafe import Markup
 
+from aloe_jax.run.defaults import STAGES
 from eval.metrics import Interval, Metrics, compare
 from eval.report.charts import interval_bar
-from eval.report.reading import MODELS, STAGES, Run
+from eval.report.reading import MODELS, Run
 
 # Key in metrics.json, what the page calls it, digits after the point.
 FIGURES = (
