@@ -19,6 +19,7 @@ from starlette.routing import Route
 
 from aloe_jax.decode.requests import Completion, ConstraintError, Request, Sampling
 from aloe_jax.errors import InputError
+from aloe_jax.serve.http_server import read_body
 from aloe_jax.serve.protocol import (
     MAX_SEED,
     ApiError,
@@ -227,12 +228,10 @@ class _Api:
 
 
 async def _body(http: HttpRequest, limit: int) -> bytes:
-    body = bytearray()
-    async for chunk in http.stream():
-        body += chunk
-        if len(body) > limit:
-            raise ApiError(413, f"the body is larger than {limit} bytes; send a shorter conversation")
-    return bytes(body)
+    body = await read_body(http, limit)
+    if body is None:
+        raise ApiError(413, f"the body is larger than {limit} bytes; send a shorter conversation")
+    return body
 
 
 def _events(request: ChatRequest, response: ChatResponse) -> str:

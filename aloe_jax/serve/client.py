@@ -129,7 +129,8 @@ class Client:
         """
         request = self.request(messages, **how)
         response = await self.respond(request, affinity)
-        return [answers.answer(choice, response.tokenizer_hash, call_id(request)) for choice in response.choices]
+        name = call_id(request)
+        return [answers.answer(choice, response.tokenizer_hash, name) for choice in response.choices]
 
     def request(
         self,
@@ -239,8 +240,8 @@ class Client:
         while True:
             await self.clock.sleep(self.clock.jitter(0.0, min(LONGEST_PROBE, FIRST_PAUSE * 2**tries)))
             tries += 1
-            found = await server.get(self.session, "/models")
-            if not isinstance(found, Trouble) and found[0] < 500:
+            found = await server.models(self.session)
+            if not isinstance(found, Trouble) and found.status < 500:
                 break
             if all(each.down for each in self.endpoints) and self.clock.now() - began > self.patience:
                 self._lost = server.redact(f"{server.address}: {reason} (for {self.patience:g} seconds)")

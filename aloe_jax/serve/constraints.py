@@ -59,7 +59,7 @@ def chosen(text: str, choices: Sequence[str]) -> str | None:
     return bare if bare in choices else None
 
 
-def parsed(text: str) -> Any:
+def parsed(text: str | bytes) -> Any:
     """The JSON value of an answer, None if it is not JSON."""
     try:
         return json.loads(text)

@@ -6,7 +6,7 @@ import json
 import os
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 from pydantic import ConfigDict
@@ -47,6 +47,19 @@ class Abilities(Record):
     n: bool = True
     seed: bool = True
     system: bool = True
+
+
+class Sent(NamedTuple):
+    """What came back: status, body and, where there is one, the header Retry-After."""
+
+    status: int
+    content: bytes
+    retry_after: str | None
+
+    @property
+    def passing(self) -> bool:
+        """Whether it is a refusal that passes by itself."""
+        return self.status >= 500 or self.status in PASSING
 
 
 @dataclass
@@ -96,13 +109,13 @@ class Endpoint:
         response = parts[0] if len(parts) == 1 else _joined(parts)
         return self._kept(response, request) or response
 
-    async def get(self, session: aiohttp.ClientSession, path: str) -> tuple[int, bytes] | Trouble:
-        """Status and body of a GET."""
-        return _without_header(await self._exchange(session, "GET", path, None))
+    async def models(self, session: aiohttp.ClientSession) -> Sent | Trouble:
+        """What the server says to the question for its models."""
+        return await self._exchange(session, "GET", "/models", None)
 
-    async def post(self, session: aiohttp.ClientSession, body: dict[str, Any]) -> tuple[int, bytes] | Trouble:
-        """Status and body of a chat completion, whatever they are."""
-        return _without_header(await self._exchange(session, "POST", "/chat/completions", body))
+    async def post(self, session: aiohttp.ClientSession, body: dict[str, Any]) -> Sent | Trouble:
+        """What the server says to a chat completion."""
+        return await self._exchange(session, "POST", "/chat/completions", body)
 
     def redact(self, text: str) -> str:
         """`text` without the key, should a server have echoed it."""
@@ -135,20 +148,19 @@ class Endpoint:
     async def _attempt(
         self, session: aiohttp.ClientSession, body: dict[str, Any], now: float
     ) -> ChatResponse | Trouble:
-        sent = await self._exchange(session, "POST", "/chat/completions", body)
+        sent = await self.post(session, body)
         if isinstance(sent, Trouble):
             return sent
-        status, content, retry_after = sent
-        if status != 200:
-            return self._refusal(status, content, retry_after, body, now)
-        response = answers.read(content, body["n"])
+        if sent.status != 200:
+            return self._refusal(sent, body, now)
+        response = answers.read(sent.content, body["n"])
         if isinstance(response, ChatResponse) and response.model not in ("", self.model, self.abilities.answers_as):
             return Trouble(f"the server answers with the model '{response.model}' where '{self.model}' was asked")
         return response
 
     async def _exchange(
         self, session: aiohttp.ClientSession, method: str, path: str, body: dict[str, Any] | None
-    ) -> tuple[int, bytes, str | None] | Trouble:
+    ) -> Sent | Trouble:
         # Errors become values here: an aiohttp error can hold the request's headers, and so the key, and must not
         # travel on as the context of ours.
         key = self._key()
@@ -161,21 +173,19 @@ class Endpoint:
             async with session.request(
                 method, f"{self.address}{path}", data=data, headers=headers, allow_redirects=False
             ) as reply:
-                return reply.status, await reply.read(), reply.headers.get("Retry-After")
+                return Sent(reply.status, await reply.read(), reply.headers.get("Retry-After"))
         except TimeoutError:
             return Trouble(f"no answer within {self.timeout:g} seconds; raise the timeout or lower the concurrency")
         except (aiohttp.ClientError, OSError) as error:
             reason = f"the server cannot be reached ({str(error) or type(error).__name__})"
             return Trouble(f"{reason}; start it, then run the same command again")
 
-    def _refusal(
-        self, status: int, content: bytes, retry_after: str | None, body: dict[str, Any], now: float
-    ) -> Trouble:
+    def _refusal(self, sent: Sent, body: dict[str, Any], now: float) -> Trouble:
         """What an answer other than 200 means."""
-        message = answers.error_message(content)
+        status, message = sent.status, answers.error_message(sent.content)
         reason = f"the server answers {status}: {message}" if message else f"the server answers {status}"
-        if status >= 500 or status in PASSING:
-            wait = _seconds(retry_after, now)
+        if sent.passing:
+            wait = _seconds(sent.retry_after, now)
             if wait is not None and wait > LONGEST_RETRY_AFTER:
                 return Trouble(
                     f"{reason}; it asks to come back in {wait:.0f} seconds, run the command then", again=False
@@ -203,10 +213,6 @@ class Endpoint:
             if request.get("schema") and self.abilities.schema_form and whole and constraints.parsed(text) is None:
                 return Trouble(f"the server ignored the JSON schema: {text[:40]!r}")
         return None
-
-
-def _without_header(sent: tuple[int, bytes, str | None] | Trouble) -> tuple[int, bytes] | Trouble:
-    return sent if isinstance(sent, Trouble) else (sent[0], sent[1])
 
 
 def folded(messages: list[dict[str, str]]) -> list[dict[str, str]]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 import uvicorn
+from starlette.requests import Request
 from starlette.types import ASGIApp
 
 from aloe_jax.errors import InputError
@@ -66,6 +67,16 @@ class HttpServer:
         self._thread.join()
         self._thread = None
         return True
+
+
+async def read_body(request: Request, most: int) -> bytes | None:
+    """The body of a request, None once it is longer than `most` bytes."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > most:
+            return None
+    return bytes(body)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -7,15 +7,14 @@ give by itself.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from aloe_jax.errors import InputError, ResumableError
 from aloe_jax.serve import answers, client, constraints
 from aloe_jax.serve.answers import Trouble
 from aloe_jax.serve.client import Client
-from aloe_jax.serve.endpoint import PASSING, Abilities, Endpoint
+from aloe_jax.serve.endpoint import Abilities, Endpoint, Sent
 from aloe_jax.serve.protocol import ChatResponse
 
 CHOICES = ("zqx-7", "wvk-3")  # nobody says that to a greeting
@@ -93,8 +92,8 @@ class _Probe:
 
     async def _models(self) -> tuple[str, ...]:
         """Names that the server lists; none where it has no list."""
-        status, content = await self._patient(lambda: self.server.get(self.client.session, "/models"))
-        listed = constraints.parsed(content.decode(errors="replace")) if status == 200 else None
+        sent = await self._patient(lambda: self.server.models(self.client.session))
+        listed = constraints.parsed(sent.content) if sent.status == 200 else None
         data = listed.get("data") if isinstance(listed, dict) else None
         return tuple(str(each["id"]) for each in data or () if isinstance(each, dict) and "id" in each)
 
@@ -133,38 +132,28 @@ class _Probe:
             "max_tokens": 16,
             **fields,
         }
-        status, content = await self._patient(lambda: self.server.post(self.client.session, body))
-        if status == 200:
-            return answers.read(content, body["n"])
-        message = f"the server answers {status}: {answers.error_message(content)}"
+        sent = await self._patient(lambda: self.server.post(self.client.session, body))
+        if sent.status == 200:
+            return answers.read(sent.content, body["n"])
+        message = f"the server answers {sent.status}: {answers.error_message(sent.content)}"
         return Trouble(message, error=InputError)
 
-    async def _patient(self, attempt: Callable[[], Any]) -> tuple[int, bytes]:
-        """Status and body once the trouble that passes has passed. InputError if the key is refused."""
+    async def _patient(self, attempt: Callable[[], Awaitable[Sent | Trouble]]) -> Sent:
+        """What is said once the trouble that passes has passed. InputError if the key is refused."""
         clock = self.client.clock
         for tries in range(self.client.retries + 1):
             outcome = await attempt()
-            whole = not isinstance(outcome, Trouble)
-            if whole and outcome[0] in (401, 403):
-                hint = f"check the key in the environment variable {self.server.api_key_env}"
-                raise InputError(f"{self.server.address}: the server answers {outcome[0]}; {hint}")
-            if whole and not (outcome[0] >= 500 or outcome[0] in PASSING) and not _torn(outcome):
-                return outcome
+            if isinstance(outcome, Sent):
+                if outcome.status in (401, 403):
+                    hint = f"check the key in the environment variable {self.server.api_key_env}"
+                    raise InputError(f"{self.server.address}: the server answers {outcome.status}; {hint}")
+                torn = outcome.status == 200 and constraints.parsed(outcome.content) is None
+                if not (outcome.passing or torn):
+                    return outcome
             if tries < self.client.retries:
                 await clock.sleep(clock.jitter(0.0, min(client.LONGEST_PAUSE, client.FIRST_PAUSE * 2**tries)))
-        reason = outcome.reason if isinstance(outcome, Trouble) else f"the server answers {outcome[0]}"
+        reason = outcome.reason if isinstance(outcome, Trouble) else f"the server answers {outcome.status}"
         raise ResumableError(self.server.redact(f"{self.server.address}: {reason}"))
-
-
-def _torn(outcome: tuple[int, bytes]) -> bool:
-    """Whether a 200 has a body that is not whole JSON."""
-    if outcome[0] != 200:
-        return False
-    try:
-        json.loads(outcome[1])
-    except ValueError:
-        return True
-    return False
 
 
 def _text(answer: ChatResponse | Trouble) -> str:

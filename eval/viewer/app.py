@@ -18,6 +18,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from aloe_jax.errors import AloeError, InputError
+from aloe_jax.serve.http_server import read_body
 from eval.viewer.agreement import report
 from eval.viewer.growing import GrowingFile, parse
 from eval.viewer.guard import HOSTS, Guard
@@ -87,7 +88,9 @@ class _Api:
             return _json(report(self._labels.last()))
 
     async def add_label(self, request: Request) -> Response:
-        body = await _body(request)
+        body = await read_body(request, MAX_BODY_BYTES)
+        if body is None:
+            raise HTTPException(413, f"the body is larger than {MAX_BODY_BYTES} bytes")
         return await run_in_threadpool(self._add_label, body)
 
     def _add_label(self, body: bytes) -> Response:
@@ -115,15 +118,6 @@ def _line(request: Request, name: str, default: str = "") -> int:
     if not (value.isascii() and value.isdigit() and len(value) < 18):
         raise HTTPException(400, f"{name}={value!r} is not the number of a line")
     return int(value)
-
-
-async def _body(request: Request) -> bytes:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise HTTPException(413, f"the body is larger than {MAX_BODY_BYTES} bytes")
-    return bytes(body)
 
 
 def _json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
