@@ -20,7 +20,7 @@ from data_gen.gathered import gathered
 from data_gen.guards import Scene
 from data_gen.roles import Inducer, Judge, Reply, Responder, Revealed, Said, User, hint_text
 from data_gen.store import EVENTS, NODES, PREFERENCES, REJECTS
-from data_gen.values import backed_up, preferred_by_value
+from data_gen.values import backed_up, pairs, preference, preferred_by_value
 
 # (ledger, key, record): called for what has happened, again after an interruption.
 Note = Callable[[str, str, dict[str, Any]], object]
@@ -271,7 +271,7 @@ class _Growth:
         self, replies: Sequence[Node], dialogue: Sequence[Message], known: Sequence[Revealed]
     ) -> list[Preference]:
         """Every two candidates that differ and that the judge tells apart, both say something."""
-        judge, found = self.roles.judge, []
+        judge, found = self.roles.judge, list[Preference]()
         for first, second in pairs(replies):
             if guards.PAIR in self.config.guards and guards.uneven(first.text, second.text):
                 key, text = f"{first.id} {second.id}", f"{first.text}\n{second.text}"
@@ -290,26 +290,12 @@ class _Growth:
             self.note(PREFERENCES, f"{self.name} {first.id} {second.id}", record)
             if compared is None:
                 continue
-            margin = 2 * compared.p - 1
-            chosen, rejected = (first, second) if margin > 0 else (second, first)
-            if abs(margin) >= self.config.min_margin and margin:
-                found.append(Preference(chosen=chosen.id, rejected=rejected.id, margin=abs(margin), judge=judge.name))
+            found += preference(first, second, 2 * compared.p - 1, self.config.min_margin, judge.name)
         return found
 
     def _reject(self, key: str, turn: int, role: str, reason: str, text: str, calls: Sequence[str]) -> None:
         record = {"conversation": self.name, "turn": turn, "role": role, "reason": reason, "text": text}
         self.note(REJECTS, f"{self.name} {key}", {**record, "calls": list(calls)})
-
-
-def pairs(replies: Sequence[Node]) -> list[tuple[Node, Node]]:
-    """Every two siblings that say something, and not the same."""
-    usable = [reply for reply in replies if "empty" not in reply.flags]
-    return [
-        (first, second)
-        for index, first in enumerate(usable)
-        for second in usable[index + 1 :]
-        if first.parent == second.parent and first.text != second.text
-    ]
 
 
 def _again(seed: int, attempt: int) -> int:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -18,12 +17,15 @@ from aloe_jax.train.stages import model_inputs
 from aloe_jax.tree.schema import Message, Persona
 from data_gen.cast import assemble, needs_own_server, role_clients, template_hash
 from data_gen.grow import stable_seed
+from data_gen.players.player import sampling_of
+from data_gen.pool.encoder import MiniLM
+from data_gen.pool.entry import Entry, Kind
+from data_gen.pool.filter import distribution, nearest_neighbours
+from data_gen.pool.grow import GrowConfig, PoolResult, grow_pool
+from data_gen.pool.reference import read_pool
+from data_gen.pool.split import contamination, personas, split
 from data_gen.store import EVENTS, REJECTS, Store
 from data_gen.world.personas import scripted_personas
-
-if TYPE_CHECKING:
-    from data_gen.pool.entry import Entry, Kind
-    from data_gen.pool.grow import PoolResult
 
 SOURCES = ("scripted", "generated", "files")
 REPORT = "pool.json"
@@ -79,23 +81,19 @@ def make_personas(run: Run) -> _Made:
 
 async def _generated(run: Run, clients: Mapping[str, Client], store: Store) -> dict[Kind, PoolResult]:
     """Both pools, grown by the model that plays `config.roles.author`."""
-    from data_gen.pool.encoder import MiniLM
-    from data_gen.pool.grow import GrowConfig, grow_pool
-
     section, author, encoder = run.section("personas"), run.section("roles")["author"], MiniLM()
-    sampling = {name: author[name] for name in ("temperature", "top_p", "max_tokens")}
     found: dict[Kind, PoolResult] = {}
     async with assemble(run, clients, store) as cast:
         for warning in cast.warnings:
             run.progress.line(f"personas: {warning}")
 
         async def ask(messages: Sequence[Message], schema: Mapping[str, Any], seed: int) -> str:
-            how = {"seed": seed, "schema": schema, "token_ids": False, "logprobs": False, **sampling}
+            how = {"seed": seed, "schema": schema, "token_ids": False, "logprobs": False, **sampling_of(author)}
             [answer] = await cast.recorded["author"].chat(messages, **how)
             return answer.text
 
         def record(event: dict[str, Any]) -> None:
-            key = hashlib.sha256(files.canonical(event).encode()).hexdigest()[:24]
+            key = files.sha256(files.canonical(event))
             store.add(REJECTS if event["event"] == "reject" else EVENTS, key, event)
 
         for kind, name in _KINDS.items():
@@ -123,11 +121,6 @@ _KINDS: Mapping[Kind, str] = {"profile": "profiles", "personality": "personaliti
 
 def _from_files(run: Run) -> dict[Kind, PoolResult]:
     """Pools that are there already, with what the report says of grown ones."""
-    from data_gen.pool.encoder import MiniLM
-    from data_gen.pool.filter import distribution, nearest_neighbours
-    from data_gen.pool.grow import PoolResult
-    from data_gen.pool.reference import read_pool
-
     encoder, found = MiniLM(), {}
     for kind in _KINDS:
         entries = tuple(read_pool(run.section("personas")[f"{kind}_pool"], kind))
@@ -139,8 +132,6 @@ def _from_files(run: Run) -> dict[Kind, PoolResult]:
 
 def _paired(run: Run, pools: Mapping[Kind, PoolResult]) -> _Made:
     """Both pools cut into training and benchmark, and paired; the report beside the personas."""
-    from data_gen.pool.split import contamination, personas, split
-
     section, seed = run.section("personas"), run.config["seed"]
     sides: dict[Kind, tuple[list[Entry], list[Entry]]] = {}
     for kind, name in _KINDS.items():

@@ -55,15 +55,31 @@ def preferred_by_value(nodes: Sequence[Node], min_margin: float, judge: str) -> 
     """A preference for every two siblings that differ, both with a future or both without, whose values differ by
     enough: p is the logistic function of their difference over `TEMPERATURE`, the margin 2p - 1."""
     futures = {node.parent for node in nodes if node.role == "user"}
-    replies = [node for node in nodes if node.role == "assistant" and node.value is not None]
     found = []
-    for index, first in enumerate(replies):
-        for second in replies[index + 1 :]:
-            alike = (first.id in futures) == (second.id in futures)
-            if first.parent != second.parent or first.text == second.text or not alike:
-                continue
-            margin = math.tanh(((first.value or 0.0) - (second.value or 0.0)) / (2 * TEMPERATURE))
-            chosen, rejected = (first, second) if margin > 0 else (second, first)
-            if margin and abs(margin) >= min_margin:
-                found.append(Preference(chosen=chosen.id, rejected=rejected.id, margin=abs(margin), judge=judge))
+    for first, second in pairs([node for node in nodes if node.role == "assistant"]):
+        alike = (first.id in futures) == (second.id in futures)
+        if first.value is None or second.value is None or not alike:
+            continue
+        margin = math.tanh((first.value - second.value) / (2 * TEMPERATURE))
+        found += preference(first, second, margin, min_margin, judge)
     return tuple(found)
+
+
+def pairs(replies: Sequence[Node]) -> list[tuple[Node, Node]]:
+    """Every two siblings that say something, and not the same."""
+    usable = [reply for reply in replies if "empty" not in reply.flags]
+    return [
+        (first, second)
+        for index, first in enumerate(usable)
+        for second in usable[index + 1 :]
+        if first.parent == second.parent and first.text != second.text
+    ]
+
+
+def preference(first: Node, second: Node, margin: float, min_margin: float, judge: str) -> list[Preference]:
+    """That the first is preferred by `margin`, or the second if it is negative; none if it is 0 or under `min_margin`
+    in size."""
+    if not margin or abs(margin) < min_margin:
+        return []
+    chosen, rejected = (first, second) if margin > 0 else (second, first)
+    return [Preference(chosen=chosen.id, rejected=rejected.id, margin=abs(margin), judge=judge)]

@@ -80,9 +80,8 @@ class Stage:
     check: Callable[[Run], None] = field(default=lambda run: None)
     everywhere: bool = False  # all processes of the run work on it, and not the first alone
     free: frozenset[str] = frozenset()  # keys of its sections that may change: they do not decide the result
-    paid: tuple[
-        str, ...
-    ] = ()  # files that stay when the stage is started over with `fork`: answers that cost something
+    # Files that stay when the stage is started over with `fork`: answers that cost something.
+    paid: tuple[str, ...] = ()
 
     def reads(self, run: Run) -> tuple[str, ...]:
         """The stages whose files it reads in this run."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from aloe_jax.serve.constraints import parsed
 from aloe_jax.tree.schema import Persona
-from data_gen.players.player import Player, home
+from data_gen.players.player import Player, asked, home, system
 from data_gen.roles import Dialogue, Revealed
 
 MOST_NEW = 3  # items that one message can give away
@@ -38,9 +38,9 @@ class ModelInducer(Player):
         if not hidden:
             return tuple(known)
         before = dialogue[-2].content if len(dialogue) > 1 else ""
-        asked = self.prompt.render("ask", items=hidden, before=before, message=dialogue[-1].content)
+        question = self.prompt.render("ask", items=hidden, before=before, message=dialogue[-1].content)
         [answer] = await self.chat.chat(
-            self.opened(("system", self.prompt.render("system")), ("user", asked)),
+            [system(self.prompt.render("system")), asked(question)],
             seed=0,
             affinity=home(persona, dialogue),
             token_ids=False,

@@ -10,7 +10,7 @@ from aloe_jax.serve.answers import Answer
 from aloe_jax.serve.constraints import probabilities
 from aloe_jax.tree.schema import Persona
 from data_gen.gathered import gathered
-from data_gen.players.player import Player, home, known_items
+from data_gen.players.player import Player, asked, home, known_items, system
 from data_gen.roles import Comparison, Dialogue, Revealed, Verdict
 
 PLACES = ("1", "2")
@@ -58,9 +58,9 @@ class ModelJudge(Player):
         **values: Any,
     ) -> Answer:
         known = [item.text for item in known_items(persona, revealed)]
-        asked = self.prompt.render(block, known=known, dialogue=dialogue, **values)
+        question = self.prompt.render(block, known=known, dialogue=dialogue, **values)
         [answer] = await self.chat.chat(
-            self.opened(("system", self.prompt.render("system")), ("user", asked)),
+            [system(self.prompt.render("system")), asked(question)],
             seed=0,
             affinity=home(persona, dialogue),
             token_ids=False,

@@ -25,11 +25,22 @@ class Player:
 
     def how(self) -> dict[str, Any]:
         """The sampling as `Client.request` takes it."""
-        return {name: self.sampling[name] for name in ("temperature", "top_p", "max_tokens")}
+        return sampling_of(self.sampling)
 
-    def opened(self, *contents: tuple[str, str]) -> list[Message]:
-        """Messages of (role, content)."""
-        return [Message(role=role, content=content) for role, content in contents]  # type: ignore[arg-type]
+
+def sampling_of(section: Mapping[str, Any]) -> dict[str, Any]:
+    """What a section of the config says of sampling."""
+    return {name: section[name] for name in ("temperature", "top_p", "max_tokens")}
+
+
+def system(content: str) -> Message:
+    """A system message."""
+    return Message(role="system", content=content)
+
+
+def asked(content: str) -> Message:
+    """A message that is to be answered."""
+    return Message(role="user", content=content)
 
 
 def home(persona: Persona, dialogue: Dialogue) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from data_gen.players.player import Player
+from data_gen.players.player import Player, system
 from data_gen.roles import Dialogue, Reply
 
 
@@ -13,7 +13,7 @@ class ModelResponder(Player):
         """`n` candidates; without a hint the server sees the dialogue alone, as in training and in the benchmark."""
         messages = list(dialogue)
         if hint is not None:
-            messages = [*self.opened(("system", self.prompt.render("system", hint=hint))), *messages]
+            messages.insert(0, system(self.prompt.render("system", hint=hint)))
         answers = await self.chat.chat(messages, seed=seed, n=n, affinity=dialogue[0].content, **self.how())
         return [
             Reply(

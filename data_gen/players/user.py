@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aloe_jax.tree.schema import Message, Persona
-from data_gen.players.player import Player, home
+from data_gen.players.player import Player, asked, home, system
 from data_gen.roles import Dialogue, Said
 
 
@@ -12,8 +12,8 @@ class ModelUser(Player):
 
     async def message(self, persona: Persona, dialogue: Dialogue, seed: int = 0) -> Said:
         """The next message. To the model the user's messages are its own and the replies come from outside."""
-        system = self.prompt.render("system", facts=persona.facts, traits=persona.traits)
-        messages = self.opened(("system", system), ("user", self.prompt.render("opening")))
+        persona_text = self.prompt.render("system", facts=persona.facts, traits=persona.traits)
+        messages = [system(persona_text), asked(self.prompt.render("opening"))]
         messages += [
             Message(role="assistant" if message.role == "user" else "user", content=message.content)
             for message in dialogue
