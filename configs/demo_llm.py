@@ -19,9 +19,7 @@ from aloe_jax.run import defaults
 
 def get_config(arg: str = "") -> ConfigDict:
     """`arg`: empty, or "debug" for the smallest run."""
-    if arg not in ("", "debug"):
-        raise ValueError(f"configs/demo_llm.py takes no argument or 'debug', not {arg!r}")
-    debug = arg == "debug"
+    debug = defaults.is_debug(arg, "configs/demo_llm.py")
     config = defaults.experiment()
     config.stages = ("personas", "conversations", "benchmark", "report")
     config.model.source = "embedded:smollm2"

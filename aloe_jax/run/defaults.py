@@ -265,6 +265,13 @@ ARGUMENTS = {
 }
 
 
+def is_debug(arg: str, file: str) -> bool:
+    """Whether the argument of a config file that has only "debug" asks for it. ValueError for another argument."""
+    if arg not in ("", "debug"):
+        raise ValueError(f"{file} takes no argument or 'debug', not {arg!r}")
+    return arg == "debug"
+
+
 def finish(config: ConfigDict, arg: str, debug_model: str) -> ConfigDict:
     """`config` for a config file's argument, locked: "sft" and "preference" run the stages up to that training with
     batches that fill 16 chips, "sft-paper" and "preference-paper" with the paper's, "debug" runs all stages with the

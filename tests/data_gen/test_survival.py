@@ -2,7 +2,6 @@
 that was answered."""
 
 import asyncio
-import contextlib
 import json
 import os
 import random
@@ -17,7 +16,7 @@ from aloe_jax.errors import InputError
 from aloe_jax.serve import client as client_module
 from aloe_jax.tree.schema import read_trees
 from data_gen.store import Store, records
-from fake_server import FAULTS, FakeServer, key_of, serve
+from fake_server import FAULTS, FakeServer, key_of, serving
 from grow_process import SHAPE, grow_all
 
 HERE = Path(__file__).parent
@@ -36,13 +35,8 @@ def grown(folder, *servers, trees=TREES, **settings):
     """The trees.jsonl that comes out, as text."""
 
     async def run():
-        async with contextlib.AsyncExitStack() as stack:
-            urls = []
-            for server in servers:
-                runner, port = await serve(server, 0)
-                stack.push_async_callback(runner.cleanup)
-                urls.append(f"http://127.0.0.1:{port}/v1")
-            return await grow_all(",".join(urls), folder, trees, **settings)
+        async with serving(*servers) as urls:
+            return await grow_all(urls, folder, trees, **settings)
 
     assert asyncio.run(run()) == trees
     return (folder / "trees.jsonl").read_text()
@@ -186,11 +180,8 @@ def test_shards_cut_the_candidates(tmp_path):
         folder = tmp_path / str(number)
 
         async def run(folder=folder, number=number):
-            runner, port = await serve(FakeServer(), 0)
-            try:
-                return await grow_all(f"http://127.0.0.1:{port}/v1", folder, 5, shard=(number, 2))
-            finally:
-                await runner.cleanup()
+            async with serving(FakeServer()) as url:
+                return await grow_all(url, folder, 5, shard=(number, 2))
 
         assert asyncio.run(run()) == (3, 2)[number]
         names += [tree.id for tree in read_trees(folder / "trees.jsonl")]

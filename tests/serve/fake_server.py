@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import hashlib
 import json
 import math
@@ -247,6 +248,18 @@ async def serve(server: FakeServer, port: int) -> tuple[web.AppRunner, int]:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port, backlog=1024).start()
     return runner, runner.addresses[0][1]
+
+
+@contextlib.asynccontextmanager
+async def serving(*servers: FakeServer):
+    """The servers' addresses with commas between them; they end with the block."""
+    async with contextlib.AsyncExitStack() as stack:
+        urls = []
+        for server in servers:
+            runner, port = await serve(server, 0)
+            stack.push_async_callback(runner.cleanup)
+            urls.append(f"http://127.0.0.1:{port}/v1")
+        yield ",".join(urls)
 
 
 async def main() -> None:

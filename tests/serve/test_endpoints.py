@@ -10,7 +10,7 @@ from aloe_jax.serve import endpoint
 from aloe_jax.serve.client import Client, Clock
 from aloe_jax.serve.limits import AdaptiveLimit
 from aloe_jax.tree.schema import Message
-from fake_server import MODEL, FakeServer, serve
+from fake_server import MODEL, FakeServer, serving
 
 
 def hello(number=0):
@@ -29,14 +29,8 @@ def quick():
 
 
 @contextlib.asynccontextmanager
-async def serving(*servers, **settings):
-    async with contextlib.AsyncExitStack() as stack:
-        urls = []
-        for server in servers:
-            runner, port = await serve(server, 0)
-            stack.push_async_callback(runner.cleanup)
-            urls.append(f"http://127.0.0.1:{port}/v1")
-        client = await stack.enter_async_context(Client(",".join(urls), MODEL, **{"clock": quick(), **settings}))
+async def client_of(*servers, **settings):
+    async with serving(*servers) as urls, Client(urls, MODEL, **{"clock": quick(), **settings}) as client:
         yield client
 
 
@@ -78,7 +72,7 @@ def test_calls_spread_over_servers():
     first, second = FakeServer(latency=0.002), FakeServer(latency=0.002)
 
     async def run():
-        async with serving(first, second, concurrency=32) as client:
+        async with client_of(first, second, concurrency=32) as client:
             await asyncio.gather(*(client.chat(hello(number), seed=number) for number in range(200)))
 
     asyncio.run(run())
@@ -90,7 +84,7 @@ def test_a_conversation_stays_with_its_server():
     first, second = FakeServer(), FakeServer()
 
     async def run():
-        async with serving(first, second) as client:
+        async with client_of(first, second) as client:
             for number in range(20):
                 before = first.paid.total()
                 for seed in range(3):
@@ -119,7 +113,7 @@ def test_refusals_for_load_lower_what_a_server_is_given():
     full.complete = crowded
 
     async def run():
-        async with serving(full, concurrency=64, retries=1000) as client:
+        async with client_of(full, concurrency=64, retries=1000) as client:
             await asyncio.gather(*(client.chat(hello(number), seed=number) for number in range(300)))
             return client.endpoints[0].limit.value
 
@@ -133,7 +127,7 @@ def test_a_server_that_is_away_is_left_alone_until_it_answers_a_probe():
     first, second = FakeServer(latency=0.001), FakeServer(latency=0.001)
 
     async def run():
-        async with serving(first, second, concurrency=8, retries=50) as client:
+        async with client_of(first, second, concurrency=8, retries=50) as client:
             first.down = True
             await asyncio.gather(*(client.chat(hello(number), seed=number) for number in range(100)))
             away = client.endpoints[0]
@@ -157,7 +151,7 @@ def test_when_all_servers_are_gone_for_good_the_run_can_be_resumed():
     server.down = True
 
     async def run():
-        async with serving(server, concurrency=4, retries=1000, patience=30.0) as client:
+        async with client_of(server, concurrency=4, retries=1000, patience=30.0) as client:
             await asyncio.gather(*(client.chat(hello(number), seed=number) for number in range(20)))
 
     with pytest.raises(ResumableError, match=r"cannot be reached .* 30 seconds"):
@@ -169,7 +163,7 @@ def test_one_that_comes_back_takes_up_what_waits():
     server.down = True
 
     async def run():
-        async with serving(server, concurrency=4, retries=50, patience=1e9) as client:
+        async with client_of(server, concurrency=4, retries=50, patience=1e9) as client:
             calls = [asyncio.create_task(client.chat(hello(number), seed=number)) for number in range(20)]
             while not client.endpoints[0].down:
                 await asyncio.sleep(0.001)
@@ -184,7 +178,7 @@ def test_a_server_without_n_or_system_messages_is_asked_in_its_own_way():
     server = FakeServer()
 
     async def run():
-        async with serving(server) as client:
+        async with client_of(server) as client:
             plain = [Message(role="system", content="be brief"), Message(role="user", content="hi")]
             client.endpoints[0].abilities = endpoint.Abilities(n=False, system=False)
             singles = await client.chat(plain, seed=3, n=3)

@@ -10,20 +10,16 @@ from aloe_jax.serve.answers import Answer
 from aloe_jax.serve.client import Client
 from aloe_jax.serve.probe import missing, probe
 from aloe_jax.serve.server import Server
-from fake_server import MODEL, FakeServer, serve
+from fake_server import MODEL, FakeServer, serving
 from test_endpoints import quick
 
 
 def probed(server, model=MODEL):
     async def run():
-        runner, port = await serve(server, 0)
-        try:
-            async with Client(f"http://127.0.0.1:{port}/v1", model, clock=quick()) as client:
-                [abilities] = (await probe(client)).values()
-                assert client.endpoints[0].abilities == abilities
-                return abilities
-        finally:
-            await runner.cleanup()
+        async with serving(server) as url, Client(url, model, clock=quick()) as client:
+            [abilities] = (await probe(client)).values()
+            assert client.endpoints[0].abilities == abilities
+            return abilities
 
     return asyncio.run(run())
 
