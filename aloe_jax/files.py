@@ -14,6 +14,7 @@ from etils import epath
 
 from aloe_jax.errors import InputError, ResumableError
 
+_BLOCK = 1 << 16  # bytes read at a time from the end of a file
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Libraries that write for themselves (tensorstore, ArrayRecord) say so in the message of another exception.
 _FULL_MESSAGE = re.compile("No space left on device|Disk quota exceeded|File too large")
@@ -110,14 +111,22 @@ def append_line(path: epath.PathLike, line: str) -> None:
 
 
 def repair_lines(path: epath.PathLike) -> int:
-    """Cut off a last line that a kill left torn (no line end); returns how many bytes went. Missing files are fine."""
-    path = epath.Path(path)
-    data = path.read_bytes() if path.exists() else b""
-    torn = len(data) - (data.rfind(b"\n") + 1)
-    if torn:
-        with open(os.fspath(path), "r+b") as file:
-            file.truncate(len(data) - torn)
-    return torn
+    """Cut off a last line of a local file that a kill left torn (no line end); returns how many bytes went. Missing
+    files are fine. Only the end of the file is read."""
+    if not epath.Path(path).exists():
+        return 0
+    with open(os.fspath(path), "r+b") as file:
+        size = end = file.seek(0, os.SEEK_END)
+        while end:
+            start = max(0, end - _BLOCK)
+            file.seek(start)
+            if (place := file.read(end - start).rfind(b"\n")) >= 0:
+                end = start + place + 1
+                break
+            end = start
+        if end < size:
+            file.truncate(end)
+    return size - end
 
 
 def disk_full(error: BaseException) -> bool:

@@ -6,7 +6,7 @@
 | `nodes.jsonl` | message of a turn whose calls all succeeded |
 | `preferences.jsonl` | comparison of two replies, with both orders |
 | `rejects.jsonl` | text that a guard turned down, and why |
-| `events.jsonl` | conversation accepted or given up, warning, server probed |
+| `events.jsonl` | conversation that ended early or was given up, warning, server probed |
 
 One process writes, under a lock. Lines reach the system at once, so that a kill loses at most a torn last line, which
 is cut off when the files are opened again; the disk follows within a second. A conversation that was cut short is grown
@@ -38,7 +38,7 @@ _ID = 64  # hex digits
 
 
 class Ledger:
-    """One append-only file of JSON lines. With `key` in a record, a key that is there already is not written again."""
+    """One append-only file of JSON lines; a torn last line is cut off as it is opened."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -90,7 +90,7 @@ class Store:
         self._ledgers = {name: Ledger(self.directory / f"{name}.jsonl") for name in (CALLS, *LEDGERS)}
         self._reader = open(self.directory / f"{CALLS}.jsonl", "rb")
         self._places = dict(_call_places(self.directory / f"{CALLS}.jsonl"))
-        self._keys = {name: set(_keys(self.directory / f"{name}.jsonl")) for name in LEDGERS}
+        self._keys = {name: {record["key"] for record in records(self.directory, name)} for name in LEDGERS}
         self._syncing = ThreadPoolExecutor(1, "aloe-store")
         self._synced, self._push = time.monotonic(), Future[None]()
         self._push.set_result(None)
@@ -171,12 +171,6 @@ def _call_places(path: Path) -> Iterator[tuple[bytes, int]]:
             except ValueError:
                 raise _damaged(path, number) from None
             place += len(line)
-
-
-def _keys(path: Path) -> Iterator[str]:
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, start=1):
-            yield _parsed(line, path, number)["key"]
 
 
 def _parsed(line: bytes, path: Path, number: int) -> dict[str, Any]:
