@@ -141,14 +141,18 @@ def main() -> None:
     useful = 4 * model.matmul_flops(trie.tree_tokens, unmasked_pairs(row), float(row.weight.size))
     # Replies stand in file order: chosen and rejected of the first turn, of the second, ...
     log_probs = np.asarray(score(policy, row))[0].tolist()
-    del policy
+    del policy, reference
     memory.release()
     with os.fdopen(descriptor, "w", buffering=1) as answers:
         print(json.dumps({"tokens": trie.tree_tokens}), file=answers)
         for _ in sys.stdin:
+            # As in a run, the reference is there for its own pass only; loading it is not timed, nor is TRL's.
+            _, reference = load_model(source)
             rate = matmul_rate()
             began, began_cpu = time.perf_counter(), time.process_time()
-            known = row.replace(reference=score(reference, row))
+            known = jax.block_until_ready(row.replace(reference=score(reference, row)))
+            del reference
+            memory.release()
             state, metrics = step(state, jax.tree.map(lambda leaf: leaf[None], known), used)
             jax.block_until_ready((state, metrics))
             seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - began_cpu
