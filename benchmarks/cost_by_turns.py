@@ -1,11 +1,12 @@
 """How the cost of a conversation grows with its turns: one row, and beside it a sequence a reply.
 
     uv run python benchmarks/cost_by_turns.py              # 2, 5, 10 and 20 turns, SmolLM2-135M, f32
-    uv run python benchmarks/cost_by_turns.py --unshared   # and a sequence a reply, up to 10 turns, by the same code
+    uv run python benchmarks/cost_by_turns.py --unshared   # and a sequence a reply, once each, by the same code
 
 A reference pass, a DPO gradient and an AdamW update on the conversation of ten_turns.py, begun again after its tenth
-turn. Sizes are timed in turn, `--repeats` times after one that compiles; the exponent is the slope of the least-squares
-line through the logarithms of turns and of median seconds. A sequence a reply means that each pair stands in a row of
+turn. Programs are compiled ahead and the smallest size runs once before; then sizes are timed in turn, `--repeats`
+times. The exponent is the slope of the least-squares line through the logarithms of turns and of median seconds. A
+sequence a reply means that each pair stands in a row of
 its own, its two paths side by side and nothing shared between them, as in a trainer that knows prompt, chosen and
 rejected only; the gradients of the rows are added up to one update.
 """
@@ -26,6 +27,7 @@ import numpy as np
 import optax
 from preference_step_ours import MODEL, TRAINING, one_row, row_length
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 from ten_turns import conversation
 
@@ -42,7 +44,6 @@ from aloe_jax.tree.template import ChatFormat
 from aloe_jax.tree.trie import build_trie
 
 TURNS = (2, 5, 10, 20)
-MOST_UNSHARED = 10  # turns; twenty take a quarter of an hour a step
 STEP = 128  # rows of pairs are padded to multiples of it, so that fewer programs are compiled
 
 
@@ -72,7 +73,7 @@ def unshared(turns: int, chat: ChatFormat) -> Case:
         replies = [len(part.length) for part in two]
         tokens, targets = (sum(part.sizes[column] for part in two) for column in (0, 1))
         total += tokens
-        size = (row_length(-(-tokens // STEP) * STEP), -(-targets // STEP) * STEP, 2 * MOST_UNSHARED, 1)
+        size = (row_length(-(-tokens // STEP) * STEP), -(-targets // STEP) * STEP, 2 * max(TURNS), 1)
         ends, one = np.array([[replies[0] - 1, sum(replies) - 1]]), np.ones(1, np.float32)
         row = pack(two, Capacity(*size)).replace(pairs=ends, pair_weight=one, pair_margin=one)
         rows.append(jax.tree.map(jnp.asarray, stack([row])))
@@ -99,14 +100,14 @@ def exponent(turns: Sequence[int], amounts: Sequence[float]) -> float:
 
 
 def run(cases: Sequence[Case], step: Callable[[Case], None], repeats: int, console: Console) -> None:
-    """Time every case once after the other, `repeats` times; the first round compiles and is left out."""
-    for number in range(repeats + 1):
+    """Time every case once after the other, `repeats` times, after an untimed step of the first."""
+    step(cases[0])
+    for _ in range(repeats):
         for case in cases:
             began = time.perf_counter()
             step(case)
-            if number:
-                case.seconds.append(time.perf_counter() - began)
-                console.print(f"{case.turns} turns, {case.tokens:,} tokens: {case.seconds[-1]:.2f} s")
+            case.seconds.append(time.perf_counter() - began)
+            console.print(f"{case.turns} turns, {case.tokens:,} tokens: {case.seconds[-1]:.2f} s")
 
 
 def show(title: str, cases: Sequence[Case], console: Console) -> None:
@@ -128,13 +129,14 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="Cost of a DPO step against the turns of its conversation.")
     parser.add_argument("--repeats", type=int, default=3, help="timed steps of each size (default 3)")
-    parser.add_argument("--unshared", action="store_true", help="also time a sequence a reply")
+    parser.add_argument("--unshared", action="store_true", help="also time a sequence a reply, for some half an hour")
     args, console = parser.parse_args(), Console()
     source = resolve_model(MODEL)
     chat = ChatFormat.load(source)
     model, reference = load_model(source)
     compute, optimizer = Compute(), make_optimizer(TRAINING, 1)
-    score, gradient = make_score(model, compute), jax.jit(make_gradient(model, "dpo", TRAINING, compute))
+    score: Any = make_score(model, compute)
+    gradient = jax.jit(make_gradient(model, "dpo", TRAINING, compute))
     add = jax.jit(lambda left, right: jax.tree.map(jnp.add, left, right), donate_argnums=0)
 
     @functools.partial(jax.jit, donate_argnums=(0, 1))
@@ -145,20 +147,35 @@ def main() -> None:
     params = jax.tree.map(jnp.copy, reference)
     state = optimizer.init(params)
 
+    programs: dict[tuple[int, int], tuple[Any, Any]] = {}  # by tokens and targets of a row
+    one = jnp.asarray(1)
+
+    def micro_batch(row: TreeRow) -> TreeRow:
+        return jax.tree.map(lambda leaf: leaf[None], row)
+
+    def prepare(cases: Sequence[Case]) -> Sequence[Case]:
+        rows = [row for case in cases for row in case.batches]
+        for row in track(rows, "compiling", console=console, transient=True):
+            if (shape := (row.tokens.size, row.target.size)) not in programs:
+                lowered = score.lower(reference, row), gradient.lower(params, {}, micro_batch(row), one)
+                programs[shape] = lowered[0].compile(), lowered[1].compile()
+        return cases
+
     def step(case: Case) -> None:
         nonlocal params, state
         grads = None
         for row in case.batches:
-            known = row.replace(reference=score(reference, row))
-            _, part = gradient(params, {}, jax.tree.map(lambda leaf: leaf[None], known), jnp.asarray(1))
+            score_row, gradient_row = programs[row.tokens.size, row.target.size]
+            known = row.replace(reference=score_row(reference, row))
+            _, part = gradient_row(params, {}, micro_batch(known), one)
             grads = part if grads is None else add(grads, part)
         params, state = jax.block_until_ready(update(params, state, grads))
 
-    cases = [shared(turns, chat) for turns in TURNS]
+    cases = prepare([shared(turns, chat) for turns in TURNS])
     run(cases, step, args.repeats, console)
     show("one row a conversation", cases, console)
     if args.unshared:
-        cases = [unshared(turns, chat) for turns in TURNS if turns <= MOST_UNSHARED]
+        cases = prepare([unshared(turns, chat) for turns in TURNS])
         run(cases, step, 1, console)
         show("a sequence a reply", cases, console)
 

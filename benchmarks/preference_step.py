@@ -11,8 +11,8 @@ Both sides start from the same perturbed policy, with the unperturbed model as r
 ours one row, TRL's `DPOTrainer` ten prompt/chosen/rejected records, that is twenty sequences. Each runs in a process of
 its own, which waits while the other works, so steps alternate and the peak memory is that of one side. The first step
 of each compiles or warms up; it is left out of the times, and its log-probabilities, loss and gradient norm are
-compared. A step is the forward pass of the reference, forward and backward of the policy, and the AdamW update. Each side
-does as its training does by itself: ours holds the reference model during its pass only, TRL's all the time.
+compared. A step is the forward pass of the reference, forward and backward of the policy, and the AdamW update. Each
+side does as its training does by itself: ours holds the reference model during its pass only, TRL's all the time.
 
 Useful floating-point operations are those of the matrix products that the result needs: unmasked query-key pairs,
 states that predict a target, no recomputation; the backward pass counts twice the forward pass.
