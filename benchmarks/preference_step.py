@@ -3,7 +3,7 @@
     uv run python benchmarks/preference_step.py                                # SmolLM2-135M, f32, all cores
     uv run python benchmarks/preference_step.py --trl-python=ENV/bin/python    # TRL from an environment of its own
     uv run python benchmarks/preference_step.py --check                        # only the comparison of the numbers
-    uv run python benchmarks/preference_step.py --remat=none                   # activations kept on both sides
+    uv run python benchmarks/preference_step.py --no-trl-recompute             # TRL keeps its activations
 
 `pip install torch==2.13.0 trl==1.16.0 transformers==5.23.0` makes such an environment.
 
@@ -158,7 +158,7 @@ def arguments() -> argparse.Namespace:
         "--remat",
         choices=sorted(REMAT),
         default="attention",
-        help="what our backward pass computes again (default: attention: all but it); with none TRL keeps everything",
+        help="what our backward pass computes again (default: attention: all but it)",
     )
     parser.add_argument("--trl-python", default=sys.executable, help="interpreter of an environment that has TRL")
     parser.add_argument(
@@ -166,6 +166,12 @@ def arguments() -> argparse.Namespace:
         type=int,
         default=10,
         help="pairs TRL computes at a time: 1, 2, 5 or 10 (default 10: all at once, as our row does)",
+    )
+    parser.add_argument(
+        "--trl-recompute",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="whether TRL's backward pass computes activations again (its own default)",
     )
     parser.add_argument("--json", type=Path, help="file for the numbers")
     found = parser.parse_args()
@@ -189,7 +195,7 @@ def main() -> int:
         if lacking:
             console.print(f"{args.trl_python} has no {', '.join(lacking)}: aloe_jax alone", soft_wrap=True)
         else:
-            setup = (folder, str(int(args.remat != "none")), str(args.trl_batch))
+            setup = (folder, str(int(args.trl_recompute)), str(args.trl_batch))
             trl = stack.enter_context(Worker("TRL", args.trl_python, "preference_step_trl.py", *setup))
             sides.append(trl)
             result["differences"] = compare(ours.steps[0], trl.step())
@@ -200,7 +206,9 @@ def main() -> int:
     if not args.check:
         show(console, result, sides)
     if args.json:
-        files.write_json(args.json, result | {"remat": args.remat, "trl_batch": args.trl_batch})
+        files.write_json(
+            args.json, result | {name: getattr(args, name) for name in ("remat", "trl_batch", "trl_recompute")}
+        )
     return int(any(value >= TOLERANCE for value in result.get("differences", {}).values()))
 
 
