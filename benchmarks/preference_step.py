@@ -62,7 +62,8 @@ class Worker:
         self.steps: list[Numbers] = []
 
     def step(self) -> Numbers:
-        """Run one step; the answer has seconds, cpu_seconds, loss, grad_norm, log_probs and peak_bytes."""
+        """Run one step; the answer has seconds, cpu_seconds, loss, grad_norm, log_probs, peak_bytes and swapped_pages,
+        those of a step that had to be read back from disk."""
         assert self._process.stdin
         self._process.stdin.write("step\n")
         self._process.stdin.flush()
@@ -115,6 +116,7 @@ def measure(sides: Sequence[Worker], repeats: int) -> dict[str, Any]:
             "all_seconds": [step["seconds"] for step in timed],
             "cpu_seconds": statistics.median(step["cpu_seconds"] for step in timed),
             "peak_bytes": timed[-1]["peak_bytes"],
+            "swapped_pages": max(step["swapped_pages"] for step in timed),
             "efficiency": statistics.median(step["efficiency"] for step in timed) if "efficiency" in timed[0] else None,
             "tokens": side.ready["tokens"],
         }
@@ -141,6 +143,8 @@ def show(console: Console, result: dict[str, Any], sides: Sequence[Worker]) -> N
     for side in sides:
         if (share := result[side.name]["efficiency"]) is not None:
             console.print(f"{side.name}: useful FLOP/s of a step, {share:.0%} of a 2048-cubed matmul's beside it")
+        if pages := result[side.name]["swapped_pages"]:
+            console.print(f"{side.name}: up to {pages:,} pages read from disk in a step, which takes time")
     if "ratio" in result:
         near = result["ratio"]["neighbours"]
         console.print(

@@ -148,7 +148,9 @@ def main() -> None:
         for _ in sys.stdin:
             # As in a run, the reference is there for its own pass only; loading it is not timed, nor is TRL's.
             _, reference = load_model(source)
+            jax.block_until_ready(jax.tree.map(jnp.sum, state))  # back from swap, where the other side needed the room
             rate = matmul_rate()
+            faults = resource.getrusage(resource.RUSAGE_SELF).ru_majflt
             began, began_cpu = time.perf_counter(), time.process_time()
             known = jax.block_until_ready(row.replace(reference=score(reference, row)))
             del reference
@@ -156,6 +158,7 @@ def main() -> None:
             state, metrics = step(state, jax.tree.map(lambda leaf: leaf[None], known), used)
             jax.block_until_ready((state, metrics))
             seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - began_cpu
+            usage = resource.getrusage(resource.RUSAGE_SELF)
             answer = {
                 "seconds": seconds,
                 "efficiency": useful / seconds / ((rate + matmul_rate()) / 2),
@@ -163,7 +166,8 @@ def main() -> None:
                 "loss": float(metrics["loss"]),
                 "grad_norm": float(metrics["grad_norm"]),
                 "log_probs": log_probs,
-                "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+                "peak_bytes": usage.ru_maxrss * 1024,
+                "swapped_pages": usage.ru_majflt - faults,
             }
             memory.release()  # the other side may need it
             print(json.dumps(answer), file=answers)

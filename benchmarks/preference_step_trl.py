@@ -41,19 +41,22 @@ class OnDemand(TrainerCallback):
         if not sys.stdin.readline():
             sys.exit(0)
         self.log_probs.clear()
+        self.faults = resource.getrusage(resource.RUSAGE_SELF).ru_majflt
         self.began, self.began_cpu = time.perf_counter(), time.process_time()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
         self.seconds, self.cpu_seconds = time.perf_counter() - self.began, time.process_time() - self.began_cpu
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **others: Any) -> None:
+        usage = resource.getrusage(resource.RUSAGE_SELF)
         answer = {
             "seconds": self.seconds,
             "cpu_seconds": self.cpu_seconds,
             "loss": logs["loss"],
             "grad_norm": logs["grad_norm"],
             "log_probs": [value for pair in self.log_probs for value in pair],
-            "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "peak_bytes": usage.ru_maxrss * 1024,
+            "swapped_pages": usage.ru_majflt - self.faults,
         }
         print(json.dumps(answer), file=self.answers)
 
