@@ -148,7 +148,8 @@ def main() -> None:
         for _ in sys.stdin:
             # As in a run, the reference is there for its own pass only; loading it is not timed, nor is TRL's.
             _, reference = load_model(source)
-            jax.block_until_ready(jax.tree.map(jnp.sum, state))  # back from swap, where the other side needed the room
+            # Back from disk, where the other side needed the room.
+            jax.block_until_ready((jax.tree.map(jnp.sum, state), score(reference, row)))
             rate = matmul_rate()
             faults = resource.getrusage(resource.RUSAGE_SELF).ru_majflt
             began, began_cpu = time.perf_counter(), time.process_time()
