@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import grain
@@ -64,17 +64,17 @@ class Batches:
             fragments = [with_reference(fragment, self.reference) for fragment in fragments]
         return pack(fragments, self.capacity)
 
-    def local(self, step: int, first: int, last: int) -> TreeRow:
-        """Rows [first, last) of every micro-batch of a step, stacked to [N, last - first, ...]."""
+    def local(self, step: int, owned: Sequence[int]) -> TreeRow:
+        """The rows with those numbers of every micro-batch of a step, stacked to [N, len(owned), ...]."""
         micro = [
-            stack([self.row(step, number * self.rows + index) for index in range(first, last)])
+            stack([self.row(step, number * self.rows + index) for index in owned])
             for number in range(self.micro_batches)
         ]
         return stack(micro)
 
-    def iterator(self, first: int, last: int) -> grain.DatasetIterator:
-        """A Grain iterator over the steps; its state is the step index and nothing else."""
-        dataset = grain.MapDataset.range(len(self)).map(lambda step: self.local(step, first, last))
+    def iterator(self, owned: Sequence[int]) -> grain.DatasetIterator:
+        """A Grain iterator over `local` of the steps; its state is the step index and nothing else."""
+        dataset = grain.MapDataset.range(len(self)).map(lambda step: self.local(step, owned))
         return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)))
 
 
@@ -84,18 +84,25 @@ def rows_a_micro_batch(asked: int, mesh: Mesh) -> int:
     return -(-asked // shards) * shards
 
 
-def owned_rows(rows: int, mesh: Mesh) -> tuple[int, int]:
-    """The range of a micro-batch's rows that this process's devices hold."""
-    index_map = row_sharding(mesh).addressable_devices_indices_map((rows,))
-    slices = [index[0].indices(rows) for index in index_map.values() if index is not None]
-    return min(start for start, _, _ in slices), max(stop for _, stop, _ in slices)
+def owned_rows(rows: int, mesh: Mesh, process: int | None = None) -> tuple[int, ...]:
+    """Which of a micro-batch's rows the devices of a process (default: this one) hold, ascending. They need not stand
+    together: a mesh follows the links between the chips of a slice, not the hosts."""
+    process = jax.process_index() if process is None else process
+    places = row_sharding(mesh).devices_indices_map((rows,))
+    ranges = [range(*index[0].indices(rows)) for device, index in places.items() if device.process_index == process]
+    return tuple(sorted(set().union(*ranges)))
 
 
 def to_device(local: TreeRow, rows: int, mesh: Mesh) -> Any:
-    """The global batch [N, B, ...] from the part that this process read."""
+    """The global batch [N, B, ...] from the rows that this process owns, [N, len(owned_rows), ...]."""
+    place = {row: number for number, row in enumerate(owned_rows(rows, mesh))}
 
-    def place(array: np.ndarray) -> jax.Array:
+    def put(array: np.ndarray) -> jax.Array:
+        def part(index: tuple[slice, ...]) -> np.ndarray:
+            start, stop, _ = index[1].indices(rows)
+            return array[:, place[start] : place[start] + stop - start]
+
         shape = (array.shape[0], rows, *array.shape[2:])
-        return jax.make_array_from_process_local_data(row_sharding(mesh, leading=1), array, shape)
+        return jax.make_array_from_callback(shape, row_sharding(mesh, leading=1), part)
 
-    return jax.tree.map(place, local)
+    return jax.tree.map(put, local)

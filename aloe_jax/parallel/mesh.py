@@ -7,21 +7,26 @@ import math
 from collections.abc import Mapping, Sequence
 
 import jax
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
 from aloe_jax.errors import InputError
 
 AXES = ("replica", "fsdp", "tensor")
+SPLIT_AXES = ("TPU v5 lite", "TPU v5e")  # device kinds
 ROWS = ("replica", "fsdp")  # the mesh axes over which rows of a batch are spread
 
 
 def make_mesh(replica: int = 1, fsdp: int = -1, tensor: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """A mesh over `devices` (default: all, of all processes); one axis may be -1 and takes what is left.
+    """A mesh over `devices` (default: all, of all processes); one axis may be -1 and takes what is left. Over several
+    TPU slices `replica` is the axis that crosses them, so that all but the sums of gradients stays within a slice.
 
-    Raises InputError if the sizes do not multiply to the number of devices.
+    Raises InputError if the sizes do not multiply to the number of devices, or if `replica` does not divide by that of
+    the slices.
     """
     sizes = [replica, fsdp, tensor]
-    available = len(jax.devices() if devices is None else devices)
+    devices = jax.devices() if devices is None else devices
+    available = len(devices)
     known = math.prod(size for size in sizes if size != -1)
     if sizes.count(-1) > 1 or any(size < 1 and size != -1 for size in sizes):
         raise InputError(f"config.mesh: sizes {sizes} of {AXES} must be positive, and at most one may be -1")
@@ -30,7 +35,19 @@ def make_mesh(replica: int = 1, fsdp: int = -1, tensor: int = 1, devices: Sequen
             f"config.mesh: replica x fsdp x tensor = {known} does not fit {available} devices; set one axis to -1"
         )
     shape = tuple(available // known if size == -1 else size for size in sizes)
-    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    if shape[0] % slices:
+        raise InputError(
+            f"config.mesh.replica: {shape[0]} copies of the model on {slices} slices; set it to {slices} or a multiple"
+        )
+    types = (AxisType.Auto,) * len(AXES)
+    if slices == 1:
+        return jax.make_mesh(shape, AXES, axis_types=types, devices=devices)
+    within, across = (shape[0] // slices, *shape[1:]), (slices, 1, 1)
+    # As jax.make_mesh does for these chips, whose two physical axes seldom fit three logical ones.
+    split = devices[0].device_kind in SPLIT_AXES
+    placed = mesh_utils.create_hybrid_device_mesh(within, across, devices, allow_split_physical_axes=split)
+    return Mesh(placed, AXES, axis_types=types)
 
 
 def shape_in_words(shape: Mapping[str, int]) -> str:

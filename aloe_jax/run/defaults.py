@@ -22,7 +22,7 @@ def experiment() -> ConfigDict:
     config.template.system = "keep"  # or fold_into_first_user, for templates that refuse a system message
 
     config.mesh = ConfigDict()
-    config.mesh.replica = 1  # copies of the model, across slices
+    config.mesh.replica = 1  # copies of the model; over several slices their number, or a multiple of it
     config.mesh.fsdp = -1  # rows and parameter shards; -1 takes the devices that are left
     config.mesh.tensor = 1  # heads and MLP width
 

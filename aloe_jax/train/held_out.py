@@ -34,7 +34,7 @@ def make_measure(evaluate: Evaluate, batches: Batches, mesh: jax.sharding.Mesh) 
     def measure(state: TrainState) -> dict[str, float]:
         totals: dict[str, Any] = {}
         for step in range(len(batches)):
-            rows = to_device(batches.local(step, *owned_rows(batches.rows, mesh)), batches.rows, mesh)
+            rows = to_device(batches.local(step, owned_rows(batches.rows, mesh)), batches.rows, mesh)
             sums = jax.device_get(evaluate(state.params, state.frozen, rows, np.int32(batches.used(step))))
             pairs = {name: np.array(pair, np.float64) for name, pair in sums.items()}
             totals = {name: totals.get(name, 0) + pair for name, pair in pairs.items()}

@@ -82,7 +82,7 @@ def _train(
 ) -> TrainState:
     config, batches, mesh, steps = training.config, training.batches, training.mesh, len(training.batches)
     state, position, start = _start(training, initial, checkpoints)
-    iterator = batches.iterator(*owned_rows(batches.rows, mesh))
+    iterator = batches.iterator(owned_rows(batches.rows, mesh))
     iterator.set_state(position)
     measure, step = _measure(training), None
     with StopRequest(mesh) as stop, _trace(training) as trace, _log(training, start) as log:

@@ -72,7 +72,7 @@ def _step(
     params: decoder.Params, score: Score, batches: Batches, mesh: jax.sharding.Mesh, number: int
 ) -> dict[tuple[int, int], float]:
     """All replies of one step. Every process computes its rows; the results of all come back to each."""
-    rows = to_device(batches.local(number, *owned_rows(batches.rows, mesh)), batches.rows, mesh)
+    rows = to_device(batches.local(number, owned_rows(batches.rows, mesh)), batches.rows, mesh)
     found: dict[tuple[int, int], float] = {}
     for micro in [jax.tree.map(operator.itemgetter(index), rows) for index in range(batches.used(number))]:
         columns = (micro.conversation, micro.node, score(params, micro))

@@ -55,13 +55,13 @@ def test_no_dataset_and_empty_dataset(tmp_path):
 
 def test_iterator_state_is_the_step(source):
     given = batches(source)
-    whole = list(given.iterator(0, 2))
+    whole = list(given.iterator((0, 1)))
     assert len(whole) == len(given) > 2
-    iterator = given.iterator(0, 2)
+    iterator = given.iterator((0, 1))
     next(iterator)
     state = iterator.get_state()
     assert state == {"next_index": 1}
-    resumed = given.iterator(0, 2)
+    resumed = given.iterator((0, 1))
     resumed.set_state(state)
     for expected in whole[1:]:
         jax.tree.map(np.testing.assert_array_equal, next(resumed), expected)
@@ -70,16 +70,16 @@ def test_iterator_state_is_the_step(source):
 def test_rows_do_not_depend_on_how_they_are_split(source):
     """What two hosts read, put together, is what one host reads; the mesh does not change the plan."""
     given = batches(source, rows=4)
-    halves = [given.local(0, 0, 2), given.local(0, 2, 4)]
-    joined = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *halves)
-    jax.tree.map(np.testing.assert_array_equal, joined, given.local(0, 0, 4))
+    halves = [given.local(0, (0, 3)), given.local(0, (1, 2))]
+    joined = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1)[:, [0, 2, 3, 1]], *halves)
+    jax.tree.map(np.testing.assert_array_equal, joined, given.local(0, range(4)))
     assert given.plan == batches(source, rows=8).plan
 
 
 def test_micro_batches_hold_every_row_once(source):
     given = batches(source, rows=1, batch=9)
     assert given.micro_batches == given.plan.most_rows > 1
-    local = given.local(0, 0, 1)
+    local = given.local(0, (0,))
     assert local.tokens.shape == (given.micro_batches, 1, CAPACITY.tokens)
     seen = sorted(np.unique(local.conversation[local.conversation >= 0]).tolist())
     assert seen == list(range(9))
@@ -95,7 +95,7 @@ def test_reference_is_filled_in(source):
         for key in zip(source[number].conversation.tolist(), source[number].node.tolist(), strict=True)
     }
     reference = {key: -float(sum(key)) for key in keys}
-    local = Batches(source, given.plan, CAPACITY, 2, reference).local(0, 0, 2)
+    local = Batches(source, given.plan, CAPACITY, 2, reference).local(0, (0, 1))
     real = local.conversation >= 0
     np.testing.assert_array_equal(local.reference[real], -(local.conversation + local.node)[real].astype(np.float32))
 
@@ -104,9 +104,9 @@ def test_devices_get_the_rows_they_own(source):
     mesh = make_mesh(fsdp=4, tensor=2)
     rows = rows_a_micro_batch(3, mesh)
     assert rows == 4
-    assert owned_rows(rows, mesh) == (0, 4)
+    assert owned_rows(rows, mesh) == (0, 1, 2, 3)
     given = batches(source, rows=rows)
-    local = given.local(0, 0, 4)
+    local = given.local(0, range(4))
     placed = to_device(local, rows, mesh)
     np.testing.assert_array_equal(placed.tokens, local.tokens)
     assert placed.tokens.addressable_shards[0].data.shape == (local.tokens.shape[0], 1, CAPACITY.tokens)

@@ -20,6 +20,7 @@ from aloe_jax.parallel.mesh import make_mesh
 from aloe_jax.train.adapters import with_adapters
 from aloe_jax.train.state import create_state, make_optimizer
 from aloe_jax.train.step import make_gradient
+from aloe_jax.train.stop import StopRequest
 from small_training import CAPACITY, COMPUTE, CONFIG
 from tiny import MODEL, params
 
@@ -29,13 +30,18 @@ LORA = {"maps": "query|down", "rank": 2, "alpha": 4.0, "dropout": 0.0}
 def main(dataset: str, out: str, port: str, processes: str, number: str) -> None:
     if int(processes) > 1:
         hosts.connect(f"localhost:{port},{processes},{number}")
-    mesh = make_mesh(fsdp=4, tensor=2) if hosts.several() else make_mesh()
+    mesh = make_mesh()
+    if hosts.several():  # two devices of each process in turn: what a process holds does not stand together
+        in_turn = np.array(jax.devices()).reshape(2, 2, 2).swapaxes(0, 1).flatten().tolist()
+        mesh = make_mesh(fsdp=4, tensor=2, devices=in_turn)
     source = FragmentSource(dataset)
     plan = pack_plan(source.sizes, source.conversation, CAPACITY, batch=4, unit="pairs", seed=0, epochs=1)
     batches = Batches(source, plan, CAPACITY, rows_a_micro_batch(4, mesh))
-    first, last = owned_rows(batches.rows, mesh)
-    rows = to_device(next(batches.iterator(first, last)), batches.rows, mesh)
-    found = {"rows": np.array(last - first), "steps": np.array(len(batches))}
+    owned = owned_rows(batches.rows, mesh)
+    rows = to_device(next(batches.iterator(owned)), batches.rows, mesh)
+    stop = StopRequest(mesh)
+    stop.asked = hosts.me() == 1
+    found = {"rows": np.array(owned), "steps": np.array(len(batches)), "stop": np.array(stop.anywhere())}
     for objective in ("sft", "dpo"):
         for name, model in (("full", MODEL), ("lora", with_adapters(MODEL, LORA))):
             # Reference log-probabilities are 0 here, so that every pair has a loss and a gradient of its own.
