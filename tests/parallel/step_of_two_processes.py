@@ -46,8 +46,10 @@ def main(dataset: str, out: str, port: str, processes: str, number: str) -> None
         for name, model in (("full", MODEL), ("lora", with_adapters(MODEL, LORA))):
             # Reference log-probabilities are 0 here, so that every pair has a loss and a gradient of its own.
             state = create_state(jax.tree.map(np.asarray, params()), model, make_optimizer(CONFIG, 1), mesh)
+            # An adapter's B begins at 0, where its A has no gradient.
+            trained = jax.tree.map(lambda leaf: leaf + 0.05, state.params) if model.lora else state.params
             gradient = jax.jit(make_gradient(model, objective, CONFIG, COMPUTE, mesh))
-            sums, grads = gradient(state.params, state.frozen, rows, np.int32(batches.used(0)))
+            sums, grads = gradient(trained, state.frozen, rows, np.int32(batches.used(0)))
             found[f"{objective} {name} loss"] = np.asarray(sums["loss"][0] / sums["loss"][1])
             for path, leaf in jax.tree.leaves_with_path(grads):
                 key = f"{objective} {name} {jax.tree_util.keystr(path)}"

@@ -17,6 +17,7 @@ from aloe_jax.train.state import create_state, make_optimizer
 from aloe_jax.train.step import make_gradient, make_step
 from aloe_jax.tree.pack import empty_row, stack
 from aloe_jax.tree.row import Capacity
+from gradient_agreement import TOLERANCE, assert_agree
 from tiny import MODEL, params, rows_of
 from tree_samples import aloe_tree
 
@@ -64,14 +65,21 @@ def gradient(objective, batch, used=None, compute=COMPUTE, mesh=None, model=MODE
     return {name: float(total / weight) for name, (total, weight) in sums.items()}, grads
 
 
-def assert_equal(got, expected, tolerance=1e-5):
-    """Metrics to `tolerance`, gradients to `tolerance` of their largest entry (f32 sums in another order)."""
-    assert got[0] == pytest.approx(expected[0], rel=tolerance, abs=tolerance)
-    for (path, left), right in zip(
-        jax.tree_util.tree_leaves_with_path(got[1]), jax.tree.leaves(expected[1]), strict=True
-    ):
-        scale = float(jnp.max(jnp.abs(right)))
-        np.testing.assert_allclose(left, right, atol=tolerance * max(1.0, scale), err_msg=str(path))
+def assert_equal(got, expected):
+    """Metrics to 1e-5 of themselves, or of 1 where they cancel (margins); gradients as `assert_agree` says."""
+    assert got[0] == pytest.approx(expected[0], rel=TOLERANCE, abs=TOLERANCE)
+    assert_agree(got[1], expected[1])
+
+
+def test_what_agrees():
+    """A leaf that is small everywhere counts as much as a large one, and one without a gradient does not pass."""
+    expected = {"large": np.array([1.0, 1e-9]), "small": np.array([2e-6, -1e-6])}
+    assert_agree({"large": np.array([1.0, 0.0]), "small": expected["small"] * (1 + 5e-6)}, expected)
+    for small in (np.zeros(2), expected["small"] * (1 + 2e-5), expected["small"][::-1]):
+        with pytest.raises(AssertionError, match="small"):
+            assert_agree(expected | {"small": small}, expected)
+    with pytest.raises(AssertionError, match="small'\\] has no gradient"):
+        assert_agree(expected, expected | {"small": np.zeros(2)})
 
 
 @pytest.mark.parametrize("model", [MODEL, ADAPTED], ids=["full", "lora"])
