@@ -107,7 +107,8 @@ class Making:
         for number, (origin, source, tree) in enumerate(read):
             trie = build_trie(tree, self.chat, self.longest)
             parts = fragments(tree, trie, self.capacity, number)
-            self._check_ids(tree, parts)
+            ids = (int(part.tokens.max()) for part in parts)
+            self.chat.tokenizer.check_ids(ids, self.vocab, f"conversation '{tree.id}'")
             self.counts.setdefault(source.name, Counts()).add(self._counted(tree, trie, parts))
             self.progress(number + 1, len(read))
             for part in parts:
@@ -115,16 +116,6 @@ class Making:
                 yield origin, part.replace(weight=part.weight * scale, pair_weight=part.pair_weight * scale)
         if not any(counts.trained_tokens for counts in self.counts.values()):
             raise InputError("no reply of the conversations is trained on: none is preferred; see the stage's counts")
-
-    def _check_ids(self, tree: Conversation, parts: Sequence[TreeRow]) -> None:
-        largest = max((int(part.tokens.max()) for part in parts), default=0)
-        if largest >= self.vocab:
-            tokenizer = self.chat.tokenizer
-            raise InputError(
-                f"conversation '{tree.id}' has the token id {largest}: the tokenizer of {tokenizer.name} has "
-                f"{tokenizer.vocab_size} ids, the model's vocab_size is {self.vocab}; use the tokenizer that belongs "
-                "to the model"
-            )
 
     def _counted(self, tree: Conversation, trie: Trie, parts: Sequence[TreeRow]) -> Counts:
         trained = sum(int(np.count_nonzero(part.weight)) for part in parts)

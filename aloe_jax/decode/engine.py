@@ -100,6 +100,7 @@ class Engine:
         whole = -(-context // CHUNK) * CHUNK  # so that a prompt's last chunk, padding included, always fits
         self._cache = _place(empty_cache(model, slots, whole, dtype), mesh, PartitionSpec(None, None, "tensor"))
         self._state = _place(_idle(slots), mesh, PartitionSpec())
+        self._known = model.vocab  # token ids that have an embedding
         self._unconstrained = self._allowed({}, -(-model.vocab // 32))
         self._held: list[tuple[int, ...]] = [()] * slots  # the prompt whose keys and values a slot holds
         self._free = deque(range(slots))  # idle slots, the one that has been idle longest first
@@ -114,8 +115,8 @@ class Engine:
         return bool(self._waiting or self._running)
 
     def submit(self, request: Request) -> int:
-        """Queue a request and return its ticket. Raises InputError if the prompt is empty or leaves no room, and
-        ConstraintError if its constraint cannot be kept."""
+        """Queue a request and return its ticket. Raises InputError if the prompt is empty, leaves no room or has ids
+        that the model does not know, and ConstraintError if its constraint cannot be kept."""
         if not 0 < len(request.prompt) < self.context:
             raise InputError(
                 f"prompt of {len(request.prompt)} tokens: it must have at least 1 and leave room in the context of "
@@ -125,6 +126,11 @@ class Engine:
             raise InputError(f"n {request.n} and max_tokens {request.sampling.max_tokens} must be at least 1")
         if not 0 <= request.sampling.top_logprobs <= MAX_TOP_LOGPROBS:
             raise InputError(f"top_logprobs {request.sampling.top_logprobs} must be between 0 and {MAX_TOP_LOGPROBS}")
+        if (largest := max(request.prompt)) >= self._known:
+            raise InputError(
+                f"prompt with the token id {largest}: the model's vocab_size is {self._known}; leave special tokens "
+                "that it does not know out of the text"
+            )
         matcher = self._matcher(request)
         self._tickets += 1
         self._finished[self._tickets] = {}

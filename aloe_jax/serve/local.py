@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from aloe_jax.decode.constraint import Grammar
 from aloe_jax.decode.engine import Engine
 from aloe_jax.errors import AloeError
-from aloe_jax.hub.config_file import read_config
+from aloe_jax.hub.chat_model import read_chat_model
 from aloe_jax.hub.load import load_params
 from aloe_jax.hub.source import resolve_model
 from aloe_jax.models import decoder
@@ -63,8 +63,7 @@ def load_engine(source: str, *, slots: int, context: int) -> tuple[Engine, ChatF
     """An engine over all devices, and the chat format, for a model named as `resolve_model` takes it. The context is at
     most the model's own. Raises InputError for a model that cannot be loaded."""
     folder = resolve_model(source)
-    model, _ = read_config(folder)
-    chat = ChatFormat.load(folder)
+    model, chat = read_chat_model(folder)
     mesh = make_mesh()
     engine = Engine(
         model,

@@ -11,7 +11,7 @@ import numpy as np
 from etils import epath
 
 from aloe_jax import files
-from aloe_jax.hub.config_file import read_config
+from aloe_jax.hub.chat_model import read_chat_model
 from aloe_jax.hub.load import load_params
 from aloe_jax.hub.source import resolve_model
 from aloe_jax.models.config import ModelConfig
@@ -22,7 +22,7 @@ from aloe_jax.train.forward import Compute, make_score
 from aloe_jax.tree.pack import best_fit, pack, stack
 from aloe_jax.tree.row import Capacity, TreeRow, fragments
 from aloe_jax.tree.schema import Conversation, read_trees
-from aloe_jax.tree.template import ChatFormat, SystemHandling
+from aloe_jax.tree.template import SystemHandling
 from aloe_jax.tree.trie import Trie, build_trie
 
 ROW_TOKENS = 2048  # rows are this long, or as long as the longest path needs
@@ -46,14 +46,17 @@ def score_file(
 
     `system` says what becomes of system messages (ChatTemplate).
 
-    Raises InputError for a broken tree, an unknown `dtype` and a path beyond the model's context (naming the node).
+    Raises InputError for a broken tree, an unknown `dtype`, a path beyond the model's context (naming the node) and
+    token ids that the model does not know.
     """
     compute = Compute(dtype=dtype)
     conversations = list(read_trees(trees))
     folder = resolve_model(model)
-    config, _ = read_config(folder)
-    chat = ChatFormat.load(folder, system=system)
+    config, chat = read_chat_model(folder, system=system)
     tries = [build_trie(tree, chat, config.context, "error") for tree in conversations]
+    for tree, trie in zip(conversations, tries, strict=True):
+        ids = (token for piece in trie.pieces for token in piece.tokens)
+        chat.tokenizer.check_ids(ids, config.vocab, f"conversation '{tree.id}'")
     with progress.stage("score"):
         params = load_params(folder, config)
         scores = score_trees(params, config, conversations, tries, compute, progress)

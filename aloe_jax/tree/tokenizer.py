@@ -76,6 +76,24 @@ class Tokenizer:
         return self._backend.get_vocab_size(with_added_tokens=True)
 
     @property
+    def text_size(self) -> int:
+        """One more than the largest id of ordinary text and of the end of a turn: what a model has to know. Other
+        special tokens may lie beyond its vocabulary, as that for images does where Gemma 3 is trained on text alone."""
+        added = self._backend.get_added_tokens_decoder()
+        needed = [token for token, kind in added.items() if not kind.special] + list(self.end_of_turn_ids)
+        return max(self._backend.get_vocab_size(with_added_tokens=False), 1 + max(needed))
+
+    def check_ids(self, ids: Iterable[int], vocab: int, where: str) -> None:
+        """InputError, beginning with `where`, if one of `ids` is beyond a model's `vocab` ids: looked up, it would be
+        the embedding of another token."""
+        if (largest := max(ids, default=0)) >= vocab:
+            raise InputError(
+                f"{where} has the token id {largest}: the tokenizer of {self.name} has {self.vocab_size} ids, the "
+                f"model's vocab_size is {vocab}; use the tokenizer that belongs to the model, and no special tokens "
+                "in texts that it does not know"
+            )
+
+    @property
     def definition(self) -> str:
         """The content of `tokenizer.json`, for other readers of that format; truncation and padding are off."""
         return self._backend.to_str()

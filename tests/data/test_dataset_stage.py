@@ -187,7 +187,7 @@ def test_a_tokenizer_with_ids_that_the_model_does_not_know(run, model, tmp_path)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"vocab_size": 40}))
     result = run(f"--config.model.source={folder}")
-    refused(result, "conversation 't0'", f"{tokenizer().vocab_size} ids", "vocab_size is 40")
+    refused(result, folder, f"{tokenizer().vocab_size} ids", "vocab_size is 40")
 
 
 def test_token_ids_of_another_tokenizer_are_not_used(run, tmp_path):

@@ -174,6 +174,7 @@ def test_cancelled_request_never_comes_back(shared):
     [
         (Request(()), "prompt of 0 tokens"),
         (Request((1,) * LENGTH), f"prompt of {LENGTH} tokens"),
+        (Request((1, MODEL.vocab)), f"the token id {MODEL.vocab}: the model's vocab_size is {MODEL.vocab}"),
         (Request((1,), n=0), "n 0 and max_tokens"),
         (Request((1,), Sampling(max_tokens=0)), "max_tokens 0"),
         (Request((1,), Sampling(top_logprobs=21)), "top_logprobs 21 must be between 0 and 20"),

@@ -1,0 +1,28 @@
+"""A model's config and its chat format, from one folder and held against each other."""
+
+from __future__ import annotations
+
+from etils import epath
+
+from aloe_jax.errors import InputError
+from aloe_jax.hub.config_file import read_config
+from aloe_jax.models.config import ModelConfig
+from aloe_jax.tree.template import DEFAULT_DATE, ChatFormat, SystemHandling
+
+
+def read_chat_model(
+    folder: epath.PathLike, *, date: str = DEFAULT_DATE, system: SystemHandling = "keep"
+) -> tuple[ModelConfig, ChatFormat]:
+    """Config, tokenizer and chat template of a Hugging Face folder.
+
+    Raises InputError as `read_config` and `ChatFormat.load` do, and if the tokenizer has ids that the model does not
+    know: they would be looked up as other tokens, without a word.
+    """
+    model, _ = read_config(folder)
+    chat = ChatFormat.load(folder, date=date, system=system)
+    if (needed := chat.tokenizer.text_size) > model.vocab:
+        raise InputError(
+            f"{folder}: the tokenizer makes {needed} ids of text, the model's vocab_size is {model.vocab}; put the "
+            "tokenizer.json there that belongs to the model"
+        )
+    return model, chat
