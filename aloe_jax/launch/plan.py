@@ -39,7 +39,7 @@ from aloe_jax.parallel.mesh import row_shards
 from aloe_jax.parallel.sharding import bytes_a_chip
 from aloe_jax.train.forward import Compute, check_attention
 from aloe_jax.train.objectives import OBJECTIVES, check_settings
-from aloe_jax.train.state import SCHEDULES, abstract_state, make_optimizer
+from aloe_jax.train.state import abstract_state, check_optimizer, make_optimizer
 from aloe_jax.tree.row import Capacity
 
 STAGES = ("sft", "preference", "benchmark")
@@ -217,13 +217,13 @@ def _warnings(attention: str) -> tuple[str, ...]:
 
 def _check(config: Mapping[str, Any], stage: str, mesh: Mesh) -> None:
     section = config[stage]
-    for key, known in (("objective", OBJECTIVES), ("schedule", SCHEDULES)):
-        if section[key] not in known:
-            raise InputError(f"config.{stage}.{key}: '{section[key]}' is unknown; choose one of {', '.join(known)}")
+    if (objective := section["objective"]) not in OBJECTIVES:
+        raise InputError(f"config.{stage}.objective: '{objective}' is unknown; choose one of {', '.join(OBJECTIVES)}")
+    check_optimizer(section, stage)
     for key in ("batch", "rows"):
         if section[key] < 1:
             raise InputError(f"config.{stage}.{key}: {section[key]} must be at least 1")
-    check_settings(OBJECTIVES[section["objective"]], section, stage)
+    check_settings(OBJECTIVES[objective], section, stage)
     check_attention(config["dataset"]["row"]["tokens"], config["compute"]["attention"], mesh)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 from absl import flags
@@ -32,7 +33,8 @@ class Section(dict[str, Any]):
 def load_config(arguments: Sequence[str]) -> Section:
     """The config that `arguments` (everything that starts with --config) describe.
 
-    Raises InputError for a missing or broken file, an unknown key or a value of the wrong type.
+    Raises InputError for a missing or broken file, an unknown key, a value of the wrong type and a number that is not
+    finite.
     """
     path = _path(arguments)
     file = files.existing(path.split(":")[0], "config file")
@@ -48,9 +50,25 @@ def load_config(arguments: Sequence[str]) -> Section:
     if not isinstance(config, ConfigDict):
         raise InputError(f"--config: get_config() of {path} returned {type(config).__name__}, expected a ConfigDict")
     try:
-        return Section(json.loads(config.to_json()))  # plain lists and dicts, as the manifests store them
+        section = Section(json.loads(config.to_json()))  # plain lists and dicts, as the manifests store them
     except (TypeError, ValueError) as error:
         raise InputError(f"--config={path}: a value is none that JSON can hold ({_sentence(error)})") from None
+    for name, value in _numbers(section, "config"):
+        if not math.isfinite(value):
+            raise InputError(f"{name}: {value} is not a finite number; give one that is")
+    return section
+
+
+def _numbers(value: Any, name: str) -> Iterator[tuple[str, float]]:
+    """Every floating-point number with its full name."""
+    if isinstance(value, float):
+        yield name, value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _numbers(inner, f"{name}.{key}")
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _numbers(inner, name)
 
 
 def _parse(arguments: Sequence[str]) -> Any:

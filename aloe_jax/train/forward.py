@@ -44,6 +44,8 @@ class Compute:
         ):
             if value not in known:
                 raise InputError(f"compute.{field}: '{value}' is unknown; choose one of {', '.join(known)}")
+        if self.chunk < 1:
+            raise InputError(f"compute.chunk: {self.chunk} must be at least 1; {CHUNK} is usual")
 
 
 def check_attention(tokens: int, attention: str, mesh: Mesh) -> None:

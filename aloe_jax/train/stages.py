@@ -17,6 +17,7 @@ from aloe_jax.data.mixture import sources_of
 from aloe_jax.data.pipeline import Batches, Reference, rows_a_micro_batch
 from aloe_jax.data.plan import PAIRS, PackPlan, pack_plan
 from aloe_jax.errors import InputError
+from aloe_jax.hub.chat_model import read_chat_model
 from aloe_jax.hub.config_file import read_config
 from aloe_jax.hub.identity import model_hash
 from aloe_jax.hub.load import load_params
@@ -36,7 +37,7 @@ from aloe_jax.train.loop import Training, train
 from aloe_jax.train.metrics_log import in_words, read_metrics, time_split
 from aloe_jax.train.objectives import OBJECTIVES, check_settings
 from aloe_jax.train.reference import reference_log_probs
-from aloe_jax.train.state import SCHEDULES, TrainState, abstract_state, make_optimizer
+from aloe_jax.train.state import TrainState, abstract_state, check_optimizer, make_optimizer
 from aloe_jax.tree.row import Capacity
 from aloe_jax.tree.template import ChatFormat
 
@@ -52,9 +53,10 @@ def model_config(run: Run) -> ModelConfig:
 
 
 def chat_format(run: Run) -> ChatFormat:
-    """Tokenizer and chat template of the start model, with the config's date and system handling."""
+    """Tokenizer and chat template of the start model, with the config's date and system handling. InputError if the
+    tokenizer does not belong to the model."""
     section = run.section("template")
-    return ChatFormat.load(model_folder(run), date=section["date"], system=section["system"])
+    return read_chat_model(model_folder(run), date=section["date"], system=section["system"])[1]
 
 
 def mesh_of(run: Run) -> jax.sharding.Mesh:
@@ -118,8 +120,8 @@ def _dataset_inputs(run: Run) -> dict[str, str]:
 def _check_training(run: Run, name: str) -> None:
     run.one_of(name, "objective", OBJECTIVES)
     check_settings(OBJECTIVES[run.section(name)["objective"]], run.section(name), name)
-    run.one_of(name, "schedule", SCHEDULES)
-    run.at_least(name, epochs=1, batch=1, rows=1, learning_rate=0, warmup=0, held_out=0)
+    check_optimizer(run.section(name), name)
+    run.at_least(name, epochs=1, batch=1, rows=1, held_out=0)
     run.at_least(name, checkpoint_every=1, keep=1, keep_every=0, measure_every=1)
     run.at_least("logging", trace_from=0, trace_steps=1)
     if run.section(name)["held_out"] >= 1:
@@ -269,6 +271,16 @@ def model_inputs(run: Run) -> dict[str, str]:
 
 # The mesh is none of them: a run may go on with other devices, its batches are the same.
 COMMON = ("model", "template", "compute", "lora")
+# How the same sums are cut and ordered, and how often something is saved or measured: a run may go on with less memory
+# or on a fuller disk.
+FREE_COMPUTE = ("attention", "remat", "chunk")
+FREE_TRAINING = ("rows", "checkpoint_every", "keep", "keep_every", "save_beside", "measure_every")
+
+
+def _free(name: str) -> frozenset[str]:
+    return frozenset(f"compute.{key}" for key in FREE_COMPUTE) | {f"{name}.{key}" for key in FREE_TRAINING}
+
+
 DATASET = Stage(
     "dataset",
     ("conversations",),
@@ -286,6 +298,7 @@ SFT = Stage(
     ("metrics.jsonl",),
     everywhere=True,
     check=lambda run: _check_training(run, "sft"),
+    free=_free("sft"),
 )
 PREFERENCE = Stage(
     "preference",
@@ -296,4 +309,5 @@ PREFERENCE = Stage(
     ("metrics.jsonl",),
     everywhere=True,
     check=lambda run: _check_training(run, "preference"),
+    free=_free("preference"),
 )

@@ -71,6 +71,12 @@ def test_an_unknown_key_is_answered_with_those_there_are(file, argument, said):
         load_config([f"--config={file}", argument])
 
 
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_a_number_that_is_not_finite_is_named(file, value):
+    with pytest.raises(InputError, match=rf"config\.sft\.rate: {value} is not a finite number"):
+        load_config([f"--config={file}", f"--config.sft.rate={value}"])
+
+
 def test_an_unknown_argument_of_the_file(file):
     with pytest.raises(InputError, match="takes no argument or 'debug', not 'big'"):
         load_config([f"--config={file}:big"])
