@@ -1,7 +1,7 @@
 """Stages and their run directory: what is done is skipped, what was interrupted continues, what changed is refused.
 
-Each stage writes DIR/<stage>/ with a `manifest.json`: inputs' hashes, the config it read, versions, seed, counts,
-seconds.
+Each stage writes DIR/<stage>/ with a `manifest.json`: inputs' hashes, the config that decides its result, the settings
+it was made with besides, versions, seed, counts, seconds.
 """
 
 from __future__ import annotations
@@ -79,7 +79,8 @@ class Stage:
     # so that a typo in the last one does not cost the hours of the others.
     check: Callable[[Run], None] = field(default=lambda run: None)
     everywhere: bool = False  # all processes of the run work on it, and not the first alone
-    free: frozenset[str] = frozenset()  # keys of its sections that may change: they do not decide the result
+    # Keys of its sections, by their name or by their dotted path, that may change: they do not decide the result.
+    free: frozenset[str] = frozenset()
     # Files that stay when the stage is started over with `fork`: answers that cost something.
     paid: tuple[str, ...] = ()
 
@@ -135,17 +136,34 @@ def _check_config(stages: Sequence[Stage], run: Run, selected: Sequence[str], fr
         if stage.name in selected:
             stage.check(run)
         before = _manifest(run.directory(stage.name)) if stage.name in read else None
-        if before is not None and (changes := differences(before["config"], _config(stage, run))):
+        if before is not None and (changes := _changes(stage, before, _settings(stage, run)[0])):
             _refuse(stage, run, changes, fresh, chosen=stage.name in selected)
 
 
-def _config(stage: Stage, run: Run) -> dict[str, Any]:
-    def kept(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {key: kept(each) for key, each in value.items() if key not in stage.free}
-        return value
+def _settings(stage: Stage, run: Run) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Of the sections that the stage depends on, what decides its result and what does not."""
+    return _split({name: run.config[name] for name in stage.sections}, stage.free)
 
-    return {name: kept(run.config[name]) for name in stage.sections}
+
+def _split(config: Mapping[str, Any], free: frozenset[str], path: str = "") -> tuple[dict[str, Any], dict[str, Any]]:
+    decides: dict[str, Any] = {}
+    rest: dict[str, Any] = {}
+    for key, value in config.items():
+        name = f"{path}.{key}" if path else key
+        if key in free or name in free:
+            rest[key] = value
+        elif isinstance(value, Mapping):
+            decides[key], inner = _split(value, free, name)
+            if inner:
+                rest[key] = inner
+        else:
+            decides[key] = value
+    return decides, rest
+
+
+def _changes(stage: Stage, before: Mapping[str, Any], decides: Mapping[str, Any]) -> list[str]:
+    """What decides the result and is not as it was; what has become free since does not."""
+    return differences(_split(before["config"], stage.free)[0], decides)
 
 
 def _refuse(stage: Stage, run: Run, changes: Sequence[str], fresh: bool, chosen: bool = True) -> None:
@@ -165,18 +183,20 @@ def _refuse(stage: Stage, run: Run, changes: Sequence[str], fresh: bool, chosen:
 def _run_stage(stage: Stage, run: Run, fresh: bool, paid: Sequence[str] = ()) -> None:
     directory = run.directory(stage.name)
     inputs = {name: _finished(run, name, stage.name) for name in stage.reads(run)} | stage.inputs(run)
-    config = _config(stage, run)
-    seconds = _seconds_so_far(stage, run, config, inputs, fresh, paid)
-    if seconds is None:
+    config, free = _settings(stage, run)
+    before = _earlier(stage, run, config, inputs, fresh, paid)
+    if before is not None and before["status"] == "finished":
         if stage.everywhere:
             hosts.lead(hosts.SKIP)
         run.progress.skipped(stage.name)
         return
+    seconds, used = (before["seconds"], before.get("free", [])) if before else (0.0, [])
     manifest: dict[str, Any] = {
         "stage": stage.name,
         "status": "running",
         "inputs": inputs,
         "config": config,
+        "free": used if used[-1:] == [free] else [*used, free],  # one after the other, if a resume changed them
         "versions": versions(),
         "seed": run.config["seed"],
         "counts": {},
@@ -201,26 +221,26 @@ def _run_stage(stage: Stage, run: Run, fresh: bool, paid: Sequence[str] = ()) ->
                 files.write_json(directory / MANIFEST, manifest)
 
 
-def _seconds_so_far(
+def _earlier(
     stage: Stage,
     run: Run,
     config: Mapping[str, Any],
     inputs: Mapping[str, str],
     fresh: bool,
     paid: Sequence[str],
-) -> float | None:
-    """Seconds that interrupted calls have worked on the stage; None if it is finished. What an earlier setting left is
-    removed if `fresh`, else InputError."""
+) -> dict[str, Any] | None:
+    """The manifest that earlier calls left, finished or interrupted; None if the stage begins. What an earlier setting
+    left is removed if `fresh`, else InputError."""
     before = _manifest(run.directory(stage.name))
     if before is None:
-        return 0.0
-    changes = differences(before["config"], config) + differences(before["inputs"], inputs, "input")
+        return None
+    changes = _changes(stage, before, config) + differences(before["inputs"], inputs, "input")
     if changes:
         _refuse(stage, run, changes, fresh)
     if changes or before["status"] == "discarded":
         _discard(run.directory(stage.name), before, paid)
-        return 0.0
-    return None if before["status"] == "finished" else before["seconds"]
+        return None
+    return before
 
 
 def _discard(directory: epath.Path, manifest: Mapping[str, Any], paid: Sequence[str]) -> None:

@@ -1,6 +1,7 @@
 """The run directory with two small stages in plain Python: what is skipped, continued, refused and started over."""
 
 import contextlib
+import dataclasses
 import fcntl
 import io
 import json
@@ -242,6 +243,32 @@ def test_values_of_all_stages_are_checked_before_the_first_works(pipeline):
     with pytest.raises(InputError, match=r"config\.total\.scale: 0 must be at least 1"):
         pipeline.run()
     assert pipeline.written == []
+
+
+def test_a_free_setting_may_change_and_the_manifest_tells_each(pipeline):
+    """By its name wherever it stands, or by its path there alone."""
+    settings = {"count": 3, "pace": 1, "rows": {"size": 1}}
+    pipeline.config["numbers"] = settings
+    pipeline.stages[0] = dataclasses.replace(pipeline.stages[0], free=frozenset(("pace", "numbers.rows.size")))
+    pipeline.stop_at = 2
+    for pace in (1, 1, 2):  # the second is the first once more
+        pipeline.config["numbers"] = settings | {"pace": pace}
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.run("numbers")
+    pipeline.stop_at = None
+    pipeline.config["numbers"] = settings | {"pace": 2, "rows": {"size": 8}}
+    pipeline.run()
+    manifest = pipeline.manifest("numbers")
+    used = [{"numbers": {"pace": pace, "rows": {"size": size}}} for pace, size in ((1, 1), (2, 1), (2, 8))]
+    assert manifest["free"] == used
+    assert manifest["config"] == {"numbers": {"count": 3, "rows": {}}, "seed": 7}
+    pipeline.config["numbers"] = settings
+    assert pipeline.run().count("skipped") == 3
+    assert pipeline.manifest("numbers") == manifest
+    assert pipeline.manifest("total")["free"] == [{}]
+    pipeline.config["numbers"] = settings | {"rows": {"size": 1, "pages": 2}}
+    with pytest.raises(InputError, match=r"\(numbers\.rows\.pages: null -> 2\)"):
+        pipeline.run()
 
 
 def test_a_failed_stage_keeps_what_it_wrote(pipeline):

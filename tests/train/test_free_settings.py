@@ -1,0 +1,80 @@
+"""What may change while a training is under way: no more than what leaves its result as it is."""
+
+import copy
+import dataclasses
+import io
+import json
+
+import pytest
+from etils import epath
+from rich.console import Console
+
+from aloe_jax.errors import InputError
+from aloe_jax.run.defaults import experiment
+from aloe_jax.run.progress import Progress
+from aloe_jax.run.stage import Run, run_stages
+from aloe_jax.train.stages import PREFERENCE, SFT
+
+FREE = {
+    "rows": 4, "checkpoint_every": 7, "keep": 3, "keep_every": 100, "save_beside": False, "measure_every": 5,
+}  # fmt: skip
+FREE_COMPUTE = {"remat": "none", "chunk": 64, "attention": "dense"}
+
+
+@pytest.fixture(params=[SFT, PREFERENCE], ids=["sft", "preference"])
+def call(request, tmp_path):
+    """Runs the stage with a config. Its work, which stands still at the first call, takes none of the time of a
+    training: what is compared before it is the stage's own. Returns the stage's name and the manifest."""
+    calls = []
+
+    def work(run):
+        calls.append(run)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return {}
+
+    stage = dataclasses.replace(
+        request.param, needs=(), inputs=lambda run: {}, outputs=(), check=lambda run: None, work=work
+    )
+
+    def start(config):
+        run = Run(epath.Path(tmp_path), config, Progress(Console(file=io.StringIO())))
+        run_stages([stage], run, [stage.name])
+        return json.loads((tmp_path / stage.name / "manifest.json").read_text())
+
+    config = json.loads(experiment().to_json())
+    with pytest.raises(KeyboardInterrupt):
+        start(config)
+    return stage.name, config, start
+
+
+def test_a_training_goes_on_with_less_memory_and_fewer_checkpoints(call):
+    """The manifest tells what it was begun with and what it went on with."""
+    name, config, start = call
+    first = {"compute": {key: config["compute"][key] for key in FREE_COMPUTE}, name: {k: config[name][k] for k in FREE}}
+    changed = config | {"compute": config["compute"] | FREE_COMPUTE, name: config[name] | FREE}
+    manifest = start(changed)
+    assert manifest["status"] == "finished"
+    assert manifest["free"] == [first, {"compute": FREE_COMPUTE, name: FREE}]
+    assert manifest["config"]["compute"] == {"dtype": "bfloat16"}
+    assert manifest["config"][name]["batch"] == 48
+    assert start(config) == manifest  # what is finished is not begun again
+
+
+def test_everything_else_is_refused(call):
+    name, config, start = call
+    others = [(name, key) for key in config[name] if key not in FREE]
+    others += [("compute", "dtype"), *(("lora", key) for key in config["lora"]), ("dataset", "max_path")]
+    for section, key in others:
+        changed = copy.deepcopy(config)
+        changed[section][key] = "other"
+        with pytest.raises(InputError, match=rf"\({section}\.{key}: .* -> \"other\"\)"):
+            start(changed)
+
+
+def test_a_source_of_the_name_of_a_free_key_is_not_free(call):
+    _, config, start = call
+    changed = copy.deepcopy(config)
+    changed["dataset"]["sources"]["rows"] = changed["dataset"]["sources"]["chat"]
+    with pytest.raises(InputError, match=r"dataset\.sources\.rows"):
+        start(changed)
