@@ -5,7 +5,8 @@
     aloe plan --config=configs/smollm2_135m.py:preference --stage=preference --topology=v5e:4x4
 
 `:sft` ends with supervised fine-tuning, `:preference` with preference training, both with batches that fill 16 chips;
-`:sft-paper` and `:preference-paper` are the same with the paper's batches.
+`:sft-paper` and `:preference-paper` are the same with the paper's batches, `:sft-mixed` and `:preference-mixed` with
+those and with ordinary chats in SFT, as the paper has them, from `--config.dataset.sources.chat.path=chats.jsonl`.
 """
 
 from ml_collections import ConfigDict
@@ -29,7 +30,7 @@ SIZES = {
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    """`arg`: empty, "sft", "preference", "sft-paper", "preference-paper" or "debug"."""
+    """`arg`: empty, "sft", "preference", either with "-paper" or "-mixed" behind it, or "debug"."""
     config = defaults.experiment()
     config.model.source = "embedded:smollm2"
     config.model.sizes = ConfigDict(SIZES)

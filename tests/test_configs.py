@@ -2,6 +2,7 @@
 
 import pytest
 
+from aloe_jax.data.mixture import sources_of
 from aloe_jax.errors import InputError
 from aloe_jax.hub.families import model_config
 from aloe_jax.models.decoder import parameter_count
@@ -53,10 +54,25 @@ def test_arguments(name):
     debug = load(name, "debug")
     assert debug["model"]["source"].startswith("random:")
     assert debug["model"]["sizes"] == {}
-    with pytest.raises(
-        InputError, match="'debgu'; expected one of sft, preference, sft-paper, preference-paper, debug"
-    ):
+    known = "sft, preference, sft-paper, preference-paper, sft-mixed, preference-mixed, debug"
+    with pytest.raises(InputError, match=f"'debgu'; expected one of {known}"):
         load(name, "debgu")
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_papers_mix_of_trees_and_chats(name, tmp_path):
+    """`:sft-mixed` and `:preference-mixed` differ from the paper's batches by the chats alone."""
+    (tmp_path / "mine.jsonl").write_text("{}")
+    for end in ("sft", "preference"):
+        paper, mixed = load(name, f"{end}-paper"), load(name, f"{end}-mixed")
+        assert {part for part in paper if paper[part] != mixed[part]} == {"dataset"}
+        assert mixed["dataset"]["sources"]["trees"] == paper["dataset"]["sources"]["trees"]
+        with pytest.raises(
+            InputError, match=r"config\.dataset\.sources\.chat\.path: file 'chats.jsonl' does not exist"
+        ):
+            sources_of(mixed["dataset"])
+        mine = load(name, f"{end}-mixed", f"--config.dataset.sources.chat.path={tmp_path / 'mine.jsonl'}")
+        assert [(source.name, source.weight) for source in sources_of(mine["dataset"])] == [("trees", 1), ("chat", 1)]
 
 
 def test_throughput_scales_the_learning_rate_by_the_square_root_of_the_batch():

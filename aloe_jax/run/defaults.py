@@ -249,6 +249,17 @@ def fill_slice(config: ConfigDict) -> None:
         section.batch = batch
 
 
+# The paper mixes a general set of chats and code into SFT. Which one is the user's choice, a file of `messages`; the
+# share, as many chats as trees an epoch, is ours.
+CHATS, CHATS_WEIGHT = "chats.jsonl", 1.0
+
+
+def mix_chats(config: ConfigDict) -> None:
+    """Ordinary chats beside the trees, as in the paper's SFT; preference training has no part in them."""
+    config.dataset.sources.chat.path = CHATS
+    config.dataset.sources.chat.weight = CHATS_WEIGHT
+
+
 # All stages, in order.
 STAGES = ("personas", "conversations", "dataset", "sft", "preference", "benchmark", "export", "report")
 
@@ -261,6 +272,8 @@ ARGUMENTS = {
     "preference": TO_PREFERENCE,
     "sft-paper": TO_SFT,
     "preference-paper": TO_PREFERENCE,
+    "sft-mixed": TO_SFT,
+    "preference-mixed": TO_PREFERENCE,
     "debug": (),
 }
 
@@ -274,13 +287,16 @@ def is_debug(arg: str, file: str) -> bool:
 
 def finish(config: ConfigDict, arg: str, debug_model: str) -> ConfigDict:
     """`config` for a config file's argument, locked: "sft" and "preference" run the stages up to that training with
-    batches that fill 16 chips, "sft-paper" and "preference-paper" with the paper's, "debug" runs all stages with the
-    smallest numbers and `debug_model`. ValueError for another argument."""
+    batches that fill 16 chips, "sft-paper" and "preference-paper" with the paper's, "sft-mixed" and "preference-mixed"
+    with those and ordinary chats mixed in, "debug" runs all stages with the smallest numbers and `debug_model`.
+    ValueError for another argument."""
     if arg not in ARGUMENTS:
         raise ValueError(f"the argument is {arg!r}; expected one of {', '.join(name for name in ARGUMENTS if name)}")
     config.stages = ARGUMENTS[arg]
     if arg in ("sft", "preference"):
         fill_slice(config)
+    if arg.endswith("-mixed"):
+        mix_chats(config)
     if arg == "debug":
         shrink(config)
         config.model.source, config.model.sizes = debug_model, ConfigDict()
