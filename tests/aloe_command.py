@@ -40,6 +40,7 @@ SMALL = (
     "--config.preference.save_beside=True",
     "--config.preference.batch=1",
     "--config.preference.epochs=2",
+    "--config.preference.held_out=0.2",  # one of the six trees
     "--config.benchmark.turns=2",
     "--config.benchmark.max_tokens=8",
     "--config.benchmark.concurrency=1",

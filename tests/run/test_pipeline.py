@@ -48,6 +48,16 @@ def test_preference_starts_at_log_2(finished):
     assert first["loss"] == pytest.approx(np.log(2), abs=1e-5)
 
 
+def test_what_is_held_out_is_measured_at_the_end(finished):
+    """One of six trees in preference training; of SFT, 2 % of six trees are none."""
+    held_out = [manifest(finished.workdir, stage)["counts"]["held_out_conversations"] for stage in MODELS[1:]]
+    assert held_out == [0, 1]
+    *others, last = map(json.loads, (finished.workdir / "preference/metrics.jsonl").read_text().splitlines())
+    assert not any("held_out_accuracy" in record or "held_out_loss" in record for record in others)
+    assert last["held_out_loss"] > 0
+    assert last["held_out_accuracy"] in (0, 0.5, 1)  # of the tree's two turns, a pair each
+
+
 def test_the_display_names_each_stage_and_ends_with_what_to_do_next(finished):
     lines = finished.stderr.splitlines()
     assert [line for line in lines if line.endswith(": started")] == [f"{stage}: started" for stage in STAGES]
