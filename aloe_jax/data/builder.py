@@ -1,7 +1,8 @@
 """The training dataset on disk: row fragments as a TFDS dataset of ArrayRecord files, without TensorFlow.
 
 Beside the arrays of a `TreeRow` a fragment keeps the number of the source that it came from; the names of the sources
-are in the dataset's metadata.
+are in the dataset's metadata. The conversations' ids stand beside the shards in `conversations.jsonl`, a line for each
+index: `{"id": ..., "source": ...}`.
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 
+from aloe_jax import files
 from aloe_jax.errors import InputError
 from aloe_jax.tree.row import FIELDS, FLOAT_FIELDS, TreeRow
 
 ORIGIN = "origin"  # the feature that says which source a fragment came from
+IDS = "conversations.jsonl"
+NAMED = 3  # conversations that a message names
 
 
 def _features() -> tfds.features.FeaturesDict:
@@ -87,13 +91,14 @@ class FragmentSource:
         trained: int [N], tokens with a weight in supervised fine-tuning.
         rivals: int [N], replies that have a sibling before them; none in a fragment without branches.
         sources: names of the sources.
+        directory: the folder that was given.
     """
 
     def __init__(self, directory: epath.PathLike) -> None:
         """Raises InputError if there is no complete dataset in `directory`, or if a file of it is damaged."""
-        self._directory = str(directory)
+        self.directory = str(directory)
         try:
-            builder = AloeTrees(data_dir=self._directory)
+            builder = AloeTrees(data_dir=self.directory)
             self._source = builder.as_data_source(split="train")
             self.sources = tuple(builder.info.metadata["sources"])
         except (AssertionError, FileNotFoundError, ValueError, KeyError) as error:
@@ -111,12 +116,24 @@ class FragmentSource:
         record = self._record(number)
         return TreeRow(**{name: record[name] for name in FIELDS})
 
+    def names(self, conversations: Sequence[int]) -> str:
+        """Conversations for people: id and source of the first few, the index where the dataset was written without
+        ids, and how many more there are."""
+        path = epath.Path(self.directory) / IDS
+        known = files.read_json_lines(path) if path.exists() else []
+        named = [
+            f"'{known[index]['id']}' ({known[index]['source']})" if index < len(known) else f"number {index}"
+            for index in conversations[:NAMED]
+        ]
+        more = len(conversations) - len(named)
+        return ", ".join(named) + (f" and {more} more" if more else "")
+
     def _record(self, number: int) -> Mapping[str, np.ndarray]:
         try:
             return self._source[number]
         except Exception as error:  # the reader has no type for what a damaged file makes it do
             raise InputError(
-                f"'{self._directory}' is damaged: fragment {number} cannot be read ({_first_line(error)}); delete the "
+                f"'{self.directory}' is damaged: fragment {number} cannot be read ({_first_line(error)}); delete the "
                 "folder and run the stage `dataset` again"
             ) from None
 

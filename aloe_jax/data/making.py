@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from aloe_jax.data.builder import write_dataset
+from aloe_jax import files
+from aloe_jax.data.builder import IDS, write_dataset
 from aloe_jax.data.mixture import Source, read_source
 from aloe_jax.errors import InputError
 from aloe_jax.tree.row import Capacity, TreeRow, fragments
@@ -91,19 +93,21 @@ class Making:
         """
         for old in directory.glob("aloe_trees*"):
             old.rmtree()
-        written = write_dataset(self._fragments(), directory, [source.name for source in self.sources])
+        read = [
+            (origin, source, tree)
+            for origin, source in enumerate(self.sources)
+            for tree in read_source(source, self.own)
+        ]
+        ids = (json.dumps({"id": tree.id, "source": source.name}, ensure_ascii=False) for _, source, tree in read)
+        files.write_lines(directory / IDS, ids)
+        written = write_dataset(self._fragments(read), directory, [source.name for source in self.sources])
         total = Counts()
         for counts in self.counts.values():
             total.add(counts)
         by_source = {name: counts.record() for name, counts in self.counts.items()}
         return total.record() | {"fragments": written, "sources": by_source}
 
-    def _fragments(self) -> Iterator[tuple[int, TreeRow]]:
-        read = [
-            (origin, source, tree)
-            for origin, source in enumerate(self.sources)
-            for tree in read_source(source, self.own)
-        ]
+    def _fragments(self, read: Sequence[tuple[int, Source, Conversation]]) -> Iterator[tuple[int, TreeRow]]:
         for number, (origin, source, tree) in enumerate(read):
             trie = build_trie(tree, self.chat, self.longest)
             parts = fragments(tree, trie, self.capacity, number)

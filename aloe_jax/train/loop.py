@@ -210,11 +210,15 @@ class _Records:
 
 
 def _check(record: Mapping[str, Any], training: Training, number: int) -> None:
-    loss = record["loss"]
+    loss, stage = record["loss"], training.directory.name
     if not math.isfinite(loss) or not math.isfinite(record["grad_norm"]):
-        batches = training.batches
-        ids = sorted({int(batches.source.conversation[f]) for row in batches.plan.steps[number] for f in row})
-        raise AloeError(f"step {number + 1}: loss {loss}, gradient norm {record['grad_norm']}; conversations {ids}")
+        source, rows = training.batches.source, training.batches.plan.steps[number]
+        owners = sorted({int(source.conversation[index]) for row in rows for index in row})
+        raise AloeError(
+            f"step {number + 1}: loss {loss}, gradient norm {record['grad_norm']}; conversations "
+            f"{source.names(owners)}; start the stage over with --fresh and a lower config.{stage}.learning_rate or "
+            "clip_norm, and look at these conversations if that does not help"
+        )
     expected = training.first_loss
     if number > 0 or expected is None or record["weight"] == 0:
         return

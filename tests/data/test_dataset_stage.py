@@ -95,6 +95,9 @@ def test_chats_beside_trees(run, tmp_path, suffix):
     assert source.sources == ("trees", "chat")
     assert source.origin.tolist() == [0] * 4 + [1] * 3
     assert source.conversation.tolist() == list(range(7))
+    chat = json.loads((tmp_path / "run/dataset/conversations.jsonl").read_text().splitlines()[5])["id"]
+    assert source.names([3, 5]) == f"'t3' (trees), '{chat}' (chat)"
+    assert source.names(range(7)) == "'t0' (trees), 't1' (trees), 't2' (trees) and 4 more"
     tree, chat = source[0], source[4]
     assert set(tree.weight.tolist()) == {0.0, 2.0}
     assert tree.pair_weight.tolist() == [2.0, 2.0]

@@ -1,9 +1,12 @@
 """The small training's data, made once."""
 
+import json
+
 import pytest
 from etils import epath
 
-from aloe_jax.data.builder import FragmentSource, write_dataset
+from aloe_jax import files
+from aloe_jax.data.builder import IDS, FragmentSource, write_dataset
 from aloe_jax.data.pipeline import Batches, rows_a_micro_batch
 from aloe_jax.data.plan import pack_plan
 from aloe_jax.train.forward import make_score
@@ -23,6 +26,7 @@ def source(tmp_path_factory):
     write_dataset(
         [part for n, tree in enumerate(trees) for part in fragments(tree, build_trie(tree, CHAT), CAPACITY, n)], folder
     )
+    files.write_lines(folder / IDS, (json.dumps({"id": tree.id, "source": "trees"}) for tree in trees))
     return FragmentSource(folder)
 
 

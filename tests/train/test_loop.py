@@ -89,7 +89,9 @@ def test_wrong_reference_is_noticed(batches, reference, one_device, tmp_path):
 
 def test_not_finite_names_the_conversations(batches, reference, one_device, tmp_path):
     broken = {key: float("nan") for key in reference}
-    with pytest.raises(AloeError, match=r"step 1: loss nan, .*conversations \[\d"):
+    (row,) = batches.plan.steps[0]
+    named = rf"conversations 't{batches.source.conversation[row[0]]}' \(trees\); .* a lower config\..*\.learning_rate"
+    with pytest.raises(AloeError, match=rf"step 1: loss nan, .*{named}"):
         train(training(batches, broken, one_device, tmp_path), copied)
 
 
