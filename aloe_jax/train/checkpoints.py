@@ -95,39 +95,53 @@ class Checkpoints:
                 raise files.failed_write(self._directory, error) from error
             raise
 
-    def restore(self, abstract: TrainState) -> tuple[TrainState, dict[str, Any]]:
-        """The newest checkpoint, in the shardings of `abstract`, and the iterator's state; what is frozen is not in it.
-        InputError if there is none."""
+    def restore(self, abstract: TrainState, step: int) -> tuple[TrainState, dict[str, Any]]:
+        """The checkpoint of a step, in the shardings of `abstract`, and the iterator's state; what is frozen is not in
+        it. InputError if it cannot be read."""
         optimizer = {"step": abstract.step, "state": abstract.opt_state}
-        loaded = self._load({"params": abstract.params, "optimizer": optimizer, "data": None})
+        older = "move that folder away, and the same command goes on from the checkpoint before it, or from the start"
+        with _reading(self._directory / str(step), older):
+            parts = {"params": abstract.params, "optimizer": optimizer, "data": None}
+            loaded = self._checkpointer.load_checkpointables(step, parts)
         state = TrainState(loaded["optimizer"]["step"], loaded["params"], loaded["optimizer"]["state"], {})
         return state, {name: int(value) for name, value in loaded["data"].items()}
-
-    def _load(self, abstract: dict[str, Any]) -> dict[str, Any]:
-        if self.latest is None:
-            raise _none(self._directory)
-        return self._checkpointer.load_checkpointables(None, abstract)
 
 
 def restore_params(directory: epath.PathLike, model: ModelConfig, shardings: Params) -> Params:
     """The trained parameters of the newest checkpoint in a folder (of a `model` with adapters, those alone), f32, in
     the `shardings` of all; nothing else is read. Only the processes whose devices these name take part. InputError if
-    there is none."""
+    there is none or if it cannot be read."""
     folder = epath.Path(directory).resolve()
+    alone = hosts.local(jax.tree.leaves(shardings)[0].mesh)
     steps = [int(path.name) for path in folder.iterdir() if path.name.isdigit()] if folder.is_dir() else []
-    if not steps:
-        raise _none(folder)
+    newest = max(steps, default=0)
+    if not alone:
+        newest = hosts.as_first_sees(newest)
+    if not newest:
+        raise InputError(f"there is no checkpoint in '{folder}'; train first")
     trained, _ = split_params(placed(abstract_params(model), shardings), model)
     context = ocp.Context()
-    if hosts.local(jax.tree.leaves(shardings)[0].mesh):
+    if alone:
         own = context.multiprocessing
         own.primary_host, own.active_processes, own.barrier_sync_key_prefix = hosts.me(), {hosts.me()}, "alone"
-    with context:
-        return ocp.load_checkpointables(folder / str(max(steps)), {"params": trained})["params"]
+    with context, _reading(folder / str(newest), f"delete '{folder.parent}' and train again"):
+        return ocp.load_checkpointables(folder / str(newest), {"params": trained})["params"]
 
 
-def _none(folder: epath.Path) -> InputError:
-    return InputError(f"there is no checkpoint in '{folder}'; train first")
+@contextlib.contextmanager
+def _reading(checkpoint: epath.Path, remedy: str) -> Iterator[None]:
+    """InputError for a checkpoint with a file that is damaged or missing. Orbax has no type for what it makes of one,
+    but what goes wrong on the devices, in memory or in another process is known by its cause."""
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException = error
+        while (before := cause.__cause__ or cause.__context__) is not None:
+            cause = before
+        if isinstance(cause, (jax.errors.JaxRuntimeError, MemoryError)):
+            raise
+        reason = (str(cause).strip() or type(cause).__name__).splitlines()[0]
+        raise InputError(f"checkpoint '{checkpoint}' cannot be read ({reason}); {remedy}") from error
 
 
 @contextlib.contextmanager

@@ -133,7 +133,7 @@ def _start(
     if not start:
         return create_state(initial(), training.model, optimizer, training.mesh, training.seed), {"next_index": 0}, 0
     abstract = abstract_state(training.model, optimizer, training.mesh)
-    state, position = checkpoints.restore(abstract)
+    state, position = checkpoints.restore(abstract, start)
     if abstract.frozen:
         places = jax.tree.map(lambda leaf: leaf.sharding, abstract.frozen)
         state = state._replace(frozen=jax.device_put(initial(), places))

@@ -28,7 +28,7 @@ def test_what_is_saved_is_what_was_there_when_save_was_called(tmp_path):
         checkpoints.wait()
         here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), now)
-        stored, position = checkpoints.restore(abstract)
+        stored, position = checkpoints.restore(abstract, 3)
     assert (int(stored.step), position) == (3, {"next_index": 3})
     np.testing.assert_array_equal(stored.params["weight"], numbers)
     np.testing.assert_array_equal(stored.opt_state["moment"], numbers + 1)

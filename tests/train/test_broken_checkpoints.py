@@ -1,0 +1,101 @@
+"""Checkpoints that are not whole: a save that was killed, a file that was cut off or lost afterwards."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from etils import epath
+
+from aloe_command import DEADLINE, LOOK_EVERY, ROOT
+from aloe_jax.errors import InputError
+from aloe_jax.models import decoder
+from aloe_jax.parallel.sharding import param_shardings
+from aloe_jax.train.checkpoints import Checkpoints, restore_params
+from aloe_jax.train.loop import train
+from aloe_jax.train.state import abstract_state, make_optimizer
+from small_training import CONFIG, copied, records, training
+from tiny import MODEL
+
+
+@pytest.mark.slow
+def test_killed_in_the_middle_of_a_save(source, reference, batches, whole, one_device, tmp_path):
+    """SIGKILL while the checkpoint after step 4 is under way: the run goes on from that after step 2, to the same end,
+    and what was left of the other is gone."""
+    stored, held, folder = tmp_path / "reference.json", tmp_path / "held", tmp_path / "preference"
+    stored.write_text(json.dumps([[*reply, value] for reply, value in reference.items()]))
+    path = os.pathsep.join(str(ROOT / part) for part in ("", "tests", "tests/train", "tests/tree"))
+    script = Path(__file__).with_name("save_and_hold.py")
+    process = subprocess.Popen(
+        [sys.executable, script, source.directory, stored, folder, held],
+        env=os.environ | {"PYTHONPATH": path},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        deadline = time.monotonic() + DEADLINE
+        while not held.exists():
+            assert process.poll() is None, process.stderr.read()
+            assert time.monotonic() < deadline
+            time.sleep(LOOK_EVERY)
+    finally:
+        process.kill()
+        process.communicate()
+    checkpoints = folder / "checkpoints"
+    left = {path.name for path in checkpoints.iterdir()} - {"2"}
+    assert len(left) == 1
+    assert [path for path in (checkpoints / left.pop()).rglob("*") if path.is_file()]
+    state = train(training(batches, reference, one_device, folder), lambda: pytest.fail("there is a checkpoint"))
+    assert records(folder) == records(whole[0])
+    jax.tree.map(np.testing.assert_array_equal, state.params, whole[1].params)
+    assert [path.name for path in checkpoints.iterdir()] == ["5"]
+
+
+ARRAYS = "params/ocdbt.process_0/d/*"
+
+
+def damaged(whole, folder, files=ARRAYS):
+    """The checkpoint of the whole run twice, as that of steps 3 and 5, the largest of some files of the newest cut in
+    half."""
+    for name in ("3", "5"):
+        shutil.copytree(whole[0] / "checkpoints/5", folder / "checkpoints" / name)
+    path = max((folder / "checkpoints/5").glob(files), key=lambda path: path.stat().st_size)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("files", [ARRAYS, "optimizer/_METADATA", "data/manifest.ocdbt"])
+def test_a_file_that_was_cut_off(files, whole, batches, reference, one_device, tmp_path):
+    """The sentence says what to do, and doing that helps: the older checkpoint is restored."""
+    damaged(whole, tmp_path, files)
+    abstract = abstract_state(MODEL, make_optimizer(CONFIG, 5), one_device)
+    newest = tmp_path / "checkpoints/5"
+    with pytest.raises(InputError, match=rf"checkpoint '{newest}' cannot be read \(.+\); move that folder away"):
+        train(training(batches, reference, one_device, tmp_path), lambda: pytest.fail("there is a checkpoint"))
+    shutil.move(newest, tmp_path / "away")
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        assert checkpoints.latest == 3
+        state, _ = checkpoints.restore(abstract, 3)
+    jax.tree.map(np.testing.assert_array_equal, state.params, whole[1].params)
+
+
+def test_the_next_stage_cannot_read_it(whole, one_device, tmp_path):
+    damaged(whole, tmp_path)
+    places = param_shardings(decoder.abstract_params(MODEL), decoder.logical_axes(MODEL), one_device)
+    with pytest.raises(InputError, match=rf"cannot be read .*; delete '{tmp_path}' and train again"):
+        restore_params(epath.Path(tmp_path / "checkpoints"), MODEL, places)
+
+
+def test_the_agreed_one_is_restored(batches, reference, one_device, tmp_path):
+    """Not the newest that this process happens to see."""
+    given = training(batches, reference, one_device, tmp_path, keep=3)
+    train(given, copied)
+    with Checkpoints(tmp_path / "checkpoints", keep=3) as checkpoints:
+        assert checkpoints.latest == 5
+        state, position = checkpoints.restore(abstract_state(MODEL, make_optimizer(CONFIG, 5), one_device), 2)
+    assert (int(state.step), position) == (2, {"next_index": 2})
