@@ -6,9 +6,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# What is timed apart: waiting for rows, compiling, waiting for a checkpoint, and measuring on what is held out. The
-# rest of the time is the steps.
-PARTS = ("data", "compile", "checkpoint", "held_out")
+# What is timed apart: all that comes before the first step (loading the model or a checkpoint, the reference model's
+# log-probabilities, counting the work), waiting for rows, compiling, waiting for a checkpoint, and measuring on what is
+# held out. The rest of the time is the steps.
+PARTS = ("start", "data", "compile", "checkpoint", "held_out")
 
 
 class Clock:

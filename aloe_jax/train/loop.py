@@ -6,6 +6,7 @@ checkpoint they are read at once, so that a state whose loss was not finite is n
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -33,7 +34,7 @@ from aloe_jax.train.state import TrainState, abstract_state, create_state, learn
 from aloe_jax.train.step import make_evaluation, make_step
 from aloe_jax.train.stop import StopRequest
 from aloe_jax.train.trace import Trace
-from aloe_jax.train.work import peak_flops, work_of
+from aloe_jax.train.work import Work, peak_flops, work_of
 
 FIRST_LOSS_TOLERANCE = 1e-5  # absolute, of a loss around 1; relative for larger ones
 Progress = Callable[[int, int, Mapping[str, Any]], None]
@@ -62,31 +63,43 @@ def train(
     initial: Callable[[], Params],
     progress: Progress = lambda done, total, metrics: None,
     clock: Clock | None = None,
+    stop: StopRequest | None = None,
 ) -> TrainState:
     """Train to the end of the plan and return the final state.
 
     `initial` gives the parameters at step 0, without adapters; where all of them are trained it is not called when a
     checkpoint is continued. `progress` hears of every step (steps done, steps in all, metrics); `clock` is left with
-    the time since the last step's metrics. Raises AloeError for a loss that is not finite and for a first loss that is
-    not what it must be, ResumableError after a checkpoint if a signal asked to stop.
+    the time since the last step's metrics. `stop` is entered already; without it signals are heard from the first step
+    on. Raises AloeError for a loss that is not finite and for a first loss that is not what it must be, ResumableError
+    if a signal asked to stop, after a checkpoint if there was a step.
     """
     config = training.config
     kept = config["keep"], config["keep_every"], config["save_beside"]
     checkpoints = Checkpoints(training.directory / "checkpoints", *kept)
     with checkpoints:
-        return _train(training, initial, progress, clock or Clock(), checkpoints)
+        return _train(training, initial, progress, clock or Clock(), checkpoints, stop)
 
 
 def _train(
-    training: Training, initial: Callable[[], Params], progress: Progress, clock: Clock, checkpoints: Checkpoints
+    training: Training,
+    initial: Callable[[], Params],
+    progress: Progress,
+    clock: Clock,
+    checkpoints: Checkpoints,
+    heard: StopRequest | None,
 ) -> TrainState:
     config, batches, mesh, steps = training.config, training.batches, training.mesh, len(training.batches)
-    state, position, start = _start(training, initial, checkpoints)
+    with clock.part("start"):
+        state, position, start = _start(training, initial, checkpoints)
+        work = work_of(batches, training.model, OBJECTIVES[config["objective"]].unit)
     iterator = batches.iterator(owned_rows(batches.rows, mesh))
     iterator.set_state(position)
     measure, step = _measure(training), None
-    with StopRequest(mesh) as stop, _trace(training) as trace, _log(training, start) as log:
-        records = _Records(training, log, clock, progress)
+    hearing = StopRequest(mesh) if heard is None else contextlib.nullcontext(heard)
+    with hearing as stop, _trace(training) as trace, _log(training, start) as log:
+        records = _Records(training, work, log, clock, progress)
+        if start < steps:
+            stop.check(f"before step {start + 1} of {steps} in '{training.directory}'")
         for number in range(start, steps):
             with clock.part("data"):
                 rows = to_device(next(iterator), batches.rows, mesh)
@@ -98,20 +111,20 @@ def _train(
             with trace.step(number + 1):
                 state, metrics = step(state, rows, used)
             trace.done(number + 1, metrics)
+            # A request that another process heard is known when the step's metrics are read, which is after the same
+            # step on all of them. It is read once, so whatever reads must not forget it.
             stopping = records.read()
             asked = stop.anywhere()
             records.add(number, metrics, asked)
             stopping |= asked is True
             last = number + 1 == steps
-            measuring = measure is not None and (last or (number + 1) % config["measure_every"] == 0)
-            saving = last or stopping or (number + 1) % config["checkpoint_every"] == 0
-            if measure is not None and measuring:
+            if measure is not None and (last or (number + 1) % config["measure_every"] == 0):
                 jax.block_until_ready(metrics)  # the step's own time
                 with clock.part("held_out"):
                     measured = measure(state)
-                records.read(measured)
-            if saving:
-                records.read()
+                stopping |= records.read(measured)
+            if last or stopping or (number + 1) % config["checkpoint_every"] == 0:
+                stopping |= records.read()
                 with clock.part("checkpoint"):
                     checkpoints.save(state, iterator.get_state())
             if stopping and not last:
@@ -172,10 +185,9 @@ def _log(training: Training, start: int) -> MetricsLog:
 class _Records:
     """Turns the metrics of steps into lines of metrics.jsonl, one step late."""
 
-    def __init__(self, training: Training, log: MetricsLog, clock: Clock, progress: Progress) -> None:
-        self._training, self._log, self._clock, self._progress = training, log, clock, progress
+    def __init__(self, training: Training, work: Work, log: MetricsLog, clock: Clock, progress: Progress) -> None:
+        self._training, self._work, self._log, self._clock, self._progress = training, work, log, clock, progress
         self._rate = learning_rate(training.config, len(training.batches))
-        self._work = work_of(training.batches, training.model, OBJECTIVES[training.config["objective"]].unit)
         self._peak = peak_flops(training.mesh)
         self._waiting: tuple[int, Mapping[str, jax.Array], bool | jax.Array] | None = None
 
@@ -197,8 +209,8 @@ class _Records:
         return bool(asked)
 
     def _record(self, number: int, values: dict[str, float]) -> dict[str, Any]:
-        """One line of metrics.jsonl. Steps count from 1: step n is the n-th update. Rates are by the time without
-        compiling, checkpoints and what is held out."""
+        """One line of metrics.jsonl. Steps count from 1: step n is the n-th update. Rates are by the time of steps
+        and rows alone."""
         times, work = self._clock.read(), self._work
         working = max(times["step_seconds"] + times["data_seconds"], 1e-9)
         counts = {"tokens": work.tokens[number], "trained_tokens": work.trained_tokens[number]}

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from aloe_jax.errors import ResumableError
 from aloe_jax.parallel import hosts
 from aloe_jax.parallel.mesh import AXES
 
@@ -51,6 +52,12 @@ class StopRequest:
         sharding = NamedSharding(self._mesh, PartitionSpec(AXES))
         mine = np.full(1, self.asked)
         return _any(jax.make_array_from_callback((self._mesh.size,), sharding, lambda index: mine))
+
+    def check(self, when: str) -> None:
+        """ResumableError on every process if one of them was asked to stop. `when` is where the work stands; all
+        processes call it together."""
+        if self.anywhere():
+            raise ResumableError(f"stopped {when}; the same command continues")
 
 
 _any = jax.jit(jnp.any)

@@ -5,6 +5,7 @@ import math
 import os
 import signal
 import struct
+import time
 
 import jax
 import numpy as np
@@ -13,14 +14,16 @@ import pytest
 from aloe_jax.data.pipeline import Batches
 from aloe_jax.data.plan import PackPlan
 from aloe_jax.errors import AloeError, ResumableError
+from aloe_jax.parallel import hosts
 from aloe_jax.train.clock import PARTS, Clock
 from aloe_jax.train.forward import make_score
 from aloe_jax.train.held_out import held_out
 from aloe_jax.train.loop import train
 from aloe_jax.train.metrics_log import read_metrics, time_split
+from aloe_jax.train.stop import StopRequest
 from aloe_jax.train.work import trained_tokens, work_of
 from small_training import CAPACITY, COMPUTE, copied, records, training
-from tiny import MODEL
+from tiny import MODEL, params
 
 
 def send(step, number):
@@ -47,6 +50,29 @@ def test_a_signal_saves_and_stops(number, whole, batches, reference, one_device,
     jax.tree.map(np.testing.assert_array_equal, state.params, whole[1].params)
 
 
+@pytest.mark.parametrize("changes", [{"checkpoint_every": 1}, {"checkpoint_every": 100, "measure_every": 1}])
+def test_a_signal_stops_several_hosts(changes, whole, batches, reference, one_device, tmp_path, monkeypatch):
+    """There the request is an array over the mesh, as here, read with the metrics of its step: when a checkpoint or a
+    measurement is due, within the same step. The line of step 2 appears then, so step 3 carries the request."""
+    monkeypatch.setattr(hosts, "several", lambda: True)
+    given = training(batches, reference, one_device, tmp_path, **changes)
+    if "measure_every" in changes:
+        given = dataclasses.replace(given, held_out=given.batches)
+    with pytest.raises(ResumableError, match="stopped after step 3 of 5"):
+        train(given, copied, send(2, signal.SIGTERM))
+    assert [record["step"] for record in records(tmp_path)] == [1, 2, 3]
+    assert (tmp_path / "checkpoints/3").is_dir()
+
+
+def test_a_request_from_before_the_first_step(batches, reference, one_device, tmp_path):
+    """One that came while the model was loaded, for the steps or for the reference pass."""
+    with StopRequest(one_device) as stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(ResumableError, match=r"stopped before step 1 of 5 in .*; the same command continues"):
+            train(training(batches, reference, one_device, tmp_path), copied, stop=stop)
+    assert records(tmp_path) == []
+
+
 def test_a_second_signal_does_not_wait(batches, reference, one_device, tmp_path):
     def progress(done, total, metrics):
         os.kill(os.getpid(), signal.SIGTERM)
@@ -67,6 +93,17 @@ def test_a_state_that_is_not_finite_is_never_saved(batches, reference, one_devic
     assert [record["step"] for record in records(tmp_path)] == [1, 2]
 
 
+LOADING = []  # seconds that it took
+
+
+def loaded():
+    """The parameters, drawn again, which takes a while."""
+    began = time.monotonic()
+    made = jax.tree.map(np.array, params.__wrapped__())
+    LOADING.append(time.monotonic() - began)
+    return made
+
+
 @pytest.fixture(scope="module")
 def measured(batches, reference, one_device, tmp_path_factory):
     """A training that keeps two of the five conversations aside, traces its second step and writes for TensorBoard."""
@@ -77,7 +114,7 @@ def measured(batches, reference, one_device, tmp_path_factory):
     aside = Batches(batches.source, second, CAPACITY, batches.rows, reference)
     logging = {"tensorboard": True, "trace_from": 2, "trace_steps": 1}
     given = dataclasses.replace(given, held_out=aside, logging=logging)
-    return given, train(given, copied)
+    return given, train(given, loaded)
 
 
 def test_what_is_held_out_is_measured(measured):
@@ -113,6 +150,8 @@ def test_parts_of_the_time_add_up(measured):
         assert min(parts) >= 0
         assert sum(parts) == pytest.approx(record["seconds"], abs=0.004)  # each rounded to a thousandth
     assert [record["compile_seconds"] > 0 for record in found] == [True, False, False]
+    assert [record["start_seconds"] > 0 for record in found] == [True, False, False]
+    assert found[0]["start_seconds"] > LOADING[0] - 0.001 > 0.01  # none of it is the first step's
     assert [record["held_out_seconds"] > 0 for record in found] == [False, True, True]
     assert found[2]["checkpoint_seconds"] > 0  # of the save after step 2
     assert "mfu" not in found[0]  # nobody states a peak of this processor
