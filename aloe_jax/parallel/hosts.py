@@ -179,6 +179,18 @@ def as_first_sees(value: int) -> int:
     return int(multihost_utils.broadcast_one_to_all(np.int32(value))) if several() else value
 
 
+def array_of_first(array: np.ndarray) -> np.ndarray:
+    """The first process's array, on all of them. Those of the others need only its type and its axes behind the first;
+    they may be of another length."""
+    if not several():
+        return array
+    length = as_first_sees(len(array))
+    if not length:
+        return array[:0]
+    mine = array if first() else np.zeros((length, *array.shape[1:]), array.dtype)
+    return np.asarray(multihost_utils.broadcast_one_to_all(mine))
+
+
 def check_same(parts: Sequence[bytes | str], what: str) -> None:
     """InputError on every process if `parts` are not the same on all of them."""
     if not several():

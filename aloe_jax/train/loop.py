@@ -30,13 +30,13 @@ from aloe_jax.train.forward import Compute
 from aloe_jax.train.held_out import Measure, make_measure
 from aloe_jax.train.metrics_log import MetricsLog
 from aloe_jax.train.objectives import OBJECTIVES
+from aloe_jax.train.rounding import loss_tolerance
 from aloe_jax.train.state import TrainState, abstract_state, create_state, learning_rate, make_optimizer
 from aloe_jax.train.step import make_evaluation, make_step
 from aloe_jax.train.stop import StopRequest
 from aloe_jax.train.trace import Trace
 from aloe_jax.train.work import Work, peak_flops, work_of
 
-FIRST_LOSS_TOLERANCE = 1e-5  # absolute, of a loss around 1; relative for larger ones
 Progress = Callable[[int, int, Mapping[str, Any]], None]
 
 
@@ -234,8 +234,12 @@ def _check(record: Mapping[str, Any], training: Training, number: int) -> None:
     expected = training.first_loss
     if number > 0 or expected is None or record["weight"] == 0:
         return
-    if abs(loss - expected) > FIRST_LOSS_TOLERANCE * max(1.0, expected):
+    dtype, layers = training.compute.dtype, training.model.layers
+    objective = training.config["objective"], training.config
+    if abs(loss - expected) > (off := loss_tolerance(*objective, training.batches, dtype, layers, expected)):
         raise AloeError(
-            f"first loss is {loss:.7f}, not {expected:.7f} as for a policy that equals its reference: the stored "
-            "reference log-probabilities are not of this model; delete the stage's reference file and run again"
+            f"first loss is {loss:.7f}, not {expected:.7f} as for a policy that equals its reference, up to {off:.2g} "
+            f"in {dtype}: the step computes other log-probabilities than those in the stage's reference file; delete "
+            "that file and run again, and if that changes nothing start the trainings over with --fresh and "
+            "config.compute.attention=dense or config.compute.dtype=float32"
         )

@@ -1,14 +1,16 @@
 """Reference log-probabilities: computed once with the frozen reference model, stored beside the stage per reply.
 
-The file's name holds a hash of all that decides them (model, dataset, tokenizer, template, compute dtype, attention),
-so a changed setting never meets an old file. One batch is computed again at the start of a run as a check.
+They stand in `reference-<hash>.jsonl`, a line for each batch that was scored: `{"replies": [[conversation, node,
+log_prob], ...]}` with the indices that the dataset gave them. A pass that was interrupted goes on after the last whole
+line. The name holds a hash of all that decides them (model, dataset, tokenizer, template, compute dtype, attention), so
+a changed setting never meets an old file. One batch that stands there already is computed again as a check.
 """
 
 from __future__ import annotations
 
 import json
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -20,10 +22,12 @@ from aloe_jax.data.pipeline import Batches, Reference, owned_rows, to_device
 from aloe_jax.errors import AloeError
 from aloe_jax.models import decoder
 from aloe_jax.parallel import hosts
+from aloe_jax.train.rounding import REPLY
+from aloe_jax.train.stop import StopRequest
 from aloe_jax.tree.row import TreeRow
 
-TOLERANCE = 1e-3  # natural log-probability of a whole reply
 Score = Callable[[decoder.Params, TreeRow], jax.Array]
+Tolerance = Callable[[int], float]  # of a reply's log-probability, from its tokens
 
 
 def reference_log_probs(
@@ -34,38 +38,65 @@ def reference_log_probs(
     directory: epath.Path,
     key: Mapping[str, Any],
     progress: Callable[[int, int], None] = lambda done, total: None,
+    tolerance: Tolerance = lambda tokens: REPLY,
+    stop: StopRequest | None = None,
 ) -> Reference:
-    """Log-probability of every reply of the plan under `params`, from the file for `key` if there is one.
+    """Log-probability of every reply of the plan under `params`; what the file for `key` has is not computed again.
 
-    Raises AloeError if a stored file disagrees with the model by more than 1e-3 on the first step's rows.
+    Raises AloeError if a stored file disagrees with the model by more than `tolerance` on the first step's rows, and
+    ResumableError between two batches if `stop` was asked for.
     """
-    path = directory / f"reference-{files.sha256(files.canonical(dict(key)))[:16]}.json"
-    if hosts.as_first_sees(path.exists()):
-        reference = {(c, n): value for c, n, value in json.loads(path.read_text())}
-        _check(path, reference, _step(params, score, batches, mesh, 0))
-        return reference
-    reference = {}
+    path = directory / f"reference-{files.sha256(files.canonical(dict(key)))[:16]}.jsonl"
+    reference = _stored(path)
+    if reference:  # the first step's rows were scored first
+        _check(path, reference, _step(params, score, batches, mesh, 0), _lengths(batches, 0), tolerance)
     steps = len(batches)
-    for number in range(steps):
-        if not _known(batches, number, reference):
-            reference |= _step(params, score, batches, mesh, number)
+    for number in _missing(batches, reference):
+        if stop is not None:
+            stop.check(f"before batch {number + 1} of {steps} of the reference model in '{directory}'")
+        found = _step(params, score, batches, mesh, number)
+        if hosts.first():
+            files.append_line(path, json.dumps({"replies": [[*reply, value] for reply, value in found.items()]}))
+        reference |= found
         progress(number + 1, steps)
-    rows = [[conversation, node, value] for (conversation, node), value in sorted(reference.items())]
-    if hosts.first():
-        files.write_text(path, json.dumps(rows))
     return reference
 
 
-def _known(batches: Batches, step: int, reference: Reference) -> bool:
-    """Whether a step only repeats fragments of earlier epochs."""
-    for row in batches.plan.steps[step]:
-        for index in row:
-            fragment = batches.source[index]
-            if any(
-                key not in reference for key in zip(fragment.conversation.tolist(), fragment.node.tolist(), strict=True)
-            ):
-                return False
-    return True
+def _stored(path: epath.Path) -> dict[tuple[int, int], float]:
+    """What the file has as the first process reads it, on all of them; others may see a shared folder a little later.
+    A torn last line, which a kill left, is cut off."""
+    replies: list[list[float]] = []
+    if hosts.first() and path.exists():
+        files.repair_lines(path)
+        replies = [reply for record in files.read_json_lines(path) for reply in record["replies"]]
+    indices = hosts.array_of_first(np.array([reply[:2] for reply in replies], np.int32).reshape(-1, 2))
+    values = hosts.array_of_first(np.array([reply[2] for reply in replies], np.float32))
+    return {(c, n): value for (c, n), value in zip(indices.tolist(), values.tolist(), strict=True)}
+
+
+def _missing(batches: Batches, known: Reference) -> Iterator[int]:
+    """The steps that have a fragment with replies that are neither known nor of an earlier step."""
+    scored: set[int] = set()
+    for number, rows in enumerate(batches.plan.steps):
+        new = {index for row in rows for index in row} - scored
+        if any(not all(reply in known for reply in _replies(batches, index)) for index in sorted(new)):
+            yield number
+        scored |= new
+
+
+def _replies(batches: Batches, index: int) -> list[tuple[int, int]]:
+    fragment = batches.source[index]
+    return list(zip(fragment.conversation.tolist(), fragment.node.tolist(), strict=True))
+
+
+def _lengths(batches: Batches, step: int) -> dict[tuple[int, int], int]:
+    """Tokens of each reply of a step."""
+    members = [index for row in batches.plan.steps[step] for index in row]
+    return {
+        reply: tokens
+        for index in members
+        for reply, tokens in zip(_replies(batches, index), batches.source[index].length.tolist(), strict=True)
+    }
 
 
 def _step(
@@ -90,10 +121,17 @@ def _gather(array: jax.Array) -> np.ndarray:
     return np.asarray(multihost_utils.process_allgather(array, tiled=True))
 
 
-def _check(path: epath.Path, stored: Reference, fresh: Reference) -> None:
-    worst = max(abs(stored.get(key, float("inf")) - value) for key, value in fresh.items())
-    if worst > TOLERANCE:
-        raise AloeError(
-            f"{path}: stored reference log-probabilities differ from the model's by {worst:.2g} (more than "
-            f"{TOLERANCE}); delete the file to have them computed again"
-        )
+def _check(
+    path: epath.Path,
+    stored: Reference,
+    fresh: Reference,
+    lengths: Mapping[tuple[int, int], int],
+    tolerance: Tolerance,
+) -> None:
+    for reply, value in fresh.items():
+        off, allowed = abs(stored.get(reply, float("inf")) - value), tolerance(lengths[reply])
+        if not off <= allowed:  # NaN is not
+            raise AloeError(
+                f"{path}: a stored reference log-probability differs from the model's by {off:.2g}, for "
+                f"{lengths[reply]} tokens (more than {allowed:.2g}); delete the file to have them computed again"
+            )

@@ -36,8 +36,10 @@ from aloe_jax.train.held_out import held_out
 from aloe_jax.train.loop import Training, train
 from aloe_jax.train.metrics_log import in_words, read_metrics, time_split
 from aloe_jax.train.objectives import OBJECTIVES, check_settings
-from aloe_jax.train.reference import reference_log_probs
+from aloe_jax.train.reference import Tolerance, reference_log_probs
+from aloe_jax.train.rounding import reply_tolerance
 from aloe_jax.train.state import TrainState, abstract_state, check_optimizer, make_optimizer
+from aloe_jax.train.stop import StopRequest
 from aloe_jax.tree.row import Capacity
 from aloe_jax.tree.template import ChatFormat
 
@@ -133,24 +135,34 @@ def _check_training(run: Run, name: str) -> None:
 
 def _train(run: Run, name: str, start: str) -> dict[str, Any]:
     """SFT or preference training: from the parameters of `start`, in `DIR/name`."""
-    section, directory = run.section(name), run.directory(name)
+    mesh = mesh_of(run)
+    # Before the first step one process may end at a signal at once, nothing is lost; of several, the others would wait.
+    if not hosts.several():
+        return _training(run, name, start, mesh, None)
+    with StopRequest(mesh) as stop:
+        return _training(run, name, start, mesh, stop)
+
+
+def _training(run: Run, name: str, start: str, mesh: jax.sharding.Mesh, stop: StopRequest | None) -> dict[str, Any]:
+    section, directory, clock = run.section(name), run.directory(name), Clock()
     objective = OBJECTIVES[section["objective"]]
-    compute, model, mesh = Compute(**run.section("compute")), trained_config(run), mesh_of(run)
+    compute, model = Compute(**run.section("compute")), trained_config(run)
     capacity = Capacity(**run.section("dataset")["row"])
-    source = FragmentSource(run.directory("dataset"))
-    trained_on, measured = training_plans(run, name, source)
     rows = rows_a_micro_batch(section["rows"], mesh)
-    hosts.check_same([repr((trained_on, measured)), source.sizes.tobytes()], "the dataset")
     reference: Reference | None = None
     loaded: list[decoder.Params] = []
 
     def initial() -> decoder.Params:
         return loaded.pop() if loaded else load_stage_params(run, start, mesh)
 
-    if objective.needs_reference:
-        loaded.append(load_stage_params(run, start, mesh))
-        both = PackPlan(trained_on.steps + measured.steps)
-        reference = _reference(run, directory, start, loaded[0], Batches(source, both, capacity, rows), compute, mesh)
+    with clock.part("start"):
+        source = FragmentSource(run.directory("dataset"))
+        trained_on, measured = training_plans(run, name, source)
+        hosts.check_same([repr((trained_on, measured)), source.sizes.tobytes()], "the dataset")
+        if objective.needs_reference:
+            loaded.append(load_stage_params(run, start, mesh))
+            both = Batches(source, PackPlan(trained_on.steps + measured.steps), capacity, rows)
+            reference = _reference(run, directory, start, loaded[0], both, compute, mesh, stop)
     if hosts.as_first_sees((directory / "checkpoints").exists()) and not model.lora:
         loaded.clear()
     training = Training(
@@ -174,8 +186,7 @@ def _train(run: Run, name: str, start: str) -> dict[str, Any]:
         run.progress.update(done, total, f"steps, loss {record['loss']:.4f}{extra}{speed}")
 
     _tell_sharding(run, name, abstract_state(model, make_optimizer(section, 1), mesh))
-    clock = Clock()
-    state = train(training, initial, report, clock)
+    state = train(training, initial, report, clock, stop)
     spent = in_words(time_split(read_metrics(directory / "metrics.jsonl"), clock.read()))
     run.progress.line(f"{name}: time: {spent}")
     return {
@@ -246,7 +257,8 @@ def _reference(
     batches: Batches,
     compute: Compute,
     mesh: jax.sharding.Mesh,
-) -> Mapping[tuple[int, int], float]:
+    stop: StopRequest | None,
+) -> Reference:
     chat, manifest = chat_format(run), run.manifest(directory.name)
     key = {
         "model": start,
@@ -257,11 +269,13 @@ def _reference(
         "dtype": compute.dtype,
         "attention": chosen(compute.attention, mesh),
     }
-    score = make_score(model_config(run), compute, mesh)
+    model = model_config(run)
+    score = make_score(model, compute, mesh)
+    tolerance: Tolerance = lambda tokens: float(reply_tolerance(compute.dtype, model.layers, tokens))  # noqa: E731
     report: Callable[[int, int], None] = lambda done, total: run.progress.update(  # noqa: E731
         done, total, "batches scored by the reference model"
     )
-    return reference_log_probs(params, score, batches, mesh, directory, key, report)
+    return reference_log_probs(params, score, batches, mesh, directory, key, report, tolerance, stop)
 
 
 def model_inputs(run: Run) -> dict[str, str]:

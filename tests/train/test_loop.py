@@ -5,7 +5,6 @@ import math
 import jax
 import numpy as np
 import pytest
-from etils import epath
 
 from aloe_jax.errors import AloeError, InputError
 from aloe_jax.models import decoder
@@ -13,12 +12,10 @@ from aloe_jax.parallel.mesh import make_mesh
 from aloe_jax.parallel.sharding import param_shardings
 from aloe_jax.train.adapters import with_adapters
 from aloe_jax.train.checkpoints import Checkpoints, restore_params
-from aloe_jax.train.forward import make_score
 from aloe_jax.train.loop import train
 from aloe_jax.train.metrics_log import MetricsLog
-from aloe_jax.train.reference import reference_log_probs
 from aloe_jax.train.state import abstract_state, learning_rate, make_optimizer
-from small_training import COMPUTE, CONFIG, StoppedError, copied, records, stop_after, training
+from small_training import CONFIG, StoppedError, copied, records, stop_after, training
 from tiny import MODEL, params
 
 
@@ -92,25 +89,6 @@ def test_not_finite_names_the_conversations(batches, reference, one_device, tmp_
     named = rf"conversations 't{batches.source.conversation[row[0]]}' \(trees\); .* a lower config\..*\.learning_rate"
     with pytest.raises(AloeError, match=rf"step 1: loss nan, .*{named}"):
         train(training(batches, broken, one_device, tmp_path), copied)
-
-
-def test_reference_is_stored_once_and_checked(batches, reference, one_device, tmp_path):
-    score = make_score(MODEL, COMPUTE)
-    calls = []
-
-    def counted(values, row):
-        calls.append(1)
-        return score(values, row)
-
-    folder = epath.Path(tmp_path)
-    first = reference_log_probs(params(), counted, batches, one_device, folder, {"model": "tiny"})
-    assert first == reference
-    assert len(calls) == len(batches)
-    again = reference_log_probs(params(), counted, batches, one_device, folder, {"model": "tiny"})
-    assert again == pytest.approx(first)
-    assert len(calls) == len(batches) + 1  # the check of one batch
-    with pytest.raises(AloeError, match="differ from the model's"):
-        reference_log_probs(params(1), score, batches, one_device, folder, {"model": "tiny"})
 
 
 def test_checkpoint_opens_on_another_mesh(whole):

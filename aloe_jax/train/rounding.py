@@ -1,0 +1,60 @@
+"""How far apart two programs may be that compute the same log-probabilities.
+
+The reference pass and the training step are compiled differently, and another mesh adds up in another order. In f32
+that is far below what the checks allow; in bfloat16 it is not, so there it is derived from the arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+
+from aloe_jax.data.pipeline import Batches
+from aloe_jax.train.forward import DTYPES
+from aloe_jax.train.objectives import OBJECTIVES, Pairs, Replies
+from aloe_jax.tree.pack import stack
+
+REPLY = 1e-3  # natural log-probability of a whole reply, in f32
+LOSS = 1e-5  # absolute, of a loss around 1; relative for larger ones, in f32
+DEVIATIONS = 4.0  # standard deviations: one reply in 16,000 is farther off
+
+
+def reply_tolerance(dtype: str, layers: int, length: ArrayLike) -> Float[np.ndarray, "*B"]:
+    """Allowed difference of the log-probabilities of replies of `length` tokens.
+
+    A layer rounds a dozen times to `dtype` (norms, projections, rotation, attention, gates, sums), each time by at most
+    epsilon / 2 of a state's size and independently, so that errors grow with the root of their number (Higham and Mary
+    2019): to epsilon / 2 x sqrt(12 x layers). Two programs that round differently are apart by sqrt(2) times that, and
+    the log-probability of a token by about as many nats, since what a layer adds is smaller than the state by about as
+    much as logits spread over more than 1. A reply adds up `length` of them.
+    """
+    epsilon = float(jnp.finfo(DTYPES[dtype]).eps)
+    return np.maximum(REPLY, DEVIATIONS * epsilon * np.sqrt(6 * layers * np.asarray(length)))
+
+
+def loss_tolerance(
+    objective: str, config: Mapping[str, Any], batches: Batches, dtype: str, layers: int, expected: float
+) -> float:
+    """Allowed difference of the first step's loss from `expected`, that of a policy that is its reference: in f32 1e-5,
+    else that of a policy whose chosen replies are all off by their tolerance and whose rejected ones are the other way.
+    Every process reads all rows of the step, so that all come to the same."""
+    strict = LOSS * max(1.0, expected)
+    if dtype == "float32":
+        return strict
+    row = stack([batches.row(0, number) for number in range(len(batches.plan.steps[0]))])
+    off = row.label * reply_tolerance(dtype, layers, row.length)
+
+    def loss(log_prob: np.ndarray) -> float:
+        values = {name: jnp.asarray(getattr(row, name)) for name in ("reference", "length", "turn", "group", "value")}
+        array = jnp.asarray(log_prob)
+        replies = Replies(log_prob=array, weighted_log_prob=array, weight=jnp.ones_like(array), entropy=None, **values)
+        pairs = Pairs(*(jnp.asarray(part) for part in (row.pairs, row.pair_weight, row.pair_margin)))
+        total, weight, _ = OBJECTIVES[objective].function(replies, pairs, {**config, "entropy": False})
+        return float(total / weight)
+
+    return max(strict, *(abs(loss(row.reference + sign * off) - expected) for sign in (1, -1)))
