@@ -59,6 +59,37 @@ def test_losses_and_gradients_are_those_of_one_device(gradients, objective, trai
         assert_agree(*({name: arrays[name] for name in names} for arrays in (found, alone)))
 
 
+LEAVES = """
+import sys, threading
+from aloe_jax.parallel import hosts
+number = int(sys.argv[2])
+hosts.connect(f"localhost:{sys.argv[1]},2,{number}")
+assert hosts.several()  # both have their devices
+if number == int(sys.argv[3]):
+    hosts.leave(2)
+threading.Event().wait()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("leaving", [0, 1])
+def test_one_that_fails_alone_does_not_leave_the_other_waiting(leaving):
+    """Whatever the other one waits for, it ends before JAX's heartbeat would notice."""
+    port, started = free_port(), []
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    for number in range(2):
+        command = [sys.executable, "-c", LEAVES, *map(str, (port, number, leaving))]
+        started.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
+    try:
+        assert started[leaving].wait(DEADLINE) == 2
+        assert started[1 - leaving].wait(hosts.END_SECONDS) == 75
+        assert "aloe: another process of this run stopped" in started[1 - leaving].stderr.read()
+    finally:
+        for process in started:
+            process.kill()
+            process.communicate()
+
+
 @pytest.mark.parametrize(
     ("where", "named"),
     [("nonsense", "is not ADDRESS:PORT"), ("host,2,0", "is not ADDRESS:PORT"), ("host:1,2,2", "number 2 of 2")],

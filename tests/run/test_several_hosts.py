@@ -2,11 +2,12 @@
 
 import contextlib
 import json
+import re
 import time
 
 import pytest
 
-from aloe_command import DEADLINE, LOOK_EVERY, STAGES, copy_stages, free_port, has_lines, run_arguments
+from aloe_command import DEADLINE, LOOK_EVERY, STAGES, copy_stages, free_port, has_lines, run_arguments, says
 
 pytestmark = pytest.mark.slow
 TIME_OUT = 60  # seconds within which a process notices that the other one is gone; it takes some five
@@ -46,12 +47,22 @@ def wait_for(reached, process, errors):
 
 
 def test_one_stops_or_dies_and_the_same_command_goes_on(finished, both, tmp_path):
-    """SIGTERM to the second: both save after the same step. SIGKILL: the first does not wait for it. In the end it is
+    """SIGTERM to the second while the training begins: both stop before a step or after the same one. During the steps,
+    with a checkpoint at each: both save after the same step. SIGKILL: the first does not wait for it. In the end it is
     the run of one process, up to rounding that grows with the steps."""
     workdir = copy_stages(finished.workdir, tmp_path / "run", *STAGES[:3])
     metrics = workdir / "sft/metrics.jsonl"
-    (first, errors), (second, others) = both(workdir)
-    wait_for(has_lines(metrics, 2), first, errors)
+    often = ("--config.sft.checkpoint_every=1",)
+    (first, errors), (second, others) = both(workdir, often, often)
+    wait_for(says("sft: mesh"), first, errors)
+    second.terminate()
+    assert (first.wait(TIME_OUT), second.wait(TIME_OUT)) == (75, 75), errors.read_text() + others.read_text()
+    for said in (errors, others):
+        assert re.search(r"aloe: stopped (before|after) step \d+ of 12", said.read_text().splitlines()[-1])
+
+    done = len(losses(workdir, "sft"))
+    (first, errors), (second, others) = both(workdir, often, often)
+    wait_for(has_lines(metrics, done + 2), first, errors)
     second.terminate()
     assert (first.wait(TIME_OUT), second.wait(TIME_OUT)) == (75, 75), errors.read_text() + others.read_text()
     done = len(losses(workdir, "sft"))
@@ -59,13 +70,13 @@ def test_one_stops_or_dies_and_the_same_command_goes_on(finished, both, tmp_path
         assert f"aloe: stopped after step {done} of 12" in said.read_text().splitlines()[-1]
     assert (workdir / f"sft/checkpoints/{done}").is_dir()
 
-    (first, errors), (second, _) = both(workdir)
+    (first, errors), (second, _) = both(workdir, often, often)
     wait_for(has_lines(metrics, done + 2), first, errors)
     second.kill()
     assert first.wait(TIME_OUT) == 75, errors.read_text()
     assert "another process of this run went away" in errors.read_text().splitlines()[-1]
 
-    for process, errors in both(workdir):
+    for process, errors in both(workdir, often, often):
         assert process.wait(DEADLINE) == 0, errors.read_text()
     assert not errors.read_text()  # the second one's
     for stage in ("sft", "preference"):
