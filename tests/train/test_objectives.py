@@ -103,7 +103,7 @@ def test_batch_figures_are_trls():
 def test_sft():
     """Weighted sums -6 and -2 over weights 3 and 1: -(-6 - 2) / (3 + 1) = 2. Entropies 6 and 3 over 3 and 2 tokens of
     the replies with a weight: 9 / 5. Turn 1 alone: 6 / 3 = 2, turn 2: 2 / 1. With turn weights 1 and 0.5 the loss is
-    (6 + 1) / (3 + 0.5) = 2; the metrics stay."""
+    (6 + 1) / (3 + 0.5) = 2; the metrics stay. Entropy of turn 1: 6 / 3, of turn 2: 3 / 2."""
     given = replies(
         [-9.0, -2.0, -4.0], weighted_log_prob=[-6.0, -2.0, 0.0], weight=[3.0, 1.0, 0.0],
         length=[3, 2, 4], turn=[1, 2, 2], entropy=[6.0, 3.0, 100.0],
@@ -114,6 +114,9 @@ def test_sft():
     assert (float(total), float(weight)) == (7.0, 3.5)
     assert means({name: metrics[name] for name in ("entropy", "loss_turn_1", "loss_turn_2")}) == pytest.approx(
         {"entropy": 1.8, "loss_turn_1": 2.0, "loss_turn_2": 2.0}
+    )
+    assert means({name: metrics[name] for name in ("entropy_turn_1", "entropy_turn_2")}) == pytest.approx(
+        {"entropy_turn_1": 2.0, "entropy_turn_2": 1.5}
     )
     assert [float(part) for part in metrics["loss_turn_3"]] == [0.0, 0.0]  # there at every step, over nothing
 
@@ -142,20 +145,31 @@ def test_margins_ask_for_a_wider_gap():
 
 def test_turns():
     """Margins 2 (turn 1), -1 (turn 2) and 3 (turn 4), hinge losses 0, 2 and 0. Turn weights 4, 1 (also of turn 4):
-    (4*0 + 1*2 + 1*0) / (4 + 1 + 1) = 1/3. In two buckets turn 4 counts with turn 2: margins 2 and (-1 + 3) / 2."""
-    given = replies([2.0, 0.0, 0.0, 1.0, 3.0, 0.0], turn=[1, 1, 2, 2, 4, 4])
+    (4*0 + 1*2 + 1*0) / (4 + 1 + 1) = 1/3. In two buckets turn 4 counts with turn 2: margins 2 and (-1 + 3) / 2, and so
+    on for every metric. Entropy of turn 1: (1 + 1) nats over 1 + 2 tokens; of the others (3 + 4 + 10 + 12) / 18."""
+    given = replies(
+        [2.0, 0.0, 0.0, 1.0, 3.0, 0.0], [1.0, 1.0, 0.0, 0.0, 0.0, 0.0], turn=[1, 1, 2, 2, 4, 4],
+        length=[1, 2, 3, 4, 5, 6], entropy=[1.0, 1.0, 3.0, 4.0, 10.0, 12.0],
+    )  # fmt: skip
     three = pairs((0, 1), (2, 3), (4, 5))
     config = {"beta": 1.0, "turn_weights": [4, 1], "turn_buckets": 2}
     total, weight, metrics = OBJECTIVES["hinge"].function(given, three, config)
     assert float(total / weight) == pytest.approx(1 / 3)
     expected = {
-        "accuracy_turn_1": 1.0,
-        "accuracy_turn_2": 0.5,
-        "reward_margin_turn_1": 2.0,
-        "reward_margin_turn_2": 1.0,
+        "accuracy": (1.0, 0.5),
+        "reward_margin": (2.0, 1.0),
+        "reward_chosen": (1.0, 1.5),
+        "reward_rejected": (-1.0, 0.5),
+        "log_prob_chosen": (2.0, 1.5),
+        "log_prob_rejected": (0.0, 0.5),
+        "log_prob_drift_chosen": (1.0, 1.5),
+        "log_prob_drift_rejected": (-1.0, 0.5),
+        "entropy": (2 / 3, 29 / 18),
     }
     got = means(metrics)
-    assert {name: got[name] for name in expected} == pytest.approx(expected)
+    by_turn = {f"{name}_turn_{turn + 1}": values[turn] for name, values in expected.items() for turn in (0, 1)}
+    assert {name: value for name, value in got.items() if "_turn_" in name} == pytest.approx(by_turn)
+    assert got.keys() == {*expected, *by_turn}
     assert got["accuracy"] == pytest.approx(2 / 3)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from aloe_jax.train.objectives.turns import by_turn
@@ -22,26 +21,25 @@ def comparison_metrics(
     config: Config,
     needs_reference: bool,
 ) -> Metrics:
-    """Means over comparisons, as (sum, weight).
+    """Means over comparisons, as (sum, weight), each also by turn.
 
-    `accuracy` and `reward_margin` (also by turn), `reward_*`, `log_prob_*`, with a reference `log_prob_drift_*` (policy
-    minus reference), and `entropy`, the mean over the tokens of both replies, if it was computed. Turn weights and
-    margins of the loss play no part, so that figures of different runs compare.
+    `accuracy`, `reward_margin`, `reward_*`, `log_prob_*`, with a reference `log_prob_drift_*` (policy minus reference),
+    and `entropy`, the mean over the tokens of both replies, if it was computed. Turn weights and margins of the loss
+    play no part, so that figures of different runs compare.
     """
     chosen, rejected = pick(rewards)
     margin = chosen - rejected
     turn, _ = pick(replies.turn)
-    terms = {"accuracy": weight * (margin > 0), "reward_margin": weight * margin}
-    metrics = {name: (total.sum(), weight.sum()) for name, total in terms.items()}
+    terms = {"accuracy": (weight * (margin > 0), weight), "reward_margin": (weight * margin, weight)}
     columns = {"reward": rewards, "log_prob": replies.log_prob}
     if needs_reference:
         columns["log_prob_drift"] = replies.log_prob - replies.reference
     for name, values in columns.items():
         for side, value in zip(("chosen", "rejected"), pick(values), strict=True):
-            metrics[f"{name}_{side}"] = (jnp.sum(weight * value), weight.sum())
+            terms[f"{name}_{side}"] = (weight * value, weight)
     if replies.entropy is not None:
-        entropy, length = (jnp.sum(weight * sum(pick(values))) for values in (replies.entropy, replies.length))
-        metrics["entropy"] = (entropy, length)
-    for name, total in terms.items():
-        metrics |= by_turn(name, total, weight, turn, config)
+        terms["entropy"] = (weight * sum(pick(replies.entropy)), weight * sum(pick(replies.length)))
+    metrics = {name: (total.sum(), count.sum()) for name, (total, count) in terms.items()}
+    for name, (total, count) in terms.items():
+        metrics |= by_turn(name, total, count, turn, config)
     return metrics

@@ -14,7 +14,9 @@ def sft(replies: Replies, pairs: Pairs, config: Config) -> Result:
     metrics: Metrics = by_turn("loss", -replies.weighted_log_prob, replies.weight, replies.turn, config)
     if replies.entropy is not None:
         trained = replies.weight > 0
-        metrics["entropy"] = (jnp.sum(trained * replies.entropy), jnp.sum(trained * replies.length))
+        total, count = trained * replies.entropy, trained * replies.length
+        metrics["entropy"] = (total.sum(), count.sum())
+        metrics |= by_turn("entropy", total, count, replies.turn, config)
     return -jnp.sum(scale * replies.weighted_log_prob), jnp.sum(scale * replies.weight), metrics
 
 
