@@ -35,6 +35,7 @@ MODULES = (
     ("v5e:2x2", 384, 80, jnp.float32, True),
     ("v5p:2x2x1", 512, 128, jnp.bfloat16, False),
     ("v6e:2x2", 512, 256, jnp.bfloat16, True),
+    ("v5e:2x2", 2048, 128, jnp.bfloat16, True),  # several blocks
 )
 
 
