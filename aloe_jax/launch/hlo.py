@@ -22,6 +22,7 @@ BITS |= {"bf16": 16, "f16": 16, "f32": 32, "f64": 64, "f8e4m3fn": 8, "f8e5m2": 8
 _ARRAY = re.compile(r"(\w+)\[([\d,]*)\](?:\{([^}]*)\})?")
 _INSTRUCTION = re.compile(r"\s+(?:ROOT )?%?([\w.-]+) = ")
 _COMPUTATION = re.compile(r"(ENTRY )?%?([\w.-]+) \(.*\{$")
+_IOTA = r"\[([\d,]+)\](?:T\(([\d,]+)\))?"  # sizes, and in which order the axes follow each other
 # Their operands and results are names for what others read and write.
 _FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional", "call", "iota"}
 _FREE |= {"after-all", "partition-id", "replica-id", "opt-barrier", "domain"}
@@ -69,7 +70,7 @@ class Collective:
     """A collective of a module, over one run of it on one chip."""
 
     kind: str
-    shapes: tuple[Shape, ...]  # as its line begins: of the result, and where it is started and ended, of operands too
+    shapes: tuple[Shape, ...]  # of results and operands
     runs: int
     received: float  # bytes that reach the chip over the interconnect, in all runs
     members: tuple[int, ...]  # one group of chips that take part; one chip alone where a message takes a single path
@@ -183,11 +184,13 @@ def traffic(module: Module, unknown_trips: float | None = None) -> Traffic:
             kind = instruction.opcode.removesuffix("-start")
             channel = re.search(r"channel_id=(\d+)", instruction.rest)
             if kind in COLLECTIVES and not (channel and channel[1] in seen):
-                seen |= {channel[1]} if channel else set()
                 if kind == "all-reduce" and "all-reduce-scatter" in fused:
-                    kind = "reduce-scatter"  # fused with the slice that a chip keeps
+                    kind = "reduce-scatter"  # fused with the slice that a chip keeps; all of them have one channel
+                elif channel:
+                    seen.add(channel[1])
                 received, members = _received(module, computation, instruction, kind)
-                collectives.append(Collective(kind, instruction.shapes, round(times), times * received, members))
+                shapes = instruction.shapes + _shapes_of(computation, instruction.operands)
+                collectives.append(Collective(kind, shapes, round(times), times * received, members))
     outer, inner = unstated
     expected = 0 if unknown_trips is None else 1
     return Traffic(tuple(collectives), hbm, tuple(inner + outer * (len(outer) > expected)))
@@ -224,7 +227,7 @@ def _walk(
         called += re.findall(r"[\w.-]+", branches[1]) if branches else []
         opcode, inner = instruction.opcode, times
         if opcode == "while":
-            trips = trip_count(module, instruction)
+            trips: float | None = trip_count(module, instruction)
             if trips is None:
                 unstated[inside_loop].append(instruction.name)
                 trips = 1 if inside_loop or unknown_trips is None else unknown_trips
@@ -271,7 +274,7 @@ def _received(
     array, and an all-reduce is a reduce-scatter and an all-gather. ValueError if the operands are not there."""
     if not instruction.operands or any(name not in computation for name in instruction.operands):
         raise ValueError(f"the {kind} {instruction.name} has operands that are not in its computation")
-    given = sum(_bytes_of(computation, name) for name in instruction.operands)
+    given = _bytes_of(computation, *instruction.operands)
     if kind == "collective-permute":
         return given, (0,)
     members = _group(module, instruction)
@@ -279,8 +282,12 @@ def _received(
     return whole * (len(members) - 1) / len(members) * (2 if kind == "all-reduce" else 1), members
 
 
-def _bytes_of(computation: Computation, name: str) -> float:
-    return sum(shape.bytes for shape in computation[name].shapes) if name in computation else 0.0
+def _bytes_of(computation: Computation, *names: str) -> float:
+    return sum(shape.bytes for shape in _shapes_of(computation, names))
+
+
+def _shapes_of(computation: Computation, names: Iterable[str]) -> tuple[Shape, ...]:
+    return tuple(shape for name in names if name in computation for shape in computation[name].shapes)
 
 
 def _group(module: Module, instruction: Instruction) -> tuple[int, ...]:
@@ -291,22 +298,22 @@ def _group(module: Module, instruction: Instruction) -> tuple[int, ...]:
         return tuple(range(module.partitions))
     if found := re.search(r"replica_groups=\{\{([\d,]+)\}", text):
         return tuple(map(int, found[1].split(",")))
-    if found := re.search(r"replica_groups=\[\d+,(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", text):
-        ids = _numbered(found[2].split(","))
-        ids = ids.transpose([int(axis) for axis in found[3].split(",")]) if found[3] else ids
-        return tuple(ids.reshape(-1)[: int(found[1])].tolist())
-    if found := re.search(r"replica_groups=mesh\[([^\]]*)\] ?\{([^}]*)\}", text):
-        axes = dict(re.findall(r"'(\w+)'=(\d+)", found[1]))
-        grouped = re.findall(r"'(\w+)'", found[2])
-        first = tuple(slice(None) if axis in grouped else 0 for axis in axes)
-        return tuple(_numbered(axes.values())[first].reshape(-1).tolist())
+    if found := re.search(rf"replica_groups=\[\d+,(\d+)\]<={_IOTA}", text):
+        return tuple(_numbered(found[2], found[3])[: int(found[1])].tolist())
+    if found := re.search(rf"replica_groups=mesh\[([^\]]*)\](?:, device_ids=\({_IOTA}\))? ?\{{([^}}]*)\}}", text):
+        sizes = {name: int(size) for name, size in re.findall(r"'(\w+)'=(\d+)", found[1])}
+        grouped = re.findall(r"'(\w+)'", found[4])
+        ids = _numbered(found[2], found[3]) if found[2] else np.arange(math.prod(sizes.values()))
+        first = tuple(slice(None) if name in grouped else 0 for name in sizes)
+        return tuple(ids.reshape(tuple(sizes.values()))[first].reshape(-1).tolist())
     raise ValueError(f"{instruction.name} has replica groups of an unknown form")
 
 
-def _numbered(sizes: Iterable[str]) -> np.ndarray:
-    """0, 1, 2, ... in an array of those sizes."""
-    shape = tuple(map(int, sizes))
-    return np.arange(math.prod(shape)).reshape(shape)
+def _numbered(sizes: str, order: str | None) -> np.ndarray:
+    """0, 1, 2, ... in an array of those sizes, its axes in that order, flat."""
+    shape = tuple(map(int, sizes.split(",")))
+    ids = np.arange(math.prod(shape)).reshape(shape)
+    return ids.transpose([int(axis) for axis in order.split(",")] if order else None).reshape(-1)
 
 
 def _hbm_bytes(module: Module, computation: Computation, instruction: Instruction) -> float:
@@ -329,14 +336,14 @@ def _hbm_bytes(module: Module, computation: Computation, instruction: Instructio
         return 2 * _bytes_of(computation, instruction.operands[1])
     if opcode == "fusion" and (inside := _called(module, instruction)):
         return _fusion_bytes(module, computation, instruction, inside)
-    read = [shape for name in instruction.operands if name in computation for shape in computation[name].shapes]
+    read = _shapes_of(computation, instruction.operands)
     return written + sum(shape.bytes for shape in read if shape.in_hbm)
 
 
 def _started(computation: Computation, start: Instruction) -> Instruction:
     """The operation that a start operation stands for. Its shape is a tuple of what the operands have, of the results,
     and of contexts; of an all-reduce the results alone."""
-    given = sum(len(computation[name].shapes) for name in start.operands if name in computation)
+    given = len(_shapes_of(computation, start.operands))
     results = start.shapes[given : 2 * given] or start.shapes
     return replace(start, opcode=start.opcode.removesuffix("-start"), shapes=results)
 

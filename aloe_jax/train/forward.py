@@ -106,7 +106,10 @@ def _sharded_log_probs(
 ) -> TargetScores:
     """Each chip loops over the chunks of its own rows. The head weight comes in whole but for its tensor axis, gathered
     once before the loop; its gradient is summed over the loop on each chip and leaves once, after it. Left to the
-    partitioner, that sum over chips would be inside the loop."""
+    partitioner, that sum over chips would be inside the loop.
+
+    Both happen once a micro-batch. Gathered once for several, the whole head would stay in memory while the layers are
+    computed, where memory is at its peak."""
     score = functools.partial(target_log_probs, chunk=compute.chunk, soft_cap=model.final_soft_cap, entropy=entropy)
     if mesh is None or mesh.size == 1:
         return score(hidden, head, row.source, row.target)

@@ -179,6 +179,8 @@ def test_a_collective_that_cannot_be_read_is_an_error():
         ("[4,2]<=[2,4]T(1,0)", (0, 4)),
         ("mesh['a'=2,'b'=4] {'a'}", (0, 4)),
         ("mesh['a'=2,'b'=4] {'b'}", (0, 1, 2, 3)),
+        ("mesh['a'=2,'b'=1,'c'=4], device_ids=([4,2]T(1,0)) {'c'}", (0, 2, 4, 6)),
+        ("mesh['a'=2,'b'=4], device_ids=([4,2]T(1,0)) {'a','b'}", (0, 2, 4, 6, 1, 3, 5, 7)),
         ("{}", tuple(range(8))),
     ],
 )
@@ -186,6 +188,19 @@ def test_who_takes_part(groups, members):
     """f32[25] of each: 100 bytes from every other chip."""
     lines = ["%x = f32[25]{0} parameter(0)", f"ROOT %g = f32[50]{{0}} all-gather(%x), replica_groups={groups}"]
     assert traffic(module(lines, partitions=8)).over == {members: 100 * (len(members) - 1)}
+
+
+def test_sums_of_which_each_chip_keeps_a_part():
+    """As a TPU's compiler fuses them, all under one channel: two of 400 bytes over 4 chips."""
+    scatter = """%all-reduce-scatter.1 (p: f32[100]) -> f32[25] {
+  %p = f32[100]{0} parameter(0)
+  %sum = f32[100]{0} all-reduce(%p), channel_id=1, replica_groups={{0,1,2,3}}
+  ROOT %kept = f32[25]{0} dynamic-slice(%sum)
+}"""
+    fusion = "f32[25]{0} fusion(%x), kind=kCustom, calls=%all-reduce-scatter"
+    lines = ["%x = f32[100]{0} parameter(0)", f"%a = {fusion}.1", f"ROOT %b = {fusion}.2"]
+    found = traffic(module(lines, scatter, scatter.replace("scatter.1", "scatter.2")))
+    assert (found.runs, found.received) == ({"reduce-scatter": 2}, {"reduce-scatter": 2 * 300})
 
 
 REDUCE = """%wrapped (p: f32[100]) -> f32[25] {

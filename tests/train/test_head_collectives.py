@@ -1,13 +1,18 @@
-"""The output head crosses the interconnect twice a step, however many chunks of targets go through it: its weight is
-gathered before the loop over chunks, its gradient summed after it."""
+"""The output head crosses the interconnect twice a micro-batch, however many chunks of targets go through it: its
+weight is gathered before the loop over chunks, its gradient summed after it. So it is gathered once a step where a
+batch fills one micro-batch. Runs are counted as `aloe plan` counts them, with the loops of the compiled module."""
 
 import dataclasses
-import re
+import importlib.util
+from collections import Counter
 
 import jax
 import numpy as np
 import pytest
 
+from aloe_jax.launch.compile import topology_mesh
+from aloe_jax.launch.hlo import parse, traffic
+from aloe_jax.launch.topology import parse_topology
 from aloe_jax.parallel.mesh import make_mesh
 from aloe_jax.parallel.sharding import row_sharding
 from aloe_jax.train.forward import Compute
@@ -19,43 +24,52 @@ from small_training import CONFIG
 from tiny import MODEL
 
 CHUNKS = 8
+UNTIED = dataclasses.replace(MODEL, tied=False)
 
 
-def compiled(model, mesh):
-    """The text of a step over a row a chip, whose targets go through the head in eight chunks."""
+def runs(mesh, micro_batches, dtype="float32"):
+    """How often the head or its gradient goes into a collective of each kind, in a step over rows whose targets go
+    through the head in eight chunks.
+
+    The vocabulary has no other size of the model, and its embedding, which is not the head, is read by rows.
+    """
     optimizer = make_optimizer(CONFIG, 3)
-    rows = stack([stack([empty_row(Capacity(256, 16 * CHUNKS, 8, 8))] * 8)])
+    rows = stack([stack([empty_row(Capacity(256, 16 * CHUNKS, 8, 8))] * mesh.size)] * micro_batches)
     place = row_sharding(mesh, leading=1)
     rows = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), rows)
-    step = make_step(model, "dpo", CONFIG, Compute(chunk=16), optimizer, mesh)
-    return step.lower(abstract_state(model, optimizer, mesh), rows, np.int32(1)).compile().as_text()
-
-
-def collectives(text, kinds, shape):
-    """The computations in which a collective of those kinds has an array of that shape, or its transpose."""
-    sizes = "|".join(f"{a},{b}" for a, b in (shape, shape[::-1]))
-    pattern, found, computation = re.compile(rf"= \(?.*f32\[(?:{sizes})\].* (?:{kinds})(?:-start)?\("), [], ""
-    for line in text.splitlines():
-        if not line.startswith(" "):
-            computation = line.split(" ", 1)[0]
-        elif pattern.search(line):
-            found.append(computation)
+    step = make_step(UNTIED, "dpo", CONFIG, Compute(dtype, chunk=16), optimizer, mesh)
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+        module = step.lower(abstract_state(UNTIED, optimizer, mesh), rows, np.int32(1)).compile().as_text()
+    head = sorted((UNTIED.dim, UNTIED.vocab // mesh.shape["tensor"]))
+    found: Counter[str] = Counter()
+    for one in traffic(parse(module), micro_batches if micro_batches > 1 else None).collectives:
+        if any(sorted(size for size in shape.sizes if size > 1) == head for shape in one.shapes):
+            found[one.kind] += one.runs
     return found
 
 
+def assert_once(found, micro_batches):
+    """One gather and one sum a micro-batch; a sum of which each chip keeps a part may be of either kind."""
+    assert found.pop("all-gather") == micro_batches
+    assert sum(found.values()) == micro_batches
+    assert found.keys() <= {"all-reduce", "reduce-scatter"}
+
+
 @pytest.mark.parametrize(
-    "shape",
+    ("shape", "micro_batches"),
     [
-        {"fsdp": 4, "tensor": 2},
-        pytest.param({"fsdp": 8}, marks=pytest.mark.slow),
-        pytest.param({"replica": 2, "fsdp": 4}, marks=pytest.mark.slow),
+        ({"fsdp": 4, "tensor": 2}, 1),
+        pytest.param({"fsdp": 4, "tensor": 2}, 2, marks=pytest.mark.slow),
+        pytest.param({"fsdp": 8}, 1, marks=pytest.mark.slow),
+        pytest.param({"replica": 2, "fsdp": 4}, 1, marks=pytest.mark.slow),
     ],
 )
-def test_once_a_step(shape):
-    """The vocabulary has no other size of the model, and its embedding, which is not the head, is read by rows."""
-    model = dataclasses.replace(MODEL, tied=False)
-    mesh = make_mesh(**shape)
-    text = compiled(model, mesh)
-    head = (model.dim, model.vocab // mesh.shape["tensor"])
-    assert collectives(text, "all-gather", head) == ["ENTRY"]
-    assert collectives(text, "all-reduce|reduce-scatter", head) == ["ENTRY"]
+def test_once_a_micro_batch(shape, micro_batches):
+    assert_once(runs(make_mesh(**shape), micro_batches), micro_batches)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu compiles ahead of time, on Linux only")
+@pytest.mark.parametrize("micro_batches", [1, 2])
+def test_once_a_micro_batch_on_tpus(micro_batches):
+    mesh = topology_mesh(parse_topology("v5e:2x4"), {"replica": 1, "fsdp": 4, "tensor": 2})
+    assert_once(runs(mesh, micro_batches, "bfloat16"), micro_batches)
