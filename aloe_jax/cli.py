@@ -68,10 +68,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _leave_libtpu_alone() -> None:
     """libtpu may be there to compile for TPUs on a machine that has none. JAX would try it as a device all the same,
     and it would complain of the missing chips on stderr."""
-    chips = [*Path("/dev").glob("accel*"), *Path("/dev/vfio").glob("[0-9]*")]
-    gpu = any(importlib.util.find_spec(f"jax_{name}_plugin") for name in ("cuda12", "cuda13", "rocm7"))
-    if importlib.util.find_spec("libtpu") and not chips and not gpu:
+    if importlib.util.find_spec("libtpu") and not _chips() and not _gpu():
         os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+
+def _chips() -> list[Path]:
+    """Devices that Linux gives to programs for TPUs, and for some other accelerators."""
+    return [*Path("/dev").glob("accel*"), *Path("/dev/vfio").glob("[0-9]*")]
+
+
+def _gpu() -> bool:
+    return any(importlib.util.find_spec(f"jax_{name}_plugin") for name in ("cuda12", "cuda13", "rocm7"))
+
+
+def _tpus() -> bool:
+    """Whether JAX will compute on TPUs, as far as can be told before it is loaded."""
+    others = os.environ.get("JAX_PLATFORMS", "tpu").split(",")[0] != "tpu"
+    return bool(importlib.util.find_spec("libtpu") and _chips()) and not _gpu() and not others
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -150,7 +163,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--topology", required=True, help="chip and shape of the slice: v5e:4x4, v5p:2x2x4, v6e:4x4")
     command.add_argument("--workdir", default="", help="run directory whose dataset tells the conversations' sizes")
     command.add_argument("--json", default="", help="file to write the report to, as JSON")
-    command.add_argument("--search", action="store_true", help="try rows a micro-batch and remat, four compilations")
+    command.add_argument("--search", action="store_true", help="try batches and remat, at most four compilations")
     command.add_argument("--price", type=float, help="US dollars a chip and hour, to tell the cost")
     command.epilog = "--config=FILE.py[:ARG] is required. Exit code 1: it does not fit."
 
@@ -220,6 +233,10 @@ def _model_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
+    from aloe_jax.launch.flags import FLAG, VARIABLE, set_flag
+
+    planned_flag = _tpus() and set_flag()  # before anything loads libtpu
+
     from etils import epath
     from rich.console import Console
 
@@ -235,6 +252,8 @@ def _run(options: argparse.Namespace) -> None:
     stages = pipeline()
     progress = Progress(Console(stderr=True, quiet=not hosts.first()))
     selected = options.stages.split(",") if options.stages else config["stages"] or [stage.name for stage in stages]
+    if planned_flag:
+        progress.line(f"{VARIABLE}: added {FLAG}, with which `aloe plan` compiles; give the flag there to change it")
     run = Run(epath.Path(options.workdir), config, progress, shard)
     run_stages(stages, run, selected, options.fresh, options.fork)
     if "report" in selected:
@@ -263,13 +282,15 @@ def _merge(options: argparse.Namespace) -> None:
 
 
 def _plan(options: argparse.Namespace) -> None:
-    from aloe_jax.launch.plan import make_plan, search, write_plan
+    from aloe_jax.launch.plan import make_plan, write_plan
     from aloe_jax.launch.report import price_line, search_text, to_text
+    from aloe_jax.launch.search import search
     from aloe_jax.run.config import load_config
     from aloe_jax.run.progress import Progress
 
     config, progress = load_config(options.config_arguments), Progress()
     arguments = (config, options.stage, options.topology)
+    found = []
     if options.search:
         found = search(*arguments, workdir=options.workdir, progress=progress.line)
         print(search_text(found), end="\n\n")
@@ -277,13 +298,18 @@ def _plan(options: argparse.Namespace) -> None:
     else:
         plan = make_plan(*arguments, workdir=options.workdir, progress=progress.line)
     print(to_text(plan))
-    if options.price is not None and plan.training and plan.fits:
+    if options.price is not None and plan.fits:
         print(price_line(plan, options.price))
     if options.json:
-        write_plan(plan, options.json)
+        write_plan(plan, options.json, found)
     if not plan.fits:
-        remedy = "lower config.serve.slots or context" if options.stage == "benchmark" else "try --search"
-        raise AloeError(f"{options.stage} does not fit a chip of {options.topology}; {remedy}, or take a larger slice")
+        if options.stage == "benchmark":
+            remedy = "lower config.serve.slots or context, or take a larger slice"
+        elif options.search:
+            remedy = "nothing that the search tried does; take a larger slice, adapters or shorter rows"
+        else:
+            remedy = "try --search, or take a larger slice"
+        raise AloeError(f"{options.stage} does not fit a chip of {options.topology}; {remedy}")
 
 
 def pipeline() -> list[Any]:

@@ -12,7 +12,8 @@ import importlib.util
 import os
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from aloe_jax.hub.families import model_config
 from aloe_jax.hub.folders import cache_root
 from aloe_jax.hub.source import resolve_model
 from aloe_jax.launch import hlo
+from aloe_jax.launch.flags import set_flag
 from aloe_jax.launch.topology import Topology
 from aloe_jax.models import decoder
 from aloe_jax.models.config import ModelConfig
@@ -54,9 +56,6 @@ ENVIRONMENT = {
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
     "TPU_ACCELERATOR_TYPE": "v5litepod-4",  # any; the topology's name says what is compiled for
 }
-# XLA turns products with gathered weights into a ring of permutes and partial sums. With the long rows of training the
-# sums' way to HBM and back costs more than that hides. A run on TPUs should have it in LIBTPU_INIT_ARGS too.
-FLAGS = "--xla_jf_spmd_threshold_for_windowed_einsum_mib=1000000"
 _SIZE = r"([\d.]+)([KMGT])"
 _TOO_LARGE = (
     re.compile(rf"required for HLO temporaries \({_SIZE}\) exceeds available HBM \({_SIZE}\)"),
@@ -76,7 +75,10 @@ class Figures:
     temporaries: float = 0.0
     received: Mapping[str, float] = dataclasses.field(default_factory=dict)
     runs: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    # `received` by the places along each axis of the slice that the chips of a group take up, as "4x1x1".
+    over: Mapping[str, float] = dataclasses.field(default_factory=dict)
     hbm: float = 0.0  # read and written
+    unbounded: Sequence[str] = ()  # loops that count once because the module does not say how often they run
     seconds: float = 0.0  # that the compilation took
 
     @property
@@ -104,7 +106,7 @@ def topology_mesh(topology: Topology, mesh: Mapping[str, int]) -> Mesh:
         raise InputError(f"libtpu, which compiles for TPUs, is not installed; run `{INSTALL}` (Linux, x86-64)")
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    os.environ.setdefault("LIBTPU_INIT_ARGS", FLAGS)
+    set_flag()
     jax.config.update("jax_platforms", "cpu")  # leaves a TPU of this machine to who is using it
     try:
         devices = topologies.get_topology_desc(platform="tpu", topology_name=topology.name).devices
@@ -112,11 +114,6 @@ def topology_mesh(topology: Topology, mesh: Mapping[str, int]) -> Mesh:
         reason = str(error).splitlines()[0]
         raise InputError(f"--topology: libtpu does not compile for '{topology.name}' ({reason})") from None
     return make_mesh(**mesh, devices=devices)
-
-
-def compiler_flags() -> str:
-    """What programs are compiled with: LIBTPU_INIT_ARGS where it is set."""
-    return os.environ.get("LIBTPU_INIT_ARGS", FLAGS)
 
 
 def compile_step(
@@ -172,8 +169,11 @@ def compile_decoding(config: Mapping[str, Any], model: ModelConfig, mesh: Mesh) 
     }
 
 
-def figures(compile_it: Callable[[], Any], mesh: Mesh, unknown_trips: int = 1) -> Figures:
-    """Compiles and reads off. A program that does not fit is a result; any other refusal is raised."""
+def figures(compile_it: Callable[[], Any], mesh: Mesh, unknown_trips: int | None = None) -> Figures:
+    """Compiles and reads off. `unknown_trips` as of `hlo.traffic`. A program that does not fit is a result.
+
+    Raises InputError where the compiler refuses the program for another reason, or where its module cannot be read.
+    """
     start = time.monotonic()
     try:
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # names the chip to Mosaic; JAX 0.12 asks for it
@@ -181,11 +181,23 @@ def figures(compile_it: Callable[[], Any], mesh: Mesh, unknown_trips: int = 1) -
     except jax.errors.JaxRuntimeError as error:
         refused = too_large(str(error))
         if refused is None:
-            raise
+            raise InputError(
+                f"the TPU compiler refuses the program ({_first_line(error)}); change config.compute.attention, "
+                "config.compute.chunk or config.dataset.row"
+            ) from None
         return Figures(*refused, seconds=time.monotonic() - start)
     memory = compiled.memory_analysis()
     seconds = time.monotonic() - start
-    traffic = hlo.traffic(hlo.parse(compiled.as_text()), unknown_trips)
+    try:
+        traffic = hlo.traffic(hlo.parse(compiled.as_text()), unknown_trips)
+    except ValueError as error:
+        raise InputError(
+            f"the module that jaxlib {importlib.metadata.version('jaxlib')} compiled cannot be read ({error}); "
+            "install a version that this package was tried with"
+        ) from None
+    over: defaultdict[str, float] = defaultdict(float)
+    for members, received in traffic.over.items():
+        over[extents(mesh, members)] += received
     return Figures(
         memory.peak_memory_in_bytes,
         0.0,
@@ -193,9 +205,22 @@ def figures(compile_it: Callable[[], Any], mesh: Mesh, unknown_trips: int = 1) -
         memory.temp_size_in_bytes,
         traffic.received,
         traffic.runs,
+        dict(over),
         traffic.hbm,
+        traffic.unbounded,
         seconds,
     )
+
+
+def extents(mesh: Mesh, members: Sequence[int]) -> str:
+    """How many places along each axis of the slice some chips take up, as "4x1x1"."""
+    devices = mesh.devices.reshape(-1)
+    places = zip(*(devices[number].coords for number in members), strict=True)
+    return "x".join(str(len(set(axis))) for axis in places)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
 
 
 def too_large(message: str) -> tuple[float, float] | None:

@@ -5,10 +5,9 @@ Memory is the compiler's own figure. Times are estimates: nothing runs.
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,11 +24,11 @@ from aloe_jax.launch.compile import (
     cached,
     compile_decoding,
     compile_step,
-    compiler_flags,
     figures,
     planned_model,
     topology_mesh,
 )
+from aloe_jax.launch.flags import flags
 from aloe_jax.launch.roofline import Roofline, roofline, step_flops
 from aloe_jax.launch.topology import Topology, parse_topology
 from aloe_jax.launch.workload import Batch, Workload
@@ -44,10 +43,19 @@ from aloe_jax.tree.row import Capacity
 
 STAGES = ("sft", "preference", "benchmark")
 TRAINING = ("sft", "preference")
-MOST_COMPILATIONS = 4  # of a search
-# Settings of a training that its program does not depend on, or only by a constant.
-NOT_COMPILED = ("batch", "rows", "epochs", "learning_rate", "schedule", "warmup", "weight_decay", "checkpoint_every")
-DECIDES = ("model", "mesh")  # the sections that every program depends on
+# Settings of a training that its program is made from; what only changes its constants (learning rate, warm-up, weight
+# decay) is not among them.
+PROGRAM: tuple[str, ...] = (
+    "objective",
+    "ranking",
+    "beta",
+    "margin",
+    "label_smoothing",
+    "nll_weight",
+    "gamma",
+    "turn_weights",
+)
+PROGRAM += ("turn_buckets", "entropy", "schedule", "clip_norm", "b1", "b2")
 
 
 @dataclass(frozen=True)
@@ -75,13 +83,16 @@ class Program:
     hbm: float
     received: Mapping[str, float]
     collectives: Mapping[str, int]
-    time: Roofline
+    time: Roofline | None  # None of a program that the compiler refused
     compile_seconds: float
+    over: Mapping[str, float]  # `received` by the places along each axis that the chips of a group take up
+    unbounded: Sequence[str]  # loops that count once because the module does not say how often they run
 
 
 @dataclass(frozen=True)
 class Filled:
-    """A step with a batch of that size. Seconds, chip-seconds and useful share of the peak follow the estimate."""
+    """A step with a batch of that size. Seconds, chip-seconds and useful share of the peak follow the estimate; None
+    where there is none."""
 
     batch: int
     unit: str
@@ -89,9 +100,14 @@ class Filled:
     micro_batches: int
     real_tokens: float
     conversations: float
-    seconds: float
-    chip_seconds: float  # a conversation
-    useful: float  # operations that the objective needs, over what the chips could do in that time
+    seconds: float | None
+    chip_seconds: float | None  # a conversation
+    useful: float | None  # operations that the objective needs, over what the chips could do in that time
+
+    @property
+    def speed(self) -> float:
+        """Real tokens a second; 0 without an estimate."""
+        return self.real_tokens / self.seconds if self.seconds else 0.0
 
 
 @dataclass(frozen=True)
@@ -106,7 +122,7 @@ class Training:
     sharing: float  # tokens of a sequence a reply over ours
     configured: Filled
     full: Filled  # the largest batch that the compiled rows hold
-    unshared_chip_seconds: float  # a conversation as a sequence a reply, in rows as full and at the same speed
+    unshared_chip_seconds: float | None  # a conversation as a sequence a reply, in rows as full and at the same speed
 
 
 @dataclass(frozen=True)
@@ -153,66 +169,33 @@ def make_plan(
     compute = Compute(**config["compute"])
     mesh = topology_mesh(topology, config["mesh"])
     attention = chosen(compute.attention, mesh)
-    warnings = () if stage == "benchmark" else _warnings(attention)
-    common = (stage, topology, dict(mesh.shape), attention, compiler_flags(), warnings)
+    programs: tuple[Program, ...]
+    training, decoding = None, None
     if stage == "benchmark":
         programs, decoding = _plan_decoding(config, model, topology, mesh, progress)
-        return Plan(*common, programs, None, decoding)
-    _check(config, stage, mesh)
-    program, training = _plan_training(config, stage, model, topology, mesh, workdir, progress)
-    return Plan(*common, (program,), training, None)
+    else:
+        _check(config, stage, mesh)
+        program, training = _plan_training(config, stage, model, topology, mesh, workdir, progress)
+        programs = (program,)
+    warnings = tuple(_warnings(stage, attention, mesh, programs))
+    return Plan(stage, topology, dict(mesh.shape), attention, flags(), warnings, programs, training, decoding)
 
 
-def search(
-    config: Mapping[str, Any],
-    stage: str,
-    topology_name: str,
-    *,
-    workdir: str = "",
-    progress: Callable[[str], None] = lambda line: None,
-) -> list[tuple[dict[str, Any], Plan]]:
-    """Plans for at most four pairs of rows a micro-batch and `compute.remat`, the fastest that fit first, by real
-    tokens a second of a full step. InputError for the benchmark, which has neither."""
-    if stage not in TRAINING:
-        raise InputError(f"--search: looks for rows and remat of a training; --stage={stage} has neither")
-
-    def attempt(rows: int, remat: str) -> tuple[dict[str, Any], Plan]:
-        plan = make_plan(_with(config, stage, rows, remat), stage, topology_name, workdir=workdir, progress=progress)
-        return {f"config.{stage}.rows": rows, "config.compute.remat": remat}, plan
-
-    first = attempt(config[stage]["rows"], config["compute"]["remat"])
-    training, mesh = first[1].training, first[1].mesh
-    assert training
-    rows, remat, shards = training.rows, training.remat, mesh["replica"] * mesh["fsdp"]
-    if first[1].fits:
-        others = [(rows, "dots"), (rows, "attention"), (2 * rows, "full"), (2 * rows, "attention")]
-    else:  # what takes less: activations computed again, fewer rows
-        others = [(part, "full") for part in (rows, rows // 2, rows // 4) if part >= shards and part % shards == 0]
-    others = [other for other in others if other != (rows, remat)]
-    found = [first, *(attempt(*other) for other in others[: MOST_COMPILATIONS - 1])]
-    return sorted(found, key=lambda item: (not item[1].fits, -_speed(item[1])))
-
-
-def _with(config: Mapping[str, Any], stage: str, rows: int, remat: str) -> dict[str, Any]:
-    changed = copy.deepcopy(dict(config))
-    changed[stage]["rows"], changed["compute"]["remat"] = rows, remat
-    return changed
-
-
-def _speed(plan: Plan) -> float:
-    """Real tokens a second of a full step."""
-    assert plan.training
-    full = plan.training.full
-    return full.real_tokens / full.seconds if full.seconds else 0.0
-
-
-def _warnings(attention: str) -> tuple[str, ...]:
-    if attention == "pallas":
-        return ()
-    return (
-        f"config.compute.attention is '{attention}', not the TPU kernel: slow, and its loops count once in the HBM "
-        "traffic; set it to auto",
-    )
+def _warnings(stage: str, attention: str, mesh: Mesh, programs: Sequence[Program]) -> Iterator[str]:
+    if stage != "benchmark" and attention != "pallas":
+        yield f"config.compute.attention is '{attention}', not the TPU kernel: slow; set it to auto"
+    if mesh.shape["replica"] > 1:
+        yield (
+            f"config.mesh.replica is {mesh.shape['replica']}: its copies are planned inside this one slice, over "
+            "its own links; slices joined by a network cannot be stated, and what they exchange takes longer there"
+        )
+    for program in programs:
+        if program.unbounded:
+            named = ", ".join(program.unbounded[:3]) + (", ..." if len(program.unbounded) > 3 else "")
+            yield (
+                f"{len(program.unbounded)} loops of the {program.name} do not say how often they run ({named}): what "
+                "they move counts once, so HBM traffic and interconnect are too low"
+            )
 
 
 def _check(config: Mapping[str, Any], stage: str, mesh: Mesh) -> None:
@@ -243,13 +226,16 @@ def _plan_training(
     rows = rows_a_micro_batch(section["rows"], mesh)
     micro_batches = -(-batch.rows // rows)
     progress(f"compiling {stage} for {topology.name}: {micro_batches} x {rows} rows of {capacity.tokens:,} tokens")
-    key = {name: config[name] for name in (*DECIDES, "compute", "lora")}
-    key |= {"stage": {name: value for name, value in section.items() if name not in NOT_COMPILED}}
-    key |= {"row": config["dataset"]["row"], "rows": rows, "micro_batches": micro_batches}
-    key |= {"topology": topology.name, "flags": compiler_flags()}
+    key = _key(model, topology, mesh) | {
+        "compute": config["compute"],
+        "stage": {name: section[name] for name in PROGRAM if name in section},
+        "row": config["dataset"]["row"],
+        "rows": rows,
+        "micro_batches": micro_batches,
+    }
+    several = micro_batches if micro_batches > 1 else None  # their loop ends where the batch does
     compiled = cached(
-        key,
-        lambda: figures(compile_step(config, stage, model, mesh, rows, micro_batches), mesh, micro_batches),
+        key, lambda: figures(compile_step(config, stage, model, mesh, rows, micro_batches), mesh, several)
     )
     state = abstract_state(model, make_optimizer(section, 1), mesh)
     memory = _memory(compiled, topology, bytes_a_chip((state.params, state.frozen)), bytes_a_chip(state.opt_state))
@@ -270,7 +256,7 @@ def _plan_training(
         load.unshared_tokens / load.mean(0),
         configured,
         full,
-        full.chip_seconds * unshared / shared,
+        full.chip_seconds * unshared / shared if full.chip_seconds else None,
     )
     return program, training
 
@@ -279,10 +265,12 @@ def _filled(
     batch: Batch, micro_batches: int, load: Workload, model: ModelConfig, program: Program, topology: Topology
 ) -> Filled:
     """Every micro-batch costs the same, full or not."""
-    seconds = program.time.seconds
-    shared = workloads.forward_flops(model, load, shared=True)
-    cost = topology.chips * seconds / batch.conversations if batch.conversations else 0.0
-    useful = 3 * shared * batch.conversations / (seconds * topology.chips * topology.chip.flops) if seconds else 0.0
+    seconds = program.time.seconds if program.time else None
+    cost, useful = None, None
+    if seconds and batch.conversations:
+        shared = workloads.forward_flops(model, load, shared=True)
+        cost = topology.chips * seconds / batch.conversations
+        useful = 3 * shared * batch.conversations / (seconds * topology.chips * topology.chip.flops)
     return Filled(
         batch.batch,
         batch.unit,
@@ -296,18 +284,22 @@ def _filled(
     )
 
 
+def _key(model: ModelConfig, topology: Topology, mesh: Mesh) -> dict[str, Any]:
+    """What every program depends on: the model itself, wherever its sizes came from."""
+    return {"model": repr(model), "mesh": dict(mesh.shape), "topology": topology.name, "flags": flags()}
+
+
 def _plan_decoding(
     config: Mapping[str, Any],
     model: ModelConfig,
     topology: Topology,
     mesh: Mesh,
     progress: Callable[[str], None],
-) -> tuple[tuple[Program, ...], Decoding]:
+) -> tuple[tuple[Program, ...], Decoding | None]:
     slots, context = config["serve"]["slots"], min(config["serve"]["context"], model.context)
     tokens = {"prefill": CHUNK, "burst": slots * BURST}
     states = {"prefill": 0, "burst": slots * BURST}
-    key = {name: config[name] for name in (*DECIDES, "serve")}
-    key |= {"topology": topology.name, "flags": compiler_flags()}
+    key = _key(model, topology, mesh) | {"slots": slots, "context": context}
     parameters = bytes_a_chip(abstract_params(model, mesh))
     programs = {}
     for name, compile_it in compile_decoding(config, model, mesh).items():
@@ -317,28 +309,44 @@ def _plan_decoding(
         # A slot's attention runs over its whole place in the cache, on every chip that holds its heads.
         flops += model.matmul_flops(0, tokens[name] * context, 0) / mesh.shape["tensor"]
         programs[name] = _program(name, compiled, _memory(compiled, topology, parameters, 0.0), flops, topology)
-    burst, prefill = (programs[name].time.seconds for name in ("burst", "prefill"))
+    burst, prefill = (programs[name].time for name in ("burst", "prefill"))
+    if not (burst and prefill):
+        return tuple(programs.values()), None
     section = config["benchmark"]
     new = section["turns"] * section["max_tokens"]  # tokens that the model writes; the user's are about as many
-    dialogue = topology.chips * (new * burst / (slots * BURST) + 2 * new / CHUNK * prefill)
-    speed = slots * BURST / burst if burst else 0.0
-    return tuple(programs.values()), Decoding(slots, speed, dialogue)
+    dialogue = topology.chips * (new * burst.seconds / (slots * BURST) + 2 * new / CHUNK * prefill.seconds)
+    return tuple(programs.values()), Decoding(slots, slots * BURST / burst.seconds, dialogue)
 
 
 def _memory(compiled: Figures, topology: Topology, parameters: float, optimizer: float) -> Memory:
-    available = compiled.available or float(topology.chip.hbm)
-    return Memory(parameters, optimizer, compiled.temporaries, compiled.needed, available)
+    """Of a program that was refused the compiler tells only what it needs; what of that is neither parameters nor
+    optimiser counts as temporaries."""
+    if compiled.compiled:
+        return Memory(parameters, optimizer, compiled.temporaries, compiled.needed, float(topology.chip.hbm))
+    beyond = max(0.0, compiled.needed - parameters - optimizer)
+    return Memory(parameters, optimizer, beyond, compiled.needed, compiled.available)
 
 
 def _program(name: str, compiled: Figures, memory: Memory, flops: float, topology: Topology) -> Program:
-    """A program that the compiler refused has no traffic, so its time is the matrix products' alone."""
-    time = roofline(flops, compiled.hbm, compiled.received, topology)
-    return Program(name, memory, flops, compiled.hbm, compiled.received, compiled.runs, time, compiled.seconds)
+    time = roofline(flops, compiled.hbm, compiled.over, topology) if compiled.compiled else None
+    return Program(
+        name,
+        memory,
+        flops,
+        compiled.hbm,
+        compiled.received,
+        compiled.runs,
+        time,
+        compiled.seconds,
+        compiled.over,
+        compiled.unbounded,
+    )
 
 
-def write_plan(plan: Plan, path: str) -> None:
-    """The report as JSON."""
-    files.write_json(path, to_json(plan))
+def write_plan(plan: Plan, path: str, found: Sequence[tuple[dict[str, Any], Plan]] = ()) -> None:
+    """The report as JSON, and under `search` those of all that a search tried, each with its settings."""
+    searched = [{"settings": settings} | to_json(one) for settings, one in found]
+    files.write_json(path, to_json(plan) | ({"search": searched} if searched else {}))
 
 
 def to_json(plan: Plan) -> dict[str, Any]:
@@ -347,12 +355,7 @@ def to_json(plan: Plan) -> dict[str, Any]:
         dataclasses.asdict(program)
         | {
             "memory": dataclasses.asdict(program.memory) | {"fits": program.memory.fits},
-            "time": dataclasses.asdict(program.time)
-            | {
-                "seconds": program.time.seconds,
-                "one_by_one": program.time.one_by_one,
-                "bound": program.time.bound,
-            },
+            "time": _time(program.time) if program.time else None,
         }
         for program in plan.programs
     ]
@@ -372,3 +375,8 @@ def to_json(plan: Plan) -> dict[str, Any]:
         "training": dataclasses.asdict(plan.training) if plan.training else None,
         "decoding": dataclasses.asdict(plan.decoding) if plan.decoding else None,
     }
+
+
+def _time(time: Roofline) -> dict[str, Any]:
+    derived = {"seconds": time.seconds, "one_by_one": time.one_by_one, "bound": time.bound}
+    return dataclasses.asdict(time) | derived

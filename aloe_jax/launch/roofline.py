@@ -8,6 +8,7 @@ from typing import Any
 
 from aloe_jax.launch.topology import Topology
 from aloe_jax.models.config import ModelConfig
+from aloe_jax.models.decoder import HEAD
 
 # Forward passes' worth of attention products in a backward pass: the kernels compute scores again in each of their two
 # gradients (7 products to the forward pass's 2), `blocked` in one loop (5), `dense` keeps them (4).
@@ -39,10 +40,13 @@ class Roofline:
         return max(parts, key=lambda name: parts[name])
 
 
-def roofline(flops: float, hbm: float, received: Mapping[str, float], topology: Topology) -> Roofline:
-    """From operations, HBM bytes and bytes received, all of one chip."""
-    moved = sum(received.values())
-    between = moved / topology.bandwidth if moved else 0.0
+def roofline(flops: float, hbm: float, over: Mapping[str, float], topology: Topology) -> Roofline:
+    """From operations, HBM bytes and bytes received, all of one chip; those received by the places along each axis of
+    the slice that the chips take up which exchange them, as "4x1"."""
+    between = sum(
+        received / topology.bandwidth_over([int(taken) for taken in extents.split("x")])
+        for extents, received in over.items()
+    )
     return Roofline(flops / topology.chip.flops, hbm / topology.chip.hbm_bandwidth, between)
 
 
@@ -51,15 +55,20 @@ def step_flops(model: ModelConfig, config: Mapping[str, Any], attention: str, pa
     pairs; padding is computed like the rest.
 
     A backward pass computes gradients of activations and of weights, the latter only of what is trained. Where
-    `compute.remat` says so it computes the layers again, and always the output head, chunk by chunk.
+    `compute.remat` says so it computes the layers again, but for the last map of each, whose result nothing needs
+    unless a norm follows; the attention where its result was not kept, which `dense` has no name for; and always the
+    output head, chunk by chunk.
     """
     compute, row = config["compute"], config["dataset"]["row"]
-    layers_again = 1 if compute["remat"] in ("full", "attention") else 0
-    attention_again = 1 if compute["remat"] == "full" else 0
-    backward = 1 if model.lora else 2
+    tokens, remat = row["tokens"], compute["remat"]
+    layers, again = model.matmul_flops(tokens, 0, 0), 0.0
+    if remat in ("full", "attention"):
+        again = layers - (0 if model.post_norms else 2 * model.layers * tokens * model.mlp_dim * model.dim)
+    attention_again = remat == "full" or (attention == "dense" and remat != "none")
+    trained = model.lora is None
+    head_trained = model.lora is None or HEAD in model.lora.maps
     chunk = min(compute["chunk"], row["targets"])
     targets = -(-row["targets"] // chunk) * chunk
-    layers = model.matmul_flops(row["tokens"], 0, 0) * (1 + layers_again + backward)
-    head = model.matmul_flops(0, 0, targets) * (2 + backward)
+    head = model.matmul_flops(0, 0, targets) * (3 + head_trained)
     products = model.matmul_flops(0, pairs, 0) * (1 + attention_again + BACKWARD_ATTENTION[attention])
-    return rows * (layers + head + products)
+    return rows * (layers * (2 + trained) + again + head + products)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aloe_jax.errors import InputError
@@ -35,10 +36,22 @@ class Topology:
 
     @property
     def bandwidth(self) -> float:
-        """Bytes a second that the chip with the fewest links can receive: two links on an axis that closes to a ring,
-        one at the end of an open axis, none where the axis has one chip. A collective over all chips waits for it."""
-        links = sum(2 if ring else 1 for size, ring in zip(self.shape, self.ring_axes, strict=True) if size > 1)
-        return links * self.chip.link_bandwidth
+        """`bandwidth_over` all chips."""
+        return self.bandwidth_over(self.shape)
+
+    def bandwidth_over(self, extents: Sequence[int]) -> float:
+        """Bytes a second that the chip with the fewest links can receive in a group of chips that takes up so many
+        places along each axis; a collective waits for it.
+
+        Two links on an axis that closes to a ring and that the group fills, one at the group's end on another axis that
+        it lies along. A message from one chip to another takes one.
+        """
+        links = sum(
+            2 if ring and taken == size else 1
+            for taken, size, ring in zip(extents, self.shape, self.ring_axes, strict=False)
+            if taken > 1
+        )
+        return max(links, 1) * self.chip.link_bandwidth
 
 
 def parse_topology(text: str) -> Topology:

@@ -1,0 +1,26 @@
+"""The compiler's flag that plans and runs on TPUs share. It must stand in the environment before libtpu loads, so this
+file imports nothing that could load it."""
+
+from __future__ import annotations
+
+import os
+
+VARIABLE = "LIBTPU_INIT_ARGS"
+# XLA turns products with gathered weights into a ring of permutes and partial sums. With the long rows of training the
+# sums' way to HBM and back costs more than that hides.
+NAME = "--xla_jf_spmd_threshold_for_windowed_einsum_mib"
+FLAG = f"{NAME}=1000000"
+
+
+def set_flag() -> bool:
+    """Add the flag to LIBTPU_INIT_ARGS; False where it stands there already, with whatever value."""
+    given = os.environ.get(VARIABLE, "")
+    if NAME in given:
+        return False
+    os.environ[VARIABLE] = f"{given} {FLAG}".strip()
+    return True
+
+
+def flags() -> str:
+    """What programs are compiled with."""
+    return os.environ.get(VARIABLE, "")
