@@ -19,7 +19,7 @@ ROWS = ("replica", "fsdp")  # the mesh axes over which rows of a batch are sprea
 
 def make_mesh(replica: int = 1, fsdp: int = -1, tensor: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """A mesh over `devices` (default: all, of all processes); one axis may be -1 and takes what is left. Over several
-    TPU slices `replica` is the axis that crosses them, so that all but the sums of gradients stays within a slice.
+    TPU slices `replica` is the axis that crosses them, so that layers are gathered within a slice.
 
     Raises InputError if the sizes do not multiply to the number of devices, or if `replica` does not divide by that of
     the slices.
