@@ -3,12 +3,12 @@ other. With one process everything here is free."""
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import itertools
 import os
 import sys
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
@@ -25,12 +25,13 @@ AUTO = "auto"
 CONNECT_SECONDS = 300  # within which all processes have to be there
 _AS_LONG_AS_IT_TAKES = 30 * 24 * 3600  # seconds; a stage of the first process may take days
 LEAVE_SECONDS = 10  # for the others to hear that a process goes
+LOOK_SECONDS = 1.0  # between two looks whether another process goes
 END_SECONDS = 5  # for the others to end by themselves when they have heard it; less, so that they are gone before it
 SKIP, WORK, _STOP = range(3)  # what the first process says of the next stage of all
 _numbers = itertools.count()  # of the meetings so far, alike on every process
 _together: list[bool] = []  # not empty while the first process works on a stage of all
 _LEAVING = "aloe-leaving"  # the key under which a process that cannot go on says so
-_leaving: list[bool] = []  # not empty when this process goes
+_over = threading.Event()  # set when this process ends
 
 
 def connect(where: str) -> None:
@@ -63,18 +64,23 @@ def connect(where: str) -> None:
         ) from None
     finally:
         late.cancel()
-    threading.Thread(target=_end_with_the_others, daemon=True).start()
+    watch = threading.Thread(target=_end_with_the_others, daemon=True)
+    watch.start()
+    # Python would cut the thread off at exit in the middle of JAX's code, which aborts the process.
+    atexit.register(watch.join, LEAVE_SECONDS)
+    atexit.register(_over.set)  # runs first
 
 
 def _end_with_the_others() -> None:
     """End this process when another one has left that cannot go on. It may wait for that one on its devices, where no
     exception reaches it and JAX's heartbeat would be the first to notice. All that it writes survives a kill."""
-    try:
-        multihost.get_jax_distributed_client().blocking_key_value_get(_LEAVING, 1000 * _AS_LONG_AS_IT_TAKES)
-    except Exception:  # the run is over
-        return
-    time.sleep(END_SECONDS)
-    if not _leaving:
+    client, said = multihost.get_jax_distributed_client(), None
+    while said is None:
+        if _over.wait(LOOK_SECONDS):
+            return
+        with contextlib.suppress(Exception):  # JAX raises for a key that is not there
+            said = client.key_value_try_get(_LEAVING)
+    if not _over.wait(END_SECONDS):
         sentence = "another process of this run stopped; its message says why, and the same command on all continues"
         print(f"aloe: {sentence}", file=sys.stderr, flush=True)
         os._exit(ResumableError.exit_code)
@@ -162,7 +168,7 @@ def leave(code: int) -> NoReturn:
     """End this process, which cannot go on. One that waits for the others at exit would wait for ever: they may wait
     for it. They hear of it before it goes, unless it stops in a state to resume: mostly all do so together, and one of
     them may still be busy with the last checkpoint."""
-    _leaving.append(True)
+    _over.set()
     with contextlib.suppress(Exception):
         if code != ResumableError.exit_code:
             multihost.get_jax_distributed_client().key_value_set(_LEAVING, str(code), allow_overwrite=True)
