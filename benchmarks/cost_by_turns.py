@@ -128,6 +128,7 @@ def show(title: str, cases: Sequence[Case], console: Console) -> None:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="Cost of a DPO step against the turns of its conversation.")
+    parser.add_argument("--turns", type=int, nargs="+", default=TURNS, help="sizes to time (default 2 5 10 20)")
     parser.add_argument("--repeats", type=int, default=3, help="timed steps of each size (default 3)")
     parser.add_argument("--unshared", action="store_true", help="also time a sequence a reply, for some half an hour")
     args, console = parser.parse_args(), Console()
@@ -171,11 +172,11 @@ def main() -> None:
             grads = part if grads is None else add(grads, part)
         params, state = jax.block_until_ready(update(params, state, grads))
 
-    cases = prepare([shared(turns, chat) for turns in TURNS])
+    cases = prepare([shared(turns, chat) for turns in args.turns])
     run(cases, step, args.repeats, console)
     show("one row a conversation", cases, console)
     if args.unshared:
-        cases = prepare([unshared(turns, chat) for turns in TURNS])
+        cases = prepare([unshared(turns, chat) for turns in args.turns])
         run(cases, step, 1, console)
         show("a sequence a reply", cases, console)
 

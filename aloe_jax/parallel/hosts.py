@@ -169,10 +169,13 @@ def leave(code: int) -> NoReturn:
     for it. They hear of it before it goes, unless it stops in a state to resume: mostly all do so together, and one of
     them may still be busy with the last checkpoint."""
     _over.set()
+    seconds = LEAVE_SECONDS
     with contextlib.suppress(Exception):
         if code != ResumableError.exit_code:
             multihost.get_jax_distributed_client().key_value_set(_LEAVING, str(code), allow_overwrite=True)
-        _meet("aloe-leave", LEAVE_SECONDS)
+            if not first():
+                seconds = END_SECONDS // 2  # JAX aborts a process that is there when the first one has ended
+        _meet("aloe-leave", seconds)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     os._exit(code)
