@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -84,6 +85,7 @@ def rows_a_micro_batch(asked: int, mesh: Mesh) -> int:
     return -(-asked // shards) * shards
 
 
+@functools.cache  # asked for at every step, by who reads rows and by who places them
 def owned_rows(rows: int, mesh: Mesh, process: int | None = None) -> tuple[int, ...]:
     """Which of a micro-batch's rows the devices of a process (default: this one) hold, ascending. They need not stand
     together: a mesh follows the links between the chips of a slice, not the hosts."""

@@ -45,7 +45,7 @@ STAGES = ("sft", "preference", "benchmark")
 TRAINING = ("sft", "preference")
 # Settings of a training that its program is made from; what only changes its constants (learning rate, warm-up, weight
 # decay) is not among them.
-PROGRAM: tuple[str, ...] = (
+PROGRAM = (
     "objective",
     "ranking",
     "beta",
@@ -54,8 +54,13 @@ PROGRAM: tuple[str, ...] = (
     "nll_weight",
     "gamma",
     "turn_weights",
+    "turn_buckets",
+    "entropy",
+    "schedule",
+    "clip_norm",
+    "b1",
+    "b2",
 )
-PROGRAM += ("turn_buckets", "entropy", "schedule", "clip_norm", "b1", "b2")
 
 
 @dataclass(frozen=True)
