@@ -32,7 +32,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from aloe_jax import cli, files
+from aloe_jax import files
+from aloe_jax.cli import main as cli
 from aloe_jax.hub import byte_ranges, config_file, families, tensors
 from aloe_jax.hub.load import load_params
 from aloe_jax.hub.safetensors_file import Tensor

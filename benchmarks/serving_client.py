@@ -28,10 +28,10 @@ import openai
 from rich.console import Console
 from rich.table import Table
 
-from aloe_jax.serve.client import Client
+from aloe_jax.serve.client.client import Client
 from aloe_jax.tree.schema import Message
-from data_gen.recorded import Recorded
-from data_gen.store import Store
+from data_gen.calls.call_cache import CallCache
+from data_gen.calls.store import Store
 
 SERVER = Path(__file__).parent.parent / "tests/serve/fake_server.py"
 MODEL = "fake-1"
@@ -81,7 +81,7 @@ async def measure(url: str, folder: Path, calls: int, theirs_every: int, console
     reference = openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=5)
     with Store(folder) as store:
         async with Client(url, MODEL, concurrency=CONCURRENCY, retries=100) as client:
-            recorded = Recorded(client, store, "responder", "template")
+            recorded = CallCache(client, store, "responder", "template")
 
             async def ask_ours(number: int) -> object:
                 messages = [Message(role="system", content=SYSTEM), Message(role="user", content=f"Message {number}.")]

@@ -50,7 +50,9 @@ def get_config(arg: str = "") -> ConfigDict:
     config.preference.checkpoint_every = 2
     config.preference.beta = 0.1
     config.sft.turn_buckets = config.preference.turn_buckets = 3
-    config.sft.save_beside = config.preference.save_beside = False  # a laptop has no memory for a copy of the state
+    config.sft.async_checkpoint = config.preference.async_checkpoint = (
+        False  # a laptop has no memory for a copy of the state
+    )
 
     config.benchmark.turns = 2 if debug else 3
     config.benchmark.max_tokens = 8 if debug else 32

@@ -124,6 +124,16 @@ class Judge(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Roles:
+    """Who plays."""
+
+    user: User
+    inducer: Inducer
+    responder: Responder
+    judge: Judge
+
+
 def hint_text(persona: Persona, beliefs: Sequence[Revealed]) -> str:
     """What the hinted responder is told: the revealed facts and traits as sentences, in order of appearance."""
     texts = {item.id: item.text for item in (*persona.facts, *persona.traits)}

@@ -29,7 +29,7 @@ LONGEST = (
     "run/test_several_hosts.py",
     "parallel/test_two_processes.py",
     "train/test_loop.py",
-    "launch/test_launch_plan.py",
+    "plan/test_make_plan.py",
     "run/test_killed_training.py",
     "run/test_pipeline.py",
     "hub/test_remote_sources.py",

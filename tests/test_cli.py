@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-import tiny
-from aloe_command import ROOT, Aloe
-from aloe_jax import cli
+from aloe_jax.cli import main as cli
 from aloe_jax.tree.schema import Message, dump, write_records
-from tree_samples import aloe_tree, conversation
+from helpers import tiny
+from helpers.aloe_command import ROOT, Aloe
+from helpers.tree_samples import aloe_tree, conversation
 
 DEMO = f"--config={ROOT / 'configs/demo.py'}:debug"
 COMMANDS = ("run", "plan", "import", "export", "convert", "score", "metrics", "view", "serve", "chat")
@@ -307,7 +307,7 @@ def test_a_defect_of_ours_is_not_called_bad_input(aloe, monkeypatch):
     def broken(path):
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr("eval.metrics.metrics_file", broken)
+    monkeypatch.setattr("eval.benchmark.metrics.metrics_file", broken)
     with pytest.raises(RuntimeError, match="a defect"):
         aloe("metrics", "scores.jsonl")
 

@@ -1,14 +1,14 @@
 """The config files: every argument loads, and the sizes they state are the published models'."""
 
 import pytest
+from aloe_jax.run.defaults import experiment
 
 from aloe_jax.data.mixture import sources_of
 from aloe_jax.errors import InputError
 from aloe_jax.hub.families import model_config
 from aloe_jax.models.decoder import parameter_count
 from aloe_jax.run.config import load_config
-from aloe_jax.run.defaults import experiment
-from test_layers import ROOT
+from helpers.aloe_command import ROOT
 
 # Parameters as the models' cards count them, in millions.
 PUBLISHED = {

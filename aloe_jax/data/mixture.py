@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from etils import epath
 
 from aloe_jax import files
+from aloe_jax.data.settings import TREES, DatasetSettings
 from aloe_jax.errors import InputError
-from aloe_jax.tree.convert import read_conversations
+from aloe_jax.formats.convert import read_conversations
 from aloe_jax.tree.schema import Conversation
-
-TREES = "trees"  # the source whose conversations an epoch takes once each
 
 
 @dataclass(frozen=True)
@@ -32,26 +30,26 @@ class Source:
         return files.sha256(*(files.hash_file(path) for path in self.paths))
 
 
-def sources_of(section: Mapping[str, Any]) -> tuple[Source, ...]:
-    """The sources of a config's section `dataset`: the trees first, then those with a path, by name.
+def sources_of(settings: DatasetSettings) -> tuple[Source, ...]:
+    """The sources of `config.dataset`: the trees first, then those with a path, by name.
 
     Raises InputError for a file that is not there and for a weight that cannot be.
     """
-    given = section["sources"]
+    given = settings.sources
     if TREES not in given:
         raise InputError(f"config.dataset.sources has no '{TREES}'; an epoch is counted by it")
     found = []
     for name in sorted(given, key=lambda name: (name != TREES, name)):
-        entry, where = given[name], f"config.dataset.sources.{name}"
-        paths = _paths(entry["path"], f"{where}.path")
-        if not 0 <= entry["weight"] < float("inf"):
-            raise InputError(f"{where}.weight: {entry['weight']} must be a number of at least 0")
-        if not 0 < entry["loss_weight"] < float("inf"):
-            raise InputError(f"{where}.loss_weight: {entry['loss_weight']} must be above 0; weight 0 leaves it out")
-        if name == TREES and not entry["weight"]:
+        source, where = given[name], f"config.dataset.sources.{name}"
+        paths = _paths(source.path, f"{where}.path")
+        if not 0 <= source.weight < float("inf"):
+            raise InputError(f"{where}.weight: {source.weight} must be a number of at least 0")
+        if not 0 < source.loss_weight < float("inf"):
+            raise InputError(f"{where}.loss_weight: {source.loss_weight} must be above 0; weight 0 leaves it out")
+        if name == TREES and not source.weight:
             raise InputError(f"{where}.weight: 0.0 leaves nothing to measure the other sources by; it must be above 0")
         if paths or name == TREES:
-            found.append(Source(name, paths, entry["weight"], entry["loss_weight"]))
+            found.append(Source(name, paths, source.weight, source.loss_weight))
     return tuple(found)
 
 

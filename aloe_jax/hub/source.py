@@ -13,7 +13,7 @@ from etils import epath
 
 from aloe_jax.errors import InputError
 from aloe_jax.hub import byte_ranges, config_file, folders, tensors
-from aloe_jax.hub.gguf_convert import convert_gguf
+from aloe_jax.hub.gguf.convert import convert_gguf
 from aloe_jax.hub.random_model import random_model
 
 STORE = "gs://"

@@ -13,9 +13,24 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from aloe_jax.errors import InputError
+from aloe_jax.settings import setting
 
 Params = dict[str, Any]
 A, B = "_lora_a", "_lora_b"
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """`config.lora`: low-rank adapters in SFT and preference training, instead of training all weights."""
+
+    maps: str = setting(
+        "",
+        "which linear maps have one: a regular expression over query, key, value, output, gate, up, down and, where it "
+        "is not tied, head, such as 'query|value' or '.*'; empty trains all weights",
+    )
+    rank: int = setting(16, "columns of A and rows of B", minimum=1)
+    alpha: float = setting(32.0, "the adapter's output is scaled by alpha / rank", above=0)
+    dropout: float = setting(0.0, "share of the adapters' inputs dropped in training", minimum=0, below=1)
 
 
 @dataclass(frozen=True)

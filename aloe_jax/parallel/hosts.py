@@ -107,24 +107,24 @@ def _arguments(where: str) -> dict[str, object]:
     return {"coordinator_address": address, "num_processes": int(count), "process_id": int(number)}
 
 
-def several() -> bool:
+def is_multiprocess() -> bool:
     """Whether there is more than one process."""
     return jax.process_count() > 1
 
 
-def me() -> int:
+def process_index() -> int:
     """The number of this process."""
     return jax.process_index()
 
 
-def first() -> bool:
+def is_primary() -> bool:
     """Whether this is the process that writes files and speaks to people."""
     return jax.process_index() == 0
 
 
-def local(mesh: Mesh) -> bool:
+def is_local(mesh: Mesh) -> bool:
     """Whether only this process, of several, has devices of the mesh."""
-    return several() and {device.process_index for device in mesh.devices.flat} == {jax.process_index()}
+    return is_multiprocess() and {device.process_index for device in mesh.devices.flat} == {jax.process_index()}
 
 
 def lead(what: int) -> None:
@@ -148,7 +148,7 @@ def leading() -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if several() and not _together:
+        if is_multiprocess() and not _together:
             with contextlib.suppress(Exception):
                 _say(_STOP, LEAVE_SECONDS)
         raise
@@ -173,7 +173,7 @@ def leave(code: int) -> NoReturn:
     with contextlib.suppress(Exception):
         if code != ResumableError.exit_code:
             multihost.get_jax_distributed_client().key_value_set(_LEAVING, str(code), allow_overwrite=True)
-            if not first():
+            if not is_primary():
                 seconds = END_SECONDS // 2  # JAX aborts a process that is there when the first one has ended
         _meet("aloe-leave", seconds)
     for stream in (sys.stdout, sys.stderr):
@@ -182,7 +182,7 @@ def leave(code: int) -> NoReturn:
 
 
 def _say(what: int, seconds: int = _AS_LONG_AS_IT_TAKES) -> int:
-    if not several():
+    if not is_multiprocess():
         return what
     _meet(f"aloe-{next(_numbers)}", seconds)
     return int(multihost_utils.broadcast_one_to_all(np.int32(what)))
@@ -206,26 +206,26 @@ def _meet(name: str, seconds: int) -> None:
         raise failed[0]
 
 
-def as_first_sees(value: int) -> int:
+def broadcast_from_primary(value: int) -> int:
     """The first process's value, on all of them: they may see a shared folder a little later."""
-    return int(multihost_utils.broadcast_one_to_all(np.int32(value))) if several() else value
+    return int(multihost_utils.broadcast_one_to_all(np.int32(value))) if is_multiprocess() else value
 
 
-def array_of_first(array: np.ndarray) -> np.ndarray:
+def broadcast_array_from_primary(array: np.ndarray) -> np.ndarray:
     """The first process's array, on all of them. Those of the others need only its type and its axes behind the first;
     they may be of another length."""
-    if not several():
+    if not is_multiprocess():
         return array
-    length = as_first_sees(len(array))
+    length = broadcast_from_primary(len(array))
     if not length:
         return array[:0]
-    mine = array if first() else np.zeros((length, *array.shape[1:]), array.dtype)
+    mine = array if is_primary() else np.zeros((length, *array.shape[1:]), array.dtype)
     return np.asarray(multihost_utils.broadcast_one_to_all(mine))
 
 
 def check_same(parts: Sequence[bytes | str], what: str) -> None:
     """InputError on every process if `parts` are not the same on all of them."""
-    if not several():
+    if not is_multiprocess():
         return
     digest = np.frombuffer(bytes.fromhex(files.sha256(*parts)), np.uint8)
     digests = multihost_utils.process_allgather(digest)

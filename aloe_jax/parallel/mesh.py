@@ -5,16 +5,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import jax
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
 from aloe_jax.errors import InputError
+from aloe_jax.settings import setting
 
 AXES = ("replica", "fsdp", "tensor")
 SPLIT_AXES = ("TPU v5 lite", "TPU v5e")  # device kinds
 ROWS = ("replica", "fsdp")  # the mesh axes over which rows of a batch are spread
+
+
+@dataclass(frozen=True)
+class MeshSettings:
+    """`config.mesh`: how the devices of all processes are arranged."""
+
+    replica: int = setting(1, "copies of the model; over several slices their number, or a multiple of it")
+    fsdp: int = setting(-1, "rows and parameter shards; -1 takes the devices that are left")
+    tensor: int = setting(1, "heads and MLP width")
+
+    def build(self, devices: Sequence[jax.Device] | None = None) -> Mesh:
+        """The mesh over `devices` (default: all, of all processes); see `make_mesh`."""
+        return make_mesh(self.replica, self.fsdp, self.tensor, devices)
 
 
 def make_mesh(replica: int = 1, fsdp: int = -1, tensor: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:

@@ -1,45 +1,38 @@
-"""Experiment configs: `--config=FILE.py[:ARG]` and `--config.section.key=value`, as a plain nested dict."""
+"""Config files: `--config=FILE.py[:ARG]` and `--config.section.key=value`, as plain nested values."""
 
 from __future__ import annotations
 
+import importlib.resources
 import json
 import math
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NoReturn
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from absl import flags
 from etils import epath
 from ml_collections import ConfigDict, config_flags
 
-from aloe_jax import files
 from aloe_jax.errors import InputError
+from aloe_jax.settings import renamed_key, unknown_key
+
+PACKAGE = "aloe_jax"
 
 
-class Section(dict[str, Any]):
-    """A section of the config, as plain values. A key that is not there raises InputError with its full name."""
+def load_config(arguments: Sequence[str], renamed: Mapping[str, str] = MappingProxyType({})) -> dict[str, object]:
+    """The config that `arguments` (everything that starts with --config) describe. `--config=demo` is a shipped file.
+    `renamed` has earlier names of settings with the present ones.
 
-    def __init__(self, values: Mapping[str, Any], name: str = "config") -> None:
-        super().__init__(
-            (key, Section(value, f"{name}.{key}") if isinstance(value, Mapping) else value)
-            for key, value in values.items()
-        )
-        self._name = name
-
-    def __missing__(self, key: str) -> NoReturn:
-        raise InputError(f"{self._name}.{key} is missing in the config file; aloe_jax/run/defaults.py has every key")
-
-
-def load_config(arguments: Sequence[str]) -> Section:
-    """The config that `arguments` (everything that starts with --config) describe.
-
-    Raises InputError for a missing or broken file, an unknown key, a value of the wrong type and a number that is not
-    finite.
+    Raises InputError for a missing or broken file, an unknown key, a value of the wrong type, a number that is not
+    finite and a value that JSON cannot hold.
     """
+    arguments = _with_path(arguments)
     path = _path(arguments)
-    file = files.existing(path.split(":")[0], "config file")
+    file = epath.Path(path.split(":")[0])
     try:
-        _check_keys(arguments, _parse([f"--config={path}"]))
+        _check_keys(arguments, _parse([f"--config={path}"]), renamed)
         config = _parse(arguments)
     except flags.Error as error:
         raise InputError(f"{_sentence(error)}; the keys and their meaning stand in {file}") from None
@@ -50,16 +43,16 @@ def load_config(arguments: Sequence[str]) -> Section:
     if not isinstance(config, ConfigDict):
         raise InputError(f"--config: get_config() of {path} returned {type(config).__name__}, expected a ConfigDict")
     try:
-        section = Section(json.loads(config.to_json()))  # plain lists and dicts, as the manifests store them
+        values: dict[str, object] = json.loads(config.to_json())  # plain lists and dicts, as the manifests store them
     except (TypeError, ValueError) as error:
         raise InputError(f"--config={path}: a value is none that JSON can hold ({_sentence(error)})") from None
-    for name, value in _numbers(section, "config"):
+    for name, value in _numbers(values, "config"):
         if not math.isfinite(value):
             raise InputError(f"{name}: {value} is not a finite number; give one that is")
-    return section
+    return values
 
 
-def _numbers(value: Any, name: str) -> Iterator[tuple[str, float]]:
+def _numbers(value: object, name: str) -> Iterator[tuple[str, float]]:
     """Every floating-point number with its full name."""
     if isinstance(value, float):
         yield name, value
@@ -71,6 +64,34 @@ def _numbers(value: Any, name: str) -> Iterator[tuple[str, float]]:
             yield from _numbers(inner, name)
 
 
+def overridden(arguments: Sequence[str]) -> frozenset[str]:
+    """The dotted names of the settings that the command line changes."""
+    names = (argument.split("=")[0].removeprefix("--").split("[")[0] for argument in arguments)
+    return frozenset(name.removeprefix("config.") for name in names if name.startswith("config."))
+
+
+def shipped() -> dict[str, Path]:
+    """The config files that come with the package, by name: in a wheel inside it, else beside it."""
+    inside = Path(str(importlib.resources.files(PACKAGE))) / "configs"
+    folder = inside if inside.is_dir() else inside.parents[1] / "configs"
+    return {path.stem: path for path in sorted(folder.glob("*.py"))}
+
+
+def _with_path(arguments: Sequence[str]) -> list[str]:
+    """The arguments with the path of the config file in place of a shipped one's name. InputError if there is none."""
+    path, separator, arg = _path(arguments).partition(":")
+    if not epath.Path(path).exists():
+        known = shipped()
+        if path not in known:
+            raise InputError(
+                f"config file '{path}' does not exist; give a path, or one of those that are shipped: "
+                f"{', '.join(known)}"
+            )
+        path = str(known[path])
+    whole = f"--config={path}{separator}{arg}"
+    return [whole if argument.startswith("--config=") else argument for argument in arguments]
+
+
 def _parse(arguments: Sequence[str]) -> Any:
     values, argv = flags.FlagValues(), ["aloe", *arguments]
     config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
@@ -78,14 +99,19 @@ def _parse(arguments: Sequence[str]) -> Any:
     return values.config
 
 
-def _check_keys(arguments: Sequence[str], config: Any) -> None:
+def _check_keys(arguments: Sequence[str], config: Any, renamed: Mapping[str, str]) -> None:
     """InputError for the first override of a key that the config does not have."""
     for argument in arguments:
         place, name = config, "config"
-        for key in argument.split("=")[0].removeprefix("--").split("[")[0].split(".")[1:]:
-            if not isinstance(place, ConfigDict) or key not in place:
-                known = f"{name} has {', '.join(place)}" if isinstance(place, ConfigDict) else f"{name} is a value"
-                raise InputError(f"{argument.split('=')[0]}: the config has no key '{name}.{key}'; {known}")
+        given = argument.split("=")[0]
+        whole = given.removeprefix("--").split("[")[0]
+        for key in whole.split(".")[1:]:
+            if not isinstance(place, ConfigDict):
+                raise InputError(f"{given}: the config has no key '{name}.{key}'; {name} is a value")
+            if key not in place and whole in renamed:
+                raise InputError(renamed_key(given, f"--{renamed[whole]}"))
+            if key not in place:
+                raise InputError(unknown_key(given, key, list(place), name))
             place, name = place[key], f"{name}.{key}"
 
 

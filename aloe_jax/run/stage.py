@@ -1,20 +1,17 @@
 """Stages and their run directory: what is done is skipped, what was interrupted continues, what changed is refused.
 
-Each stage writes DIR/<stage>/ with a `manifest.json`: inputs' hashes, the config that decides its result, the settings
-it was made with besides, versions, seed, counts, seconds.
+Each stage writes DIR/<stage>/ with a `manifest.json` (`manifest.py`): its inputs' hashes and the settings that decide
+its result. These two, and the files it leaves, are its identity.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import importlib.metadata
-import os
-import platform
+import dataclasses
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypeVar
 
 from etils import epath
 
@@ -22,20 +19,21 @@ from aloe_jax import files, memory
 from aloe_jax.errors import InputError
 from aloe_jax.parallel import hosts
 from aloe_jax.run.config import differences
+from aloe_jax.run.lock import exclusive
+from aloe_jax.run.manifest import MANIFEST, Manifest, Values, find_manifest, read_manifest, versions
 from aloe_jax.run.progress import Progress
+from aloe_jax.settings import decided, missing_key, plain, split
 
-PACKAGES = ("aloe_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
-MANIFEST = "manifest.json"
 CONFIG = "config.json"  # the whole config of the last accepted call
-LOCK = ".lock"
+S = TypeVar("S")
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a stage sees of the run."""
+    """A run as its stages see it: the directory, the settings by section, the display."""
 
     workdir: epath.Path
-    config: Mapping[str, Any]
+    settings: Mapping[str, object]  # by section of the config: a settings object, or a plain value such as the seed
     progress: Progress
     shard: tuple[int, int] = (0, 1)  # number and count of the machines that share the growing of conversations
 
@@ -43,50 +41,72 @@ class Run:
         """The folder of a stage; its own, or one whose files it reads."""
         return self.workdir / stage
 
-    def manifest(self, stage: str) -> Mapping[str, Any]:
+    def manifest(self, stage: str) -> Manifest:
         """The manifest of a stage that has started; InputError if it has not."""
-        return files.read_json(self.directory(stage) / MANIFEST)
+        return read_manifest(self.directory(stage))
 
-    def section(self, name: str) -> Mapping[str, Any]:
-        """A section of the config."""
-        return self.config[name]
+    def section(self, name: str, kind: type[S]) -> S:
+        """The settings of a section, which are of `kind`; InputError if the config file leaves it out."""
+        if name not in self.settings:
+            raise InputError(missing_key(f"config.{name}"))
+        value = self.settings[name]
+        assert isinstance(value, kind), f"config.{name} is of {type(value).__name__}, not of {kind.__name__}"
+        return value
 
-    def at_least(self, section: str, **least: float) -> None:
-        """InputError for the first of the named values of a section that is below its bound."""
-        for name, bound in least.items():
-            if (value := self.section(section)[name]) < bound:
-                raise InputError(f"config.{section}.{name}: {value} must be at least {bound}")
-
-    def one_of(self, section: str, name: str, known: Iterable[str]) -> None:
-        """InputError if a value of a section is not a known one."""
-        if (value := self.section(section)[name]) not in (known := list(known)):
-            raise InputError(f"config.{section}.{name}: '{value}' is unknown; choose one of {', '.join(known)}")
+    @property
+    def seed(self) -> int:
+        """The seed of everything that is drawn."""
+        return self.section("seed", int)
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A step of the pipeline. `needs` are the stages whose files it reads (a function where the config decides),
-    `sections` the parts of the config it depends on; `work` does it, continuing what is there already, and returns the
-    counts for the manifest."""
+    """A step of the pipeline.
+
+    Attributes:
+        name: of the stage and of its folder.
+        needs: the stages whose files it reads; a function where the settings decide.
+        sections: the parts of the config it depends on.
+        work: does it, continuing what is there already, and returns the counts for the manifest.
+        inputs: further inputs, name -> hash.
+        outputs: files whose content is what later stages depend on.
+        check: raises InputError for settings that cannot work. All selected stages are checked before the first one
+            works, so that a typo in the last one does not cost the hours of the others.
+        everywhere: all processes of the run work on it, and not the primary one alone.
+        unread: dotted names of settings of its sections that it does not read.
+        paid: files that stay when the stage is started over with `fork`: answers that cost something.
+    """
 
     name: str
     needs: tuple[str, ...] | Callable[[Run], tuple[str, ...]]
     sections: tuple[str, ...]
-    work: Callable[[Run], dict[str, Any]]
-    inputs: Callable[[Run], dict[str, str]] = field(default=lambda run: {})  # further inputs: name -> hash
-    outputs: tuple[str, ...] = ()  # files whose content is what later stages depend on
-    # Raises InputError for config values that cannot work. All selected stages are checked before the first one works,
-    # so that a typo in the last one does not cost the hours of the others.
+    work: Callable[[Run], Values]
+    inputs: Callable[[Run], dict[str, str]] = field(default=lambda run: {})
+    outputs: tuple[str, ...] = ()
     check: Callable[[Run], None] = field(default=lambda run: None)
-    everywhere: bool = False  # all processes of the run work on it, and not the first alone
-    # Keys of its sections, by their name or by their dotted path, that may change: they do not decide the result.
-    free: frozenset[str] = frozenset()
-    # Files that stay when the stage is started over with `fork`: answers that cost something.
+    everywhere: bool = False
+    unread: frozenset[str] = frozenset()
     paid: tuple[str, ...] = ()
 
     def reads(self, run: Run) -> tuple[str, ...]:
         """The stages whose files it reads in this run."""
         return self.needs(run) if callable(self.needs) else self.needs
+
+    def settings(self, run: Run) -> tuple[Values, Values]:
+        """Plain values by section: those that decide the stage's result, and those that do not."""
+        decides, rest = {}, {}
+        for name in self.sections:
+            decides[name], free = split(run.section(name, object), self.unread, name)
+            if free:
+                rest[name] = free
+        return decides, rest
+
+    def changes(self, run: Run, before: Manifest) -> list[str]:
+        """What decides the result and is not as it was in an earlier call."""
+        stored = {
+            name: decided(run.settings.get(name), value, self.unread, name) for name, value in before.config.items()
+        }
+        return differences(stored, self.settings(run)[0])
 
 
 def run_stages(
@@ -104,14 +124,14 @@ def run_stages(
         if name not in known:
             raise InputError(f"--stages: '{name}' is unknown; the stages are {', '.join(known)}")
     chosen = [stage for stage in stages if stage.name in selected]
-    said = (run.config, list(selected), versions())
+    said = (plain(run.settings), list(selected), versions())
     hosts.check_same([files.canonical(part) for part in said], "the config, the stages or the packages")
-    if not hosts.first():
+    if not hosts.is_primary():
         _follow(chosen, run)
         return
-    with hosts.leading(), _exclusive(run.workdir):
+    with hosts.leading(), exclusive(run.workdir):
         _check_config(stages, run, selected, fresh or fork)
-        files.write_json(run.workdir / CONFIG, run.config)
+        files.write_json(run.workdir / CONFIG, plain(run.settings))
         for stage in chosen:
             _run_stage(stage, run, fresh or fork, stage.paid if fork else ())
 
@@ -135,35 +155,9 @@ def _check_config(stages: Sequence[Stage], run: Run, selected: Sequence[str], fr
     for stage in stages:
         if stage.name in selected:
             stage.check(run)
-        before = _manifest(run.directory(stage.name)) if stage.name in read else None
-        if before is not None and (changes := _changes(stage, before, _settings(stage, run)[0])):
+        before = find_manifest(run.directory(stage.name)) if stage.name in read else None
+        if before is not None and (changes := stage.changes(run, before)):
             _refuse(stage, run, changes, fresh, chosen=stage.name in selected)
-
-
-def _settings(stage: Stage, run: Run) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Of the sections that the stage depends on, what decides its result and what does not."""
-    return _split({name: run.config[name] for name in stage.sections}, stage.free)
-
-
-def _split(config: Mapping[str, Any], free: frozenset[str], path: str = "") -> tuple[dict[str, Any], dict[str, Any]]:
-    decides: dict[str, Any] = {}
-    rest: dict[str, Any] = {}
-    for key, value in config.items():
-        name = f"{path}.{key}" if path else key
-        if key in free or name in free:
-            rest[key] = value
-        elif isinstance(value, Mapping):
-            decides[key], inner = _split(value, free, name)
-            if inner:
-                rest[key] = inner
-        else:
-            decides[key] = value
-    return decides, rest
-
-
-def _changes(stage: Stage, before: Mapping[str, Any], decides: Mapping[str, Any]) -> list[str]:
-    """What decides the result and is not as it was; what has become free since does not."""
-    return differences(_split(before["config"], stage.free)[0], decides)
 
 
 def _refuse(stage: Stage, run: Run, changes: Sequence[str], fresh: bool, chosen: bool = True) -> None:
@@ -183,137 +177,69 @@ def _refuse(stage: Stage, run: Run, changes: Sequence[str], fresh: bool, chosen:
 def _run_stage(stage: Stage, run: Run, fresh: bool, paid: Sequence[str] = ()) -> None:
     directory = run.directory(stage.name)
     inputs = {name: _finished(run, name, stage.name) for name in stage.reads(run)} | stage.inputs(run)
-    config, free = _settings(stage, run)
-    before = _earlier(stage, run, config, inputs, fresh, paid)
-    if before is not None and before["status"] == "finished":
+    before = _earlier(stage, run, inputs, fresh, paid)
+    if before is not None and before.finished:
         if stage.everywhere:
             hosts.lead(hosts.SKIP)
         run.progress.skipped(stage.name)
         return
-    seconds, used = (before["seconds"], before.get("free", [])) if before else (0.0, [])
-    manifest: dict[str, Any] = {
-        "stage": stage.name,
-        "status": "running",
-        "inputs": inputs,
-        "config": config,
-        "free": used if used[-1:] == [free] else [*used, free],  # one after the other, if a resume changed them
-        "versions": versions(),
-        "seed": run.config["seed"],
-        "counts": {},
-        "seconds": seconds,
-    }
-    files.write_json(directory / MANIFEST, manifest)
-    began = time.monotonic()
+    config, free = stage.settings(run)
+    used = before.free if before else ()
+    manifest = Manifest(
+        stage=stage.name,
+        inputs=inputs,
+        config=config,
+        free=used if used[-1:] == (free,) else (*used, free),
+        versions=versions(),
+        seed=run.seed,
+        seconds=before.seconds if before else 0.0,
+    )
+    manifest.write(directory)
+    began, earlier = time.monotonic(), manifest.seconds
     with run.progress.stage(stage.name):
         try:
             with hosts.together() if stage.everywhere else contextlib.nullcontext():
-                manifest["counts"] = stage.work(run)
+                counts = stage.work(run)
             memory.release()  # the next stage needs it
-            manifest["outputs"] = {name: files.hash_file(directory / name) for name in stage.outputs}
-            manifest["status"] = "finished"
+            outputs = {name: files.hash_file(directory / name) for name in stage.outputs}
+            manifest = dataclasses.replace(manifest, counts=counts, outputs=outputs, status="finished")
         except Exception as error:
             if files.disk_full(error):  # in whatever form the library that wrote tells it
                 raise files.failed_write(directory, error) from error
             raise
         finally:
-            manifest["seconds"] = round(seconds + time.monotonic() - began, 1)
+            seconds = round(earlier + time.monotonic() - began, 1)
             if directory.exists():
-                files.write_json(directory / MANIFEST, manifest)
+                dataclasses.replace(manifest, seconds=seconds).write(directory)
 
 
-def _earlier(
-    stage: Stage,
-    run: Run,
-    config: Mapping[str, Any],
-    inputs: Mapping[str, str],
-    fresh: bool,
-    paid: Sequence[str],
-) -> dict[str, Any] | None:
+def _earlier(stage: Stage, run: Run, inputs: Mapping[str, str], fresh: bool, paid: Sequence[str]) -> Manifest | None:
     """The manifest that earlier calls left, finished or interrupted; None if the stage begins. What an earlier setting
     left is removed if `fresh`, else InputError."""
-    before = _manifest(run.directory(stage.name))
+    before = find_manifest(run.directory(stage.name))
     if before is None:
         return None
-    changes = _changes(stage, before, config) + differences(before["inputs"], inputs, "input")
+    changes = stage.changes(run, before) + differences(before.inputs, inputs, "input")
     if changes:
         _refuse(stage, run, changes, fresh)
-    if changes or before["status"] == "discarded":
+    if changes or before.status == "discarded":
         _discard(run.directory(stage.name), before, paid)
         return None
     return before
 
 
-def _discard(directory: epath.Path, manifest: Mapping[str, Any], paid: Sequence[str]) -> None:
+def _discard(directory: epath.Path, manifest: Manifest, paid: Sequence[str]) -> None:
     """Remove what a stage left, but for the files in `paid`. The manifest says so before the first file goes and stays
     to the end: files of the old setting are never taken for those of the new one, whenever a kill comes."""
-    files.write_json(directory / MANIFEST, {**manifest, "status": "discarded"})
+    dataclasses.replace(manifest, status="discarded").write(directory)
     for path in directory.iterdir():
         if path.name not in (MANIFEST, *paid):
             path.rmtree() if path.is_dir() else path.unlink()
 
 
-def _manifest(directory: epath.Path) -> dict[str, Any] | None:
-    path = directory / MANIFEST
-    return files.read_json(path) if path.exists() else None
-
-
 def _finished(run: Run, name: str, asking: str) -> str:
-    """What identifies the result of a finished stage: its inputs, its config and its output files."""
-    manifest = _manifest(run.directory(name))
-    if manifest is None or manifest["status"] != "finished":
+    """The identity of a finished stage."""
+    manifest = find_manifest(run.directory(name))
+    if manifest is None or not manifest.finished:
         raise InputError(f"stage '{asking}' needs '{name}', which is not finished in {run.workdir}; run it first")
-    return identity(manifest)
-
-
-def identity(manifest: Mapping[str, Any]) -> str:
-    """Hash of what decides a stage's result."""
-    return files.sha256(files.canonical({key: manifest[key] for key in ("inputs", "config", "outputs")}))
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that results depend on."""
-    return {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"  # our own, run from its source folder
-
-
-@contextlib.contextmanager
-def _exclusive(workdir: epath.Path) -> Iterator[None]:
-    """The run directory, made where it is missing and held by this process alone. The lock goes with the process,
-    however that ends. InputError if the directory cannot be used or is in use."""
-    handle = _open_lock(workdir)
-    try:
-        yield
-    finally:
-        os.close(handle)
-
-
-def _open_lock(workdir: epath.Path) -> int:
-    if "://" in str(workdir):
-        # Trees and metrics are appended line by line, which object stores cannot do.
-        raise InputError(
-            f"--workdir: '{workdir}' is in an object store, where a run cannot append; use a folder of this machine "
-            "and copy the results"
-        )
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        handle = os.open(workdir / LOCK, os.O_CREAT | os.O_RDWR, 0o644)
-    except OSError as error:
-        if files.disk_full(error):
-            raise files.failed_write(workdir, error) from error
-        raise InputError(
-            f"--workdir: cannot use '{workdir}' ({error.strerror or error}); choose another folder"
-        ) from None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        raise InputError(
-            f"--workdir: another `aloe run` works in '{workdir}'; let it end, or choose another folder"
-        ) from None
-    return handle
+    return manifest.identity

@@ -7,7 +7,7 @@ from typing import TextIO
 
 from aloe_jax.decode.requests import Request, Sampling
 from aloe_jax.errors import InputError
-from aloe_jax.serve.worker import Engine
+from aloe_jax.serve.server.worker import Engine
 from aloe_jax.tree.schema import Message
 from aloe_jax.tree.template import ChatFormat
 

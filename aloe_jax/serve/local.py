@@ -18,8 +18,8 @@ from aloe_jax.models import decoder
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.models.decoder import Params
 from aloe_jax.parallel.mesh import make_mesh
-from aloe_jax.serve.client import Client
-from aloe_jax.serve.server import Server
+from aloe_jax.serve.client.client import Client
+from aloe_jax.serve.server.server import Server
 from aloe_jax.tree.template import ChatFormat
 
 

@@ -3,36 +3,57 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
+from functools import partial
 
 import jax
 from etils import epath
 from jax.sharding import Mesh
 
-from aloe_jax import files
 from aloe_jax.errors import InputError
+from aloe_jax.hub.load import load_params
 from aloe_jax.models import decoder, lora
 from aloe_jax.models.config import ModelConfig
-from aloe_jax.run.stage import MANIFEST
+from aloe_jax.models.lora import LoraSettings
+from aloe_jax.run.manifest import read_manifest
+from aloe_jax.run.model import model_config, model_folder
+from aloe_jax.run.stage import Run
+from aloe_jax.settings import read
 from aloe_jax.train.checkpoints import restore_params
 
 CHAIN = ("sft", "preference")  # the trainings of a run; each starts from the one before
 
 
-def with_adapters(model: ModelConfig, section: Mapping[str, Any]) -> ModelConfig:
-    """`model` with the adapters that the section `config.lora` describes; itself if that names no maps. InputError for
-    a pattern that matches nothing and numbers out of range."""
-    if not section.get("maps"):
+def with_adapters(model: ModelConfig, settings: LoraSettings) -> ModelConfig:
+    """`model` with the adapters that `config.lora` describes; itself if that names no maps. InputError for a pattern
+    that matches nothing and numbers out of range."""
+    if not settings.maps:
         return model
-    numbers = section["rank"], section["alpha"], section["dropout"]
-    return dataclasses.replace(model, lora=lora.make_lora(section["maps"], *numbers, decoder.linear_maps(model)))
+    numbers = settings.rank, settings.alpha, settings.dropout
+    return dataclasses.replace(model, lora=lora.make_lora(settings.maps, *numbers, decoder.linear_maps(model)))
+
+
+def trained_config(run: Run) -> ModelConfig:
+    """The config of the start model of a run with the adapters that `config.lora` asks for."""
+    return with_adapters(model_config(run), run.section("lora", LoraSettings))
+
+
+def load_stage_params(run: Run, name: str, mesh: Mesh) -> decoder.Params:
+    """Parameters (f32, sharded) of `base`, or those that the stage `sft` or `preference` ended with, its adapters
+    merged."""
+    model = model_config(run)
+    base = partial(load_params, model_folder(run), model)
+    if name == "base":
+        return base(decoder.shardings(model, mesh))
+    return merged_params(model, run.directory(name), base, mesh)
 
 
 def _trained(model: ModelConfig, stage: epath.Path, mesh: Mesh) -> tuple[ModelConfig, decoder.Params]:
     """The model that the training in the folder `stage` trained, and what it ended with: all parameters, or the
     adapters alone."""
-    model = with_adapters(model, files.read_json(stage / MANIFEST)["config"].get("lora", {}))
+    stored = read_manifest(stage).section("lora")
+    if stored:
+        model = with_adapters(model, read(LoraSettings, stored, "config.lora"))
     return model, restore_params(stage / "checkpoints", model, decoder.shardings(model, mesh))
 
 

@@ -112,18 +112,22 @@ def restore_params(directory: epath.PathLike, model: ModelConfig, shardings: Par
     the `shardings` of all; nothing else is read. Only the processes whose devices these name take part. InputError if
     there is none or if it cannot be read."""
     folder = epath.Path(directory).resolve()
-    alone = hosts.local(jax.tree.leaves(shardings)[0].mesh)
+    alone = hosts.is_local(jax.tree.leaves(shardings)[0].mesh)
     steps = [int(path.name) for path in folder.iterdir() if path.name.isdigit()] if folder.is_dir() else []
     newest = max(steps, default=0)
     if not alone:
-        newest = hosts.as_first_sees(newest)
+        newest = hosts.broadcast_from_primary(newest)
     if not newest:
         raise InputError(f"there is no checkpoint in '{folder}'; train first")
     trained, _ = split_params(placed(abstract_params(model), shardings), model)
     context = ocp.Context()
     if alone:
         own = context.multiprocessing
-        own.primary_host, own.active_processes, own.barrier_sync_key_prefix = hosts.me(), {hosts.me()}, "alone"
+        own.primary_host, own.active_processes, own.barrier_sync_key_prefix = (
+            hosts.process_index(),
+            {hosts.process_index()},
+            "alone",
+        )
     with context, _reading(folder / str(newest), f"delete '{folder.parent}' and train again"):
         return ocp.load_checkpointables(folder / str(newest), {"params": trained})["params"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -20,8 +21,17 @@ from aloe_jax.hub.source import resolve_model
 from aloe_jax.hub.tensors import MAX_SHARD_BYTES, checked, common_dtype, read_safetensors
 from aloe_jax.models import decoder
 from aloe_jax.parallel.mesh import make_mesh
-from aloe_jax.run.stage import MANIFEST
+from aloe_jax.settings import setting
 from aloe_jax.train.adapters import CHAIN, joint_adapter, merged_params
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """`config.export`: what is written as a Hugging Face folder, and how."""
+
+    model: str = setting("preference", "the training whose result is written", choices=CHAIN)
+    adapter: bool = setting(False, "only the adapters of config.lora, for `peft`, instead of the merged model")
+    dtype: str = setting("bfloat16", "of the exported tensors")
 
 
 def export_source(

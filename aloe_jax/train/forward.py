@@ -20,6 +20,7 @@ from aloe_jax.models.decoder import LayerValues, Options
 from aloe_jax.ops.attention import AUTO, BLOCK_SIZES, IMPLEMENTATIONS, chosen, tree_attention
 from aloe_jax.ops.log_probs import CHUNK, TargetScores, target_log_probs
 from aloe_jax.parallel.mesh import ROWS
+from aloe_jax.settings import rule_of, setting
 from aloe_jax.train.objectives import Pairs, Replies
 from aloe_jax.tree.row import TreeRow
 
@@ -28,24 +29,33 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 @dataclasses.dataclass(frozen=True)
 class Compute:
-    """How the forward pass is computed: activation dtype, attention implementation, what the backward pass computes
-    again (`decoder.REMAT`), and targets a chunk of the output head."""
+    """`config.compute`: how the forward pass is computed. Raises InputError for a value that is unknown."""
 
-    dtype: str = "float32"
-    attention: str = AUTO
-    remat: str = "full"
-    chunk: int = CHUNK
+    dtype: str = setting("float32", "of activations; parameters and sums stay float32", choices=tuple(DTYPES))
+    attention: str = setting(
+        AUTO,
+        "pallas on TPUs, blocked elsewhere; or dense, the slow reference",
+        choices=(AUTO, *IMPLEMENTATIONS),
+        decides=False,
+    )
+    remat: str = setting(
+        "full",
+        "what the backward pass computes again instead of keeping it: full (whole layers), attention (all but "
+        "attention), dots (all but matrix products and attention) or none; less memory first, less time last",
+        choices=tuple(decoder.REMAT),
+        decides=False,
+    )
+    chunk: int = setting(
+        CHUNK,
+        "targets that go through the output head at a time",
+        minimum=1,
+        decides=False,
+        expected=f"at least 1; {CHUNK} is usual",
+    )
 
     def __post_init__(self) -> None:
-        for field, value, known in (
-            ("dtype", self.dtype, DTYPES),
-            ("attention", self.attention, (AUTO, *IMPLEMENTATIONS)),
-            ("remat", self.remat, decoder.REMAT),
-        ):
-            if value not in known:
-                raise InputError(f"compute.{field}: '{value}' is unknown; choose one of {', '.join(known)}")
-        if self.chunk < 1:
-            raise InputError(f"compute.chunk: {self.chunk} must be at least 1; {CHUNK} is usual")
+        for field in dataclasses.fields(self):
+            rule_of(field).check(getattr(self, field.name), f"config.compute.{field.name}")
 
 
 def check_attention(tokens: int, attention: str, mesh: Mesh) -> None:

@@ -43,8 +43,8 @@ Progress = Callable[[int, int, Mapping[str, Any]], None]
 @dataclass(frozen=True)
 class Training:
     """What one training run is made of. `config` holds objective and its settings, learning_rate, schedule, warmup,
-    clip_norm, b1, b2, weight_decay, checkpoint_every, keep, keep_every, save_beside and measure_every; `logging` holds
-    tensorboard, trace_from and trace_steps. `first_loss` is what the loss of the first step must be, if known."""
+    clip_norm, b1, b2, weight_decay, checkpoint_every, keep, keep_every, async_checkpoint and measure_every; `logging`
+    holds tensorboard, trace_from and trace_steps. `first_loss` is what the loss of the first step must be, if known."""
 
     model: ModelConfig
     config: Mapping[str, Any]
@@ -74,7 +74,7 @@ def train(
     if a signal asked to stop, after a checkpoint if there was a step.
     """
     config = training.config
-    kept = config["keep"], config["keep_every"], config["save_beside"]
+    kept = config["keep"], config["keep_every"], config["async_checkpoint"]
     checkpoints = Checkpoints(training.directory / "checkpoints", *kept)
     with checkpoints:
         return _train(training, initial, progress, clock or Clock(), checkpoints, stop)
@@ -142,7 +142,7 @@ def _start(
 ) -> tuple[TrainState, dict[str, Any], int]:
     """State, the iterator's state and the number of steps done: of the newest checkpoint, else of step 0."""
     optimizer = _optimizer(training)
-    start = hosts.as_first_sees(checkpoints.latest or 0)
+    start = hosts.broadcast_from_primary(checkpoints.latest or 0)
     if not start:
         return create_state(initial(), training.model, optimizer, training.mesh, training.seed), {"next_index": 0}, 0
     abstract = abstract_state(training.model, optimizer, training.mesh)

@@ -26,7 +26,7 @@ class MetricsLog:
     def __init__(self, path: epath.PathLike, step: int, tensorboard: epath.PathLike | None = None) -> None:
         """With `tensorboard` the numbers go to event files in that folder too; InputError if the package that writes
         them is missing."""
-        self._path, self._writes, self._board = epath.Path(path), hosts.first(), None
+        self._path, self._writes, self._board = epath.Path(path), hosts.is_primary(), None
         if not self._writes:
             return
         files.repair_lines(path)

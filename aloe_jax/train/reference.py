@@ -55,7 +55,7 @@ def reference_log_probs(
         if stop is not None:
             stop.check(f"before batch {number + 1} of {steps} of the reference model in '{directory}'")
         found = _step(params, score, batches, mesh, number)
-        if hosts.first():
+        if hosts.is_primary():
             files.append_line(path, json.dumps({"replies": [[*reply, value] for reply, value in found.items()]}))
         reference |= found
         progress(number + 1, steps)
@@ -66,11 +66,11 @@ def _stored(path: epath.Path) -> dict[tuple[int, int], float]:
     """What the file has as the first process reads it, on all of them; others may see a shared folder a little later.
     A torn last line, which a kill left, is cut off."""
     replies: list[list[float]] = []
-    if hosts.first() and path.exists():
+    if hosts.is_primary() and path.exists():
         files.repair_lines(path)
         replies = [reply for record in files.read_json_lines(path) for reply in record["replies"]]
-    indices = hosts.array_of_first(np.array([reply[:2] for reply in replies], np.int32).reshape(-1, 2))
-    values = hosts.array_of_first(np.array([reply[2] for reply in replies], np.float32))
+    indices = hosts.broadcast_array_from_primary(np.array([reply[:2] for reply in replies], np.int32).reshape(-1, 2))
+    values = hosts.broadcast_array_from_primary(np.array([reply[2] for reply in replies], np.float32))
     return {(c, n): value for (c, n), value in zip(indices.tolist(), values.tolist(), strict=True)}
 
 

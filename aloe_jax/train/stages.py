@@ -12,7 +12,7 @@ from etils import epath
 
 from aloe_jax import files
 from aloe_jax.data.builder import FragmentSource
-from aloe_jax.data.making import Making
+from aloe_jax.data.dataset_writer import DatasetWriter
 from aloe_jax.data.mixture import sources_of
 from aloe_jax.data.pipeline import Batches, Reference, rows_a_micro_batch
 from aloe_jax.data.plan import PAIRS, PackPlan, pack_plan
@@ -68,7 +68,7 @@ def mesh_of(run: Run) -> jax.sharding.Mesh:
 
 def own_mesh(run: Run) -> jax.sharding.Mesh:
     """The mesh of a stage that one process works on: of several, over its own devices alone."""
-    return make_mesh(devices=jax.local_devices()) if hosts.several() else mesh_of(run)
+    return make_mesh(devices=jax.local_devices()) if hosts.is_multiprocess() else mesh_of(run)
 
 
 def trained_config(run: Run) -> ModelConfig:
@@ -98,7 +98,7 @@ def _check_dataset(run: Run) -> None:
 
 def _dataset(run: Run) -> dict[str, Any]:
     section = run.section("dataset")
-    making = Making(
+    making = DatasetWriter(
         sources_of(section),
         run.directory("conversations") / "trees.jsonl",
         chat_format(run),
@@ -137,7 +137,7 @@ def _train(run: Run, name: str, start: str) -> dict[str, Any]:
     """SFT or preference training: from the parameters of `start`, in `DIR/name`."""
     mesh = mesh_of(run)
     # Before the first step one process may end at a signal at once, nothing is lost; of several, the others would wait.
-    if not hosts.several():
+    if not hosts.is_multiprocess():
         return _training(run, name, start, mesh, None)
     with StopRequest(mesh) as stop:
         return _training(run, name, start, mesh, stop)
@@ -163,7 +163,7 @@ def _training(run: Run, name: str, start: str, mesh: jax.sharding.Mesh, stop: St
             loaded.append(load_stage_params(run, start, mesh))
             both = Batches(source, PackPlan(trained_on.steps + measured.steps), capacity, rows)
             reference = _reference(run, directory, start, loaded[0], both, compute, mesh, stop)
-    if hosts.as_first_sees((directory / "checkpoints").exists()) and not model.lora:
+    if hosts.broadcast_from_primary((directory / "checkpoints").exists()) and not model.lora:
         loaded.clear()
     training = Training(
         model,
@@ -241,7 +241,7 @@ def _tell_sharding(run: Run, name: str, state: TrainState) -> None:
     """Where everything of the training lies: on the display, one line for one device, and in `sharding.txt`."""
     parts = {"parameters": state.params, "frozen": state.frozen, "optimiser": state.opt_state}
     text = table(parts, ["parameters", "frozen"])
-    if hosts.first():
+    if hosts.is_primary():
         files.write_text(run.directory(name) / "sharding.txt", text + "\n")
     mesh, size = state.step.sharding.mesh, bytes_a_chip(parts) / 2**30
     run.progress.line(f"{name}: mesh {shape_in_words(mesh.shape)}, {size:.2f} GiB a chip for parameters and optimiser")
@@ -288,7 +288,7 @@ COMMON = ("model", "template", "compute", "lora")
 # How the same sums are cut and ordered, and how often something is saved or measured: a run may go on with less memory
 # or on a fuller disk.
 FREE_COMPUTE = ("attention", "remat", "chunk")
-FREE_TRAINING = ("rows", "checkpoint_every", "keep", "keep_every", "save_beside", "measure_every")
+FREE_TRAINING = ("rows", "checkpoint_every", "keep", "keep_every", "async_checkpoint", "measure_every")
 
 
 def _free(name: str) -> frozenset[str]:

@@ -47,7 +47,7 @@ class StopRequest:
     def anywhere(self) -> bool | jax.Array:
         """Whether any process was asked to stop: known at once where there is one process, else an array that tells it
         once all devices have come here, alike on every process."""
-        if not hosts.several():
+        if not hosts.is_multiprocess():
             return self.asked
         sharding = NamedSharding(self._mesh, PartitionSpec(AXES))
         mine = np.full(1, self.asked)

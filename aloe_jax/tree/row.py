@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int32
 
 from aloe_jax.errors import InputError
+from aloe_jax.settings import setting
 from aloe_jax.tree.schema import Conversation
 from aloe_jax.tree.trie import Trie
 
@@ -31,10 +32,10 @@ class Capacity:
     """How much one row holds: tokens T, predicted tokens M, replies R, preference pairs P. Raises InputError if there
     is no room for a single reply."""
 
-    tokens: int
-    targets: int
-    replies: int
-    pairs: int
+    tokens: int = setting(8192, "tokens, padding included", minimum=1)
+    targets: int = setting(6144, "tokens that are predicted", minimum=1)
+    replies: int = setting(256, "assistant messages that are targets", minimum=1)
+    pairs: int = setting(128, "preference pairs", minimum=0)
 
     def __post_init__(self) -> None:
         for name, least in (("tokens", 1), ("targets", 1), ("replies", 1), ("pairs", 0)):

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from aloe_jax.serve.constraints import parsed
+from aloe_jax.serve.client.constraints import parsed
 from aloe_jax.tree.schema import Persona
 from data_gen.players.player import Player, asked, home, system
 from data_gen.roles import Dialogue, Revealed

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aloe_jax.serve.answers import Answer
-from aloe_jax.serve.constraints import probabilities
+from aloe_jax.serve.client.answers import Answer
+from aloe_jax.serve.client.constraints import probabilities
 from aloe_jax.tree.schema import Persona
-from data_gen.gathered import gathered
+from data_gen.concurrency import gathered
 from data_gen.players.player import Player, asked, home, known_items, system
 from data_gen.roles import Comparison, Dialogue, Revealed, Verdict
 

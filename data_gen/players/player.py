@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from aloe_jax.tree.schema import Item, Message, Persona
-from data_gen.prompts import Prompt
-from data_gen.recorded import Chat
+from data_gen.calls.call_cache import Chat
+from data_gen.players.prompts import Prompt
 from data_gen.roles import Dialogue, Revealed
 
 GAME = ("user", "inducer", "responder", "judge")

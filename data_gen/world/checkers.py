@@ -11,8 +11,8 @@ import re
 from collections.abc import Callable, Sequence
 
 from aloe_jax.tree.schema import Message, Persona
+from data_gen.text import has_emoji, normal, sentence_count, stem, stem_set, words
 from data_gen.world.facts import facts_of, named, shown_facts, user_turns
-from data_gen.world.text import has_emoji, normal, sentence_count, stem, stem_set, words
 
 Checker = Callable[[str, Sequence[Message], Persona], float]
 

@@ -15,7 +15,7 @@ from typing import Literal
 
 from aloe_jax.errors import InputError
 from aloe_jax.tree.schema import Item, Message, Persona, Record, parse
-from data_gen.world.text import stem, stem_set, words
+from data_gen.text import stem, stem_set, words
 
 Split = Literal["train", "benchmark"]
 SPLITS: tuple[Split, ...] = ("train", "benchmark")

@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from aloe_jax.errors import InputError
 from aloe_jax.tree.schema import Message, Persona
 from data_gen.roles import Comparison, Dialogue, Revealed, Verdict
+from data_gen.text import FUNCTION_WORDS, content_stems, copied_share, falling, stem_set, words
 from data_gen.world.facts import facts_of, named, shown_facts, user_turns
 from data_gen.world.styles import BY_ID, shown_styles
-from data_gen.world.text import FUNCTION_WORDS, content_stems, copied_share, falling, stem_set, words
 
 TEMPERATURE = 0.5  # points of score; a lead of one point is preferred with probability 0.88
 MOST_FACTS = 3  # facts that one reply may name before it is a recital

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from aloe_jax.tree.schema import Message, Persona
+from data_gen.seeds import draw
 from data_gen.world.facts import Fact, facts_of, named, shown_facts, user_turns
 from data_gen.world.judge import assess
 from data_gen.world.remarks import EMOJI
 from data_gen.world.styles import shown_styles
-from data_gen.world.text import draw
 
 # "{topic}" and "{other}" (a word of the same field) make the reply relevant. None of these sentences has an exclamation
 # mark, a question, advice, a hedge, a contraction, a word of the first person, a filler at its start or a long word.

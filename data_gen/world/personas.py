@@ -15,9 +15,9 @@ from collections.abc import Iterator
 
 from aloe_jax.errors import InputError
 from aloe_jax.tree.schema import Persona
+from data_gen.seeds import number
 from data_gen.world.facts import SPLITS, Fact, Split, bank
 from data_gen.world.styles import STYLES, Style, compatible
-from data_gen.world.text import number
 
 FACTS_PER_PROFILE = (8, 9, 10)
 STYLES_PER_PERSONALITY = 4

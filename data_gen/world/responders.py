@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from aloe_jax.errors import InputError
 from aloe_jax.tree.schema import Message, Persona
 from data_gen.roles import Dialogue, Reply
+from data_gen.seeds import draw
+from data_gen.text import FUNCTION_WORDS, words
 from data_gen.world.facts import facts_of, named
 from data_gen.world.judge import assess
 from data_gen.world.oracle import oracle_reply
 from data_gen.world.personas import scripted_personas
-from data_gen.world.text import FUNCTION_WORDS, draw, words
 from data_gen.world.user import write_message
 
 Strategy = Callable[[Persona, Dialogue, int], str]

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from aloe_jax.errors import InputError
 from aloe_jax.tree.schema import Item, Message, Persona
+from data_gen.text import expand_contractions, has_emoji, normal, sentence_count
 from data_gen.world import checkers
 from data_gen.world.facts import user_turns
-from data_gen.world.text import expand_contractions, has_emoji, normal, sentence_count
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,12 @@ from dataclasses import dataclass
 from aloe_jax.errors import InputError
 from aloe_jax.tree.schema import Message, Persona
 from data_gen.roles import Dialogue, Said
+from data_gen.seeds import draw, number
+from data_gen.text import expand_contractions, normal
 from data_gen.world.facts import Fact, facts_of, shown_facts, user_turns
 from data_gen.world.judge import Assessment, assess
 from data_gen.world.remarks import EMOJI, FAULTS, LEAD_INS, SMALL_TALK, TEMPERS, Temper
 from data_gen.world.styles import Style, shown_styles, styles_of
-from data_gen.world.text import draw, expand_contractions, normal, number
 
 PLEASED, COOL = 4.0, 2.75  # scores from which on a reply pleases, and under which it cools the user
 _LOWERED = frozenset(("the", "my", "a", "an", "we", "he", "they", "this", "that", "there", "our"))

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from aloe_jax.run.defaults import STAGES
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from aloe_jax.run.defaults import STAGES
-from data_gen.summary import family_sentence, growth_sentences, judge_sentences
-from eval.metrics import Metrics
+from data_gen.publish.summary import family_sentence, growth_sentences, judge_sentences
+from eval.benchmark.metrics import Metrics
 from eval.report import tables, wording
 from eval.report.charts import Reference, Series, line_chart, nice_ticks
 from eval.report.dialogues import benchmark_case, dialogue

@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from aloe_jax.run.defaults import STAGES
 from etils import epath
 from pydantic import ConfigDict, Field
 
 from aloe_jax import files
 from aloe_jax.errors import InputError
-from aloe_jax.run.defaults import STAGES
 from aloe_jax.tree.schema import Conversation, Persona, Record, parse, read_personas, read_trees
-from eval.metrics import Metrics, metrics
-from eval.scores import ScoreRecord, read_scores
+from eval.benchmark.metrics import Metrics, metrics
+from eval.benchmark.scores import ScoreRecord, read_scores
 
 MODELS = ("base", "sft", "preference")
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from aloe_jax.run.defaults import STAGES
 from markupsafe import Markup
 
-from aloe_jax.run.defaults import STAGES
-from eval.metrics import Interval, Metrics, compare
+from eval.benchmark.metrics import Interval, Metrics, compare
 from eval.report.charts import interval_bar
 from eval.report.reading import MODELS, Run
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from eval.metrics import Metrics
+from eval.benchmark.metrics import Metrics
 from eval.report.reading import Run, TreeSummary
 from eval.report.tables import bracket, count, decimal, duration, leaves
 

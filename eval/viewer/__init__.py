@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from aloe_jax.errors import InputError
-from aloe_jax.serve.http_server import HttpServer, is_loopback, signals_call
+from aloe_jax.serve.server.http_server import HttpServer, is_loopback, signals_call
 from eval.viewer.app import make_app
 
 __all__ = ["make_app", "view"]

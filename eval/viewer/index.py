@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import Any
 
 from aloe_jax.errors import InputError
-from eval.viewer.growing import GrowingFile, Line, parse
+from eval.viewer.tail import GrowingFile, Line, parse
 
 TREES, REJECTS, PERSONAS = "trees.jsonl", "rejects.jsonl", "personas.jsonl"
 MESSAGE_CHARACTERS = 100  # of each user message, for the search

@@ -10,7 +10,7 @@ from typing import Any
 
 from aloe_jax.errors import InputError
 from data_gen.agreement import Choice
-from eval.viewer.growing import GrowingFile, parse
+from eval.viewer.tail import GrowingFile, parse
 
 CHOICES: tuple[Choice, ...] = ("first", "second", "tie")
 NAME_CHARACTERS = 60

@@ -9,8 +9,8 @@ from aloe_jax.errors import InputError
 from aloe_jax.parallel.mesh import make_mesh
 from aloe_jax.tree.row import FIELDS, Capacity, fragments
 from aloe_jax.tree.trie import build_trie
-from tiny import CHAT
-from tree_samples import aloe_tree
+from helpers.tiny import CHAT
+from helpers.tree_samples import aloe_tree
 
 CAPACITY = Capacity(tokens=512, targets=256, replies=16, pairs=16)
 

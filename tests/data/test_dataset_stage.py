@@ -9,9 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from etils import epath
 
-import tiny
-from aloe_command import ROOT
-from aloe_jax import cli
+from aloe_jax.cli import main as cli
 from aloe_jax.data.builder import FragmentSource
 from aloe_jax.errors import InputError
 from aloe_jax.run.config import load_config
@@ -19,7 +17,9 @@ from aloe_jax.run.progress import Progress
 from aloe_jax.run.stage import Run
 from aloe_jax.train.stages import training_plans
 from aloe_jax.tree.schema import Node, write_records
-from tree_samples import aloe_tree, conversation, tokenizer
+from helpers import tiny
+from helpers.aloe_command import ROOT
+from helpers.tree_samples import aloe_tree, conversation, tokenizer
 
 TREES = [aloe_tree(2, name=f"t{number}") for number in range(4)]
 CHATS = [

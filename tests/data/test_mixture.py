@@ -3,13 +3,13 @@
 import itertools
 
 import pytest
+from aloe_jax.run.defaults import source
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aloe_jax import files
 from aloe_jax.data.mixture import Source, drawn, read_source, sources_of
 from aloe_jax.errors import InputError
-from aloe_jax.run.defaults import source
 
 
 def section(**sources):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from aloe_jax.data.plan import pack_plan
 from aloe_jax.errors import InputError
-from aloe_jax.launch.workload import synthetic
+from aloe_jax.plan.workload import synthetic
 from aloe_jax.tree.row import Capacity
 
 CAPACITY = Capacity(tokens=100, targets=60, replies=10, pairs=8)

@@ -14,8 +14,8 @@ from aloe_jax.decode.constraint import Grammar
 from aloe_jax.decode.engine import BURST, Engine
 from aloe_jax.decode.requests import Constraint, ConstraintError, Request, Sampling
 from aloe_jax.tree.tokenizer import Tokenizer
-from tiny import MODEL, params, path_log_prob
-from tree_samples import tokenizer
+from helpers.tiny import MODEL, params, path_log_prob
+from helpers.tree_samples import tokenizer
 
 TOKENIZER = tokenizer()
 PROMPT = tuple(TOKENIZER.encode("Which one is it?"))

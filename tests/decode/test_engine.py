@@ -15,8 +15,8 @@ from aloe_jax.models import decoder
 from aloe_jax.ops.attention import dense
 from aloe_jax.parallel.mesh import make_mesh
 from aloe_jax.parallel.sharding import param_shardings
-from tiny import MODEL, params
-from tree_samples import tokenizer
+from helpers.tiny import MODEL, params
+from helpers.tree_samples import tokenizer
 
 END = 5
 LENGTH = 64

@@ -10,7 +10,7 @@ from aloe_jax import files
 from aloe_jax.errors import InputError
 from aloe_jax.tree.schema import read_trees, write_records
 from eval.report import write_report
-from synthetic_run import CONFIG, write_run
+from helpers.synthetic_run import CONFIG, write_run
 
 VOID = {"meta", "br", "img", "hr", "input", "link"}
 LOADING = {"src", "href", "srcset", "data", "poster", "action", "formaction", "background", "xlink:href", "ping"}

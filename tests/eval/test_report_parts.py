@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from aloe_jax.tree.schema import Conversation, Node, Score
-from eval.metrics import compare, metrics
+from eval.benchmark.metrics import compare, metrics
+from eval.benchmark.scores import ScoreRecord
 from eval.report.charts import Reference, Series, line_chart, nice_ticks, number, spread_labels
 from eval.report.dialogues import benchmark_case, dialogue, overall
 from eval.report.page import level_ticks, thinned, whole_ticks
 from eval.report.reading import ModelResult, Run, StageManifest, summarise
 from eval.report.tables import bracket, count, decimal, duration, leaves, verdict
 from eval.report.wording import interval_caveat, model_name, parameters, result_sentence, sizing
-from eval.scores import ScoreRecord
-from synthetic_run import training_tree
+from helpers.synthetic_run import training_tree
 
 
 @pytest.mark.parametrize(

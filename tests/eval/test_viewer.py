@@ -9,7 +9,6 @@ import urllib.request
 import pytest
 from starlette.testclient import TestClient
 
-import viewer_trees
 from aloe_jax.errors import InputError
 from aloe_jax.tree.schema import read_trees
 from data_gen.agreement import kappa
@@ -17,6 +16,7 @@ from eval.viewer import make_app, view
 from eval.viewer.agreement import between, report
 from eval.viewer.index import TreeIndex
 from eval.viewer.labels import Label, LabelRequest, judgement, label
+from helpers import viewer_trees
 
 HOME = "http://127.0.0.1:8000"
 ORIGIN = {"Origin": HOME}

@@ -11,9 +11,8 @@ pytest.importorskip("selenium", reason="selenium is not installed")
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
-import viewer_browser
-import viewer_trees
-from viewer_browser import size, until, visit
+from helpers import viewer_browser, viewer_trees
+from helpers.viewer_browser import size, until, visit
 
 pytestmark = pytest.mark.skipif(
     not (viewer_browser.CHROMIUM and viewer_browser.CHROMEDRIVER),

@@ -7,9 +7,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-import hub_files
 from aloe_jax.hub import blocks, families
 from aloe_jax.models.families import FAMILIES
+from helpers import hub_files
 
 
 def _block(*ends):

@@ -4,14 +4,14 @@ import json
 
 import pytest
 
-import tiny
 from aloe_jax.errors import InputError
 from aloe_jax.hub.chat_model import read_chat_model
 from aloe_jax.run.progress import Progress
 from aloe_jax.serve.local import load_engine
 from aloe_jax.train.score import score_file
 from aloe_jax.tree.schema import write_records
-from tree_samples import aloe_tree, conversation, tokenizer
+from helpers import tiny
+from helpers.tree_samples import aloe_tree, conversation, tokenizer
 
 IMAGE = "<image>"
 

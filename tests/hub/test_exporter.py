@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-import hub_files
 from aloe_jax.errors import InputError
 from aloe_jax.hub import card, exporter, importer, load
+from helpers import hub_files
 
 
 def _all(folder):

@@ -10,9 +10,9 @@ import sys
 
 import pytest
 
-import hub_files
 from aloe_jax.errors import InputError, ResumableError
 from aloe_jax.hub import folders
+from helpers import hub_files
 
 
 def _fill(out, overwrite=False, text="new"):

@@ -12,9 +12,9 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-import hub_files
-from aloe_command import Aloe
-from aloe_jax import cli
+from aloe_jax.cli import main as cli
+from helpers import hub_files
+from helpers.aloe_command import Aloe
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"

@@ -6,8 +6,8 @@ import os
 
 from etils import epath
 
-import hub_files
 from aloe_jax.hub import identity
+from helpers import hub_files
 
 
 def _hash(folder):

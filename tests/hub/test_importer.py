@@ -14,9 +14,9 @@ import pytest
 from safetensors.numpy import load_file
 from transformers import AutoConfig, AutoTokenizer
 
-import hub_files
 from aloe_jax.errors import InputError
 from aloe_jax.hub import importer
+from helpers import hub_files
 
 
 @pytest.mark.parametrize("shards", [1, 2])

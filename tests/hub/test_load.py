@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -15,11 +14,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-import hub_files
-from aloe_command import free_port
 from aloe_jax.errors import InputError
 from aloe_jax.hub import byte_ranges, families, load
 from aloe_jax.models import decoder
+from helpers import hub_files
+from helpers.aloe_command import HELPERS, free_port
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -114,7 +113,7 @@ def test_every_number_is_exact(tmp_path, stored):
 def test_two_processes_read_half_each(tmp_path):
     """Two processes, fsdp=2: each reads the headers, the norms and half of every other tensor, to the byte."""
     folder = hub_files.write_tiny(tmp_path / "m", dtype=ml_dtypes.bfloat16)
-    script = Path(__file__).with_name("one_of_two_processes.py")
+    script = HELPERS / "one_of_two_processes.py"
     command = [sys.executable, script, folder, str(free_port())]
     started = [
         subprocess.Popen([*command, number, "float32"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -132,7 +131,7 @@ def test_two_processes_read_half_each(tmp_path):
 def test_eight_devices(tmp_path):
     """In a process of its own, because the number of devices is fixed at start."""
     folder = hub_files.write_tiny(tmp_path / "m", shards=2)
-    script = Path(__file__).with_name("sharded_round_trip.py")
+    script = HELPERS / "sharded_round_trip.py"
     result = subprocess.run([sys.executable, script, folder, tmp_path / "out"], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     expected = hub_files.tiny_tensors(hub_files.TINY)

@@ -6,9 +6,8 @@ import ml_dtypes
 import pytest
 from safetensors.numpy import load_file
 
-import fake_servers
-import hub_files
-from aloe_command import Aloe
+from helpers import fake_servers, hub_files
+from helpers.aloe_command import Aloe
 
 
 @pytest.fixture

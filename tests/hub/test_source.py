@@ -7,9 +7,9 @@ import importlib.util
 import huggingface_hub.constants
 import pytest
 
-import hub_files
 from aloe_jax.errors import InputError
 from aloe_jax.hub import source
+from helpers import hub_files
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-import hub_files
 from aloe_jax.errors import InputError
 from aloe_jax.hub import tensors
+from helpers import hub_files
 
 NORM = "model.norm.weight"
 INDEX = "model.safetensors.index.json"

@@ -8,7 +8,7 @@ from aloe_jax.models import decoder
 from aloe_jax.models.families import llama
 from aloe_jax.models.norms import layer_norm, rms_norm
 from aloe_jax.models.rope import Llama3Scaling, Rope, rotary
-from tiny import MODEL, params
+from helpers.tiny import MODEL, params
 
 
 def test_parameters_are_counted():

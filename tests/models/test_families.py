@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import tiny_models
 from aloe_jax.errors import InputError
 from aloe_jax.hub import families
 from aloe_jax.models import decoder
@@ -19,8 +18,9 @@ from aloe_jax.ops.attention import IMPLEMENTATIONS, cap
 from aloe_jax.run.progress import Progress
 from aloe_jax.train.score import score_file
 from aloe_jax.tree.schema import write_records
-from family_samples import FOLDED, random_tensors, scored_trees, write_folder
-from tree_samples import FIXTURES
+from helpers import tiny_models
+from helpers.family_samples import FOLDED, random_tensors, scored_trees, write_folder
+from helpers.tree_samples import FIXTURES
 
 VARIANTS = [(family, name) for family, module in FAMILIES.items() for name in tiny_models.variants(family, module.TINY)]
 GOLDEN = json.loads((FIXTURES / "models" / "logits.json").read_text())

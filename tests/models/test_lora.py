@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import tiny
 from aloe_jax.errors import InputError
 from aloe_jax.models import decoder, lora
 from aloe_jax.ops.attention import dense
 from aloe_jax.parallel.mesh import make_mesh
 from aloe_jax.train.adapters import with_adapters
+from helpers import tiny
 
 SECTION = {"maps": ".*", "rank": 4, "alpha": 8.0, "dropout": 0.0}
 UNTIED = dataclasses.replace(tiny.MODEL, tied=False)

@@ -6,7 +6,6 @@ import importlib.util
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +20,7 @@ from aloe_jax.ops.attention import NO_WINDOW, dense
 from aloe_jax.ops.block_table import block_table, running_blocks, table_block
 from aloe_jax.parallel.mesh import make_mesh
 from aloe_jax.tree.row import allowed
+from helpers.aloe_command import HELPERS
 
 # f32: sums of some hundred products of order 1.
 CLOSE = {"rtol": 1e-4, "atol": 2e-5}
@@ -246,7 +246,7 @@ def test_compiles_for_tpus():
     """Forward and backward inside jit and shard_map, for chips of three generations. In a process of its own: it takes
     libtpu for itself. What has one value a query and head takes 4 bytes in HBM (a tile of one sublane), and no mask of
     queries x keys exists."""
-    script = Path(__file__).with_name("compile_for_tpus.py")
+    script = HELPERS / "compile_for_tpus.py"
     result = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
     modules = [json.loads(line) for line in result.stdout.splitlines()]

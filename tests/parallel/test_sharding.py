@@ -6,7 +6,7 @@ from aloe_jax.errors import InputError
 from aloe_jax.models import decoder
 from aloe_jax.parallel.mesh import make_mesh, row_shards
 from aloe_jax.parallel.sharding import bytes_a_chip, param_shardings, partition_spec, placed, table
-from tiny import MODEL
+from helpers.tiny import MODEL
 
 
 def test_meshes():

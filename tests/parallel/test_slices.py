@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 from itertools import chain
-from pathlib import Path
 
 import pytest
 
@@ -15,7 +14,7 @@ pytestmark = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reas
 @pytest.fixture(scope="module")
 def found():
     """The lines of meshes_of_slices.py, in a process of its own, since it takes libtpu for itself."""
-    script = Path(__file__).with_name("meshes_of_slices.py")
+    script = HELPERS / "meshes_of_slices.py"
     result = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
     return [json.loads(line) for line in result.stdout.splitlines()]

@@ -3,21 +3,20 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from aloe_command import ROOT, free_port
 from aloe_jax.data.builder import write_dataset
 from aloe_jax.errors import InputError
 from aloe_jax.parallel import hosts
 from aloe_jax.tree.row import fragments
 from aloe_jax.tree.trie import build_trie
-from gradient_agreement import assert_agree
-from small_training import CAPACITY
-from tiny import CHAT
-from tree_samples import aloe_tree
+from helpers.aloe_command import HELPERS, ROOT, free_port
+from helpers.gradient_agreement import assert_agree
+from helpers.small_training import CAPACITY
+from helpers.tiny import CHAT
+from helpers.tree_samples import aloe_tree
 
 DEADLINE = 500  # seconds; each of the three compiles eight programs
 
@@ -29,8 +28,8 @@ def gradients(tmp_path_factory):
     trees = [aloe_tree(2, name=f"t{number}") for number in range(5)]
     parts = [part for n, tree in enumerate(trees) for part in fragments(tree, build_trie(tree, CHAT), CAPACITY, n)]
     write_dataset(parts, folder)
-    script, port = Path(__file__).with_name("step_of_two_processes.py"), free_port()
-    path = os.pathsep.join(str(ROOT / part) for part in ("", "tests", "tests/train", "tests/tree"))
+    script, port = HELPERS / "step_of_two_processes.py", free_port()
+    path = os.pathsep.join(str(ROOT / part) for part in ("", "tests"))
     started = []
     for count, number in ((1, 0), (2, 0), (2, 1)):
         arguments = [folder, folder / f"{count}-{number}.npz", port, count, number]
@@ -64,7 +63,7 @@ import sys, threading
 from aloe_jax.parallel import hosts
 number = int(sys.argv[2])
 hosts.connect(f"localhost:{sys.argv[1]},2,{number}")
-assert hosts.several()  # both have their devices
+assert hosts.is_multiprocess()  # both have their devices
 if number == int(sys.argv[3]):
     hosts.leave(2)
 threading.Event().wait()

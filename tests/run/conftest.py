@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-import tiny
-from aloe_command import Aloe, run_arguments
+from helpers import tiny
+from helpers.aloe_command import Aloe, run_arguments
 
 
 @dataclass(frozen=True)

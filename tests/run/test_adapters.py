@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from aloe_command import copy_stages, run_arguments
-from tiny import MODEL
+from helpers.aloe_command import copy_stages, run_arguments
+from helpers.tiny import MODEL
 
 pytestmark = pytest.mark.slow
 LORA = ("--config.lora.maps=query|output|down", "--config.lora.rank=2", "--config.lora.alpha=8.0")

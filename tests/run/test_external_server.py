@@ -7,13 +7,13 @@ import threading
 
 import pytest
 
-import tiny
-from aloe_command import CALLS_A_TURN, TURNS, lines, run_arguments
-from aloe_jax import cli
+from aloe_jax.cli import main as cli
 from aloe_jax.decode.engine import Engine
-from aloe_jax.serve import client
-from aloe_jax.serve.server import Server
+from aloe_jax.serve.client import client
+from aloe_jax.serve.server.server import Server
 from aloe_jax.tree.schema import Message
+from helpers import tiny
+from helpers.aloe_command import CALLS_A_TURN, TURNS, lines, run_arguments
 
 # Prompts that find out what a server can do.
 GREETING = [Message(role="system", content="Be brief."), Message(role="user", content="Hello!")]

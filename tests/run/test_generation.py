@@ -10,11 +10,11 @@ import threading
 import pyarrow.parquet as pq
 import pytest
 
-from aloe_command import ROOT
-from aloe_jax import cli
-from aloe_jax.serve import client
+from aloe_jax.cli import main as cli
+from aloe_jax.serve.client import client
 from aloe_jax.tree.schema import dump, read_personas, read_trees
-from fake_server import MODEL, FakeServer, serve
+from helpers.aloe_command import ROOT
+from helpers.fake_server import MODEL, FakeServer, serve
 
 SMALL = (
     f"--config.serve.model={MODEL}",

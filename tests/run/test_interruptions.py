@@ -7,9 +7,19 @@ import signal
 
 import pytest
 
-from aloe_command import CALLS_A_TURN, STAGES, TURNS, copy_stages, has_lines, lines, run_arguments, sampled, says
 from aloe_jax.run.stage import MANIFEST
 from aloe_jax.train.metrics_log import TIME_FIELDS
+from helpers.aloe_command import (
+    CALLS_A_TURN,
+    STAGES,
+    TURNS,
+    copy_stages,
+    has_lines,
+    lines,
+    run_arguments,
+    sampled,
+    says,
+)
 
 pytestmark = pytest.mark.slow
 TREES, CALLS = "conversations/trees.jsonl", "conversations/calls.jsonl"

@@ -6,8 +6,8 @@ import signal
 
 import pytest
 
-from aloe_command import STAGES, copy_stages, has_lines, run_arguments
 from aloe_jax.train.metrics_log import TIME_FIELDS
+from helpers.aloe_command import STAGES, copy_stages, has_lines, run_arguments
 
 EIGHT = "--xla_force_host_platform_device_count=8"
 SEED = random.SystemRandom().randrange(1 << 30)  # another step in every session; a failure prints it
@@ -46,7 +46,7 @@ def test_it_goes_on_where_it_was(aloe, tiny_model, finished, tmp_path, number):
         f"--config.{name}"
         for name in (
             "compute.remat=none", "compute.chunk=16", "compute.attention=dense", "preference.rows=8",
-            "preference.checkpoint_every=1", "preference.keep=2", "preference.save_beside=False",
+            "preference.checkpoint_every=1", "preference.keep=2", "preference.async_checkpoint=False",
         )
     ]  # fmt: skip
     other = run_arguments(tiny_model, elsewhere, "--stages=preference", *mesh, *smaller)

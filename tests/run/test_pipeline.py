@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from aloe_command import STAGES, TURNS, copy_stages, run_arguments
 from aloe_jax.hub.load import load_model
 from aloe_jax.tree.schema import read_personas, read_trees
+from helpers.aloe_command import STAGES, TURNS, copy_stages, run_arguments
 
 MODELS = ("base", "sft", "preference")
 FIGURES = {"AL", "average", "IR", "R2", "N_IR", "N_R2"}

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from aloe_command import DEADLINE, LOOK_EVERY, STAGES, copy_stages, free_port, has_lines, run_arguments, says
+from helpers.aloe_command import DEADLINE, LOOK_EVERY, STAGES, copy_stages, free_port, has_lines, run_arguments, says
 
 pytestmark = pytest.mark.slow
 TIME_OUT = 60  # seconds within which a process notices that the other one is gone; it takes some five

@@ -14,9 +14,9 @@ from aloe_jax.train.loop import train
 from aloe_jax.train.reference import reference_log_probs
 from aloe_jax.tree.row import fragments
 from aloe_jax.tree.trie import build_trie
-from small_training import CAPACITY, COMPUTE, copied, training
-from tiny import CHAT, MODEL, params
-from tree_samples import aloe_tree
+from helpers.small_training import CAPACITY, COMPUTE, copied, training
+from helpers.tiny import CHAT, MODEL, params
+from helpers.tree_samples import aloe_tree
 
 
 @pytest.fixture(scope="session")

@@ -13,8 +13,8 @@ from aloe_jax.train.forward import make_score
 from aloe_jax.train.loop import train
 from aloe_jax.train.reference import reference_log_probs
 from aloe_jax.train.rounding import loss_tolerance, reply_tolerance
-from small_training import COMPUTE, CONFIG, StoppedError, copied, records, stop_after, training
-from tiny import MODEL, params
+from helpers.small_training import COMPUTE, CONFIG, StoppedError, copied, records, stop_after, training
+from helpers.tiny import MODEL, params
 
 BFLOAT16 = dataclasses.replace(COMPUTE, dtype="bfloat16")
 

@@ -6,22 +6,21 @@ import shutil
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 from etils import epath
 
-from aloe_command import DEADLINE, LOOK_EVERY, ROOT
 from aloe_jax.errors import InputError
 from aloe_jax.models import decoder
 from aloe_jax.parallel.sharding import param_shardings
 from aloe_jax.train.checkpoints import Checkpoints, restore_params
 from aloe_jax.train.loop import train
 from aloe_jax.train.state import abstract_state, make_optimizer
-from small_training import CONFIG, copied, records, training
-from tiny import MODEL
+from helpers.aloe_command import DEADLINE, HELPERS, LOOK_EVERY, ROOT
+from helpers.small_training import CONFIG, copied, records, training
+from helpers.tiny import MODEL
 
 
 @pytest.mark.slow
@@ -30,8 +29,8 @@ def test_killed_in_the_middle_of_a_save(source, reference, batches, whole, one_d
     and what was left of the other is gone."""
     stored, held, folder = tmp_path / "reference.json", tmp_path / "held", tmp_path / "preference"
     stored.write_text(json.dumps([[*reply, value] for reply, value in reference.items()]))
-    path = os.pathsep.join(str(ROOT / part) for part in ("", "tests", "tests/train", "tests/tree"))
-    script = Path(__file__).with_name("save_and_hold.py")
+    path = os.pathsep.join(str(ROOT / part) for part in ("", "tests"))
+    script = HELPERS / "save_and_hold.py"
     process = subprocess.Popen(
         [sys.executable, script, source.directory, stored, folder, held],
         env=os.environ | {"PYTHONPATH": path},

@@ -6,17 +6,17 @@ import io
 import json
 
 import pytest
+from aloe_jax.run.defaults import experiment
 from etils import epath
 from rich.console import Console
 
 from aloe_jax.errors import InputError
-from aloe_jax.run.defaults import experiment
 from aloe_jax.run.progress import Progress
 from aloe_jax.run.stage import Run, run_stages
 from aloe_jax.train.stages import PREFERENCE, SFT
 
 FREE = {
-    "rows": 4, "checkpoint_every": 7, "keep": 3, "keep_every": 100, "save_beside": False, "measure_every": 5,
+    "rows": 4, "checkpoint_every": 7, "keep": 3, "keep_every": 100, "async_checkpoint": False, "measure_every": 5,
 }  # fmt: skip
 FREE_COMPUTE = {"remat": "none", "chunk": 64, "attention": "dense"}
 

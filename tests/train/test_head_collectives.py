@@ -10,18 +10,18 @@ import jax
 import numpy as np
 import pytest
 
-from aloe_jax.launch.compile import topology_mesh
-from aloe_jax.launch.hlo import parse, traffic
-from aloe_jax.launch.topology import parse_topology
 from aloe_jax.parallel.mesh import make_mesh
 from aloe_jax.parallel.sharding import row_sharding
+from aloe_jax.plan.compile import topology_mesh
+from aloe_jax.plan.hlo import parse, traffic
+from aloe_jax.plan.topology import parse_topology
 from aloe_jax.train.forward import Compute
 from aloe_jax.train.state import abstract_state, make_optimizer
 from aloe_jax.train.step import make_step
 from aloe_jax.tree.pack import empty_row, stack
 from aloe_jax.tree.row import Capacity
-from small_training import CONFIG
-from tiny import MODEL
+from helpers.small_training import CONFIG
+from helpers.tiny import MODEL
 
 CHUNKS = 8
 UNTIED = dataclasses.replace(MODEL, tied=False)

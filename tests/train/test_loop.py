@@ -15,8 +15,8 @@ from aloe_jax.train.checkpoints import Checkpoints, restore_params
 from aloe_jax.train.loop import train
 from aloe_jax.train.metrics_log import MetricsLog
 from aloe_jax.train.state import abstract_state, learning_rate, make_optimizer
-from small_training import CONFIG, StoppedError, copied, records, stop_after, training
-from tiny import MODEL, params
+from helpers.small_training import CONFIG, StoppedError, copied, records, stop_after, training
+from helpers.tiny import MODEL, params
 
 
 def test_first_loss_and_every_step_once(whole):

@@ -12,7 +12,7 @@ import pytest
 
 from aloe_jax.errors import InputError
 from aloe_jax.train.objectives import OBJECTIVES, check_settings
-from objective_samples import SETTINGS, means, pairs, replies
+from helpers.objective_samples import SETTINGS, means, pairs, replies
 
 TRL = json.loads((Path(__file__).parent.parent / "fixtures/train/trl_losses.json").read_text())
 PAIRWISE = [name for name, objective in OBJECTIVES.items() if objective.takes_margin]

@@ -13,8 +13,8 @@ from aloe_jax.parallel import hosts
 from aloe_jax.train.forward import make_score
 from aloe_jax.train.reference import reference_log_probs
 from aloe_jax.train.stop import StopRequest
-from small_training import COMPUTE, StoppedError
-from tiny import MODEL, params
+from helpers.small_training import COMPUTE, StoppedError
+from helpers.tiny import MODEL, params
 
 SCORE = make_score(MODEL, COMPUTE)
 

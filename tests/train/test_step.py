@@ -18,9 +18,9 @@ from aloe_jax.train.state import create_state, make_optimizer
 from aloe_jax.train.step import make_gradient, make_step
 from aloe_jax.tree.pack import empty_row, stack
 from aloe_jax.tree.row import Capacity
-from gradient_agreement import TOLERANCE, assert_agree
-from tiny import MODEL, params, rows_of
-from tree_samples import aloe_tree
+from helpers.gradient_agreement import TOLERANCE, assert_agree
+from helpers.tiny import MODEL, params, rows_of
+from helpers.tree_samples import aloe_tree
 
 CAPACITY = Capacity(tokens=256, targets=128, replies=8, pairs=8)
 COMPUTE = Compute(chunk=64)

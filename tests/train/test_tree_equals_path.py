@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from aloe_jax.train.forward import Compute, gather_replies, make_score, reply_log_probs
 from aloe_jax.tree.row import Capacity
 from aloe_jax.tree.trie import build_trie
-from tiny import CHAT, MODEL, params, path_log_prob, rows_of
-from tree_samples import aloe_tree, trees
+from helpers.tiny import CHAT, MODEL, params, path_log_prob, rows_of
+from helpers.tree_samples import aloe_tree, trees
 
 CAPACITY = Capacity(tokens=1024, targets=512, replies=64, pairs=64)
 # f32 rounding of a sum of up to 60 log-probabilities of magnitude 10: 60 * 10 * 2^-24 * a few operations < 1e-4.

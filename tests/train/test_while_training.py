@@ -22,8 +22,8 @@ from aloe_jax.train.loop import train
 from aloe_jax.train.metrics_log import read_metrics, time_split
 from aloe_jax.train.stop import StopRequest
 from aloe_jax.train.work import trained_tokens, work_of
-from small_training import CAPACITY, COMPUTE, copied, records, training
-from tiny import MODEL, params
+from helpers.small_training import CAPACITY, COMPUTE, copied, records, training
+from helpers.tiny import MODEL, params
 
 
 def send(step, number):

@@ -11,7 +11,7 @@ from aloe_jax.errors import InputError
 from aloe_jax.tree.pack import best_fit, best_fit_in_order, empty_row, pack, stack, statistics
 from aloe_jax.tree.row import Capacity, TreeRow, allowed, fragments
 from aloe_jax.tree.trie import build_trie
-from tree_samples import aloe_tree, chat_format, trees
+from helpers.tree_samples import aloe_tree, chat_format, trees
 
 ROOM = Capacity(tokens=4_000, targets=2_000, replies=100, pairs=100)
 

@@ -11,7 +11,7 @@ from aloe_jax.errors import InputError
 from aloe_jax.tree.row import Capacity, TreeRow, allowed, fragments
 from aloe_jax.tree.schema import Preference
 from aloe_jax.tree.trie import Piece, ReplySpan, Trie, build_trie
-from tree_samples import aloe_tree, chat_format, conversation
+from helpers.tree_samples import aloe_tree, chat_format, conversation
 
 ROOM = Capacity(tokens=10_000, targets=5_000, replies=500, pairs=500)
 

@@ -5,7 +5,7 @@ import pytest
 from aloe_jax.errors import InputError
 from aloe_jax.tree.schema import Message
 from aloe_jax.tree.template import ChatTemplate
-from tree_samples import chat_format, tokenizer
+from helpers.tree_samples import chat_format, tokenizer
 
 SYSTEM = Message(role="system", content="Be kind.")
 USER = Message(role="user", content="How are you?")

@@ -9,7 +9,7 @@ from tokenizers import AddedToken, models, normalizers, pre_tokenizers
 
 from aloe_jax.errors import InputError
 from aloe_jax.tree.tokenizer import Tokenizer
-from tree_samples import FIXTURES, tokenizer
+from helpers.tree_samples import FIXTURES, tokenizer
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from aloe_jax.errors import InputError
 from aloe_jax.tree.schema import Node
 from aloe_jax.tree.template import ChatFormat, ChatTemplate
 from aloe_jax.tree.trie import build_trie
-from tree_samples import SPECIAL, aloe_tree, chat_format, conversation, messages, tokenizer, trees
+from helpers.tree_samples import SPECIAL, aloe_tree, chat_format, conversation, messages, tokenizer, trees
 
 TOLERANT = ("chatml", "qwen2_5", "qwen3", "llama3", "olmo", "mistral_moving")  # take a system message as it is
 

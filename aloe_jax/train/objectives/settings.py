@@ -1,41 +1,49 @@
-"""Whether the config section of a training has what its objective reads, checked before any work."""
+"""What objectives read of the section of a training."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
 
-from aloe_jax.errors import InputError
-from aloe_jax.train.objectives.listwise import RANKINGS
-from aloe_jax.train.objectives.types import Config, Objective
-
-# key -> (whether a value will do, what is expected)
-BOUNDS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "beta": (lambda value: value > 0, "more than 0"),
-    "label_smoothing": (lambda value: 0 <= value < 0.5, "at least 0 and less than 0.5"),
-    "gamma": (lambda value: value >= 0, "at least 0"),
-    "nll_weight": (lambda value: value >= 0, "at least 0"),
-    "ranking": (lambda value: value in RANKINGS, f"one of {', '.join(RANKINGS)}"),
-    "margin": (lambda value: value >= 0, "at least 0"),
-    "turn_buckets": (lambda value: value >= 0, "at least 0"),
-    "turn_weights": (
-        lambda value: not value or (all(isinstance(one, int | float) and one >= 0 for one in value) and any(value)),
-        "numbers of at least 0, not all 0",
-    ),
-}
-OPTIONS = ("margin", "turn_buckets", "turn_weights")
+from aloe_jax.settings import setting
 
 
-def check_settings(objective: Objective, config: Config, section: str) -> None:
-    """InputError naming the first key of `config.SECTION` that `objective` cannot work with."""
-    given = {name: config[name] for name in objective.settings}
-    given |= {name: config[name] for name in OPTIONS if name in config}
-    for name, value in given.items():
-        holds, expected = BOUNDS[name]
-        if not holds(value):
-            raise InputError(f"config.{section}.{name}: {value} must be {expected}")
-    if config.get("margin", 0.0) and not objective.takes_margin:
-        raise InputError(
-            f"config.{section}.margin: {config['margin']} has no meaning for the objective '{config['objective']}', "
-            "which compares no pairs; set it to 0"
-        )
+@dataclass(frozen=True)
+class ObjectiveSettings:
+    """What every objective reads."""
+
+    objective: str = setting("sft", "one of docs/objectives.md")
+    turn_weights: tuple[float, ...] = setting(
+        (),
+        "of turn 1, 2, ...; the last one holds for all later turns; empty: 1 everywhere",
+        minimum=0,
+        holds=lambda weights: not weights or any(weights),
+        expected="numbers of at least 0, not all 0",
+    )
+    turn_buckets: int = setting(10, "turns that metrics tell apart; the last one takes in all later turns", minimum=0)
+    entropy: bool = setting(True, "measure the policy's entropy where it predicts replies")
+
+
+@dataclass(frozen=True)
+class PairSettings(ObjectiveSettings):
+    """What objectives read that compare replies."""
+
+    objective: str = setting("dpo", "one of docs/objectives.md")
+    beta: float = setting(0.9, "strength of the pull towards the reference model", above=0, expected="more than 0")
+    margin: float = setting(
+        0.0, "times the judges' margin of a pair: how much further surer pairs are asked to part", minimum=0
+    )
+    label_smoothing: float = setting(
+        0.1,
+        "cdpo, robust_dpo: how often the judge is taken to be wrong",
+        minimum=0,
+        below=0.5,
+        expected="at least 0 and less than 0.5",
+    )
+    nll_weight: float = setting(1.0, "rpo: of the chosen replies' negative log-probability per token", minimum=0)
+    gamma: float = setting(0.5, "simpo: the margin between rewards that is asked for", minimum=0)
+    ranking: str = setting(
+        "value",
+        "listwise: siblings are ranked by their value, or by the preferences",
+        holds=lambda ranking: ranking in ("value", "preferences"),
+        expected="one of value, preferences",
+    )

@@ -1,0 +1,142 @@
+"""What an experiment consists of: the settings of all rooms, put together. Config files start from `experiment()`.
+
+    from aloe_jax.cli.experiment import experiment
+
+    def get_config(arg=""):
+        config = experiment()
+        config.model.source = "meta-llama/Meta-Llama-3-8B-Instruct"
+        return config.lock()
+
+`aloe config --config=FILE.py[:ARG]` prints every setting with its value, its meaning and where the value came from.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from ml_collections import ConfigDict
+
+from aloe_jax import settings
+from aloe_jax.cli.arguments import DEBUG, parse_argument
+from aloe_jax.data.settings import DatasetSettings
+from aloe_jax.errors import InputError
+from aloe_jax.models.lora import LoraSettings
+from aloe_jax.parallel.mesh import MeshSettings
+from aloe_jax.run.config import load_config, overridden
+from aloe_jax.run.settings import ModelSettings, TemplateSettings
+from aloe_jax.serve.settings import ServeSettings
+from aloe_jax.settings import section, setting
+from aloe_jax.train.export import ExportSettings
+from aloe_jax.train.forward import Compute
+from aloe_jax.train.settings import LoggingSettings, PreferenceSettings, TrainingSettings
+from data_gen.game.settings import ConversationSettings, TreeSettings
+from data_gen.personas.settings import PersonaSettings
+from data_gen.players.settings import RolesSettings
+from eval.benchmark.settings import BenchmarkSettings
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Every setting, with the paper's values (arXiv 2410.03642)."""
+
+    seed: int = setting(0, "of everything that is drawn: personas, replies, batches, adapters")
+    stages: tuple[str, ...] = setting((), "the stages to run, in order; empty: all of them (--stages goes first)")
+    model: ModelSettings = section(ModelSettings)
+    template: TemplateSettings = section(TemplateSettings)
+    mesh: MeshSettings = section(MeshSettings)
+    compute: Compute = section(Compute, dtype="bfloat16")
+    lora: LoraSettings = section(LoraSettings)
+    serve: ServeSettings = section(ServeSettings)
+    roles: RolesSettings = section(RolesSettings)
+    personas: PersonaSettings = section(PersonaSettings)
+    tree: TreeSettings = section(TreeSettings)
+    conversations: ConversationSettings = section(ConversationSettings)
+    dataset: DatasetSettings = section(DatasetSettings)
+    logging: LoggingSettings = section(LoggingSettings)
+    sft: TrainingSettings = section(TrainingSettings)
+    preference: PreferenceSettings = section(PreferenceSettings)
+    benchmark: BenchmarkSettings = section(BenchmarkSettings)
+    export: ExportSettings = section(ExportSettings)
+
+
+def experiment() -> ConfigDict:
+    """A config with every key, not locked. `model.source` has to be set."""
+    return _config_dict(Experiment())
+
+
+def _config_dict(value: object) -> ConfigDict:
+    """A settings object as a ConfigDict; lists stay tuples, so that the command line knows their type."""
+    config = ConfigDict()
+    for field in dataclasses.fields(value):  # type: ignore[arg-type]
+        config[field.name] = _config_value(getattr(value, field.name))
+    return config
+
+
+def _config_value(value: object) -> object:
+    if dataclasses.is_dataclass(value):
+        return _config_dict(value)
+    if isinstance(value, Mapping):
+        return ConfigDict({key: _config_value(one) for key, one in value.items()})
+    return value
+
+
+def model_experiment(arg: str, source: str, sizes: Mapping[str, object], debug: str) -> ConfigDict:
+    """The paper's experiment with the model `source`, as a config file's argument asks for it, locked.
+
+    `sizes` are those of the source's config.json; `:debug` takes the tiny model `debug` instead. ValueError for an
+    argument that is none (see `arguments.ARGUMENTS`).
+    """
+    argument, config = parse_argument(arg), experiment()
+    config.model.source, config.model.sizes = source, ConfigDict(sizes)
+    context = sizes["max_position_embeddings"]
+    assert isinstance(context, int)
+    config.dataset.max_path = min(config.dataset.max_path, context)  # rows of several conversations may be longer
+    config.stages = argument.stages
+    argument.change(config)
+    if arg == DEBUG:
+        config.model.source, config.model.sizes = debug, ConfigDict()
+    return config.lock()
+
+
+def load_experiment(arguments: Sequence[str]) -> dict[str, object]:
+    """The settings that `arguments` (everything that starts with --config) describe, by section. A section that the
+    config file leaves out is missing here, too; it is refused where a stage reads it.
+
+    Raises InputError as `load_config` and `settings.read` do.
+    """
+    return read_experiment(load_config(arguments, settings.renamed(Experiment)))
+
+
+def read_experiment(values: Mapping[str, object]) -> dict[str, object]:
+    """Plain values as settings objects, by section. InputError for values that make none."""
+    kinds = typing.get_type_hints(Experiment)
+    for name in values:
+        if name not in kinds:
+            raise InputError(settings.unknown_key(f"config.{name}", name, kinds, "config"))
+    fields = [field for field in dataclasses.fields(Experiment) if field.name in values]
+    given = dataclasses.make_dataclass("Given", [(field.name, kinds[field.name]) for field in fields])
+    read = settings.read(given, values, "config")
+    return {field.name: getattr(read, field.name) for field in fields}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A setting, its plain value, its meaning, and where the value came from: default, file or command line."""
+
+    name: str
+    value: object
+    help: str
+    origin: str
+
+
+def origins(arguments: Sequence[str]) -> Iterator[Origin]:
+    """Every setting of the experiment that `arguments` describe, in order."""
+    given, named = load_experiment(arguments), overridden(arguments)
+    usual = {name: value for name, value, _ in settings.leaves(Experiment())}
+    whole = dataclasses.replace(Experiment(), **given)  # type: ignore[arg-type]
+    for name, value, help in settings.leaves(whole):
+        origin = "default" if usual.get(name) == value else "file"
+        yield Origin(name, value, help, "command line" if name in named else origin)

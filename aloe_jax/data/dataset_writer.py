@@ -1,0 +1,137 @@
+"""The stage `dataset`: conversations of every source to row fragments on disk, counted by source."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from aloe_jax import files
+from aloe_jax.data.builder import IDS, write_dataset
+from aloe_jax.data.mixture import Source, read_source
+from aloe_jax.errors import InputError
+from aloe_jax.tree.row import Capacity, TreeRow, fragments
+from aloe_jax.tree.schema import Conversation
+from aloe_jax.tree.template import ChatFormat
+from aloe_jax.tree.trie import Trie, build_trie
+
+SHARING_WARNING = 4.0
+
+
+@dataclass
+class Counts:
+    """What a source, or all of them, put into the dataset. A conversation without trained tokens is `untrained`; a
+    `retokenised` reply has token ids of another tokenizer, so its text counts."""
+
+    conversations: int = 0
+    replies: int = 0
+    pairs: int = 0
+    tree_tokens: int = 0
+    path_tokens: int = 0
+    turns_cut: int = 0
+    trained_tokens: int = 0
+    untrained: int = 0
+    retokenised: int = 0
+
+    def add(self, other: Counts) -> None:
+        """Count what another one has."""
+        for name, value in vars(other).items():
+            setattr(self, name, getattr(self, name) + value)
+
+    def record(self) -> dict[str, Any]:
+        """For the manifest: the counts, tokens of paths over tokens of trees, and the share that is trained on."""
+        tokens = max(1, self.tree_tokens)
+        sharing, share = self.path_tokens / tokens, self.trained_tokens / tokens
+        return vars(self) | {"sharing": round(sharing, 3), "trained_share": round(share, 4)}
+
+    def line(self, name: str) -> str:
+        """For the display."""
+        found = self.record()
+        parts = [
+            f"{self.conversations:,} conversations, {self.tree_tokens:,} tokens, {self.trained_tokens:,} of them "
+            f"({found['trained_share']:.1%}) trained on in SFT, sharing factor {found['sharing']:.2f}"
+        ]
+        if found["sharing"] < SHARING_WARNING:
+            parts[0] += f" (below {SHARING_WARNING:g}: short or unbranched conversations)"
+        if self.untrained:
+            parts.append(f"{self.untrained:,} conversations have nothing to train on in SFT")
+        if self.turns_cut:
+            parts.append(f"{self.turns_cut:,} turns cut from paths that are too long")
+        if self.retokenised:
+            parts.append(f"{self.retokenised:,} replies of another tokenizer are taken by their text")
+        return f"{name}: {'; '.join(parts)}"
+
+
+@dataclass
+class DatasetWriter:
+    """How conversations become fragments; `counts` fills up as they do.
+
+    Attributes:
+        longest: tokens of a path; whole turns are cut from the left beyond it.
+        vocab: token ids that the model knows.
+        progress: hears of (conversations done, of how many).
+    """
+
+    sources: Sequence[Source]
+    own: epath.PathLike  # the run's trees
+    chat: ChatFormat
+    capacity: Capacity
+    longest: int
+    vocab: int
+    progress: Callable[[int, int], None]
+    counts: dict[str, Counts] = field(default_factory=dict)
+
+    def write(self, directory: epath.Path) -> dict[str, Any]:
+        """Write the dataset under `directory` in place of what an interrupted call left; returns the manifest's counts.
+
+        Raises InputError for a broken source, a conversation that does not fit a row, token ids that the model does not
+        know, and if there is nothing to train on in supervised fine-tuning.
+        """
+        for old in directory.glob("aloe_trees*"):
+            old.rmtree()
+        read = [
+            (origin, source, tree)
+            for origin, source in enumerate(self.sources)
+            for tree in read_source(source, self.own)
+        ]
+        ids = (json.dumps({"id": tree.id, "source": source.name}, ensure_ascii=False) for _, source, tree in read)
+        files.write_lines(directory / IDS, ids)
+        written = write_dataset(self._fragments(read), directory, [source.name for source in self.sources])
+        total = Counts()
+        for counts in self.counts.values():
+            total.add(counts)
+        by_source = {name: counts.record() for name, counts in self.counts.items()}
+        return total.record() | {"fragments": written, "sources": by_source}
+
+    def _fragments(self, read: Sequence[tuple[int, Source, Conversation]]) -> Iterator[tuple[int, TreeRow]]:
+        for number, (origin, source, tree) in enumerate(read):
+            trie = build_trie(tree, self.chat, self.longest)
+            parts = fragments(tree, trie, self.capacity, number)
+            ids = (int(part.tokens.max()) for part in parts)
+            self.chat.tokenizer.check_ids(ids, self.vocab, f"conversation '{tree.id}'")
+            self.counts.setdefault(source.name, Counts()).add(self._counted(tree, trie, parts))
+            self.progress(number + 1, len(read))
+            for part in parts:
+                scale = np.float32(source.loss_weight)
+                yield origin, part.replace(weight=part.weight * scale, pair_weight=part.pair_weight * scale)
+        if not any(counts.trained_tokens for counts in self.counts.values()):
+            raise InputError("no reply of the conversations is trained on: none is preferred; see the stage's counts")
+
+    def _counted(self, tree: Conversation, trie: Trie, parts: Sequence[TreeRow]) -> Counts:
+        trained = sum(int(np.count_nonzero(part.weight)) for part in parts)
+        known = self.chat.tokenizer.hash
+        return Counts(
+            conversations=1,
+            replies=len(trie.replies),
+            pairs=sum(len(part.pairs) for part in parts),
+            tree_tokens=trie.tree_tokens,
+            path_tokens=trie.path_tokens,
+            turns_cut=trie.turns_cut,
+            trained_tokens=trained,
+            untrained=int(not trained),
+            retokenised=sum(bool(node.token_ids) and node.tokenizer != known for node in tree.replies()),
+        )

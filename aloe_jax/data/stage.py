@@ -1,0 +1,47 @@
+"""The stage `dataset`: conversations of every source to rows on disk."""
+
+from __future__ import annotations
+
+from aloe_jax.data.dataset_writer import DatasetWriter
+from aloe_jax.data.mixture import sources_of
+from aloe_jax.data.settings import DatasetSettings
+from aloe_jax.errors import InputError
+from aloe_jax.run.manifest import Values
+from aloe_jax.run.model import chat_format, model_config, model_inputs
+from aloe_jax.run.stage import Run, Stage
+
+
+def _check(run: Run) -> None:
+    settings = run.section("dataset", DatasetSettings)
+    context = model_config(run).context
+    if settings.max_path > context:
+        raise InputError(
+            f"config.dataset.max_path: {settings.max_path} is beyond the model's context, {context} tokens"
+        )
+    sources_of(settings)
+
+
+def _work(run: Run) -> Values:
+    settings = run.section("dataset", DatasetSettings)
+    writer = DatasetWriter(
+        sources_of(settings),
+        run.directory("conversations") / "trees.jsonl",
+        chat_format(run),
+        settings.row,
+        settings.max_path,
+        model_config(run).vocab,
+        lambda done, total: run.progress.update(done, total, "conversations"),
+    )
+    counts = writer.write(run.directory("dataset"))
+    for name, found in writer.counts.items():
+        run.progress.line(f"dataset: {found.line(name)}")
+    return counts
+
+
+def _inputs(run: Run) -> dict[str, str]:
+    """The model, whose tokenizer and template are used, and the files of other sources."""
+    sources = sources_of(run.section("dataset", DatasetSettings))
+    return model_inputs(run) | {f"source {source.name}": source.hash() for source in sources if source.paths}
+
+
+DATASET = Stage("dataset", ("conversations",), ("model", "template", "dataset"), _work, _inputs, check=_check)

@@ -1,0 +1,165 @@
+"""GGUF files: metadata, and tensors under their Hugging Face names.
+
+The names and the row order are llama.cpp's; what its converter did to a Hugging Face checkpoint is undone here, as the
+file's layout says (gguf_layouts.py). Quantised blocks become floating-point tensors.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import gguf
+import ml_dtypes
+import numpy as np
+
+from aloe_jax.errors import InputError
+from aloe_jax.hub.gguf.layouts import LAYOUTS
+from aloe_jax.hub.tensors import Tensor
+
+ROPE_FACTORS = "rope_freqs.weight"  # metadata in the shape of a tensor
+
+
+class GGUFFile:
+    """An open GGUF file. Tensors stay on disk until they are read.
+
+    Raises InputError for a file that is missing, truncated, no GGUF, split into parts, or of a layout that is not in
+    the table.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.exists():
+            raise InputError(f"GGUF file '{path}' does not exist")
+        try:
+            self._reader = gguf.GGUFReader(path)
+        except (ValueError, IndexError, KeyError, TypeError, OverflowError, OSError) as error:
+            raise InputError(f"{path} is not a complete GGUF file ({error}); download it again") from None
+        self._values: dict[str, Any] = {}
+        self.architecture = self.get("general.architecture", "")
+        if self.architecture not in LAYOUTS:
+            raise InputError(
+                f"{path}: general.architecture is '{self.architecture}'; supported are {', '.join(LAYOUTS)}; "
+                "import the model's Hugging Face folder instead"
+            )
+        self.layout = LAYOUTS[self.architecture]
+        self._stored = {tensor.name: tensor for tensor in self._reader.tensors}
+        if self.get("split.count", 1) > 1:
+            raise InputError(
+                f"{path} is one of {self.get('split.count')} parts; merge them with `llama-gguf-split --merge`"
+            )
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The metadata value of `key`, as Python objects; InputError if its text is not UTF-8."""
+        field = self._reader.get_field(key)
+        if field is None:
+            return default
+        if key not in self._values:  # a vocabulary takes a second to decode, and is asked for by each special token
+            try:
+                self._values[key] = field.contents()
+            except UnicodeDecodeError:
+                raise InputError(
+                    f"{self.path}: metadata key '{key}' is not UTF-8 text; download the file again"
+                ) from None
+        return self._values[key]
+
+    def require(self, key: str) -> Any:
+        """The metadata value of `key`; InputError if it is absent."""
+        value = self.get(key)
+        if value is None:
+            raise InputError(f"{self.path}: metadata key '{key}' is missing; the file does not describe a whole model")
+        return value
+
+    def key(self, name: str) -> str:
+        """The metadata key of one of the model's own values: it starts with the architecture."""
+        return f"{self.architecture}.{name}"
+
+    def model(self, name: str, default: Any = None) -> Any:
+        """The model's own value `name`, such as "block_count"."""
+        return self.get(self.key(name), default)
+
+    def size(self, name: str, default: int | None = None) -> int:
+        """The model's own value `name` as a positive integer; InputError if it is something else, or absent without a
+        default."""
+        value = self.require(self.key(name)) if default is None else self.model(name, default)
+        if not isinstance(value, int) or value < 1:
+            raise InputError(f"{self.path}: metadata key '{self.key(name)}' is {value!r}; expected a positive integer")
+        return value
+
+    def decimal(self, name: str, default: float | None = None) -> float:
+        """The model's own value `name` as the shortest decimal that rounds to the same f32: GGUF stores 1e-5 as
+        9.999999747e-06. InputError if it is no number, or absent without a default."""
+        value = self.require(self.key(name)) if default is None else self.model(name, default)
+        if not isinstance(value, int | float):
+            raise InputError(f"{self.path}: metadata key '{self.key(name)}' is {value!r}; expected a number")
+        return float(str(np.float32(value)))
+
+    def holds(self, tensor: str) -> bool:
+        """Whether a tensor of this GGUF name is in the file."""
+        return tensor in self._stored
+
+    def read(self, tensor: str) -> np.ndarray:
+        """The values of a tensor by its GGUF name, as the file has them, dequantised."""
+        return _dequantised(self._stored[tensor], f"{self.path}: tensor '{tensor}'")
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Tensors by Hugging Face name. `dtype` is what dequantised values are: float32, or float16 and bfloat16 for
+        matrices stored so. Names without a counterpart are kept, so that the check against the weight table names them.
+        """
+        layout = self.layout
+        heads = self.size("attention.head_count")
+        row_heads = {"attn_q": heads, "attn_k": self.size("attention.head_count_kv", heads)}
+        result: dict[str, Tensor] = {}
+        for stored in self._reader.tensors:
+            if layout.rope_factors and stored.name == ROPE_FACTORS:
+                continue
+            name, part = layout.hf_name(stored.name)
+            read = functools.partial(
+                _read,
+                stored,
+                f"{self.path}: tensor '{stored.name}'",
+                heads=row_heads.get(part) if layout.paired_rows else None,
+                offset=layout.norm_offset if part.endswith("_norm") else 0.0,
+            )
+            shape = tuple(int(size) for size in reversed(stored.shape))
+            result[name] = Tensor(shape, _dtype(stored.tensor_type), read)
+        return result
+
+
+def _dtype(kind: gguf.GGMLQuantizationType) -> np.dtype:
+    """What a tensor's values need.
+
+    Dequantisation is arithmetic in f32: an 11-bit scale times a 4- to 8-bit integer plus an offset needs 15 bits and
+    more, where float16 keeps 11 and bfloat16 8. On SmolLM2 rounding would move log-probabilities of tokens by up to
+    0.016 (float16) and 0.086 (bfloat16); the 270 MB saved are not worth that, and f32 loads without a conversion.
+    """
+    plain = {gguf.GGMLQuantizationType.F16: np.float16, gguf.GGMLQuantizationType.BF16: ml_dtypes.bfloat16}
+    return np.dtype(plain.get(kind, np.float32))
+
+
+def _read(stored: gguf.ReaderTensor, where: str, heads: int | None, offset: float) -> np.ndarray:
+    """A tensor's values as Hugging Face has them, in their own type."""
+    values = _dequantised(stored, where)
+    if heads is not None:
+        values = split_halves(values, heads)
+    if offset:  # added in f32 as well: a weight of 2^-16 and more with bfloat16's 8 bits comes back exactly
+        values = values - np.float32(offset)
+    return values.astype(_dtype(stored.tensor_type), copy=False)
+
+
+def _dequantised(stored: gguf.ReaderTensor, where: str) -> np.ndarray:
+    try:
+        return gguf.dequantize(stored.data, stored.tensor_type)
+    except (NotImplementedError, ValueError) as error:
+        raise InputError(f"{where} is stored as {stored.tensor_type.name}, which cannot be read ({error})") from None
+
+
+def split_halves(rows: np.ndarray, heads: int) -> np.ndarray:
+    """Undo llama.cpp's row order of query and key projections.
+
+    It rotates neighbouring rows (0,1), (2,3), ... of a head together; Hugging Face rotates row i with row
+    i + head_dim / 2. `rows` is [heads * head_dim, ...]: a weight or a bias.
+    """
+    pairs = rows.reshape(heads, -1, 2, *rows.shape[1:])
+    return pairs.swapaxes(1, 2).reshape(rows.shape)

@@ -1,0 +1,149 @@
+"""The report of `aloe plan` as text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from aloe_jax.parallel.mesh import shape_in_words
+from aloe_jax.plan.plan import Decoding, Plan, Program, Training
+from aloe_jax.plan.topology import Topology
+
+FIRST_LINE = (
+    "All times are estimates: the program was compiled for this slice, not run. Memory is the compiler's figure."
+)
+GIB = 2**30
+
+
+def to_text(plan: Plan) -> str:
+    """Lines of at most about 120 characters; the first says that times are estimates."""
+    return "\n".join(_lines(plan))
+
+
+def search_text(found: list[tuple[dict[str, Any], Plan]]) -> str:
+    """Two lines for each compilation of a search, the best first: what it gives, and the settings that `aloe run` needs
+    for it."""
+    lines = [FIRST_LINE, "", f"{'HBM a chip':>12}  {'tokens/s':>9}  {'batch':>16}  {'rows':>4}  {'remat':<9}  fits"]
+    for settings, plan in found:
+        assert plan.training
+        full, training, memory = plan.training.full, plan.training, plan.programs[0].memory
+        needed, batch = f"{memory.peak / GIB:.1f} GiB", f"{full.batch:,} {full.unit}"
+        speed = f"{full.speed:,.0f}" if full.speed else "-"
+        verdict = "yes" if plan.fits else "no"
+        lines += [
+            f"{needed:>12}  {speed:>9}  {batch:>16}  {training.rows:>4}  {training.remat:<9}  {verdict}",
+            "  " + " ".join(f"--{name}={value}" for name, value in settings.items()),
+        ]
+    return "\n".join(lines)
+
+
+def _lines(plan: Plan) -> Iterator[str]:
+    topology = plan.topology
+    yield FIRST_LINE
+    yield ""
+    chips = f"{topology.chips} chips as {shape_in_words(plan.mesh)}"
+    yield f"{plan.stage} on {topology.name}: {chips}, attention {plan.attention}"
+    if plan.flags:
+        yield f"compiled with LIBTPU_INIT_ARGS='{plan.flags}', as `aloe run` sets it on TPUs"
+    yield from (f"warning: {warning}" for warning in plan.warnings)
+    for program in plan.programs:
+        yield ""
+        yield from _program(program, topology)
+    if plan.training:
+        yield ""
+        yield from _training(plan.training, plan.fits)
+    if plan.decoding and plan.fits:
+        yield ""
+        yield from _decoding(plan.decoding)
+    yield ""
+    chip = topology.chip
+    yield (
+        f"{chip.name}: {chip.hbm / GIB:.2f} GiB at {chip.hbm_bandwidth / 1e9:,.0f} GB/s, {chip.flops / 1e12:.0f} "
+        f"TFLOP/s bf16, {topology.bandwidth / 1e9:.0f} GB/s into the chip with the fewest links ({chip.source})"
+    )
+
+
+def _program(program: Program, topology: Topology) -> Iterator[str]:
+    yield f"{program.name}, a chip (compiled in {program.compile_seconds:.0f} s)"
+    yield from _memory(program)
+    time = program.time
+    if time is None:
+        return
+    received = sum(program.received.values())
+    yield f"  operations      {program.flops / 1e12:10.4g} TFLOP {time.compute:10.3g} s"
+    yield f"  HBM traffic     {program.hbm / 1e9:10.4g} GB    {time.memory:10.3g} s"
+    yield f"  interconnect    {received / 1e9:10.4g} GB    {time.interconnect:10.3g} s"
+    for kind, size in sorted(program.received.items(), key=lambda item: -item[1]):
+        yield f"    {kind:<18} {size / 1e9:8.4g} GB in {program.collectives[kind]:,} runs"
+    yield from _groups(program.over, topology)
+    yield f"  estimate {time.seconds:.3g} s, bound by {time.bound}; {time.one_by_one:.3g} s if nothing overlapped"
+
+
+def _groups(over: Mapping[str, float], topology: Topology) -> Iterator[str]:
+    """What groups of fewer chips than all exchange, and how fast."""
+    for extents, size in over.items():
+        places = [int(taken) for taken in extents.split("x")]
+        if math.prod(places) < topology.chips and size:
+            group = "among " + "x".join(map(str, places[: len(topology.shape)])) if max(places) > 1 else "chip to chip"
+            speed = topology.bandwidth_over(places) / 1e9
+            yield f"    {group:<18} {size / 1e9:8.4g} GB of it at {speed:.0f} GB/s"
+
+
+def _memory(program: Program) -> Iterator[str]:
+    memory = program.memory
+    verdict = "fits" if memory.fits else "DOES NOT FIT"
+    yield f"  HBM             {memory.peak / GIB:10.2f} of {memory.available / GIB:.2f} GiB: {verdict}"
+    parts = {"parameters": memory.parameters, "optimiser": memory.optimizer}
+    parts["temporaries" if memory.fits else "temporaries at least"] = memory.temporaries
+    yield "    " + ", ".join(f"{name} {size / GIB:.2f}" for name, size in parts.items())
+
+
+def _training(training: Training, fits: bool) -> Iterator[str]:
+    yield (
+        f"step: {training.rows} rows a micro-batch ({training.rows_a_chip:g} a row shard) of {training.row_tokens:,} "
+        f"tokens, remat {training.remat}"
+    )
+    yield f"  {training.workload}"
+    yield f"  a sequence a reply would have {training.sharing:.1f} times the tokens"
+    for name, filled in (("the config's batch", training.configured), ("rows filled", training.full)):
+        capacity = filled.micro_batches * training.rows * training.row_tokens
+        yield (
+            f"  {name}: {filled.batch} {filled.unit}, {filled.real_tokens:,.0f} real tokens a step in "
+            f"{filled.micro_batches} micro-batches ({filled.real_tokens / capacity:.0%} of their room)"
+        )
+        if fits and filled.chip_seconds and filled.useful:
+            yield (
+                f"    {filled.speed:,.0f} real tokens/s; a conversation {filled.chip_seconds:.3g} chip-seconds; "
+                f"{filled.useful:.0%} of the peak is useful"
+            )
+    if fits and training.unshared_chip_seconds:
+        yield f"    a conversation as a sequence a reply, rows full: {training.unshared_chip_seconds:.3g} chip-seconds"
+
+
+def _decoding(decoding: Decoding) -> Iterator[str]:
+    yield (
+        f"engine: {decoding.slots} slots, {decoding.tokens_a_second:,.0f} tokens/s when all are busy; "
+        f"{decoding.dialogue_seconds:.2f} chip-seconds a dialogue"
+    )
+
+
+def price_line(plan: Plan, price: float) -> str:
+    """What a plan that fits costs at `price` dollars a chip and hour: a step and a conversation, or a dialogue of the
+    benchmark and what the engine writes."""
+    dollars = lambda seconds: seconds / 3600 * price  # noqa: E731
+    start = f"at {price:g} USD a chip and hour: "
+    if plan.decoding:
+        million = plan.topology.chips * 1e6 / plan.decoding.tokens_a_second
+        dialogue = dollars(plan.decoding.dialogue_seconds) * 1000
+        return f"{start}{dialogue:.3f} USD a thousand dialogues, {dollars(million):.3f} USD a million tokens"
+    assert plan.training
+    full, unshared = plan.training.full, plan.training.unshared_chip_seconds
+    assert full.seconds
+    assert full.chip_seconds
+    assert unshared
+    return (
+        f"{start}{dollars(full.seconds * plan.topology.chips):.4f} USD a step, "
+        f"{dollars(full.chip_seconds) * 1000:.3f} USD a thousand conversations, as a sequence a reply "
+        f"{dollars(unshared) * 1000:.3f}"
+    )

@@ -1,0 +1,97 @@
+"""`manifest.json` of a stage: what it was made from, with which settings, and how far it is."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from etils import epath
+
+from aloe_jax import files
+from aloe_jax.errors import InputError
+
+MANIFEST = "manifest.json"
+PACKAGES = ("aloe_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
+Values = Mapping[str, object]  # plain values, as JSON holds them
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a stage leaves beside its files.
+
+    Attributes:
+        stage: its name.
+        status: "running", "finished", or "discarded" while what an earlier setting left is removed.
+        inputs: hashes of what it reads, by name.
+        config: the settings that decide its result, by section.
+        free: the settings it was made with besides, one after the other where a resume changed them.
+        versions: those of the packages that results depend on.
+        seed: of everything that is drawn.
+        counts: what the stage says of its result.
+        seconds: that it worked, over all calls.
+        outputs: hashes of the files that later stages depend on, once it is finished.
+    """
+
+    stage: str
+    status: str = "running"
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    config: Values = field(default_factory=dict)
+    free: tuple[Values, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+    seed: int = 0
+    counts: Values = field(default_factory=dict)
+    seconds: float = 0.0
+    outputs: Mapping[str, str] | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the stage came to its end."""
+        return self.status == "finished"
+
+    @property
+    def identity(self) -> str:
+        """Hash of what decides the stage's result: its inputs, its config and its output files."""
+        parts = {"inputs": self.inputs, "config": self.config, "outputs": self.outputs}
+        return files.sha256(files.canonical(parts))
+
+    def section(self, name: str) -> Values:
+        """The settings of a section that decided the result; empty if there was none."""
+        found = self.config.get(name, {})
+        return found if isinstance(found, Mapping) else {}
+
+    def write(self, directory: epath.Path) -> None:
+        """Put it into the stage's folder."""
+        values = {key: value for key, value in vars(self).items() if value is not None}
+        files.write_json(directory / MANIFEST, values)
+
+
+def find_manifest(directory: epath.PathLike) -> Manifest | None:
+    """The manifest in a stage's folder; None if the stage has not started. InputError if it is broken."""
+    path = epath.Path(directory) / MANIFEST
+    return read_manifest(directory) if path.exists() else None
+
+
+def read_manifest(directory: epath.PathLike) -> Manifest:
+    """The manifest in a stage's folder. InputError if the stage has not started or the file is broken."""
+    path = epath.Path(directory) / MANIFEST
+    values = files.read_json(path)
+    if not isinstance(values, dict) or not isinstance(values.get("stage"), str):
+        raise InputError(f"{path}: no manifest of a stage of `aloe run`; start the stage over with --fresh")
+    known = {one.name for one in dataclasses.fields(Manifest)}
+    given = {key: value for key, value in values.items() if key in known}
+    return Manifest(**given | {"free": tuple(given.get("free", ()))})
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that results depend on."""
+    return {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"  # our own, run from its source folder

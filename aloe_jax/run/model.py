@@ -1,0 +1,50 @@
+"""Which model, chat format, mesh and input hashes a run means."""
+
+from __future__ import annotations
+
+import jax
+from etils import epath
+from jax.sharding import Mesh
+
+from aloe_jax.hub.chat_model import read_chat_model
+from aloe_jax.hub.config_file import read_config
+from aloe_jax.hub.identity import model_hash
+from aloe_jax.hub.source import resolve_model
+from aloe_jax.models.config import ModelConfig
+from aloe_jax.parallel import hosts
+from aloe_jax.parallel.mesh import MeshSettings, make_mesh
+from aloe_jax.run.settings import ModelSettings, TemplateSettings
+from aloe_jax.run.stage import Run
+from aloe_jax.tree.template import ChatFormat
+
+
+def model_folder(run: Run) -> epath.Path:
+    """The Hugging Face folder of the start model."""
+    return resolve_model(run.section("model", ModelSettings).source)
+
+
+def model_config(run: Run) -> ModelConfig:
+    """The config of the start model."""
+    return read_config(model_folder(run))[0]
+
+
+def chat_format(run: Run) -> ChatFormat:
+    """Tokenizer and chat template of the start model, with the config's date and system handling. InputError if the
+    tokenizer does not belong to the model."""
+    template = run.section("template", TemplateSettings)
+    return read_chat_model(model_folder(run), date=template.date, system=template.system)[1]
+
+
+def mesh_of(run: Run) -> Mesh:
+    """The mesh that the config asks for, over all devices of all processes: that of trainings."""
+    return run.section("mesh", MeshSettings).build()
+
+
+def own_mesh(run: Run) -> Mesh:
+    """The mesh of a stage that one process works on: of several, over its own devices alone."""
+    return make_mesh(devices=jax.local_devices()) if hosts.is_multiprocess() else mesh_of(run)
+
+
+def model_inputs(run: Run) -> dict[str, str]:
+    """Identity of the start model, as an input of stages that read it."""
+    return {"model": model_hash(model_folder(run))}

@@ -1,0 +1,101 @@
+"""What an answer has to be, and how different servers are told so.
+
+Nobody can rely on a request field alone: servers refuse fields they do not know, or drop them silently. So each way of
+saying it is tried by `probe.py`, and every constrained answer is checked against what was asked.
+
+| form | servers |
+|---|---|
+| `structured_outputs` | vLLM from 0.11, `aloe serve` |
+| `guided_choice`, `guided_json` | vLLM before |
+| `response_format` | OpenAI, vLLM, SGLang, llama.cpp, `aloe serve` |
+| `regex`, `json_schema` | SGLang, llama.cpp |
+| `grammar` | llama.cpp |
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from aloe_jax.serve.client.answers import Answer
+
+Fields = dict[str, Any]
+
+
+def _response_format(schema: Mapping[str, Any]) -> Fields:
+    return {
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {"name": "answer", "schema": dict(schema), "strict": True},
+        }
+    }
+
+
+# Best form first.
+CHOICE_FORMS: dict[str, Callable[[Sequence[str]], Fields]] = {
+    "structured_outputs": lambda choices: {"structured_outputs": {"choice": list(choices)}},
+    "guided_choice": lambda choices: {"guided_choice": list(choices)},
+    "grammar": lambda choices: {"grammar": "root ::= " + " | ".join(map(json.dumps, choices))},
+    "regex": lambda choices: {"regex": f"({'|'.join(map(re.escape, choices))})"},
+    # The answer is then a JSON string, quotes included.
+    "response_format": lambda choices: _response_format({"type": "string", "enum": list(choices)}),
+}
+SCHEMA_FORMS: dict[str, Callable[[Mapping[str, Any]], Fields]] = {
+    "response_format": _response_format,
+    "structured_outputs": lambda schema: {"structured_outputs": {"json": dict(schema)}},
+    "guided_json": lambda schema: {"guided_json": dict(schema)},
+    "json_schema": lambda schema: {"json_schema": dict(schema)},
+}
+
+
+def chosen(text: str, choices: Sequence[str]) -> str | None:
+    """Which choice an answer is, bare or as a JSON string; None if it is none."""
+    bare = text.strip()
+    if bare not in choices and len(bare) > 1 and bare[0] == bare[-1] == '"':
+        bare = bare[1:-1]
+    return bare if bare in choices else None
+
+
+def parsed(text: str | bytes) -> Any:
+    """The JSON value of an answer, None if it is not JSON."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+def probabilities(answer: Answer, choices: Sequence[str]) -> dict[str, float] | None:
+    """How likely the model holds each choice, or None if the answer is none of them.
+
+    From the most probable tokens at the place where the choices part: a token counts for the one choice that begins
+    with it, and the sums are scaled to 1. Servers report the distribution without the constraint or with it; scaling
+    makes both the same. Where the server reports no such tokens, or they do not tell the choices apart, the choice
+    that was given has probability 1.
+    """
+    taken = chosen(answer.text, choices)
+    if taken is None:
+        return None
+    masses = _masses(answer, choices)
+    total = sum(masses.values())
+    if total <= 0.0:
+        return {choice: float(choice == taken) for choice in choices}
+    return {choice: masses[choice] / total for choice in choices}
+
+
+def _masses(answer: Answer, choices: Sequence[str]) -> dict[str, float]:
+    """Probability of the tokens that only one choice begins with, at the first token that holds text of the choice."""
+    masses = dict.fromkeys(choices, 0.0)
+    before = ""
+    for token, top in zip(answer.tokens or (), answer.top or (), strict=False):
+        if (before + token).strip().strip('"'):
+            for text, log_prob in top:
+                begun = text.strip().strip('"')
+                owners = [choice for choice in choices if begun and choice.startswith(begun)]
+                if len(owners) == 1:
+                    masses[owners[0]] += math.exp(log_prob)
+            break
+        before += token
+    return masses

@@ -1,0 +1,160 @@
+"""Finding out what a server can do, by asking it for things whose answer shows it.
+
+Documentation and version numbers do not tell: a proxy in between may drop a field, a build may lack a feature, and some
+servers accept every field and keep to none. A constraint counts only if the server gives an answer that it would never
+give by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from aloe_jax.errors import InputError, ResumableError
+from aloe_jax.serve.client import answers, client, constraints
+from aloe_jax.serve.client.answers import Failure
+from aloe_jax.serve.client.client import Client
+from aloe_jax.serve.client.endpoint import Abilities, Endpoint, RawResponse
+from aloe_jax.serve.protocol import ChatResponse
+
+CHOICES = ("zqx-7", "wvk-3")  # nobody says that to a greeting
+SCHEMA = {
+    "type": "object",
+    "properties": {"zqx": {"type": "string", "enum": ["wvk-3"]}},
+    "required": ["zqx"],
+    "additionalProperties": False,
+}
+ALL = ("choice", "schema", "logprobs", "top_logprobs", "n", "seed", "system")
+MISSING = {
+    "choice": "keeps to no choice of answers; answers are read from its text and many will be unreadable",
+    "schema_form": "keeps to no JSON schema; answers are read from its text and many will be unreadable",
+    "logprobs": "gives no log-probabilities; a judge's verdicts are then all or nothing",
+    "top_logprobs": "gives no most probable tokens; a judge's verdicts are then all or nothing",
+    "n": "gives one completion a call; several candidates are asked for one by one",
+    "seed": "does not repeat an answer for an equal seed; stored answers make a run repeat all the same",
+    "system": "takes no system message; it is put at the head of the first user message",
+}
+
+
+def missing(abilities: Abilities) -> list[str]:
+    """A sentence for each thing a server cannot do or silently ignores."""
+    found = [text for name, text in MISSING.items() if not getattr(abilities, name)]
+    if abilities.ignored:
+        found.append(f"accepts but silently ignores: {', '.join(abilities.ignored)}")
+    return found
+
+
+async def probe(through: Client, wanted: tuple[str, ...] = ALL) -> dict[str, Abilities]:
+    """Ask every server of an entered client what it can do of `wanted`, set its abilities and return them by address.
+
+    Raises InputError if a server does not serve the model or refuses the key, ResumableError if it cannot be reached.
+    """
+    for server in through.endpoints:
+        server.abilities = await _Probe(through, server).run(wanted)
+    return {server.address: server.abilities for server in through.endpoints}
+
+
+class _Probe:
+    def __init__(self, through: Client, server: Endpoint) -> None:
+        self.client, self.server = through, server
+
+    async def run(self, wanted: tuple[str, ...]) -> Abilities:
+        found: dict[str, Any] = {"models": await self._models()}
+        plain = await self._ask({})
+        if isinstance(plain, Failure):
+            raise plain.error(self.server.redact(f"{self.server.address}: {plain.reason}"))
+        if self.server.model not in found["models"] and plain.model != self.server.model:
+            found["answers_as"] = plain.model
+        ignored: list[str] = []
+        if "choice" in wanted:
+            forms = {name: form(CHOICES) for name, form in constraints.CHOICE_FORMS.items()}
+            found["choice"] = await self._form(
+                "choice", forms, lambda text: constraints.chosen(text, CHOICES) is not None, ignored
+            )
+        if "schema" in wanted:
+            forms = {name: form(SCHEMA) for name, form in constraints.SCHEMA_FORMS.items()}
+            found["schema_form"] = await self._form(
+                "schema", forms, lambda text: constraints.parsed(text) == {"zqx": "wvk-3"}, ignored
+            )
+        if "top_logprobs" in wanted:
+            found |= await self._logprobs({"top_logprobs": 5})
+        elif "logprobs" in wanted:
+            found["logprobs"] = (await self._logprobs({}))["logprobs"]
+        if "n" in wanted:
+            found["n"] = isinstance(await self._ask({"n": 2}), ChatResponse)
+        if "seed" in wanted:
+            drawn = [await self._ask({"temperature": 1.0, "seed": 7}) for _ in range(2)]
+            found["seed"] = len({_text(each) for each in drawn}) == 1 and isinstance(drawn[0], ChatResponse)
+        if "system" in wanted:
+            messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello!"}]
+            found["system"] = isinstance(await self._ask({"messages": messages}), ChatResponse)
+        return Abilities(**found, ignored=tuple(ignored))
+
+    async def _models(self) -> tuple[str, ...]:
+        """Names that the server lists; none where it has no list."""
+        sent = await self._patient(lambda: self.server.models(self.client.session))
+        listed = constraints.parsed(sent.content) if sent.status == 200 else None
+        data = listed.get("data") if isinstance(listed, dict) else None
+        return tuple(str(each["id"]) for each in data or () if isinstance(each, dict) and "id" in each)
+
+    async def _form(
+        self, what: str, forms: Mapping[str, dict[str, Any]], keeps: Callable[[str], bool], ignored: list[str]
+    ) -> str | None:
+        """The first form that the server keeps to; those it takes without keeping to them go to `ignored`."""
+        for name, fields in forms.items():
+            # One good answer is proof, one bad answer may be a slip.
+            drawn = [await self._ask(fields)]
+            if isinstance(drawn[0], ChatResponse) and not keeps(_text(drawn[0])):
+                drawn.append(await self._ask(fields))
+            if keeps(_text(drawn[-1])):
+                return name
+            if isinstance(drawn[-1], ChatResponse):
+                ignored.append(f"{what} as {name}")
+        return None
+
+    async def _logprobs(self, more: Mapping[str, Any]) -> dict[str, bool]:
+        answer = await self._ask({"logprobs": True, **more})
+        if isinstance(answer, Failure) and more:
+            answer = await self._ask({"logprobs": True})
+        if isinstance(answer, Failure):
+            return {"logprobs": False, "top_logprobs": False}
+        content = answer.choices[0].logprobs.content if answer.choices[0].logprobs else None
+        return {"logprobs": bool(content), "top_logprobs": any(token.top_logprobs for token in content or ())}
+
+    async def _ask(self, fields: Mapping[str, Any]) -> ChatResponse | Failure:
+        """A short answer to a greeting under `fields`; a Failure if the server refuses them or answers wrongly."""
+        body = {
+            "model": self.server.model,
+            "messages": [{"role": "user", "content": "Hello!"}],
+            "temperature": 0.0,
+            "seed": 0,
+            "n": 1,
+            "max_tokens": 16,
+            **fields,
+        }
+        sent = await self._patient(lambda: self.server.post(self.client.session, body))
+        if sent.status == 200:
+            return answers.read(sent.content, body["n"])
+        message = f"the server answers {sent.status}: {answers.error_message(sent.content)}"
+        return Failure(message, error=InputError)
+
+    async def _patient(self, attempt: Callable[[], Awaitable[RawResponse | Failure]]) -> RawResponse:
+        """What is said once the trouble that passes has passed. InputError if the key is refused."""
+        clock = self.client.clock
+        for tries in range(self.client.retries + 1):
+            outcome = await attempt()
+            if isinstance(outcome, RawResponse):
+                if outcome.status in (401, 403):
+                    hint = f"check the key in the environment variable {self.server.api_key_env}"
+                    raise InputError(f"{self.server.address}: the server answers {outcome.status}; {hint}")
+                torn = outcome.status == 200 and constraints.parsed(outcome.content) is None
+                if not (outcome.passing or torn):
+                    return outcome
+            if tries < self.client.retries:
+                await clock.sleep(clock.jitter(0.0, min(client.LONGEST_PAUSE, client.FIRST_PAUSE * 2**tries)))
+        reason = outcome.reason if isinstance(outcome, Failure) else f"the server answers {outcome.status}"
+        raise ResumableError(self.server.redact(f"{self.server.address}: {reason}"))
+
+
+def _text(answer: ChatResponse | Failure) -> str:
+    return "" if isinstance(answer, Failure) else answer.choices[0].message.content or ""

@@ -1,0 +1,115 @@
+"""`aloe serve`: the application on a socket, the engine on its thread, and an orderly end of both."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from types import TracebackType
+
+from aloe_jax.errors import AloeError, InputError
+from aloe_jax.serve.server.app import create_app
+from aloe_jax.serve.server.http_server import HttpServer, is_loopback, signals_call
+from aloe_jax.serve.server.worker import Engine, Worker
+from aloe_jax.tree.template import ChatFormat
+
+API_KEY_ENV = "ALOE_API_KEY"
+
+
+class Server:
+    """An OpenAI-compatible server for one engine, in this process.
+
+    Between `start` and `stop` the engine belongs to the server's thread. Port 0 takes a free one. If the environment
+    variable ALOE_API_KEY is set, requests must carry it as bearer token. `on_failure` is called, on another thread, if
+    the engine fails while serving. A server starts once.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        chat_format: ChatFormat,
+        model_name: str,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        grace_seconds: int = 5,
+        on_failure: Callable[[], None] | None = None,
+    ) -> None:
+        self._worker = Worker(engine, on_failure=on_failure)
+        self._api_key = os.environ.get(API_KEY_ENV, "").strip() or None
+        app = create_app(self._worker, chat_format, model_name, api_key=self._api_key)
+        self._http = HttpServer(app, host, port, grace_seconds)
+
+    @property
+    def host(self) -> str:
+        """The address that it listens on."""
+        return self._http.host
+
+    @property
+    def port(self) -> int:
+        """The port; from `start` on the one that was taken."""
+        return self._http.port
+
+    @property
+    def failure(self) -> Exception | None:
+        """What the engine raised while serving; from then on every completion is answered 503."""
+        return self._worker.failure
+
+    @property
+    def base_url(self) -> str:
+        """What clients take as base URL, `/v1` included."""
+        return f"{self._http.url}/v1"
+
+    def start(self) -> int:
+        """Listen and serve in the background; returns the port.
+
+        Raises InputError if the port cannot be had, or if the host is reachable from other machines and no key is set.
+        """
+        if not is_loopback(self.host) and self._api_key is None:
+            raise InputError(
+                f"host '{self.host}' is reachable from other machines; set the environment variable {API_KEY_ENV} "
+                "to a key that clients must send, or serve on 127.0.0.1"
+            )
+        self._http.listen()
+        self._worker.start()
+        self._http.start()
+        return self.port
+
+    def stop(self) -> None:
+        """Refuse new connections, let running requests finish for `grace_seconds`, cancel the rest, free the engine."""
+        if self._http.stop():
+            self._worker.stop()
+
+    def __enter__(self) -> Server:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def serve_forever(
+    engine: Engine,
+    chat_format: ChatFormat,
+    model_name: str,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    announce: Callable[[str], None] = print,
+) -> None:
+    """The body of `aloe serve`: tells the address through `announce`, then serves until SIGINT or SIGTERM.
+
+    Must run on the main thread. A second signal, while requests under way finish, is not caught any more and ends the
+    process. Raises InputError as `Server.start` does and AloeError if the engine fails.
+    """
+    ended = threading.Event()
+    server = Server(engine, chat_format, model_name, host=host, port=port, on_failure=ended.set)
+    with signals_call(ended.set):
+        server.start()
+        announce(f"serving {model_name} at {server.base_url}; Ctrl-C stops")
+        ended.wait()
+    server.stop()
+    if server.failure is not None:
+        raise AloeError(f"the decoding engine failed: {server.failure}") from server.failure

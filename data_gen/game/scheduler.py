@@ -1,0 +1,134 @@
+"""Growing as many conversations as are wanted, many at a time, from files alone after whatever happened."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aloe_jax import files
+from aloe_jax.errors import AloeError, InputError
+from aloe_jax.tree.schema import Persona, dump
+from data_gen.calls.store import EVENTS, NODES, Store
+from data_gen.game.tree_growth import TreeConfig, grow
+from data_gen.roles import Roles
+
+Shard = tuple[int, int]  # number, from 0, and how many
+_SHARD = re.compile(r"(\d+)/(\d+)")
+
+
+def parse_shard(text: str) -> Shard:
+    """`NUMBER/COUNT`, numbers from 0. InputError if it is not."""
+    found = _SHARD.fullmatch(text)
+    if not found or not int(found[1]) < int(found[2]):
+        raise InputError(f"--shard: '{text}' must be NUMBER/COUNT with NUMBER from 0 to COUNT - 1, for example 0/4")
+    return int(found[1]), int(found[2])
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The conversations that may be begun, in order: each persona once, then each again, `most` in all. A shard has
+    every `shard[1]`-th of them, and its share of the `wanted`."""
+
+    personas: Sequence[Persona]
+    wanted: int
+    most: int
+    shard: Shard = (0, 1)
+
+    @property
+    def share(self) -> int:
+        """Conversations that this shard is to accept."""
+        number, shards = self.shard
+        return len(range(number, self.wanted, shards))
+
+    def __iter__(self) -> Iterator[tuple[str, Persona]]:
+        for number in range(self.shard[0], self.most, self.shard[1]):
+            persona = self.personas[number % len(self.personas)]
+            yield f"c{number:05d}-{persona.id}", persona
+
+
+class Scheduler:
+    """Accepted conversations are appended to `path`. Which ones are accepted depends on the answers alone: a candidate
+    is begun only while those accepted and those under way are fewer than wanted, so that the candidates begun are
+    always the shortest beginning of the list that holds enough."""
+
+    def __init__(self, path: Path, store: Store, shape: TreeConfig, seed: int, concurrency: int) -> None:
+        self.path, self.store, self.shape, self.seed, self.concurrency = path, store, shape, seed, concurrency
+        files.repair_lines(path)
+        self.accepted = set(identities(path)) if path.exists() else set[str]()
+
+    async def run(self, candidates: Candidates, roles: Roles, events: Any) -> int:
+        """Grow until the share is accepted or the candidates are used up; returns how many are accepted. `events` has
+        `noted(ledger, record)`, `grown(name, turns)` and `ended(name, accepted)`."""
+        accepted, under_way = 0, set[asyncio.Task[bool]]()
+        remaining = iter(candidates)
+        try:
+            while True:
+                while len(under_way) < self.concurrency and accepted + len(under_way) < candidates.share:
+                    candidate = next(remaining, None)
+                    if candidate is None:
+                        break
+                    name, persona = candidate
+                    if name in self.accepted:
+                        accepted += 1
+                    elif not self.store.has(EVENTS, f"{name} given up"):
+                        under_way.add(asyncio.create_task(self._one(name, persona, roles, events)))
+                if not under_way:
+                    return accepted
+                done, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+                accepted += sum(task.result() for task in done)
+        finally:
+            for task in under_way:
+                task.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
+
+    async def _one(self, name: str, persona: Persona, roles: Roles, events: Any) -> bool:
+        def note(ledger: str, key: str, record: dict[str, Any]) -> None:
+            if self.store.add(ledger, key, record):
+                events.noted(ledger, record)
+            if ledger == NODES and record["role"] == "user":
+                events.grown(name, record["id"])
+
+        tree = await grow(name, persona, roles, self.shape, self.seed, note)
+        if tree is not None:
+            files.append_line(self.path, dump(tree))
+            self.accepted.add(name)
+        events.ended(name, tree is not None)
+        return tree is not None
+
+
+def identities(path: Path) -> dict[str, tuple[int, int]]:
+    """Id of each conversation of a trees.jsonl, with place and length of its line."""
+    found, place = {}, 0
+    with open(path, "rb") as file:
+        for line in file:
+            found[json.loads(line)["id"]] = (place, len(line))
+            place += len(line)
+    return found
+
+
+def put_in_order(path: Path) -> int:
+    """Sort the conversations of a trees.jsonl by id, one in memory at a time; returns how many there are."""
+    places = identities(path)
+    with open(path, "rb") as file:
+
+        def lines() -> Iterator[str]:
+            for name in sorted(places):
+                file.seek(places[name][0])
+                yield file.read(places[name][1]).decode().rstrip("\n")
+
+        return files.write_lines(path, lines())
+
+
+def too_few(accepted: int, share: int, store: Store) -> AloeError | None:
+    """What to tell where nothing at all was accepted; None otherwise."""
+    if accepted or not share:
+        return None
+    return AloeError(
+        f"no conversation was accepted; {store.directory}/rejects.jsonl and events.jsonl say why (lower "
+        "config.tree.min_turns, raise config.tree.attempts, leave out some of config.tree.guards, or use another model)"
+    )

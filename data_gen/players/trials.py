@@ -1,0 +1,82 @@
+"""What a model judge is worth: its verdicts on pairs of the scripted world, whose better reply is known."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aloe_jax.tree.schema import Message, Persona
+from data_gen.agreement import Choice, kappa
+from data_gen.concurrency import gathered
+from data_gen.roles import Comparison, Judge, Revealed
+from data_gen.world.inducer import shown
+from data_gen.world.judge import assess
+from data_gen.world.personas import scripted_personas
+from data_gen.world.responders import STRATEGIES, play
+
+CLEAR = 1.0  # points of the scripted score by which the better reply leads
+TURNS = 3
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Two replies to one dialogue; `first_better` is the scripted judge's verdict."""
+
+    persona: Persona
+    dialogue: tuple[Message, ...]
+    revealed: tuple[Revealed, ...]
+    first: str
+    second: str
+    first_better: bool
+
+
+def trials(count: int, seed: int) -> list[Trial]:
+    """Clear cases: dialogues of the scripted world with two replies by different strategies whose scores differ by at
+    least `CLEAR`, the better one first in half of them."""
+    rng = random.Random(f"trials {seed}")
+    personas = scripted_personas("train", profiles=max(1, count), personalities=16, seed=seed, pairings=1)
+    found: list[Trial] = []
+    for number in range(50 * count):
+        if len(found) == count:
+            break
+        persona = personas[number % len(personas)]
+        dialogue, _ = play(persona, "oracle", rng.randint(1, TURNS), seed + number)
+        dialogue = dialogue[:-1]
+        names = rng.sample([name for name in STRATEGIES if name != "empty"], 2)
+        replies = [STRATEGIES[name](persona, dialogue, seed + number) for name in names]
+        scores = [assess(persona, dialogue, reply).value for reply in replies]
+        if abs(scores[0] - scores[1]) < CLEAR:
+            continue
+        first_better = len(found) % 2 == 0
+        if (scores[0] > scores[1]) != first_better:
+            replies.reverse()
+        revealed = shown(persona, dialogue)
+        found.append(Trial(persona, tuple(dialogue), revealed, replies[0], replies[1], first_better))
+    return found
+
+
+async def try_judge(judge: Judge, cases: Sequence[Trial]) -> dict[str, Any]:
+    """Figures of a judge over the cases: `pairs`, `unreadable`, `flip_rate` (share of readable ones whose verdict turns
+    with the order), `agreement` and `kappa` with the scripted judge (a tie agrees with neither)."""
+    verdicts = await gathered(
+        judge.prefer(case.persona, case.dialogue, case.first, case.second, case.revealed) for case in cases
+    )
+    readable = [(case, verdict) for case, verdict in zip(cases, verdicts, strict=True) if verdict is not None]
+    found = kappa([(_label(verdict), "first" if case.first_better else "second") for case, verdict in readable])
+    return {
+        "pairs": len(cases),
+        "unreadable": len(cases) - len(readable),
+        "flip_rate": _share(sum(verdict.flipped for _, verdict in readable), len(readable)),
+        "agreement": None if found.agreement is None else round(found.agreement, 3),
+        "kappa": None if found.kappa is None else round(found.kappa, 3),
+    }
+
+
+def _label(verdict: Comparison) -> Choice:
+    return "tie" if verdict.p == 0.5 else "first" if verdict.p > 0.5 else "second"
+
+
+def _share(part: int, whole: int) -> float | None:
+    return round(part / whole, 3) if whole else None

@@ -1,0 +1,279 @@
+"""Growing trees with roles in plain Python. Of the reference's mistakes (paper, section 5) 1, 2, 4, 6, 8 and 11 belong
+here."""
+
+import asyncio
+import dataclasses
+
+import pytest
+
+from aloe_jax.tree.schema import Item, Persona, dump
+from data_gen.game.tree_growth import TreeConfig, grow
+from data_gen.roles import Comparison, Reply, Revealed, Roles, Said, Verdict
+from data_gen.seeds import stable_seed
+
+PERSONA = Persona(
+    id="p1",
+    profile="profile",
+    personality="personality",
+    facts=tuple(Item(id=f"f{number}", text=f"Fact {number}.") for number in range(1, 5)),
+    traits=(Item(id="t1", text="Trait 1."),),
+)
+SHAPE = TreeConfig(turns=4, hinted=2, plain=1, min_margin=0.1)
+
+
+class User:
+    """Says something new each turn, which names the reply it answers; remembers the dialogues it was asked with."""
+
+    def __init__(self):
+        self.dialogues = []
+
+    async def message(self, persona, dialogue, seed=0):
+        self.dialogues.append(list(dialogue))
+        last = f" after '{dialogue[-1].content}'" if dialogue else ""
+        return Said(f"Message {len(dialogue) // 2 + 1}{last}.")
+
+
+class Inducer:
+    """One fact shows in each turn."""
+
+    async def beliefs(self, persona, dialogue, known=()):
+        turns = len(dialogue) // 2 + 1
+        return tuple(Revealed(persona.facts[turn - 1].id, turn) for turn in range(1, turns + 1))
+
+
+class Responder:
+    """Candidates that say what they were told; remembers its calls."""
+
+    def __init__(self, texts=None):
+        self.calls = []
+        self.texts = texts or (lambda turn, condition, number: f"{condition} {turn}.{number}")
+
+    async def replies(self, dialogue, hint, n, seed):
+        self.calls.append((list(dialogue), hint, n, seed))
+        condition = "plain" if hint is None else "hinted"
+        turn = len(dialogue) // 2 + 1
+        return [
+            Reply(
+                self.texts(turn, condition, number),
+                token_ids=(number, 7),
+                logprobs=(-1.0, -2.0),
+                tokenizer="hash",
+                truncated=number == 2,
+                calls=("call",),
+            )
+            for number in range(1, n + 1)
+        ]
+
+
+class Judge:
+    """Prefers hinted replies with a probability of 0.8, whichever comes first; tells equal conditions apart by 0.02."""
+
+    name = "judge"
+
+    def __init__(self):
+        self.compared = []
+
+    async def score(self, persona, dialogue, reply, revealed=None):
+        return Verdict(4.0 if "hinted" in reply else 2.0)
+
+    async def prefer(self, persona, dialogue, first, second, revealed=None):
+        self.compared.append((dialogue[-1].content, first, second))
+        if ("hinted" in first) == ("hinted" in second):
+            return Comparison(0.51, 0.51)
+        return Comparison(0.8, 0.8) if "hinted" in first else Comparison(0.2, 0.2)
+
+
+@pytest.fixture
+def roles():
+    return Roles(User(), Inducer(), Responder(), Judge())
+
+
+def grown(roles, name="c1", shape=SHAPE, seed=0):
+    return asyncio.run(grow(name, PERSONA, roles, shape, seed))
+
+
+def text_path(tree):
+    return [tree.node(name).text for name in tree.path]
+
+
+def test_every_turn_has_a_new_message_on_the_branch_that_was_continued(roles):
+    """Mistakes 2 and 4: the first message never comes again, and each role sees the whole path, nothing else."""
+    tree = grown(roles)
+    users = [node for node in tree.nodes if node.role == "user"]
+    assert len({node.text for node in users}) == SHAPE.turns
+    path = text_path(tree)
+    for turn, user in enumerate(users):
+        above = [node.text for node in tree.path_to(user.id)]
+        assert above == path[: 2 * turn + 1]
+        assert [message.content for message in roles.user.dialogues[turn]] == above[:-1]
+    for dialogue, *_ in roles.responder.calls:
+        assert [message.content for message in dialogue] == path[: len(dialogue)]
+        assert [message.role for message in dialogue] == (["user", "assistant"] * SHAPE.turns)[: len(dialogue)]
+
+
+def test_candidates_are_siblings_and_only_one_goes_on(roles):
+    tree = grown(roles)
+    for turn in range(1, SHAPE.turns + 1):
+        siblings = [node for node in tree.replies() if node.parent == f"u{turn}"]
+        assert [node.condition for node in siblings] == ["hinted", "hinted", "plain"]
+        assert [node.text for node in siblings] == [f"hinted {turn}.1", f"hinted {turn}.2", f"plain {turn}.1"]
+        assert sum(node.id in tree.path for node in siblings) == 1
+    assert tree.path[0] == "u1"
+    assert len(tree.path) == 2 * SHAPE.turns
+    assert tree.persona == PERSONA
+
+
+def test_a_reply_keeps_what_was_sampled(roles):
+    reply = grown(roles).node("a1.2")
+    assert (reply.text, reply.token_ids, reply.logprobs, reply.tokenizer) == (
+        "hinted 1.2",
+        (2, 7),
+        (-1.0, -2.0),
+        "hash",
+    )
+    assert (reply.flags, reply.calls, reply.value) == (("truncated",), ("call",), 4.0)
+    assert [(score.judge, score.value) for score in reply.scores] == [("judge", 4.0)]
+
+
+def test_the_hint_is_what_the_user_has_shown_and_reaches_the_hinted_replies_alone(roles):
+    """Mistake 11: what the plain reply sees is what the trained model will see."""
+    grown(roles)
+    hints = [hint for _, hint, _, _ in roles.responder.calls]
+    assert hints[0::2] == ["Fact 1.", "Fact 1. Fact 2.", "Fact 1. Fact 2. Fact 3.", "Fact 1. Fact 2. Fact 3. Fact 4."]
+    assert hints[1::2] == [None] * SHAPE.turns
+
+
+def test_beliefs_name_the_message_in_which_they_showed(roles):
+    tree = grown(roles)
+    assert [(belief.id, belief.node) for belief in tree.node("u3").belief] == [("f1", "u1"), ("f2", "u2"), ("f3", "u3")]
+
+
+def test_preferences_are_siblings_that_the_judge_tells_apart(roles):
+    """2p - 1 is 0.6 between the conditions, and 0.02, below the smallest margin, within one."""
+    tree = grown(roles)
+    assert len(tree.preferences) == 2 * SHAPE.turns
+    for preference in tree.preferences:
+        chosen, rejected = tree.node(preference.chosen), tree.node(preference.rejected)
+        assert chosen.parent == rejected.parent
+        assert (chosen.condition, rejected.condition) == ("hinted", "plain")
+        assert preference.margin == pytest.approx(0.6)
+        assert preference.judge == "judge"
+
+
+def test_texts_are_whole(roles):
+    """Mistake 1: a rejected text was one character of the reply."""
+    tree = grown(roles)
+    assert {tree.node(pair.rejected).text for pair in tree.preferences} == {f"plain {turn}.1" for turn in range(1, 5)}
+
+
+def test_an_unreadable_judgement_is_no_preference_and_no_score(roles):
+    """Mistake 6: it meant "second"."""
+
+    class Silent(Judge):
+        async def score(self, persona, dialogue, reply, revealed=None):
+            return Verdict(None)
+
+        async def prefer(self, persona, dialogue, first, second, revealed=None):
+            return None
+
+    tree = grown(dataclasses.replace(roles, judge=Silent()))
+    assert tree.preferences == ()
+    assert {node.value for node in tree.replies()} == {None}
+    assert len(tree.path) == 2 * SHAPE.turns
+
+
+def test_no_preference_without_a_margin(roles):
+    """Also where every margin would do: the judge that goes by the place alone gives none."""
+
+    class Undecided(Judge):
+        async def prefer(self, persona, dialogue, first, second, revealed=None):
+            return Comparison(0.9, 0.1)
+
+    tree = grown(dataclasses.replace(roles, judge=Undecided()), shape=dataclasses.replace(SHAPE, min_margin=0.0))
+    assert tree.preferences == ()
+
+
+def test_equal_texts_are_not_compared(roles):
+    roles = dataclasses.replace(roles, responder=Responder(lambda turn, condition, number: f"the same in turn {turn}"))
+    assert grown(roles).preferences == ()
+    assert roles.judge.compared == []
+
+
+def test_empty_replies_are_flagged_never_compared_and_never_continued(roles):
+    empty = Responder(lambda turn, condition, number: " \n" if condition == "plain" else f"hinted {turn}.{number}")
+    roles = dataclasses.replace(roles, responder=empty)
+    for seed in range(5):
+        tree = grown(roles, shape=dataclasses.replace(SHAPE, min_margin=0.0), seed=seed)
+        for node in tree.replies():
+            assert ({"empty", "no_loss"} <= set(node.flags)) == (node.condition == "plain")
+            assert node.id not in tree.path or node.condition == "hinted"
+        assert all(
+            tree.node(name).condition == "hinted" for pair in tree.preferences for name in (pair.chosen, pair.rejected)
+        )
+        assert len(tree.preferences) == SHAPE.turns
+    assert all(first.strip() and second.strip() for _, first, second in roles.judge.compared)
+
+
+def test_a_turn_in_which_nobody_says_anything_ends_the_conversation(roles):
+    silent = Responder(lambda turn, condition, number: "" if turn == 3 else f"{condition} {turn}.{number}")
+    tree = grown(dataclasses.replace(roles, responder=silent))
+    assert tree.path[-1] == "u3"
+    assert [node.flags for node in tree.replies() if node.parent == "u3"] == [
+        ("empty", "no_loss"),
+        ("truncated", "empty", "no_loss"),
+        ("empty", "no_loss"),
+    ]
+
+
+@pytest.mark.parametrize("role", ["user", "inducer", "responder", "judge"])
+def test_a_role_that_fails_leaves_nothing_half_done(roles, role):
+    """Mistake 8: a failed attempt left its messages in the history. Here it gives no tree, and the next attempt with
+    the same roles the whole one."""
+    expected = dump(grown(Roles(User(), Inducer(), Responder(), Judge())))
+    method = {"user": "message", "inducer": "beliefs", "responder": "replies", "judge": "score"}[role]
+    part = getattr(roles, role)
+    works = getattr(part, method)
+
+    async def fail_in_the_third_turn(*arguments):
+        dialogue = arguments[0 if role == "responder" else 1]
+        if sum(message.role == "assistant" for message in dialogue) == 2:
+            raise ConnectionError("gone")
+        return await works(*arguments)
+
+    setattr(part, method, fail_in_the_third_turn)
+    with pytest.raises(ConnectionError, match="gone"):
+        grown(roles)
+    delattr(part, method)
+    assert dump(grown(roles)) == expected
+
+
+def test_the_branch_is_drawn_whatever_the_judge_thinks(roles):
+    """Paper, section 2, step 5: one of the replies at random. Of 80 draws among three, 26.7 are expected for each;
+    fewer than 12 come in one of 2,000 cases."""
+    drawn = [grown(roles, name=f"c{number}").path[1::2] for number in range(20)]
+    continued = [name.split(".")[1] for path in drawn for name in path]
+    assert len(continued) == 80
+    assert min(continued.count(number) for number in "123") >= 12
+
+
+def test_equal_seeds_give_equal_trees(roles):
+    first = dump(grown(roles))
+    assert dump(grown(Roles(User(), Inducer(), Responder(), Judge()))) == first
+    seeds = {seed for *_, seed in roles.responder.calls}
+    assert len(seeds) == 2 * SHAPE.turns  # each call draws for itself
+    grown(roles, name="c2")
+    grown(roles, seed=1)
+    assert len({seed for *_, seed in roles.responder.calls}) == 3 * 2 * SHAPE.turns
+
+
+def test_stable_seeds_fit_where_servers_take_them():
+    seeds = [stable_seed("part", number) for number in range(100)]
+    assert all(0 <= seed < 2**31 for seed in seeds)
+    assert len(set(seeds)) == 100
+    assert stable_seed("a", "bc") != stable_seed("ab", "c")
+
+
+def test_conditions_that_are_not_asked_for_are_not_called(roles):
+    tree = grown(roles, shape=dataclasses.replace(SHAPE, hinted=0, plain=2))
+    assert {node.condition for node in tree.replies()} == {"plain"}
+    assert {hint for _, hint, _, _ in roles.responder.calls} == {None}

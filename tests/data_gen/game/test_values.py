@@ -1,0 +1,95 @@
+"""Values backed up from simulated futures, by hand."""
+
+import asyncio
+import dataclasses
+import math
+
+import pytest
+from test_grow import PERSONA, SHAPE, Inducer, Judge, Responder, User
+
+from aloe_jax.tree.schema import Node
+from data_gen.game.tree_growth import grow
+from data_gen.game.values import backed_up, preferred_by_value
+from data_gen.roles import Roles
+
+
+def node(name, parent, role, value=None):
+    return Node(id=name, parent=parent, role=role, text=name, value=value)
+
+
+# u1 - a (3) - u2 - c (5), d (1)
+#    - b (3)
+NODES = (
+    node("u1", None, "user"),
+    node("a", "u1", "assistant", 3.0),
+    node("b", "u1", "assistant", 3.0),
+    node("u2", "a", "user"),
+    node("c", "u2", "assistant", 5.0),
+    node("d", "u2", "assistant", 1.0),
+)
+
+
+def values(nodes):
+    return {each.id: each.value for each in nodes if each.role == "assistant"}
+
+
+def test_a_value_is_the_discounted_mean_of_its_future():
+    """discount 0.5: N(a) = 3 + 0.5 (5 + 1) / 2 = 4.5, D(a) = 1 + 0.5, value 3; with d at 5 it is (3 + 2.5) / 1.5."""
+    assert values(backed_up(NODES, 0.5)) == {"a": 3.0, "b": 3.0, "c": 5.0, "d": 1.0}
+    better = (*NODES[:-1], node("d", "u2", "assistant", 5.0))
+    assert values(backed_up(better, 0.5))["a"] == pytest.approx(5.5 / 1.5)
+
+
+def test_unscored_replies_count_for_nothing():
+    """a is unscored: its value is its future's; d is: the future is c alone."""
+    nodes = [each.model_copy(update={"value": None}) if each.id in ("a", "d") else each for each in NODES]
+    found = values(backed_up(nodes, 0.5))
+    assert found == {"a": 5.0, "b": 3.0, "c": 5.0, "d": None}
+
+
+def test_values_make_preferences_between_replies_with_equal_chances():
+    """c leads d by 4: margin tanh(4 / (2 * 0.5)); a and b are not compared, as only a has a future."""
+    [pair] = preferred_by_value(backed_up(NODES, 0.5), 0.1, "judge")
+    assert (pair.chosen, pair.rejected, pair.judge) == ("c", "d", "judge")
+    assert pair.margin == pytest.approx(math.tanh(4.0))
+
+
+def grown(shape):
+    roles = Roles(User(), Inducer(), Responder(lambda turn, kind, number: f"{kind} {turn}.{number}"), Judge())
+    return asyncio.run(grow("c1", PERSONA, roles, shape, 0))
+
+
+def test_branches_grow_to_their_depth():
+    """Three candidates a turn, two go on, those beside the main path for one turn: of the four turns of the main path
+    the first three have a sibling with one more turn below, the last one has no turn left."""
+    shape = dataclasses.replace(SHAPE, expand=2, depth=1)
+    tree = grown(shape)
+    users = [each for each in tree.nodes if each.role == "user"]
+    assert len(users) == 4 + 3
+    assert len(tree.path) == 2 * SHAPE.turns
+    assert all("/" not in name for name in tree.path)
+    for user in users:
+        assert user.parent is None or tree.node(user.parent).role == "assistant"
+        assert sum(each.parent == user.id for each in tree.replies()) == 3
+    assert len({each.id for each in tree.nodes}) == len(tree.nodes) == 7 * 4
+
+
+def test_a_full_tree():
+    """expand 2 and depth 3 over four turns: 1, 2, 4, 8 messages."""
+    tree = grown(dataclasses.replace(SHAPE, expand=2, depth=3))
+    assert sum(each.role == "user" for each in tree.nodes) == 15
+
+
+def test_messages_on_a_branch_answer_its_own_reply():
+    tree = grown(dataclasses.replace(SHAPE, expand=2, depth=2))
+    for each in tree.nodes:
+        if each.role == "user" and each.parent is not None:
+            assert f"after '{tree.node(each.parent).text}'" in each.text
+
+
+def test_preferences_by_value_in_a_grown_tree():
+    tree = grown(dataclasses.replace(SHAPE, expand=2, depth=1, discount=0.8, prefer="value"))
+    assert tree.preferences
+    for pair in tree.preferences:
+        assert tree.node(pair.chosen).value > tree.node(pair.rejected).value
+        assert tree.node(pair.chosen).parent == tree.node(pair.rejected).parent

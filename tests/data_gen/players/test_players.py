@@ -1,0 +1,197 @@
+"""The model-backed roles: what they ask, and what they make of answers of every kind."""
+
+import asyncio
+
+import pytest
+
+from aloe_jax.errors import InputError
+from aloe_jax.serve.client.answers import Answer
+from aloe_jax.tree.schema import Item, Message, Persona
+from data_gen.players.inducer import ModelInducer
+from data_gen.players.judge import ModelJudge
+from data_gen.players.player import family, one_family
+from data_gen.players.prompts import Prompt, load_prompt
+from data_gen.players.responder import ModelResponder
+from data_gen.players.trials import trials, try_judge
+from data_gen.players.user import ModelUser
+from data_gen.roles import Comparison, Revealed
+from data_gen.world.judge import ScriptedJudge
+
+PERSONA = Persona(
+    id="p1",
+    profile="p",
+    personality="q",
+    facts=(Item(id="fact1", text="They keep bees."), Item(id="fact2", text="They fear lifts.")),
+    traits=(Item(id="trait1", text="They hate small talk."),),
+)
+TALK = [
+    Message(role="user", content="The bees are loud today."),
+    Message(role="assistant", content="Spring?"),
+    Message(role="user", content="Took the stairs again, all nine floors."),
+]
+SAMPLING = {"temperature": 0.8, "top_p": 0.9, "max_tokens": 40}
+
+
+class Scripted:
+    """Answers by a function of what it is asked, and remembers it."""
+
+    def __init__(self, reply):
+        self.reply, self.asked = reply, []
+
+    async def chat(self, messages, *, affinity="", **how):
+        self.asked.append((list(messages), affinity, how))
+        found = self.reply(messages, how)
+        return [
+            found if isinstance(found, Answer) else Answer(found, "stop", None, None, None, f"call{len(self.asked)}")
+        ]
+
+
+def player(kind, reply, **more):
+    chat = Scripted(reply)
+    role = kind.__name__.removeprefix("Model").lower()
+    return kind(chat, load_prompt(role), SAMPLING, **more), chat
+
+
+def test_the_user_sees_its_persona_and_the_dialogue_from_its_side():
+    user, chat = player(ModelUser, lambda messages, how: "  Ask me tomorrow. ")
+    said = asyncio.run(user.message(PERSONA, TALK[:2], seed=5))
+    assert (said.text, said.truncated, said.calls) == ("Ask me tomorrow.", False, ("call1",))
+    [(messages, affinity, how)] = chat.asked
+    assert [message.role for message in messages] == ["system", "user", "assistant", "user"]
+    assert [message.content for message in messages[2:]] == ["The bees are loud today.", "Spring?"]
+    for item in (*PERSONA.facts, *PERSONA.traits):
+        assert item.text in messages[0].content
+    assert (affinity, how["seed"], how["temperature"]) == ("The bees are loud today.", 5, 0.8)
+
+
+def test_the_inducer_offers_what_is_hidden_and_adds_what_is_ticked():
+    inducer, chat = player(ModelInducer, lambda messages, how: '{"shown": ["fact2", "fact9", "fact1"]}')
+    found = asyncio.run(inducer.beliefs(PERSONA, TALK, (Revealed("fact1", 1),)))
+    assert found == (Revealed("fact1", 1), Revealed("fact2", 2))
+    [(messages, _, how)] = chat.asked
+    assert how["schema"]["properties"]["shown"]["items"]["enum"] == ["fact2", "trait1"]
+    assert "They keep bees." not in messages[-1].content
+    assert "nine floors" in messages[-1].content
+
+
+@pytest.mark.parametrize(
+    "text", ["the lifts, I think", "", '{"shown": "fact2"}', "[]", '{"shown": [1, null]}', '{"a": 1}']
+)
+def test_an_answer_of_the_inducer_that_is_no_such_json_ticks_nothing(text):
+    inducer, _ = player(ModelInducer, lambda messages, how: text)
+    assert asyncio.run(inducer.beliefs(PERSONA, TALK, (Revealed("fact1", 1),))) == (Revealed("fact1", 1),)
+
+
+def test_the_hint_goes_to_the_hinted_reply_alone():
+    responder, chat = player(ModelResponder, lambda messages, how: "Hm.")
+    asyncio.run(responder.replies(TALK, "They keep bees.", 1, 3))
+    asyncio.run(responder.replies(TALK, None, 1, 3))
+    hinted, plain = (messages for messages, _, _ in chat.asked)
+    assert hinted[0].role == "system"
+    assert "They keep bees." in hinted[0].content
+    assert hinted[1:] == plain == TALK
+
+
+def shown(messages):
+    """The two replies as a judge's prompt shows them."""
+    text = messages[-1].content
+    return text.split("Reply 1: ")[1].split("\n")[0], text.split("Reply 2: ")[1].split("\n")[0]
+
+
+def with_share(first):
+    """An answer whose probability of "1" is `first`."""
+    import math
+
+    top = ((("1", math.log(first)), ("2", math.log(1 - first))),)
+    return Answer("1" if first > 0.5 else "2", "stop", None, None, None, "call", tokens=("1",), top=top)
+
+
+def test_the_judge_is_asked_in_both_orders():
+    """Likes the reply about bees with 0.9 and the first place by 0.05 more: 0.95 first, 0.85 second, mean 0.9."""
+    judge, chat = player(ModelJudge, lambda messages, how: with_share(0.95 if "bees" in shown(messages)[0] else 0.15))
+    found = asyncio.run(judge.prefer(PERSONA, TALK, "So, bees?", "Nice.", (Revealed("fact1", 1),)))
+    assert (found.shown_first, found.shown_second) == (pytest.approx(0.95), pytest.approx(0.85))
+    assert found.p == pytest.approx(0.9)
+    assert not found.flipped
+    assert {shown(messages) for messages, _, _ in chat.asked} == {("So, bees?", "Nice."), ("Nice.", "So, bees?")}
+    assert all(how["choices"] == ("1", "2") and how["top_logprobs"] for _, _, how in chat.asked)
+
+
+def test_the_judge_sees_only_what_has_shown():
+    """Mistake 7 of the reference: its judge saw facts that were not revealed."""
+    judge, chat = player(ModelJudge, lambda messages, how: "1")
+    asyncio.run(judge.prefer(PERSONA, TALK, "a", "b", (Revealed("fact1", 1),)))
+    asyncio.run(judge.score(PERSONA, TALK, "a", ()))
+    asyncio.run(judge.score(PERSONA, TALK, "a"))
+    compared, _, nothing, everything = (messages[-1].content for messages, _, _ in chat.asked)
+    assert "They keep bees." in compared
+    assert "They fear lifts." not in compared
+    assert "They keep bees." not in nothing
+    assert "They fear lifts." in everything
+
+
+def test_a_judge_that_goes_by_the_place_tells_nothing():
+    judge, _ = player(ModelJudge, lambda messages, how: "1")
+    found = asyncio.run(judge.prefer(PERSONA, TALK, "a", "b", ()))
+    assert 2 * found.p - 1 == 0.0
+    assert found.flipped
+
+
+def test_an_unreadable_verdict_is_none():
+    """Mistake 6: it meant "second"."""
+    judge, _ = player(ModelJudge, lambda messages, how: "1" if shown(messages)[0] == "a" else "neither, really")
+    assert asyncio.run(judge.prefer(PERSONA, TALK, "a", "b", ())) is None
+    vague, _ = player(ModelJudge, lambda messages, how: "quite well")
+    assert asyncio.run(vague.score(PERSONA, TALK, "a")).value is None
+
+
+def test_a_score_is_the_expected_one():
+    """exp(-0.7) = 0.497 for 4 and exp(-0.7) for 5: 4.5."""
+    top = ((("4", -0.7), ("5", -0.7), ("so", -3.0)),)
+    judge, _ = player(
+        ModelJudge, lambda messages, how: Answer("4", "stop", None, None, None, "c", tokens=("4",), top=top)
+    )
+    assert asyncio.run(judge.score(PERSONA, TALK, "a")).value == pytest.approx(4.5)
+
+
+def test_trials_tell_good_judges_from_bad_ones():
+    cases = trials(24, seed=0)
+    assert len(cases) == 24
+    assert sum(case.first_better for case in cases) == 12
+    perfect = asyncio.run(try_judge(ScriptedJudge(), cases))
+    assert (perfect["kappa"], perfect["agreement"], perfect["flip_rate"], perfect["unreadable"]) == (1.0, 1.0, 0.0, 0)
+
+    class Biased(ScriptedJudge):
+        async def prefer(self, persona, dialogue, first, second, revealed=None):
+            return Comparison(0.9, 0.2)  # the first place, whatever stands there
+
+    class Silent(ScriptedJudge):
+        async def prefer(self, persona, dialogue, first, second, revealed=None):
+            return None
+
+    biased = asyncio.run(try_judge(Biased(), cases))
+    assert (biased["flip_rate"], biased["agreement"], biased["kappa"]) == (1.0, 0.5, 0.0)
+    silent = asyncio.run(try_judge(Silent(), cases))
+    assert (silent["unreadable"], silent["flip_rate"], silent["kappa"]) == (24, None, None)
+
+
+def test_families():
+    assert family("meta-llama/Llama-3-8B-Instruct") == "llama"
+    assert family("Qwen/Qwen3-32B") == "qwen"
+    assert family("embedded:smollm2") == "smollm"
+    one = {"user": "Qwen/Qwen3-8B", "responder": "Qwen/Qwen2.5-7B", "judge": "qwen3-32b", "inducer": "other"}
+    assert "family 'qwen'" in one_family(one)
+    assert one_family({**one, "judge": "google/gemma-3"}) is None
+    assert one_family({"responder": "Qwen/Qwen3-8B"}) is None  # the others are scripted
+
+
+def test_templates_are_sandboxed_and_hashed():
+    assert load_prompt("judge").hash != load_prompt("user").hash
+    with pytest.raises(InputError, match="template 'mine'"):
+        Prompt("mine", "{% block system %}{{ ''.__class__.__mro__ }}{% endblock %}").render("system")
+    with pytest.raises(InputError, match="has no block 'score'"):
+        Prompt("mine", "{% block system %}x{% endblock %}").render("score")
+    with pytest.raises(InputError, match="mend it"):
+        Prompt("mine", "{% block system %}")
+    with pytest.raises(InputError, match="'hnt' is undefined"):
+        Prompt("mine", "{% block system %}{{ hnt }}{% endblock %}").render("system", hint="a")

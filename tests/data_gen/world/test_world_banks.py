@@ -1,0 +1,114 @@
+"""The banks of the scripted world hold together: what a text gives away is only what it is meant to give away."""
+
+import itertools
+
+import pytest
+
+from data_gen.text import has_emoji, sentence_count, stem, stem_set, words
+from data_gen.world import remarks
+from data_gen.world.facts import SPLITS, bank
+from data_gen.world.oracle import CORES, EXTRAS, PADDING
+from data_gen.world.styles import BY_ID, CLASHES, STYLES
+
+ALL_FACTS = [fact for split in SPLITS for fact in bank(split)]
+REMARKS = [
+    *remarks.SMALL_TALK,
+    *remarks.LEAD_INS,
+    *itertools.chain(*remarks.FAULTS.values()),
+    *itertools.chain(*((*mood.greetings, *mood.pleased, *mood.even, *mood.cool) for mood in remarks.TEMPERS)),
+    *itertools.chain(*(style.slights for style in STYLES)),
+]
+PHRASES = [(style, phrase) for style in STYLES for phrase in style.phrases]
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_every_form_names_its_fact_in_one_short_sentence(split):
+    for fact in bank(split):
+        assert len(fact.forms) >= 3
+        assert fact.name_stems & stem_set(fact.topic), fact.id
+        for form in fact.forms:
+            assert fact.name_stems & stem_set(form), form
+            assert sentence_count(form) == 1, form
+            assert len(words(form)) <= 14, form
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_no_form_names_a_fact_of_another_slot(split):
+    for fact, other in itertools.permutations(bank(split), 2):
+        assert not fact.name_stems & other.name_stems, (fact.id, other.id)
+        if fact.slot != other.slot:
+            assert not fact.name_stems & stem_set(" ".join((*other.forms, other.topic, *other.related))), fact.id
+
+
+def test_splits_share_no_fact_name_or_sentence():
+    train, benchmark = bank("train"), bank("benchmark")
+    assert not {fact.id for fact in train} & {fact.id for fact in benchmark}
+    assert not {fact.text for fact in train} & {fact.text for fact in benchmark}
+
+    def grams(facts, size=4):
+        texts = [words(form) for fact in facts for form in fact.forms]
+        return {text[row : row + size] for text in texts for row in range(len(text) - size + 1)}
+
+    assert not grams(train) & grams(benchmark)
+    for facts, others in ((train, benchmark), (benchmark, train)):
+        said = stem_set(" ".join(form for fact in facts for form in fact.forms))
+        assert not said & frozenset().union(*(fact.name_stems for fact in others))
+
+
+def test_remarks_name_no_fact_and_show_no_trait():
+    names = frozenset().union(*(fact.name_stems for fact in ALL_FACTS))
+    for text in (*REMARKS, *(phrase.replace("{topic}", "") for _, phrase in PHRASES)):
+        assert not names & stem_set(text), text
+    for text in REMARKS:
+        assert "?" not in text, text
+        assert "!" not in text, text
+        assert not has_emoji(text), text
+        assert not [style.id for style in STYLES if style.phrases and style.shows(text)], text
+
+
+def test_a_phrase_shows_its_own_trait_and_no_other_phrase_trait():
+    for style, phrase in PHRASES:
+        text = phrase.format(topic="houseboat")
+        assert style.shows(text)
+        assert style.shows(text.upper().replace(".", " !"))
+        assert [other.id for other in STYLES if other.phrases and other.shows(text)] == [style.id]
+        assert ("?" in phrase) == (style.id == "question.asks"), phrase
+        assert sentence_count(text) == 1, phrase
+
+
+def test_forms_hold_nothing_that_would_show_a_trait():
+    for fact in ALL_FACTS:
+        for form in fact.forms:
+            assert "?" not in form, form
+            assert "!" not in form, form
+            assert not [style.id for style in STYLES if style.phrases and style.shows(form)], form
+
+
+def test_at_least_ten_axes_and_every_style_is_shown_one_way():
+    assert len({style.axis for style in STYLES}) >= 10
+    assert len(BY_ID) == len(STYLES)
+    for style in STYLES:
+        assert bool(style.phrases) != (style.habit is not None), style.id
+        assert style.slights, style.id
+        assert len(words(style.text)) <= 16, style.text
+    assert all(id in BY_ID for pair in CLASHES for id in pair)
+
+
+def test_oracle_sentences_name_no_fact():
+    names = frozenset().union(*(fact.name_stems for fact in ALL_FACTS))
+    for text in (*CORES, *PADDING, *itertools.chain(*EXTRAS.values())):
+        plain = text.replace("{topic}", "").replace("{other}", "").replace("{older}", "")
+        assert not names & stem_set(plain), text
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("nurse", "nursing"), ("Nurse's", "nurses"), ("swimming", "swim"), ("pickles", "pickled"), ("bakeries", "bakery")],
+)
+def test_stem_unites_forms_of_a_word(one, other):
+    assert stem(one) == stem(other)
+
+
+@pytest.mark.parametrize(("one", "other"), [("choir", "choice"), ("bus", "busy"), ("hen", "hens'ly"), ("glass", "gla")])
+def test_stem_keeps_words_apart(one, other):
+    assert stem(one) != stem(other)

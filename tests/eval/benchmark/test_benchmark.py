@@ -1,0 +1,184 @@
+"""Benchmark dialogues with a served tiny model: what it is asked, what is kept, what is played again."""
+
+import asyncio
+import json
+from dataclasses import dataclass, field
+
+import pytest
+from etils import epath
+
+from aloe_jax import files
+from aloe_jax.decode.engine import Engine
+from aloe_jax.serve.client.client import Client
+from aloe_jax.serve.server.server import Server
+from aloe_jax.tree.schema import dump, read_trees
+from data_gen.roles import Verdict
+from data_gen.world.judge import ScriptedJudge
+from data_gen.world.personas import scripted_personas
+from data_gen.world.user import ScriptedUser
+from eval.benchmark.dialogues import METRICS, SCORES, TREES, Benchmark, summarise
+from helpers import tiny
+
+CONFIG = {"turns": 2, "concurrency": 2, "temperature": 0.7, "top_p": 1.0, "max_tokens": 6, "resamples": 20}
+PERSONAS = scripted_personas("benchmark", 2, 2, 0)
+
+
+@dataclass
+class Asked(Client):
+    """A client that remembers what it asked."""
+
+    asked: list = field(default_factory=list, init=False)
+
+    async def chat(self, messages, **options):
+        self.asked.append((list(messages), options))
+        return await super().chat(messages, **options)
+
+
+def served(seed):
+    engine = Engine(
+        tiny.MODEL,
+        tiny.params(seed),
+        slots=2,
+        context=1024,
+        end_of_turn=tiny.CHAT.tokenizer.end_of_turn_ids,
+        vocab=tiny.CHAT.tokenizer.vocab_size,
+    )
+    return Server(engine, tiny.CHAT, "tiny")
+
+
+@pytest.fixture(scope="module")
+def servers():
+    """Two models, as `base` and `sft` are."""
+    with served(0) as first, served(1) as second:
+        yield first, second
+
+
+def benchmark(judge=None, **config):
+    return Benchmark(PERSONAS, ScriptedUser(seed=1), judge or ScriptedJudge(), CONFIG | config, seed=3)
+
+
+def play(game, server, directory):
+    """Play the cases that are missing; returns what the model was asked."""
+    client = Asked(server.base_url, "tiny", retries=0)
+    counts = []
+
+    async def run():
+        async with client:
+            await game.run(client, directory, lambda done, total: counts.append((done, total)))
+
+    asyncio.run(run())
+    return client.asked, counts
+
+
+def summarised(game, directory):
+    return summarise(game.personas, CONFIG["resamples"], game.seed, directory)
+
+
+@pytest.fixture(scope="module")
+def played(servers, tmp_path_factory):
+    """The dialogues of the first model, which were asked for, and the folder."""
+    directory = epath.Path(tmp_path_factory.mktemp("benchmark") / "base")
+    asked, counts = play(benchmark(), servers[0], directory)
+    return directory, asked, counts
+
+
+def test_the_model_sees_the_dialogue_alone(played):
+    """Paper, section 4: no system prompt; and every turn of the path, from the first on."""
+    directory, asked, _ = played
+    dialogues = {tree.id: [node.text for node in tree.nodes] for tree in read_trees(directory / TREES)}
+    assert len(asked) == len(PERSONAS) * CONFIG["turns"]
+    for messages, options in asked:
+        assert [message.role for message in messages] == ["user", "assistant", "user"][: len(messages)]
+        texts = [message.content for message in messages]
+        assert any(texts == dialogue[: len(texts)] for dialogue in dialogues.values())
+        assert (options["n"], options["temperature"], options["max_tokens"]) == (1, 0.7, 6)
+
+
+def test_a_dialogue_is_a_path_with_scores_and_what_was_sampled(played):
+    directory, _, counts = played
+    trees = list(read_trees(directory / TREES))
+    assert counts[-1] == (len(PERSONAS), len(PERSONAS))
+    for tree in trees:
+        assert tree.path == tuple(node.id for node in tree.nodes) == ("u1", "a1", "u2", "a2")
+        assert [node.parent for node in tree.nodes] == [None, "u1", "a1", "u2"]
+        for reply in tree.replies():
+            assert reply.tokenizer == tiny.CHAT.tokenizer.hash
+            assert len(reply.token_ids) == len(reply.logprobs) <= 6
+            assert ("truncated" in reply.flags) == (reply.token_ids[-1] not in tiny.CHAT.tokenizer.end_of_turn_ids)
+            assert reply.scores[0].criterion == "overall"
+            assert 1 <= reply.scores[0].value <= 5
+
+
+def test_models_meet_the_same_users_with_the_same_seeds(played, servers, tmp_path):
+    """Paired luck: between two models differ the replies, and what the users answer to them."""
+    directory, asked, _ = played
+    other = epath.Path(tmp_path / "sft")
+    asked_other, _ = play(benchmark(), servers[1], other)
+
+    def seeds(calls):
+        return sorted(options["seed"] for _, options in calls)
+
+    assert seeds(asked) == seeds(asked_other)
+    assert len(set(seeds(asked))) == len(asked)
+    first = {tree.id: tree for tree in read_trees(directory / TREES)}
+    second = {tree.id: tree for tree in read_trees(other / TREES)}
+    for name, tree in first.items():
+        assert tree.node("u1").text == second[name].node("u1").text
+        assert tree.node("a1").text != second[name].node("a1").text
+
+
+def test_it_repeats(played, servers, tmp_path):
+    """Whatever ran beside it: here one case after the other, there two at a time."""
+    directory, _, _ = played
+    again = epath.Path(tmp_path / "again")
+    play(benchmark(concurrency=1), servers[0], again)
+    first, second = ({tree.id: dump(tree) for tree in read_trees(folder / TREES)} for folder in (directory, again))
+    assert first == second
+
+
+def test_finished_cases_are_not_played_again(played, servers, tmp_path):
+    """What a kill leaves: some whole lines and a torn one."""
+    directory, _, _ = played
+    whole = (directory / TREES).read_text().splitlines(keepends=True)
+    half = epath.Path(tmp_path / "half")
+    half.mkdir()
+    (half / TREES).write_text("".join(whole[:3]) + whole[3][:50])
+    kept = {json.loads(line)["id"] for line in whole[:3]}
+    asked, counts = play(benchmark(), servers[0], half)
+    assert len(asked) == CONFIG["turns"]
+    assert counts == [(4, 4)]
+    assert sorted((half / TREES).read_text().splitlines(keepends=True)) == sorted(whole)
+    assert {tree.id for tree in read_trees(half / TREES)} - kept == {json.loads(whole[3])["id"]}
+
+
+def test_scores_and_metrics_are_in_the_order_of_the_personas(played):
+    directory, _, _ = played
+    result = summarised(benchmark(), directory)
+    assert [tree.id for tree in read_trees(directory / TREES)] == [persona.id for persona in PERSONAS]
+    scores = files.read_json_lines(directory / SCORES)
+    assert [(score["case"], score["turn"]) for score in scores] == [
+        (persona.id, turn) for persona in PERSONAS for turn in (1, 2)
+    ]
+    assert all(set(score) == {"case", "profile", "personality", "turn", "score"} for score in scores)
+    assert files.read_json(directory / METRICS) == result
+    assert {"AL", "average", "IR", "R2", "N_IR", "N_R2", "ci", "cases", "unscored", "turns"} <= set(result)
+    by_turn = [[score["score"] for score in scores if score["turn"] == turn] for turn in (1, 2)]
+    assert result["AL"] == pytest.approx([sum(values) / 4 for values in by_turn])
+    assert (result["cases"], result["unscored"], result["turns"]) == (4, 0, 2)
+
+
+def test_an_unreadable_judgement_is_unscored(servers, tmp_path):
+    """The reference crashed on it (paper, section 5, mistake 6)."""
+
+    class Silent(ScriptedJudge):
+        async def score(self, persona, dialogue, reply, revealed=None):
+            if len(dialogue) == 1 and persona.id == PERSONAS[0].id:
+                return Verdict(None)
+            return await super().score(persona, dialogue, reply)
+
+    directory = epath.Path(tmp_path / "base")
+    game = benchmark(Silent())
+    play(game, servers[0], directory)
+    result = summarised(game, directory)
+    assert (result["unscored"], result["cases"]) == (1, 4)
+    assert files.read_json_lines(directory / SCORES)[0]["score"] is None

@@ -1,0 +1,45 @@
+"""Meshes over slices that are not here; test_slices.py runs this in a process of its own.
+
+Prints a line of JSON a slice: its name, and which of a micro-batch's rows, one a chip, each host owns. Then one for two
+slices of four chips: the shape of the mesh, the slices along each copy of the model, and how many kinds of collective
+groups of the compiled step cross slices, by the number of chips in a group.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+
+from aloe_jax.plan import compile as compiling
+
+os.environ |= compiling.ENVIRONMENT
+
+import jax
+from jax.experimental import topologies
+
+from aloe_jax.data.pipeline import owned_rows
+from aloe_jax.errors import InputError
+from aloe_jax.parallel.mesh import make_mesh
+
+
+def main() -> None:
+    jax.config.update("jax_platforms", "cpu")
+    for name in ("v5e:4x4", "v5p:2x2x4", "v6e:4x4", "v5e:8x8"):
+        devices = topologies.get_topology_desc(platform="tpu", topology_name=name).devices
+        mesh = make_mesh(devices=devices)
+        hosts = sorted({device.process_index for device in devices})
+        rows = [owned_rows(mesh.size, mesh, host) for host in hosts]
+        print(json.dumps({"name": name, "rows": rows}))
+    devices = topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x2", num_slices=2).devices
+    mesh = make_mesh(replica=2, tensor=2, devices=devices)
+    slices = [sorted({device.slice_index for device in copy.flat}) for copy in mesh.devices]
+    try:
+        make_mesh(devices=devices)
+        refused = ""
+    except InputError as error:
+        refused = str(error)
+    print(json.dumps({"shape": dict(mesh.shape), "slices": slices, "refused": refused}))
+
+
+if __name__ == "__main__":
+    main()

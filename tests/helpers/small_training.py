@@ -1,0 +1,49 @@
+"""A small preference training and what its tests share."""
+
+import json
+import math
+
+import jax
+import numpy as np
+from etils import epath
+
+from aloe_jax.data.pipeline import Batches, rows_a_micro_batch
+from aloe_jax.train.forward import Compute
+from aloe_jax.train.loop import Training
+from aloe_jax.train.metrics_log import TIME_FIELDS
+from aloe_jax.tree.row import Capacity
+from helpers.tiny import MODEL, params
+
+CAPACITY = Capacity(tokens=256, targets=128, replies=8, pairs=8)
+COMPUTE = Compute(chunk=64)
+CONFIG = {
+    "objective": "dpo", "beta": 0.5, "learning_rate": 1e-3, "warmup": 0.1, "schedule": "linear", "clip_norm": 1.0,
+    "b1": 0.9, "b2": 0.95, "weight_decay": 0.0, "turn_buckets": 3, "entropy": True,
+    "checkpoint_every": 2, "keep": 1, "keep_every": 0, "async_checkpoint": True, "measure_every": 2,
+}  # fmt: skip
+
+
+def training(batches, reference, mesh, folder, model=MODEL, **changes):
+    filled = Batches(batches.source, batches.plan, CAPACITY, rows_a_micro_batch(1, mesh), reference)
+    return Training(model, CONFIG | changes, COMPUTE, filled, mesh, epath.Path(folder), first_loss=math.log(2))
+
+
+def copied():
+    return jax.tree.map(np.array, params())
+
+
+def records(folder):
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [{key: value for key, value in json.loads(line).items() if key not in TIME_FIELDS} for line in lines]
+
+
+class StoppedError(Exception):
+    pass
+
+
+def stop_after(step):
+    def progress(done, total, metrics):
+        if done == step:
+            raise StoppedError
+
+    return progress

@@ -1,0 +1,138 @@
+"""GGUF tensors and metadata: exact for plain types, within a step for quantised ones, one sentence for broken files."""
+
+from __future__ import annotations
+
+import gguf
+import numpy as np
+import pytest
+
+from aloe_jax.errors import InputError
+from aloe_jax.hub import tensors
+from aloe_jax.hub.gguf.convert import convert_gguf
+from aloe_jax.hub.gguf.file import GGUFFile
+from helpers import hub_files
+
+KIND = gguf.GGMLQuantizationType
+
+
+def _read(file):
+    return {name: tensor.read() for name, tensor in GGUFFile(file).tensors().items()}
+
+
+@pytest.mark.parametrize(("kind", "dtype"), [(KIND.F16, "float16"), (KIND.BF16, "bfloat16")])
+def test_half_precision_keeps_its_type(tmp_path, kind, dtype):
+    file = hub_files.write_gguf(tmp_path / "f.gguf", hub_files.TINY, {"ffn_up": kind})
+    tensor = GGUFFile(file).tensors()["model.layers.1.mlp.up_proj.weight"]
+    original = hub_files.tiny_tensors(hub_files.TINY)["model.layers.1.mlp.up_proj.weight"]
+    assert tensor.dtype == dtype
+    assert tensor.read().dtype == dtype  # what is written to the folder
+    np.testing.assert_array_equal(tensor.read(), original.astype(dtype))
+
+
+@pytest.mark.parametrize(("kind", "steps"), [(KIND.Q8_0, 254), (KIND.Q4_0, 16), (KIND.Q4_1, 15)])
+def test_quantised_within_a_step(tmp_path, kind, steps):
+    """A block of 32 values spans at most 2 max|w|, cut in `steps` steps; rounding is off by half a step, Q4_0 by a
+    whole one at the far end; scale and offset are f16 (2^-11 relative)."""
+    file = hub_files.write_gguf(tmp_path / "f.gguf", hub_files.TINY, dict.fromkeys(("attn_q", "ffn_down"), kind))
+    found, original = _read(file), hub_files.tiny_tensors(hub_files.TINY)
+    for name in ("model.layers.0.self_attn.q_proj.weight", "model.layers.1.mlp.down_proj.weight"):
+        largest = np.abs(original[name]).max()
+        bound = 2 * largest / steps * (1.0 if kind == KIND.Q4_0 else 0.5) + largest * 2**-10
+        error = np.abs(found[name] - original[name]).max()
+        assert 0 < error <= bound
+
+
+def test_k_quants_by_hand(tmp_path):
+    """A Q4_K block by the format's definition: d = 0.5, all eight sub-block scales 3, no offset, all values 5:
+    0.5 x 3 x 5 = 7.5."""
+    block = np.concatenate(
+        [
+            np.array([0.5, 0.0], np.float16).view(np.uint8),
+            np.array([3] * 4 + [0] * 4 + [3] * 4, np.uint8),  # scales 0-3, offsets 0-3, low bits of scales 4-7
+            np.full(128, 0x55, np.uint8),
+        ]
+    )
+    writer = gguf.GGUFWriter(tmp_path / "k.gguf", "llama")
+    writer.add_head_count(4)
+    writer.add_tensor("blk.0.ffn_up.weight", np.tile(block, (3, 1)), raw_dtype=KIND.Q4_K)
+    hub_files.finish(writer)
+    tensor = GGUFFile(tmp_path / "k.gguf").tensors()["model.layers.0.mlp.up_proj.weight"]
+    assert tensor.shape == (3, 256)
+    np.testing.assert_array_equal(tensor.read(), np.full((3, 256), 7.5, np.float32))
+
+
+def test_k_quants_of_random_bytes(tmp_path):
+    """Q6_K by the format's definition, value by value: value i has four bits in `low`, two in `high`, one of 16 scales;
+    it is d x scale x (bits - 32), exact in f32 (11 + 8 + 6 bits and a sign fill 24)."""
+    draw = np.random.default_rng(0)
+    low, high = (draw.integers(0, 256, size, np.uint8) for size in (128, 64))
+    scales, d = draw.integers(-128, 128, 16, np.int8), np.float16(0.01)
+    block = np.concatenate([low, high, scales.view(np.uint8), np.array([d]).view(np.uint8)])
+    expected = []
+    for i in range(256):
+        half, row, column = i // 128, i % 128 // 32, i % 32
+        bits = low[64 * half + 32 * (row % 2) + column] >> 4 * (row // 2) & 15
+        bits |= (high[32 * half + column] >> 2 * row & 3) << 4
+        expected.append(float(d) * int(scales[i // 16]) * (int(bits) - 32))
+    writer = gguf.GGUFWriter(tmp_path / "k.gguf", "gemma3")
+    writer.add_head_count(4)
+    writer.add_tensor("blk.0.ffn_down.weight", block[None], raw_dtype=KIND.Q6_K)
+    hub_files.finish(writer)
+    found = GGUFFile(tmp_path / "k.gguf").tensors()["model.layers.0.mlp.down_proj.weight"].read()
+    np.testing.assert_array_equal(found, np.array([expected], np.float32))
+
+
+def test_unsupported_type_is_named(tmp_path):
+    """Whole numbers are no weights."""
+    writer = gguf.GGUFWriter(tmp_path / "i.gguf", "qwen3")
+    writer.add_head_count(4)
+    writer.add_tensor("output_norm.weight", np.ones(8, np.int32))
+    hub_files.finish(writer)
+    with pytest.raises(InputError, match=r"tensor 'output_norm.weight' is stored as I32, which cannot be read"):
+        GGUFFile(tmp_path / "i.gguf").tensors()["model.norm.weight"].read()
+
+
+def test_unknown_tensor_is_named(tmp_path):
+    config = hub_files.TINY
+    found = GGUFFile(hub_files.write_gguf(tmp_path / "f.gguf", config, {})).tensors()
+    found["blk.0.attn_sub_norm.weight"] = found["model.norm.weight"]
+    with pytest.raises(InputError, match=r"tensor 'blk.0.attn_sub_norm.weight' does not belong to llama"):
+        tensors.checked(found, config, "f.gguf")
+
+
+@pytest.mark.parametrize("architecture", ["gemma2", "qwen2moe", ""])
+def test_other_architectures_are_refused(tmp_path, architecture):
+    file = hub_files.write_gguf(tmp_path / "f.gguf", hub_files.TINY, {}, **{"general.architecture": architecture})
+    with pytest.raises(
+        InputError, match=f"architecture is '{architecture}'; supported are llama, qwen2, qwen3, gemma3"
+    ):
+        GGUFFile(file)
+
+
+def test_parts_are_refused(tmp_path):
+    file = hub_files.write_gguf(tmp_path / "f.gguf", hub_files.TINY, {}, **{"split.count": 3})
+    with pytest.raises(InputError, match="one of 3 parts"):
+        GGUFFile(file)
+
+
+@pytest.mark.parametrize("keep", [0, 3, 40, 2_000, 60_000, -1])
+def test_truncated_at_any_place(tmp_path, keep):
+    whole = hub_files.write_gguf(tmp_path / "f.gguf", hub_files.TINY, {}).read_bytes()
+    (tmp_path / "t.gguf").write_bytes(whole[:keep])
+    with pytest.raises(InputError, match=r"t.gguf is not a complete GGUF file .*download it again"):
+        convert_gguf(tmp_path / "t.gguf", tmp_path)
+
+
+def test_text_that_is_not_utf8(tmp_path):
+    file = hub_files.write_gguf(tmp_path / "f.gguf", hub_files.TINY, {}, **{"tokenizer.ggml.pre": "smollm"})
+    file.write_bytes(file.read_bytes().replace(b"smollm", b"smo\xff\xff\xff"))
+    with pytest.raises(InputError, match=r"metadata key 'tokenizer.ggml.pre' is not UTF-8 text"):
+        convert_gguf(file, tmp_path)
+
+
+def test_foreign_and_missing_files(tmp_path):
+    (tmp_path / "f.gguf").write_bytes(b"PK\x03\x04" + bytes(1000))
+    with pytest.raises(InputError, match="not a complete GGUF file"):
+        GGUFFile(tmp_path / "f.gguf")
+    with pytest.raises(InputError, match="does not exist"):
+        GGUFFile(tmp_path / "g.gguf")
