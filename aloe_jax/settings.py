@@ -164,7 +164,7 @@ def _value(kind: Any, value: Any, where: str) -> Any:
     if kind is Mapping or origin is Mapping or (isinstance(origin, type) and issubclass(origin, Mapping)):
         inner = arguments[1] if arguments else object
         return {key: _value(inner, one, f"{where}.{key}") for key, one in _mapping(value, where).items()}
-    if kind is object:
+    if kind is object or origin is typing.Literal:  # the rule has the choices
         return value
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)

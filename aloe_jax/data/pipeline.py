@@ -79,7 +79,7 @@ class Batches:
         return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)))
 
 
-def rows_a_micro_batch(asked: int, mesh: Mesh) -> int:
+def micro_batch_rows(asked: int, mesh: Mesh) -> int:
     """The smallest multiple of the mesh's row shards that is at least `asked`."""
     shards = row_shards(mesh)
     return -(-asked // shards) * shards

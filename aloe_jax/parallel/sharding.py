@@ -77,7 +77,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def bytes_a_chip(tree: Any) -> float:
+def bytes_per_chip(tree: Any) -> float:
     """Of an abstract tree whose leaves have shardings."""
     return float(sum(_bytes_a_chip(leaf) for leaf in jax.tree.leaves(tree)))
 
@@ -100,5 +100,5 @@ def table(parts: Mapping[str, Any], listed: Sequence[str]) -> str:
             shape, where = " x ".join(map(str, leaf.shape)), " x ".join(axes)
             lines.append(f"{name:<28} {shape:<22} {where:<28} {size:10.2f}{mark}")
     head = f"{'':<28} {'shape':<22} {'mesh axes':<28} {'MiB a chip':>10}"
-    sums = [f"{part:<80} {bytes_a_chip(tree) / 2**20:10.2f}" for part, tree in parts.items() if jax.tree.leaves(tree)]
+    sums = [f"{part:<80} {bytes_per_chip(tree) / 2**20:10.2f}" for part, tree in parts.items() if jax.tree.leaves(tree)]
     return "\n".join([head, *lines, *sums])

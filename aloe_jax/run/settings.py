@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import get_args
 
 from aloe_jax.settings import setting
+from aloe_jax.tree.template import SystemHandling
 
 
 @dataclass(frozen=True)
@@ -22,4 +24,8 @@ class TemplateSettings:
     """What the chat template is given besides the messages."""
 
     date: str = setting("26 Jul 2024", "what templates that tell the date say, frozen so that runs repeat")
-    system: str = setting("keep", "or fold_into_first_user, for templates that refuse a system message")
+    system: SystemHandling = setting(
+        "keep",
+        "or fold_into_first_user, for templates that refuse a system message",
+        choices=get_args(SystemHandling),
+    )

@@ -63,7 +63,7 @@ class Checkpoints:
         found = self._checkpointer.latest
         return None if found is None else found.step
 
-    def save(self, state: TrainState, iterator: dict[str, Any]) -> None:
+    def save(self, state: TrainState, iterator: dict[str, int]) -> None:
         """Save the state and the iterator's state, which may change afterwards; waits for the save before. Raises
         ResumableError if there was no room, for this one or, written beside the steps, for the one before; the last
         whole checkpoint stays."""
@@ -95,7 +95,7 @@ class Checkpoints:
                 raise files.failed_write(self._directory, error) from error
             raise
 
-    def restore(self, abstract: TrainState, step: int) -> tuple[TrainState, dict[str, Any]]:
+    def restore(self, abstract: TrainState, step: int) -> tuple[TrainState, dict[str, int]]:
         """The checkpoint of a step, in the shardings of `abstract`, and the iterator's state; what is frozen is not in
         it. InputError if it cannot be read."""
         optimizer = {"step": abstract.step, "state": abstract.opt_state}
@@ -123,11 +123,8 @@ def restore_params(directory: epath.PathLike, model: ModelConfig, shardings: Par
     context = ocp.Context()
     if alone:
         own = context.multiprocessing
-        own.primary_host, own.active_processes, own.barrier_sync_key_prefix = (
-            hosts.process_index(),
-            {hosts.process_index()},
-            "alone",
-        )
+        mine = hosts.process_index()
+        own.primary_host, own.active_processes, own.barrier_sync_key_prefix = mine, {mine}, "alone"
     with context, _reading(folder / str(newest), f"delete '{folder.parent}' and train again"):
         return ocp.load_checkpointables(folder / str(newest), {"params": trained})["params"]
 

@@ -1,4 +1,4 @@
-"""`aloe export`: what a training stage ended with, or any importable model, as a Hugging Face folder."""
+"""`aloe export` and the stage `export`: a training's result, or any importable model, as a Hugging Face folder."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from etils import epath
 from aloe_jax import files
 from aloe_jax.errors import InputError
 from aloe_jax.hub.adapter import export_adapter
-from aloe_jax.hub.card import ModelCard
+from aloe_jax.hub.card import CARD_FILE, ModelCard
 from aloe_jax.hub.config_file import read_config
 from aloe_jax.hub.exporter import export_model
 from aloe_jax.hub.folders import check_new
 from aloe_jax.hub.load import load_params
 from aloe_jax.hub.source import resolve_model
-from aloe_jax.hub.tensors import MAX_SHARD_BYTES, checked, common_dtype, read_safetensors
+from aloe_jax.hub.tensors import MAX_SHARD_BYTES, as_dtype, checked, common_dtype, read_safetensors
 from aloe_jax.models import decoder
 from aloe_jax.parallel.mesh import make_mesh
 from aloe_jax.settings import setting
@@ -54,7 +54,7 @@ def export_source(
     path = Path(source)  # runs are on this machine
     stage = epath.Path(path.parent if path.name == "checkpoints" else path)
     trained = (stage / "checkpoints").is_dir()
-    base = files.read_json(stage / MANIFEST)["config"]["model"]["source"] if trained else source
+    base = str(read_manifest(stage).section("model")["source"]) if trained else source
     folder = resolve_model(base)
     model, _ = read_config(folder)
     if not trained:
@@ -76,18 +76,33 @@ def export_source(
 def stage_card(stage: epath.Path) -> ModelCard:
     """The model card of what a training stage ended with: base model, data, objective, config, and what the run's
     benchmark has measured so far."""
-    manifest, run = files.read_json(stage / MANIFEST), stage.parent
-    base, objective = manifest["config"]["model"]["source"], manifest["config"][stage.name]["objective"]
-    grown = run / "conversations" / MANIFEST
-    trees = (
-        f"{files.read_json(grown)['counts']['trees']} conversation trees" if grown.exists() else "conversation trees"
-    )
+    manifest, run = read_manifest(stage), stage.parent
+    base, objective = str(manifest.section("model")["source"]), str(manifest.section(stage.name)["objective"])
+    grown = find_manifest(run / "conversations")
+    trees = f"{grown.counts['trees']} conversation trees" if grown else "conversation trees"
     results = {name: run / "benchmark" / name / "metrics.json" for name in ("base", *CHAIN)}
     return ModelCard(
         name=f"{base.rstrip('/').split('/')[-1].split(':')[-1]}-aloe",
         base_model=base,
         data=f"{trees} of a run of aloe_jax",
         objective=objective if stage.name == CHAIN[0] else f"{CHAIN[0]}, then {objective}",
-        config=manifest["config"],
+        config=manifest.config,
         benchmark={name: files.read_json(path) for name, path in results.items() if path.exists()},
     )
+
+
+def _check(run: Run) -> None:
+    settings = run.section("export", ExportSettings)
+    as_dtype(settings.dtype)
+    if settings.adapter and not run.section("lora", LoraSettings).maps:
+        raise InputError("config.export.adapter: there are no adapters, config.lora.maps is empty; set either")
+
+
+def _work(run: Run) -> Values:
+    settings, out = run.section("export", ExportSettings), Path(str(run.directory("export")))
+    stage = str(run.directory(settings.model))
+    export_source(stage, out, settings.dtype, overwrite=True, adapter=settings.adapter)
+    return {"parameters": decoder.parameter_count(model_config(run))}
+
+
+EXPORT = Stage("export", ("preference",), ("model", "lora", "export"), _work, model_inputs, (CARD_FILE,), _check)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import numpy as np
@@ -32,12 +31,12 @@ def make_measure(evaluate: Evaluate, batches: Batches, mesh: jax.sharding.Mesh) 
     `held_out_`; without dropout."""
 
     def measure(state: TrainState) -> dict[str, float]:
-        totals: dict[str, Any] = {}
+        totals: dict[str, np.ndarray] = {}
         for step in range(len(batches)):
             rows = to_device(batches.local(step, owned_rows(batches.rows, mesh)), batches.rows, mesh)
             sums = jax.device_get(evaluate(state.params, state.frozen, rows, np.int32(batches.used(step))))
             pairs = {name: np.array(pair, np.float64) for name, pair in sums.items()}
-            totals = {name: totals.get(name, 0) + pair for name, pair in pairs.items()}
+            totals = {name: totals.get(name, np.zeros(2)) + pair for name, pair in pairs.items()}
         return {PREFIX + name: total / weight if weight else math.nan for name, (total, weight) in totals.items()}
 
     return measure

@@ -19,6 +19,9 @@ SECONDS = ("seconds", *(f"{part}_seconds" for part in (*PARTS, "step")))
 TIME_FIELDS = (*SECONDS, "tokens_per_second", "trained_tokens_per_second", "mfu")
 
 
+Record = Mapping[str, float]  # a line, with the step's number under "step"
+
+
 class MetricsLog:
     """Appends a line a step. Opening it at `step` drops the lines of later steps, which will be computed again, and a
     torn last line. Only the first process writes. Use in a `with` block."""
@@ -35,7 +38,7 @@ class MetricsLog:
         if tensorboard is not None:
             self._board = _event_writer(tensorboard, step)
 
-    def append(self, record: dict[str, Any]) -> None:
+    def append(self, record: Record) -> None:
         """A mean over nothing is NaN, which JSON does not have: it is written as null."""
         if not self._writes:
             return
@@ -67,12 +70,12 @@ def _event_writer(folder: epath.PathLike, step: int) -> Any:
     return SummaryWriter(str(folder), purge_step=step + 1)
 
 
-def read_metrics(path: epath.PathLike) -> Sequence[dict[str, Any]]:
+def read_metrics(path: epath.PathLike) -> Sequence[Record]:
     """The lines of a `metrics.jsonl`; none if it is not there."""
     return files.read_json_lines(path) if epath.Path(path).exists() else []
 
 
-def time_split(records: Sequence[dict[str, Any]], rest: Mapping[str, float]) -> dict[str, float]:
+def time_split(records: Sequence[Record], rest: Mapping[str, float]) -> dict[str, float]:
     """Seconds of a whole training by part: those of all its steps and the `rest`, after the last one."""
     return {name: round(sum(record.get(name, 0.0) for record in (*records, rest)), 3) for name in SECONDS}
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import operator
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
 import jax
 import numpy as np
@@ -36,7 +35,7 @@ def reference_log_probs(
     batches: Batches,
     mesh: jax.sharding.Mesh,
     directory: epath.Path,
-    key: Mapping[str, Any],
+    key: Mapping[str, object],
     progress: Callable[[int, int], None] = lambda done, total: None,
     tolerance: Tolerance = lambda tokens: REPLY,
     stop: StopRequest | None = None,

@@ -6,9 +6,6 @@ that is far below what the checks allow; in bfloat16 it is not, so there it is d
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
@@ -16,7 +13,8 @@ from numpy.typing import ArrayLike
 
 from aloe_jax.data.pipeline import Batches
 from aloe_jax.train.forward import DTYPES
-from aloe_jax.train.objectives import OBJECTIVES, Pairs, Replies
+from aloe_jax.train.objectives import Pairs, Replies, objective_of
+from aloe_jax.train.objectives.settings import ObjectiveSettings
 from aloe_jax.tree.pack import stack
 
 REPLY = 1e-3  # natural log-probability of a whole reply, in f32
@@ -37,9 +35,7 @@ def reply_tolerance(dtype: str, layers: int, length: ArrayLike) -> Float[np.ndar
     return np.maximum(REPLY, DEVIATIONS * epsilon * np.sqrt(6 * layers * np.asarray(length)))
 
 
-def loss_tolerance(
-    objective: str, config: Mapping[str, Any], batches: Batches, dtype: str, layers: int, expected: float
-) -> float:
+def loss_tolerance(settings: ObjectiveSettings, batches: Batches, dtype: str, layers: int, expected: float) -> float:
     """Allowed difference of the first step's loss from `expected`, that of a policy that is its reference: in f32 1e-5,
     else that of a policy whose chosen replies are all off by their tolerance and whose rejected ones are the other way.
     Every process reads all rows of the step, so that all come to the same."""
@@ -54,7 +50,7 @@ def loss_tolerance(
         array = jnp.asarray(log_prob)
         replies = Replies(log_prob=array, weighted_log_prob=array, weight=jnp.ones_like(array), entropy=None, **values)
         pairs = Pairs(*(jnp.asarray(part) for part in (row.pairs, row.pair_weight, row.pair_margin)))
-        total, weight, _ = OBJECTIVES[objective].function(replies, pairs, {**config, "entropy": False})
+        total, weight, _ = objective_of(settings)(replies, pairs, settings)
         return float(total / weight)
 
     return max(strict, *(abs(loss(row.reference + sign * off) - expected) for sign in (1, -1)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,7 +14,8 @@ from jaxtyping import Array, Float, Int
 from aloe_jax.models import decoder, lora
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.train.forward import Compute, gather_replies, reply_log_probs
-from aloe_jax.train.objectives import OBJECTIVES
+from aloe_jax.train.objectives import objective_of
+from aloe_jax.train.objectives.settings import ObjectiveSettings
 from aloe_jax.train.state import TrainState
 from aloe_jax.tree.row import TreeRow
 
@@ -28,15 +29,13 @@ Evaluate = Callable[[decoder.Params, decoder.Params, TreeRow, Array], Sums]
 _Loss = Callable[[decoder.Params, decoder.Params, TreeRow, Array | None], tuple[Array, Sums]]
 
 
-def _make_loss(
-    model: ModelConfig, objective: str, config: Mapping[str, Any], compute: Compute, mesh: Mesh | None
-) -> _Loss:
+def _make_loss(model: ModelConfig, settings: ObjectiveSettings, compute: Compute, mesh: Mesh | None) -> _Loss:
     def loss(
         params: decoder.Params, frozen: decoder.Params, rows: TreeRow, key: Array | None
     ) -> tuple[Float[Array, ""], Sums]:
         both = lora.join(frozen, params)
-        scores = reply_log_probs(both, model, rows, compute, mesh, key, config.get("entropy", False))
-        total, weight, metrics = OBJECTIVES[objective].function(*gather_replies(scores, rows), config)
+        scores = reply_log_probs(both, model, rows, compute, mesh, key, settings.entropy)
+        total, weight, metrics = objective_of(settings)(*gather_replies(scores, rows), settings)
         return total, {"loss": (total, weight), **metrics}
 
     return loss
@@ -44,15 +43,14 @@ def _make_loss(
 
 def make_gradient(
     model: ModelConfig,
-    objective: str,
-    config: Mapping[str, Any],
+    settings: ObjectiveSettings,
     compute: Compute,
     mesh: Mesh | None = None,
 ) -> Gradient:
     """A function from (trained params, frozen params, rows [N, B, ...], used, key) to ((sum, weight) of the loss and of
     each metric, gradient of the mean loss by the trained ones), over the first `used` of the N micro-batches. Unused
     ones cost nothing. `key` drives the adapters' dropout; None drops nothing."""
-    loss = _make_loss(model, objective, config, compute, mesh)
+    loss = _make_loss(model, settings, compute, mesh)
 
     def gradient(
         params: decoder.Params,
@@ -80,11 +78,11 @@ def make_gradient(
 
 
 def make_evaluation(
-    model: ModelConfig, objective: str, config: Mapping[str, Any], compute: Compute, mesh: Mesh | None = None
+    model: ModelConfig, settings: ObjectiveSettings, compute: Compute, mesh: Mesh | None = None
 ) -> Evaluate:
     """A jitted (trained params, frozen params, rows [N, B, ...], used) -> (sum, weight) of the loss and of each metric,
     over the first `used` of the N micro-batches, without dropout."""
-    loss = _make_loss(model, objective, config, compute, mesh)
+    loss = _make_loss(model, settings, compute, mesh)
 
     def evaluate(params: decoder.Params, frozen: decoder.Params, rows: TreeRow, used: Int[Array, ""]) -> Sums:
         def add(number: Array, sums: Sums) -> Sums:
@@ -110,8 +108,7 @@ def _divide(grads: decoder.Params, sums: Sums) -> decoder.Params:
 
 def make_step(
     model: ModelConfig,
-    objective: str,
-    config: Mapping[str, Any],
+    settings: ObjectiveSettings,
     compute: Compute,
     optimizer: optax.GradientTransformation,
     mesh: Mesh | None = None,
@@ -120,7 +117,7 @@ def make_step(
     """A jitted (state, rows [N, B, ...], used) -> (state, metrics), the state donated. Metrics are means (NaN where the
     batch has nothing to average), plus `grad_norm` (before clipping) and `weight`, the sum of weights the loss was
     divided by. Dropout is keyed by `seed` and the step, so that a resumed run drops the same."""
-    gradient = make_gradient(model, objective, config, compute, mesh)
+    gradient = make_gradient(model, settings, compute, mesh)
 
     def step(state: TrainState, rows: TreeRow, used: Int[Array, ""]) -> tuple[TrainState, dict[str, Array]]:
         drops = model.lora is not None and model.lora.dropout > 0

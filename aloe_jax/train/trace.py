@@ -8,6 +8,8 @@ from types import TracebackType
 import jax
 from etils import epath
 
+from aloe_jax.train.hooks import AfterStep
+
 
 class Trace:
     """Traces `steps` steps from step `first` (from 1; 0: none) into `directory`. Use in a `with` block."""
@@ -24,11 +26,12 @@ class Trace:
             self._running = True
         return jax.profiler.StepTraceAnnotation("train", step_num=number)
 
-    def done(self, number: int, result: object) -> None:
-        """Tell that step `number` was started; the trace ends when `result` of its last step is there."""
-        if self._running and number >= self._steps[-1]:
-            jax.block_until_ready(result)
+    def after(self, step: AfterStep) -> bool:
+        """End the trace when the metrics of its last step are there; never asks to stop."""
+        if self._running and step.number >= self._steps[-1]:
+            jax.block_until_ready(step.metrics)
             self._end()
+        return False
 
     def __enter__(self) -> Trace:
         return self

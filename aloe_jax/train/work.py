@@ -11,6 +11,8 @@ from aloe_jax.data.pipeline import Batches
 from aloe_jax.data.plan import Unit
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.parallel.chips import chip_of
+from aloe_jax.train.objectives import objective_of
+from aloe_jax.train.objectives.settings import ObjectiveSettings
 from aloe_jax.tree.row import TreeRow
 
 
@@ -24,14 +26,14 @@ class Work:
     flops: list[float]
 
 
-def work_of(batches: Batches, model: ModelConfig, unit: Unit) -> Work:
+def work_of(batches: Batches, model: ModelConfig, settings: ObjectiveSettings) -> Work:
     """The work of every step of the plan.
 
     Useful operations are those of the matrix products that the result needs: real tokens through the layers, unmasked
     query-key pairs, one state a target through the output head; a backward pass counts twice the forward pass, and once
     where only adapters are trained, whose own products are left out. What is computed again counts nothing.
     """
-    passes = 2 if model.lora else 3
+    passes, unit = 2 if model.lora else 3, objective_of(settings).unit
     read = (batches.source[number] for number in range(len(batches.source)))  # one at a time: they may be many
     counted = [(passes * _forward(fragment, model), trained_tokens(fragment, unit)) for fragment in read]
     flops, trained = np.array(counted).T

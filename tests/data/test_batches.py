@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from aloe_jax.data.builder import FragmentSource, write_dataset
-from aloe_jax.data.pipeline import Batches, owned_rows, rows_a_micro_batch, to_device
+from aloe_jax.data.pipeline import Batches, owned_rows, micro_batch_rows, to_device
 from aloe_jax.data.plan import pack_plan
 from aloe_jax.errors import InputError
 from aloe_jax.parallel.mesh import make_mesh
@@ -102,7 +102,7 @@ def test_reference_is_filled_in(source):
 
 def test_devices_get_the_rows_they_own(source):
     mesh = make_mesh(fsdp=4, tensor=2)
-    rows = rows_a_micro_batch(3, mesh)
+    rows = micro_batch_rows(3, mesh)
     assert rows == 4
     assert owned_rows(rows, mesh) == (0, 1, 2, 3)
     given = batches(source, rows=rows)

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from aloe_jax.data.pipeline import Batches, rows_a_micro_batch
+from aloe_jax.data.pipeline import Batches, micro_batch_rows
 from aloe_jax.train.forward import Compute
 from aloe_jax.train.loop import Training
 from aloe_jax.train.metrics_log import TIME_FIELDS
@@ -24,7 +24,7 @@ CONFIG = {
 
 
 def training(batches, reference, mesh, folder, model=MODEL, **changes):
-    filled = Batches(batches.source, batches.plan, CAPACITY, rows_a_micro_batch(1, mesh), reference)
+    filled = Batches(batches.source, batches.plan, CAPACITY, micro_batch_rows(1, mesh), reference)
     return Training(model, CONFIG | changes, COMPUTE, filled, mesh, epath.Path(folder), first_loss=math.log(2))
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from aloe_jax.data.builder import FragmentSource
-from aloe_jax.data.pipeline import Batches, owned_rows, rows_a_micro_batch, to_device
+from aloe_jax.data.pipeline import Batches, owned_rows, micro_batch_rows, to_device
 from aloe_jax.data.plan import pack_plan
 from aloe_jax.parallel import hosts
 from aloe_jax.parallel.mesh import make_mesh
@@ -36,7 +36,7 @@ def main(dataset: str, out: str, port: str, processes: str, number: str) -> None
         mesh = make_mesh(fsdp=4, tensor=2, devices=in_turn)
     source = FragmentSource(dataset)
     plan = pack_plan(source.sizes, source.conversation, CAPACITY, batch=4, unit="pairs", seed=0, epochs=1)
-    batches = Batches(source, plan, CAPACITY, rows_a_micro_batch(4, mesh))
+    batches = Batches(source, plan, CAPACITY, micro_batch_rows(4, mesh))
     owned = owned_rows(batches.rows, mesh)
     rows = to_device(next(batches.iterator(owned)), batches.rows, mesh)
     stop = StopRequest(mesh)

@@ -7,7 +7,7 @@ from etils import epath
 
 from aloe_jax import files
 from aloe_jax.data.builder import IDS, FragmentSource, write_dataset
-from aloe_jax.data.pipeline import Batches, rows_a_micro_batch
+from aloe_jax.data.pipeline import Batches, micro_batch_rows
 from aloe_jax.data.plan import pack_plan
 from aloe_jax.train.forward import make_score
 from aloe_jax.train.loop import train
@@ -33,7 +33,7 @@ def source(tmp_path_factory):
 @pytest.fixture(scope="session")
 def batches(source, one_device):
     plan = pack_plan(source.sizes, source.conversation, CAPACITY, batch=2, unit="pairs", seed=0, epochs=1)
-    return Batches(source, plan, CAPACITY, rows_a_micro_batch(1, one_device))
+    return Batches(source, plan, CAPACITY, micro_batch_rows(1, one_device))
 
 
 @pytest.fixture(scope="session")

@@ -15,8 +15,9 @@ from jaxtyping import Array, Bool, Float
 
 from aloe_jax.train.objectives.metrics import comparison_metrics
 from aloe_jax.train.objectives.pairwise import implicit
+from aloe_jax.train.objectives.settings import PairSettings
 from aloe_jax.train.objectives.turns import turn_weight
-from aloe_jax.train.objectives.types import Config, Objective, Pairs, Replies, Result
+from aloe_jax.train.objectives.types import Objective, Pairs, Replies, Result
 
 Ranking = Callable[[Replies, Pairs], Bool[Array, "B R R"]]
 
@@ -40,17 +41,17 @@ def by_preferences(replies: Replies, pairs: Pairs) -> Bool[Array, "B R R"]:
 RANKINGS: dict[str, Ranking] = {"value": by_value, "preferences": by_preferences}
 
 
-def listwise(replies: Replies, pairs: Pairs, config: Config) -> Result:
+def listwise(replies: Replies, pairs: Pairs, settings: PairSettings) -> Result:
     """Mean over lists of sum_i log(1 + sum of e^(r_j - r_i) over the j ranked below i), r DPO's implicit reward.
 
-    A list is the replies to one message of which at least two were told apart; `config["ranking"]` says by what.
+    A list is the replies to one message of which at least two were told apart; `settings.ranking` says by what.
     """
-    rewards = implicit(replies, config)
-    better = RANKINGS[config["ranking"]](replies, pairs)
+    rewards = implicit(replies, settings)
+    better = RANKINGS[settings.ranking](replies, pairs)
     gap = jnp.where(better, rewards[..., None, :] - rewards[..., :, None], -jnp.inf)
     losses = jax.nn.logsumexp(jnp.concatenate([jnp.zeros_like(gap[..., :1]), gap], axis=-1), axis=-1)
-    scale = turn_weight(replies.turn, config)
-    metrics = comparison_metrics(replies, rewards, _pick, better.astype(jnp.float32), config, needs_reference=True)
+    scale = turn_weight(replies.turn, settings)
+    metrics = comparison_metrics(replies, rewards, _pick, better.astype(jnp.float32), settings, needs_reference=True)
     return jnp.sum(scale * losses), _lists(better, scale, replies), metrics
 
 
@@ -66,4 +67,4 @@ def _pick(values: Float[Array, "B R"]) -> tuple[Float[Array, "B R 1"], Float[Arr
     return values[..., :, None], values[..., None, :]
 
 
-LISTWISE = Objective(listwise, unit="conversations", needs_reference=True, settings=("beta", "ranking"))
+LISTWISE = Objective(listwise, unit="conversations", needs_reference=True)

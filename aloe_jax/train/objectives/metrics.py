@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 from jaxtyping import Array, Float
 
+from aloe_jax.train.objectives.settings import ObjectiveSettings
 from aloe_jax.train.objectives.turns import by_turn
-from aloe_jax.train.objectives.types import Config, Metrics, Replies
+from aloe_jax.train.objectives.types import Metrics, Replies
 
 # From values of replies [B, R] to those of the chosen and of the rejected one of each comparison [*S].
 Pick = Callable[[Array], tuple[Array, Array]]
@@ -18,7 +19,7 @@ def comparison_metrics(
     rewards: Float[Array, "B R"],
     pick: Pick,
     weight: Float[Array, "*S"],
-    config: Config,
+    settings: ObjectiveSettings,
     needs_reference: bool,
 ) -> Metrics:
     """Means over comparisons, as (sum, weight), each also by turn.
@@ -41,5 +42,5 @@ def comparison_metrics(
         terms["entropy"] = (weight * sum(pick(replies.entropy)), weight * sum(pick(replies.length)))
     metrics = {name: (total.sum(), count.sum()) for name, (total, count) in terms.items()}
     for name, (total, count) in terms.items():
-        metrics |= by_turn(name, total, count, turn, config)
+        metrics |= by_turn(name, total, count, turn, settings)
     return metrics

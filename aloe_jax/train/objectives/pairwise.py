@@ -1,9 +1,9 @@
 """Losses of pairs. Each is a reward of a reply and a loss of the margin between the rewards of chosen and rejected.
 
-With m = reward(chosen) - reward(rejected) - config.margin x the pair's own margin, the loss is the mean of loss(m) over
-pairs; RPO and ORPO add the chosen reply's negative log-probability a token. The pair's margin is what the judges said
-(2p - 1); subtracting it asks for a wider gap where they were surer (Llama 2, arXiv 2307.09288, equation 2; DPO with an
-offset, arXiv 2402.10571).
+With m = reward(chosen) - reward(rejected) - settings.margin x the pair's own margin, the loss is the mean of loss(m)
+over pairs; RPO and ORPO add the chosen reply's negative log-probability per token. The pair's margin is what the judges
+said (2p - 1); subtracting it asks for a wider gap where they were surer (Llama 2, arXiv 2307.09288, equation 2; DPO
+with an offset, arXiv 2402.10571).
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from aloe_jax.train.objectives.metrics import comparison_metrics
+from aloe_jax.train.objectives.settings import PairSettings
 from aloe_jax.train.objectives.turns import turn_weight
-from aloe_jax.train.objectives.types import Config, Objective, Pairs, Replies, Result
+from aloe_jax.train.objectives.types import Objective, Pairs, Replies, Result
 
-Reward = Callable[[Replies, Config], Float[Array, "B R"]]
-MarginLoss = Callable[[Float[Array, "*S"], Config], Float[Array, "*S"]]
+Reward = Callable[[Replies, PairSettings], Float[Array, "B R"]]
+MarginLoss = Callable[[Float[Array, "*S"], PairSettings], Float[Array, "*S"]]
 # The odds p / (1 - p) of a mean token probability p closer to 1 than this are taken as those at this distance: in f32
 # nothing is left of 1 - p there.
 LEAST_SURPRISE = 1e-6
@@ -30,92 +31,91 @@ def per_token(values: Float[Array, "B R"], replies: Replies) -> Float[Array, "B 
     return values / jnp.maximum(replies.length, 1)
 
 
-def implicit(replies: Replies, config: Config) -> Float[Array, "B R"]:
+def implicit(replies: Replies, settings: PairSettings) -> Float[Array, "B R"]:
     """beta x (log-prob - reference log-prob), DPO's implicit reward."""
-    return config["beta"] * (replies.log_prob - replies.reference)
+    return settings.beta * (replies.log_prob - replies.reference)
 
 
-def implicit_per_token(replies: Replies, config: Config) -> Float[Array, "B R"]:
+def implicit_per_token(replies: Replies, settings: PairSettings) -> Float[Array, "B R"]:
     """DPO's implicit reward over the reply's length."""
-    return per_token(implicit(replies, config), replies)
+    return per_token(implicit(replies, settings), replies)
 
 
-def log_prob_per_token(replies: Replies, config: Config) -> Float[Array, "B R"]:
+def log_prob_per_token(replies: Replies, settings: PairSettings) -> Float[Array, "B R"]:
     """beta x mean log-probability of a token, SimPO's reward."""
-    return config["beta"] * per_token(replies.log_prob, replies)
+    return settings.beta * per_token(replies.log_prob, replies)
 
 
-def log_odds(replies: Replies, config: Config) -> Float[Array, "B R"]:
+def log_odds(replies: Replies, settings: PairSettings) -> Float[Array, "B R"]:
     """log(p / (1 - p)), p the geometric mean of the tokens' probabilities, what ORPO compares."""
     surprise = -per_token(replies.log_prob, replies)
     return -surprise - jax.nn.log1mexp(jnp.maximum(surprise, LEAST_SURPRISE))
 
 
-def sigmoid(margin: Float[Array, "*S"], config: Config) -> Float[Array, "*S"]:
+def sigmoid(margin: Float[Array, "*S"], settings: PairSettings) -> Float[Array, "*S"]:
     """-log sigmoid(m): the Bradley-Terry likelihood of the preference."""
     return -jax.nn.log_sigmoid(margin)
 
 
-def smoothed(margin: Float[Array, "*S"], config: Config) -> Float[Array, "*S"]:
+def smoothed(margin: Float[Array, "*S"], settings: PairSettings) -> Float[Array, "*S"]:
     """Cross-entropy to a judge that is wrong with probability `label_smoothing`."""
-    noise = config["label_smoothing"]
-    return (1 - noise) * sigmoid(margin, config) + noise * sigmoid(-margin, config)
+    noise = settings.label_smoothing
+    return (1 - noise) * sigmoid(margin, settings) + noise * sigmoid(-margin, settings)
 
 
-def unbiased(margin: Float[Array, "*S"], config: Config) -> Float[Array, "*S"]:
+def unbiased(margin: Float[Array, "*S"], settings: PairSettings) -> Float[Array, "*S"]:
     """The loss whose mean over labels flipped with probability `label_smoothing` is the loss of the true labels."""
-    noise = config["label_smoothing"]
-    return ((1 - noise) * sigmoid(margin, config) - noise * sigmoid(-margin, config)) / (1 - 2 * noise)
+    noise = settings.label_smoothing
+    return ((1 - noise) * sigmoid(margin, settings) - noise * sigmoid(-margin, settings)) / (1 - 2 * noise)
 
 
-def hinge(margin: Float[Array, "*S"], config: Config) -> Float[Array, "*S"]:
+def hinge(margin: Float[Array, "*S"], settings: PairSettings) -> Float[Array, "*S"]:
     """max(0, 1 - m)."""
     return jax.nn.relu(1 - margin)
 
 
-def squared(margin: Float[Array, "*S"], config: Config) -> Float[Array, "*S"]:
+def squared(margin: Float[Array, "*S"], settings: PairSettings) -> Float[Array, "*S"]:
     """(m / beta - 1 / (2 beta))^2: IPO pulls the log-ratios' difference to 1 / (2 beta)."""
-    return jnp.square((margin - 0.5) / config["beta"])
+    return jnp.square((margin - 0.5) / settings.beta)
 
 
-def sigmoid_beyond(margin: Float[Array, "*S"], config: Config) -> Float[Array, "*S"]:
+def sigmoid_beyond(margin: Float[Array, "*S"], settings: PairSettings) -> Float[Array, "*S"]:
     """-log sigmoid(m - gamma)."""
-    return sigmoid(margin - config["gamma"], config)
+    return sigmoid(margin - settings.gamma, settings)
 
 
-def scaled_sigmoid(margin: Float[Array, "*S"], config: Config) -> Float[Array, "*S"]:
+def scaled_sigmoid(margin: Float[Array, "*S"], settings: PairSettings) -> Float[Array, "*S"]:
     """-beta log sigmoid(m)."""
-    return config["beta"] * sigmoid(margin, config)
+    return settings.beta * sigmoid(margin, settings)
 
 
 def pairwise(
     reward: Reward,
     loss: MarginLoss,
-    settings: tuple[str, ...],
-    nll_weight: Callable[[Config], float] | None = None,
+    nll_weight: Callable[[PairSettings], float] | None = None,
     needs_reference: bool = True,
 ) -> Objective:
     """The objective made of a reward and a loss of margins, plus `nll_weight` x the chosen replies' negative
-    log-probability a token."""
+    log-probability per token."""
 
-    def function(replies: Replies, pairs: Pairs, config: Config) -> Result:
+    def function(replies: Replies, pairs: Pairs, settings: PairSettings) -> Result:
         pick = lambda values: _by_pair(values, pairs)  # noqa: E731
-        rewards = reward(replies, config)
+        rewards = reward(replies, settings)
         chosen, rejected = pick(rewards)
-        losses = loss(chosen - rejected - config.get("margin", 0.0) * pairs.margin, config)
+        losses = loss(chosen - rejected - settings.margin * pairs.margin, settings)
         if nll_weight is not None:
-            losses -= nll_weight(config) * pick(per_token(replies.log_prob, replies))[0]
-        weight = pairs.weight * turn_weight(pick(replies.turn)[0], config)
-        metrics = comparison_metrics(replies, rewards, pick, pairs.weight, config, needs_reference)
+            losses -= nll_weight(settings) * pick(per_token(replies.log_prob, replies))[0]
+        weight = pairs.weight * turn_weight(pick(replies.turn)[0], settings)
+        metrics = comparison_metrics(replies, rewards, pick, pairs.weight, settings, needs_reference)
         return jnp.sum(weight * losses), weight.sum(), metrics
 
-    def first_loss(config: Config) -> float | None:
+    def first_loss(settings: PairSettings) -> float | None:
         """loss(0): a policy that is the reference has the same reward for every reply."""
-        if not needs_reference or nll_weight is not None or config.get("margin", 0.0):
+        if not needs_reference or nll_weight is not None or settings.margin:
             return None
-        return float(loss(jnp.zeros(()), config))
+        return float(loss(jnp.zeros(()), settings))
 
-    return Objective(function, "pairs", needs_reference, settings, takes_margin=True, first_loss=first_loss)
+    return Objective(function, "pairs", needs_reference, takes_margin=True, first_loss=first_loss)
 
 
 def _by_pair(values: Array, pairs: Pairs) -> tuple[Array, Array]:

@@ -5,13 +5,14 @@ Axes: B rows, R replies a row, P pairs a row.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
 from jaxtyping import Array, Float, Int
 
 from aloe_jax.data.plan import Unit
+from aloe_jax.train.objectives.settings import ObjectiveSettings, PairSettings
 
 
 class Replies(NamedTuple):
@@ -25,7 +26,7 @@ class Replies(NamedTuple):
     turn: Int[Array, "B R"]  # assistant turn from 1
     group: Int[Array, "B R"]  # common to siblings, unique in a row
     value: Float[Array, "B R"]  # backed-up value; NaN where there is none
-    entropy: Float[Array, "B R"] | None  # sum over its tokens, in nats; None unless config.entropy
+    entropy: Float[Array, "B R"] | None  # sum over its tokens, in nats; None unless settings.entropy
 
 
 class Pairs(NamedTuple):
@@ -36,13 +37,12 @@ class Pairs(NamedTuple):
     margin: Float[Array, "B P"]  # the judges' 2p - 1, in (0, 1]
 
 
-Config = Mapping[str, Any]  # the section of the stage that trains
 Metrics = dict[str, tuple[Array, Array]]  # name -> (sum, weight)
 Result = tuple[Float[Array, ""], Float[Array, ""], Metrics]  # loss sum, weight sum, metrics
-Function = Callable[[Replies, Pairs, Config], Result]
+Function = Callable[[Replies, Pairs, PairSettings], Result]  # one that compares nothing reads less of the settings
 
 
-def _unknown(config: Config) -> None:
+def _unknown(settings: PairSettings) -> None:
     return None
 
 
@@ -54,14 +54,22 @@ class Objective:
         function: a pure function of per-reply log-probabilities.
         unit: what a batch is counted in.
         needs_reference: whether reference log-probabilities are read.
-        settings: config keys it reads and cannot do without.
-        takes_margin: whether `config.margin` has a meaning for it.
+        compares: whether it compares replies, so that it needs the settings of `PairSettings`.
+        takes_margin: whether the setting `margin` has a meaning for it.
         first_loss: the loss while policy and reference are the same model; None where it depends on the data.
     """
 
     function: Function
     unit: Unit
     needs_reference: bool = False
-    settings: tuple[str, ...] = ()
+    compares: bool = True
     takes_margin: bool = False
-    first_loss: Callable[[Config], float | None] = field(default=_unknown)
+    first_loss: Callable[[PairSettings], float | None] = field(default=_unknown)
+
+    def __call__(self, replies: Replies, pairs: Pairs, settings: ObjectiveSettings) -> Result:
+        """The function's result; `check_objective` has seen to it that the settings are of the class it reads."""
+        return self.function(replies, pairs, cast(PairSettings, settings))
+
+    def initial_loss(self, settings: ObjectiveSettings) -> float | None:
+        """The loss while policy and reference are the same model; None where it depends on the data."""
+        return self.first_loss(cast(PairSettings, settings))

@@ -1,0 +1,54 @@
+"""Side duties of a training: functions that are called after a step, each at its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import jax
+
+from aloe_jax.train.state import TrainState
+
+
+@dataclass(frozen=True)
+class AfterStep:
+    """A step that was started: its number from 1, the state after it, its metrics, whether the plan ends with it."""
+
+    number: int
+    state: TrainState
+    metrics: Mapping[str, jax.Array]
+    last: bool
+
+
+Hook = Callable[[AfterStep], bool]  # tells whether a stop was asked for
+
+
+@dataclass(frozen=True)
+class _Entry:
+    hook: Hook
+    every: int
+    at_end: bool
+    at_stop: bool
+
+    def due(self, step: AfterStep, stopping: bool) -> bool:
+        return step.number % self.every == 0 or (self.at_end and step.last) or (self.at_stop and stopping)
+
+
+class Hooks:
+    """The hooks of a training, called in the order in which they were added."""
+
+    def __init__(self) -> None:
+        self._entries: list[_Entry] = []
+
+    def add(self, hook: Hook, every: int = 1, at_end: bool = False, at_stop: bool = False) -> None:
+        """Call `hook` after every `every`-th step; with `at_end` also after the last one, with `at_stop` also when a
+        hook before it said that a stop was asked for."""
+        self._entries.append(_Entry(hook, every, at_end, at_stop))
+
+    def run(self, step: AfterStep) -> bool:
+        """Call what is due after a step; returns whether the training must stop before its end."""
+        stopping = False
+        for entry in self._entries:
+            if entry.due(step, stopping):
+                stopping |= entry.hook(step)
+        return stopping and not step.last

@@ -1,0 +1,54 @@
+"""Which conversations a training trains on and which it holds out, packed into steps."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from aloe_jax.data.builder import FragmentSource
+from aloe_jax.data.plan import PAIRS, PackPlan, pack_plan
+from aloe_jax.data.settings import DatasetSettings
+from aloe_jax.errors import InputError
+from aloe_jax.run.stage import Run
+from aloe_jax.train.held_out import held_out
+from aloe_jax.train.objectives import objective_of
+from aloe_jax.train.settings import TrainingSettings
+
+
+def training_plans(run: Run, name: str, source: FragmentSource) -> tuple[PackPlan, PackPlan]:
+    """The pack plans of the training `name` and of what is held out from it, over what the objective can train on, with
+    a line about what it cannot. The second has no steps where nothing is held out.
+
+    Raises InputError if so much is held out that nothing is left to train on.
+    """
+    settings, dataset = run.section(name, TrainingSettings), run.section("dataset", DatasetSettings)
+    objective = objective_of(settings)
+    if objective.unit == "pairs":
+        trained = source.sizes[:, PAIRS]
+    else:
+        trained = source.rivals if objective.needs_reference else source.trained  # a list-wise one compares siblings
+    weights = np.array([dataset.sources[key].weight for key in source.sources])
+    trained = np.where(weights[source.origin] > 0, trained, 0)
+    useless = len(np.unique(source.conversation)) - len(np.unique(source.conversation[trained > 0]))
+    if useless:
+        run.progress.line(f"{name}: {useless:,} conversations with nothing to train on are left out")
+    aside = held_out(source.conversation, settings.held_out, run.seed)
+    if trained.any() and not trained[~aside].any():
+        raise InputError(
+            f"config.{name}.held_out: {settings.held_out} leaves nothing of so few conversations to train on"
+        )
+
+    def plan(chosen: np.ndarray, epochs: int) -> PackPlan:
+        return pack_plan(
+            source.sizes,
+            source.conversation,
+            dataset.row,
+            batch=settings.batch,
+            unit=objective.unit,
+            seed=run.seed,
+            epochs=epochs,
+            origin=source.origin,
+            weights=weights.tolist(),
+            trained=np.where(chosen, trained, 0),
+        )
+
+    return plan(~aside, settings.epochs), plan(aside, 1) if trained[aside].any() else PackPlan(())

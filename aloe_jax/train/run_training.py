@@ -1,0 +1,145 @@
+"""A training of a run: from its dataset and its start model to the loop, with the reference model's pass before it."""
+
+from __future__ import annotations
+
+import numpy as np
+from etils import epath
+from jax.sharding import Mesh
+
+from aloe_jax import files
+from aloe_jax.data.builder import FragmentSource
+from aloe_jax.data.pipeline import Batches, Reference, micro_batch_rows
+from aloe_jax.data.plan import PackPlan
+from aloe_jax.data.settings import DatasetSettings
+from aloe_jax.models import decoder
+from aloe_jax.ops.attention import chosen
+from aloe_jax.parallel import hosts
+from aloe_jax.parallel.mesh import shape_in_words
+from aloe_jax.parallel.sharding import bytes_per_chip, table
+from aloe_jax.run.manifest import Values
+from aloe_jax.run.model import chat_format, mesh_of, model_config
+from aloe_jax.run.stage import Run
+from aloe_jax.settings import plain
+from aloe_jax.train.adapters import load_stage_params, trained_config
+from aloe_jax.train.clock import Clock
+from aloe_jax.train.forward import Compute, make_score
+from aloe_jax.train.loop import Training, train
+from aloe_jax.train.metrics_log import Record, in_words, read_metrics, time_split
+from aloe_jax.train.objectives import objective_of
+from aloe_jax.train.optimizer import make_optimizer
+from aloe_jax.train.plans import training_plans
+from aloe_jax.train.reference import reference_log_probs
+from aloe_jax.train.rounding import reply_tolerance
+from aloe_jax.train.settings import LoggingSettings, TrainingSettings
+from aloe_jax.train.state import TrainState, abstract_state
+from aloe_jax.train.stop import StopRequest
+
+
+def run_training(run: Run, name: str, start: str) -> Values:
+    """Train the stage `name` from the parameters of `start`, in `DIR/name`; returns the counts for the manifest."""
+    mesh = mesh_of(run)
+    # Before the first step a single process may end at a signal at once, since nothing is lost; of several processes,
+    # the others would wait for it.
+    if not hosts.is_multiprocess():
+        return _run(run, name, start, mesh, None)
+    with StopRequest(mesh) as stop:
+        return _run(run, name, start, mesh, stop)
+
+
+def _run(run: Run, name: str, start: str, mesh: Mesh, stop: StopRequest | None) -> Values:
+    settings, directory, clock = run.section(name, TrainingSettings), run.directory(name), Clock()
+    objective, model, compute = objective_of(settings), trained_config(run), run.section("compute", Compute)
+    capacity = run.section("dataset", DatasetSettings).row
+    rows = micro_batch_rows(settings.rows, mesh)
+    reference: Reference | None = None
+    loaded: list[decoder.Params] = []
+
+    def initial() -> decoder.Params:
+        return loaded.pop() if loaded else load_stage_params(run, start, mesh)
+
+    with clock.part("start"):
+        source = FragmentSource(run.directory("dataset"))
+        trained_on, measured = training_plans(run, name, source)
+        hosts.check_same([repr((trained_on, measured)), source.sizes.tobytes()], "the dataset")
+        if objective.needs_reference:
+            loaded.append(load_stage_params(run, start, mesh))
+            both = Batches(source, PackPlan(trained_on.steps + measured.steps), capacity, rows)
+            reference = _reference(run, directory, start, loaded[0], both, mesh, stop)
+    if hosts.broadcast_from_primary((directory / "checkpoints").exists()) and not model.lora:
+        loaded.clear()  # a checkpoint takes its place
+    training = Training(
+        model,
+        settings,
+        compute,
+        Batches(source, trained_on, capacity, rows, reference),
+        mesh,
+        directory,
+        objective.initial_loss(settings),
+        run.seed,
+        Batches(source, measured, capacity, rows, reference) if measured.steps else None,
+        run.section("logging", LoggingSettings),
+    )
+
+    def report(done: int, total: int, record: Record) -> None:
+        accuracy = record.get("held_out_accuracy", record.get("accuracy"))
+        kind = "held-out accuracy" if "held_out_accuracy" in record else "accuracy"
+        extra = "" if accuracy is None else f", {kind} {accuracy:.2f}"
+        speed = f", {record['tokens_per_second']:,.0f} tokens a second"
+        run.progress.update(done, total, f"steps, loss {record['loss']:.4f}{extra}{speed}")
+
+    _report_sharding(run, name, abstract_state(model, make_optimizer(settings, 1), mesh))
+    state = train(training, initial, report, clock, stop)
+    spent = in_words(time_split(read_metrics(directory / "metrics.jsonl"), clock.read()))
+    run.progress.line(f"{name}: time: {spent}")
+    return {
+        "steps": int(state.step),
+        "fragments": len(source),
+        "held_out_conversations": len(np.unique(source.conversation[measured.fragments])),
+        "parameters": decoder.parameter_count(model),
+        "row_fill": round(trained_on.fill(source.sizes, capacity), 3),
+        "mesh": shape_in_words(mesh.shape),
+        "time": spent,
+    }
+
+
+def _report_sharding(run: Run, name: str, state: TrainState) -> None:
+    """Where every tensor of the training lies: on the display, one line for one device, and in `sharding.txt`."""
+    parts = {"parameters": state.params, "frozen": state.frozen, "optimiser": state.opt_state}
+    text = table(parts, ["parameters", "frozen"])
+    if hosts.is_primary():
+        files.write_text(run.directory(name) / "sharding.txt", text + "\n")
+    mesh, size = state.step.sharding.mesh, bytes_per_chip(parts) / 2**30
+    run.progress.line(f"{name}: mesh {shape_in_words(mesh.shape)}, {size:.2f} GiB a chip for parameters and optimiser")
+    if mesh.size > 1:
+        run.progress.line(text)
+
+
+def _reference(
+    run: Run,
+    directory: epath.Path,
+    start: str,
+    params: decoder.Params,
+    batches: Batches,
+    mesh: Mesh,
+    stop: StopRequest | None,
+) -> Reference:
+    """Log-probabilities of every reply under the start model, stored under a hash of all that decides them."""
+    chat, model, compute = chat_format(run), model_config(run), run.section("compute", Compute)
+    key = {
+        "model": start,
+        "inputs": run.manifest(directory.name).inputs,
+        "row": plain(run.section("dataset", DatasetSettings)),
+        "tokenizer": chat.tokenizer.hash,
+        "template": chat.template.hash,
+        "dtype": compute.dtype,
+        "attention": chosen(compute.attention, mesh),
+    }
+
+    def tolerance(tokens: int) -> float:
+        return float(reply_tolerance(compute.dtype, model.layers, tokens))
+
+    def report(done: int, total: int) -> None:
+        run.progress.update(done, total, "batches scored by the reference model")
+
+    score = make_score(model, compute, mesh)
+    return reference_log_probs(params, score, batches, mesh, directory, key, report, tolerance, stop)

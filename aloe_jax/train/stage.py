@@ -1,0 +1,40 @@
+"""The stages `sft` and `preference`."""
+
+from __future__ import annotations
+
+from aloe_jax.data.settings import DatasetSettings
+from aloe_jax.run.model import mesh_of, model_inputs
+from aloe_jax.run.stage import Run, Stage
+from aloe_jax.train.adapters import trained_config
+from aloe_jax.train.forward import Compute, check_attention
+from aloe_jax.train.objectives import check_objective
+from aloe_jax.train.run_training import run_training
+from aloe_jax.train.settings import LoggingSettings, TrainingSettings
+
+# The mesh is none of them: a run may go on with other devices, its batches are the same.
+COMMON = ("model", "template", "compute", "lora", "dataset", "seed")
+
+
+def _check(run: Run, name: str) -> None:
+    check_objective(run.section(name, TrainingSettings), name)
+    run.section("logging", LoggingSettings)
+    row, compute = run.section("dataset", DatasetSettings).row, run.section("compute", Compute)
+    check_attention(row.tokens, compute.attention, mesh_of(run))
+    trained_config(run)
+
+
+def _stage(name: str, needs: tuple[str, ...], start: str) -> Stage:
+    return Stage(
+        name,
+        needs,
+        (*COMMON, name),
+        lambda run: run_training(run, name, start),
+        model_inputs,
+        ("metrics.jsonl",),
+        check=lambda run: _check(run, name),
+        everywhere=True,
+    )
+
+
+SFT = _stage("sft", ("dataset",), "base")
+PREFERENCE = _stage("preference", ("dataset", "sft"), "sft")
