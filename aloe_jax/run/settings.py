@@ -16,9 +16,7 @@ class ModelSettings:
 
     source: str = setting("", "a Hugging Face folder, a hub id, a GGUF file, embedded:smollm2 or random:FAMILY")
     sizes: Mapping[str, object] = section(
-        dict,
-        "what the source's config.json says of its sizes, for `aloe plan`, which then needs no download",
-        decides=False,
+        dict, "what the source's config.json says of its sizes, for `aloe plan`, which then needs no download"
     )
 
 
