@@ -146,13 +146,13 @@ def renamed_key(old: str, new: str) -> str:
 def unknown_key(given: str, key: str, known: Iterable[str], where: str) -> str:
     """The sentence about a key that is not there: the nearest one there is, and all of them."""
     known = list(known)
-    return f"{given}: the config has no key '{where}.{key}'{nearest(key, known)}; {where} has {', '.join(known)}"
+    return f"{given}: the config has no key '{where}.{key}'; {where} has {', '.join(known)}{nearest(key, known)}"
 
 
 def nearest(key: str, known: Iterable[str]) -> str:
-    """ ", did you mean ...?" with the nearest of the known names; empty if none is near."""
+    """ "; did you mean ...?" with the nearest of the known names; empty if none is near."""
     near = difflib.get_close_matches(key, list(known), n=1)
-    return f", did you mean '{near[0]}'?" if near else ""
+    return f"; did you mean '{near[0]}'?" if near else ""
 
 
 def _value(kind: Any, value: Any, where: str) -> Any:

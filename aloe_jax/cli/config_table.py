@@ -24,7 +24,7 @@ def config_table(arguments: Sequence[str], section: str = "") -> Table:
     if not chosen:
         known = list(dict.fromkeys(one.name.partition(".")[0] for one in found))
         hint = nearest(section, known)
-        raise InputError(f"--section: there is no section '{section}'{hint}; choose from {', '.join(known)}")
+        raise InputError(f"--section: '{section}' is unknown; choose one of {', '.join(known)}{hint}")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("setting", "value", "from", "meaning"):
         table.add_column(name, overflow="fold")
