@@ -3,7 +3,6 @@
 import asyncio
 
 import pytest
-from test_endpoints import quick
 
 from aloe_jax.errors import InputError
 from aloe_jax.serve.client import constraints
@@ -12,6 +11,7 @@ from aloe_jax.serve.client.client import Client
 from aloe_jax.serve.client.probe import missing, probe
 from aloe_jax.serve.server.server import Server
 from helpers.fake_server import MODEL, FakeServer, serving
+from helpers.scripted_server import quick
 
 
 def probed(server, model=MODEL):
