@@ -6,10 +6,11 @@ tokens.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from aloe_jax.models.config import ModelConfig
@@ -19,13 +20,14 @@ from aloe_jax.ops.constants import MASKED
 
 
 class Cache(NamedTuple):
-    """Keys and values of every slot, heads in front so that attention has its batch axes first."""
+    """Keys and values of every slot, heads in front so that attention has its batch axes first. How they are sharded
+    stands in `parallel/sharding.py`."""
 
     key: Float[Array, "L S G C K"]
     value: Float[Array, "L S G C K"]
 
 
-def empty_cache(model: ModelConfig, slots: int, context: int, dtype: Any) -> Cache:
+def empty_cache(model: ModelConfig, slots: int, context: int, dtype: DTypeLike) -> Cache:
     shape = (model.layers, slots, model.kv_heads, context, model.head_dim)
     return Cache(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
 

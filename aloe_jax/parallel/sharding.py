@@ -22,7 +22,11 @@ RULES: dict[str, str | None] = {
     "mlp": "tensor",
     "norm": None,
     "rank": None,
+    "slots": None,
 }
+# Of the decoding cache's keys and values; context and head_dim, behind them, stay whole. Named as well, they would give
+# the same layout another spec than programs return it with, and each program would be compiled twice.
+CACHE_AXES = ("layers", "slots", "kv_heads")
 # A tensor below this many bytes may stay whole on every chip where its axes do not divide; a larger one is an error.
 REPLICATED_BYTES = 1 << 20
 
@@ -70,6 +74,11 @@ def placed(abstract: Any, shardings: Any) -> Any:
 def row_sharding(mesh: Mesh, leading: int = 0) -> NamedSharding:
     """Rows over replica and fsdp; `leading` axes before the row axis stay whole."""
     return NamedSharding(mesh, PartitionSpec(*(None,) * leading, ROWS))
+
+
+def cache_sharding(mesh: Mesh) -> NamedSharding:
+    """The decoding cache's keys and values: split over key heads like the weights that write them."""
+    return NamedSharding(mesh, PartitionSpec(*(RULES[axis] for axis in CACHE_AXES)))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
