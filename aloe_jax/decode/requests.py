@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from aloe_jax.errors import InputError
 
@@ -38,7 +37,7 @@ class Constraint:
             raise ConstraintError("the list of choices is empty; give at least one")
 
     @classmethod
-    def json(cls, schema: Mapping[str, Any]) -> Constraint:
+    def json(cls, schema: Mapping[str, object]) -> Constraint:
         """The constraint to JSON of a schema."""
         return cls(json_schema=json.dumps(schema, ensure_ascii=False))
 
@@ -85,3 +84,8 @@ class Completion:
     log_probs: tuple[float, ...]
     finish_reason: str  # "stop" | "length"
     top: tuple[tuple[tuple[int, float], ...], ...] = ()
+
+    @property
+    def text_ids(self) -> tuple[int, ...]:
+        """The ids that have text: all but the end-of-turn token."""
+        return self.token_ids if self.finish_reason == "length" else self.token_ids[:-1]

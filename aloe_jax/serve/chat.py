@@ -7,7 +7,7 @@ from typing import TextIO
 
 from aloe_jax.decode.requests import Request, Sampling
 from aloe_jax.errors import InputError
-from aloe_jax.serve.server.worker import Engine
+from aloe_jax.serve.worker import Engine
 from aloe_jax.tree.schema import Message
 from aloe_jax.tree.template import ChatFormat
 
@@ -76,7 +76,6 @@ def engine_answer(
         while ticket not in finished:
             finished.update(engine.step())
         (completion,) = finished[ticket]
-        ids = completion.token_ids if completion.finish_reason == "length" else completion.token_ids[:-1]
-        return chat_format.tokenizer.decode(ids)
+        return chat_format.tokenizer.decode(completion.text_ids)
 
     return answer

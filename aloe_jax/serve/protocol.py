@@ -17,7 +17,8 @@ part, and the first token does not tell them apart.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Literal
 
 import pydantic_core
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
@@ -47,7 +48,7 @@ HARMLESS = frozenset(
 )
 
 # Fields that are not implemented, with the values that ask for what the server does anyway. `null` is one everywhere.
-NEUTRAL: dict[str, tuple[Any, ...]] = {
+NEUTRAL: dict[str, tuple[object, ...]] = {
     "add_generation_prompt": (True,),
     "audio": (),
     "chat_template": (),
@@ -102,7 +103,7 @@ class ChatMessage(Message):
 
     @field_validator("content", mode="before")
     @classmethod
-    def _join_parts(cls, value: Any) -> Any:
+    def _join_parts(cls, value: object) -> object:
         if not isinstance(value, list):
             return value
         for part in value:
@@ -124,7 +125,7 @@ class StructuredOutputs(BaseModel):
 
     choice: list[str] | None = Field(None, min_length=1)
     regex: str | None = None
-    json_schema: dict[str, Any] | None = Field(None, alias="json")
+    json_schema: dict[str, object] | None = Field(None, alias="json")
 
     @model_validator(mode="after")
     def _one(self) -> StructuredOutputs:
@@ -146,7 +147,7 @@ class NamedSchema(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     name: str
-    schema_: dict[str, Any] = Field(alias="schema")
+    schema_: dict[str, object] = Field(alias="schema")
     description: str | None = None
     strict: bool | None = None
 
@@ -300,20 +301,26 @@ def parse_request(body: bytes) -> ChatRequest:
         fields["messages"] = [_without_nulls(message) for message in fields["messages"]]
     for name in [name for name in fields if name not in ChatRequest.model_fields]:
         _check_neutral(name, fields.pop(name))
+    return validated(fields)
+
+
+def validated(fields: Mapping[str, object]) -> ChatRequest:
+    """The request of these fields, without null and unsupported ones. Raises ApiError (400) naming the first field that
+    is wrong."""
     try:
         return ChatRequest.model_validate(fields)
     except ValidationError as error:
         raise _refusal(error) from None
 
 
-def _without_nulls(message: Any) -> Any:
+def _without_nulls(message: object) -> object:
     """A message without null fields: SDKs send back the assistant message they got, with `refusal: null` and such."""
     if not isinstance(message, dict):
         return message
     return {name: value for name, value in message.items() if value is not None}
 
 
-def _check_neutral(name: str, value: Any) -> None:
+def _check_neutral(name: str, value: object) -> None:
     if name not in NEUTRAL:
         raise ApiError(400, f"unknown field '{name}'; leave it out", code="unknown_parameter", param=name)
     if value in NEUTRAL[name]:

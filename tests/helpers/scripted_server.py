@@ -5,7 +5,7 @@ import contextlib
 
 from aiohttp import web
 
-from aloe_jax.serve.client.client import Client, Clock
+from aloe_jax.serve.client.client import Client, Timing
 from aloe_jax.tree.schema import Message
 
 HELLO = [Message(role="user", content="hello")]
@@ -13,15 +13,15 @@ GOOD = {"choices": [{"message": {"content": "hi"}}], "usage": {"prompt_tokens": 
 
 
 class Pauses(list):
-    """A clock that records pauses instead of waiting; jitter takes the upper end, so that pauses are known."""
+    """Records pauses instead of waiting; jitter takes the upper end, so that pauses are known."""
 
-    def clock(self, meanwhile=None):
+    def timing(self, meanwhile=None):
         async def sleep(seconds):
             self.append(seconds)
             if meanwhile is not None:
                 await meanwhile()
 
-        return Clock(sleep=sleep, now=lambda: 1_000_000.0 + sum(self), jitter=lambda low, high: high)
+        return Timing(sleep=sleep, now=lambda: 1_000_000.0 + sum(self), jitter=lambda low, high: high)
 
 
 class Script:
@@ -74,7 +74,7 @@ def talk(script, messages=HELLO, *, pauses=None, calls=1, client=None, **argumen
 
     async def run():
         async with script.serving() as url:
-            settings = {"clock": (pauses if pauses is not None else Pauses()).clock(), **(client or {})}
+            settings = {"timing": (pauses if pauses is not None else Pauses()).timing(), **(client or {})}
             async with Client(url, "tiny", **settings) as connection:
                 answers = [await connection.chat(messages, seed=1, **arguments) for _ in range(calls)]
             return answers[-1], connection
@@ -83,11 +83,11 @@ def talk(script, messages=HELLO, *, pauses=None, calls=1, client=None, **argumen
 
 
 def quick():
-    """A clock whose pauses are turns of the event loop; time goes on by what would have been waited."""
+    """A timing whose pauses are turns of the event loop; time goes on by what would have been waited."""
     waited = [0.0]
 
     async def sleep(seconds):
         waited[0] += seconds
         await asyncio.sleep(0.001)
 
-    return Clock(sleep=sleep, now=lambda: waited[0], jitter=lambda low, high: high)
+    return Timing(sleep=sleep, now=lambda: waited[0], jitter=lambda low, high: high)

@@ -10,7 +10,7 @@ from types import TracebackType
 from aloe_jax.errors import AloeError, InputError
 from aloe_jax.serve.server.app import create_app
 from aloe_jax.serve.server.http_server import HttpServer, is_loopback, signals_call
-from aloe_jax.serve.server.worker import Engine, Worker
+from aloe_jax.serve.worker import Engine, Worker
 from aloe_jax.tree.template import ChatFormat
 
 API_KEY_ENV = "ALOE_API_KEY"

@@ -170,7 +170,7 @@ def test_no_more_calls_are_under_way_than_allowed():
 
         async with (
             Script(crowded).serving() as url,
-            Client(url, "tiny", concurrency=3, clock=Pauses().clock()) as client,
+            Client(url, "tiny", concurrency=3, timing=Pauses().timing()) as client,
         ):
             await asyncio.gather(*(client.chat(HELLO, seed=seed) for seed in range(10)))
             return client.completions.calls
@@ -187,8 +187,8 @@ def test_call_that_pauses_keeps_its_place():
             await asyncio.sleep(0)
 
     async def run():
-        clock = Pauses().clock(meanwhile=others_turn)
-        async with script.serving() as url, Client(url, "tiny", concurrency=1, clock=clock) as client:
+        timing = Pauses().timing(meanwhile=others_turn)
+        async with script.serving() as url, Client(url, "tiny", concurrency=1, timing=timing) as client:
             await asyncio.gather(*(client.chat(HELLO, seed=seed) for seed in (1, 2)))
 
     asyncio.run(run())

@@ -20,7 +20,7 @@ def hello(number=0):
 
 @contextlib.asynccontextmanager
 async def client_of(*servers, **settings):
-    async with serving(*servers) as urls, Client(urls, MODEL, **{"clock": quick(), **settings}) as client:
+    async with serving(*servers) as urls, Client(urls, MODEL, **{"timing": quick(), **settings}) as client:
         yield client
 
 

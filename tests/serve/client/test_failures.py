@@ -9,7 +9,7 @@ from aiohttp import web
 
 from aloe_jax.errors import InputError, ResumableError
 from aloe_jax.serve.client import endpoint
-from aloe_jax.serve.client.client import LONGEST_PAUSE, Client, Clock
+from aloe_jax.serve.client.client import LONGEST_PAUSE, Client, Timing
 from helpers.scripted_server import GOOD, HELLO, Pauses, Script, answer, talk
 
 
@@ -50,8 +50,8 @@ def test_pause_is_drawn_between_zero_and_its_limit():
     async def sleep(seconds):
         drawn.append(seconds)
 
-    clock = Clock(sleep=sleep, jitter=lambda low, high: low + (high - low) / 4)
-    talk(Script(500, 500, GOOD), client={"clock": clock})
+    timing = Timing(sleep=sleep, jitter=lambda low, high: low + (high - low) / 4)
+    talk(Script(500, 500, GOOD), client={"timing": timing})
     assert drawn == [0.25, 0.5]
 
 
@@ -83,7 +83,7 @@ def test_server_that_dies_and_returns_is_survived():
 
         async with revived:
             async with script.serving() as url:
-                client = Client(url, "tiny", clock=Pauses().clock(meanwhile=revive))
+                client = Client(url, "tiny", timing=Pauses().timing(meanwhile=revive))
             async with client:
                 (reply,) = await client.chat(HELLO, seed=1)
             return reply, client
@@ -97,7 +97,7 @@ def test_server_that_is_gone_ends_in_a_resumable_error():
     async def run():
         async with Script(GOOD).serving() as url:
             pass
-        async with Client(url, "tiny", retries=2, clock=Pauses().clock()) as client:
+        async with Client(url, "tiny", retries=2, timing=Pauses().timing()) as client:
             try:
                 await client.chat(HELLO, seed=1)
             except ResumableError as error:

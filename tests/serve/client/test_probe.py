@@ -16,7 +16,7 @@ from helpers.scripted_server import quick
 
 def probed(server, model=MODEL):
     async def run():
-        async with serving(server) as url, Client(url, model, clock=quick()) as client:
+        async with serving(server) as url, Client(url, model, timing=quick()) as client:
             [abilities] = (await probe(client)).values()
             assert client.endpoints[0].abilities == abilities
             return abilities

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from aloe_jax.serve.client.client import Client, call_id
+from aloe_jax.serve.client.client import Client
+from aloe_jax.serve.client.interface import call_id
 from aloe_jax.tree.schema import Message
 
 MESSAGES = [Message(role="system", content="be kind"), Message(role="user", content="héllo")]
