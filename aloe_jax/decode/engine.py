@@ -1,10 +1,11 @@
 """Batched decoding with a key-value cache: requests come and go, the compiled shapes stay.
 
-A prompt is run into a slot of the cache in chunks of one shape. What a slot already holds of it, in whole chunks, is
-forked and not computed again: further completions of one prompt, and the next turn of a dialogue. All slots then decode
-together in short bursts on the device, of a single token while one of them is constrained: a grammar on the host says
-which tokens may come next. Randomness is keyed by (seed, completion, position), and a chunk's keys and values depend on
-nothing but the tokens up to it, so a request gives the same tokens whatever runs beside it or ran before.
+A prompt is run into a slot of the cache in chunks of one shape. The whole chunks of it that a slot already holds are
+forked and not computed again: for further completions of one prompt, and for the next turn of a dialogue. All slots
+then decode together in short bursts on the device, of a single token while one of them is constrained: a grammar on the
+host gives the tokens that may come next. Randomness is keyed by (seed, completion, position), and a chunk's keys and
+values depend on nothing but the tokens up to it, so a request gives the same tokens whatever runs beside it or ran
+before.
 """
 
 from __future__ import annotations
@@ -44,15 +45,15 @@ class _Work:
     token_ids: list[int] = field(default_factory=list)
     log_probs: list[float] = field(default_factory=list)
     top: list[tuple[tuple[int, float], ...]] = field(default_factory=list)
-    matcher: Matcher | None = None  # at the beginning while the work waits, then where its reply stands
+    matcher: Matcher | None = None  # at the beginning while the work waits, then behind the reply's last token
 
 
 class Engine:
-    """Decodes requests over `slots` parallel sequences of up to `context` tokens, prompt included. One thread owns it.
+    """Decodes requests over `slots` parallel sequences of up to `context` tokens, prompt included. Not thread-safe.
 
     `vocab` is the size of the tokenizer's vocabulary, beyond which an output head is only padded. Requests may be
-    constrained if there is a `grammar`, that of the same tokenizer. Raises InputError if `slots` or `context` do not
-    suit the model.
+    constrained if there is a `grammar`, of the same tokenizer. Raises InputError if `slots` or `context` do not fit the
+    model.
     """
 
     def __init__(
@@ -89,10 +90,10 @@ class Engine:
         if mesh is not None:
             self._cache = jax.device_put(self._cache, cache_sharding(mesh))
             self._state = jax.device_put(self._state, replicated(mesh))
-        self._known = model.vocab  # token ids that have an embedding
+        self._known = model.vocab  # ids below it have an embedding
         self._unconstrained = self._allowed({}, -(-model.vocab // 32))
         self._held: list[tuple[int, ...]] = [()] * slots  # the prompt whose keys and values a slot holds
-        self._free = deque(range(slots))  # idle slots, the one that has been idle longest first
+        self._free = deque(range(slots))  # idle slots, longest idle first
         self._running: dict[int, _Work] = {}
         self._waiting: deque[_Work] = deque()
         self._finished: dict[int, dict[int, Completion]] = {}
@@ -100,7 +101,7 @@ class Engine:
 
     @property
     def busy(self) -> bool:
-        """Whether anything waits or runs."""
+        """Whether a request waits or runs."""
         return bool(self._waiting or self._running)
 
     def submit(self, request: Request) -> int:
@@ -137,7 +138,7 @@ class Engine:
         self._finished.pop(ticket, None)
 
     def step(self) -> list[tuple[int, list[Completion]]]:
-        """Start what fits, decode one burst, and return (ticket, completions) of the requests that are finished."""
+        """(ticket, completions) of the requests that finish, after starting those that fit and decoding one burst."""
         while self._waiting and self._free:
             self._start(self._waiting.popleft())
         if not self._running:
@@ -165,7 +166,7 @@ class Engine:
         return done
 
     def close(self) -> None:
-        """Give the memory of parameters and cache back, whoever still holds the engine. It decodes no more."""
+        """Free the memory of parameters and cache, even while the engine is referenced. It cannot decode afterwards."""
         for name in ("_params", "_cache", "_state"):
             vars(self).pop(name, None)
 
@@ -196,7 +197,7 @@ class Engine:
         self._free.append(slot)
 
     def _halt(self, slots: list[int]) -> None:
-        """Stop slots that would go on."""
+        """Stop slots that would continue."""
         if slots:
             self._state = self._state._replace(left=self._state.left.at[np.array(slots)].set(0))
 
@@ -208,7 +209,7 @@ class Engine:
         return self._grammar.matcher(request.constraint)
 
     def _allowed(self, matchers: Mapping[int, Matcher], words: int) -> UInt32[Array, "S W"]:
-        """Bits of the tokens that each slot may draw: all, except for slots with a matcher."""
+        """Bits of the tokens that each slot may draw: all of them, except in slots with a matcher."""
         allowed = np.full((self.slots, words), ALL, np.uint32)
         for slot, matcher in matchers.items():
             row = matcher.allowed[:words]  # the model's vocabulary is padded, or that of the tokenizer is
@@ -217,8 +218,8 @@ class Engine:
         return bits if self._mesh is None else jax.device_put(bits, replicated(self._mesh))
 
     def _start(self, work: _Work) -> None:
-        """Bring the prompt's keys and values into a free slot and set it going. The last prompt token is the first
-        that the slot decodes, so that only decoding needs the output head."""
+        """Compute the prompt's keys and values in a free slot and start it. The last prompt token is the first that the
+        slot decodes, so that only decoding needs the output head."""
         prompt = work.request.prompt
         kept = [_kept(prompt, held) for held in self._held]
         source = max(range(self.slots), key=lambda slot: (kept[slot], slot in self._free))
@@ -248,8 +249,9 @@ class Engine:
 
 
 def _kept(prompt: tuple[int, ...], held: tuple[int, ...]) -> int:
-    """How many leading tokens of `prompt` need not be run where `held` has been: all but the last if they are equal,
-    else the whole chunks that both begin with. (What was decoded behind a prompt was computed in another shape.)"""
+    """The number of leading tokens of `prompt` that need not be run where `held` was: all but the last if they are
+    equal, else the whole chunks that both begin with. (Tokens decoded behind a prompt were computed in another shape.)
+    """
     if prompt == held:
         return len(prompt) - 1
     most = (min(len(prompt), len(held)) - 1) // CHUNK * CHUNK
@@ -257,7 +259,7 @@ def _kept(prompt: tuple[int, ...], held: tuple[int, ...]) -> int:
 
 
 def _record(work: _Work, sampled: Sampled) -> None:
-    """Add to a completion what its slot has sampled, [N, ...] for N tokens."""
+    """Append the N tokens [N, ...] that its slot sampled to a completion."""
     work.token_ids += sampled.token.tolist()
     work.log_probs += sampled.log_prob.tolist()
     wanted = work.request.sampling.top_logprobs

@@ -17,11 +17,11 @@ HELP = "/reset starts over, /quit (or end of input) leaves."
 def chat_loop(
     answer: Callable[[list[Message]], str], source: TextIO, sink: TextIO, *, system: str | None = None
 ) -> None:
-    """Read a message a line from `source` and write each answer to `sink`, until /quit or the end of input.
+    """Read one message per line from `source` and write each answer to `sink`, until /quit or the end of input.
 
-    `answer` gets the whole dialogue, which ends with the user's message. /reset forgets the dialogue but not the
+    `answer` gets the whole dialogue, which ends with the user's message. /reset drops the dialogue but not the
     `system` message. Prompts and help are written only if `source` is a terminal. There, an InputError from `answer`
-    (the context is full) is shown and the message forgotten; elsewhere it is raised.
+    (the context is full) is shown and the message dropped; elsewhere it is raised.
     """
     terminal = source.isatty()
     start = [Message(role="system", content=system)] if system else []

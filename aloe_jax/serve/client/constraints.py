@@ -41,7 +41,7 @@ CHOICE_FORMS: dict[str, Callable[[Sequence[str]], Fields]] = {
     "guided_choice": lambda choices: {"guided_choice": list(choices)},
     "grammar": lambda choices: {"grammar": "root ::= " + " | ".join(map(json.dumps, choices))},
     "regex": lambda choices: {"regex": f"({'|'.join(map(re.escape, choices))})"},
-    # The answer is then a JSON string, quotes included.
+    # The answer is then a JSON string, with its quotes.
     "response_format": lambda choices: _response_format({"type": "string", "enum": list(choices)}),
 }
 SCHEMA_FORMS: dict[str, Callable[[JsonSchema], Fields]] = {
@@ -53,7 +53,7 @@ SCHEMA_FORMS: dict[str, Callable[[JsonSchema], Fields]] = {
 
 
 def chosen(text: str, choices: Sequence[str]) -> str | None:
-    """Which choice an answer is, bare or as a JSON string; None if it is none."""
+    """The choice that an answer is, bare or as a JSON string; None if it is none."""
     bare = text.strip()
     if bare not in choices and len(bare) > 1 and bare[0] == bare[-1] == '"':
         bare = bare[1:-1]

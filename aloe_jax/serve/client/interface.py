@@ -45,15 +45,20 @@ class Request(TypedDict):
     schema: NotRequired[dict[str, object]]
 
 
-class CallOptions(TypedDict, total=False):
+class SamplingOptions(TypedDict, total=False):
+    """How tokens are drawn."""
+
+    temperature: float  # default 1.0
+    top_p: float  # 1.0
+    max_tokens: int  # 256
+
+
+class CallOptions(SamplingOptions, total=False):
     """How a call is answered. Constrained to one of `choices` or to the JSON `schema`, the text is that or, where the
     server does not enforce constraints, whatever it says."""
 
     seed: Required[int]
     n: int  # default 1
-    temperature: float  # 1.0
-    top_p: float  # 1.0
-    max_tokens: int  # 256
     logprobs: bool  # True
     token_ids: bool  # True
     top_logprobs: int  # 0: none

@@ -33,7 +33,7 @@ from aloe_jax.serve.worker import Worker
 from aloe_jax.tree.template import ChatFormat
 
 MAX_BODY_BYTES = 8 * 2**20
-# nginx's status for "client closed request"; nobody is there to read it, but middleware may count it.
+# nginx's status for "client closed request"; the client is gone, but middleware may count it.
 CLIENT_GONE = 499
 
 
@@ -47,7 +47,7 @@ def create_app(
 ) -> Starlette:
     """The application behind `aloe serve`: POST /v1/chat/completions, GET /v1/models, GET /health.
 
-    With `api_key` every /v1 request must carry it as bearer token. Errors are OpenAI-shaped objects.
+    With `api_key` every /v1 request must carry it as a bearer token. Errors are OpenAI-shaped objects.
     """
     api = _Api(worker, chat_format, model_name, api_key, max_body_bytes)
     return Starlette(
@@ -115,7 +115,7 @@ class _Api:
         if self._key is None:
             return
         sent = http.headers.get("authorization", "")
-        # Constant time, so that response times do not tell how much of a guess was right.
+        # Constant time, so that response times do not reveal how much of a guess was right.
         if not hmac.compare_digest(sent.encode(), f"Bearer {self._key}".encode()):
             raise ApiError(
                 401,
@@ -131,8 +131,8 @@ class _Api:
             raise ApiError(404, message, code="model_not_found", param="model")
 
     async def _decoded(self, http: HttpRequest, request: ChatRequest) -> Completed | None:
-        """What the engine completes, or None if the client went away before (the request is cancelled then)."""
-        # The body was read to its end: the next message can only be the disconnect.
+        """The engine's completions, or None if the client disconnected before (the request is cancelled then)."""
+        # The whole body was read: the next message can only be the disconnect.
         gone = asyncio.ensure_future(http.receive())
         try:
             return await self._decoding.complete(request, gone)
@@ -181,7 +181,7 @@ async def _body(http: HttpRequest, limit: int) -> bytes:
 
 
 def _events(request: ChatRequest, response: ChatResponse) -> str:
-    """The response as server-sent events: the engine hands back whole completions, so each choice is one chunk."""
+    """The response as server-sent events: the engine returns whole completions, so each choice is one chunk."""
     frame = {"id": response.id, "object": "chat.completion.chunk", "created": response.created, "model": response.model}
     extra = {"prompt_token_ids": response.prompt_token_ids, "tokenizer_hash": response.tokenizer_hash}
     chunks = []
