@@ -79,10 +79,10 @@ class Endpoint:
 
     async def complete(self, session: aiohttp.ClientSession, request: Request, now: float) -> Response | Failure:
         """One attempt at a request, in the form in which this server takes it."""
-        sent = bodies(request, self.abilities, self.refused)
+        put = bodies(request, self.abilities, self.refused)
         call, parts = call_id(request), []
-        for body in sent:
-            part = await self._attempt(session, body, request["n"] // len(sent), now)
+        for body in put:
+            part = await self._attempt(session, body, request["n"] // len(put), now)
             if isinstance(part, Failure):
                 return part
             given = [answers.answer(choice, part.tokenizer_hash, call) for choice in part.choices]

@@ -93,8 +93,8 @@ class _Probe:
 
     async def _models(self) -> tuple[str, ...]:
         """Names that the server lists; none where it has no list."""
-        sent = await self._patient(lambda: self.server.models(self.client.session))
-        listed = constraints.parsed(sent.content) if sent.status == 200 else None
+        raw = await self._patient(lambda: self.server.models(self.client.session))
+        listed = constraints.parsed(raw.content) if raw.status == 200 else None
         data = listed.get("data") if isinstance(listed, dict) else None
         return tuple(str(each["id"]) for each in data or () if isinstance(each, dict) and "id" in each)
 
@@ -133,10 +133,10 @@ class _Probe:
             "max_tokens": 16,
             **fields,
         }
-        sent = await self._patient(lambda: self.server.post(self.client.session, body))
-        if sent.status == 200:
-            return answers.read(sent.content, n)
-        message = f"the server answers {sent.status}: {answers.error_message(sent.content)}"
+        raw = await self._patient(lambda: self.server.post(self.client.session, body))
+        if raw.status == 200:
+            return answers.read(raw.content, n)
+        message = f"the server answers {raw.status}: {answers.error_message(raw.content)}"
         return Failure(message, error=InputError)
 
     async def _patient(self, attempt: Callable[[], Awaitable[RawResponse | Failure]]) -> RawResponse:
