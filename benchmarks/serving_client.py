@@ -1,13 +1,13 @@
-"""Calls through the serving client and the record store at the paper's size, beside the openai client.
+"""Calls through the serving client and the record store at the paper's size, compared with the openai client.
 
     uv run python benchmarks/serving_client.py                   # 200,000 calls, a few minutes
     uv run python benchmarks/serving_client.py --calls=20000     # shorter
 
-A server of our own in another process answers after 5 ms (`tests/serve/fake_server.py`). Our side asks as data
-generation does: request hashed, looked up, sent, answer checked and appended to `calls.jsonl`. The openai client only
-asks. Both keep 128 calls under way; they take turns in rounds, so that both see the same machine. Printed: calls a
-second, CPU seconds of the client's process a call, resident memory along the way, and how long it takes to open the
-store again with everything in it.
+A fake server in another process answers after 5 ms (`tests/helpers/fake_server.py`). Our side works as data generation
+does: request hashed, looked up, sent, answer checked and appended to `calls.jsonl`. The openai client only sends. Both
+keep 128 calls under way; they take turns in rounds, so that both run under the same load of the machine. Printed: calls
+per second, CPU milliseconds of the client's process per call, resident memory after each round, and the time to open
+the full store again.
 """
 
 from __future__ import annotations
@@ -29,17 +29,18 @@ from rich.console import Console
 from rich.table import Table
 
 from aloe_jax.serve.client.client import Client
+from aloe_jax.serve.client.interface import SamplingOptions
 from aloe_jax.tree.schema import Message
 from data_gen.calls.call_cache import CallCache
 from data_gen.calls.store import Store
 
-SERVER = Path(__file__).parent.parent / "tests/serve/fake_server.py"
+SERVER = Path(__file__).parent.parent / "tests/helpers/fake_server.py"
 MODEL = "fake-1"
 CONCURRENCY = 128
 ROUNDS = 10
-# What a conversation of some turns asks with: about 1,500 characters.
+# As in a conversation of some turns: about 1,500 characters.
 SYSTEM = "You are chatting with a friend. " + "They told you about their garden, their job and their sister. " * 20
-SAMPLING = {"temperature": 0.8, "top_p": 0.95, "max_tokens": 128}
+SAMPLING: SamplingOptions = {"temperature": 0.8, "top_p": 0.95, "max_tokens": 128}
 
 
 @dataclass
@@ -70,15 +71,15 @@ class Side:
 
 
 def resident() -> float:
-    """MiB that this process holds in memory."""
+    """Resident memory of this process in MiB."""
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 async def measure(url: str, folder: Path, calls: int, theirs_every: int, console: Console) -> tuple[Side, Side]:
-    """Both sides in turns; every `theirs_every`-th call is the openai client's too."""
+    """Both sides in turns; the openai client makes one call per `theirs_every` of ours."""
     ours, theirs = Side(), Side()
-    reference = openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=5)
+    baseline = openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=5)
     with Store(folder) as store:
         async with Client(url, MODEL, concurrency=CONCURRENCY, retries=100) as client:
             recorded = CallCache(client, store, "responder", "template")
@@ -88,7 +89,7 @@ async def measure(url: str, folder: Path, calls: int, theirs_every: int, console
                 return await recorded.chat(messages, seed=number, affinity=f"conversation {number // 20}", **SAMPLING)
 
             async def ask_theirs(number: int) -> object:
-                return await reference.chat.completions.create(
+                return await baseline.chat.completions.create(
                     model=MODEL,
                     messages=[
                         {"role": "system", "content": SYSTEM},
@@ -113,7 +114,7 @@ async def measure(url: str, folder: Path, calls: int, theirs_every: int, console
                     f"{theirs.rates[-1]:.0f}, {ours.memory[-1]:.0f} MiB",
                     highlight=False,
                 )
-    await reference.close()
+    await baseline.close()
     return ours, theirs
 
 

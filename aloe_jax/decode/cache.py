@@ -1,15 +1,15 @@
 """The key-value cache and attention over it.
 
-Axes: L layers, S slots, C context (tokens a slot can hold), G key heads, R queries a key head, K head width, T new
-tokens.
+Axes: L layers, S slots, C context (tokens per slot), G key heads, R queries per key head, K head width, T new tokens.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from aloe_jax.models.config import ModelConfig
@@ -19,22 +19,23 @@ from aloe_jax.ops.constants import MASKED
 
 
 class Cache(NamedTuple):
-    """Keys and values of every slot, heads in front so that attention has its batch axes first."""
+    """Keys and values of every slot, heads in front so that attention has its batch axes first. How they are sharded
+    stands in `parallel/sharding.py`."""
 
     key: Float[Array, "L S G C K"]
     value: Float[Array, "L S G C K"]
 
 
-def empty_cache(model: ModelConfig, slots: int, context: int, dtype: Any) -> Cache:
+def empty_cache(model: ModelConfig, slots: int, context: int, dtype: DTypeLike) -> Cache:
     shape = (model.layers, slots, model.kv_heads, context, model.head_dim)
     return Cache(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
 
 
 def attend_cached(slots: Int[Array, B], positions: Int[Array, "B T"], scale: float) -> Attend:
-    """Attention of new tokens at `positions` of `slots` over all that the slot holds up to each token's own position,
-    or of that the layer's window. Scores are multiplied by `scale`.
+    """Attention of new tokens at `positions` of `slots` over the slot's tokens up to each token's own position, within
+    the layer's window if it has one. Scores are multiplied by `scale`.
 
-    The carry is the cache; the new keys and values are written to it first. Positions of one slot follow each other.
+    The carry is the cache; the new keys and values are written to it first. Positions of one slot are consecutive.
     """
 
     def attend(layer: LayerValues, query: Array, key: Array, value: Array, cache: Cache) -> tuple[Array, Cache]:

@@ -1,7 +1,7 @@
-"""Constrained decoding: which tokens may come next, by llguidance's parser over the tokenizer's vocabulary.
+"""Constrained decoding: the tokens that may come next, by llguidance's parser over the tokenizer's vocabulary.
 
-A grammar says which texts are allowed, llguidance which tokens: any whose bytes lead on to an allowed text. Where only
-one text can follow, the tokens that the tokenizer gives it are the only ones. Tokens are bits, 32 to a word, the lowest
+A grammar defines the allowed texts, llguidance the allowed tokens: any whose bytes continue to an allowed text. Where
+only one text can follow, the tokens of the tokenizer for it are the only ones. Tokens are bits, 32 per word, the lowest
 bit first.
 
 Axes: W words of 32 tokens of the tokenizer's vocabulary.
@@ -23,7 +23,7 @@ SILENT = 0  # llguidance's log level
 
 
 class Matcher:
-    """Where one reply stands in its grammar: `allowed` holds the tokens that may come next. End-of-turn tokens are
+    """The state of one reply in its grammar: `allowed` holds the tokens that may come next. End-of-turn tokens are
     among them where the text may end, and they alone where it must."""
 
     def __init__(self, parser: LLMatcher, end_of_turn: UInt32[np.ndarray, W]) -> None:
@@ -32,36 +32,33 @@ class Matcher:
         self.allowed = self._allowed()
 
     def copy(self) -> Matcher:
-        """A matcher that stands at the same place and moves by itself."""
+        """An independent matcher in the same state."""
         return Matcher(self._parser.deep_copy(), self._end_of_turn)
 
     def take(self, token: int) -> bool:
-        """Go past an allowed token that ends no turn; False if nothing can follow it."""
+        """Advance by an allowed token that ends no turn; False if nothing can follow it."""
         self._parser.consume_token(token)
         self.allowed = self._allowed()
         return bool(self.allowed.any())
 
     def _allowed(self) -> UInt32[np.ndarray, W]:
-        """No bit at all where the parser cannot go on. (llguidance would end the turn there, complete or not.)"""
+        """No bit at all where the parser cannot continue. (llguidance would end the turn there, complete or not.)"""
         bits = np.frombuffer(self._parser.compute_bitmask(), np.uint32)[: len(self._end_of_turn)]  # it may pad
         if self._parser.is_error():
             return np.zeros_like(bits)
-        # A vocabulary may declare an ordinary token as end of turn: inside the text that would cut it.
+        # A vocabulary may declare an ordinary token as end of turn: inside the text it would cut the reply.
         return bits if self._parser.is_accepting() else bits & ~self._end_of_turn
 
 
 class Grammar:
-    """Makes matchers for the vocabulary of one tokenizer, which llguidance reads when the first one is asked for.
-
-    To be used by one thread at a time.
-    """
+    """Makes matchers for the vocabulary of one tokenizer, which llguidance reads for the first one. Not thread-safe."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
 
     def matcher(self, constraint: Constraint) -> Matcher:
-        """At the beginning of a reply. Raises ConstraintError where llguidance refuses the constraint, or if no token
-        of the vocabulary can begin such a text."""
+        """A matcher at the beginning of a reply. Raises ConstraintError where llguidance refuses the constraint, or if
+        no token of the vocabulary can begin such a text."""
         vocabulary, end_of_turn = self._vocabulary
         try:
             parser = LLMatcher(vocabulary, _source(constraint), log_level=SILENT)
@@ -89,7 +86,7 @@ class Grammar:
 
 
 def _source(constraint: Constraint) -> str:
-    """The constraint as llguidance reads it."""
+    """The constraint in llguidance's notation."""
     if constraint.choices is not None:
         literals = " | ".join(json.dumps(choice, ensure_ascii=False) for choice in constraint.choices)
         return LLMatcher.grammar_from_lark(f"start: {literals}")
@@ -106,6 +103,6 @@ def _name(constraint: Constraint) -> str:
 
 
 def _reason(message: str) -> str:
-    """The one line of a message of llguidance that says what is wrong; a regex is quoted in several."""
+    """The line of llguidance's message that states the error; a regex is quoted in several lines."""
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     return next((line.removeprefix("error: ") for line in lines if line.startswith("error: ")), lines[0])

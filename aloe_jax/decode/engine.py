@@ -1,10 +1,11 @@
 """Batched decoding with a key-value cache: requests come and go, the compiled shapes stay.
 
-A prompt is run into a slot of the cache in chunks of one shape. What a slot already holds of it, in whole chunks, is
-forked and not computed again: further completions of one prompt, and the next turn of a dialogue. All slots then decode
-together in short bursts on the device, of a single token while one of them is constrained: a grammar on the host says
-which tokens may come next. Randomness is keyed by (seed, completion, position), and a chunk's keys and values depend on
-nothing but the tokens up to it, so a request gives the same tokens whatever runs beside it or ran before.
+A prompt is run into a slot of the cache in chunks of one shape. The whole chunks of it that a slot already holds are
+forked and not computed again: for further completions of one prompt, and for the next turn of a dialogue. All slots
+then decode together in short bursts on the device, of a single token while one of them is constrained: a grammar on the
+host gives the tokens that may come next. Randomness is keyed by (seed, completion, position), and a chunk's keys and
+values depend on nothing but the tokens up to it, so a request gives the same tokens whatever runs beside it or ran
+before.
 """
 
 from __future__ import annotations
@@ -14,38 +15,24 @@ import math
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Bool, Float, Int, Key, UInt32
+from jax.sharding import Mesh
+from jax.typing import DTypeLike
+from jaxtyping import Array, UInt32
 
-from aloe_jax.decode.cache import Cache, attend_cached, empty_cache
+from aloe_jax.decode import programs
+from aloe_jax.decode.cache import empty_cache
 from aloe_jax.decode.constraint import Grammar, Matcher
+from aloe_jax.decode.programs import BURST, CHUNK, Slots, cache_length, idle_slots
 from aloe_jax.decode.requests import MAX_TOP_LOGPROBS, Completion, ConstraintError, Request
-from aloe_jax.decode.sampling import ALL, Sampled, sample
+from aloe_jax.decode.sampling import ALL, Sampled
 from aloe_jax.errors import InputError
 from aloe_jax.models import decoder
 from aloe_jax.models.config import ModelConfig
-from aloe_jax.models.decoder import Options
-from aloe_jax.ops.attention import cap
-
-BURST = 8  # decode steps between two looks at the results
-CHUNK = 64  # prompt tokens that are run at a time
-
-
-class Slots(NamedTuple):
-    """Device state of the slots [S]."""
-
-    token: Int[Array, S]  # the next token to run through the model
-    position: Int[Array, S]
-    left: Int[Array, S]  # tokens that may still be sampled; 0 = idle
-    key: Key[Array, S]
-    temperature: Float[Array, S]
-    top_p: Float[Array, S]
-    top_k: Int[Array, S]
+from aloe_jax.parallel.sharding import cache_sharding, replicated
 
 
 @dataclass
@@ -58,15 +45,15 @@ class _Work:
     token_ids: list[int] = field(default_factory=list)
     log_probs: list[float] = field(default_factory=list)
     top: list[tuple[tuple[int, float], ...]] = field(default_factory=list)
-    matcher: Matcher | None = None  # at the beginning while the work waits, then where its reply stands
+    matcher: Matcher | None = None  # at the beginning while the work waits, then behind the reply's last token
 
 
 class Engine:
-    """Decodes requests over `slots` parallel sequences of up to `context` tokens, prompt included. One thread owns it.
+    """Decodes requests over `slots` parallel sequences of up to `context` tokens, prompt included. Not thread-safe.
 
     `vocab` is the size of the tokenizer's vocabulary, beyond which an output head is only padded. Requests may be
-    constrained if there is a `grammar`, that of the same tokenizer. Raises InputError if `slots` or `context` do not
-    suit the model.
+    constrained if there is a `grammar`, of the same tokenizer. Raises InputError if `slots` or `context` do not fit the
+    model.
     """
 
     def __init__(
@@ -80,30 +67,33 @@ class Engine:
         vocab: int | None = None,
         grammar: Grammar | None = None,
         mesh: Mesh | None = None,
-        dtype: Any = jnp.float32,
+        dtype: DTypeLike = jnp.float32,
     ) -> None:
         if slots < 1:
             raise InputError(f"slots: {slots} must be at least 1")
         if not 2 <= context <= model.context:
             raise InputError(f"context: {context} must be between 2 and the model's {model.context}")
         self.slots, self.context = slots, context
-        self._params: Any = params
+        self._params = params
         self._end_of_turn = end_of_turn
         self._grammar = grammar
         self._mesh = mesh
         ends = jnp.asarray(sorted(end_of_turn), jnp.int32)
-        self._prefill = jax.jit(functools.partial(_prefill, model=model, dtype=dtype), donate_argnums=1)
+        self._prefill = jax.jit(functools.partial(programs.prefill, model=model, dtype=dtype), donate_argnums=1)
         self._burst = jax.jit(
-            functools.partial(_burst, model=model, dtype=dtype, ends=ends, vocab=vocab), donate_argnums=(1, 2)
+            functools.partial(programs.burst, model=model, dtype=dtype, ends=ends, vocab=vocab), donate_argnums=(1, 2)
         )
-        self._fork = jax.jit(_fork, donate_argnums=0)
-        whole = -(-context // CHUNK) * CHUNK  # so that a prompt's last chunk, padding included, always fits
-        self._cache = _place(empty_cache(model, slots, whole, dtype), mesh, PartitionSpec(None, None, "tensor"))
-        self._state = _place(_idle(slots), mesh, PartitionSpec())
-        self._known = model.vocab  # token ids that have an embedding
+        self._fork = jax.jit(programs.fork, donate_argnums=0)
+        self._assign = jax.jit(programs.assign, donate_argnums=0)
+        self._cache = empty_cache(model, slots, cache_length(context), dtype)
+        self._state = idle_slots(slots)
+        if mesh is not None:
+            self._cache = jax.device_put(self._cache, cache_sharding(mesh))
+            self._state = jax.device_put(self._state, replicated(mesh))
+        self._known = model.vocab  # ids below it have an embedding
         self._unconstrained = self._allowed({}, -(-model.vocab // 32))
         self._held: list[tuple[int, ...]] = [()] * slots  # the prompt whose keys and values a slot holds
-        self._free = deque(range(slots))  # idle slots, the one that has been idle longest first
+        self._free = deque(range(slots))  # idle slots, longest idle first
         self._running: dict[int, _Work] = {}
         self._waiting: deque[_Work] = deque()
         self._finished: dict[int, dict[int, Completion]] = {}
@@ -111,7 +101,7 @@ class Engine:
 
     @property
     def busy(self) -> bool:
-        """Whether anything waits or runs."""
+        """Whether a request waits or runs."""
         return bool(self._waiting or self._running)
 
     def submit(self, request: Request) -> int:
@@ -148,7 +138,7 @@ class Engine:
         self._finished.pop(ticket, None)
 
     def step(self) -> list[tuple[int, list[Completion]]]:
-        """Start what fits, decode one burst, and return (ticket, completions) of the requests that are finished."""
+        """(ticket, completions) of the requests that finish, after starting those that fit and decoding one burst."""
         while self._waiting and self._free:
             self._start(self._waiting.popleft())
         if not self._running:
@@ -176,8 +166,9 @@ class Engine:
         return done
 
     def close(self) -> None:
-        """Give the memory of parameters and cache back, whoever still holds the engine. It decodes no more."""
-        self._params = self._cache = self._state = None
+        """Free the memory of parameters and cache, even while the engine is referenced. It cannot decode afterwards."""
+        for name in ("_params", "_cache", "_state"):
+            vars(self).pop(name, None)
 
     def generate(self, requests: list[Request]) -> list[list[Completion]]:
         """Completions of each request, in order; for callers without a queue of their own."""
@@ -206,7 +197,7 @@ class Engine:
         self._free.append(slot)
 
     def _halt(self, slots: list[int]) -> None:
-        """Stop slots that would go on."""
+        """Stop slots that would continue."""
         if slots:
             self._state = self._state._replace(left=self._state.left.at[np.array(slots)].set(0))
 
@@ -218,16 +209,17 @@ class Engine:
         return self._grammar.matcher(request.constraint)
 
     def _allowed(self, matchers: Mapping[int, Matcher], words: int) -> UInt32[Array, "S W"]:
-        """Bits of the tokens that each slot may draw: all, except for slots with a matcher."""
+        """Bits of the tokens that each slot may draw: all of them, except in slots with a matcher."""
         allowed = np.full((self.slots, words), ALL, np.uint32)
         for slot, matcher in matchers.items():
             row = matcher.allowed[:words]  # the model's vocabulary is padded, or that of the tokenizer is
             allowed[slot] = np.pad(row, (0, words - len(row)))
-        return _place(jnp.asarray(allowed), self._mesh, PartitionSpec())
+        bits = jnp.asarray(allowed)
+        return bits if self._mesh is None else jax.device_put(bits, replicated(self._mesh))
 
     def _start(self, work: _Work) -> None:
-        """Bring the prompt's keys and values into a free slot and set it going. The last prompt token is the first
-        that the slot decodes, so that only decoding needs the output head."""
+        """Compute the prompt's keys and values in a free slot and start it. The last prompt token is the first that the
+        slot decodes, so that only decoding needs the output head."""
         prompt = work.request.prompt
         kept = [_kept(prompt, held) for held in self._held]
         source = max(range(self.slots), key=lambda slot: (kept[slot], slot in self._free))
@@ -252,13 +244,14 @@ class Engine:
             top_p=jnp.asarray(sampling.top_p, jnp.float32),
             top_k=jnp.asarray(sampling.top_k, jnp.int32),
         )
-        self._state = _assign(self._state, slot, values)
+        self._state = self._assign(self._state, slot, values)
         self._running[slot] = work
 
 
 def _kept(prompt: tuple[int, ...], held: tuple[int, ...]) -> int:
-    """How many leading tokens of `prompt` need not be run where `held` has been: all but the last if they are equal,
-    else the whole chunks that both begin with. (What was decoded behind a prompt was computed in another shape.)"""
+    """The number of leading tokens of `prompt` that need not be run where `held` was: all but the last if they are
+    equal, else the whole chunks that both begin with. (Tokens decoded behind a prompt were computed in another shape.)
+    """
     if prompt == held:
         return len(prompt) - 1
     most = (min(len(prompt), len(held)) - 1) // CHUNK * CHUNK
@@ -266,7 +259,7 @@ def _kept(prompt: tuple[int, ...], held: tuple[int, ...]) -> int:
 
 
 def _record(work: _Work, sampled: Sampled) -> None:
-    """Add to a completion what its slot has sampled, [N, ...] for N tokens."""
+    """Append the N tokens [N, ...] that its slot sampled to a completion."""
     work.token_ids += sampled.token.tolist()
     work.log_probs += sampled.log_prob.tolist()
     wanted = work.request.sampling.top_logprobs
@@ -274,87 +267,3 @@ def _record(work: _Work, sampled: Sampled) -> None:
         for ids, log_probs in zip(sampled.top_ids.tolist(), sampled.top_log_probs.tolist(), strict=True):
             pairs = zip(ids[:wanted], log_probs, strict=False)
             work.top.append(tuple(pair for pair in pairs if pair[1] > -math.inf))
-
-
-def _place(tree: Any, mesh: Mesh | None, spec: PartitionSpec) -> Any:
-    """On a mesh the cache is split over heads like the weights that write it."""
-    return tree if mesh is None else jax.device_put(tree, NamedSharding(mesh, spec))
-
-
-def _idle(slots: int) -> Slots:
-    whole = functools.partial(jnp.zeros, slots, jnp.int32)  # a buffer each, since the state is donated
-    real = functools.partial(jnp.ones, slots, jnp.float32)
-    return Slots(whole(), whole(), whole(), jax.random.split(jax.random.key(0), slots), real(), real(), whole())
-
-
-@functools.partial(jax.jit, donate_argnums=0)
-def _assign(state: Slots, slot: int, values: Slots) -> Slots:
-    return jax.tree.map(lambda leaf, value: leaf.at[slot].set(value), state, values)
-
-
-def _fork(cache: Cache, source: int, target: int) -> Cache:
-    return jax.tree.map(lambda store: store.at[:, target].set(store[:, source]), cache)
-
-
-def _prefill(
-    params: decoder.Params,
-    cache: Cache,
-    tokens: Int[Array, "1 T"],
-    start: Array,
-    slot: Array,
-    *,
-    model: ModelConfig,
-    dtype: Any,
-) -> Cache:
-    """Run one chunk of a prompt, whose first token stands at `start`, into a slot."""
-    positions = start + jnp.arange(tokens.shape[1])[None]
-    attend = attend_cached(jnp.asarray(slot)[None], positions, model.scale)
-    return decoder.hidden_states(params, model, tokens, positions, attend, cache, Options(dtype))[1]
-
-
-def _burst(
-    params: decoder.Params,
-    cache: Cache,
-    state: Slots,
-    allowed: UInt32[Array, "S W"] | None,
-    want_top: Bool[Array, ""] | bool,
-    steps: Int[Array, ""] | int,
-    *,
-    model: ModelConfig,
-    dtype: Any,
-    ends: Int[Array, E],
-    vocab: int | None,
-) -> tuple[Cache, Slots, Bool[Array, "N S"], Sampled]:
-    """`steps` decode steps, `BURST` at most, drawing from the `allowed` tokens; also whether a slot was going at each
-    step, and what was sampled, [N, S, ...]. Of the N = `BURST` places only the first `steps` are filled: how many there
-    are is a value, so that slots get the same numbers from the same program whatever runs beside them."""
-    head = decoder.head_weight(params, model).astype(dtype)
-    slots = jnp.arange(state.token.shape[0])
-
-    def one(cache: Cache, state: Slots) -> tuple[Cache, Slots, tuple[Array, Sampled]]:
-        going = state.left > 0
-        positions = state.position[:, None]
-        attend = attend_cached(slots, positions, model.scale)
-        options = Options(dtype)
-        hidden, cache = decoder.hidden_states(params, model, state.token[:, None], positions, attend, cache, options)
-        logits = jnp.einsum("sd,dv->sv", hidden[:, 0], head, preferred_element_type=jnp.float32)
-        logits = cap(logits, model.final_soft_cap)
-        keys = jax.vmap(jax.random.fold_in)(state.key, state.position)
-        sampled = sample(logits, keys, state.temperature, state.top_p, state.top_k, vocab, allowed, want_top)
-        ended = jnp.any(sampled.token[:, None] == ends, axis=1)
-        state = state._replace(
-            token=jnp.where(going, sampled.token, state.token),
-            position=state.position + going,
-            left=jnp.where(going & ~ended, state.left - 1, 0),
-        )
-        return cache, state, (going, sampled)
-
-    def put(number: Array, carry: tuple[Cache, Slots, Any]) -> tuple[Cache, Slots, Any]:
-        cache, state, found = carry
-        cache, state, new = one(cache, state)
-        return cache, state, jax.tree.map(lambda places, leaf: places.at[number].set(leaf), found, new)
-
-    _, _, shapes = jax.eval_shape(one, cache, state)
-    found = jax.tree.map(lambda leaf: jnp.zeros((BURST, *leaf.shape), leaf.dtype), shapes)
-    cache, state, (going, sampled) = jax.lax.fori_loop(0, steps, put, (cache, state, found))
-    return cache, state, going, sampled

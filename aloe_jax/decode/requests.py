@@ -1,19 +1,18 @@
-"""What the decoding engine is asked and what it hands back."""
+"""Requests to the decoding engine, and their completions."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from aloe_jax.errors import InputError
 
-MAX_TOP_LOGPROBS = 20  # as OpenAI and vLLM have it
+MAX_TOP_LOGPROBS = 20  # as in OpenAI's API and vLLM
 
 
 class ConstraintError(InputError):
-    """A constraint that cannot be kept: it is malformed, nothing satisfies it, or the grammar library lacks a part."""
+    """A constraint that cannot be enforced: it is malformed, unsatisfiable, or beyond the grammar library."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +21,8 @@ class Constraint:
     or JSON without free whitespace that fits `json_schema`, itself JSON text. One of the three is given.
 
     A regex is one of Rust's `regex` crate, without look-around. Properties of an object come in the order of the
-    schema, keywords that are not supported are refused. A reply cut by its limit of tokens is a beginning of such a
-    text. Raises ConstraintError unless exactly one is given.
+    schema, keywords that are not supported are refused. A reply cut by its limit of tokens is a prefix of such a text.
+    Raises ConstraintError unless exactly one is given.
     """
 
     choices: tuple[str, ...] | None = None
@@ -38,7 +37,7 @@ class Constraint:
             raise ConstraintError("the list of choices is empty; give at least one")
 
     @classmethod
-    def json(cls, schema: Mapping[str, Any]) -> Constraint:
+    def json(cls, schema: Mapping[str, object]) -> Constraint:
         """The constraint to JSON of a schema."""
         return cls(json_schema=json.dumps(schema, ensure_ascii=False))
 
@@ -46,7 +45,7 @@ class Constraint:
 @dataclass(frozen=True)
 class Sampling:
     """How tokens are drawn. temperature 0 is greedy; top_p 1.0 and top_k 0 switch the filters off. With `top_logprobs`,
-    at most 20, a completion also tells that many of the most probable tokens at each place."""
+    at most 20, a completion also has that many of the most probable tokens at each place."""
 
     temperature: float = 1.0
     top_p: float = 1.0
@@ -72,16 +71,21 @@ class Completion:
     """Sampled ids, end-of-turn included unless `finish_reason` is "length"; natural log-probability of each under the
     model at temperature 1 without filters and without the constraint, as `aloe score` would give them.
 
-    `top` is empty unless `top_logprobs` asked for it. Then it has for each sampled token the most probable ones that
-    the constraint allowed at its place, as (id, log-probability) pairs, the most probable first, fewer than asked for
-    where fewer were allowed. Their log-probabilities are those of the same unconstrained distribution; renormalised
-    over the allowed tokens they are what a draw at temperature 1 has.
+    `top` is empty without `top_logprobs`. Else it has for each sampled token the most probable ones that the constraint
+    allowed at its place, as (id, log-probability) pairs, the most probable first, fewer than requested where fewer were
+    allowed. Their log-probabilities are those of the same unconstrained distribution; renormalised over the allowed
+    tokens they are those of a draw at temperature 1.
 
     "length" is a reply that was cut: by its limit, by the context, or, under a constraint, where no token of the
-    vocabulary continues the text or the grammar became too large to go on.
+    vocabulary continues the text or the grammar became too large to continue.
     """
 
     token_ids: tuple[int, ...]
     log_probs: tuple[float, ...]
     finish_reason: str  # "stop" | "length"
     top: tuple[tuple[tuple[int, float], ...], ...] = ()
+
+    @property
+    def text_ids(self) -> tuple[int, ...]:
+        """The ids that have text: all but the end-of-turn token."""
+        return self.token_ids if self.finish_reason == "length" else self.token_ids[:-1]

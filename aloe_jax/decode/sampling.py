@@ -48,8 +48,8 @@ def sample(
 
     temperature 0 takes the most probable token; top_p 1.0 and top_k 0 keep everything. Only ids below `vocab` are
     drawn: output heads are padded beyond the tokenizer's vocabulary, and such an id has no text. `allowed` are bits of
-    the tokens that may be drawn, the lowest of a word first; the filters see what is left. The most probable tokens
-    are found only with `want_top`, else they are zeros.
+    the tokens that may be drawn, the lowest of a word first; the filters apply to those. The most probable tokens are
+    computed only with `want_top`, else they are zeros.
     """
     log_probs = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
     drawable = log_probs if vocab is None else log_probs.at[:, vocab:].set(-jnp.inf)

@@ -1,4 +1,4 @@
-"""Logical axis names -> mesh axes: the one table that says how everything is sharded."""
+"""The one table of how everything is sharded: logical axis names -> mesh axes."""
 
 from __future__ import annotations
 
@@ -22,15 +22,19 @@ RULES: dict[str, str | None] = {
     "mlp": "tensor",
     "norm": None,
     "rank": None,
+    "slots": None,
 }
-# A tensor below this many bytes may stay whole on every chip where its axes do not divide; a larger one is an error.
+# Of the decoding cache's keys and values; context and head_dim, behind them, stay whole. Named as well, they would give
+# the same layout another spec than programs return it with, and each program would be compiled twice.
+CACHE_AXES = ("layers", "slots", "kv_heads")
+# A tensor of at most so many bytes is replicated where its axes do not divide; a larger one is an error.
 REPLICATED_BYTES = 1 << 20
 
 
 def partition_spec(
     name: str, shape: tuple[int, ...], axes: tuple[str, ...], mesh: Mesh, itemsize: int = 4
 ) -> PartitionSpec:
-    """How the tensor is laid out on the mesh.
+    """The layout of a tensor on the mesh.
 
     Raises InputError for a tensor above `REPLICATED_BYTES` of which an axis does not divide by its mesh axis.
     """
@@ -68,35 +72,40 @@ def placed(abstract: Any, shardings: Any) -> Any:
 
 
 def row_sharding(mesh: Mesh, leading: int = 0) -> NamedSharding:
-    """Rows over replica and fsdp; `leading` axes before the row axis stay whole."""
+    """The sharding of rows: over replica and fsdp; `leading` axes before the row axis stay whole."""
     return NamedSharding(mesh, PartitionSpec(*(None,) * leading, ROWS))
 
 
+def cache_sharding(mesh: Mesh) -> NamedSharding:
+    """The sharding of the decoding cache's keys and values: over key heads, like the weights that write them."""
+    return NamedSharding(mesh, PartitionSpec(*(RULES[axis] for axis in CACHE_AXES)))
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
-    """Whole on every chip: for scalars."""
+    """The sharding of scalars and other small values: whole on every chip."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def bytes_per_chip(tree: Any) -> float:
-    """Of an abstract tree whose leaves have shardings."""
-    return float(sum(_bytes_a_chip(leaf) for leaf in jax.tree.leaves(tree)))
+    """Bytes per chip of an abstract tree whose leaves have shardings."""
+    return float(sum(_bytes_per_chip(leaf) for leaf in jax.tree.leaves(tree)))
 
 
-def _bytes_a_chip(leaf: jax.ShapeDtypeStruct) -> int:
+def _bytes_per_chip(leaf: jax.ShapeDtypeStruct) -> int:
     return math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
 
 
-def table(parts: Mapping[str, Any], listed: Sequence[str]) -> str:
-    """How abstract trees with shardings lie on their mesh: a line for each tensor of the `listed` parts with its name,
-    shape, mesh axes (- where an axis is whole) and MiB a chip, a mark where every chip has all of it, and a sum for
-    each part."""
+def table(parts: Mapping[str, object], listed: Sequence[str]) -> str:
+    """The layout of abstract trees with shardings as text: a line per tensor of the `listed` parts with its name,
+    shape, mesh axes (- where an axis is whole) and MiB per chip, a mark where every chip has all of it, and a sum per
+    part."""
     lines = []
     for part in listed:
         for path, leaf in jax.tree_util.tree_flatten_with_path(parts[part])[0]:
             name, spec = ".".join(str(key.key) for key in path), leaf.sharding.spec
             axes = [str(axis or "-") for axis in (*spec, *(None,) * (len(leaf.shape) - len(spec)))]
             whole = leaf.sharding.mesh.size > 1 and leaf.sharding.is_fully_replicated
-            size, mark = _bytes_a_chip(leaf) / 2**20, "  whole on every chip" if whole else ""
+            size, mark = _bytes_per_chip(leaf) / 2**20, "  whole on every chip" if whole else ""
             shape, where = " x ".join(map(str, leaf.shape)), " x ".join(axes)
             lines.append(f"{name:<28} {shape:<22} {where:<28} {size:10.2f}{mark}")
     head = f"{'':<28} {'shape':<22} {'mesh axes':<28} {'MiB a chip':>10}"

@@ -7,7 +7,7 @@ from typing import TextIO
 
 from aloe_jax.decode.requests import Request, Sampling
 from aloe_jax.errors import InputError
-from aloe_jax.serve.server.worker import Engine
+from aloe_jax.serve.worker import Engine
 from aloe_jax.tree.schema import Message
 from aloe_jax.tree.template import ChatFormat
 
@@ -17,11 +17,11 @@ HELP = "/reset starts over, /quit (or end of input) leaves."
 def chat_loop(
     answer: Callable[[list[Message]], str], source: TextIO, sink: TextIO, *, system: str | None = None
 ) -> None:
-    """Read a message a line from `source` and write each answer to `sink`, until /quit or the end of input.
+    """Read one message per line from `source` and write each answer to `sink`, until /quit or the end of input.
 
-    `answer` gets the whole dialogue, which ends with the user's message. /reset forgets the dialogue but not the
+    `answer` gets the whole dialogue, which ends with the user's message. /reset drops the dialogue but not the
     `system` message. Prompts and help are written only if `source` is a terminal. There, an InputError from `answer`
-    (the context is full) is shown and the message forgotten; elsewhere it is raised.
+    (the context is full) is shown and the message dropped; elsewhere it is raised.
     """
     terminal = source.isatty()
     start = [Message(role="system", content=system)] if system else []
@@ -76,7 +76,6 @@ def engine_answer(
         while ticket not in finished:
             finished.update(engine.step())
         (completion,) = finished[ticket]
-        ids = completion.token_ids if completion.finish_reason == "length" else completion.token_ids[:-1]
-        return chat_format.tokenizer.decode(ids)
+        return chat_format.tokenizer.decode(completion.text_ids)
 
     return answer

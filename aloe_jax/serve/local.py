@@ -1,10 +1,9 @@
-"""Our own server around parameters that are in memory, for the stages that need a model to answer."""
+"""Engines of our own: behind a client for the stages of a run, and bare for `aloe serve` and `aloe chat`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from jax.sharding import Mesh
 
@@ -18,8 +17,8 @@ from aloe_jax.models import decoder
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.models.decoder import Params
 from aloe_jax.parallel.mesh import make_mesh
-from aloe_jax.serve.client.client import Client
-from aloe_jax.serve.server.server import Server
+from aloe_jax.serve.in_process import InProcessClient
+from aloe_jax.serve.settings import ServeSettings
 from aloe_jax.tree.template import ChatFormat
 
 
@@ -29,32 +28,23 @@ def local_client(
     params: Params,
     chat: ChatFormat,
     name: str,
-    config: Mapping[str, Any],
+    settings: ServeSettings,
     mesh: Mesh | None = None,
-) -> Iterator[Client]:
-    """A client of a server that lives as long as the block. `config` holds `slots` and `context`.
+) -> Iterator[InProcessClient]:
+    """A client of an engine for these parameters, named `name`, that lives as long as the block.
 
-    Raises AloeError if the engine fails while serving.
+    Raises AloeError if the engine fails while decoding.
     """
-    engine = Engine(
-        model,
-        params,
-        slots=config["slots"],
-        context=min(config["context"], model.context),
-        end_of_turn=chat.tokenizer.end_of_turn_ids,
-        vocab=chat.tokenizer.vocab_size,
-        grammar=Grammar(chat.tokenizer),
-        mesh=mesh,
-    )
-    server = Server(engine, chat, name)
+    engine = _engine(model, params, chat, settings.slots, settings.context, mesh)
+    # The engine queues what does not fit into its slots; twice as many calls keep it busy.
+    client = InProcessClient(engine, chat, name, concurrency=2 * settings.slots)
     try:
-        with server:
-            # The engine queues what does not fit into its slots; the client only has to keep it fed.
-            yield Client(server.base_url, name, concurrency=2 * config["slots"], retries=0)
-    except Exception as error:
-        if server.failure is not None:
-            raise AloeError(f"the decoding engine failed: {server.failure}") from server.failure
-        raise error
+        with client:
+            yield client
+    except Exception:
+        if client.failure is not None:
+            raise AloeError(f"the decoding engine failed: {client.failure}") from client.failure
+        raise
     finally:
         engine.close()
 
@@ -65,9 +55,16 @@ def load_engine(source: str, *, slots: int, context: int) -> tuple[Engine, ChatF
     folder = resolve_model(source)
     model, chat = read_chat_model(folder)
     mesh = make_mesh()
-    engine = Engine(
+    params = load_params(folder, model, decoder.shardings(model, mesh))
+    return _engine(model, params, chat, slots, context, mesh), chat
+
+
+def _engine(
+    model: ModelConfig, params: Params, chat: ChatFormat, slots: int, context: int, mesh: Mesh | None
+) -> Engine:
+    return Engine(
         model,
-        load_params(folder, model, decoder.shardings(model, mesh)),
+        params,
         slots=slots,
         context=min(context, model.context),
         end_of_turn=chat.tokenizer.end_of_turn_ids,
@@ -75,4 +72,3 @@ def load_engine(source: str, *, slots: int, context: int) -> tuple[Engine, ChatF
         grammar=Grammar(chat.tokenizer),
         mesh=mesh,
     )
-    return engine, chat

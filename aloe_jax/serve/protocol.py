@@ -6,18 +6,19 @@ Three extensions follow vLLM: `top_k`, `return_token_ids`, which adds the sample
 `tokenizer_hash` beside the ids says which tokenizer they belong to.
 
 **Probabilities of choices.** Log-probabilities are those of the model at temperature 1, without filters and without the
-constraint; `top_logprobs` lists the most probable of the tokens that the constraint allows. So ask for
-`structured_outputs: {"choice": [...]}` with `logprobs: true, top_logprobs: 20`, and look at the first token of the
-reply: for each choice add up exp(logprob) of the listed tokens whose text the choice begins with, and divide by the sum
-over all choices. With choices that begin with different characters, every listed token belongs to one of them, and this
-is the probability with which each is drawn at temperature 1, as long as at most 20 tokens begin a choice (a letter, or
-a short word: "yes" may also begin as "y" or "ye"). Where a token begins two choices, the reply has to go on before they
-part, and the first token does not tell them apart.
+constraint; `top_logprobs` lists the most probable of the tokens that the constraint allows. So send
+`structured_outputs: {"choice": [...]}` with `logprobs: true, top_logprobs: 20`, and take the first token of the reply:
+for each choice add up exp(logprob) of the listed tokens whose text the choice begins with, and divide by the sum over
+all choices. With choices that begin with different characters, every listed token belongs to one of them, and this is
+the probability with which each is drawn at temperature 1, as long as at most 20 tokens begin a choice (a letter, or a
+short word: "yes" may also begin as "y" or "ye"). Where a token begins two choices, the reply has to continue before
+they part, and the first token does not distinguish them.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Literal
 
 import pydantic_core
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
@@ -25,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from aloe_jax.decode.requests import MAX_TOP_LOGPROBS, Constraint
 from aloe_jax.tree.schema import Message
 
-# What the decoding engine's arrays hold: keys are seeded with 32 unsigned bits, top_k is a signed integer.
+# Limits of the decoding engine's arrays: keys are seeded with 32 unsigned bits, top_k is a signed integer.
 MAX_SEED = 2**32 - 1
 MAX_TOP_K = 2**31 - 1
 MAX_CHOICES = 128
@@ -46,8 +47,8 @@ HARMLESS = frozenset(
     }
 )
 
-# Fields that are not implemented, with the values that ask for what the server does anyway. `null` is one everywhere.
-NEUTRAL: dict[str, tuple[Any, ...]] = {
+# Fields that are not implemented, with the values under which the server does the same. `null` is one everywhere.
+NEUTRAL: dict[str, tuple[object, ...]] = {
     "add_generation_prompt": (True,),
     "audio": (),
     "chat_template": (),
@@ -102,7 +103,7 @@ class ChatMessage(Message):
 
     @field_validator("content", mode="before")
     @classmethod
-    def _join_parts(cls, value: Any) -> Any:
+    def _join_parts(cls, value: object) -> object:
         if not isinstance(value, list):
             return value
         for part in value:
@@ -118,13 +119,13 @@ class StreamOptions(BaseModel):
 
 
 class StructuredOutputs(BaseModel):
-    """What a reply must be, as vLLM spells it: exactly one of the three is given."""
+    """The constraint on a reply, as vLLM spells it: exactly one of the three is given."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     choice: list[str] | None = Field(None, min_length=1)
     regex: str | None = None
-    json_schema: dict[str, Any] | None = Field(None, alias="json")
+    json_schema: dict[str, object] | None = Field(None, alias="json")
 
     @model_validator(mode="after")
     def _one(self) -> StructuredOutputs:
@@ -141,12 +142,12 @@ class StructuredOutputs(BaseModel):
 
 
 class NamedSchema(BaseModel):
-    """A JSON schema as OpenAI wraps it. It is always kept, so `strict: false` is no promise of less."""
+    """A JSON schema as OpenAI wraps it. It is always enforced, also with `strict: false`."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     name: str
-    schema_: dict[str, Any] = Field(alias="schema")
+    schema_: dict[str, object] = Field(alias="schema")
     description: str | None = None
     strict: bool | None = None
 
@@ -173,8 +174,8 @@ class ResponseFormat(BaseModel):
 
 
 class ChatRequest(BaseModel):
-    """Body of POST /v1/chat/completions. Left-out sampling fields take OpenAI's defaults; without a length limit a
-    reply may fill the context."""
+    """Body of POST /v1/chat/completions. Sampling fields that are left out take OpenAI's defaults; without a length
+    limit a reply may fill the context."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -221,7 +222,7 @@ class ChatRequest(BaseModel):
 
     @property
     def constraint(self) -> tuple[str, Constraint] | None:
-        """What the reply must be, behind the name of the field that says so; None leaves it free."""
+        """The name of the field that constrains the reply, and the constraint; None leaves the reply free."""
         for field in ("structured_outputs", "response_format"):
             value = getattr(self, field)
             if value is not None and value.constraint is not None:
@@ -230,7 +231,7 @@ class ChatRequest(BaseModel):
 
     @property
     def limit(self) -> int | None:
-        """Tokens a reply may have, end-of-turn included; None leaves it to the context."""
+        """Maximum of a reply's tokens, end-of-turn included; None leaves it to the context."""
         return self.max_tokens if self.max_tokens is not None else self.max_completion_tokens
 
 
@@ -258,8 +259,8 @@ class ReplyMessage(BaseModel):
 
 
 class Choice(BaseModel):
-    """One completion. `token_ids` and `logprobs.content` run side by side and include the end-of-turn token unless
-    `finish_reason` is "length"; the text never does."""
+    """One completion. `token_ids` and `logprobs.content` have an entry per token and include the end-of-turn token
+    unless `finish_reason` is "length"; the text never does."""
 
     index: int = 0
     message: ReplyMessage
@@ -275,7 +276,7 @@ class Usage(BaseModel):
 
 
 class ChatResponse(BaseModel):
-    """Answer to a chat completion. What servers other than ours may leave out has a default."""
+    """Answer to a chat completion. Fields that servers other than ours may leave out have a default."""
 
     id: str = ""
     object: str = "chat.completion"
@@ -300,20 +301,26 @@ def parse_request(body: bytes) -> ChatRequest:
         fields["messages"] = [_without_nulls(message) for message in fields["messages"]]
     for name in [name for name in fields if name not in ChatRequest.model_fields]:
         _check_neutral(name, fields.pop(name))
+    return validated(fields)
+
+
+def validated(fields: Mapping[str, object]) -> ChatRequest:
+    """The request of these fields, without null and unsupported ones. Raises ApiError (400) naming the first field that
+    is wrong."""
     try:
         return ChatRequest.model_validate(fields)
     except ValidationError as error:
         raise _refusal(error) from None
 
 
-def _without_nulls(message: Any) -> Any:
-    """A message without null fields: SDKs send back the assistant message they got, with `refusal: null` and such."""
+def _without_nulls(message: object) -> object:
+    """A message without null fields: SDKs return the assistant message they received, with `refusal: null` and such."""
     if not isinstance(message, dict):
         return message
     return {name: value for name, value in message.items() if value is not None}
 
 
-def _check_neutral(name: str, value: Any) -> None:
+def _check_neutral(name: str, value: object) -> None:
     if name not in NEUTRAL:
         raise ApiError(400, f"unknown field '{name}'; leave it out", code="unknown_parameter", param=name)
     if value in NEUTRAL[name]:

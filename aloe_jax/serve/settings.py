@@ -9,7 +9,7 @@ from aloe_jax.settings import setting
 
 @dataclass(frozen=True)
 class ServeSettings:
-    """Servers of the roles that name none of their own, and the size of our own engine."""
+    """The servers of roles that name none themselves, and the size of our own engine."""
 
     base_url: str = setting(
         "",

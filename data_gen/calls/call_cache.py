@@ -1,4 +1,4 @@
-"""Calls through the store: what a server has said is kept, and an equal request is never paid for twice."""
+"""Calls through the store: an answer is kept once it was given, and an equal request is never paid for twice."""
 
 from __future__ import annotations
 
@@ -6,39 +6,44 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol, Unpack
 
-from aloe_jax.serve.client import answers
+from pydantic import TypeAdapter
+
 from aloe_jax.serve.client.answers import Answer
-from aloe_jax.serve.client.client import Client, call_id
+from aloe_jax.serve.client.interface import CallOptions, ChatClient, Request, call_id
 from aloe_jax.tree.schema import Message
 from data_gen.calls.store import Store
+
+_ANSWER = TypeAdapter(Answer)
 
 
 class Chat(Protocol):
     """What a model-backed role talks through."""
 
-    async def chat(self, messages: Sequence[Message], *, affinity: str = "", **how: Any) -> list[Answer]:
-        """See `Client.chat`."""
+    async def chat(
+        self, messages: Sequence[Message], *, affinity: str = "", **options: Unpack[CallOptions]
+    ) -> list[Answer]:
+        """See `ChatClient.chat`."""
         ...
 
 
 @dataclass
 class Usage:
-    """What a role has asked for so far; `stored` answers came from the store."""
+    """What a role has used so far; `stored` answers came from the store."""
 
     calls: int = 0
     stored: int = 0
     tokens_in: int = 0
     tokens_out: int = 0
-    seconds: float = 0.0  # from question to answer, summed over calls
+    seconds: float = 0.0  # from request to answer, summed over calls
 
 
 @dataclass
 class CallCache:
     """Implements `Chat` for one role. `template` is the hash of the prompts' wording, kept with each call."""
 
-    client: Client
+    client: ChatClient
     store: Store
     role: str
     template: str
@@ -47,9 +52,11 @@ class CallCache:
     def __post_init__(self) -> None:
         self._under_way: dict[str, asyncio.Future[list[Answer]]] = {}
 
-    async def chat(self, messages: Sequence[Message], *, affinity: str = "", **how: Any) -> list[Answer]:
-        """The stored answers to this request, or the server's, stored before they are handed back."""
-        request = self.client.request(messages, **how)
+    async def chat(
+        self, messages: Sequence[Message], *, affinity: str = "", **options: Unpack[CallOptions]
+    ) -> list[Answer]:
+        """The stored answers to this request, or the model's, stored before they are returned."""
+        request = self.client.request(messages, **options)
         name = call_id(request)
         if (stored := self.store.call(name)) is not None:
             self.usage.stored += 1
@@ -59,7 +66,7 @@ class CallCache:
         future: asyncio.Future[list[Answer]] = asyncio.get_running_loop().create_future()
         self._under_way[name] = future
         try:
-            given = await self._ask(request, name, affinity)
+            given = await self._respond(request, name, affinity)
         except BaseException as error:
             future.set_exception(error if isinstance(error, Exception) else asyncio.CancelledError())
             future.exception()  # it is raised here; nobody else may be waiting for it
@@ -70,16 +77,15 @@ class CallCache:
         finally:
             del self._under_way[name]
 
-    async def _ask(self, request: dict[str, Any], name: str, affinity: str) -> list[Answer]:
+    async def _respond(self, request: Request, name: str, affinity: str) -> list[Answer]:
         began = time.monotonic()
-        response = await self.client.respond(request, affinity)
+        given, usage = await self.client.respond(request, affinity)
         seconds = time.monotonic() - began
-        given = [answers.answer(choice, response.tokenizer_hash, name) for choice in response.choices]
-        record: dict[str, Any] = {"role": self.role, "template": self.template, "seconds": round(seconds, 3)}
-        if response.usage is not None:
-            record["tokens"] = [response.usage.prompt_tokens, response.usage.completion_tokens]
-            self.usage.tokens_in += response.usage.prompt_tokens
-            self.usage.tokens_out += response.usage.completion_tokens
+        record: dict[str, object] = {"role": self.role, "template": self.template, "seconds": round(seconds, 3)}
+        if usage is not None:
+            record["tokens"] = [usage.prompt_tokens, usage.completion_tokens]
+            self.usage.tokens_in += usage.prompt_tokens
+            self.usage.tokens_out += usage.completion_tokens
         record |= {"request": request, "answers": [_stored(each) for each in given]}
         self.store.add_call(name, record)
         self.usage.calls += 1
@@ -87,24 +93,10 @@ class CallCache:
         return given
 
 
-def _stored(answer: Answer) -> dict[str, Any]:
+def _stored(answer: Answer) -> dict[str, object]:
     return {name: value for name, value in vars(answer).items() if value is not None and name != "call"}
 
 
-def _answer(stored: Mapping[str, Any], name: str) -> Answer:
+def _answer(stored: Mapping[str, object], name: str) -> Answer:
     """An answer as it was given: JSON has lists for tuples."""
-    top = stored.get("top")
-    return Answer(
-        text=stored["text"],
-        finish_reason=stored["finish_reason"],
-        token_ids=_tuple(stored.get("token_ids")),
-        logprobs=_tuple(stored.get("logprobs")),
-        tokenizer=stored.get("tokenizer"),
-        call=name,
-        tokens=_tuple(stored.get("tokens")),
-        top=None if top is None else tuple(tuple((text, value) for text, value in each) for each in top),
-    )
-
-
-def _tuple(values: Sequence[Any] | None) -> tuple[Any, ...] | None:
-    return None if values is None else tuple(values)
+    return _ANSWER.validate_python({**stored, "call": name})

@@ -11,7 +11,8 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
 from aloe_jax.decode.constraint import Grammar
-from aloe_jax.decode.engine import BURST, Engine
+from aloe_jax.decode.engine import Engine
+from aloe_jax.decode.programs import BURST
 from aloe_jax.decode.requests import Constraint, ConstraintError, Request, Sampling
 from aloe_jax.tree.tokenizer import Tokenizer
 from helpers.tiny import MODEL, params, path_log_prob

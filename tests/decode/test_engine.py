@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from aloe_jax.decode.constraint import Grammar
-from aloe_jax.decode.engine import BURST, CHUNK, Engine, _kept
+from aloe_jax.decode.engine import Engine, _kept
+from aloe_jax.decode.programs import BURST, CHUNK
 from aloe_jax.decode.requests import Constraint, Request, Sampling
 from aloe_jax.errors import InputError
 from aloe_jax.models import decoder

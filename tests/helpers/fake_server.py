@@ -1,6 +1,6 @@
 """A chat server whose answers are a pure function of the request, and which can misbehave in every way that servers do.
 
-    python tests/serve/fake_server.py --port=8000 --latency=0.005 --faults=all --log=asked.jsonl
+    python tests/helpers/fake_server.py --port=8000 --latency=0.005 --faults=all --log=asked.jsonl
 
 It understands what the roles of `data_gen` ask: plain messages, choices and JSON schemas. A fault strikes an attempt,
 never an answer: which attempts it strikes is drawn by a counter, so that the same request is answered the same way once

@@ -1,7 +1,7 @@
 """A small chat format and a scripted engine for the server tests.
 
-The scripted engine stands where the real one would: these tests are about HTTP, threads and cancellation, and must be
-able to hold a request in flight, which a real engine cannot. `test_serve_engine.py` serves with the real one.
+The scripted engine replaces the real one: these tests are about HTTP, threads and cancellation, and must be able to
+hold a request in flight, which a real engine cannot. `test_serve_engine.py` serves with the real one.
 """
 
 import json

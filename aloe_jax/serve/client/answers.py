@@ -1,9 +1,10 @@
-"""What comes back from a server: a whole answer, or the reason why there is none."""
+"""What a call gives: a whole answer, or the reason why there is none."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pydantic import ValidationError
@@ -18,23 +19,28 @@ Top = tuple[tuple[str, float], ...]
 
 @dataclass(frozen=True)
 class Answer:
-    """One completion. None where the server does not give it: `token_ids` (end-of-turn included unless `finish_reason`
-    is "length"), `logprobs` (one for each token id, or for each token the server reports), `tokens` (their texts),
-    `top` (for each, the most probable tokens as text and log-probability), `tokenizer` (hash)."""
+    """One completion. None where the server does not give it: `token_ids` (end-of-turn included unless `truncated`),
+    `logprobs` (one per token id, or per token that the server reports), `tokens` (their texts), `top` (for each, the
+    most probable tokens as text and log-probability), `tokenizer` (hash). `call` is the id of the request."""
 
     text: str
-    finish_reason: str
-    token_ids: tuple[int, ...] | None
-    logprobs: tuple[float, ...] | None
-    tokenizer: str | None
-    call: str
+    finish_reason: str = "stop"
+    token_ids: tuple[int, ...] | None = None
+    logprobs: tuple[float, ...] | None = None
+    tokenizer: str | None = None
+    call: str = ""
     tokens: tuple[str, ...] | None = None
     top: tuple[Top, ...] | None = None
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the reply was cut off."""
+        return self.finish_reason == "length"
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why an attempt gave no answer. `error` is set where trying again is pointless or has to end in that error.
+    """Why an attempt gave no answer. `error` is raised where no retry is left, or none would help (`again` False).
     `server` tells whose fault it is: the server's (it counts as failing) or this request's. `load` is a refusal
     because of too many calls."""
 
@@ -48,7 +54,7 @@ class Failure:
 
 
 def read(content: bytes, n: int) -> ChatResponse | Failure:
-    """The answer in a 200 body, if it is whole."""
+    """The response in a 200 body, or a Failure if it is not whole."""
     try:
         response = ChatResponse.model_validate_json(content)
     except ValidationError as error:
@@ -59,14 +65,20 @@ def read(content: bytes, n: int) -> ChatResponse | Failure:
         reason = f"the server gives {len(response.choices)} choices where n={n} were asked"
         return Failure(f"{reason}; ask for n=1 or use a server that supports n", error=InputError, server=False)
     for choice in response.choices:
-        for token in (choice.logprobs.content if choice.logprobs else None) or ():
-            if not (math.isfinite(token.logprob) and token.logprob <= ABOVE_ZERO):
-                return Failure(f"the server's answer has a log-probability of {token.logprob}")
+        tokens = (choice.logprobs.content if choice.logprobs else None) or ()
+        if wrong := wrong_log_prob(token.logprob for token in tokens):
+            return Failure(wrong)
     return response.model_copy(update={"choices": sorted(response.choices, key=lambda choice: choice.index)})
 
 
+def wrong_log_prob(values: Iterable[float]) -> str | None:
+    """The reason why log-probabilities cannot be true; None if they can."""
+    wrong = (value for value in values if not (math.isfinite(value) and value <= ABOVE_ZERO))
+    return next((f"the server's answer has a log-probability of {value}" for value in wrong), None)
+
+
 def answer(choice: Choice, tokenizer: str | None, call: str) -> Answer:
-    """A choice of the response as an answer to the call."""
+    """The answer that a choice of a response is."""
     token_ids = None if choice.token_ids is None else tuple(choice.token_ids)
     logprobs = tokens = top = None
     if choice.logprobs is not None and choice.logprobs.content is not None:

@@ -1,7 +1,7 @@
-"""What an answer has to be, and how different servers are told so.
+"""What an answer has to be, and the forms in which different servers take that.
 
-Nobody can rely on a request field alone: servers refuse fields they do not know, or drop them silently. So each way of
-saying it is tried by `probe.py`, and every constrained answer is checked against what was asked.
+A request field alone is not to be relied on: servers refuse unknown fields, or drop them silently. So `probe.py` tries
+each form, and every constrained answer is checked against its request.
 
 | form | servers |
 |---|---|
@@ -17,15 +17,16 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from aloe_jax.serve.client.answers import Answer
+from aloe_jax.serve.client.interface import JsonSchema
 
-Fields = dict[str, Any]
+Fields = dict[str, object]
 
 
-def _response_format(schema: Mapping[str, Any]) -> Fields:
+def _response_format(schema: JsonSchema) -> Fields:
     return {
         "response_format": {
             "type": "json_schema",
@@ -40,10 +41,10 @@ CHOICE_FORMS: dict[str, Callable[[Sequence[str]], Fields]] = {
     "guided_choice": lambda choices: {"guided_choice": list(choices)},
     "grammar": lambda choices: {"grammar": "root ::= " + " | ".join(map(json.dumps, choices))},
     "regex": lambda choices: {"regex": f"({'|'.join(map(re.escape, choices))})"},
-    # The answer is then a JSON string, quotes included.
+    # The answer is then a JSON string, with its quotes.
     "response_format": lambda choices: _response_format({"type": "string", "enum": list(choices)}),
 }
-SCHEMA_FORMS: dict[str, Callable[[Mapping[str, Any]], Fields]] = {
+SCHEMA_FORMS: dict[str, Callable[[JsonSchema], Fields]] = {
     "response_format": _response_format,
     "structured_outputs": lambda schema: {"structured_outputs": {"json": dict(schema)}},
     "guided_json": lambda schema: {"guided_json": dict(schema)},
@@ -52,7 +53,7 @@ SCHEMA_FORMS: dict[str, Callable[[Mapping[str, Any]], Fields]] = {
 
 
 def chosen(text: str, choices: Sequence[str]) -> str | None:
-    """Which choice an answer is, bare or as a JSON string; None if it is none."""
+    """The choice that an answer is, bare or as a JSON string; None if it is none."""
     bare = text.strip()
     if bare not in choices and len(bare) > 1 and bare[0] == bare[-1] == '"':
         bare = bare[1:-1]
@@ -67,13 +68,22 @@ def parsed(text: str | bytes) -> Any:
         return None
 
 
-def probabilities(answer: Answer, choices: Sequence[str]) -> dict[str, float] | None:
-    """How likely the model holds each choice, or None if the answer is none of them.
+def broken(answer: Answer, choices: Sequence[str] | None, schema: JsonSchema | None) -> str | None:
+    """The reason why an answer is not what a server that enforces these constraints gives; None if it is."""
+    if choices and chosen(answer.text, choices) is None:
+        return f"the server ignored the choices {', '.join(choices)}: {answer.text[:40]!r}"
+    if schema and not answer.truncated and parsed(answer.text) is None:
+        return f"the server ignored the JSON schema: {answer.text[:40]!r}"
+    return None
 
-    From the most probable tokens at the place where the choices part: a token counts for the one choice that begins
-    with it, and the sums are scaled to 1. Servers report the distribution without the constraint or with it; scaling
-    makes both the same. Where the server reports no such tokens, or they do not tell the choices apart, the choice
-    that was given has probability 1.
+
+def probabilities(answer: Answer, choices: Sequence[str]) -> dict[str, float] | None:
+    """The model's probability of each choice, or None if the answer is none of them.
+
+    Computed from the most probable tokens at the place where the choices part: a token counts for the one choice that
+    begins with it, and the sums are scaled to 1. Servers report the distribution without the constraint or with it;
+    scaling makes both the same. Where the server reports no such tokens, or they do not tell the choices apart, the
+    choice that was given has probability 1.
     """
     taken = chosen(answer.text, choices)
     if taken is None:

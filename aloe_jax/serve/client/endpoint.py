@@ -1,56 +1,38 @@
-"""One server that serves one model: its address and key, what it can do, how much it is given, whether it is up."""
+"""One server of one model: its address and key, its abilities, the load it is given, whether it is up."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import aiohttp
-from pydantic import ConfigDict
 from yarl import URL
 
 from aloe_jax.errors import InputError
 from aloe_jax.serve.client import answers, constraints
+from aloe_jax.serve.client.abilities import Abilities, Body, bodies
 from aloe_jax.serve.client.answers import Failure
+from aloe_jax.serve.client.interface import Request, Response, call_id
 from aloe_jax.serve.client.limits import AdaptiveLimit
 from aloe_jax.serve.protocol import ChatResponse
-from aloe_jax.tree.schema import Record
 
-# A server that asks for a longer pause than this is better met by running the command again later.
+# Where a server asks for a longer pause than this, the command is better run again later.
 LONGEST_RETRY_AFTER = 600.0
-# Refusals that pass by themselves; every 5xx is treated alike.
+# Refusals that pass by themselves; so does every 5xx.
 PASSING = frozenset({408, 425, 429})
-# Request fields that some servers refuse; where one is refused by name, the client goes on without it.
+# Request fields that some servers refuse; where one is refused by name, the client continues without it.
 OPTIONAL = ("return_token_ids", "top_logprobs", "logprobs")
-# Failures one after the other from which on a server counts as down.
+# Consecutive failures after which a server counts as down.
 BREAK_AFTER = 5
-FIRST_LIMIT = 16  # calls under way with which a server is met
-
-
-class Abilities(Record):
-    """What a server can do, as `probe` found it; the defaults are what `aloe serve` can do. `choice` and `schema` name
-    the form (`constraints.py`) in which it keeps to a constraint, None if it keeps to none; `ignored` are the forms
-    that it accepts without keeping to them."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    models: tuple[str, ...] = ()
-    answers_as: str = ""  # the model's name in its answers, where it is another than the one asked for
-    choice: str | None = "structured_outputs"
-    schema_form: str | None = "response_format"
-    ignored: tuple[str, ...] = ()
-    logprobs: bool = True
-    top_logprobs: bool = True
-    n: bool = True
-    seed: bool = True
-    system: bool = True
+FIRST_LIMIT = 16  # calls under way to begin with
 
 
 class RawResponse(NamedTuple):
-    """What came back: status, body and, where there is one, the header Retry-After."""
+    """Status, body and, where there is one, the header Retry-After of an HTTP response."""
 
     status: int
     content: bytes
@@ -58,14 +40,14 @@ class RawResponse(NamedTuple):
 
     @property
     def passing(self) -> bool:
-        """Whether it is a refusal that passes by itself."""
+        """Whether the refusal passes by itself."""
         return self.status >= 500 or self.status in PASSING
 
 
 @dataclass
 class Endpoint:
-    """A server, reached over `session` once the client is entered. The key is read from the environment variable
-    `api_key_env` at each call and stands in no message, record or repr."""
+    """A server, reached over the session of an entered client. The key is read from the environment variable
+    `api_key_env` at each call and appears in no message, record or repr."""
 
     address: str
     model: str
@@ -73,10 +55,10 @@ class Endpoint:
     most: int
     timeout: float
     abilities: Abilities = field(default_factory=Abilities)
-    refused: set[str] = field(default_factory=set)  # optional fields it does not take
-    failures: int = 0  # one after the other
+    refused: set[str] = field(default_factory=set)  # optional fields that it does not accept
+    failures: int = 0  # consecutive ones
     down: bool = False
-    rest_until: float = 0.0  # when it asked to come back
+    rest_until: float = 0.0  # the time until which it asked for a pause
     retries: int = 0
     answered: int = 0
 
@@ -95,74 +77,54 @@ class Endpoint:
         self.address = str(url).rstrip("/")
         self.limit = AdaptiveLimit(FIRST_LIMIT, self.most)
 
-    async def complete(
-        self, session: aiohttp.ClientSession, request: dict[str, Any], now: float
-    ) -> ChatResponse | Failure:
-        """One attempt at a request as `Client.request` makes it, put as this server understands it."""
-        bodies = self._bodies(request)
-        parts: list[ChatResponse] = []
-        for body in bodies:
-            part = await self._attempt(session, body, now)
+    async def complete(self, session: aiohttp.ClientSession, request: Request, now: float) -> Response | Failure:
+        """One attempt at a request, in the form in which this server takes it."""
+        put = bodies(request, self.abilities, self.refused)
+        call, parts = call_id(request), []
+        for body in put:
+            part = await self._attempt(session, body, request["n"] // len(put), now)
             if isinstance(part, Failure):
                 return part
-            parts.append(part)
+            given = [answers.answer(choice, part.tokenizer_hash, call) for choice in part.choices]
+            parts.append(Response(given, part.usage))
         response = parts[0] if len(parts) == 1 else _joined(parts)
-        return self._kept(response, request) or response
+        choices = request.get("choices") if self.abilities.choice else None
+        schema = request.get("schema") if self.abilities.schema_form else None
+        reasons = (constraints.broken(answer, choices, schema) for answer in response.answers)
+        return next((Failure(reason) for reason in reasons if reason), response)
 
     async def models(self, session: aiohttp.ClientSession) -> RawResponse | Failure:
-        """What the server says to the question for its models."""
+        """The server's answer to a request for its models."""
         return await self._exchange(session, "GET", "/models", None)
 
-    async def post(self, session: aiohttp.ClientSession, body: dict[str, Any]) -> RawResponse | Failure:
-        """What the server says to a chat completion."""
+    async def post(self, session: aiohttp.ClientSession, body: Body) -> RawResponse | Failure:
+        """The server's answer to a chat completion."""
         return await self._exchange(session, "POST", "/chat/completions", body)
 
     def redact(self, text: str) -> str:
-        """`text` without the key, should a server have echoed it."""
+        """`text` without the key, which a server may have echoed."""
         key = self._key()
         return text.replace(key, "[redacted]") if key else text
 
     def _key(self) -> str:
         return os.environ.get(self.api_key_env, "").strip()
 
-    def _bodies(self, request: dict[str, Any]) -> list[dict[str, Any]]:
-        """The request as this server takes it: constraints in its form, n one by one and the system message folded
-        into the user's where it has to be."""
-        body = {name: value for name, value in request.items() if name not in ("choices", "schema")}
-        if (choices := request.get("choices")) and self.abilities.choice:
-            body |= constraints.CHOICE_FORMS[self.abilities.choice](choices)
-        if (schema := request.get("schema")) and self.abilities.schema_form:
-            body |= constraints.SCHEMA_FORMS[self.abilities.schema_form](schema)
-        if not self.abilities.system:
-            body["messages"] = folded(body["messages"])
-        if not self.abilities.logprobs:
-            body["logprobs"] = False
-        if not (self.abilities.top_logprobs and body["logprobs"]):
-            body.pop("top_logprobs", None)
-        # A field that is off is left out: not every server knows it.
-        body = {name: value for name, value in body.items() if value is not False and name not in self.refused}
-        if self.abilities.n or body["n"] == 1:
-            return [body]
-        return [body | {"n": 1, "seed": body["seed"] + number} for number in range(body["n"])]
-
-    async def _attempt(
-        self, session: aiohttp.ClientSession, body: dict[str, Any], now: float
-    ) -> ChatResponse | Failure:
-        sent = await self.post(session, body)
-        if isinstance(sent, Failure):
-            return sent
-        if sent.status != 200:
-            return self._refusal(sent, body, now)
-        response = answers.read(sent.content, body["n"])
+    async def _attempt(self, session: aiohttp.ClientSession, body: Body, n: int, now: float) -> ChatResponse | Failure:
+        raw = await self.post(session, body)
+        if isinstance(raw, Failure):
+            return raw
+        if raw.status != 200:
+            return self._refusal(raw, body, now)
+        response = answers.read(raw.content, n)
         if isinstance(response, ChatResponse) and response.model not in ("", self.model, self.abilities.answers_as):
             return Failure(f"the server answers with the model '{response.model}' where '{self.model}' was asked")
         return response
 
     async def _exchange(
-        self, session: aiohttp.ClientSession, method: str, path: str, body: dict[str, Any] | None
+        self, session: aiohttp.ClientSession, method: str, path: str, body: Body | None
     ) -> RawResponse | Failure:
-        # Errors become values here: an aiohttp error can hold the request's headers, and so the key, and must not
-        # travel on as the context of ours.
+        # Errors become values here: an aiohttp error can hold the request's headers, and with them the key, and must
+        # not become the context of ours.
         key = self._key()
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         data = None
@@ -180,12 +142,12 @@ class Endpoint:
             reason = f"the server cannot be reached ({str(error) or type(error).__name__})"
             return Failure(f"{reason}; start it, then run the same command again")
 
-    def _refusal(self, sent: RawResponse, body: dict[str, Any], now: float) -> Failure:
-        """What an answer other than 200 means."""
-        status, message = sent.status, answers.error_message(sent.content)
+    def _refusal(self, raw: RawResponse, body: Body, now: float) -> Failure:
+        """The Failure that a status other than 200 means."""
+        status, message = raw.status, answers.error_message(raw.content)
         reason = f"the server answers {status}: {message}" if message else f"the server answers {status}"
-        if sent.passing:
-            wait = _seconds(sent.retry_after, now)
+        if raw.passing:
+            wait = _seconds(raw.retry_after, now)
             if wait is not None and wait > LONGEST_RETRY_AFTER:
                 return Failure(
                     f"{reason}; it asks to come back in {wait:.0f} seconds, run the command then", again=False
@@ -200,45 +162,20 @@ class Endpoint:
                     return Failure(reason, refused_field=name, server=False)
         return Failure(reason, again=False, error=InputError, server=False)
 
-    def _kept(self, response: ChatResponse, request: dict[str, Any]) -> Failure | None:
-        """A Failure if a server that keeps to constraints did not keep to this one."""
-        for choice in response.choices:
-            text, whole = choice.message.content or "", choice.finish_reason != "length"
-            if (
-                request.get("choices")
-                and self.abilities.choice
-                and constraints.chosen(text, request["choices"]) is None
-            ):
-                return Failure(f"the server ignored the choices {', '.join(request['choices'])}: {text[:40]!r}")
-            if request.get("schema") and self.abilities.schema_form and whole and constraints.parsed(text) is None:
-                return Failure(f"the server ignored the JSON schema: {text[:40]!r}")
-        return None
 
-
-def folded(messages: list[dict[str, str]]) -> list[dict[str, str]]:
-    """Messages whose system message stands at the head of the first user message instead."""
-    if messages[0]["role"] != "system":
-        return messages
-    system, *rest = messages
-    if not rest or rest[0]["role"] != "user":
-        return [{"role": "user", "content": system["content"]}, *rest]
-    return [{"role": "user", "content": f"{system['content']}\n\n{rest[0]['content']}"}, *rest[1:]]
-
-
-def _joined(parts: list[ChatResponse]) -> ChatResponse:
-    """Answers of one choice each as one of many."""
-    choices = [part.choices[0].model_copy(update={"index": number}) for number, part in enumerate(parts)]
+def _joined(parts: Sequence[Response]) -> Response:
+    """Responses of one answer each as one of many."""
     usages = [part.usage for part in parts if part.usage is not None]
     usage = None
     if usages:
         usage = usages[0].model_copy(
             update={name: sum(getattr(each, name) for each in usages) for name in type(usages[0]).model_fields}
         )
-    return parts[0].model_copy(update={"choices": choices, "usage": usage})
+    return Response([answer for part in parts for answer in part.answers], usage)
 
 
 def _seconds(value: str | None, now: float) -> float | None:
-    """Seconds that a Retry-After header (a number or an HTTP date) asks for; None if there is none to read."""
+    """Seconds that a Retry-After header (a number or an HTTP date) asks for; None if it cannot be read."""
     if value is None:
         return None
     try:

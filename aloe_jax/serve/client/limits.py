@@ -1,4 +1,4 @@
-"""How many calls one server is given at a time: found by trying, as TCP finds the rate of a network."""
+"""The number of calls that one server gets at a time, found by trial as TCP finds the rate of a network."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ class AdaptiveLimit:
 
     Additive increase, multiplicative decrease: an answer adds 1/limit, so that a full round of answers adds one, and a
     refusal for load (429) halves the limit. Until the first refusal every answer adds one (slow start, RFC 5681).
-    Refusals of calls that were sent before the last cut do not cut again: they tell of the load that was cut.
+    Refusals of calls that were sent before the last cut do not cut again: they are due to the load that was cut.
     """
 
     def __init__(self, first: int, most: int) -> None:
@@ -23,7 +23,7 @@ class AdaptiveLimit:
         return self.under_way < int(self.value)
 
     def enter(self) -> int:
-        """Take a place; the result goes to `refused` if the call is."""
+        """Take a place; the result is passed to `refused` if the call is."""
         self.under_way += 1
         return self._cuts
 
@@ -43,5 +43,5 @@ class AdaptiveLimit:
             self._cuts += 1
 
     def restart(self) -> None:
-        """Begin again with one call: the server was away."""
+        """Restart from one call: the server was away."""
         self.value = 1.0

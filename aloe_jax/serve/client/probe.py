@@ -1,23 +1,23 @@
-"""Finding out what a server can do, by asking it for things whose answer shows it.
+"""Finding out what a server can do, by requests whose answers show it.
 
-Documentation and version numbers do not tell: a proxy in between may drop a field, a build may lack a feature, and some
-servers accept every field and keep to none. A constraint counts only if the server gives an answer that it would never
-give by itself.
+Documentation and version numbers are no evidence: a proxy in between may drop a field, a build may lack a feature, and
+some servers accept every field and honour none. A constraint counts only if the server gives an answer that it would
+never give by itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
 
 from aloe_jax.errors import InputError, ResumableError
 from aloe_jax.serve.client import answers, client, constraints
+from aloe_jax.serve.client.abilities import Abilities
 from aloe_jax.serve.client.answers import Failure
 from aloe_jax.serve.client.client import Client
-from aloe_jax.serve.client.endpoint import Abilities, Endpoint, RawResponse
+from aloe_jax.serve.client.endpoint import Endpoint, RawResponse
 from aloe_jax.serve.protocol import ChatResponse
 
-CHOICES = ("zqx-7", "wvk-3")  # nobody says that to a greeting
+CHOICES = ("zqx-7", "wvk-3")  # no model answers a greeting like that
 SCHEMA = {
     "type": "object",
     "properties": {"zqx": {"type": "string", "enum": ["wvk-3"]}},
@@ -37,7 +37,7 @@ MISSING = {
 
 
 def missing(abilities: Abilities) -> list[str]:
-    """A sentence for each thing a server cannot do or silently ignores."""
+    """A sentence per thing that a server cannot do or silently ignores."""
     found = [text for name, text in MISSING.items() if not getattr(abilities, name)]
     if abilities.ignored:
         found.append(f"accepts but silently ignores: {', '.join(abilities.ignored)}")
@@ -45,7 +45,7 @@ def missing(abilities: Abilities) -> list[str]:
 
 
 async def probe(through: Client, wanted: tuple[str, ...] = ALL) -> dict[str, Abilities]:
-    """Ask every server of an entered client what it can do of `wanted`, set its abilities and return them by address.
+    """The abilities of every server of an entered client, by address, with respect to `wanted`. Sets them as well.
 
     Raises InputError if a server does not serve the model or refuses the key, ResumableError if it cannot be reached.
     """
@@ -59,11 +59,12 @@ class _Probe:
         self.client, self.server = through, server
 
     async def run(self, wanted: tuple[str, ...]) -> Abilities:
-        found: dict[str, Any] = {"models": await self._models()}
+        models = await self._models()
+        found: dict[str, object] = {"models": models}
         plain = await self._ask({})
         if isinstance(plain, Failure):
             raise plain.error(self.server.redact(f"{self.server.address}: {plain.reason}"))
-        if self.server.model not in found["models"] and plain.model != self.server.model:
+        if self.server.model not in models and plain.model != self.server.model:
             found["answers_as"] = plain.model
         ignored: list[str] = []
         if "choice" in wanted:
@@ -81,28 +82,28 @@ class _Probe:
         elif "logprobs" in wanted:
             found["logprobs"] = (await self._logprobs({}))["logprobs"]
         if "n" in wanted:
-            found["n"] = isinstance(await self._ask({"n": 2}), ChatResponse)
+            found["n"] = isinstance(await self._ask({}, n=2), ChatResponse)
         if "seed" in wanted:
             drawn = [await self._ask({"temperature": 1.0, "seed": 7}) for _ in range(2)]
             found["seed"] = len({_text(each) for each in drawn}) == 1 and isinstance(drawn[0], ChatResponse)
         if "system" in wanted:
             messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello!"}]
             found["system"] = isinstance(await self._ask({"messages": messages}), ChatResponse)
-        return Abilities(**found, ignored=tuple(ignored))
+        return Abilities.model_validate(found | {"ignored": tuple(ignored)})
 
     async def _models(self) -> tuple[str, ...]:
         """Names that the server lists; none where it has no list."""
-        sent = await self._patient(lambda: self.server.models(self.client.session))
-        listed = constraints.parsed(sent.content) if sent.status == 200 else None
+        raw = await self._patient(lambda: self.server.models(self.client.session))
+        listed = constraints.parsed(raw.content) if raw.status == 200 else None
         data = listed.get("data") if isinstance(listed, dict) else None
         return tuple(str(each["id"]) for each in data or () if isinstance(each, dict) and "id" in each)
 
     async def _form(
-        self, what: str, forms: Mapping[str, dict[str, Any]], keeps: Callable[[str], bool], ignored: list[str]
+        self, what: str, forms: Mapping[str, constraints.Fields], keeps: Callable[[str], bool], ignored: list[str]
     ) -> str | None:
-        """The first form that the server keeps to; those it takes without keeping to them go to `ignored`."""
+        """The first form that the server enforces; those it accepts without enforcing them go to `ignored`."""
         for name, fields in forms.items():
-            # One good answer is proof, one bad answer may be a slip.
+            # One good answer is proof, one bad answer may be an accident.
             drawn = [await self._ask(fields)]
             if isinstance(drawn[0], ChatResponse) and not keeps(_text(drawn[0])):
                 drawn.append(await self._ask(fields))
@@ -112,7 +113,7 @@ class _Probe:
                 ignored.append(f"{what} as {name}")
         return None
 
-    async def _logprobs(self, more: Mapping[str, Any]) -> dict[str, bool]:
+    async def _logprobs(self, more: Mapping[str, object]) -> dict[str, bool]:
         answer = await self._ask({"logprobs": True, **more})
         if isinstance(answer, Failure) and more:
             answer = await self._ask({"logprobs": True})
@@ -121,26 +122,27 @@ class _Probe:
         content = answer.choices[0].logprobs.content if answer.choices[0].logprobs else None
         return {"logprobs": bool(content), "top_logprobs": any(token.top_logprobs for token in content or ())}
 
-    async def _ask(self, fields: Mapping[str, Any]) -> ChatResponse | Failure:
+    async def _ask(self, fields: Mapping[str, object], n: int = 1) -> ChatResponse | Failure:
         """A short answer to a greeting under `fields`; a Failure if the server refuses them or answers wrongly."""
         body = {
             "model": self.server.model,
             "messages": [{"role": "user", "content": "Hello!"}],
             "temperature": 0.0,
             "seed": 0,
-            "n": 1,
+            "n": n,
             "max_tokens": 16,
             **fields,
         }
-        sent = await self._patient(lambda: self.server.post(self.client.session, body))
-        if sent.status == 200:
-            return answers.read(sent.content, body["n"])
-        message = f"the server answers {sent.status}: {answers.error_message(sent.content)}"
+        raw = await self._patient(lambda: self.server.post(self.client.session, body))
+        if raw.status == 200:
+            return answers.read(raw.content, n)
+        message = f"the server answers {raw.status}: {answers.error_message(raw.content)}"
         return Failure(message, error=InputError)
 
     async def _patient(self, attempt: Callable[[], Awaitable[RawResponse | Failure]]) -> RawResponse:
-        """What is said once the trouble that passes has passed. InputError if the key is refused."""
-        clock = self.client.clock
+        """The first response that is no passing failure, after retries with growing pauses. InputError if the key is
+        refused."""
+        timing = self.client.timing
         for tries in range(self.client.retries + 1):
             outcome = await attempt()
             if isinstance(outcome, RawResponse):
@@ -151,7 +153,7 @@ class _Probe:
                 if not (outcome.passing or torn):
                     return outcome
             if tries < self.client.retries:
-                await clock.sleep(clock.jitter(0.0, min(client.LONGEST_PAUSE, client.FIRST_PAUSE * 2**tries)))
+                await timing.sleep(timing.jitter(0.0, min(client.LONGEST_PAUSE, client.FIRST_PAUSE * 2**tries)))
         reason = outcome.reason if isinstance(outcome, Failure) else f"the server answers {outcome.status}"
         raise ResumableError(self.server.redact(f"{self.server.address}: {reason}"))
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
-import secrets
 import time
 import uuid
-from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -17,10 +15,9 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from aloe_jax.decode.requests import Completion, ConstraintError, Request, Sampling
-from aloe_jax.errors import InputError
+from aloe_jax.decode.requests import Completion
+from aloe_jax.serve.chat_completions import ChatCompletions, Completed
 from aloe_jax.serve.protocol import (
-    MAX_SEED,
     ApiError,
     ChatRequest,
     ChatResponse,
@@ -29,15 +26,14 @@ from aloe_jax.serve.protocol import (
     ReplyMessage,
     TokenLogprob,
     TopLogprob,
-    Usage,
     parse_request,
 )
 from aloe_jax.serve.server.http_server import read_body
-from aloe_jax.serve.server.worker import OverloadedError, UnavailableError, Worker
+from aloe_jax.serve.worker import Worker
 from aloe_jax.tree.template import ChatFormat
 
 MAX_BODY_BYTES = 8 * 2**20
-# nginx's status for "client closed request"; nobody is there to read it, but middleware may count it.
+# nginx's status for "client closed request"; the client is gone, but middleware may count it.
 CLIENT_GONE = 499
 
 
@@ -51,7 +47,7 @@ def create_app(
 ) -> Starlette:
     """The application behind `aloe serve`: POST /v1/chat/completions, GET /v1/models, GET /health.
 
-    With `api_key` every /v1 request must carry it as bearer token. Errors are OpenAI-shaped objects.
+    With `api_key` every /v1 request must carry it as a bearer token. Errors are OpenAI-shaped objects.
     """
     api = _Api(worker, chat_format, model_name, api_key, max_body_bytes)
     return Starlette(
@@ -70,7 +66,7 @@ class _Api:
         self, worker: Worker, chat_format: ChatFormat, model_name: str, api_key: str | None, max_body_bytes: int
     ) -> None:
         self._worker = worker
-        self._chat = chat_format
+        self._decoding = ChatCompletions(worker, chat_format)
         self._name = model_name
         self._key = api_key
         self._max_body_bytes = max_body_bytes
@@ -83,17 +79,10 @@ class _Api:
         except ClientDisconnect:
             return Response(status_code=CLIENT_GONE)
         self._check_model(request.model)
-        prompt = self._prompt(request)
-        try:
-            completions = await self._decode(http, self._engine_request(request, prompt))
-        except ConstraintError as error:
-            field = request.constraint[0] if request.constraint else None
-            raise ApiError(400, f"field '{field}': {error}", param=field) from None
-        except InputError as error:
-            raise ApiError(400, str(error)) from None
-        if completions is None:
+        completed = await self._decoded(http, request)
+        if completed is None:
             return Response(status_code=CLIENT_GONE)
-        response = self._response(request, prompt, completions)
+        response = self._response(request, completed)
         if request.stream:
             return Response(_events(request, response), media_type="text/event-stream")
         return Response(response.model_dump_json(), media_type="application/json")
@@ -119,14 +108,14 @@ class _Api:
             "created": self._started,
             "owned_by": "aloe",
             "max_model_len": self._worker.context,
-            "tokenizer_hash": self._chat.tokenizer.hash,
+            "tokenizer_hash": self._decoding.tokenizer_hash,
         }
 
     def _authorise(self, http: HttpRequest) -> None:
         if self._key is None:
             return
         sent = http.headers.get("authorization", "")
-        # Constant time, so that response times do not tell how much of a guess was right.
+        # Constant time, so that response times do not reveal how much of a guess was right.
         if not hmac.compare_digest(sent.encode(), f"Bearer {self._key}".encode()):
             raise ApiError(
                 401,
@@ -141,90 +130,47 @@ class _Api:
             message = f"model '{name}' is not served here; this server has '{self._name}'"
             raise ApiError(404, message, code="model_not_found", param="model")
 
-    def _prompt(self, request: ChatRequest) -> list[int]:
-        """Token ids of the prompt. ApiError (400) if the template refuses the messages or the reply has no room."""
+    async def _decoded(self, http: HttpRequest, request: ChatRequest) -> Completed | None:
+        """The engine's completions, or None if the client disconnected before (the request is cancelled then)."""
+        # The whole body was read: the next message can only be the disconnect.
+        gone = asyncio.ensure_future(http.receive())
         try:
-            prompt = self._chat.prompt_ids(request.messages)
-        except InputError as error:
-            raise ApiError(400, str(error), param="messages") from None
-        wanted = request.limit or 1
-        if len(prompt) + wanted > self._worker.context:
-            raise ApiError(
-                400,
-                f"the messages take {len(prompt)} tokens and the reply may take {wanted}, together more than the "
-                f"model's context of {self._worker.context}; shorten the messages or lower max_tokens",
-                code="context_length_exceeded",
-                param="messages",
-            )
-        return prompt
-
-    def _engine_request(self, request: ChatRequest, prompt: list[int]) -> Request:
-        sampling = Sampling(
-            temperature=request.temperature,
-            top_p=request.top_p,
-            top_k=max(request.top_k, 0),
-            max_tokens=request.limit or self._worker.context - len(prompt),
-            top_logprobs=request.top_logprobs,
-        )
-        constraint = request.constraint[1] if request.constraint else None
-        seed = secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed
-        return Request(prompt=tuple(prompt), sampling=sampling, seed=seed, n=request.n, constraint=constraint)
-
-    async def _decode(self, http: HttpRequest, request: Request) -> list[Completion] | None:
-        """The completions, or None if the client went away before they were there (the request is cancelled then).
-        InputError if the engine refuses the request."""
-        try:
-            answer = asyncio.wrap_future(self._worker.submit(request))
-        except OverloadedError:
-            message = "too many requests are waiting; try again later"
-            raise ApiError(429, message, type="rate_limit_error", headers={"Retry-After": "1"}) from None
-        except UnavailableError:
-            raise _unavailable() from None
-        # The body was read to its end: the next message can only be the disconnect.
-        gone: asyncio.Future[Any] = asyncio.ensure_future(http.receive())
-        try:
-            await asyncio.wait([answer, gone], return_when=asyncio.FIRST_COMPLETED)
-            return answer.result() if answer.done() else None
-        except UnavailableError:
-            raise _unavailable() from None
+            return await self._decoding.complete(request, gone)
         finally:
             gone.cancel()
-            answer.cancel()
 
-    def _response(self, request: ChatRequest, prompt: list[int], completions: list[Completion]) -> ChatResponse:
-        sampled = sum(len(completion.token_ids) for completion in completions)
+    def _response(self, request: ChatRequest, completed: Completed) -> ChatResponse:
         return ChatResponse(
             id=f"chatcmpl-{uuid.uuid4().hex}",
             created=int(time.time()),
             model=self._name,
-            choices=[self._choice(request, index, completion) for index, completion in enumerate(completions)],
-            usage=Usage(prompt_tokens=len(prompt), completion_tokens=sampled, total_tokens=len(prompt) + sampled),
-            prompt_token_ids=prompt if request.return_token_ids else None,
-            tokenizer_hash=self._chat.tokenizer.hash if request.return_token_ids else None,
+            choices=[self._choice(request, index, each) for index, each in enumerate(completed.completions)],
+            usage=completed.usage,
+            prompt_token_ids=completed.prompt if request.return_token_ids else None,
+            tokenizer_hash=self._decoding.tokenizer_hash if request.return_token_ids else None,
         )
 
     def _choice(self, request: ChatRequest, index: int, completion: Completion) -> Choice:
-        ids = list(completion.token_ids)
-        shown = ids if completion.finish_reason == "length" else ids[:-1]  # a stopped reply ends with end-of-turn
         return Choice(
             index=index,
-            message=ReplyMessage(content=self._chat.tokenizer.decode(shown)),
+            message=ReplyMessage(content=self._decoding.text(completion)),
             logprobs=Logprobs(content=self._logprobs(completion)) if request.logprobs else None,
             finish_reason=completion.finish_reason,
-            token_ids=ids if request.return_token_ids else None,
+            token_ids=list(completion.token_ids) if request.return_token_ids else None,
         )
 
     def _logprobs(self, completion: Completion) -> list[TokenLogprob]:
-        sampled = zip(completion.token_ids, completion.log_probs, strict=True)
-        content = [TokenLogprob(**self._token(*pair)) for pair in sampled]
-        for token, top in zip(content, completion.top, strict=False):  # empty where it was not asked for
-            token.top_logprobs = [TopLogprob(**self._token(*pair)) for pair in top]
+        content = []
+        tops = completion.top or ((),) * len(completion.token_ids)  # empty where it was not asked for
+        for token, log_prob, top in zip(completion.token_ids, completion.log_probs, tops, strict=True):
+            listed = [self._token(*pair) for pair in top]
+            content.append(TokenLogprob(**self._token(token, log_prob).model_dump(), top_logprobs=listed))
         return content
 
-    def _token(self, token: int, log_prob: float) -> dict[str, Any]:
-        text = self._chat.tokenizer.decode([token], skip_special=False)
+    def _token(self, token: int, log_prob: float) -> TopLogprob:
+        text = self._decoding.token_text(token)
         whole = "\ufffd" not in text  # else the token holds a part of a character's bytes
-        return {"token": text, "logprob": log_prob, "bytes": list(text.encode()) if whole else None}
+        return TopLogprob(token=text, logprob=log_prob, bytes=list(text.encode()) if whole else None)
 
 
 async def _body(http: HttpRequest, limit: int) -> bytes:
@@ -235,7 +181,7 @@ async def _body(http: HttpRequest, limit: int) -> bytes:
 
 
 def _events(request: ChatRequest, response: ChatResponse) -> str:
-    """The response as server-sent events: the engine hands back whole completions, so each choice is one chunk."""
+    """The response as server-sent events: the engine returns whole completions, so each choice is one chunk."""
     frame = {"id": response.id, "object": "chat.completion.chunk", "created": response.created, "model": response.model}
     extra = {"prompt_token_ids": response.prompt_token_ids, "tokenizer_hash": response.tokenizer_hash}
     chunks = []
@@ -247,10 +193,6 @@ def _events(request: ChatRequest, response: ChatResponse) -> str:
         chunks.append({**frame, "choices": [], "usage": response.usage.model_dump()})
     lines = [json.dumps(chunk, ensure_ascii=False) for chunk in chunks]
     return "".join(f"data: {line}\n\n" for line in [*lines, "[DONE]"])
-
-
-def _unavailable() -> ApiError:
-    return ApiError(503, "the server is stopping or its decoding engine failed", type="server_error")
 
 
 # Starlette types handlers by the base class Exception; each is registered for the class it narrows to.

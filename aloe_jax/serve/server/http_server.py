@@ -1,4 +1,4 @@
-"""An application on a socket, on a thread of its own, and an orderly end: what `aloe serve` and `aloe view` share."""
+"""An HTTP application on a thread of its own, with an orderly shutdown: what `aloe serve` and `aloe view` share."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from aloe_jax.errors import InputError
 
 
 class HttpServer:
-    """Serves `app` between `start` and `stop`. Port 0 takes a free one. It starts once."""
+    """Serves `app` between `start` and `stop`. Port 0 takes a free one. A server starts once."""
 
     def __init__(self, app: ASGIApp, host: str, port: int, grace_seconds: int = 5) -> None:
         self.host = host
@@ -44,12 +44,12 @@ class HttpServer:
         return f"http://{host}:{self.port}"
 
     def listen(self) -> None:
-        """Take the port; whoever connects waits for `start`. Raises InputError if it cannot be had."""
+        """Bind the port; connections wait for `start`. Raises InputError if the port cannot be bound."""
         self._listener = _listen(self.host, self.port)
         self.port = self._listener.getsockname()[1]
 
     def start(self) -> None:
-        """Serve in the background; listens first if `listen` has not."""
+        """Serve in the background; binds the port first if `listen` was not called."""
         if self._listener is None:
             self.listen()
         # The socket listens already, so a client that connects before uvicorn accepts waits and is not refused.
@@ -59,8 +59,8 @@ class HttpServer:
         self._thread.start()
 
     def stop(self) -> bool:
-        """Refuse new connections, let running requests finish for `grace_seconds`, cancel the rest. Whether it was
-        running."""
+        """Refuse new connections, let running requests finish for `grace_seconds`, cancel the rest. Returns whether the
+        server was running."""
         if self._thread is None:
             return False
         self._uvicorn.should_exit = True
@@ -70,7 +70,7 @@ class HttpServer:
 
 
 async def read_body(request: Request, most: int) -> bytes | None:
-    """The body of a request, None once it is longer than `most` bytes."""
+    """The body of a request; None if it is longer than `most` bytes."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
@@ -96,7 +96,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach that address."""
+    """Whether only this machine can reach the address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -105,7 +105,7 @@ def is_loopback(host: str) -> bool:
 
 @contextlib.contextmanager
 def signals_call(action: Callable[[], None]) -> Iterator[None]:
-    """SIGINT and SIGTERM call `action` inside the block; the handlers from before come back after it."""
+    """SIGINT and SIGTERM call `action` inside the block; the previous handlers are restored after it."""
 
     def handle(number: int, frame: FrameType | None) -> None:
         action()

@@ -1,4 +1,4 @@
-"""`aloe serve`: the application on a socket, the engine on its thread, and an orderly end of both."""
+"""`aloe serve`: the HTTP application, the engine on its thread, and an orderly shutdown of both."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import TracebackType
 from aloe_jax.errors import AloeError, InputError
 from aloe_jax.serve.server.app import create_app
 from aloe_jax.serve.server.http_server import HttpServer, is_loopback, signals_call
-from aloe_jax.serve.server.worker import Engine, Worker
+from aloe_jax.serve.worker import Engine, Worker
 from aloe_jax.tree.template import ChatFormat
 
 API_KEY_ENV = "ALOE_API_KEY"
@@ -20,8 +20,8 @@ class Server:
     """An OpenAI-compatible server for one engine, in this process.
 
     Between `start` and `stop` the engine belongs to the server's thread. Port 0 takes a free one. If the environment
-    variable ALOE_API_KEY is set, requests must carry it as bearer token. `on_failure` is called, on another thread, if
-    the engine fails while serving. A server starts once.
+    variable ALOE_API_KEY is set, requests must carry it as a bearer token. `on_failure` is called, on another thread,
+    if the engine fails while serving. A server starts once.
     """
 
     def __init__(
@@ -42,28 +42,28 @@ class Server:
 
     @property
     def host(self) -> str:
-        """The address that it listens on."""
+        """The address on which it listens."""
         return self._http.host
 
     @property
     def port(self) -> int:
-        """The port; from `start` on the one that was taken."""
+        """The port; after `start` the one that was bound."""
         return self._http.port
 
     @property
     def failure(self) -> Exception | None:
-        """What the engine raised while serving; from then on every completion is answered 503."""
+        """The error that the engine raised while serving; after it every completion is answered with 503."""
         return self._worker.failure
 
     @property
     def base_url(self) -> str:
-        """What clients take as base URL, `/v1` included."""
+        """The base URL for clients, `/v1` included."""
         return f"{self._http.url}/v1"
 
     def start(self) -> int:
         """Listen and serve in the background; returns the port.
 
-        Raises InputError if the port cannot be had, or if the host is reachable from other machines and no key is set.
+        Raises InputError if the port cannot be bound, or if the host is reachable from other machines without a key.
         """
         if not is_loopback(self.host) and self._api_key is None:
             raise InputError(
@@ -99,9 +99,9 @@ def serve_forever(
     port: int = 8000,
     announce: Callable[[str], None] = print,
 ) -> None:
-    """The body of `aloe serve`: tells the address through `announce`, then serves until SIGINT or SIGTERM.
+    """The body of `aloe serve`: passes the address to `announce`, then serves until SIGINT or SIGTERM.
 
-    Must run on the main thread. A second signal, while requests under way finish, is not caught any more and ends the
+    Must run on the main thread. A second signal, while running requests finish, is no longer caught and ends the
     process. Raises InputError as `Server.start` does and AloeError if the engine fails.
     """
     ended = threading.Event()

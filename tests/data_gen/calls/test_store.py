@@ -8,7 +8,8 @@ import pytest
 
 from aloe_jax.errors import InputError, ResumableError
 from aloe_jax.serve.client.answers import Answer
-from aloe_jax.serve.protocol import ChatResponse
+from aloe_jax.serve.client.interface import Response, call_id
+from aloe_jax.serve.protocol import Usage
 from aloe_jax.tree.schema import Message
 from data_gen.calls.call_cache import CallCache
 from data_gen.calls.store import EVENTS, NODES, Store, records
@@ -104,10 +105,16 @@ class Counting:
     async def respond(self, request, affinity=""):
         self.asked += 1
         await asyncio.sleep(0.01)
-        token = {"token": "a", "logprob": -0.1234567890123, "top_logprobs": [{"token": "b", "logprob": -1.5}]}
-        choice = {"message": {"content": "hé"}, "logprobs": {"content": [token]}, "token_ids": [7]}
-        usage = {"prompt_tokens": 3, "completion_tokens": 1}
-        return ChatResponse.model_validate({"choices": [choice], "usage": usage, "tokenizer_hash": "hash"})
+        answer = Answer(
+            "hé",
+            token_ids=(7,),
+            logprobs=(-0.1234567890123,),
+            tokenizer="hash",
+            call=call_id(request),
+            tokens=("a",),
+            top=((("b", -1.5),),),
+        )
+        return Response([answer], Usage(prompt_tokens=3, completion_tokens=1))
 
 
 def test_a_stored_answer_equals_the_first_one_and_costs_nothing(tmp_path):

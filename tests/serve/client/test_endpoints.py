@@ -7,30 +7,20 @@ import pytest
 
 from aloe_jax.errors import ResumableError
 from aloe_jax.serve.client import endpoint
-from aloe_jax.serve.client.client import Client, Clock
+from aloe_jax.serve.client.client import Client
 from aloe_jax.serve.client.limits import AdaptiveLimit
 from aloe_jax.tree.schema import Message
 from helpers.fake_server import MODEL, FakeServer, serving
+from helpers.scripted_server import quick
 
 
 def hello(number=0):
     return [Message(role="user", content=f"hello {number}")]
 
 
-def quick():
-    """A clock whose pauses are turns of the event loop; time goes on by what would have been waited."""
-    waited = [0.0]
-
-    async def sleep(seconds):
-        waited[0] += seconds
-        await asyncio.sleep(0.001)
-
-    return Clock(sleep=sleep, now=lambda: waited[0], jitter=lambda low, high: high)
-
-
 @contextlib.asynccontextmanager
 async def client_of(*servers, **settings):
-    async with serving(*servers) as urls, Client(urls, MODEL, **{"clock": quick(), **settings}) as client:
+    async with serving(*servers) as urls, Client(urls, MODEL, **{"timing": quick(), **settings}) as client:
         yield client
 
 

@@ -3,7 +3,6 @@
 import asyncio
 
 import pytest
-from test_endpoints import quick
 
 from aloe_jax.errors import InputError
 from aloe_jax.serve.client import constraints
@@ -12,11 +11,12 @@ from aloe_jax.serve.client.client import Client
 from aloe_jax.serve.client.probe import missing, probe
 from aloe_jax.serve.server.server import Server
 from helpers.fake_server import MODEL, FakeServer, serving
+from helpers.scripted_server import quick
 
 
 def probed(server, model=MODEL):
     async def run():
-        async with serving(server) as url, Client(url, model, clock=quick()) as client:
+        async with serving(server) as url, Client(url, model, timing=quick()) as client:
             [abilities] = (await probe(client)).values()
             assert client.endpoints[0].abilities == abilities
             return abilities

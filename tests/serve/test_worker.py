@@ -6,7 +6,7 @@ import pytest
 
 from aloe_jax.decode.requests import Request
 from aloe_jax.errors import InputError
-from aloe_jax.serve.server.worker import OverloadedError, UnavailableError, Worker
+from aloe_jax.serve.worker import OverloadedError, UnavailableError, Worker
 
 REQUEST = Request(prompt=(1, 2, 3))
 WAIT = 10  # seconds until a test gives up on another thread

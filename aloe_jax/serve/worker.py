@@ -1,7 +1,7 @@
 """The one thread that owns the decoding engine.
 
-An engine is not thread-safe, and a step blocks while the device computes. So the engine lives on a thread of its own,
-and everybody else talks to it through futures: submit gives one, cancelling it cancels the request.
+An engine is not thread-safe, and a step blocks while the device computes. So the engine has a thread of its own, and
+all other threads use it through futures: `submit` returns one, and cancelling it cancels the request.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ log = logging.getLogger(__name__)
 
 
 class Engine(Protocol):
-    """What the server needs of `aloe_jax.decode.engine.Engine`."""
+    """The part of `aloe_jax.decode.engine.Engine` that serving needs."""
 
     @property
     def context(self) -> int:
-        """Most tokens that a prompt and its completion may have together."""
+        """Maximum of the tokens of a prompt and its completion together."""
         ...
 
     @property
@@ -50,7 +50,7 @@ class UnavailableError(Exception):
 
 
 class OverloadedError(Exception):
-    """As many requests are open as the server keeps."""
+    """The maximum of open requests is reached."""
 
 
 class Worker:
@@ -90,7 +90,7 @@ class Worker:
             self._thread.join()
 
     def submit(self, request: Request) -> Future[list[Completion]]:
-        """The request's completions, to come. The future raises InputError if the engine refuses the request.
+        """A future of the request's completions. It raises InputError if the engine refuses the request.
 
         Raises UnavailableError when the engine is not running and OverloadedError when `max_open` requests are open.
         """
@@ -118,7 +118,7 @@ class Worker:
                 for ticket, completions in self._engine.step():
                     future = by_ticket[ticket]
                     del self._tickets[future]
-                    # False if it was cancelled meanwhile: then nobody waits for the result.
+                    # False if it was cancelled meanwhile: then the result is not needed.
                     if future.set_running_or_notify_cancel():
                         future.set_result(completions)
         except Exception as error:
@@ -129,7 +129,7 @@ class Worker:
             self._on_failure()
 
     def _take_orders(self) -> bool:
-        """Carry out what was asked; waits while the engine has nothing to do. False means stop."""
+        """Submit and cancel as ordered; blocks while the engine is idle. False means stop."""
         while True:
             try:
                 order = self._orders.get(block=not self._engine.busy)
@@ -149,7 +149,7 @@ class Worker:
         try:
             self._tickets[future] = self._engine.submit(request)
         except Exception as error:
-            # The request's fault, not the engine's: only its sender hears of it.
+            # The request's fault, not the engine's: only its sender gets the error.
             if future.set_running_or_notify_cancel():
                 future.set_exception(error)
 

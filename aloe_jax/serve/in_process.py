@@ -1,0 +1,133 @@
+"""A chat client whose model decodes in this process: calls reach the engine without HTTP, and no port is opened."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from aloe_jax.decode.requests import Completion
+from aloe_jax.errors import InputError, ResumableError
+from aloe_jax.serve.chat_completions import ChatCompletions
+from aloe_jax.serve.client import answers, constraints
+from aloe_jax.serve.client.abilities import Abilities, bodies
+from aloe_jax.serve.client.answers import Answer
+from aloe_jax.serve.client.interface import ChatClient, Completions, Request, Response, call_id
+from aloe_jax.serve.client.limits import AdaptiveLimit
+from aloe_jax.serve.protocol import ApiError, ChatRequest, validated
+from aloe_jax.serve.worker import Engine, Worker
+from aloe_jax.tree.template import ChatFormat
+
+ADDRESS = "in process"
+OUR_ABILITIES = Abilities()
+
+
+@dataclass
+class InProcess:
+    """Implements `EndpointStatus` for an engine of this process."""
+
+    model: str
+    limit: AdaptiveLimit
+    address: str = ADDRESS
+    answered: int = 0
+    retries: int = 0
+    down: bool = False
+
+
+class InProcessClient(ChatClient):
+    """Chat completions of `engine` under the name `model`; the answers are those that a server of the engine gives.
+
+    Inside `with client` the engine belongs to a thread of its own. At most `concurrency` calls are under way.
+    """
+
+    def __init__(self, engine: Engine, chat_format: ChatFormat, model: str, *, concurrency: int) -> None:
+        self.model = model
+        self.completions = Completions()
+        self._endpoint = InProcess(model, AdaptiveLimit(concurrency, concurrency))
+        self.endpoints = [self._endpoint]
+        self._worker = Worker(engine, max_open=concurrency)
+        self._decoding = ChatCompletions(self._worker, chat_format)
+        self._places = asyncio.Semaphore(concurrency)
+        self._open = 0  # calls that have no answer yet
+
+    def __enter__(self) -> Self:
+        self._worker.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._worker.stop()
+
+    async def __aenter__(self) -> Self:
+        self._places = asyncio.Semaphore(self._endpoint.limit.most)  # one of this event loop
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing to close: the engine stays with the surrounding `with`."""
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for a place."""
+        return self._open - self._endpoint.limit.under_way
+
+    @property
+    def failure(self) -> Exception | None:
+        """What the engine raised while decoding; from then on every call ends in ResumableError."""
+        return self._worker.failure
+
+    async def respond(self, request: Request, affinity: str = "") -> Response:
+        """The answers to a request; all calls of equal `affinity` are at one place anyway.
+
+        Raises InputError if the request is refused, and ResumableError if the engine stopped or gives an answer that
+        is none.
+        """
+        self._open += 1
+        try:
+            async with self._places:
+                response = await self._complete(request)
+        finally:
+            self._open -= 1
+        self.completions.add(response.usage)
+        return response
+
+    async def _complete(self, request: Request) -> Response:
+        [body] = bodies(request, OUR_ABILITIES)
+        self._endpoint.limit.enter()
+        try:
+            asked = validated(body)
+            completed = await self._decoding.complete(asked)
+        except ApiError as error:
+            raise (InputError if error.status == 400 else ResumableError)(str(error)) from None
+        finally:
+            self._endpoint.limit.leave()
+        assert completed is not None  # nobody goes away
+        call = call_id(request)
+        broken = functools.partial(constraints.broken, choices=request.get("choices"), schema=request.get("schema"))
+        given = [self._answer(asked, completion, call) for completion in completed.completions]
+        for answer in given:
+            if reason := answers.wrong_log_prob(answer.logprobs or ()) or broken(answer):
+                raise ResumableError(f"{self.model} {ADDRESS}: {reason}")
+        self._endpoint.answered += 1
+        return Response(given, completed.usage)
+
+    def _answer(self, asked: ChatRequest, completion: Completion, call: str) -> Answer:
+        tokens = top = None
+        if asked.logprobs and any(completion.top):
+            text = self._decoding.token_text
+            tokens = tuple(map(text, completion.token_ids))
+            top = tuple(tuple((text(token), log_prob) for token, log_prob in each) for each in completion.top)
+        return Answer(
+            text=self._decoding.text(completion),
+            finish_reason=completion.finish_reason,
+            token_ids=completion.token_ids if asked.return_token_ids else None,
+            logprobs=completion.log_probs if asked.logprobs else None,
+            tokenizer=self._decoding.tokenizer_hash if asked.return_token_ids else None,
+            call=call,
+            tokens=tokens,
+            top=top,
+        )

@@ -1,0 +1,206 @@
+"""Calls within the process against the same calls over HTTP: one engine, equal answers, equal refusals."""
+
+import asyncio
+import dataclasses
+import math
+
+import jax
+import pytest
+
+from aloe_jax.decode.constraint import Grammar
+from aloe_jax.decode.engine import Engine
+from aloe_jax.decode.requests import Completion
+from aloe_jax.errors import AloeError, InputError, ResumableError
+from aloe_jax.models import decoder
+from aloe_jax.models.config import Layer, ModelConfig
+from aloe_jax.models.rope import Rope
+from aloe_jax.serve import local
+from aloe_jax.serve.client.client import Client
+from aloe_jax.serve.in_process import InProcessClient
+from aloe_jax.serve.server.server import Server
+from aloe_jax.serve.settings import ServeSettings
+from aloe_jax.tree.schema import Message
+
+TINY = ModelConfig(
+    family="llama",
+    vocab=258,  # the 256 bytes and two special tokens of the chat format
+    dim=32,
+    layers=2,
+    heads=4,
+    kv_heads=2,
+    head_dim=8,
+    mlp_dim=48,
+    pattern=(Layer(Rope(10_000.0)),),
+    norm_eps=1e-5,
+    context=128,
+    tied=True,
+)
+HELLO = [Message(role="user", content="héllo")]
+LONG = [Message(role="user", content="x" * 200)]
+SCHEMA = {
+    "type": "object",
+    "properties": {"ids": {"type": "array", "items": {"enum": ["f1", "f2"]}, "maxItems": 2}},
+    "required": ["ids"],
+    "additionalProperties": False,
+}
+CALLS = [
+    {"seed": 1, "max_tokens": 12},
+    {"seed": 2, "max_tokens": 12, "temperature": 0.0},
+    {"seed": 3, "max_tokens": 12, "n": 3, "temperature": 0.8, "top_p": 0.9},
+    {"seed": 4, "max_tokens": 5, "logprobs": False, "token_ids": False},
+    {"seed": 5, "max_tokens": 5, "logprobs": False},
+    {"seed": 6, "max_tokens": 5, "top_logprobs": 4},
+    {"seed": 7, "max_tokens": 5, "top_logprobs": 4, "logprobs": False},
+    {"seed": 8, "max_tokens": 12, "choices": ["B", "A", "tie"], "top_logprobs": 20, "token_ids": False, "n": 2},
+    {"seed": 2**32 - 1, "max_tokens": 40, "schema": SCHEMA, "n": 2},
+    {"seed": 9, "max_tokens": 4, "schema": SCHEMA},
+]
+REFUSED = [
+    ({"seed": 1}, LONG),
+    ({"seed": 1, "max_tokens": 1000}, HELLO),
+    ({"seed": 2**32, "max_tokens": 5}, HELLO),
+    ({"seed": 1, "max_tokens": 5, "temperature": 3.0}, HELLO),
+    ({"seed": 1, "max_tokens": 5, "schema": {"type": "odd"}}, HELLO),
+]
+
+
+@pytest.fixture(scope="module")
+def tiny(chat_format):
+    return Engine(
+        TINY,
+        decoder.init_params(TINY, jax.random.key(0)),
+        slots=3,
+        context=96,
+        end_of_turn=chat_format.tokenizer.end_of_turn_ids,
+        grammar=Grammar(chat_format.tokenizer),
+    )
+
+
+async def everything(client):
+    """Answers, usage and errors of all calls, one after the other and at once."""
+
+    async def one(how, messages=HELLO):
+        try:
+            return await client.respond(client.request(messages, **how))
+        except AloeError as error:
+            return error
+
+    async with client:
+        single = [await one(how) for how in CALLS]
+        together = await asyncio.gather(*(one(how) for how in CALLS))
+        refused = [await one(how, messages) for how, messages in REFUSED]
+    assert together == single
+    return single, refused, client.completions
+
+
+def test_answers_and_refusals_are_those_of_http(tiny, chat_format):
+    with Server(tiny, chat_format, "tiny") as server:
+        served, refused_there, counted_there = asyncio.run(
+            everything(Client(server.base_url, "tiny", concurrency=6, retries=0))
+        )
+    with InProcessClient(tiny, chat_format, "tiny", concurrency=6) as client:
+        here, refused_here, counted_here = asyncio.run(everything(client))
+    assert here == served
+    assert counted_here == counted_there
+    assert counted_here.calls == 2 * len(CALLS)
+    assert [len(response.answers) for response in here] == [call.get("n", 1) for call in CALLS]
+    assert here[0].answers[0].tokenizer == chat_format.tokenizer.hash
+    assert here[5].answers[0].top
+    assert here[7].answers[0].text in ("B", "A", "tie")
+    for there, error in zip(refused_there, refused_here, strict=True):
+        assert isinstance(error, InputError)
+        assert type(there) is type(error)
+        assert str(there) == f"{server.base_url}: the server answers 400: {error}"
+    assert "context of 96" in str(refused_here[0])
+
+
+def test_answers_that_cannot_be_are_refused_as_over_http(engine, chat_format):
+    """A log-probability that is no number, and a choice that was cut."""
+    wrong = Completion((3, engine.end_of_turn), (math.nan, -1.0), "stop")
+    cut = Completion((3,), (-1.0,), "length")
+
+    async def said(client, **how):
+        async with client:
+            with pytest.raises(ResumableError) as caught:
+                await client.chat(HELLO, seed=1, **how)
+        return str(caught.value)
+
+    with InProcessClient(engine, chat_format, "tiny", concurrency=2) as client:
+        engine.reply = wrong
+        assert "log-probability of nan" in asyncio.run(said(client))
+        engine.reply = cut
+        here = asyncio.run(said(client, choices=["first", "second"]))
+    with Server(engine, chat_format, "tiny") as server:
+        there = asyncio.run(said(Client(server.base_url, "tiny", retries=0), choices=["first", "second"]))
+    assert here.partition(": ")[2] == there.partition("/v1: ")[2] != ""
+
+
+def test_the_panel_sees_one_endpoint_in_process(engine, chat_format):
+    engine.hold()
+
+    async def run(client):
+        async with client:
+            calls = [asyncio.create_task(client.chat(HELLO, seed=seed, affinity="a")) for seed in range(5)]
+            while client.endpoints[0].limit.under_way < 2:
+                await asyncio.sleep(0)
+            [endpoint] = client.endpoints
+            seen = (endpoint.address, endpoint.model, endpoint.limit.under_way, int(endpoint.limit.value))
+            waiting = client.waiting
+            engine.release()
+            await asyncio.gather(*calls)
+            return seen, waiting, (endpoint.answered, endpoint.limit.under_way, endpoint.retries, endpoint.down)
+
+    with InProcessClient(engine, chat_format, "tiny", concurrency=2) as client:
+        seen, waiting, after = asyncio.run(run(client))
+    assert seen == ("in process", "tiny", 2, 2)
+    assert waiting == 3
+    assert after == (5, 0, 0, False)
+
+
+def test_a_cancelled_call_is_cancelled_in_the_engine(engine, chat_format):
+    engine.hold()
+
+    async def run(client):
+        async with client:
+            call = asyncio.create_task(client.chat(HELLO, seed=1))
+            while engine.submitted.empty():
+                await asyncio.sleep(0.001)
+            call.cancel()
+            await asyncio.wait([call])
+
+    with InProcessClient(engine, chat_format, "tiny", concurrency=2) as client:
+        asyncio.run(run(client))
+        assert engine.cancelled.get(timeout=10) == 1
+    assert client.endpoints[0].limit.under_way == 0
+
+
+def test_a_failing_engine_ends_the_block_with_its_reason(engine, chat_format, monkeypatch):
+    engine.broken = True
+    closed = []
+    engine.close = lambda: closed.append(True)
+    asked = []
+    monkeypatch.setattr(local, "_engine", lambda *parts: asked.append(parts[3:]) or engine)
+
+    async def calls(client):
+        async with client, asyncio.TaskGroup() as tasks:
+            for seed in range(3):
+                tasks.create_task(client.chat(HELLO, seed=seed))
+
+    def block():
+        settings = dataclasses.replace(ServeSettings(), slots=2, context=64)
+        with local.local_client(TINY, {}, chat_format, "base", settings) as client:
+            assert client.endpoints[0].limit.most == 4
+            asyncio.run(calls(client))
+
+    with pytest.raises(AloeError, match="the decoding engine failed: the device is lost") as caught:
+        block()
+    assert caught.value.exit_code == 1
+    assert asked == [(2, 64, None)]
+    assert closed
+
+
+def test_a_client_whose_block_has_ended_says_so(engine, chat_format):
+    with InProcessClient(engine, chat_format, "tiny", concurrency=2) as client:
+        pass
+    with pytest.raises(ResumableError, match="stopping"):
+        asyncio.run(client.chat(HELLO, seed=1))
