@@ -45,7 +45,7 @@ def scripted_answer(messages, proposals=4):
 
 
 class ScriptedModel:
-    """Answers after a number of turns of the event loop that `order` determines, so that answers overtake each other."""
+    """Answers after as many turns of the event loop as `order` determines, so that answers overtake each other."""
 
     def __init__(self, order, answer=scripted_answer):
         self.rng, self.answer = random.Random(order), answer
