@@ -22,9 +22,8 @@ from aloe_jax.tree.schema import Record, parse
 from data_gen.calls.store import Store
 from data_gen.calls.tally import Tally
 
-if TYPE_CHECKING:
-    # `aloe status` does without JAX. The class moves to data_gen/calls/connections.py; until then it is found here.
-    from data_gen.players.assemble import Cast
+if TYPE_CHECKING:  # `aloe status` starts without the client
+    from data_gen.calls.connections import Cast
 
 STATUS = "status.json"
 STALE = 60.0  # seconds without new figures after which a run counts as stopped

@@ -19,7 +19,7 @@ from data_gen.personas.contamination import FactorOverlap
 from data_gen.personas.pool_report import REPORT, PoolPart, PoolReport
 from data_gen.players.player import GAME
 from data_gen.players.prompts import load_prompt
-from data_gen.publish.stored import ConversationCounts, StoredModels
+from data_gen.publish.stored import StoredCounts, StoredModels
 from data_gen.publish.summary import family_sentence, growth_sentences, judge_sentences
 from data_gen.run_files import HELD_OUT, PERSONAS, TREES
 from data_gen.text import word_grams, words
@@ -63,7 +63,7 @@ def publish(workdir: str, out: str) -> list[str]:
         pool = source / "personas" / REPORT
         report: PoolReport | None = files.read_json(pool) if pool.exists() else None
         models = StoredModels.of(files.read_json(source / CONFIG))
-        counts = ConversationCounts.of(manifest)
+        counts = StoredCounts.of(manifest)
         files.write_text(folder / CARD, card(models, counts, report, written, diversity))
     return [f"{target / name}: {rows:,} rows" for name, rows in written.items()] + [str(target / CARD)]
 
@@ -96,7 +96,7 @@ class Diversity:
 
 def card(
     models: StoredModels,
-    counts: ConversationCounts,
+    counts: StoredCounts,
     pool: PoolReport | None,
     written: Mapping[str, int],
     diversity: Diversity,
@@ -125,7 +125,7 @@ def _metadata() -> str:
     return "\n".join([*rows, "---"])
 
 
-def _counts(counts: ConversationCounts, written: Mapping[str, int]) -> str:
+def _counts(counts: StoredCounts, written: Mapping[str, int]) -> str:
     rows = {
         "conversation trees": counts.trees,
         "replies": counts.replies,
@@ -192,7 +192,7 @@ def _overlap_line(name: str, found: FactorOverlap) -> str:
     )
 
 
-def _limits(models: StoredModels, counts: ConversationCounts) -> str:
+def _limits(models: StoredModels, counts: StoredCounts) -> str:
     said = [
         "Users, judgements and replies are made by programs; they show how such programs talk, not how people do.",
         *judge_sentences(counts),

@@ -16,9 +16,9 @@ from aloe_jax.run.config import differences
 from aloe_jax.run.manifest import MANIFEST, Manifest, Values, read_manifest
 from aloe_jax.run.stage import CONFIG
 from data_gen.calls.store import CALLS, LEDGERS
+from data_gen.game.counts import conversation_counts
 from data_gen.game.scheduler import identities, parse_shard, put_in_order
-from data_gen.game.stage import conversation_counts
-from data_gen.publish.stored import ConversationCounts
+from data_gen.publish.stored import StoredCounts
 from data_gen.run_files import JUDGE, TREES
 
 SHARD = "shard"  # the input that tells shards of one run apart
@@ -59,7 +59,7 @@ def _write(target: Path, ordered: Sequence[Path], manifests: Sequence[Manifest])
     for name in (TREES, *(f"{ledger}.jsonl" for ledger in (CALLS, *LEDGERS))):
         _concatenate([source / "conversations" / name for source in ordered], conversations / name)
     put_in_order(conversations / TREES)
-    wanted = sum(ConversationCounts.of(manifest).wanted or 0 for manifest in manifests)
+    wanted = sum(StoredCounts.of(manifest).wanted or 0 for manifest in manifests)
     whole = dataclasses.replace(
         manifests[0],
         inputs=_without_shard(manifests[0].inputs),

@@ -35,7 +35,7 @@ class JudgeCounts(_Counts):
     trials: TrialCounts | None = None
 
 
-class ConversationCounts(_Counts):
+class StoredCounts(_Counts):
     """Counts in the manifest of the stage `conversations`. `wanted` is None if the trees were taken from a file."""
 
     trees: int = 0
@@ -47,7 +47,7 @@ class ConversationCounts(_Counts):
     judge: JudgeCounts | None = None
 
     @classmethod
-    def of(cls, manifest: Manifest) -> ConversationCounts:
+    def of(cls, manifest: Manifest) -> StoredCounts:
         """The counts of the stage's manifest. InputError for a value of the wrong type."""
         return parse(cls, json.dumps(manifest.counts), "counts of the conversations' manifest.json")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from data_gen.players.player import one_family
-from data_gen.publish.stored import ConversationCounts, StoredModels, TrialCounts
+from data_gen.publish.stored import StoredCounts, StoredModels, TrialCounts
 
 # Landis and Koch (Biometrics 33, 1977): the names of kappas up to a bound.
 KAPPAS = (
@@ -16,7 +16,7 @@ KAPPAS = (
 TRUSTED = 0.4  # kappa from which on a judge's preferences carry more signal than noise
 
 
-def judge_sentences(counts: ConversationCounts) -> list[str]:
+def judge_sentences(counts: StoredCounts) -> list[str]:
     """How reliable a model judge is; nothing for a scripted judge, which is the measure itself."""
     judge = counts.judge
     if judge is None or judge.trials is None or not judge.trials.pairs:
@@ -54,7 +54,7 @@ def in_words(kappa: float) -> str:
     return next((name for bound, name in KAPPAS if kappa <= bound), "very good")
 
 
-def growth_sentences(counts: ConversationCounts) -> list[str]:
+def growth_sentences(counts: StoredCounts) -> list[str]:
     """How many conversations were wanted, accepted and given up, and what the guards turned down; nothing for trees
     from a file."""
     if counts.wanted is None:

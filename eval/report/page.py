@@ -13,7 +13,7 @@ from markupsafe import Markup
 from aloe_jax.errors import InputError
 from aloe_jax.run.manifest import Values
 from aloe_jax.settings import plain, read
-from data_gen.publish.stored import ConversationCounts, StoredModels
+from data_gen.publish.stored import StoredCounts, StoredModels
 from data_gen.publish.summary import family_sentence, growth_sentences, judge_sentences
 from eval.benchmark.metrics import Metrics
 from eval.report import tables, wording
@@ -206,7 +206,7 @@ def made(run: RunRecord) -> list[str]:
     manifest = run.manifests.get("conversations")
     if manifest is None or "wanted" not in manifest.counts:
         return []
-    counts, family = ConversationCounts.of(manifest), family_sentence(StoredModels.of(run.config))
+    counts, family = StoredCounts.of(manifest), family_sentence(StoredModels.of(run.config))
     said = growth_sentences(counts) + judge_sentences(counts)
     return said + ([f"Warning: {family}."] if family else [])
 
