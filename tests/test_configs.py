@@ -1,8 +1,8 @@
 """The config files: every argument loads, and the sizes they state are the published models'."""
 
 import pytest
-from aloe_jax.run.defaults import experiment
 
+from aloe_jax.cli.experiment import experiment, read_experiment
 from aloe_jax.data.mixture import sources_of
 from aloe_jax.errors import InputError
 from aloe_jax.hub.families import model_config
@@ -70,9 +70,12 @@ def test_the_papers_mix_of_trees_and_chats(name, tmp_path):
         with pytest.raises(
             InputError, match=r"config\.dataset\.sources\.chat\.path: file 'chats.jsonl' does not exist"
         ):
-            sources_of(mixed["dataset"])
+            sources_of(read_experiment(mixed)["dataset"])
         mine = load(name, f"{end}-mixed", f"--config.dataset.sources.chat.path={tmp_path / 'mine.jsonl'}")
-        assert [(source.name, source.weight) for source in sources_of(mine["dataset"])] == [("trees", 1), ("chat", 1)]
+        assert [(source.name, source.weight) for source in sources_of(read_experiment(mine)["dataset"])] == [
+            ("trees", 1),
+            ("chat", 1),
+        ]
 
 
 def test_throughput_scales_the_learning_rate_by_the_square_root_of_the_batch():

@@ -23,6 +23,7 @@ from aloe_jax import settings
 from aloe_jax.cli.arguments import DEBUG, parse_argument
 from aloe_jax.data.settings import DatasetSettings
 from aloe_jax.errors import InputError
+from aloe_jax.hub.families import model_config
 from aloe_jax.models.lora import LoraSettings
 from aloe_jax.parallel.mesh import MeshSettings
 from aloe_jax.run.config import load_config, overridden
@@ -83,21 +84,24 @@ def _config_value(value: object) -> object:
     return value
 
 
-def model_experiment(arg: str, source: str, sizes: Mapping[str, object], debug: str) -> ConfigDict:
+def model_experiment(arg: str, source: str, sizes: Mapping[str, object], system: str = "keep") -> ConfigDict:
     """The paper's experiment with the model `source`, as a config file's argument asks for it, locked.
 
-    `sizes` are those of the source's config.json; `:debug` takes the tiny model `debug` instead. ValueError for an
-    argument that is none (see `arguments.ARGUMENTS`).
+    `sizes` are those of the source's config.json; `:debug` takes a tiny random model of its family. `system` says what
+    becomes of system messages: Mistral's template writes them into the last user message, which moves as the dialogue
+    goes on, so there they are folded into the first. ValueError for an argument that is none (`arguments.ARGUMENTS`).
     """
     argument, config = parse_argument(arg), experiment()
     config.model.source, config.model.sizes = source, ConfigDict(sizes)
     context = sizes["max_position_embeddings"]
     assert isinstance(context, int)
     config.dataset.max_path = min(config.dataset.max_path, context)  # rows of several conversations may be longer
+    config.template.system = system
     config.stages = argument.stages
     argument.change(config)
     if arg == DEBUG:
-        config.model.source, config.model.sizes = debug, ConfigDict()
+        family = model_config(dict(sizes), "sizes").family
+        config.model.source, config.model.sizes = f"random:{family}", ConfigDict()
     return config.lock()
 
 
@@ -118,7 +122,7 @@ def read_experiment(values: Mapping[str, object]) -> dict[str, object]:
             raise InputError(settings.unknown_key(f"config.{name}", name, kinds, "config"))
     fields = [field for field in dataclasses.fields(Experiment) if field.name in values]
     given = dataclasses.make_dataclass("Given", [(field.name, kinds[field.name]) for field in fields])
-    read = settings.read(given, values, "config")
+    read: object = settings.read(given, values, "config")
     return {field.name: getattr(read, field.name) for field in fields}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from aloe_jax.settings import section, setting
 from aloe_jax.tree.row import Capacity
@@ -33,4 +33,4 @@ class DatasetSettings:
 
     row: Capacity = section(Capacity, "capacity of a row; a conversation that does not fit goes on in another row")
     max_path: int = setting(8192, "longest path in tokens; whole turns are cut from the left beyond it", minimum=1)
-    sources: Mapping[str, SourceSettings] = field(default_factory=_sources)
+    sources: Mapping[str, SourceSettings] = section(_sources, "what is mixed, by name")

@@ -16,7 +16,7 @@ from etils import epath
 from ml_collections import ConfigDict, config_flags
 
 from aloe_jax.errors import InputError
-from aloe_jax.settings import renamed_key, unknown_key
+from aloe_jax.settings import nearest, renamed_key, unknown_key
 
 PACKAGE = "aloe_jax"
 
@@ -84,8 +84,8 @@ def _with_path(arguments: Sequence[str]) -> list[str]:
         known = shipped()
         if path not in known:
             raise InputError(
-                f"config file '{path}' does not exist; give a path, or one of those that are shipped: "
-                f"{', '.join(known)}"
+                f"config file '{path}' does not exist; give a path, or one of the shipped "
+                f"{', '.join(known)}{nearest(path, known)}"
             )
         path = str(known[path])
     whole = f"--config={path}{separator}{arg}"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import get_args
 
-from aloe_jax.settings import setting
+from aloe_jax.settings import section, setting
 from aloe_jax.tree.template import SystemHandling
 
 
@@ -15,8 +15,9 @@ class ModelSettings:
     """The start model."""
 
     source: str = setting("", "a Hugging Face folder, a hub id, a GGUF file, embedded:smollm2 or random:FAMILY")
-    # What the source's config.json says of its sizes, for `aloe plan`, which then needs no download.
-    sizes: Mapping[str, object] = field(default_factory=dict)
+    sizes: Mapping[str, object] = section(
+        dict, "what the source's config.json says of its sizes, for `aloe plan`, which then needs no download"
+    )
 
 
 @dataclass(frozen=True)

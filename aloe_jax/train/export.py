@@ -20,7 +20,11 @@ from aloe_jax.hub.load import load_params
 from aloe_jax.hub.source import resolve_model
 from aloe_jax.hub.tensors import MAX_SHARD_BYTES, as_dtype, checked, common_dtype, read_safetensors
 from aloe_jax.models import decoder
+from aloe_jax.models.lora import LoraSettings
 from aloe_jax.parallel.mesh import make_mesh
+from aloe_jax.run.manifest import Values, find_manifest, read_manifest
+from aloe_jax.run.model import model_config, model_inputs
+from aloe_jax.run.stage import Run, Stage
 from aloe_jax.settings import setting
 from aloe_jax.train.adapters import CHAIN, joint_adapter, merged_params
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from aloe_jax.data.builder import FragmentSource, write_dataset
-from aloe_jax.data.pipeline import Batches, owned_rows, micro_batch_rows, to_device
+from aloe_jax.data.pipeline import Batches, micro_batch_rows, owned_rows, to_device
 from aloe_jax.data.plan import pack_plan
 from aloe_jax.errors import InputError
 from aloe_jax.parallel.mesh import make_mesh

@@ -10,12 +10,12 @@ import pytest
 from etils import epath
 
 from aloe_jax.cli import main as cli
+from aloe_jax.cli.experiment import load_experiment
 from aloe_jax.data.builder import FragmentSource
 from aloe_jax.errors import InputError
-from aloe_jax.run.config import load_config
 from aloe_jax.run.progress import Progress
 from aloe_jax.run.stage import Run
-from aloe_jax.train.stages import training_plans
+from aloe_jax.train.plans import training_plans
 from aloe_jax.tree.schema import Node, write_records
 from helpers import tiny
 from helpers.aloe_command import ROOT
@@ -148,16 +148,16 @@ def test_a_training_leaves_out_what_it_cannot_train_on(run, tmp_path, capsys):
     assert "1 conversations have nothing to train on in SFT" in " ".join(errors.split())
     source = FragmentSource(tmp_path / "run/dataset")
     aside = [f"--config.{name}.held_out={share}" for name, share in (("sft", 0.0), ("preference", 0.3))]
-    config = load_config([f"--config={ROOT / 'configs/demo.py'}:debug", path, *aside])
+    settings = load_experiment([f"--config={ROOT / 'configs/demo.py'}:debug", path, *aside])
     for name, kept in (("sft", range(1, 7)), ("preference", range(1, 4))):
-        trained, held_out = training_plans(Run(epath.Path(tmp_path / "run"), config, Progress()), name, source)
+        trained, held_out = training_plans(Run(epath.Path(tmp_path / "run"), settings, Progress()), name, source)
         assert sorted(trained.fragments + held_out.fragments) == list(kept)
         assert bool(held_out.steps) == (name == "preference")
         said = " ".join(capsys.readouterr().err.split())
         assert said == f"{name}: {7 - len(kept)} conversations with nothing to train on are left out"
-    config = load_config([f"--config={ROOT / 'configs/demo.py'}:debug", path, "--config.preference.held_out=0.5"])
+    settings = load_experiment([f"--config={ROOT / 'configs/demo.py'}:debug", path, "--config.preference.held_out=0.5"])
     with pytest.raises(InputError, match=r"config\.preference\.held_out: 0\.5 leaves nothing of so few"):
-        training_plans(Run(epath.Path(tmp_path / "run"), config, Progress()), "preference", source)
+        training_plans(Run(epath.Path(tmp_path / "run"), settings, Progress()), "preference", source)
 
 
 def test_nothing_to_train_on_at_all(run):

@@ -3,17 +3,17 @@
 import itertools
 
 import pytest
-from aloe_jax.run.defaults import source
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aloe_jax import files
 from aloe_jax.data.mixture import Source, drawn, read_source, sources_of
+from aloe_jax.data.settings import DatasetSettings, SourceSettings
 from aloe_jax.errors import InputError
 
 
 def section(**sources):
-    return {"sources": {"trees": source().to_dict()} | {name: entry.to_dict() for name, entry in sources.items()}}
+    return DatasetSettings(sources={"trees": SourceSettings()} | sources)
 
 
 def chat_line(text):
@@ -55,7 +55,9 @@ def test_sources_of_a_config(tmp_path):
     for name in ("b.jsonl", "a.jsonl", "c.txt"):
         (tmp_path / name).write_text(chat_line(name) + "\n")
     path = f"{tmp_path}/*.jsonl, {tmp_path}/c.txt"
-    found = sources_of(section(absent=source(), pairs=source(path, 2.0), chat=source(f"{tmp_path}/c.txt")))
+    found = sources_of(
+        section(absent=SourceSettings(), pairs=SourceSettings(path, 2.0), chat=SourceSettings(f"{tmp_path}/c.txt"))
+    )
     assert [(one.name, one.weight) for one in found] == [("trees", 1.0), ("chat", 1.0), ("pairs", 2.0)]
     assert [epath.rpartition("/")[2] for epath in found[2].paths] == ["a.jsonl", "b.jsonl", "c.txt"]
     texts = [tree.nodes[0].text for tree in read_source(found[2], own=tmp_path / "nowhere")]
@@ -74,11 +76,11 @@ def test_the_hash_is_of_the_content(tmp_path):
 @pytest.mark.parametrize(
     ("entry", "said"),
     [
-        (source("nowhere.jsonl"), r"sources\.chat\.path: file 'nowhere\.jsonl' does not exist"),
-        (source("nowhere/*.jsonl"), r"sources\.chat\.path: no file matches 'nowhere/\*\.jsonl'"),
-        (source(weight=-1.0), r"sources\.chat\.weight: -1\.0 must be a number of at least 0"),
-        (source(weight=float("nan")), r"sources\.chat\.weight: nan must be"),
-        (source(loss_weight=0.0), r"sources\.chat\.loss_weight: 0\.0 must be above 0"),
+        (SourceSettings("nowhere.jsonl"), r"sources\.chat\.path: file 'nowhere\.jsonl' does not exist"),
+        (SourceSettings("nowhere/*.jsonl"), r"sources\.chat\.path: no file matches 'nowhere/\*\.jsonl'"),
+        (SourceSettings(weight=-1.0), r"sources\.chat\.weight: -1\.0 must be a number of at least 0"),
+        (SourceSettings(weight=float("nan")), r"sources\.chat\.weight: nan must be"),
+        (SourceSettings(loss_weight=0.0), r"sources\.chat\.loss_weight: 0\.0 must be above 0"),
     ],
 )
 def test_what_cannot_be_is_refused(entry, said):
@@ -88,6 +90,6 @@ def test_what_cannot_be_is_refused(entry, said):
 
 def test_trees_have_to_be_there_to_count_by():
     with pytest.raises(InputError, match=r"sources\.trees\.weight: 0\.0 leaves nothing"):
-        sources_of(section(trees=source(weight=0.0)))
+        sources_of(section(trees=SourceSettings(weight=0.0)))
     with pytest.raises(InputError, match=r"has no 'trees'"):
-        sources_of({"sources": {}})
+        sources_of(DatasetSettings(sources={}))

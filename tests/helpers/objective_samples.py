@@ -5,11 +5,16 @@ import math
 import jax.numpy as jnp
 
 from aloe_jax.train.objectives import Pairs, Replies
+from aloe_jax.train.objectives.settings import PairSettings
 
-SETTINGS = {
-    "beta": 0.5, "label_smoothing": 0.2, "gamma": 0.5, "nll_weight": 0.7, "ranking": "value",
-    "turn_buckets": 2, "turn_weights": (1.0, 0.5),
-}  # fmt: skip
+SETTINGS = PairSettings(
+    beta=0.5, label_smoothing=0.2, gamma=0.5, nll_weight=0.7, turn_buckets=2, turn_weights=(1.0, 0.5)
+)
+
+
+def plain(**changes):
+    """Settings without turn weights and metrics by turn but for `changes`."""
+    return PairSettings(**{"turn_buckets": 0} | changes)
 
 
 def replies(log_prob, reference=None, **columns):

@@ -1,5 +1,6 @@
 """A small preference training and what its tests share."""
 
+import dataclasses
 import json
 import math
 
@@ -11,21 +12,26 @@ from aloe_jax.data.pipeline import Batches, micro_batch_rows
 from aloe_jax.train.forward import Compute
 from aloe_jax.train.loop import Training
 from aloe_jax.train.metrics_log import TIME_FIELDS
+from aloe_jax.train.settings import PreferenceSettings
 from aloe_jax.tree.row import Capacity
 from helpers.tiny import MODEL, params
 
 CAPACITY = Capacity(tokens=256, targets=128, replies=8, pairs=8)
 COMPUTE = Compute(chunk=64)
-CONFIG = {
-    "objective": "dpo", "beta": 0.5, "learning_rate": 1e-3, "warmup": 0.1, "schedule": "linear", "clip_norm": 1.0,
-    "b1": 0.9, "b2": 0.95, "weight_decay": 0.0, "turn_buckets": 3, "entropy": True,
-    "checkpoint_every": 2, "keep": 1, "keep_every": 0, "async_checkpoint": True, "measure_every": 2,
-}  # fmt: skip
+SETTINGS = PreferenceSettings(beta=0.5, learning_rate=1e-3, turn_buckets=3, checkpoint_every=2, measure_every=2)
 
 
 def training(batches, reference, mesh, folder, model=MODEL, **changes):
     filled = Batches(batches.source, batches.plan, CAPACITY, micro_batch_rows(1, mesh), reference)
-    return Training(model, CONFIG | changes, COMPUTE, filled, mesh, epath.Path(folder), first_loss=math.log(2))
+    return Training(
+        model,
+        dataclasses.replace(SETTINGS, **changes),
+        COMPUTE,
+        filled,
+        mesh,
+        epath.Path(folder),
+        first_loss=math.log(2),
+    )
 
 
 def copied():

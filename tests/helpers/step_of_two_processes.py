@@ -6,6 +6,7 @@ whole gradient. A process reads only the rows of its own devices.
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 
 import jax
@@ -13,18 +14,20 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from aloe_jax.data.builder import FragmentSource
-from aloe_jax.data.pipeline import Batches, owned_rows, micro_batch_rows, to_device
+from aloe_jax.data.pipeline import Batches, micro_batch_rows, owned_rows, to_device
 from aloe_jax.data.plan import pack_plan
+from aloe_jax.models.lora import LoraSettings
 from aloe_jax.parallel import hosts
 from aloe_jax.parallel.mesh import make_mesh
 from aloe_jax.train.adapters import with_adapters
-from aloe_jax.train.state import create_state, make_optimizer
+from aloe_jax.train.optimizer import make_optimizer
+from aloe_jax.train.state import create_state
 from aloe_jax.train.step import make_gradient
 from aloe_jax.train.stop import StopRequest
-from helpers.small_training import CAPACITY, COMPUTE, CONFIG
+from helpers.small_training import CAPACITY, COMPUTE, SETTINGS
 from helpers.tiny import MODEL, params
 
-LORA = {"maps": "query|down", "rank": 2, "alpha": 4.0, "dropout": 0.0}
+LORA = LoraSettings(maps="query|down", rank=2, alpha=4.0, dropout=0.0)
 
 
 def main(dataset: str, out: str, port: str, processes: str, number: str) -> None:
@@ -45,10 +48,10 @@ def main(dataset: str, out: str, port: str, processes: str, number: str) -> None
     for objective in ("sft", "dpo"):
         for name, model in (("full", MODEL), ("lora", with_adapters(MODEL, LORA))):
             # Reference log-probabilities are 0 here, so that every pair has a loss and a gradient of its own.
-            state = create_state(jax.tree.map(np.asarray, params()), model, make_optimizer(CONFIG, 1), mesh)
+            state = create_state(jax.tree.map(np.asarray, params()), model, make_optimizer(SETTINGS, 1), mesh)
             # An adapter's B begins at 0, where its A has no gradient.
             trained = jax.tree.map(lambda leaf: leaf + 0.05, state.params) if model.lora else state.params
-            gradient = jax.jit(make_gradient(model, objective, CONFIG, COMPUTE, mesh))
+            gradient = jax.jit(make_gradient(model, dataclasses.replace(SETTINGS, objective=objective), COMPUTE, mesh))
             sums, grads = gradient(trained, state.frozen, rows, np.int32(batches.used(0)))
             found[f"{objective} {name} loss"] = np.asarray(sums["loss"][0] / sums["loss"][1])
             for path, leaf in jax.tree.leaves_with_path(grads):

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from aloe_jax.errors import InputError
-from aloe_jax.run.config import Section, differences, load_config
+from aloe_jax.run.config import differences, load_config, overridden, shipped
 
 CONFIG = """
 from ml_collections import ConfigDict
@@ -82,6 +82,29 @@ def test_an_unknown_argument_of_the_file(file):
         load_config([f"--config={file}:big"])
 
 
+@pytest.mark.parametrize("argument", ["--config.sft.lr=1", "--config.sft.lr[0]=1"])
+def test_an_earlier_name_is_answered_with_the_present_one(file, argument):
+    with pytest.raises(InputError, match=r"config\.sft\.lr(\[0\])? is now called --config\.sft\.rate; rename it"):
+        load_config([f"--config={file}", argument], {"config.sft.lr": "config.sft.rate"})
+
+
+def test_the_nearest_key_is_suggested(file):
+    with pytest.raises(InputError, match=r"no key 'config\.sft\.bach'; .*; did you mean 'batch'\?"):
+        load_config([f"--config={file}", "--config.sft.bach=1"])
+
+
+def test_what_the_command_line_names():
+    arguments = ["--config=demo", "--config.sft.rate=2", "--config.sft.stages[1]=c"]
+    assert overridden(arguments) == {"sft.rate", "sft.stages"}
+
+
+def test_a_shipped_file_is_found_by_its_name():
+    assert {"demo", "demo_llm", "llama3_8b"} <= shipped().keys()
+    assert load_config(["--config=demo:debug"])["model"] == {"source": "embedded:smollm2", "sizes": {}}
+    with pytest.raises(InputError, match="config file 'dmo' does not exist; .* did you mean 'demo'"):
+        load_config(["--config=dmo"])
+
+
 def test_no_file():
     with pytest.raises(InputError, match="--config is missing; give an experiment file"):
         load_config([])
@@ -111,14 +134,6 @@ def test_a_broken_file_is_named_with_the_reason(tmp_path, text, said):
         load_config([f"--config={path}"])
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def test_a_missing_key_is_named_in_full():
-    config = Section({"sft": {"row": {"tokens": 1}}})
-    assert config["sft"]["row"]["tokens"] == 1
-    for place, name in ((config, "mesh"), (config["sft"], "batch"), (config["sft"]["row"], "targets")):
-        with pytest.raises(InputError, match=rf"config\.(sft\.)?(row\.)?{name} is missing"):
-            place[name]
 
 
 def test_differences():

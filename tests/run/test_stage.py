@@ -14,10 +14,48 @@ from rich.console import Console
 
 from aloe_jax import files
 from aloe_jax.errors import InputError, ResumableError
+from aloe_jax.run.manifest import read_manifest, versions
 from aloe_jax.run.progress import Progress
-from aloe_jax.run.stage import Run, Stage, identity, run_stages, versions
+from aloe_jax.run.stage import Run, Stage, run_stages
+from aloe_jax.settings import read, section, setting
 
 NUMBERS, TOTAL = "numbers.txt", "total.txt"
+
+
+@dataclasses.dataclass(frozen=True)
+class Numbers:
+    count: int = setting(3, "how many")
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    size: int = setting(1, "of each", decides=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class PacedNumbers(Numbers):
+    pace: int = setting(1, "how fast", decides=False)
+    rows: Rows = section(Rows)
+
+
+@dataclasses.dataclass(frozen=True)
+class RowsOfPages(Rows):
+    pages: int = dataclasses.field(kw_only=True)  # has no default that it could have had before
+
+
+@dataclasses.dataclass(frozen=True)
+class NumbersOfPages(PacedNumbers):
+    rows: RowsOfPages = section(RowsOfPages)
+
+
+@dataclasses.dataclass(frozen=True)
+class Total:
+    scale: int = setting(1, "what the sum is multiplied by", minimum=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Notes:
+    text: str = setting("hello", "what is noted")
 
 
 class Pipeline:
@@ -26,12 +64,13 @@ class Pipeline:
     def __init__(self, workdir):
         self.workdir = Path(workdir)
         self.config = {"seed": 7, "numbers": {"count": 3}, "total": {"scale": 1}, "notes": {"text": "hello"}}
+        self.kinds = {"numbers": Numbers, "total": Total, "notes": Notes}
         self.outside = "first"  # an input that stands in no config
         self.stop_at = None  # the number that an interrupted `numbers` does not get to
         self.written = []
         self.stages = [
             Stage("numbers", (), ("numbers", "seed"), self._numbers, lambda run: {"book": self.outside}, (NUMBERS,)),
-            Stage("total", ("numbers",), ("total",), self._total, outputs=(TOTAL,), check=self._check_total),
+            Stage("total", ("numbers",), ("total",), self._total, outputs=(TOTAL,)),
             Stage("notes", (), ("notes",), self._notes),
         ]
 
@@ -40,7 +79,11 @@ class Pipeline:
         display = io.StringIO()
         progress = Progress(Console(file=display, width=200))
         names = selected or [stage.name for stage in self.stages]
-        run_stages(self.stages, Run(epath.Path(self.workdir), self.config, progress), names, fresh)
+        settings = {
+            name: read(self.kinds[name], value, f"config.{name}") if name in self.kinds else value
+            for name, value in self.config.items()
+        }
+        run_stages(self.stages, Run(epath.Path(self.workdir), settings, progress), names, fresh)
         return display.getvalue()
 
     def manifest(self, stage):
@@ -52,23 +95,20 @@ class Pipeline:
     def _numbers(self, run):
         path = run.directory("numbers") / NUMBERS
         done = len(path.read_text().split()) if path.exists() else 0
-        for number in range(done + 1, run.section("numbers")["count"] + 1):
+        for number in range(done + 1, run.section("numbers", Numbers).count + 1):
             if number == self.stop_at:
                 raise KeyboardInterrupt
             files.append_line(path, str(number))
             self.written.append(number)
         return {"numbers": number}
 
-    def _check_total(self, run):
-        run.at_least("total", scale=1)
-
     def _total(self, run):
-        total = sum(map(int, self.lines())) * run.section("total")["scale"]
+        total = sum(map(int, self.lines())) * run.section("total", Total).scale
         files.write_text(run.directory("total") / TOTAL, str(total))
         return {"total": total}
 
     def _notes(self, run):
-        return {"characters": len(run.section("notes")["text"])}
+        return {"characters": len(run.section("notes", Notes).text)}
 
 
 @pytest.fixture
@@ -94,7 +134,9 @@ def test_a_manifest_says_what_the_stage_was_made_of(pipeline):
     assert numbers["seconds"] >= 0
     assert numbers["versions"] == versions()
     assert {"python", "jax", "aloe_jax"} <= set(versions())
-    assert total["inputs"] == {"numbers": identity(numbers)}
+    assert total["inputs"] == {"numbers": read_manifest(pipeline.workdir / "numbers").identity}
+    decides = {key: numbers[key] for key in ("inputs", "config", "outputs")}
+    assert total["inputs"] == {"numbers": files.sha256(files.canonical(decides))}
     assert json.loads((pipeline.workdir / "config.json").read_text()) == pipeline.config
 
 
@@ -246,10 +288,10 @@ def test_values_of_all_stages_are_checked_before_the_first_works(pipeline):
 
 
 def test_a_free_setting_may_change_and_the_manifest_tells_each(pipeline):
-    """By its name wherever it stands, or by its path there alone."""
+    """Wherever it stands in the settings class."""
     settings = {"count": 3, "pace": 1, "rows": {"size": 1}}
     pipeline.config["numbers"] = settings
-    pipeline.stages[0] = dataclasses.replace(pipeline.stages[0], free=frozenset(("pace", "numbers.rows.size")))
+    pipeline.kinds["numbers"] = PacedNumbers
     pipeline.stop_at = 2
     for pace in (1, 1, 2):  # the second is the first once more
         pipeline.config["numbers"] = settings | {"pace": pace}
@@ -266,6 +308,7 @@ def test_a_free_setting_may_change_and_the_manifest_tells_each(pipeline):
     assert pipeline.run().count("skipped") == 3
     assert pipeline.manifest("numbers") == manifest
     assert pipeline.manifest("total")["free"] == [{}]
+    pipeline.kinds["numbers"] = NumbersOfPages
     pipeline.config["numbers"] = settings | {"rows": {"size": 1, "pages": 2}}
     with pytest.raises(InputError, match=r"\(numbers\.rows\.pages: null -> 2\)"):
         pipeline.run()

@@ -13,7 +13,7 @@ from aloe_jax.train.forward import make_score
 from aloe_jax.train.loop import train
 from aloe_jax.train.reference import reference_log_probs
 from aloe_jax.train.rounding import loss_tolerance, reply_tolerance
-from helpers.small_training import COMPUTE, CONFIG, StoppedError, copied, records, stop_after, training
+from helpers.small_training import COMPUTE, SETTINGS, StoppedError, copied, records, stop_after, training
 from helpers.tiny import MODEL, params
 
 BFLOAT16 = dataclasses.replace(COMPUTE, dtype="bfloat16")
@@ -48,7 +48,7 @@ def test_stopped_and_resumed_on_another_mesh(batches, one_device, tmp_path):
     assert int(state.step) == 5
     found = records(tmp_path)
     filled = dataclasses.replace(batches, reference=reference)
-    allowed = loss_tolerance("dpo", CONFIG, filled, "bfloat16", MODEL.layers, math.log(2))
+    allowed = loss_tolerance(SETTINGS, filled, "bfloat16", MODEL.layers, math.log(2))
     assert 1e-5 < abs(found[0]["loss"] - math.log(2)) < allowed
     assert found[-1]["loss"] < found[0]["loss"]
 
@@ -68,12 +68,12 @@ def test_tolerances_by_hand(batches, reference):
     np.testing.assert_array_equal(reply_tolerance("float32", 32, np.array([1, 2000])), [1e-3, 1e-3])
     assert reply_tolerance("bfloat16", 4, 6) == 0.375
     filled = dataclasses.replace(batches, reference=reference)
-    assert loss_tolerance("dpo", CONFIG, filled, "float32", 2, math.log(2)) == 1e-5
-    assert loss_tolerance("ipo", CONFIG, filled, "float32", 2, 25.0) == 25e-5
+    assert loss_tolerance(SETTINGS, filled, "float32", 2, math.log(2)) == 1e-5
+    assert loss_tolerance(dataclasses.replace(SETTINGS, objective="ipo"), filled, "float32", 2, 25.0) == 25e-5
     (row,) = batches.plan.steps[0]
     fragment = batches.source[row[0]]
     chosen, rejected = (fragment.length[fragment.pairs[:, side]] for side in (0, 1))
-    margins = CONFIG["beta"] * (reply_tolerance("bfloat16", 2, chosen) + reply_tolerance("bfloat16", 2, rejected))
+    margins = SETTINGS.beta * (reply_tolerance("bfloat16", 2, chosen) + reply_tolerance("bfloat16", 2, rejected))
     expected = np.mean(np.log1p(np.exp(margins))) - math.log(2)
-    found = loss_tolerance("dpo", CONFIG, filled, "bfloat16", 2, math.log(2))
+    found = loss_tolerance(SETTINGS, filled, "bfloat16", 2, math.log(2))
     assert found == pytest.approx(expected, rel=1e-4)

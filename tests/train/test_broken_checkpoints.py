@@ -17,9 +17,10 @@ from aloe_jax.models import decoder
 from aloe_jax.parallel.sharding import param_shardings
 from aloe_jax.train.checkpoints import Checkpoints, restore_params
 from aloe_jax.train.loop import train
-from aloe_jax.train.state import abstract_state, make_optimizer
+from aloe_jax.train.optimizer import make_optimizer
+from aloe_jax.train.state import abstract_state
 from helpers.aloe_command import DEADLINE, HELPERS, LOOK_EVERY, ROOT
-from helpers.small_training import CONFIG, copied, records, training
+from helpers.small_training import SETTINGS, copied, records, training
 from helpers.tiny import MODEL
 
 
@@ -72,7 +73,7 @@ def damaged(whole, folder, files=ARRAYS):
 def test_a_file_that_was_cut_off(files, whole, batches, reference, one_device, tmp_path):
     """The sentence says what to do, and doing that helps: the older checkpoint is restored."""
     damaged(whole, tmp_path, files)
-    abstract = abstract_state(MODEL, make_optimizer(CONFIG, 5), one_device)
+    abstract = abstract_state(MODEL, make_optimizer(SETTINGS, 5), one_device)
     newest = tmp_path / "checkpoints/5"
     with pytest.raises(InputError, match=rf"checkpoint '{newest}' cannot be read \(.+\); move that folder away"):
         train(training(batches, reference, one_device, tmp_path), lambda: pytest.fail("there is a checkpoint"))
@@ -96,5 +97,5 @@ def test_the_agreed_one_is_restored(batches, reference, one_device, tmp_path):
     train(given, copied)
     with Checkpoints(tmp_path / "checkpoints", keep=3) as checkpoints:
         assert checkpoints.latest == 5
-        state, position = checkpoints.restore(abstract_state(MODEL, make_optimizer(CONFIG, 5), one_device), 2)
+        state, position = checkpoints.restore(abstract_state(MODEL, make_optimizer(SETTINGS, 5), one_device), 2)
     assert (int(state.step), position) == (2, {"next_index": 2})

@@ -1,19 +1,18 @@
 """What may change while a training is under way: no more than what leaves its result as it is."""
 
-import copy
 import dataclasses
 import io
 import json
 
 import pytest
-from aloe_jax.run.defaults import experiment
 from etils import epath
 from rich.console import Console
 
+from aloe_jax.cli.experiment import Experiment
 from aloe_jax.errors import InputError
 from aloe_jax.run.progress import Progress
 from aloe_jax.run.stage import Run, run_stages
-from aloe_jax.train.stages import PREFERENCE, SFT
+from aloe_jax.train.stage import PREFERENCE, SFT
 
 FREE = {
     "rows": 4, "checkpoint_every": 7, "keep": 3, "keep_every": 100, "async_checkpoint": False, "measure_every": 5,
@@ -42,7 +41,7 @@ def call(request, tmp_path):
         run_stages([stage], run, [stage.name])
         return json.loads((tmp_path / stage.name / "manifest.json").read_text())
 
-    config = json.loads(experiment().to_json())
+    config = vars(Experiment())
     with pytest.raises(KeyboardInterrupt):
         start(config)
     return stage.name, config, start
@@ -51,8 +50,12 @@ def call(request, tmp_path):
 def test_a_training_goes_on_with_less_memory_and_fewer_checkpoints(call):
     """The manifest tells what it was begun with and what it went on with."""
     name, config, start = call
-    first = {"compute": {key: config["compute"][key] for key in FREE_COMPUTE}, name: {k: config[name][k] for k in FREE}}
-    changed = config | {"compute": config["compute"] | FREE_COMPUTE, name: config[name] | FREE}
+    first = {"compute": {key: getattr(config["compute"], key) for key in FREE_COMPUTE}}
+    first |= {name: {key: getattr(config[name], key) for key in FREE}}
+    changed = config | {
+        "compute": dataclasses.replace(config["compute"], **FREE_COMPUTE),
+        name: dataclasses.replace(config[name], **FREE),
+    }
     manifest = start(changed)
     assert manifest["status"] == "finished"
     assert manifest["free"] == [first, {"compute": FREE_COMPUTE, name: FREE}]
@@ -63,18 +66,19 @@ def test_a_training_goes_on_with_less_memory_and_fewer_checkpoints(call):
 
 def test_everything_else_is_refused(call):
     name, config, start = call
-    others = [(name, key) for key in config[name] if key not in FREE]
-    others += [("compute", "dtype"), *(("lora", key) for key in config["lora"]), ("dataset", "max_path")]
+    others = [(name, key) for key in vars(config[name]) if key not in FREE]
+    others += [("compute", "dtype"), *(("lora", key) for key in vars(config["lora"])), ("dataset", "max_path")]
     for section, key in others:
-        changed = copy.deepcopy(config)
-        changed[section][key] = "other"
-        with pytest.raises(InputError, match=rf"\({section}\.{key}: .* -> \"other\"\)"):
+        other = "float32" if key == "dtype" else "other"
+        changed = config | {section: dataclasses.replace(config[section], **{key: other})}
+        with pytest.raises(InputError, match=rf"\({section}\.{key}: .* -> \"{other}\"\)"):
             start(changed)
 
 
 def test_a_source_of_the_name_of_a_free_key_is_not_free(call):
     _, config, start = call
-    changed = copy.deepcopy(config)
-    changed["dataset"]["sources"]["rows"] = changed["dataset"]["sources"]["chat"]
+    sources = config["dataset"].sources
+    dataset = dataclasses.replace(config["dataset"], sources={**sources, "rows": sources["chat"]})
+    changed = config | {"dataset": dataset}
     with pytest.raises(InputError, match=r"dataset\.sources\.rows"):
         start(changed)

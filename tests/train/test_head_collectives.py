@@ -16,7 +16,8 @@ from aloe_jax.plan.compile import topology_mesh
 from aloe_jax.plan.hlo import parse, traffic
 from aloe_jax.plan.topology import parse_topology
 from aloe_jax.train.forward import Compute
-from aloe_jax.train.state import abstract_state, make_optimizer
+from aloe_jax.train.optimizer import make_optimizer
+from aloe_jax.train.state import abstract_state
 from aloe_jax.train.step import make_step
 from aloe_jax.tree.pack import empty_row, stack
 from aloe_jax.tree.row import Capacity

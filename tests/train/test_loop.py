@@ -8,14 +8,16 @@ import pytest
 
 from aloe_jax.errors import AloeError, InputError
 from aloe_jax.models import decoder
+from aloe_jax.models.lora import LoraSettings
 from aloe_jax.parallel.mesh import make_mesh
 from aloe_jax.parallel.sharding import param_shardings
 from aloe_jax.train.adapters import with_adapters
 from aloe_jax.train.checkpoints import Checkpoints, restore_params
 from aloe_jax.train.loop import train
 from aloe_jax.train.metrics_log import MetricsLog
-from aloe_jax.train.state import abstract_state, learning_rate, make_optimizer
-from helpers.small_training import CONFIG, StoppedError, copied, records, stop_after, training
+from aloe_jax.train.optimizer import OptimizerSettings, learning_rate, make_optimizer
+from aloe_jax.train.state import abstract_state
+from helpers.small_training import SETTINGS, StoppedError, copied, records, stop_after, training
 from helpers.tiny import MODEL, params
 
 
@@ -53,7 +55,7 @@ def test_resumed_equals_uninterrupted(stopped, whole, batches, reference, one_de
 @pytest.mark.slow
 def test_adapters_with_dropout_resume_to_the_same(batches, reference, one_device, tmp_path):
     """Only adapters are trained and stored; the base comes from `initial` again, the dropout from the step."""
-    model = with_adapters(MODEL, {"maps": "query|down", "rank": 2, "alpha": 4.0, "dropout": 0.3})
+    model = with_adapters(MODEL, LoraSettings(maps="query|down", rank=2, alpha=4.0, dropout=0.3))
     whole = train(training(batches, reference, one_device, tmp_path / "whole", model), copied)
     given = training(batches, reference, one_device, tmp_path / "stopped", model)
     with pytest.raises(StoppedError):
@@ -98,7 +100,7 @@ def test_checkpoint_opens_on_another_mesh(whole):
     with Checkpoints(folder / "checkpoints") as checkpoints:
         assert checkpoints.latest == 5
         restored = restore_params(folder / "checkpoints", MODEL, places)
-        full, position = checkpoints.restore(abstract_state(MODEL, make_optimizer(CONFIG, 5), mesh), 5)
+        full, position = checkpoints.restore(abstract_state(MODEL, make_optimizer(SETTINGS, 5), mesh), 5)
     jax.tree.map(np.testing.assert_array_equal, restored, state.params)
     jax.tree.map(np.testing.assert_array_equal, full.opt_state, state.opt_state)
     assert restored["layers"]["query"].sharding == places["layers"]["query"]
@@ -121,7 +123,7 @@ def test_log_drops_later_steps_and_a_torn_line(tmp_path):
 
 def test_schedules():
     """Ten steps, two of warm-up to 1: 1/3, 2/3, then 1 falling by 1/8 a step."""
-    rate = learning_rate({"learning_rate": 1.0, "warmup": 0.2, "schedule": "linear"}, 10)
+    rate = learning_rate(OptimizerSettings(learning_rate=1.0, warmup=0.2, schedule="linear"), 10)
     np.testing.assert_allclose([rate(step) for step in range(4)], [1 / 3, 2 / 3, 1, 7 / 8], rtol=1e-6)
-    flat = learning_rate({"learning_rate": 1.0, "warmup": 0.0, "schedule": "constant"}, 10)
+    flat = learning_rate(OptimizerSettings(learning_rate=1.0, warmup=0.0, schedule="constant"), 10)
     assert [float(flat(step)) for step in (0, 9)] == [1.0, 1.0]

@@ -1,5 +1,6 @@
 """Objectives by hand (the arithmetic stands in the docstrings), against TRL's figures, and what holds for all."""
 
+import dataclasses
 import json
 import math
 import re
@@ -11,8 +12,11 @@ import numpy as np
 import pytest
 
 from aloe_jax.errors import InputError
-from aloe_jax.train.objectives import OBJECTIVES, check_settings
-from helpers.objective_samples import SETTINGS, means, pairs, replies
+from aloe_jax.settings import plain as plain_values
+from aloe_jax.settings import read
+from aloe_jax.train.objectives import OBJECTIVES, check_objective
+from aloe_jax.train.objectives.settings import ObjectiveSettings, PairSettings
+from helpers.objective_samples import SETTINGS, means, pairs, plain, replies
 
 TRL = json.loads((Path(__file__).parent.parent / "fixtures/train/trl_losses.json").read_text())
 PAIRWISE = [name for name, objective in OBJECTIVES.items() if objective.takes_margin]
@@ -32,8 +36,8 @@ AS_TRL = {
 }
 
 
-def mean(objective, replies, pairs, **config):
-    total, weight, _ = OBJECTIVES[objective].function(replies, pairs, config)
+def mean(objective, replies, pairs, settings=None):
+    total, weight, _ = OBJECTIVES[objective].function(replies, pairs, settings or plain())
     return float(total / weight)
 
 
@@ -64,7 +68,9 @@ def test_losses_and_gradients_are_trls(name):
                 weighted_log_prob=sft_weight * given.weighted_log_prob / given.log_prob * log_prob,
                 weight=sft_weight * given.weight,
             )
-            total, count, _ = OBJECTIVES[objective].function(changed, all_pairs._replace(weight=weight), config)
+            total, count, _ = OBJECTIVES[objective].function(
+                changed, all_pairs._replace(weight=weight), plain(**config)
+            )
             return total / count
 
         value_and_gradient = jax.value_and_grad(loss)
@@ -86,7 +92,7 @@ def test_batch_figures_are_trls():
     with jax.enable_x64(True):
         given, all_pairs = golden_row()
         expected = TRL["batch"]["dpo"]
-        total, weight, metrics = OBJECTIVES["dpo"].function(given, all_pairs, {"beta": 0.3})
+        total, weight, metrics = OBJECTIVES["dpo"].function(given, all_pairs, plain(beta=0.3))
         assert float(total / weight) == pytest.approx(expected["loss"], rel=1e-10)
         names = {
             "accuracy": "rewards/accuracies", "reward_margin": "rewards/margins", "reward_chosen": "rewards/chosen",
@@ -109,7 +115,7 @@ def test_sft():
         length=[3, 2, 4], turn=[1, 2, 2], entropy=[6.0, 3.0, 100.0],
     )  # fmt: skip
     assert mean("sft", given, pairs()) == pytest.approx(2.0)
-    config = {"turn_buckets": 3, "turn_weights": (1.0, 0.5)}
+    config = plain(turn_buckets=3, turn_weights=(1.0, 0.5))
     total, weight, metrics = OBJECTIVES["sft"].function(given, pairs(), config)
     assert (float(total), float(weight)) == (7.0, 3.5)
     assert means({name: metrics[name] for name in ("entropy", "loss_turn_1", "loss_turn_2")}) == pytest.approx(
@@ -125,7 +131,7 @@ def test_dpo():
     """beta 0.5; rewards 0.5 * (-4 + 6) = 1 and 0.5 * (-5 + 3) = -1; margin 2; loss log(1 + e^-2) = 0.126928; drift 2
     and -2; entropy (3 + 1) / (4 + 1)."""
     given = replies([-4.0, -5.0], [-6.0, -3.0], length=[4, 1], entropy=[3.0, 1.0])
-    total, weight, metrics = OBJECTIVES["dpo"].function(given, pairs((0, 1)), {"beta": 0.5})
+    total, weight, metrics = OBJECTIVES["dpo"].function(given, pairs((0, 1)), plain(beta=0.5))
     assert float(total / weight) == pytest.approx(0.126928, abs=1e-6)
     expected = {"accuracy": 1.0, "reward_margin": 2.0, "reward_chosen": 1.0, "reward_rejected": -1.0}
     expected |= {"log_prob_chosen": -4.0, "log_prob_rejected": -5.0}
@@ -138,7 +144,7 @@ def test_margins_ask_for_a_wider_gap():
     of 2 - 0.5 = 1.5. Losses log 2 and log(1 + e^-1.5) = 0.201413, mean 0.447280. The metrics do not know of it."""
     given = replies([-1.0, -3.0])
     twice = pairs((0, 1), (0, 1), margin=[1.0, 0.25])
-    total, weight, metrics = OBJECTIVES["dpo"].function(given, twice, {"beta": 1.0, "margin": 2.0})
+    total, weight, metrics = OBJECTIVES["dpo"].function(given, twice, plain(beta=1.0, margin=2.0))
     assert float(total / weight) == pytest.approx(0.447280, abs=1e-6)
     assert means(metrics)["reward_margin"] == 2.0
 
@@ -152,7 +158,7 @@ def test_turns():
         length=[1, 2, 3, 4, 5, 6], entropy=[1.0, 1.0, 3.0, 4.0, 10.0, 12.0],
     )  # fmt: skip
     three = pairs((0, 1), (2, 3), (4, 5))
-    config = {"beta": 1.0, "turn_weights": [4, 1], "turn_buckets": 2}
+    config = plain(beta=1.0, turn_weights=(4, 1), turn_buckets=2)
     total, weight, metrics = OBJECTIVES["hinge"].function(given, three, config)
     assert float(total / weight) == pytest.approx(1 / 3)
     expected = {
@@ -182,8 +188,8 @@ def test_first_loss(name):
     if name == "rpo":
         assert first is None  # depends on the data
         return
-    assert mean(name, same, pairs((0, 1), (2, 1)), **SETTINGS) == pytest.approx(first, rel=1e-7)
-    assert objective.first_loss(SETTINGS | {"margin": 0.5}) is None
+    assert mean(name, same, pairs((0, 1), (2, 1)), SETTINGS) == pytest.approx(first, rel=1e-7)
+    assert objective.first_loss(dataclasses.replace(SETTINGS, margin=0.5)) is None
     # Sigmoid losses start at log 2, the hinge at 1, IPO at 1 / (2 beta)^2.
     assert first == pytest.approx({"hinge": 1.0, "ipo": 1.0}.get(name, math.log(2)), rel=1e-7)
 
@@ -270,7 +276,7 @@ def test_list_of_three_by_hand():
     2 / (2 + 1 + 3), then the second with 1 / (1 + 3). Loss log 3 + log 4 = log 12. Of the comparisons (1, 2), (1, 3)
     and (2, 3) the rewards agree with the first."""
     given = replies([math.log(2), 0.0, math.log(3)], value=[5.0, 4.0, 1.0])
-    total, weight, metrics = OBJECTIVES["listwise"].function(given, pairs(), {"beta": 1.0, "ranking": "value"})
+    total, weight, metrics = OBJECTIVES["listwise"].function(given, pairs(), plain(beta=1.0, ranking="value"))
     assert (float(total), float(weight)) == pytest.approx((math.log(12), 1.0))
     got = means(metrics)
     assert got["accuracy"] == pytest.approx(1 / 3)
@@ -281,7 +287,7 @@ def test_ties_do_not_compete():
     """Two equally good before a third, rewards 0: each of the two is chosen against the third alone, 2 log 2; all three
     equal are no list. A reply without a value is left out, also where it is the only sibling."""
     rank = lambda *value: OBJECTIVES["listwise"].function(  # noqa: E731
-        replies([0.0] * len(value), value=list(value)), pairs(), {"beta": 1.0, "ranking": "value"}
+        replies([0.0] * len(value), value=list(value)), pairs(), plain(beta=1.0, ranking="value")
     )
     assert [float(part) for part in rank(2.0, 2.0, 1.0)[:2]] == pytest.approx([2 * math.log(2), 1.0])
     assert [float(part) for part in rank(2.0, 2.0, 2.0)[:2]] == [0.0, 0.0]
@@ -291,7 +297,7 @@ def test_ties_do_not_compete():
 
 def test_list_of_two_is_dpo():
     given = replies([-4.0, -5.5], [-4.5, -3.0], value=[2.0, 1.0])
-    assert mean("listwise", given, pairs(), **SETTINGS) == pytest.approx(mean("dpo", given, pairs((0, 1)), **SETTINGS))
+    assert mean("listwise", given, pairs(), SETTINGS) == pytest.approx(mean("dpo", given, pairs((0, 1)), SETTINGS))
 
 
 def test_preferences_and_values_that_agree_rank_alike():
@@ -299,7 +305,7 @@ def test_preferences_and_values_that_agree_rank_alike():
     given, all_pairs = random_row(3)
     by_value = everything("listwise", given, all_pairs)
     by_preferences = everything("listwise", given._replace(value=given.value * math.nan), all_pairs,
-                                SETTINGS | {"ranking": "preferences"})  # fmt: skip
+                                dataclasses.replace(SETTINGS, ranking="preferences"))  # fmt: skip
     assert float(by_value["loss"][1]) == 1.5
     for key in by_value:
         np.testing.assert_allclose(by_preferences[key], by_value[key], rtol=1e-6, err_msg=key)
@@ -321,9 +327,10 @@ def test_preferences_and_values_that_agree_rank_alike():
     ],
 )
 def test_settings_that_cannot_work(objective, changes, said):
-    check_settings(OBJECTIVES[objective], SETTINGS | {"objective": objective}, "preference")
+    values = plain_values(SETTINGS) | {"objective": objective}
+    check_objective(read(PairSettings, values, "config.preference"), "preference")
     with pytest.raises(InputError, match=said):
-        check_settings(OBJECTIVES[objective], SETTINGS | {"objective": objective} | changes, "preference")
+        check_objective(read(PairSettings, values | changes, "config.preference"), "preference")
 
 
 def test_the_documented_table_is_the_table():
@@ -331,5 +338,19 @@ def test_the_documented_table_is_the_table():
     text = (Path(__file__).parents[2] / "docs/objectives.md").read_text()
     lines = text.split("| objective |")[1].split("\n\n")[0].splitlines()[2:]
     rows = [re.split(r"\s*\|\s*", line)[1:-1] for line in lines]
-    documented = {row[0].strip("`"): (re.findall(r"`(\w+)`", row[4]), row[5] == "yes") for row in rows}
-    assert documented == {name: (list(entry.settings), entry.needs_reference) for name, entry in OBJECTIVES.items()}
+    documented = {row[0].strip("`"): (set(re.findall(r"`(\w+)`", row[4])), row[5] == "yes") for row in rows}
+    assert documented == {name: (settings_read(name), entry.needs_reference) for name, entry in OBJECTIVES.items()}
+
+
+def settings_read(name):
+    """The settings of its own that an objective reads: not those that all share, and not the margin of pairs."""
+
+    class Recording(PairSettings):
+        def __getattribute__(self, key):
+            found.add(key)
+            return super().__getattribute__(key)
+
+    found = set()
+    everything(name, *random_row(0), Recording(**vars(SETTINGS)))
+    own = {field.name for field in dataclasses.fields(PairSettings)} - {"objective", "margin"}
+    return found & own - {field.name for field in dataclasses.fields(ObjectiveSettings)}

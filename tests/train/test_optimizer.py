@@ -1,5 +1,6 @@
 """Schedule and clipping by hand, and the values that no training can be done with."""
 
+import dataclasses
 import math
 
 import jax
@@ -8,19 +9,17 @@ import numpy as np
 import pytest
 
 from aloe_jax.errors import InputError
+from aloe_jax.settings import plain, read
 from aloe_jax.train.forward import Compute
-from aloe_jax.train.state import check_optimizer, learning_rate, make_optimizer
+from aloe_jax.train.optimizer import OptimizerSettings, learning_rate, make_optimizer
 
-CONFIG = {
-    "learning_rate": 0.5, "warmup": 0.2, "schedule": "cosine", "clip_norm": 1.0, "b1": 0.9, "b2": 0.95,
-    "weight_decay": 0.0,
-}  # fmt: skip
+SETTINGS = OptimizerSettings(learning_rate=0.5, warmup=0.2, schedule="cosine")
 
 
 def test_cosine_schedule():
     """Ten steps, two of warm-up to 0.5: a third, two thirds of it, then 0.5 (1 + cos(pi k / 8)) / 2, 0 when all are
     done."""
-    rate = learning_rate(CONFIG, 10)
+    rate = learning_rate(SETTINGS, 10)
     expected = [1 / 6, 1 / 3, *(0.25 * (1 + math.cos(math.pi * k / 8)) for k in range(9))]
     np.testing.assert_allclose([rate(step) for step in range(11)], expected, rtol=1e-6, atol=1e-8)
 
@@ -30,7 +29,7 @@ def test_the_gradient_is_clipped_by_the_norm_of_all_of_it(clip_norm, scale):
     """Parts (3, 4) and 12 have the norm 13. AdamW's own step hardly depends on its length; its moments do."""
     params = {"first": jnp.zeros(2), "second": jnp.zeros(1)}
     grads = {"first": jnp.array([3.0, 4.0]), "second": jnp.array([12.0])}
-    optimizer = make_optimizer(CONFIG | {"clip_norm": clip_norm}, 10)
+    optimizer = make_optimizer(dataclasses.replace(SETTINGS, clip_norm=clip_norm), 10)
     updates, state = jax.jit(optimizer.update)(grads, optimizer.init(params), params)
     moments = state[1][0]
     for name, grad in grads.items():
@@ -56,9 +55,9 @@ def test_the_gradient_is_clipped_by_the_norm_of_all_of_it(clip_norm, scale):
     ],
 )
 def test_values_that_train_nothing_or_the_wrong_way(name, value, said):
-    check_optimizer(CONFIG, "sft")
+    assert read(OptimizerSettings, plain(SETTINGS), "config.sft") == SETTINGS
     with pytest.raises(InputError, match=rf"config\.sft\.{name}: '?{value}'? .*{said}"):
-        check_optimizer(CONFIG | {name: value}, "sft")
+        read(OptimizerSettings, plain(SETTINGS) | {name: value}, "config.sft")
 
 
 @pytest.mark.parametrize("chunk", [0, -1])

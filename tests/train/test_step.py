@@ -10,11 +10,14 @@ import optax
 import pytest
 
 from aloe_jax.models import decoder, lora
+from aloe_jax.models.lora import LoraSettings
 from aloe_jax.parallel.mesh import make_mesh
 from aloe_jax.parallel.sharding import row_sharding
 from aloe_jax.train.adapters import with_adapters
 from aloe_jax.train.forward import Compute, make_score
-from aloe_jax.train.state import create_state, make_optimizer
+from aloe_jax.train.objectives.settings import PairSettings
+from aloe_jax.train.optimizer import OptimizerSettings, make_optimizer
+from aloe_jax.train.state import create_state
 from aloe_jax.train.step import make_gradient, make_step
 from aloe_jax.tree.pack import empty_row, stack
 from aloe_jax.tree.row import Capacity
@@ -24,11 +27,8 @@ from helpers.tree_samples import aloe_tree
 
 CAPACITY = Capacity(tokens=256, targets=128, replies=8, pairs=8)
 COMPUTE = Compute(chunk=64)
-OPTIMIZER = {
-    "learning_rate": 1e-3, "warmup": 0.0, "schedule": "constant", "clip_norm": 1.0, "b1": 0.9, "b2": 0.95,
-    "weight_decay": 0.1,
-}  # fmt: skip
-CONFIG = {"beta": 0.5, "ranking": "preferences", "margin": 0.2, "turn_weights": (1.0, 0.5), "entropy": True}
+OPTIMIZER = OptimizerSettings(learning_rate=1e-3, warmup=0.0, schedule="constant", weight_decay=0.1)
+SETTINGS = PairSettings(beta=0.5, ranking="preferences", margin=0.2, turn_weights=(1.0, 0.5), turn_buckets=0)
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +44,10 @@ def batch():
 
 @functools.cache
 def compiled(objective, compute, mesh, model):
-    return jax.jit(make_gradient(model, objective, CONFIG, compute, mesh))
+    return jax.jit(make_gradient(model, dataclasses.replace(SETTINGS, objective=objective), compute, mesh))
 
 
-ADAPTED = with_adapters(MODEL, {"maps": ".*", "rank": 4, "alpha": 8.0, "dropout": 0.0})
+ADAPTED = with_adapters(MODEL, LoraSettings(maps=".*", rank=4, alpha=8.0, dropout=0.0))
 
 
 @functools.cache
@@ -163,7 +163,7 @@ def test_steps_on_a_mesh_equal_steps_on_one_device(batch, one_device):
     for mesh in (one_device, make_mesh(fsdp=4, tensor=2)):
         optimizer = make_optimizer(OPTIMIZER, 3)
         state = create_state(jax.tree.map(jnp.copy, params()), MODEL, optimizer, mesh)
-        step = make_step(MODEL, "dpo", CONFIG, COMPUTE, optimizer, mesh)
+        step = make_step(MODEL, SETTINGS, COMPUTE, optimizer, mesh)
         rows = jax.device_put(batch, row_sharding(mesh, leading=1))
         losses = []
         for _ in range(3):
@@ -174,7 +174,7 @@ def test_steps_on_a_mesh_equal_steps_on_one_device(batch, one_device):
     assert final[0][0][-1] < final[0][0][0]
     # Adam divides by the root of the second moment: entries with tiny gradients move by up to the learning rate.
     for left, right in zip(jax.tree.leaves(final[0][1]), jax.tree.leaves(final[1][1]), strict=True):
-        np.testing.assert_allclose(left, right, atol=3 * OPTIMIZER["learning_rate"] * 0.05)
+        np.testing.assert_allclose(left, right, atol=3 * OPTIMIZER.learning_rate * 0.05)
 
 
 def test_parameters_are_really_sharded():

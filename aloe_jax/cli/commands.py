@@ -1,0 +1,204 @@
+"""What each `aloe` command does, from its parsed arguments. A command imports what it needs when it runs, so that
+`aloe --help` answers at once."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aloe_jax.cli.arguments import STAGES
+from aloe_jax.cli.devices import has_tpus
+from aloe_jax.errors import AloeError
+
+if TYPE_CHECKING:
+    from aloe_jax.run.stage import Stage
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run the stages of an experiment."""
+    from aloe_jax.plan.flags import FLAG, VARIABLE, set_flag
+
+    planned_flag = has_tpus() and set_flag()  # before anything loads libtpu
+
+    from etils import epath
+    from rich.console import Console
+
+    from aloe_jax.cli.experiment import load_experiment
+    from aloe_jax.parallel import hosts
+    from aloe_jax.run.progress import Progress
+    from aloe_jax.run.stage import Run, run_stages
+    from data_gen.game.scheduler import parse_shard
+
+    settings, shard = load_experiment(options.config_arguments), parse_shard(options.shard)
+    if options.distributed:
+        hosts.connect(options.distributed)
+    stages = pipeline()
+    run = Run(
+        epath.Path(options.workdir), settings, Progress(Console(stderr=True, quiet=not hosts.is_primary())), shard
+    )
+    selected = options.stages.split(",") if options.stages else run.section("stages", tuple) or STAGES
+    if planned_flag:
+        run.progress.line(
+            f"{VARIABLE}: added {FLAG}, with which `aloe plan` compiles; give the flag there to change it"
+        )
+    run_stages(stages, run, selected, options.fresh, options.fork)
+    if "report" in selected:
+        done = shlex.quote(options.workdir)
+        run.progress.line(f"\nNext:\n  open {done}/report/index.html\n  aloe view {done}")
+        if (run.directory("export") / "config.json").exists():
+            run.progress.line(
+                f"  aloe chat --model={done}/export\n"
+                f"  aloe score --model={done}/export --trees={done}/conversations/trees.jsonl --out=scores.jsonl"
+            )
+
+
+def config(options: argparse.Namespace) -> None:
+    """Print every setting of an experiment with its value, where it came from, and its meaning."""
+    from rich.console import Console
+
+    from aloe_jax.cli.config_table import config_table
+
+    Console(highlight=False, markup=False).print(config_table(options.config_arguments, options.section))
+
+
+def status(options: argparse.Namespace) -> None:
+    """Print how a run stands."""
+    from rich.console import Console
+
+    from data_gen.calls.status import show
+
+    show(Path(options.workdir), Console(), STAGES)
+
+
+def merge(options: argparse.Namespace) -> None:
+    """Put shards of one run together."""
+    from data_gen.publish.shards import merge
+
+    counts = merge(options.sources, options.out)
+    print(f"{counts['trees']} conversations, {counts['preferences']} preferences in {options.out}")
+
+
+def plan(options: argparse.Namespace) -> None:
+    """Compile a stage for a TPU slice and print whether it fits. AloeError if it does not."""
+    from aloe_jax.plan.plan import make_plan, write_plan
+    from aloe_jax.plan.report import price_line, search_text, to_text
+    from aloe_jax.plan.search import search
+    from aloe_jax.run.config import load_config
+    from aloe_jax.run.progress import Progress
+
+    config, progress = load_config(options.config_arguments), Progress()
+    arguments = (config, options.stage, options.topology)
+    found = []
+    if options.search:
+        found = search(*arguments, workdir=options.workdir, progress=progress.line)
+        print(search_text(found), end="\n\n")
+        plan = found[0][1]
+    else:
+        plan = make_plan(*arguments, workdir=options.workdir, progress=progress.line)
+    print(to_text(plan))
+    if options.price is not None and plan.fits:
+        print(price_line(plan, options.price))
+    if options.json:
+        write_plan(plan, options.json, found)
+    if not plan.fits:
+        if options.stage == "benchmark":
+            remedy = "lower config.serve.slots or context, or take a larger slice"
+        elif options.search:
+            remedy = "nothing that the search tried does; take a larger slice, adapters or shorter rows"
+        else:
+            remedy = "try --search, or take a larger slice"
+        raise AloeError(f"{options.stage} does not fit a chip of {options.topology}; {remedy}")
+
+
+def pipeline() -> list[Stage]:
+    """All stages, in the order of `STAGES`."""
+    from eval.report.stage import REPORT
+
+    from aloe_jax.data.stage import DATASET
+    from aloe_jax.train.export import EXPORT
+    from aloe_jax.train.stage import PREFERENCE, SFT
+    from data_gen.game.stage import CONVERSATIONS
+    from data_gen.personas.stage import PERSONAS_STAGE
+    from eval.benchmark.stage import BENCHMARK
+
+    return [PERSONAS_STAGE, CONVERSATIONS, DATASET, SFT, PREFERENCE, BENCHMARK, EXPORT, REPORT]
+
+
+def import_model(options: argparse.Namespace) -> None:
+    """Write a model as a Hugging Face folder."""
+    from aloe_jax.hub.importer import import_model
+    from aloe_jax.hub.tensors import shard_bytes
+
+    limit = shard_bytes(options.max_shard_size)
+    print(import_model(options.source, Path(options.out), options.dtype, options.overwrite, limit))
+
+
+def export(options: argparse.Namespace) -> None:
+    """Write a training's result, or any importable model, as a Hugging Face folder."""
+    from aloe_jax.hub.tensors import shard_bytes
+    from aloe_jax.train.export import export_source
+
+    limit = shard_bytes(options.max_shard_size)
+    out = Path(options.out)
+    print(export_source(options.source, out, options.dtype, options.overwrite, options.adapter, limit))
+
+
+def convert(options: argparse.Namespace) -> None:
+    """Convert conversation data."""
+    from aloe_jax.formats.convert import convert
+
+    if Path(options.file).is_dir():
+        from data_gen.publish.publish import publish
+
+        print("\n".join(publish(options.file, options.out)))
+        return
+    print("\n".join(convert(options.file, options.out).lines()))
+
+
+def score(options: argparse.Namespace) -> None:
+    """Write the log-probability of every reply of conversation trees."""
+    from aloe_jax.run.progress import Progress
+    from aloe_jax.train.score import score_file
+
+    score_file(options.model, options.trees, options.out, options.dtype, options.system, Progress())
+
+
+def metrics(options: argparse.Namespace) -> None:
+    """Print the figures of the benchmark from a file of scores."""
+    from eval.benchmark.metrics import metrics_file
+
+    print(json.dumps(metrics_file(options.scores), indent=2))
+
+
+def view(options: argparse.Namespace) -> None:
+    """Serve the page of a run's trees."""
+    from functools import partial
+
+    from eval.viewer import view
+
+    announce = partial(print, flush=True)  # the address must be there where the output goes into a file, too
+    view(options.directory, options.host, options.port, options.open, announce)
+
+
+def serve(options: argparse.Namespace) -> None:
+    """Serve a model over the OpenAI protocol until a signal."""
+    from aloe_jax.serve.local import load_engine
+    from aloe_jax.serve.server.server import serve_forever
+
+    engine, chat = load_engine(options.model, slots=options.slots, context=options.context)
+    serve_forever(engine, chat, options.model, host=options.host, port=options.port)
+
+
+def chat(options: argparse.Namespace) -> None:
+    """Talk with a model in the terminal."""
+    from aloe_jax.decode.requests import Sampling
+    from aloe_jax.serve.chat import chat_loop, engine_answer
+    from aloe_jax.serve.local import load_engine
+
+    engine, chat = load_engine(options.model, slots=1, context=options.context)
+    sampling = Sampling(temperature=options.temperature, max_tokens=options.max_tokens)
+    chat_loop(engine_answer(engine, chat, sampling, seed=options.seed), sys.stdin, sys.stdout, system=options.system)
