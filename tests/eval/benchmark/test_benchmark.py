@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from etils import epath
@@ -17,9 +17,10 @@ from data_gen.world.judge import ScriptedJudge
 from data_gen.world.personas import scripted_personas
 from data_gen.world.user import ScriptedUser
 from eval.benchmark.dialogues import METRICS, SCORES, TREES, Benchmark, summarise
+from eval.benchmark.settings import BenchmarkSettings
 from helpers import tiny
 
-CONFIG = {"turns": 2, "concurrency": 2, "temperature": 0.7, "top_p": 1.0, "max_tokens": 6, "resamples": 20}
+SETTINGS = BenchmarkSettings(turns=2, concurrency=2, temperature=0.7, top_p=1.0, max_tokens=6, resamples=20)
 PERSONAS = scripted_personas("benchmark", 2, 2, 0)
 
 
@@ -53,8 +54,8 @@ def servers():
         yield first, second
 
 
-def benchmark(judge=None, **config):
-    return Benchmark(PERSONAS, ScriptedUser(seed=1), judge or ScriptedJudge(), CONFIG | config, seed=3)
+def benchmark(judge=None, **settings):
+    return Benchmark(PERSONAS, ScriptedUser(seed=1), judge or ScriptedJudge(), replace(SETTINGS, **settings), seed=3)
 
 
 def play(game, server, directory):
@@ -71,7 +72,7 @@ def play(game, server, directory):
 
 
 def summarised(game, directory):
-    return summarise(game.personas, CONFIG["resamples"], game.seed, directory)
+    return summarise(game.personas, SETTINGS.resamples, game.seed, directory).model_dump(mode="json")
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +87,7 @@ def test_the_model_sees_the_dialogue_alone(played):
     """Paper, section 4: no system prompt; and every turn of the path, from the first on."""
     directory, asked, _ = played
     dialogues = {tree.id: [node.text for node in tree.nodes] for tree in read_trees(directory / TREES)}
-    assert len(asked) == len(PERSONAS) * CONFIG["turns"]
+    assert len(asked) == len(PERSONAS) * SETTINGS.turns
     for messages, options in asked:
         assert [message.role for message in messages] == ["user", "assistant", "user"][: len(messages)]
         texts = [message.content for message in messages]
@@ -145,7 +146,7 @@ def test_finished_cases_are_not_played_again(played, servers, tmp_path):
     (half / TREES).write_text("".join(whole[:3]) + whole[3][:50])
     kept = {json.loads(line)["id"] for line in whole[:3]}
     asked, counts = play(benchmark(), servers[0], half)
-    assert len(asked) == CONFIG["turns"]
+    assert len(asked) == SETTINGS.turns
     assert counts == [(4, 4)]
     assert sorted((half / TREES).read_text().splitlines(keepends=True)) == sorted(whole)
     assert {tree.id for tree in read_trees(half / TREES)} - kept == {json.loads(whole[3])["id"]}
@@ -168,7 +169,7 @@ def test_scores_and_metrics_are_in_the_order_of_the_personas(played):
 
 
 def test_an_unreadable_judgement_is_unscored(servers, tmp_path):
-    """The reference crashed on it (paper, section 5, mistake 6)."""
+    """The paper's code crashed on it (paper, section 5, mistake 6)."""
 
     class Silent(ScriptedJudge):
         async def score(self, persona, dialogue, reply, revealed=None):

@@ -9,17 +9,8 @@ import numpy as np
 import pytest
 
 from aloe_jax.errors import InputError
-from eval.benchmark.metrics import (
-    Metrics,
-    compare,
-    figures,
-    improvement_rate,
-    is_flat,
-    metrics,
-    metrics_file,
-    normalised,
-    r_squared,
-)
+from eval.benchmark.figures import figures, improvement_rate, is_flat, normalised, r_squared
+from eval.benchmark.metrics import Metrics, compare, metrics, metrics_file
 from eval.benchmark.scores import ScoreRecord
 
 # arXiv 2505.15456: AL(1..10) of one model before and after DPO, with the N-IR and N-R2 printed beside them.
