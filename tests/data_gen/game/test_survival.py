@@ -50,7 +50,7 @@ def test_a_healthy_server_gives_whole_trees_and_rejects(healthy):
     folder, _ = healthy
     trees = list(read_trees(folder / "trees.jsonl"))
     assert len(trees) == TREES
-    assert all(len(tree.path) == 2 * SHAPE.turns for tree in trees)
+    assert all(len(tree.path) == 2 * SHAPE.conversations.turns for tree in trees)
     assert sum(len(tree.preferences) for tree in trees) > 20
     assert {record["reason"] for record in records(folder, "rejects")} >= {"role_flip", "refusal"}
     assert not [node for tree in trees for node in tree.nodes if "AI language model" in node.text]

@@ -10,8 +10,10 @@ from aloe_jax.tree.schema import Item, Message, Persona
 from data_gen.players.inducer import ModelInducer
 from data_gen.players.judge import ModelJudge
 from data_gen.players.player import family, one_family
-from data_gen.players.prompts import Prompt, load_prompt
+from data_gen.players.prompts import Prompt
 from data_gen.players.responder import ModelResponder
+from data_gen.players.settings import ModelSettings
+from data_gen.players.table import load_prompt
 from data_gen.players.trials import trials, try_judge
 from data_gen.players.user import ModelUser
 from data_gen.roles import Comparison, Revealed
@@ -29,7 +31,7 @@ TALK = [
     Message(role="assistant", content="Spring?"),
     Message(role="user", content="Took the stairs again, all nine floors."),
 ]
-SAMPLING = {"temperature": 0.8, "top_p": 0.9, "max_tokens": 40}
+SAMPLING = ModelSettings(temperature=0.8, top_p=0.9, max_tokens=40)
 
 
 class Scripted:
@@ -41,9 +43,7 @@ class Scripted:
     async def chat(self, messages, *, affinity="", **how):
         self.asked.append((list(messages), affinity, how))
         found = self.reply(messages, how)
-        return [
-            found if isinstance(found, Answer) else Answer(found, "stop", None, None, None, f"call{len(self.asked)}")
-        ]
+        return [found if isinstance(found, Answer) else Answer(found, call=f"call{len(self.asked)}")]
 
 
 def player(kind, reply, **more):
@@ -118,7 +118,7 @@ def test_the_judge_is_asked_in_both_orders():
 
 
 def test_the_judge_sees_only_what_has_shown():
-    """Mistake 7 of the reference: its judge saw facts that were not revealed."""
+    """Mistake 7 in the paper's code: its judge was shown facts that were not revealed."""
     judge, chat = player(ModelJudge, lambda messages, how: "1")
     asyncio.run(judge.prefer(PERSONA, TALK, "a", "b", (Revealed("fact1", 1),)))
     asyncio.run(judge.score(PERSONA, TALK, "a", ()))
