@@ -1,6 +1,4 @@
-"""Names of the files that data generation leaves in a run directory and that several rooms read."""
+"""Names of the files that stages of data generation leave in a run directory and others read."""
 
-from __future__ import annotations
-
-PERSONAS, HELD_OUT = "personas.jsonl", "benchmark.jsonl"  # of the stage `personas`
-TREES, JUDGE = "trees.jsonl", "judge.json"  # of the stage `conversations`
+PERSONAS, HELD_OUT = "personas.jsonl", "benchmark.jsonl"  # of `personas`: for training, held out for the benchmark
+TREES, JUDGE = "trees.jsonl", "judge.json"  # of `conversations`: the accepted trees, how well a model judge judges

@@ -1,4 +1,4 @@
-"""Calls of one step end together."""
+"""The calls of one step end together."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Grows conversations with models in all roles against one server, in the folder given, and ends.
+"""Grows conversations with models in all roles behind one server, in the given folder, and exits.
 
 python tests/helpers/grow_process.py URL[,URL] FOLDER [TREES]
 """

@@ -1,4 +1,4 @@
-"""Roles of the conversation game in plain Python, whose answers tests know beforehand."""
+"""Roles of the conversation game in plain Python, with fixed answers."""
 
 import dataclasses
 
@@ -31,7 +31,7 @@ def changed(**settings):
 
 
 class User:
-    """Says something new each turn, which names the reply it answers; remembers the dialogues it was asked with."""
+    """Says something new each turn, which names the reply it answers; records the dialogues of its calls."""
 
     def __init__(self):
         self.dialogues = []
@@ -51,7 +51,7 @@ class Inducer:
 
 
 class Responder:
-    """Candidates that say what they were told; remembers its calls."""
+    """Candidates that name their condition; records its calls."""
 
     def __init__(self, texts=None):
         self.calls = []
@@ -75,7 +75,7 @@ class Responder:
 
 
 class Judge:
-    """Prefers hinted replies with a probability of 0.8, whichever comes first; tells equal conditions apart by 0.02."""
+    """Prefers hinted replies with a probability of 0.8, in either order; tells equal conditions apart by 0.02."""
 
     name = "judge"
 

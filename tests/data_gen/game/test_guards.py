@@ -84,7 +84,7 @@ def test_a_user_that_talks_as_an_assistant(text):
 
 
 def test_the_scripted_users_messages_pass():
-    """1,200 messages that are ordinary by construction; near-copies aside, since it comes back to what it told."""
+    """1,200 messages that are ordinary by construction, but for near copies: the user comes back to what it told."""
     names = [name for name in guards.NAMES if name != "near_copy"]
     for persona in scripted_personas("train", 30, 16, 0, pairings=1):
         for strategy in ("oracle", "generic"):

@@ -27,7 +27,7 @@ def text_path(tree):
 
 
 def test_every_turn_has_a_new_message_on_the_branch_that_was_continued(roles):
-    """Mistakes 2 and 4: the first message never comes again, and each role sees the whole path, nothing else."""
+    """Mistakes 2 and 4: the first message is never repeated, and each role gets the whole path and nothing else."""
     tree = grown(roles)
     users = [node for node in tree.nodes if node.role == "user"]
     assert len({node.text for node in users}) == TURNS
@@ -66,7 +66,7 @@ def test_a_reply_keeps_what_was_sampled(roles):
 
 
 def test_the_hint_is_what_the_user_has_shown_and_reaches_the_hinted_replies_alone(roles):
-    """Mistake 11: what the plain reply sees is what the trained model will see."""
+    """Mistake 11: the plain reply has the context that the trained model will have."""
     grown(roles)
     hints = [hint for _, hint, _, _ in roles.responder.calls]
     assert hints[0::2] == ["Fact 1.", "Fact 1. Fact 2.", "Fact 1. Fact 2. Fact 3.", "Fact 1. Fact 2. Fact 3. Fact 4."]
@@ -113,7 +113,7 @@ def test_an_unreadable_judgement_is_no_preference_and_no_score(roles):
 
 
 def test_no_preference_without_a_margin(roles):
-    """Also where every margin would do: the judge that goes by the place alone gives none."""
+    """Even with no minimum margin: a judge that goes only by the position gives no preference."""
 
     class Undecided(Judge):
         async def prefer(self, persona, dialogue, first, second, revealed=None):

@@ -59,7 +59,7 @@ def grown(shape):
 
 
 def test_branches_grow_to_their_depth():
-    """Three candidates a turn, two go on, those beside the main path for one turn: of the four turns of the main path
+    """Three candidates per turn, two go on, those beside the main path for one turn: of the four turns of the main path
     the first three have a sibling with one more turn below, the last one has no turn left."""
     shape = changed(expand=2, depth=1)
     tree = grown(shape)

@@ -35,7 +35,7 @@ SAMPLING = ModelSettings(temperature=0.8, top_p=0.9, max_tokens=40)
 
 
 class Scripted:
-    """Answers by a function of what it is asked, and remembers it."""
+    """Answers by a function of the request, and records it."""
 
     def __init__(self, reply):
         self.reply, self.asked = reply, []
@@ -93,7 +93,7 @@ def test_the_hint_goes_to_the_hinted_reply_alone():
 
 
 def shown(messages):
-    """The two replies as a judge's prompt shows them."""
+    """The two replies in a judge's prompt, in their order."""
     text = messages[-1].content
     return text.split("Reply 1: ")[1].split("\n")[0], text.split("Reply 2: ")[1].split("\n")[0]
 
@@ -107,7 +107,7 @@ def with_share(first):
 
 
 def test_the_judge_is_asked_in_both_orders():
-    """Likes the reply about bees with 0.9 and the first place by 0.05 more: 0.95 first, 0.85 second, mean 0.9."""
+    """Likes the reply about bees with 0.9 and the first position by 0.05 more: 0.95 first, 0.85 second, mean 0.9."""
     judge, chat = player(ModelJudge, lambda messages, how: with_share(0.95 if "bees" in shown(messages)[0] else 0.15))
     found = asyncio.run(judge.prefer(PERSONA, TALK, "So, bees?", "Nice.", (Revealed("fact1", 1),)))
     assert (found.shown_first, found.shown_second) == (pytest.approx(0.95), pytest.approx(0.85))

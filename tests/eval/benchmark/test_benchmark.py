@@ -26,7 +26,7 @@ PERSONAS = scripted_personas("benchmark", 2, 2, 0)
 
 @dataclass
 class Asked(Client):
-    """A client that remembers what it asked."""
+    """A client that records its calls."""
 
     asked: list = field(default_factory=list, init=False)
 
@@ -59,7 +59,7 @@ def benchmark(judge=None, **settings):
 
 
 def play(game, server, directory):
-    """Play the cases that are missing; returns what the model was asked."""
+    """Play the cases that are missing; returns the calls to the model, and the progress."""
     client = Asked(server.base_url, "tiny", retries=0)
     counts = []
 
@@ -77,7 +77,7 @@ def summarised(game, directory):
 
 @pytest.fixture(scope="module")
 def played(servers, tmp_path_factory):
-    """The dialogues of the first model, which were asked for, and the folder."""
+    """The folder with the first model's dialogues, its calls and the progress."""
     directory = epath.Path(tmp_path_factory.mktemp("benchmark") / "base")
     asked, counts = play(benchmark(), servers[0], directory)
     return directory, asked, counts
@@ -111,7 +111,7 @@ def test_a_dialogue_is_a_path_with_scores_and_what_was_sampled(played):
 
 
 def test_models_meet_the_same_users_with_the_same_seeds(played, servers, tmp_path):
-    """Paired luck: between two models differ the replies, and what the users answer to them."""
+    """Paired draws: two models differ in their replies, and so in the users' answers to them."""
     directory, asked, _ = played
     other = epath.Path(tmp_path / "sft")
     asked_other, _ = play(benchmark(), servers[1], other)
@@ -129,7 +129,7 @@ def test_models_meet_the_same_users_with_the_same_seeds(played, servers, tmp_pat
 
 
 def test_it_repeats(played, servers, tmp_path):
-    """Whatever ran beside it: here one case after the other, there two at a time."""
+    """Whatever runs at the same time: once one case after the other, once two at a time."""
     directory, _, _ = played
     again = epath.Path(tmp_path / "again")
     play(benchmark(concurrency=1), servers[0], again)

@@ -149,7 +149,7 @@ def test_metrics_file_is_the_content_of_metrics_json(tmp_path):
 
 
 def test_difference_cancels_what_both_models_share():
-    """The second model gains exactly 0.5 a turn on every case, however hard the case: no resample can change that."""
+    """The second model gains exactly 0.5 per turn on every case, however hard the case: no resample can change that."""
     base = crossed(lambda p, q, k: 3.0 * p + q + (p == q) * k, profiles=4, personalities=3)
     better = [record.model_copy(update={"score": record.score + 0.5 * record.turn}) for record in base]
     result = compare(better, base)
