@@ -23,13 +23,18 @@ class Answer:
     `top` (for each, the most probable tokens as text and log-probability), `tokenizer` (hash)."""
 
     text: str
-    finish_reason: str
-    token_ids: tuple[int, ...] | None
-    logprobs: tuple[float, ...] | None
-    tokenizer: str | None
-    call: str
+    finish_reason: str = "stop"
+    token_ids: tuple[int, ...] | None = None
+    logprobs: tuple[float, ...] | None = None
+    tokenizer: str | None = None
+    call: str = ""
     tokens: tuple[str, ...] | None = None
     top: tuple[Top, ...] | None = None
+
+    @property
+    def truncated(self) -> bool:
+        """Whether it ended at the limit of tokens, in mid-sentence."""
+        return self.finish_reason == "length"
 
 
 @dataclass(frozen=True)
