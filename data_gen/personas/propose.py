@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from aloe_jax.tree.schema import Message
 from data_gen.personas.entry import Entry, Kind, check_kind
 from data_gen.personas.rules import ITEMS
-from data_gen.players.prompts import load_prompt
+from data_gen.players.table import load_prompt
 
 _DECODER = json.JSONDecoder(strict=False)  # accepts raw line breaks inside strings
 _THOUGHTS = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)

@@ -28,8 +28,9 @@ from data_gen.personas.pool_report import REPORT, PoolReport, manifest_counts, p
 from data_gen.personas.settings import PersonaSettings
 from data_gen.personas.split import personas, split
 from data_gen.players.assemble import assemble, needs_own_server, role_clients, template_hash
-from data_gen.players.player import GAME
+from data_gen.players.player import sampling_of
 from data_gen.players.settings import RolesSettings
+from data_gen.players.table import GAME
 from data_gen.run_files import HELD_OUT, PERSONAS
 from data_gen.seeds import stable_seed
 from data_gen.world.personas import scripted_personas
@@ -129,9 +130,7 @@ async def _generated(run: Run, clients: Mapping[str, Client], store: Store) -> d
                 schema=schema,
                 token_ids=False,
                 logprobs=False,
-                temperature=author.temperature,
-                top_p=author.top_p,
-                max_tokens=author.max_tokens,
+                **sampling_of(author),
             )
             return answer.text
 

@@ -17,8 +17,7 @@ from aloe_jax.run.stage import CONFIG
 from aloe_jax.tree.schema import Conversation, read_personas, read_trees
 from data_gen.personas.contamination import FactorOverlap
 from data_gen.personas.pool_report import REPORT, PoolPart, PoolReport
-from data_gen.players.player import GAME
-from data_gen.players.prompts import load_prompt
+from data_gen.players.table import GAME, load_prompt
 from data_gen.publish.stored import StoredCounts, StoredModels
 from data_gen.publish.summary import family_sentence, growth_sentences, judge_sentences
 from data_gen.run_files import HELD_OUT, PERSONAS, TREES

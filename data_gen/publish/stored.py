@@ -16,7 +16,7 @@ class _Counts(Record):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-class TrialCounts(_Counts):
+class StoredTrials(_Counts):
     """How a model judge did on pairs of the scripted world whose better reply is known; no pairs for a scripted one."""
 
     pairs: int = 0
@@ -26,13 +26,13 @@ class TrialCounts(_Counts):
     flip_rate: float | None = None
 
 
-class JudgeCounts(_Counts):
+class StoredJudge(_Counts):
     """How the judge did in the conversations, and in its trial."""
 
     compared: int = 0
     unreadable: int = 0
     flip_rate: float | None = None
-    trials: TrialCounts | None = None
+    trials: StoredTrials | None = None
 
 
 class StoredCounts(_Counts):
@@ -44,7 +44,7 @@ class StoredCounts(_Counts):
     wanted: int | None = None
     given_up: int = 0
     rejects: dict[str, int] = Field(default_factory=dict)
-    judge: JudgeCounts | None = None
+    judge: StoredJudge | None = None
 
     @classmethod
     def of(cls, manifest: Manifest) -> StoredCounts:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from data_gen.players.player import one_family
-from data_gen.publish.stored import StoredCounts, StoredModels, TrialCounts
+from data_gen.publish.stored import StoredCounts, StoredModels, StoredTrials
 
 # Landis and Koch (Biometrics 33, 1977): the names of kappas up to a bound.
 KAPPAS = (
@@ -32,7 +32,7 @@ def judge_sentences(counts: StoredCounts) -> list[str]:
     return said
 
 
-def _trial_sentences(trial: TrialCounts) -> list[str]:
+def _trial_sentences(trial: StoredTrials) -> list[str]:
     kappa = trial.kappa
     worth = "" if kappa is None else f" (kappa {kappa:.2f}, {in_words(kappa)}; 0 is chance, 1 full agreement)"
     said = [
