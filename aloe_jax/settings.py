@@ -50,7 +50,8 @@ class Rule:
         """InputError if a value is none of the choices or out of bounds; of several values, if one of them is."""
         for one in value if isinstance(value, (list, tuple)) else (value,):
             if self.choices and one not in self.choices:
-                raise InputError(f"{where}: '{one}' is unknown; choose one of {', '.join(self.choices)}")
+                choose = "choose from" if isinstance(value, (list, tuple)) else "choose one of"
+                raise InputError(f"{where}: '{one}' is unknown; {choose} {', '.join(self.choices)}")
             if isinstance(one, (int, float)) and not self._within(one):
                 raise InputError(f"{where}: {value} must be {self.expected or self._bounds()}")
         if self.holds is not None and not self.holds(value):

@@ -1,4 +1,4 @@
-"""Waiting for several calls of one step."""
+"""Running the calls of one step side by side."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-async def gathered(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """Their results, in order. The first one that fails ends the others too, before its error goes on: none is left
-    behind to write into a store that is closed."""
+async def gather_all(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Results of the coroutines, in order. If one fails, the others are cancelled and awaited before its error is
+    raised, so that none is left behind to write into a store that is closed."""
     tasks = [asyncio.create_task(each) for each in coroutines]
     try:
         return await asyncio.gather(*tasks)

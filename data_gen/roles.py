@@ -1,7 +1,8 @@
 """The four roles of the conversation game, as interfaces: scripted and model-backed roles are interchangeable.
 
 A dialogue is the list of messages on one path, first to last, without a system message. Every role is a pure function
-of its arguments (and its own configuration), so a dialogue can fork at any reply. Source: paper, section 2.
+of its arguments and its own settings, so a dialogue can fork at any reply. Source: paper, section 2.
+`data_gen/players/table.py` lists what a new role needs.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from aloe_jax.serve.client.answers import Answer
 from aloe_jax.tree.schema import Message, Persona
 
 Dialogue = Sequence[Message]
@@ -17,28 +19,16 @@ Dialogue = Sequence[Message]
 
 @dataclass(frozen=True)
 class Revealed:
-    """A fact or trait id and the user turn (from 1) in which it showed first."""
+    """The id of a fact or trait, and the user turn (from 1) that showed it first."""
 
     id: str
     turn: int
 
 
 @dataclass(frozen=True)
-class Reply:
-    """One candidate answer; `token_ids` and `logprobs` only where the server hands them back."""
-
-    text: str
-    token_ids: tuple[int, ...] | None = None
-    logprobs: tuple[float, ...] | None = None
-    tokenizer: str | None = None
-    truncated: bool = False
-    calls: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class Verdict:
-    """A judge's score of one reply. `value` is 1 to 5, or None where the judge gave no readable answer (unscored).
-    `criteria` holds the parts it was made of, by name."""
+    """A judge's score of one reply. `value` is from 1 to 5, or None if the judge gave no readable answer (unscored).
+    `criteria` are the parts of the score, by name."""
 
     value: float | None
     criteria: dict[str, float] = field(default_factory=dict)
@@ -48,8 +38,8 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A judge's verdict on two replies: the probability in [0, 1] that the user prefers the first, once with that one
-    shown first and once with it shown second. Their mean is free of any leaning to a place."""
+    """A judge's verdict on two replies: the probability in [0, 1] that the user prefers the first one, once with that
+    reply shown first and once with it shown second. Their mean has no position bias."""
 
     shown_first: float
     shown_second: float
@@ -62,13 +52,13 @@ class Comparison:
 
     @property
     def flipped(self) -> bool:
-        """Whether the verdict turned with the order: the judge went by the place."""
+        """Whether the verdict changed with the order: the judge went by the position."""
         return (self.shown_first - 0.5) * (self.shown_second - 0.5) < 0
 
 
 @dataclass(frozen=True)
 class Said:
-    """A user message; `truncated` if it was cut off."""
+    """A user message; `truncated` if it was cut off. `calls` are the ids of the calls that made it."""
 
     text: str
     truncated: bool = False
@@ -84,49 +74,49 @@ class User(Protocol):
 
 
 class Inducer(Protocol):
-    """Names what the user has shown so far, conservatively."""
+    """Names what the user has shown so far; in doubt it names nothing."""
 
     async def beliefs(
         self, persona: Persona, dialogue: Dialogue, known: Sequence[Revealed] = ()
     ) -> tuple[Revealed, ...]:
         """Facts and traits shown in `dialogue`, which ends with a user message, in order of appearance; `known` are
-        those that had shown before that message."""
+        those shown before that message."""
         ...
 
 
 class Responder(Protocol):
-    """Answers the user. With a hint (text) it is the hinted reply, without one the plain reply."""
+    """Answers the user: with a hint (text) the hinted reply, without one the plain reply."""
 
-    async def replies(self, dialogue: Dialogue, hint: str | None, n: int, seed: int) -> list[Reply]:
+    async def replies(self, dialogue: Dialogue, hint: str | None, n: int, seed: int) -> list[Answer]:
         """`n` candidates for the next assistant message; `dialogue` ends with a user message."""
         ...
 
 
 class Judge(Protocol):
-    """Scores replies for one persona, counting only what the dialogue has shown so far: `revealed` where it is given
+    """Scores replies for one persona and counts only what the dialogue has shown so far: `revealed` where it is given
     (a model has to be told), else what the judge itself finds in the dialogue or, if it cannot, the whole persona."""
 
     @property
     def name(self) -> str:
-        """What its scores and preferences are signed with."""
+        """The name that its scores and preferences carry."""
         ...
 
     async def score(
         self, persona: Persona, dialogue: Dialogue, reply: str, revealed: Sequence[Revealed] | None = None
     ) -> Verdict:
-        """Score of `reply` as answer to `dialogue`, which ends with a user message."""
+        """The score of `reply` as an answer to `dialogue`, which ends with a user message."""
         ...
 
     async def prefer(
         self, persona: Persona, dialogue: Dialogue, first: str, second: str, revealed: Sequence[Revealed] | None = None
     ) -> Comparison | None:
-        """Which of two replies the user prefers; None if unreadable."""
+        """Which of two replies the user prefers; None if the judge gave no readable answer."""
         ...
 
 
 @dataclass(frozen=True)
 class Roles:
-    """Who plays."""
+    """Who plays each role."""
 
     user: User
     inducer: Inducer
@@ -135,6 +125,11 @@ class Roles:
 
 
 def hint_text(persona: Persona, beliefs: Sequence[Revealed]) -> str:
-    """What the hinted responder is told: the revealed facts and traits as sentences, in order of appearance."""
+    """The hint of the hinted responder: the revealed facts and traits as sentences, in order of appearance."""
     texts = {item.id: item.text for item in (*persona.facts, *persona.traits)}
     return " ".join(texts[belief.id] for belief in beliefs if belief.id in texts)
+
+
+def calls_of(answer: Answer) -> tuple[str, ...]:
+    """The ids of the calls that an answer is from: one, or none for a scripted player's."""
+    return (answer.call,) if answer.call else ()

@@ -1,4 +1,4 @@
-"""Words, stems and sentences of a text: the small reading tools that checkers, guards and the persona pool share.
+"""Words, stems and sentences of a text: small functions that checkers, guards and the persona pool share.
 
 All of them ignore case, whitespace and the difference between straight and curly apostrophes; none looks at markup.
 """
@@ -9,7 +9,7 @@ import functools
 import re
 from difflib import SequenceMatcher
 
-# A dialogue is read again at every turn and every message of it by many checkers: remember the texts of some dialogues.
+# Many checkers read every message of a dialogue again at every turn: cache the texts of some dialogues.
 _CACHED = 16_384
 
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
@@ -34,8 +34,8 @@ _EXPANSIONS = tuple(
     )
 )
 
-# Words that carry grammar rather than a topic. A reply in sentences is one third to two thirds made of them, a heap of
-# keywords hardly at all.
+# Words that carry grammar rather than a topic. They make up one third to two thirds of a reply in sentences, and hardly
+# any of a list of keywords.
 FUNCTION_WORDS = frozenset(
     """a about above after again all also although always am an and another any anyone anything are around as at away
     back be because been before behind being both but by can can't could day did didn't do does doesn't doing don't
@@ -67,9 +67,9 @@ def word_grams(text: str, size: int) -> list[tuple[str, ...]]:
 
 @functools.lru_cache(maxsize=_CACHED)
 def stem(word: str) -> str:
-    """`word` without the commonest English endings, so that "nurse", "nurses" and "nursing" agree.
+    """`word` without the most common English endings, so that "nurse", "nurses" and "nursing" agree.
 
-    A plain suffix stripper: it needs to treat both sides of a comparison alike, not to be right about English.
+    A simple suffix stripper: it has to treat both sides of a comparison alike, not to be right about English.
     """
     word = word.casefold().removesuffix("'s").removesuffix("'")
     if len(word) > 4 and word.endswith("ies"):
@@ -105,14 +105,14 @@ def content_stems(text: str) -> frozenset[str]:
 
 @functools.lru_cache(maxsize=_CACHED)
 def normal(text: str) -> str:
-    """The words joined by single spaces, with a space at both ends, so that `normal(phrase) in normal(text)` asks for
+    """The words joined by single spaces, with a space at both ends, so that `normal(phrase) in normal(text)` finds
     whole words whatever the case and punctuation."""
     return f" {' '.join(words(text))} "
 
 
 @functools.lru_cache(maxsize=_CACHED)
 def sentence_count(text: str) -> int:
-    """Number of sentences; a last piece that was cut off before its full stop counts as one."""
+    """Number of sentences; a last piece without its full stop counts as one."""
     return sum(1 for piece in _SENTENCE_END.split(text) if words(piece))
 
 
@@ -132,8 +132,8 @@ def expand_contractions(text: str) -> str:
 
 @functools.lru_cache(maxsize=_CACHED)
 def copied_share(text: str, source: str) -> float:
-    """Share in [0, 1] of the words of `text` that stand in `source` in the same order, two or more in a row (stems
-    compared). Small edits leave it high; an answer on the same topic stays low, as it shares single words only."""
+    """Share in [0, 1] of the words of `text` that occur in `source` in the same order, two or more in a row (stems are
+    compared). Small edits leave it high; an answer on the same topic scores low, as it shares single words only."""
     left, right = stems(text), stems(source)
     if not left or not right:
         return 0.0
@@ -142,5 +142,5 @@ def copied_share(text: str, source: str) -> float:
 
 
 def falling(value: float, start: float, end: float) -> float:
-    """1 up to `start`, falling in a straight line to 0 at `end`: a soft threshold."""
+    """1 up to `start`, falling linearly to 0 at `end`: a soft threshold."""
     return min(1.0, max(0.0, (end - value) / (end - start)))

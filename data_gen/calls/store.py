@@ -1,6 +1,6 @@
-"""Everything that data generation has been told, in append-only files: what was paid for is never asked again.
+"""The record of data generation in append-only files, so that an answer that was paid for is never requested again.
 
-| file | a line for each |
+| file | one line per |
 |---|---|
 | `calls.jsonl` | call to a server: id (hash of the request), role, template, request, answers |
 | `nodes.jsonl` | message of a turn whose calls all succeeded |
@@ -8,9 +8,9 @@
 | `rejects.jsonl` | text that a guard turned down, and why |
 | `events.jsonl` | conversation that ended early or was given up, warning, server probed |
 
-One process writes, under a lock. Lines reach the system at once, so that a kill loses at most a torn last line, which
-is cut off when the files are opened again; the disk follows within a second. A conversation that was cut short is grown
-again from its stored answers, which gives the same turns. Of the answers only their places are kept in memory.
+One process writes, under a lock. Lines reach the operating system at once, so that a kill loses at most a torn last
+line, which is cut off when the files are opened again; they reach the disk within a second. An interrupted conversation
+is grown again from its stored answers, which gives the same turns. Memory holds the places of the answers only.
 """
 
 from __future__ import annotations
@@ -20,34 +20,44 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TypedDict
 
 from aloe_jax import files
 from aloe_jax.errors import InputError
 
 CALLS, NODES, PREFERENCES, REJECTS, EVENTS = "calls", "nodes", "preferences", "rejects", "events"
 LEDGERS = (NODES, PREFERENCES, REJECTS, EVENTS)
-SYNC_EVERY = 1.0  # seconds between two pushes to the disk
-# A call's line begins with its id, so that looking for ids reads no JSON.
+SYNC_EVERY = 1.0  # seconds between two syncs to the disk
+# The line of a call begins with its id, so that ids are found without parsing JSON.
 _HEAD = b'{"id":"'
 _ID = 64  # hex digits
 
 
+class StoredCall(TypedDict):
+    """A call to a server: the role and the hash of its template, the request as it was sent, and the answers."""
+
+    id: str
+    role: str
+    template: str
+    request: Mapping[str, object]
+    answers: list[Mapping[str, object]]
+
+
 class Ledger:
-    """One append-only file of JSON lines; a torn last line is cut off as it is opened."""
+    """One append-only file of JSON lines; a torn last line is cut off when it is opened."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         files.repair_lines(path)
-        self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - open as long as the store is
+        self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - closed with the store
         self.size = self._file.tell()
 
     def append(self, line: bytes) -> int:
-        """Append a line; returns the place where it begins. Raises ResumableError if there is no room."""
+        """The place of a line that is appended. Raises ResumableError if there is no room."""
         start, data = self.size, line + b"\n"
         try:
             written = self._file.write(data)
@@ -59,19 +69,20 @@ class Ledger:
         return start
 
     def sync(self) -> None:
-        """Push what was written to the disk."""
-        with contextlib.suppress(ValueError):  # closed meanwhile, which synced it
+        """Sync what was written to the disk."""
+        with contextlib.suppress(ValueError):  # closed in the meantime, which synced it
             os.fsync(self._file.fileno())
 
     def close(self) -> None:
+        """Sync and close the file."""
         os.fsync(self._file.fileno())
         self._file.close()
 
 
 class Store:
-    """The files in `directory`, which is made where it is missing. Use as `with Store(directory) as store`.
+    """The files in `directory`, which is created if it is missing. Use as `with Store(directory) as store`.
 
-    Raises InputError if another process writes there, or for a line that is damaged before the last one.
+    Raises InputError if another process writes there, and for a damaged line before the last one.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -90,7 +101,7 @@ class Store:
         self._ledgers = {name: Ledger(self.directory / f"{name}.jsonl") for name in (CALLS, *LEDGERS)}
         self._reader = open(self.directory / f"{CALLS}.jsonl", "rb")
         self._places = dict(_call_places(self.directory / f"{CALLS}.jsonl"))
-        self._keys = {name: {record["key"] for record in records(self.directory, name)} for name in LEDGERS}
+        self._keys = {name: {str(record["key"]) for record in records(self.directory, name)} for name in LEDGERS}
         self._syncing = ThreadPoolExecutor(1, "aloe-store")
         self._synced, self._push = time.monotonic(), Future[None]()
         self._push.set_result(None)
@@ -107,25 +118,25 @@ class Store:
 
     @property
     def calls(self) -> int:
-        """Calls that are stored."""
+        """The number of stored calls."""
         return len(self._places)
 
-    def call(self, name: str) -> dict[str, Any] | None:
-        """The stored call of that id, None if there is none."""
+    def call(self, name: str) -> StoredCall | None:
+        """The stored call with that id; None if there is none."""
         place = self._places.get(bytes.fromhex(name))
         if place is None:
             return None
         self._reader.seek(place)
         return json.loads(self._reader.readline())
 
-    def add_call(self, name: str, record: dict[str, Any]) -> None:
+    def add_call(self, name: str, record: Mapping[str, object]) -> None:
         """Store a call under its id (64 hex digits)."""
         line = json.dumps({"id": name, **record}, ensure_ascii=False, separators=(",", ":")).encode()
         self._places[bytes.fromhex(name)] = self._ledgers[CALLS].append(line)
         self._sync()
 
-    def add(self, ledger: str, key: str, record: dict[str, Any]) -> bool:
-        """Append a record under a key of its own; False, and nothing written, if that key is there already."""
+    def add(self, ledger: str, key: str, record: Mapping[str, object]) -> bool:
+        """Append a record under a key of its own; returns False and writes nothing if the key exists already."""
         if key in self._keys[ledger]:
             return False
         line = json.dumps({"key": key, **record}, ensure_ascii=False, separators=(",", ":"))
@@ -135,7 +146,7 @@ class Store:
         return True
 
     def has(self, ledger: str, key: str) -> bool:
-        """Whether a record of that key is there."""
+        """Whether there is a record with that key."""
         return key in self._keys[ledger]
 
     def _sync(self) -> None:
@@ -149,8 +160,8 @@ class Store:
             ledger.sync()
 
 
-def records(directory: Path, ledger: str) -> Iterator[dict[str, Any]]:
-    """Records of a ledger, in the order they were written; a torn last line, of a run that is writing, is left out."""
+def records(directory: Path, ledger: str) -> Iterator[Mapping[str, object]]:
+    """Records of a ledger in the order of writing; a torn last line, of a run that is writing, is left out."""
     path = directory / f"{ledger}.jsonl"
     if path.exists():
         with open(path, "rb") as file:
@@ -160,7 +171,7 @@ def records(directory: Path, ledger: str) -> Iterator[dict[str, Any]]:
 
 
 def _call_places(path: Path) -> Iterator[tuple[bytes, int]]:
-    """Id and place of each call."""
+    """The id and the place of each call."""
     place = 0
     with open(path, "rb") as file:
         for number, line in enumerate(file, start=1):
@@ -173,7 +184,7 @@ def _call_places(path: Path) -> Iterator[tuple[bytes, int]]:
             place += len(line)
 
 
-def _parsed(line: bytes, path: Path, number: int) -> dict[str, Any]:
+def _parsed(line: bytes, path: Path, number: int) -> Mapping[str, object]:
     try:
         record = json.loads(line)
         if not isinstance(record, dict) or "key" not in record:

@@ -1,19 +1,18 @@
-"""What the ledgers say in numbers: for the panel while conversations grow and for the manifest afterwards."""
+"""The ledgers in numbers: for the panel while conversations grow and for the manifest afterwards."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from data_gen.calls.store import EVENTS, PREFERENCES, REJECTS, records
 from data_gen.roles import Comparison
 
 
 class Tally:
-    """Texts turned down by reason, conversations given up, and the judge's comparisons: all, those it gave no readable
-    verdict on, and those whose verdict turned with the order."""
+    """Texts turned down by reason, conversations given up, and the judge's comparisons: all of them, those without a
+    readable verdict, and those whose verdict turned with the order."""
 
     def __init__(self) -> None:
         self.rejects: Counter[str] = Counter()
@@ -21,21 +20,23 @@ class Tally:
 
     @classmethod
     def of(cls, directory: Path) -> Tally:
-        """Of everything that a store's files hold."""
+        """The tally of all that a store's files hold."""
         tally = cls()
         for ledger in (REJECTS, PREFERENCES, EVENTS):
             for record in records(directory, ledger):
                 tally.noted(ledger, record)
         return tally
 
-    def noted(self, ledger: str, record: Mapping[str, Any]) -> None:
+    def noted(self, ledger: str, record: Mapping[str, object]) -> None:
         """Count one more record."""
         if ledger == REJECTS:
-            self.rejects[record["reason"]] += 1
+            self.rejects[str(record["reason"])] += 1
         elif ledger == PREFERENCES:
-            orders = record.get("orders")
+            orders = record.get("orders")  # the first reply's probability, shown first and shown second
             self.compared += 1
-            self.unreadable += orders is None
-            self.flipped += orders is not None and Comparison(*orders).flipped
+            if isinstance(orders, list):
+                self.flipped += Comparison(*orders).flipped
+            else:
+                self.unreadable += 1
         elif ledger == EVENTS:
             self.given_up += record["event"] == "given_up"

@@ -1,7 +1,7 @@
-"""What a message must not be: small rules over texts, each with the name that the reject ledger gives.
+"""What a message must not be: small rules over texts, under the names that the reject ledger records.
 
-They find what open models do when a conversation game goes wrong (paper, section 5). A rule may be wrong about a single
-text, and the text is then drawn again; what it lets through is trained on. So they lean to turning down.
+They find what open models do when a conversation game goes wrong (paper, section 5). A text that a rule turns down
+wrongly is drawn again; a bad text that it lets through is trained on. So the rules prefer to turn down.
 """
 
 from __future__ import annotations
@@ -11,13 +11,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from aloe_jax.errors import InputError
 from aloe_jax.tree.schema import Persona
 from data_gen.roles import Dialogue, Revealed
 from data_gen.text import content_stems, copied_share, word_grams, words
 
 NEAR_COPY = 0.8  # share of a text's words that stand in another one in the same order
-COPY_WORDS = 5  # shorter texts may repeat
+COPY_WORDS = 5  # shorter texts may repeat an earlier one
 LOOP = 3  # times that three words in a row may occur
 LEAK_WORDS = 6  # words in a row that a reply may not share with the hint
 TOLD = 0.5  # share of a fact's topic words that gives the fact away
@@ -47,8 +46,8 @@ _NOTES = re.compile(
 
 @dataclass(frozen=True)
 class Scene:
-    """What a text is judged against: the dialogue it answers, and for replies the persona, what has shown of it and the
-    hint it was given."""
+    """What a text is checked against: the dialogue that it answers, and for a reply the persona, what has shown of it
+    and the hint that the responder was given."""
 
     dialogue: Dialogue
     truncated: bool = False
@@ -81,7 +80,7 @@ def _stage_directions(text: str, scene: Scene) -> bool:
 
 
 def _near_copy(text: str, scene: Scene) -> bool:
-    """Of any earlier message, whoever wrote it."""
+    """A near copy of any earlier message, whoever wrote it."""
     return len(words(text)) >= COPY_WORDS and any(
         copied_share(text, message.content) >= NEAR_COPY for message in scene.dialogue
     )
@@ -96,7 +95,7 @@ def _refusal(text: str, scene: Scene) -> bool:
 
 
 def _hint_leak(text: str, scene: Scene) -> bool:
-    """Talks of the notes, or recites some words of them that nobody has said."""
+    """Talks about the notes, or recites a passage of them that nobody has said."""
     if scene.hint is None:
         return False
     if _NOTES.search(text.replace("’", "'")):
@@ -106,7 +105,7 @@ def _hint_leak(text: str, scene: Scene) -> bool:
 
 
 def _unrevealed(text: str, scene: Scene) -> bool:
-    """Names a fact that the user has not shown: most of the fact's topic words, two at least, not counting those that
+    """Names a fact that the user has not shown: most of the fact's topic words, at least two, not counting those that
     have been said."""
     if scene.persona is None:
         return False
@@ -135,19 +134,13 @@ PAIR = "length_ratio"
 NAMES = (*dict.fromkeys([*USER, *REPLY]), PAIR)
 
 
-def check(names: Sequence[str], where: str) -> None:
-    """InputError for the first unknown name."""
-    for name in names:
-        if name not in NAMES:
-            raise InputError(f"{where}: '{name}' is unknown; choose from {', '.join(NAMES)}")
-
-
 def broken(table: Mapping[str, Guard], names: Sequence[str], text: str, scene: Scene) -> str | None:
-    """The first of the named guards of the table that turns the text down."""
+    """The name of the first guard in the table, of those in `names`, that turns the text down; None if all let it
+    through."""
     return next((name for name, guard in table.items() if name in names and guard(text, scene)), None)
 
 
 def uneven(first: str, second: str) -> bool:
-    """Whether one reply is so much longer that a judge might go by length."""
+    """Whether one reply is so much longer than the other that a judge might go by length."""
     lengths = sorted((len(words(first)), len(words(second))))
     return lengths[1] > LENGTH_RATIO * max(1, lengths[0])

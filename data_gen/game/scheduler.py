@@ -1,28 +1,28 @@
-"""Growing as many conversations as are wanted, many at a time, from files alone after whatever happened."""
+"""Growing as many conversations as are wanted, many at a time. All state is in files, so that a run can be killed."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 from aloe_jax import files
 from aloe_jax.errors import AloeError, InputError
 from aloe_jax.tree.schema import Persona, dump
 from data_gen.calls.store import EVENTS, NODES, Store
-from data_gen.game.tree_growth import TreeConfig, grow
+from data_gen.game.tree_growth import Shape, grow
 from data_gen.roles import Roles
 
-Shard = tuple[int, int]  # number, from 0, and how many
+Shard = tuple[int, int]  # number, from 0, and count
 _SHARD = re.compile(r"(\d+)/(\d+)")
 
 
 def parse_shard(text: str) -> Shard:
-    """`NUMBER/COUNT`, numbers from 0. InputError if it is not."""
+    """The shard that `NUMBER/COUNT` names, numbers from 0. InputError for any other text."""
     found = _SHARD.fullmatch(text)
     if not found or not int(found[1]) < int(found[2]):
         raise InputError(f"--shard: '{text}' must be NUMBER/COUNT with NUMBER from 0 to COUNT - 1, for example 0/4")
@@ -31,39 +31,54 @@ def parse_shard(text: str) -> Shard:
 
 @dataclass(frozen=True)
 class Candidates:
-    """The conversations that may be begun, in order: each persona once, then each again, `most` in all. A shard has
-    every `shard[1]`-th of them, and its share of the `wanted`."""
+    """The conversations that may be begun, in order: one per persona, then each persona again, `limit` in all. A shard
+    has every `shard[1]`-th of them, and its share of those `wanted`."""
 
     personas: Sequence[Persona]
     wanted: int
-    most: int
+    limit: int
     shard: Shard = (0, 1)
 
     @property
     def share(self) -> int:
-        """Conversations that this shard is to accept."""
+        """The number of conversations that this shard is to accept."""
         number, shards = self.shard
         return len(range(number, self.wanted, shards))
 
     def __iter__(self) -> Iterator[tuple[str, Persona]]:
-        for number in range(self.shard[0], self.most, self.shard[1]):
+        for number in range(self.shard[0], self.limit, self.shard[1]):
             persona = self.personas[number % len(self.personas)]
             yield f"c{number:05d}-{persona.id}", persona
 
 
-class Scheduler:
-    """Accepted conversations are appended to `path`. Which ones are accepted depends on the answers alone: a candidate
-    is begun only while those accepted and those under way are fewer than wanted, so that the candidates begun are
-    always the shortest beginning of the list that holds enough."""
+class Events(Protocol):
+    """What is called while conversations grow."""
 
-    def __init__(self, path: Path, store: Store, shape: TreeConfig, seed: int, concurrency: int) -> None:
+    def noted(self, ledger: str, record: Mapping[str, object]) -> None:
+        """A new record of a ledger."""
+        ...
+
+    def grown(self, name: str, node: str) -> None:
+        """A turn of the conversation `name` is complete, whose user message has the id `node`."""
+        ...
+
+    def ended(self, name: str, accepted: bool) -> None:
+        """The conversation `name` has ended."""
+        ...
+
+
+class Scheduler:
+    """Grows conversations and appends the accepted ones to `path`. Which ones are accepted depends only on the roles'
+    answers: a candidate is begun only while those accepted and those under way are fewer than wanted, so that the
+    candidates begun are always the shortest prefix of the list that has enough."""
+
+    def __init__(self, path: Path, store: Store, shape: Shape, seed: int, concurrency: int) -> None:
         self.path, self.store, self.shape, self.seed, self.concurrency = path, store, shape, seed, concurrency
         files.repair_lines(path)
         self.accepted = set(identities(path)) if path.exists() else set[str]()
 
-    async def run(self, candidates: Candidates, roles: Roles, events: Any) -> int:
-        """Grow until the share is accepted or the candidates are used up; returns how many are accepted. `events` has
-        `noted(ledger, record)`, `grown(name, turns)` and `ended(name, accepted)`."""
+    async def run(self, candidates: Candidates, roles: Roles, events: Events) -> int:
+        """Grow until the share is accepted or the candidates are used up; returns the number of accepted ones."""
         accepted, under_way = 0, set[asyncio.Task[bool]]()
         remaining = iter(candidates)
         try:
@@ -86,12 +101,12 @@ class Scheduler:
                 task.cancel()
             await asyncio.gather(*under_way, return_exceptions=True)
 
-    async def _one(self, name: str, persona: Persona, roles: Roles, events: Any) -> bool:
-        def note(ledger: str, key: str, record: dict[str, Any]) -> None:
+    async def _one(self, name: str, persona: Persona, roles: Roles, events: Events) -> bool:
+        def note(ledger: str, key: str, record: dict[str, object]) -> None:
             if self.store.add(ledger, key, record):
                 events.noted(ledger, record)
             if ledger == NODES and record["role"] == "user":
-                events.grown(name, record["id"])
+                events.grown(name, str(record["id"]))
 
         tree = await grow(name, persona, roles, self.shape, self.seed, note)
         if tree is not None:
@@ -102,7 +117,7 @@ class Scheduler:
 
 
 def identities(path: Path) -> dict[str, tuple[int, int]]:
-    """Id of each conversation of a trees.jsonl, with place and length of its line."""
+    """Position and length of the line of each conversation in a trees.jsonl, by its id."""
     found, place = {}, 0
     with open(path, "rb") as file:
         for line in file:
@@ -112,7 +127,7 @@ def identities(path: Path) -> dict[str, tuple[int, int]]:
 
 
 def put_in_order(path: Path) -> int:
-    """Sort the conversations of a trees.jsonl by id, one in memory at a time; returns how many there are."""
+    """Sort the conversations of a trees.jsonl by id, with one in memory at a time; returns their number."""
     places = identities(path)
     with open(path, "rb") as file:
 
@@ -125,7 +140,7 @@ def put_in_order(path: Path) -> int:
 
 
 def too_few(accepted: int, share: int, store: Store) -> AloeError | None:
-    """What to tell where nothing at all was accepted; None otherwise."""
+    """The error if nothing at all was accepted; else None."""
     if accepted or not share:
         return None
     return AloeError(

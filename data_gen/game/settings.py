@@ -24,8 +24,8 @@ class TreeSettings:
     )
     min_turns: int = setting(5, "a conversation that ends before does not count", minimum=1)
     attempts: int = setting(4, "draws of a text that a guard turns down", minimum=1)
-    candidates: int = setting(3, "conversations begun at most, for each one that is to be accepted", minimum=1)
-    guards: tuple[str, ...] = setting(NAMES, "see docs/data_generation.md; empty: none")
+    candidates: int = setting(3, "conversations begun at most per conversation that is to be accepted", minimum=1)
+    guards: tuple[str, ...] = setting(NAMES, "see docs/data_generation.md; empty: none", choices=NAMES)
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,9 @@ class ConversationSettings:
     source: str = setting("", "a trees.jsonl to train on instead of growing trees (see `aloe convert`)")
     trees: int = setting(3310, "conversation trees, one per persona", minimum=1)
     turns: int = setting(10, "user turns of each", minimum=1)
-    hinted: int = setting(1, "candidate replies per turn that see what the user has shown so far", minimum=0)
-    plain: int = setting(1, "candidate replies per turn that see the dialogue alone", minimum=0)
+    hinted: int = setting(
+        1, "candidate replies per turn whose responder is told what the user has shown so far", minimum=0
+    )
+    plain: int = setting(1, "candidate replies per turn whose responder gets the dialogue alone", minimum=0)
     min_margin: float = setting(0.1, "judge's margin (2p - 1) from which two candidates become a preference")
     concurrency: int = setting(64, "trees that grow at the same time", minimum=1, decides=False)

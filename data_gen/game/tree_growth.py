@@ -1,9 +1,9 @@
-"""Growing one conversation tree: each turn a user message, several candidate replies, judgements, and steps on.
+"""Growing one conversation tree: each turn has a user message, several candidate replies and their judgements.
 
-Paper, section 2, with the reference's mistakes mended: every reply stands on the path that was really continued, a turn
-is built only from calls that all succeeded and texts that all guards let through, and the judge decides which reply is
-preferred. In the paper's mode one reply of each turn, drawn at random, is continued. With `expand` above 1 more of them
-are, for `depth` turns: what then happens to a reply is its simulated future, and its value is backed up from there.
+Paper, section 2, without the mistakes of the paper's code: every reply stands on the path that was really continued, a
+turn is built only from calls that all succeeded and texts that all guards let through, and the judge decides which
+reply is preferred. In the paper's mode one reply per turn, drawn at random, is continued. With `expand` above 1 more
+replies are continued, for `depth` turns: these turns are a reply's simulated future, from which its value is backed up.
 """
 
 from __future__ import annotations
@@ -11,57 +11,35 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+from aloe_jax.serve.client.answers import Answer
 from aloe_jax.tree.schema import Belief, Conversation, Message, Node, Persona, Preference, Score
 from data_gen.calls.store import EVENTS, NODES, PREFERENCES, REJECTS
-from data_gen.concurrency import gathered
+from data_gen.concurrency import gather_all
 from data_gen.game import guards
 from data_gen.game.guards import Scene
+from data_gen.game.settings import ConversationSettings, TreeSettings
 from data_gen.game.values import backed_up, pairs, preference, preferred_by_value
-from data_gen.roles import Reply, Revealed, Roles, Said, hint_text
+from data_gen.roles import Revealed, Roles, Said, calls_of, hint_text
 from data_gen.seeds import stable_seed
 
-# (ledger, key, record): called for what has happened, again after an interruption.
-Note = Callable[[str, str, dict[str, Any]], object]
+# Called with (ledger, key, record) for everything that happens, once more after an interruption.
+Note = Callable[[str, str, dict[str, object]], object]
 
 
 @dataclass(frozen=True)
-class TreeConfig:
-    """Shape of a tree.
+class Shape:
+    """What a tree grows to: the settings of its turns and of its branches. `guard_user` is whether guards check user
+    messages; a scripted user would repeat the message that was turned down."""
 
-    `turns` of the main path, of which at least `min_turns` must succeed; candidates a turn with the hint (`hinted`) and
-    without (`plain`); replies of a turn that are continued (`expand`), all but the main path's for `depth` turns;
-    `discount` of what happens a turn later in a reply's value; `prefer`: two replies are told apart by the "judge", in
-    both orders, or by their "value"; `min_margin` (2p - 1) makes two candidates a preference; a text that one of
-    `guards` turns down is drawn again, `attempts` times in all. `user_guards` are those for user messages.
-    """
-
-    turns: int
-    hinted: int
-    plain: int
-    min_margin: float
-    min_turns: int = 1
-    expand: int = 1
-    depth: int = 1
-    discount: float = 0.0
-    prefer: str = "judge"
-    attempts: int = 1
-    guards: tuple[str, ...] = ()
-    user_guards: tuple[str, ...] = ()
-
-    @classmethod
-    def from_config(cls, section: Mapping[str, Any], tree: Mapping[str, Any], scripted_user: bool) -> TreeConfig:
-        """From the sections `conversations` and `tree`. A scripted user would say the same again, so none guards it."""
-        known = {name: section[name] for name in ("turns", "hinted", "plain", "min_margin")}
-        settings = {name: tree[name] for name in ("min_turns", "expand", "depth", "discount", "prefer", "attempts")}
-        names = tuple(tree["guards"])
-        return cls(**known, **settings, guards=names, user_guards=() if scripted_user else names)
+    conversations: ConversationSettings
+    tree: TreeSettings
+    guard_user: bool = True
 
 
 @dataclass(frozen=True)
 class _Branch:
-    """Where a turn is to grow: the dialogue so far and what has shown in it. `prefix` begins the ids of its nodes."""
+    """Where a turn is to grow: the dialogue so far and what it has shown. The ids of its nodes begin with `prefix`."""
 
     parent: str | None = None
     dialogue: tuple[Message, ...] = ()
@@ -71,13 +49,13 @@ class _Branch:
 
     @property
     def turn(self) -> int:
-        """Number of the turn to come, from 1."""
+        """Number of the next turn, from 1."""
         return len(self.dialogue) // 2 + 1
 
 
 @dataclass(frozen=True)
 class _Turn:
-    """A turn that succeeded, and the branches that its continued replies begin, the drawn one first."""
+    """A turn that succeeded, and the branches that its continued replies begin, the main path first."""
 
     nodes: tuple[Node, ...]
     preferences: tuple[Preference, ...]
@@ -85,24 +63,24 @@ class _Turn:
 
 
 class _RejectedError(Exception):
-    """A turn that did not come about; the message says why."""
+    """A turn that failed; the message says why."""
 
 
 async def grow(
     name: str,
     persona: Persona,
     roles: Roles,
-    config: TreeConfig,
+    shape: Shape,
     seed: int,
     note: Note = lambda ledger, key, record: None,
 ) -> Conversation | None:
-    """A conversation of at most `config.turns` turns on its main path, or None if fewer than `config.min_turns` came
-    about. It ends where no candidate of a turn says anything or the guards let too few through.
+    """A conversation of at most `turns` turns on its main path, or None if fewer than `min_turns` turns succeeded. It
+    ends at a turn whose candidates are all empty or in which the guards let too few texts through.
 
-    The path goes on from a candidate drawn at random (paper, section 2, step 5). Equal answers of the roles give equal
-    trees and equal notes, whatever was interrupted.
+    The path continues from a candidate drawn at random (paper, section 2, step 5). Equal answers of the roles give
+    equal trees and equal notes, whatever was interrupted.
     """
-    return await _Growth(name, persona, roles, config, seed, note).tree()
+    return await _Growth(name, persona, roles, shape.conversations, shape.tree, shape.guard_user, seed, note).grown()
 
 
 @dataclass(frozen=True)
@@ -110,23 +88,25 @@ class _Growth:
     name: str
     persona: Persona
     roles: Roles
-    config: TreeConfig
+    conversations: ConversationSettings
+    tree: TreeSettings
+    guard_user: bool
     seed: int
     note: Note
 
-    async def tree(self) -> Conversation | None:
-        turns = await self._explore(_Branch(), self.config.turns)
+    async def grown(self) -> Conversation | None:
+        turns = await self._explore(_Branch(), self.conversations.turns)
         path = _path(turns)
         done = sum(node.startswith("u") for node in path)
-        if done < self.config.min_turns:
+        if done < self.tree.min_turns:
             self.note(EVENTS, f"{self.name} given up", {"event": "given_up", "conversation": self.name, "turns": done})
             return None
         nodes = tuple(node for turn in turns for node in turn.nodes)
-        if self.config.discount:
-            nodes = backed_up(nodes, self.config.discount)
+        if self.tree.discount:
+            nodes = backed_up(nodes, self.tree.discount)
         preferences = tuple(pair for turn in turns for pair in turn.preferences)
-        if self.config.prefer == "value":
-            preferences = preferred_by_value(nodes, self.config.min_margin, self.roles.judge.name)
+        if self.tree.prefer == "value":
+            preferences = preferred_by_value(nodes, self.conversations.min_margin, self.roles.judge.name)
         return Conversation(id=self.name, persona=self.persona, nodes=nodes, preferences=preferences, path=path)
 
     async def _explore(self, branch: _Branch, left: int) -> list[_Turn]:
@@ -138,16 +118,16 @@ class _Growth:
             record = {"event": "ended", "conversation": self.name, "turn": branch.turn, "reason": str(reason)}
             self.note(EVENTS, key, record)
             return []
-        depths = [left - 1, *(min(self.config.depth, left - 1) for _ in turn.branches[1:])]
-        below = await gathered(
+        depths = [left - 1, *(min(self.tree.depth, left - 1) for _ in turn.branches[1:])]
+        below = await gather_all(
             self._explore(each, depth)
-            for each, depth in zip(turn.branches, depths, strict=False)  # no branch where nobody says anything
+            for each, depth in zip(turn.branches, depths, strict=False)  # no branch if all candidates are empty
             if depth > 0
         )
         return [turn, *(each for found in below for each in found)]
 
     async def _turn(self, branch: _Branch) -> _Turn:
-        """One turn, noted once all its calls have succeeded."""
+        """One turn; it is noted once all its calls have succeeded."""
         turn, prefix = branch.turn, branch.prefix
         seed = stable_seed(self.seed, self.name, *([prefix] if prefix else []), turn)
         user_id = f"{prefix}u{turn}"
@@ -158,17 +138,17 @@ class _Growth:
         belief = tuple(Belief(id=item.id, node=shown_at[item.turn]) for item in known)
         user = Node(id=user_id, parent=branch.parent, role="user", text=said.text, belief=belief, calls=said.calls)
         candidates = await self._candidates(dialogue, known, f"{prefix}a{turn}", seed)
-        replies = await gathered(
+        replies = await gather_all(
             self._reply(f"{prefix}a{turn}.{number}", user_id, dialogue, known, condition, reply)
             for number, (condition, reply) in enumerate(candidates, start=1)
         )
         preferences: list[Preference] = []
-        if self.config.prefer == "judge":
+        if self.tree.prefer == "judge":
             preferences = await self._preferences(replies, dialogue, known)
         for node in (user, *replies):
             self.note(NODES, f"{self.name} {node.id}", {"conversation": self.name, **_plain(node)})
         speaking = [reply for reply in replies if "empty" not in reply.flags]
-        drawn = random.Random(seed).sample(speaking, min(self.config.expand, len(speaking))) if speaking else []
+        drawn = random.Random(seed).sample(speaking, min(self.tree.expand, len(speaking))) if speaking else []
         branches = tuple(
             _Branch(
                 parent=reply.id,
@@ -184,27 +164,31 @@ class _Growth:
     async def _message(self, branch: _Branch, user_id: str, seed: int) -> Said:
         """A user message that the guards let through."""
         reason = None
-        for attempt in range(self.config.attempts):
+        for attempt in range(self.tree.attempts):
             said = await self.roles.user.message(
                 self.persona, branch.dialogue, _again(stable_seed(seed, "user"), attempt)
             )
             scene = Scene(branch.dialogue, said.truncated)
-            reason = guards.broken(guards.USER, self.config.user_guards, said.text, scene)
+            reason = guards.broken(guards.USER, self.tree.guards, said.text, scene) if self.guard_user else None
             if reason is None:
                 return said
             self._reject(f"{user_id}#{attempt}", branch.turn, "user", reason, said.text, said.calls)
-        raise _RejectedError(f"no usable user message in {self.config.attempts} attempts, the last one {reason}")
+        raise _RejectedError(f"no usable user message in {self.tree.attempts} attempts, the last one {reason}")
 
     async def _candidates(
         self, dialogue: Sequence[Message], known: Sequence[Revealed], place: str, seed: int
-    ) -> list[tuple[str, Reply]]:
-        """Candidates that the guards let through; those turned down are drawn again."""
-        found: list[tuple[str, Reply]] = []
+    ) -> list[tuple[str, Answer]]:
+        """Candidates that the guards let through, with their conditions; a candidate that is turned down is drawn
+        again."""
+        found: list[tuple[str, Answer]] = []
         hint = hint_text(self.persona, known)
         turn = (len(dialogue) + 1) // 2
-        for condition, told, count in (("hinted", hint, self.config.hinted), ("plain", None, self.config.plain)):
-            good: list[Reply] = []
-            for attempt in range(self.config.attempts):
+        for condition, told, count in (
+            ("hinted", hint, self.conversations.hinted),
+            ("plain", None, self.conversations.plain),
+        ):
+            good: list[Answer] = []
+            for attempt in range(self.tree.attempts):
                 if len(good) == count:
                     break
                 drawn = await self.roles.responder.replies(
@@ -212,15 +196,15 @@ class _Growth:
                 )
                 for number, reply in enumerate(drawn):
                     scene = Scene(dialogue, reply.truncated, self.persona, known, told)
-                    reason = guards.broken(guards.REPLY, self.config.guards, reply.text, scene)
+                    reason = guards.broken(guards.REPLY, self.tree.guards, reply.text, scene)
                     if reason is None:
                         good.append(reply)
                     else:
                         key = f"{place} {condition}.{number}#{attempt}"
-                        self._reject(key, turn, condition, reason, reply.text, reply.calls)
+                        self._reject(key, turn, condition, reason, reply.text, calls_of(reply))
             found += [(condition, reply) for reply in good]
         if len(found) < 2:
-            raise _RejectedError(f"{len(found)} usable replies in {self.config.attempts} attempts")
+            raise _RejectedError(f"{len(found)} usable replies in {self.tree.attempts} attempts")
         return found
 
     async def _reply(
@@ -230,7 +214,7 @@ class _Growth:
         dialogue: Sequence[Message],
         known: Sequence[Revealed],
         condition: str,
-        reply: Reply,
+        reply: Answer,
     ) -> Node:
         judge = self.roles.judge
         verdict = await judge.score(self.persona, dialogue, reply.text, known)
@@ -248,22 +232,22 @@ class _Growth:
             tokenizer=reply.tokenizer,
             scores=(Score(judge=judge.name, criterion="overall", value=verdict.value),),
             value=verdict.value,
-            calls=(*reply.calls, *verdict.calls),
+            calls=(*calls_of(reply), *verdict.calls),
             flags=tuple(flags),
         )
 
     async def _preferences(
         self, replies: Sequence[Node], dialogue: Sequence[Message], known: Sequence[Revealed]
     ) -> list[Preference]:
-        """Every two candidates that differ and that the judge tells apart, both say something."""
+        """A preference for every two candidates that are not empty, that differ and that the judge tells apart."""
         judge, found = self.roles.judge, list[Preference]()
         for first, second in pairs(replies):
-            if guards.PAIR in self.config.guards and guards.uneven(first.text, second.text):
+            if guards.PAIR in self.tree.guards and guards.uneven(first.text, second.text):
                 key, text = f"{first.id} {second.id}", f"{first.text}\n{second.text}"
                 self._reject(key, (len(dialogue) + 1) // 2, "pair", guards.PAIR, text, ())
                 continue
             compared = await judge.prefer(self.persona, dialogue, first.text, second.text, known)
-            record: dict[str, Any] = {
+            record: dict[str, object] = {
                 "conversation": self.name,
                 "first": first.id,
                 "second": second.id,
@@ -275,7 +259,7 @@ class _Growth:
             self.note(PREFERENCES, f"{self.name} {first.id} {second.id}", record)
             if compared is None:
                 continue
-            found += preference(first, second, 2 * compared.p - 1, self.config.min_margin, judge.name)
+            found += preference(first, second, 2 * compared.p - 1, self.conversations.min_margin, judge.name)
         return found
 
     def _reject(self, key: str, turn: int, role: str, reason: str, text: str, calls: Sequence[str]) -> None:
@@ -287,7 +271,7 @@ def _again(seed: int, attempt: int) -> int:
     return stable_seed(seed, attempt) if attempt else seed
 
 
-def _plain(node: Node) -> dict[str, Any]:
+def _plain(node: Node) -> dict[str, object]:
     return node.model_dump(mode="json", exclude_defaults=True)
 
 

@@ -1,7 +1,7 @@
 """The value of a reply, backed up from its simulated future, and preferences by value.
 
-As in CollabLLM (arXiv 2502.00640) a reply is worth what becomes of the conversation after it, not only how it is liked
-at once.
+As in CollabLLM (arXiv 2502.00640) the value of a reply counts what becomes of the conversation after it, not only its
+own score.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ TEMPERATURE = 0.5  # points of value; a lead of one point is preferred with prob
 def backed_up(nodes: Sequence[Node], discount: float) -> tuple[Node, ...]:
     """Nodes whose replies have their backed-up value.
 
-    With the judge's score s(r) and the replies C(r) that were given a turn later below r,
+    With the judge's score s(r) and the replies C(r) one turn later below r,
 
         value(r) = N(r) / D(r),   N(r) = s(r) + discount * mean N(c),   D(r) = 1 + discount * mean D(c)
 
-    over c in C(r): an average of the scores of r and of its future, weighted down by `discount` a turn. A reply without
-    a future keeps its score. Unscored replies count for nothing.
+    over c in C(r): an average of the scores of r and of its future, weighted down by `discount` per turn. A reply
+    without a future keeps its score. Unscored replies do not count.
     """
     children: dict[str, list[Node]] = {}
     for node in nodes:
         if node.parent is not None:
             children.setdefault(node.parent, []).append(node)
     sums: dict[str, tuple[float, float]] = {}
-    for node in reversed(nodes):  # children stand behind their parents
+    for node in reversed(nodes):  # children come after their parents
         if node.role != "assistant":
             continue
         below = [
@@ -52,8 +52,8 @@ def backed_up(nodes: Sequence[Node], discount: float) -> tuple[Node, ...]:
 
 
 def preferred_by_value(nodes: Sequence[Node], min_margin: float, judge: str) -> tuple[Preference, ...]:
-    """A preference for every two siblings that differ, both with a future or both without, whose values differ by
-    enough: p is the logistic function of their difference over `TEMPERATURE`, the margin 2p - 1."""
+    """A preference for every two siblings that differ, both with a future or both without, whose margin 2p - 1 is at
+    least `min_margin`: p is the logistic function of the difference of their values over `TEMPERATURE`."""
     futures = {node.parent for node in nodes if node.role == "user"}
     found = []
     for first, second in pairs([node for node in nodes if node.role == "assistant"]):
@@ -66,7 +66,7 @@ def preferred_by_value(nodes: Sequence[Node], min_margin: float, judge: str) -> 
 
 
 def pairs(replies: Sequence[Node]) -> list[tuple[Node, Node]]:
-    """Every two siblings that say something, and not the same."""
+    """Every two siblings that are not empty and differ."""
     usable = [reply for reply in replies if "empty" not in reply.flags]
     return [
         (first, second)
@@ -77,8 +77,8 @@ def pairs(replies: Sequence[Node]) -> list[tuple[Node, Node]]:
 
 
 def preference(first: Node, second: Node, margin: float, min_margin: float, judge: str) -> list[Preference]:
-    """That the first is preferred by `margin`, or the second if it is negative; none if it is 0 or under `min_margin`
-    in size."""
+    """The preference for the first reply by `margin`, or for the second if it is negative; none if it is 0 or smaller
+    than `min_margin` in size."""
     if not margin or abs(margin) < min_margin:
         return []
     chosen, rejected = (first, second) if margin > 0 else (second, first)

@@ -1,7 +1,7 @@
-"""What people of the pool are drawn to be before a model writes them: attribute values, evenly used.
+"""Attributes that are drawn for each person of the pool before a model writes it; all values are used evenly.
 
-A model asked for twenty people gives twenty variations of one. So each is drawn an age, a region, a job ... first; the
-values here are starting points that a proposal may depart from, and no rule checks them.
+Asked for twenty people, a model gives twenty variations of one. So an age, a region, a job ... is drawn for each of
+them first. The values are starting points: a proposal may depart from them, and no rule checks them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from aloe_jax.errors import InputError
 from data_gen.personas.entry import Kind, check_kind
 
-_CANDIDATES = 16  # combinations looked at for each draw
+_CANDIDATES = 16  # combinations compared per draw
 
 _TABLES: Mapping[Kind, Mapping[str, str]] = {
     "profile": {
@@ -104,16 +104,17 @@ _TABLES: Mapping[Kind, Mapping[str, str]] = {
 
 
 def attribute_values(kind: Kind) -> dict[str, tuple[str, ...]]:
-    """The attributes of a kind and the values each may take."""
+    """The attributes of a kind, each with its values."""
     check_kind(kind)
     return {name: tuple(text.split("; ")) for name, text in _TABLES[kind].items()}
 
 
 def draw_attributes(kind: Kind, seed: int, number: int) -> dict[str, str]:
-    """Draw `number` (from 0) of the sequence that `seed` decides: a value of each attribute.
+    """Draw `number` (from 0) of the sequence that `seed` determines: one value per attribute.
 
-    Least used first: of any first n draws, two values of an attribute differ by at most one in their uses, and the
-    combination is the one of several whose pairs of values were used least. InputError for a negative number.
+    The least used values come first: within the first n draws, for any n, the uses of two values of an attribute
+    differ by at most one. Of several combinations, the one whose pairs of values were used least is taken. InputError
+    for a negative number.
     """
     if number < 0:
         raise InputError(f"number is {number}, expected at least 0")
@@ -126,7 +127,7 @@ def _sequence(kind: Kind, seed: int) -> _Sequence:
 
 
 class _Sequence:
-    """The draws made so far; a draw depends on those before it."""
+    """The draws so far; each depends on those before it."""
 
     def __init__(self, kind: Kind, seed: int) -> None:
         self._values = attribute_values(kind)

@@ -19,8 +19,8 @@ SEED_FILES: Mapping[Kind, str] = {"profile": "profiles.jsonl", "personality": "p
 
 @dataclass(frozen=True)
 class Entry:
-    """A profile (items are facts) or a personality (items are traits). `id` starts with the kind and depends on the
-    items alone where the entry is not from a file that gives it one."""
+    """A profile (its items are facts) or a personality (its items are traits). `id` starts with the kind and is
+    determined by the items, unless the entry comes from a file that names it."""
 
     id: str
     items: tuple[str, ...]
@@ -29,7 +29,7 @@ class Entry:
 
     @property
     def text(self) -> str:
-        """The items as one paragraph: what is compared and embedded."""
+        """The items as one paragraph, which is compared and embedded."""
         return " ".join(self.items)
 
 
@@ -41,7 +41,7 @@ class _Seed(Record):
 
 
 def make_entry(kind: Kind, items: Sequence[str], attributes: Mapping[str, str], origin: Origin) -> Entry:
-    """An entry with the id that its items give it."""
+    """An entry whose id is derived from its items."""
     check_kind(kind)
     return Entry(f"{kind}-{files.sha256(*items)[:10]}", tuple(items), dict(attributes), origin)
 

@@ -1,8 +1,9 @@
-"""Which candidates are new: not an exact duplicate, not stitched from the pool's words, not too near in meaning.
+"""The pool's filter: a candidate is new if it is no exact duplicate, not stitched together from entries of the pool,
+and not too near to one of them in meaning.
 
 The bound on the cosine is calibrated: a figure such as 0.6 belongs to one encoder and one kind of text (with
-all-MiniLM-L6-v2 it would keep 25 profiles and 3 personalities of the reference's pools; paper, section 1). The
-hand-written seeds are different by construction, so what lies no nearer to each other than they do is different too.
+all-MiniLM-L6-v2 it would keep 25 profiles and 3 personalities of the paper's pools; paper, section 1). The hand-written
+seeds are different by construction, so entries that lie no nearer to each other than the seeds do are different too.
 """
 
 from __future__ import annotations
@@ -18,18 +19,18 @@ from data_gen.personas.entry import Entry
 from data_gen.text import word_grams, words
 
 GRAM = 5  # words
-# Most of a candidate's word 5-grams that the pool may hold already. Hand-written entries share under 0.05 with each
-# other; a candidate put together from the examples it was shown shares nearly all.
+# Largest share of a candidate's word 5-grams that the pool may hold already. Hand-written entries share less than 0.05
+# with each other; a candidate put together from the examples in the prompt shares nearly all.
 MOST_SHARED_GRAMS = 0.25
-ROUNDING = 1e-6  # float32 dot products of the same vectors differ by this with the shapes they are computed in
+ROUNDING = 1e-6  # float32 dot products of the same vectors differ by this between array shapes
 QUANTILES = (5, 25, 50, 75, 95)  # per cent
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the pool said of a candidate. `reason` is None if it was taken, else "exact duplicate", "n-gram duplicate"
-    or "too similar". `similarity` is what was compared (1.0, the share of word 5-grams, the largest cosine) and
-    `nearest` the id of the entry that was the nearest in that sense, None if there was none."""
+    """The pool's decision on a candidate. `reason` is None if it was taken, else "exact duplicate", "n-gram duplicate"
+    or "too similar". `similarity` is the figure that decided (1.0, the share of word 5-grams, the largest cosine) and
+    `nearest` the id of the nearest entry by that figure, None if there was none."""
 
     reason: str | None
     similarity: float | None
@@ -37,10 +38,10 @@ class Verdict:
 
 
 class Pool:
-    """Entries that are all different; a candidate is compared with all that were taken before it."""
+    """Entries that all differ; a candidate is compared with every entry taken before it."""
 
     def __init__(self, threshold: float) -> None:
-        """`threshold` is the largest cosine to the nearest entry that is let in."""
+        """`threshold` is the largest cosine to the nearest entry that a candidate may have."""
         self.threshold = threshold
         self.entries: list[Entry] = []
         self._vectors: list[Float[np.ndarray, " D"]] = []
@@ -53,7 +54,7 @@ class Pool:
         return np.stack(self._vectors)
 
     def add(self, entry: Entry, vector: Float[np.ndarray, " D"]) -> None:
-        """Take `entry` without a question, as the seeds are."""
+        """Take `entry` without a comparison, as for the seeds."""
         self.entries.append(entry)
         self._vectors.append(vector)
         self._texts.setdefault(normalised(entry.items), entry.id)
@@ -61,7 +62,7 @@ class Pool:
             self._grams.setdefault(gram, entry.id)
 
     def offer(self, entry: Entry, vector: Float[np.ndarray, " D"]) -> Verdict:
-        """Take `entry` if it is new; `vector` has unit length."""
+        """The verdict on `entry`, which is taken if it is new; `vector` has unit length."""
         if duplicate := self._texts.get(normalised(entry.items)):
             return Verdict("exact duplicate", 1.0, duplicate)
         grams = item_grams(entry.items)
@@ -80,17 +81,17 @@ class Pool:
 
 
 def normalised(items: Sequence[str]) -> tuple[tuple[str, ...], ...]:
-    """The items' words without case and punctuation, in an order that does not depend on theirs."""
+    """The items' words without case and punctuation, sorted, so that the order of the items does not matter."""
     return tuple(sorted(words(item) for item in items))
 
 
 def item_grams(items: Sequence[str]) -> set[tuple[str, ...]]:
-    """The word 5-grams inside the items; an item with fewer words is one as a whole."""
+    """The word 5-grams within items; an item with fewer words counts as one gram."""
     return {gram for item in items for gram in word_grams(item, GRAM) or [words(item)]}
 
 
 def nearest_neighbours(vectors: Float[np.ndarray, "N D"]) -> Float[np.ndarray, " N"]:
-    """Cosine of each vector of unit length to the nearest other one. InputError for fewer than two."""
+    """Cosine of each vector (of unit length) to its nearest other one. InputError for fewer than two."""
     if len(vectors) < 2:
         raise InputError(f"nearest neighbours need at least 2 entries, found {len(vectors)}")
     cosines = vectors @ vectors.T
@@ -99,7 +100,7 @@ def nearest_neighbours(vectors: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "
 
 
 def calibrate(vectors: Float[np.ndarray, "N D"], quantile: float) -> float:
-    """The threshold: the `quantile` (0 to 1) of the seeds' nearest-neighbour cosines. At 1 every seed would pass.
+    """The threshold: the `quantile` (0 to 1) of the seeds' nearest-neighbour cosines. With 1, every seed would pass.
 
     InputError for a quantile outside [0, 1] or fewer than two seeds.
     """
@@ -109,7 +110,7 @@ def calibrate(vectors: Float[np.ndarray, "N D"], quantile: float) -> float:
 
 
 def distribution(similarities: Float[np.ndarray, " N"]) -> dict[str, float]:
-    """Smallest, largest and the quantiles between, for the report."""
+    """Minimum, maximum and the quantiles between, for the report."""
     found = np.percentile(similarities, (0, *QUANTILES, 100))
     names = ("min", *(f"q{percent:02d}" for percent in QUANTILES), "max")
     return {name: round(float(value), 4) for name, value in zip(names, found, strict=True)}

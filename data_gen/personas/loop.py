@@ -1,4 +1,4 @@
-"""Growing a pool: a model is asked for new entries in rounds, and what keeps the rules and is new is taken."""
+"""The loop that grows a pool: a model proposes entries in rounds; new ones that keep the rules are taken."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import asyncio
 import random
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal, TypedDict
 
 import numpy as np
 from jaxtyping import Float
@@ -20,40 +20,47 @@ from data_gen.personas.entry import Entry, Kind, make_entry, read_seeds
 from data_gen.personas.filter import Pool, Verdict, calibrate, distribution, nearest_neighbours
 from data_gen.personas.propose import parse_proposals, proposal_messages, proposal_schema
 from data_gen.personas.rules import broken_rule
+from data_gen.personas.settings import PersonaSettings
 from data_gen.seeds import stable_seed
 
-EXAMPLES = 5  # pool entries shown in a round; paper, section 1
-Ask = Callable[[Sequence[Message], Mapping[str, Any], int], Awaitable[str]]
+EXAMPLES = 5  # pool entries shown per round; paper, section 1
+Ask = Callable[[Sequence[Message], Mapping[str, object], int], Awaitable[str]]
+StopReason = Literal["target", "saturated", "rounds"]
 
 
-@dataclass(frozen=True)
-class GrowConfig:
-    """`target` entries, the seeds counted; at most `rounds` rounds of `proposals` each, `concurrency` at once.
-    `quantile` is that of `calibrate`. Saturated means that of the proposals asked for in the last `saturation_rounds`
-    rounds fewer than the share `saturation_rate` were taken."""
+class Accepted(TypedDict):
+    """An entry that the pool took in a round. `similarity` and `nearest` are those of its verdict."""
 
-    target: int
-    rounds: int
-    proposals: int
-    concurrency: int
-    quantile: float
-    saturation_rounds: int
-    saturation_rate: float
+    event: Literal["accept"]
+    kind: Kind
+    round: int
+    id: str
+    text: str
+    items: list[str]
+    attributes: dict[str, str]
+    similarity: float | None
+    nearest: str | None
 
-    def __post_init__(self) -> None:
-        for name in ("target", "proposals", "concurrency", "saturation_rounds"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}, expected at least 1")
 
-    @classmethod
-    def from_config(cls, section: Mapping[str, Any]) -> GrowConfig:
-        return cls(**{field.name: section[field.name] for field in fields(cls)})
+class Rejected(TypedDict):
+    """A proposal that was turned down. `similarity` and `nearest` are None unless the pool compared it."""
+
+    event: Literal["reject"]
+    kind: Kind
+    round: int
+    reason: str
+    text: str
+    similarity: float | None
+    nearest: str | None
+
+
+OnEvent = Callable[[Accepted | Rejected], None]
 
 
 @dataclass(frozen=True)
 class PoolResult:
-    """The pool, seeds first, and how it came about. `vectors` are those of `entries`; `distribution` is that of their
-    nearest-neighbour cosines, `seed_distribution` the seeds', from which `threshold` was taken."""
+    """A pool, seeds first, and how it was made. `vectors` are those of `entries`; `distribution` is that of their
+    nearest-neighbour cosines, `seed_distribution` that of the seeds, from which `threshold` was taken."""
 
     entries: tuple[Entry, ...]
     vectors: Float[np.ndarray, "N D"]
@@ -62,67 +69,75 @@ class PoolResult:
     seed_distribution: Mapping[str, float]
     rejects: Mapping[str, int]
     rounds: int
-    stopped: Literal["target", "saturated", "rounds"]
+    stopped: StopReason
 
 
 async def grow_pool(
     kind: Kind,
     ask: Ask,
     encoder: Encoder,
-    config: GrowConfig,
+    settings: PersonaSettings,
+    target: int,
     seed: int,
-    record: Callable[[dict[str, Any]], None],
+    record: OnEvent,
     progress: Callable[[int, int, str], None],
     seeds: Sequence[Entry] | None = None,
 ) -> PoolResult:
-    """Grow the pool of `kind` from `seeds`, by default the hand-written ones, until one of `config`'s ends.
+    """Grow the pool of `kind` from `seeds`, by default the hand-written ones, to `target` entries, seeds included.
 
-    `ask(messages, schema, seed)` gives a model's answer as text. Equal answers give equal pools, however many rounds
-    run at once and in whatever order they come back: a round is shown entries of the pool as it was when the round
-    `concurrency` before it had been taken in, and rounds are taken in one after the other. What `ask` raises is raised
-    here; rounds that are under way when the pool ends are cancelled.
+    A round asks for `settings.proposals` entries, and `settings.concurrency` rounds run at once. The growth also ends
+    after `settings.rounds` rounds, and when the pool is saturated: fewer than the share `settings.saturation_rate` of
+    the proposals asked for in the last `settings.saturation_rounds` rounds were taken.
 
-    `record` gets an event for each entry taken and each proposal rejected, `progress` the entries, the target and a
-    note. Where there are more seeds than `target`, the first are the pool. InputError for fewer than two seeds.
+    `ask(messages, schema, seed)` returns a model's answer as text. Equal answers give equal pools, in whatever order
+    they arrive: rounds are taken into the pool one after the other, and a round is shown entries of the pool as it was
+    when the round `concurrency` before it had been taken in. What `ask` raises is raised here; rounds that are
+    under way when the pool ends are cancelled.
+
+    `record` is called for each entry taken and each proposal rejected, `progress` with the number of entries, the
+    target and a note. If there are more seeds than `target`, the first ones are the pool. InputError for a target below
+    1 and for fewer than two seeds.
     """
+    if target < 1:
+        raise InputError(f"target is {target}, expected at least 1")
     start = read_seeds(kind) if seeds is None else tuple(seeds)
     seed_vectors = await asyncio.to_thread(encoder.encode, [entry.text for entry in start])
-    pool = Pool(calibrate(seed_vectors, config.quantile))
-    for entry, vector in list(zip(start, seed_vectors, strict=True))[: config.target]:
+    pool = Pool(calibrate(seed_vectors, settings.quantile))
+    for entry, vector in list(zip(start, seed_vectors, strict=True))[:target]:
         pool.add(entry, vector)
-    growth = _Growth(kind, encoder, pool, config.target, record)
+    growth = _Growth(kind, encoder, pool, target, record)
     under_way: deque[tuple[list[dict[str, str]], asyncio.Task[str]]] = deque()
-    taken: deque[int] = deque(maxlen=config.saturation_rounds)
+    taken: deque[int] = deque(maxlen=settings.saturation_rounds)
     launched = finished = 0
 
     async def one(messages: Sequence[Message], number: int) -> str:
-        return await ask(messages, proposal_schema(kind, config.proposals), stable_seed(seed, kind, "round", number))
+        return await ask(messages, proposal_schema(kind, settings.proposals), stable_seed(seed, kind, "round", number))
 
     def launch(number: int) -> None:
-        first = number * config.proposals
-        attributes = [draw_attributes(kind, seed, first + place) for place in range(config.proposals)]
+        first = number * settings.proposals
+        attributes = [draw_attributes(kind, seed, first + place) for place in range(settings.proposals)]
         rng = random.Random(f"examples {kind} {seed} {number}")
         examples = rng.sample(pool.entries, min(EXAMPLES, len(pool.entries)))
-        messages = proposal_messages(kind, attributes, examples, config.proposals)
+        messages = proposal_messages(kind, attributes, examples, settings.proposals)
         under_way.append((attributes, asyncio.ensure_future(one(messages, number))))
 
-    def stopped() -> Literal["target", "saturated", "rounds"] | None:
-        if len(pool.entries) >= config.target:
+    def stopped() -> StopReason | None:
+        if len(pool.entries) >= target:
             return "target"
-        asked = config.proposals * config.saturation_rounds
-        if len(taken) == config.saturation_rounds and sum(taken) < config.saturation_rate * asked:
+        asked = settings.proposals * settings.saturation_rounds
+        if len(taken) == settings.saturation_rounds and sum(taken) < settings.saturation_rate * asked:
             return "saturated"
-        return "rounds" if finished >= config.rounds else None
+        return "rounds" if finished >= settings.rounds else None
 
     try:
         while (reason := stopped()) is None:
-            while launched < min(config.rounds, finished + config.concurrency):
+            while launched < min(settings.rounds, finished + settings.concurrency):
                 launch(launched)
                 launched += 1
             attributes, task = under_way.popleft()
             taken.append(await growth.take(finished, await task, attributes))
             finished += 1
-            progress(len(pool.entries), config.target, f"{kind} entries, {finished} rounds")
+            progress(len(pool.entries), target, f"{kind} entries, {finished} rounds")
     finally:
         for _, task in under_way:
             task.cancel()
@@ -147,13 +162,13 @@ class _Growth:
     encoder: Encoder
     pool: Pool
     target: int
-    record: Callable[[dict[str, Any]], None]
+    record: OnEvent
 
     def __post_init__(self) -> None:
         self.rejects: Counter[str] = Counter()
 
     async def take(self, number: int, answer: str, attributes: Sequence[Mapping[str, str]]) -> int:
-        """Offer the people in the answer of round `number` to the pool, in order; returns how many it took."""
+        """The number of people in the answer of round `number` that the pool took; they are offered in order."""
         people = parse_proposals(answer)
         if not people:
             self._reject(number, "unreadable", answer)
@@ -164,7 +179,7 @@ class _Growth:
                 continue
             drawn = attributes[place] if place < len(attributes) else {}
             sound.append(make_entry(self.kind, items, drawn, "generated"))
-        # a thread, so that other rounds' answers are read meanwhile
+        # in a thread, so that answers of other rounds are read meanwhile
         vectors = await asyncio.to_thread(self.encoder.encode, [entry.text for entry in sound])
         before = len(self.pool.entries)
         for entry, vector in zip(sound, vectors, strict=True):
@@ -174,19 +189,31 @@ class _Growth:
             if verdict.reason:
                 self._reject(number, verdict.reason, entry.text, verdict)
                 continue
-            event: dict[str, Any] = {
-                "event": "accept",
-                "kind": self.kind,
-                "round": number,
-                "id": entry.id,
-                "text": entry.text,
-            }
-            event |= {"items": list(entry.items), "attributes": dict(entry.attributes)}
-            self.record(event | {"similarity": verdict.similarity, "nearest": verdict.nearest})
+            self.record(
+                {
+                    "event": "accept",
+                    "kind": self.kind,
+                    "round": number,
+                    "id": entry.id,
+                    "text": entry.text,
+                    "items": list(entry.items),
+                    "attributes": dict(entry.attributes),
+                    "similarity": verdict.similarity,
+                    "nearest": verdict.nearest,
+                }
+            )
         return len(self.pool.entries) - before
 
     def _reject(self, number: int, reason: str, text: str, verdict: Verdict | None = None) -> None:
         self.rejects[reason] += 1
-        event: dict[str, Any] = {"event": "reject", "kind": self.kind, "round": number, "reason": reason, "text": text}
-        measured = {"similarity": verdict.similarity, "nearest": verdict.nearest} if verdict else {}
-        self.record(event | {"similarity": None, "nearest": None} | measured)
+        self.record(
+            {
+                "event": "reject",
+                "kind": self.kind,
+                "round": number,
+                "reason": reason,
+                "text": text,
+                "similarity": verdict.similarity if verdict else None,
+                "nearest": verdict.nearest if verdict else None,
+            }
+        )

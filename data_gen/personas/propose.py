@@ -1,30 +1,29 @@
-"""Asking a model for new entries: the message, the schema of the answer, and what can be read out of the answer."""
+"""The request for new entries: its message, the JSON schema of the answer, and the tolerant reader of answers."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from aloe_jax.tree.schema import Message
 from data_gen.personas.entry import Entry, Kind, check_kind
 from data_gen.personas.rules import ITEMS
-from data_gen.players.prompts import load_prompt
+from data_gen.players.table import load_prompt
 
-_DECODER = json.JSONDecoder(strict=False)  # raw line breaks inside strings are let through
+_DECODER = json.JSONDecoder(strict=False)  # accepts raw line breaks inside strings
 _THOUGHTS = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
 _OPENING = re.compile(r"[{\[]")
 _MARKER = re.compile(r"(?P<number>\d{1,3})\s*[.):]\s+|[-*•–]\s+")
-_MOST_STARTS = 2_000  # places at which JSON is looked for; an answer of a thousand people has fewer
+_MOST_STARTS = 2_000  # places at which JSON is tried; an answer with a thousand people has fewer
 
 
 def proposal_messages(
     kind: Kind, attributes: Sequence[Mapping[str, str]], examples: Sequence[Entry], count: int
 ) -> list[Message]:
-    """The request for `count` new entries, one for each of the drawn `attributes` (in turn, where there are fewer).
+    """The request for `count` new entries, one for each of the drawn `attributes`, which repeat if there are fewer.
 
-    One user message: some chat templates have no system role.
+    It is a single user message, because some chat templates have no system role.
     """
     check_kind(kind)
     people = [attributes[number % len(attributes)] for number in range(count)]
@@ -32,8 +31,8 @@ def proposal_messages(
     return [Message(role="user", content=content)]
 
 
-def proposal_schema(kind: Kind, count: int) -> dict[str, Any]:
-    """JSON schema of an answer with `count` people."""
+def proposal_schema(kind: Kind, count: int) -> dict[str, object]:
+    """The JSON schema of an answer with `count` people."""
     check_kind(kind)
     items = {"type": "array", "items": {"type": "string"}, "minItems": ITEMS[0], "maxItems": ITEMS[1]}
     person = {"type": "object", "properties": {"items": items}, "required": ["items"], "additionalProperties": False}
@@ -47,20 +46,20 @@ def proposal_schema(kind: Kind, count: int) -> dict[str, Any]:
 
 
 def parse_proposals(text: str) -> list[tuple[str, ...]]:
-    """The people in an answer, each a tuple of items, however the model wrote them down; empty if there are none.
+    """The people in an answer, a tuple of items each, in whatever form the model wrote them; empty if there are none.
 
-    JSON is looked for first, anywhere in the text: a code fence, words around it and a cut-off end do not matter. Else
-    numbered and bulleted lists are taken, a list for a person. Whether the items are any good is for the rules to say.
+    JSON is tried first, anywhere in the text: a code fence, surrounding words and a truncated end do no harm. Otherwise
+    each numbered or bulleted list is a person. The quality of the items is left to the rules.
     """
     text = _THOUGHTS.sub("", text)
     try:
         return _from_json(text) or _from_lists(text)
-    except RecursionError:  # thousands of brackets inside each other
+    except RecursionError:  # thousands of nested brackets
         return _from_lists(text)
 
 
 def _from_json(text: str) -> list[tuple[str, ...]]:
-    """People in the JSON values of `text`. Where an outer value is cut off, the whole ones inside it count."""
+    """People in the JSON values of `text`. If an outer value is truncated, the complete ones inside it count."""
     found: list[tuple[str, ...]] = []
     position = 0
     for _ in range(_MOST_STARTS):
@@ -76,8 +75,8 @@ def _from_json(text: str) -> list[tuple[str, ...]]:
     return found
 
 
-def _people(value: Any) -> Iterator[tuple[str, ...]]:
-    """Lists of texts inside a JSON value, depth first."""
+def _people(value: object) -> Iterator[tuple[str, ...]]:
+    """The lists of texts inside a JSON value, depth first."""
     if isinstance(value, dict):
         for inner in value.values():
             yield from _people(inner)
@@ -91,8 +90,8 @@ def _people(value: Any) -> Iterator[tuple[str, ...]]:
                 yield from _people(inner)
 
 
-def _item_text(value: Any) -> str | None:
-    """An item's text: itself, or the only text in an object such as {"id": 3, "text": "..."}."""
+def _item_text(value: object) -> str | None:
+    """The text of an item: the value itself, or the only text in an object such as {"id": 3, "text": "..."}."""
     if isinstance(value, dict):
         texts = [inner for key, inner in value.items() if isinstance(inner, str) and key != "id"]
         return texts[0] if len(texts) == 1 and not any(isinstance(inner, list) for inner in value.values()) else None
@@ -100,8 +99,8 @@ def _item_text(value: Any) -> str | None:
 
 
 def _from_lists(text: str) -> list[tuple[str, ...]]:
-    """Runs of numbered or bulleted lines. A new run begins behind any other line, where the numbers start again, and
-    behind a blank line if enough bullets stand above it; a numbered line above bullets is their heading."""
+    """Runs of numbered or bulleted lines. A new run begins after any other line, where the numbers restart, and after a
+    blank line below enough bullets; a numbered line above bullets is their heading."""
     runs: list[list[str]] = [[]]
     bullets = gap = False
     for line in text.splitlines():

@@ -1,4 +1,4 @@
-"""Rules that a proposed profile or personality has to keep, whatever it says."""
+"""Rules for the form of a proposed profile or personality."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from data_gen.text import word_grams, words
 
 ITEMS = (8, 10)  # paper: a profile has 8-10 facts, a personality 8-10 traits
 ITEM_WORDS = (3, 40)
-# Least share of different word trigrams. Loops of small models ("They like to ...", ten times) lie far below, the
+# Minimum share of distinct word trigrams. Loops of small models ("They like to ...", ten times) lie far below it, the
 # least varied hand-written seed at 0.98.
 DIFFERENT_TRIGRAMS = 0.75
 
 _SENTENCE = re.compile(r"[\"'“‘(]?[^\W_a-zß-öø-ÿ].*[.!?…][\"'”’)]?", re.DOTALL)
 _QUOTED = re.compile(r"\"[^\"]*\"|“[^”]*”|‘[^’]*’")
-# "Mine" is also where coal comes from, "US" a country, so these are not looked for.
+# Without "mine" and "us", which may also be a coal mine and a country.
 _FIRST_PERSON = re.compile(r"\b(?:I|I['’](?:m|d|ve|ll)|[Mm]y|[Mm]e|[Mm]yself|[Ww]e|[Oo]ur|[Oo]urselves)\b")
 _TASK = re.compile(
     r"\bA\.?I\b|\b(?:GPT|LLM|JSON)\b|(?i:\b(?:language models?|chat ?bots?|(?:ai|virtual|digital) assistants?|personas?"
@@ -28,11 +28,11 @@ _PLACEHOLDER = re.compile(
 
 
 def broken_rule(kind: Kind, items: Sequence[str]) -> str | None:
-    """The name of the first rule that the items break, None if they keep all.
+    """The name of the first rule that the items break; None if they keep all.
 
-    "count": 8 to 10 items; "length": each of 3 to 40 words; "sentence": begins with a capital or a digit and ends like
-    a sentence; "first person": nobody speaks of themselves, but for quoted words; "task": no model, assistant or
-    persona is named; "placeholder": nothing is left to fill in; "repetition": the items differ.
+    "count": 8 to 10 items; "length": 3 to 40 words per item; "sentence": an item begins with a capital or a digit and
+    ends like a sentence; "first person": the first person occurs in quotations only; "task": no model, assistant or
+    persona is named; "placeholder": nothing is left to be filled in; "repetition": the items differ.
     """
     check_kind(kind)
     if not ITEMS[0] <= len(items) <= ITEMS[1]:

@@ -1,1 +1,1 @@
-"""The roles played by models, through a chat server; `data_gen/roles.py` has what they implement."""
+"""The roles as models behind chat servers play them; `data_gen/roles.py` has the interfaces."""

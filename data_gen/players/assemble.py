@@ -4,120 +4,91 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 from aloe_jax import files
 from aloe_jax.errors import InputError
+from aloe_jax.run.model import chat_format, model_config, own_mesh
+from aloe_jax.run.settings import ModelSettings as StartModelSettings
 from aloe_jax.run.stage import Run
 from aloe_jax.serve.client.client import Client
 from aloe_jax.serve.client.probe import missing, probe
 from aloe_jax.serve.local import local_client
-from aloe_jax.train.stages import chat_format, load_stage_params, model_config, own_mesh
+from aloe_jax.serve.settings import ServeSettings
+from aloe_jax.train.adapters import load_stage_params
 from data_gen.calls.call_cache import CallCache
+from data_gen.calls.connections import Cast
 from data_gen.calls.store import EVENTS, Store
-from data_gen.players.inducer import ModelInducer
-from data_gen.players.judge import ModelJudge
-from data_gen.players.player import GAME, Player, one_family
-from data_gen.players.prompts import load_prompt
-from data_gen.players.responder import ModelResponder
-from data_gen.players.user import ModelUser
-from data_gen.roles import Inducer, Judge, Roles, User
+from data_gen.players.player import one_family
+from data_gen.players.settings import RoleSettings, RolesSettings
+from data_gen.players.table import GAME, ROLES, load_prompt
+from data_gen.roles import Roles
 from data_gen.seeds import stable_seed
-from data_gen.world.inducer import ScriptedInducer
-from data_gen.world.judge import ScriptedJudge
-from data_gen.world.user import ScriptedUser
 
-PLAYERS = ("model", "scripted")
-# What a role asks of its servers.
-WANTED = {
-    "author": ("schema", "system"),
-    "user": ("seed", "system"),
-    "inducer": ("schema", "system"),
-    "responder": ("logprobs", "n", "seed", "system"),
-    "judge": ("choice", "top_logprobs", "system"),
-}
 Servers = tuple[str, str, str]  # base_url, model, name of the key's variable
 OWN: Servers = ("", "", "")
 
 
-@dataclass
-class Cast:
-    """The players and what they talk through. `recorded` has the model-backed roles, `models` their models' names."""
-
-    recorded: dict[str, CallCache]
-    models: dict[str, str]
-    clients: list[Client]
-    warnings: list[str] = field(default_factory=list)
-
-
-def check_roles(run: Run) -> None:
-    """InputError for a role that cannot be played."""
-    section = run.section("roles")
+def check_roles(run: Run, scripted_personas: bool) -> None:
+    """InputError for a role that cannot be played. Scripted players know `scripted_personas` only."""
+    settings = run.section("roles", RolesSettings)
     for role in GAME:
-        if section[role]["player"] not in PLAYERS:
-            known = ", ".join(PLAYERS)
-            raise InputError(
-                f"config.roles.{role}.player: '{section[role]['player']}' is unknown; choose one of {known}"
-            )
-        if section[role]["max_tokens"] < 1:
-            raise InputError(f"config.roles.{role}.max_tokens: {section[role]['max_tokens']} must be at least 1")
-        load_prompt(role, section[role]["template"])
-    if section["responder"]["player"] != "model":
-        raise InputError("config.roles.responder.player: the responder is the model that learns; set it to 'model'")
-    generated = run.section("personas")["source"] != "scripted"
-    for role in ("user", "inducer", "judge"):
-        if generated and section[role]["player"] == "scripted":
-            raise InputError(
-                f"config.roles.{role}.player: the scripted {role} knows only scripted personas; set it to 'model', or "
-                "config.personas.source to 'scripted'"
-            )
+        load_prompt(role, settings.of_game(role).template)
+    scripted = [role for role in GAME if settings.of_game(role).player == "scripted"]
+    for role in scripted:
+        if ROLES[role].scripted is None:
+            raise InputError(f"config.roles.{role}.player: the {role} is the model that learns; set it to 'model'")
+    if scripted and not scripted_personas:
+        raise InputError(
+            f"config.roles.{scripted[0]}.player: the scripted {scripted[0]} knows only scripted personas; set it to "
+            "'model', or config.personas.source to 'scripted'"
+        )
 
 
 def servers(run: Run, role: str) -> Servers:
-    """Where a role's model is: its own servers, else those of `config.serve`, else our own."""
-    section, shared = run.section("roles")[role], run.section("serve")
-    address = section["base_url"] or shared["base_url"]
+    """Where a role's model is: its own servers, else those of `config.serve`, else our own engine."""
+    settings, shared = run.section("roles", RolesSettings).of(role), run.section("serve", ServeSettings)
+    address = settings.base_url or shared.base_url
     if not address:
         return OWN
-    name = section["model"] or shared["model"]
+    name = settings.model or shared.model
     if not name:
         raise InputError(f"config.roles.{role}.model: name the model on {address} here or in config.serve.model")
-    return address, name, section["api_key_env"]
+    return address, name, settings.api_key_env
 
 
 def model_roles(run: Run) -> list[str]:
     """The roles of the game that models play."""
-    return [role for role in GAME if run.section("roles")[role]["player"] == "model"]
+    settings = run.section("roles", RolesSettings)
+    return [role for role in GAME if settings.of_game(role).player == "model"]
 
 
 def needs_own_server(run: Run, roles: Sequence[str]) -> bool:
-    """Whether any of the roles is played by `config.model` on a server of our own."""
+    """Whether any of the roles is played by `config.model` on our own engine."""
     return any(servers(run, role) == OWN for role in roles)
 
 
 def template_hash(run: Run, role: str) -> str:
-    """What identifies the wording of a role's prompts."""
-    return load_prompt(role, run.section("roles")[role].get("template", "")).hash
+    """The hash of the wording of a role's prompts."""
+    settings = run.section("roles", RolesSettings).of(role)
+    return load_prompt(role, settings.template if isinstance(settings, RoleSettings) else "").hash
 
 
 @contextmanager
 def role_clients(run: Run, roles: Sequence[str], own: Client | None = None) -> Iterator[dict[str, Client]]:
-    """A client for each of the roles; those with equal servers and model share one. `own` is our own server of the base
-    model, where there is one already."""
-    section = run.section("serve")
+    """A client for each of the roles; those with equal servers and model share one. `own` is the client of our engine
+    with the base model, where there is one already."""
+    settings = run.section("serve", ServeSettings)
     places = {role: servers(run, role) for role in roles}
     found = {
-        place: Client(
-            *place, concurrency=section["concurrency"], timeout=section["timeout"], patience=section["patience"]
-        )
+        place: Client(*place, concurrency=settings.concurrency, timeout=settings.timeout, patience=settings.patience)
         for place in dict.fromkeys(places.values())
         if place != OWN
     }
     if OWN in places.values() and own is None:
         mesh = own_mesh(run)
         params = load_stage_params(run, "base", mesh)
-        with local_client(model_config(run), params, chat_format(run), "base", section, mesh) as started:
+        with local_client(model_config(run), params, chat_format(run), "base", settings, mesh) as started:
             yield {role: found.get(place, started) for role, place in places.items()}
         return
     yield {role: found.get(place) or own for role, place in places.items()}  # type: ignore[misc]
@@ -125,8 +96,8 @@ def role_clients(run: Run, roles: Sequence[str], own: Client | None = None) -> I
 
 @asynccontextmanager
 async def assemble(run: Run, clients: Mapping[str, Client], store: Store | None) -> AsyncIterator[Cast]:
-    """Open the clients, find out what their servers can do, and tell what they cannot. There may be no `store` where
-    there is no client: nobody asks anything then."""
+    """Open the clients, find out what their servers can do, and collect warnings about what they cannot. Without
+    clients there may be no `store`, as there are no calls."""
     distinct = list({id(client): client for client in clients.values()}.values())
     async with AsyncExitStack() as stack:
         for client in distinct:
@@ -134,13 +105,13 @@ async def assemble(run: Run, clients: Mapping[str, Client], store: Store | None)
         models, recorded = {}, {}
         for role, client in clients.items():
             own = servers(run, role) == OWN
-            models[role] = run.section("model")["source"] if own else client.model
+            models[role] = run.section("model", StartModelSettings).source if own else client.model
             assert store is not None
             recorded[role] = CallCache(client, store, role, template_hash(run, role))
         cast = Cast(recorded, models, distinct)
         for client in distinct:
             played = [role for role, each in clients.items() if each is client]
-            if servers(run, played[0]) != OWN and store is not None:  # what our own server can do is known
+            if servers(run, played[0]) != OWN and store is not None:  # what our own engine can do is known
                 cast.warnings += await _probed(client, played, store)
         if (warning := one_family(models)) is not None:
             cast.warnings.append(warning)
@@ -148,41 +119,30 @@ async def assemble(run: Run, clients: Mapping[str, Client], store: Store | None)
 
 
 async def _probed(client: Client, played: Sequence[str], store: Store) -> list[str]:
-    """What the servers of a client lack of what its roles ask for; what they can do goes to the events."""
-    wanted = tuple(dict.fromkeys(name for role in played for name in WANTED[role]))
+    """What the servers of a client lack of what its roles need; what they can do is recorded among the events."""
+    wanted = tuple(dict.fromkeys(name for role in played for name in ROLES[role].wanted))
     lacking = []
     for address, abilities in (await probe(client, wanted)).items():
-        found: dict[str, Any] = {"event": "probe", "address": address, "model": client.model}
-        found |= {"abilities": abilities.model_dump(mode="json")}
+        found: dict[str, object] = {"event": "probe", "address": address, "model": client.model}
+        found["abilities"] = abilities.model_dump(mode="json")
         store.add(EVENTS, f"probe {files.sha256(files.canonical(found))}", found)
         lacking += [f"{address}: {sentence}" for sentence in missing(abilities)]
     return lacking
 
 
-def user_of(run: Run, cast: Cast, purpose: str) -> User:
-    """The player of the user; a scripted one draws for `purpose` (training or benchmark)."""
-    if "user" in cast.recorded:
-        return _model(run, cast, "user", ModelUser)
-    return ScriptedUser(stable_seed(run.config["seed"], purpose))
-
-
-def judge_of(run: Run, cast: Cast) -> Judge:
-    """The player of the judge."""
-    if "judge" in cast.recorded:
-        prompt = load_prompt("judge", run.section("roles")["judge"]["template"])
-        return ModelJudge(cast.recorded["judge"], prompt, run.section("roles")["judge"], cast.models["judge"])
-    return ScriptedJudge()
+def player_of(run: Run, cast: Cast, role: str, purpose: str) -> Any:
+    """Who plays a role of the game, which its interface in `data_gen/roles.py` describes: its model, or the scripted
+    player, whose draws depend on `purpose`."""
+    entry = ROLES[role]
+    if role not in cast.recorded:
+        assert entry.scripted is not None, role
+        return entry.scripted(stable_seed(run.seed, purpose))
+    assert entry.model is not None, role
+    settings = run.section("roles", RolesSettings).of_game(role)
+    prompt = load_prompt(role, settings.template)
+    return entry.model(cast.recorded[role], prompt, settings, cast.models[role])
 
 
 def game_roles(run: Run, cast: Cast) -> Roles:
-    """The four players of the conversation game."""
-    inducer: Inducer = ScriptedInducer()
-    if "inducer" in cast.recorded:
-        inducer = _model(run, cast, "inducer", ModelInducer)
-    responder = _model(run, cast, "responder", ModelResponder)
-    return Roles(user_of(run, cast, "user"), inducer, responder, judge_of(run, cast))
-
-
-def _model(run: Run, cast: Cast, role: str, kind: type[Player]) -> Any:
-    section = run.section("roles")[role]
-    return kind(cast.recorded[role], load_prompt(role, section["template"]), section)
+    """The players of the conversation game."""
+    return Roles(**{role: player_of(run, cast, role, role) for role in GAME})

@@ -1,52 +1,47 @@
-"""The model-backed judge: compares two replies in both orders and scores one, by the probabilities of its answer."""
+"""The model-backed judge: compares two replies in both orders and scores one, by the probabilities of its answers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 from aloe_jax.serve.client.answers import Answer
 from aloe_jax.serve.client.constraints import probabilities
 from aloe_jax.tree.schema import Persona
-from data_gen.concurrency import gathered
+from data_gen.concurrency import gather_all
 from data_gen.players.player import Player, asked, home, known_items, system
-from data_gen.roles import Comparison, Dialogue, Revealed, Verdict
+from data_gen.roles import Comparison, Dialogue, Revealed, Verdict, calls_of
 
-PLACES = ("1", "2")
+POSITIONS = ("1", "2")
 SCORES = ("1", "2", "3", "4", "5")
-TOP = 20  # most probable tokens that are asked for; the choices are among them for any model that understood
+TOP = 20  # most probable tokens that are requested; a model that understood the question has the choices among them
 
 
-@dataclass(frozen=True)
 class ModelJudge(Player):
-    """Implements `Judge`. Probabilities come from the model's own distribution, whatever the temperature. Where a
-    server gives none the answer counts, so the temperature should be 0."""
-
-    name: str = "model"
+    """Implements `Judge`. Probabilities come from the model's own distribution, whatever the temperature. If a server
+    gives none, the answer itself counts, so the temperature should be 0."""
 
     async def score(
         self, persona: Persona, dialogue: Dialogue, reply: str, revealed: Sequence[Revealed] | None = None
     ) -> Verdict:
-        """The expected score; None if the answer is no number from 1 to 5."""
+        """The expected score; None if the answer is not a number from 1 to 5."""
         answer = await self._ask("score", persona, dialogue, revealed, SCORES, reply=reply)
         shares = probabilities(answer, SCORES)
         if shares is None:
             return Verdict(None)
-        return Verdict(round(sum(int(score) * share for score, share in shares.items()), 4), calls=(answer.call,))
+        return Verdict(round(sum(int(score) * share for score, share in shares.items()), 4), calls=calls_of(answer))
 
     async def prefer(
         self, persona: Persona, dialogue: Dialogue, first: str, second: str, revealed: Sequence[Revealed] | None = None
     ) -> Comparison | None:
-        """Both orders; None if either answer is unreadable: one order alone would carry the leaning to a place."""
-        orders = await gathered(
-            self._ask("compare", persona, dialogue, revealed, PLACES, first=one, second=other)
+        """Both orders; None if either answer is unreadable, as one order alone would carry the position bias."""
+        orders = await gather_all(
+            self._ask("compare", persona, dialogue, revealed, POSITIONS, first=one, second=other)
             for one, other in ((first, second), (second, first))
         )
-        there, back = (probabilities(answer, PLACES) for answer in orders)
+        there, back = (probabilities(answer, POSITIONS) for answer in orders)
         if there is None or back is None:
             return None
-        return Comparison(there["1"], back["2"], tuple(answer.call for answer in orders))
+        return Comparison(there["1"], back["2"], tuple(call for answer in orders for call in calls_of(answer)))
 
     async def _ask(
         self,
@@ -55,7 +50,7 @@ class ModelJudge(Player):
         dialogue: Dialogue,
         revealed: Sequence[Revealed] | None,
         choices: Sequence[str],
-        **values: Any,
+        **values: str,
     ) -> Answer:
         known = [item.text for item in known_items(persona, revealed)]
         question = self.prompt.render(block, known=known, dialogue=dialogue, **values)

@@ -1,36 +1,62 @@
-"""What all model-backed roles have: a way to ask, the wording, the sampling."""
+"""What all model-backed roles share: a way to call the model, the prompts' wording, the sampling."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol, TypedDict
 
 from aloe_jax.tree.schema import Item, Message, Persona
 from data_gen.calls.call_cache import Chat
 from data_gen.players.prompts import Prompt
 from data_gen.roles import Dialogue, Revealed
 
-GAME = ("user", "inducer", "responder", "judge")
+
+class Sampling(Protocol):
+    """Settings that say how a model is sampled, among others."""
+
+    @property
+    def temperature(self) -> float:
+        """Of the sampling; 0 is greedy."""
+        ...
+
+    @property
+    def top_p(self) -> float:
+        """Of the sampling."""
+        ...
+
+    @property
+    def max_tokens(self) -> int:
+        """Length of the longest answer."""
+        ...
+
+
+class SamplingArguments(TypedDict):
+    """The sampling as `Client.request` takes it."""
+
+    temperature: float
+    top_p: float
+    max_tokens: int
 
 
 @dataclass(frozen=True)
 class Player:
-    """A role's `chat`, `prompt` and `sampling` (temperature, top_p, max_tokens)."""
+    """A role's way to call its model (`chat`), its `prompt`, its `sampling`, and the model's `name`."""
 
     chat: Chat
     prompt: Prompt
-    sampling: Mapping[str, Any]
+    sampling: Sampling
+    name: str = "model"
 
-    def how(self) -> dict[str, Any]:
+    def how(self) -> SamplingArguments:
         """The sampling as `Client.request` takes it."""
         return sampling_of(self.sampling)
 
 
-def sampling_of(section: Mapping[str, Any]) -> dict[str, Any]:
-    """What a section of the config says of sampling."""
-    return {name: section[name] for name in ("temperature", "top_p", "max_tokens")}
+def sampling_of(settings: Sampling) -> SamplingArguments:
+    """The part of the settings that `Client.request` takes."""
+    return {"temperature": settings.temperature, "top_p": settings.top_p, "max_tokens": settings.max_tokens}
 
 
 def system(content: str) -> Message:
@@ -39,17 +65,18 @@ def system(content: str) -> Message:
 
 
 def asked(content: str) -> Message:
-    """A message that is to be answered."""
+    """A message that the model is to answer."""
     return Message(role="user", content=content)
 
 
 def home(persona: Persona, dialogue: Dialogue) -> str:
-    """What calls of one conversation have in common, for the client to keep them on one server: its first message."""
+    """What the calls of one conversation have in common, so that the client keeps them on one server: its first
+    message."""
     return dialogue[0].content if dialogue else persona.id
 
 
 def known_items(persona: Persona, revealed: Sequence[Revealed] | None) -> list[Item]:
-    """The facts and traits that have shown; all of them where nobody says which."""
+    """The facts and traits that the user has shown; all of them if `revealed` is None."""
     items = [*persona.facts, *persona.traits]
     if revealed is None:
         return items
@@ -58,15 +85,14 @@ def known_items(persona: Persona, revealed: Sequence[Revealed] | None) -> list[I
 
 
 def family(model: str) -> str:
-    """The family a model's name tells: the letters it begins with, without the owner. "meta-llama/Llama-3-8B" is
-    "llama"."""
+    """The family in a model's name: its leading letters, without the owner. "meta-llama/Llama-3-8B" is "llama"."""
     found = re.match("[a-z]+", re.split("[/:]", model)[-1].lower())
     return found.group() if found else model.lower()
 
 
 def one_family(models: Mapping[str, str]) -> str | None:
-    """A warning where user, responder and judge are models of one family (each judges its own kind too well), by role;
-    None otherwise."""
+    """A warning if user, responder and judge are models of one family, which favours answers of its own; else None.
+    `models` are the models' names by role."""
     names = [models.get(role) for role in ("user", "responder", "judge")]
     families = {family(name) for name in names if name}
     if None in names or len(families) > 1:

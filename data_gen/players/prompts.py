@@ -1,13 +1,12 @@
 """The wording of the model-backed roles: versioned jinja2 templates, rendered in a sandbox, hashed into every record.
 
-A template has a block for each message it words. The wording of a finished run is never edited: a change is a new file
-(`judge_v2.jinja`), so that a hash in a record always has its text.
+A template has a block for each message. The wording of a finished run is never edited: a change is a new file
+(`judge_v2.jinja`), so that the text for every recorded hash can be found.
 """
 
 from __future__ import annotations
 
 import importlib.resources
-from typing import Any
 
 import jinja2
 import jinja2.sandbox
@@ -15,18 +14,9 @@ import jinja2.sandbox
 from aloe_jax import files
 from aloe_jax.errors import InputError
 
-# The current version of each.
-TEMPLATES = {
-    "author": "pool_v1.jinja",
-    "user": "user_v1.jinja",
-    "inducer": "inducer_v1.jinja",
-    "responder": "responder_v1.jinja",
-    "judge": "judge_v1.jinja",
-}
-
 
 class Prompt:
-    """A template's blocks. `hash` identifies its wording. InputError for a template that is broken."""
+    """The blocks of a template. `hash` identifies its wording. InputError for a template that is broken."""
 
     def __init__(self, name: str, source: str) -> None:
         self.name = name
@@ -39,9 +29,9 @@ class Prompt:
         except jinja2.TemplateError as error:
             raise InputError(f"template '{name}': {error}; mend it") from None
 
-    def render(self, block: str, **values: Any) -> str:
-        """The text of a block, without surrounding space. InputError if the template lacks it or names an unknown
-        value."""
+    def render(self, block: str, **values: object) -> str:
+        """The text of a block, without surrounding whitespace. InputError if the template lacks the block or names an
+        unknown value."""
         if block not in self._template.blocks:
             raise InputError(f"template '{self.name}' has no block '{block}'; add {{% block {block} %}}")
         try:
@@ -50,11 +40,12 @@ class Prompt:
             raise InputError(f"template '{self.name}', block '{block}': {error}; mend it") from None
 
 
-def load_prompt(role: str, path: str = "") -> Prompt:
-    """The template of a role, or the file at `path` instead."""
-    if path:
-        return Prompt(path, files.existing(path, f"config.roles.{role}.template: file").read_text(encoding="utf-8"))
-    name = TEMPLATES[role]
-    return Prompt(
-        name, importlib.resources.files("data_gen.players").joinpath("templates", name).read_text(encoding="utf-8")
-    )
+def shipped_prompt(name: str) -> Prompt:
+    """The template of that name in data_gen/players/templates."""
+    folder = importlib.resources.files("data_gen.players").joinpath("templates")
+    return Prompt(name, folder.joinpath(name).read_text(encoding="utf-8"))
+
+
+def own_prompt(path: str, setting: str) -> Prompt:
+    """The user's own template at `path`, which `setting` names. InputError if there is no such file."""
+    return Prompt(path, files.existing(path, f"{setting}: file").read_text(encoding="utf-8"))

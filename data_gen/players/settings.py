@@ -11,7 +11,7 @@ PLAYERS = ("model", "scripted")
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """Where the model of a role is, and how it is sampled."""
+    """The servers and the sampling of a role's model."""
 
     base_url: str = setting(
         "", "servers of its model, with commas between them; empty: those of config.serve", decides=False
@@ -37,7 +37,7 @@ class RoleSettings(ModelSettings):
 
 @dataclass(frozen=True)
 class JudgeSettings(RoleSettings):
-    """The judge, which is tried first where it is a model."""
+    """The judge; a model judge is tried before it judges."""
 
     trials: int = setting(
         48, "pairs of the scripted world, whose better reply is known, that a model judge is tried on first"
@@ -46,10 +46,22 @@ class JudgeSettings(RoleSettings):
 
 @dataclass(frozen=True)
 class RolesSettings:
-    """Every role. The author writes personas, where config.personas.source says so."""
+    """Every role. The author writes the personas if config.personas.source is "generated"."""
 
     author: ModelSettings = section(ModelSettings, temperature=0.8, top_p=0.95, max_tokens=4096)
     user: RoleSettings = section(RoleSettings, temperature=0.9, top_p=0.95)
     inducer: RoleSettings = section(RoleSettings)
     responder: RoleSettings = section(RoleSettings, player="model", temperature=0.8, top_p=0.95)
     judge: JudgeSettings = section(JudgeSettings, max_tokens=8)
+
+    def of(self, role: str) -> ModelSettings:
+        """The settings of a role."""
+        found = getattr(self, role)
+        assert isinstance(found, ModelSettings), role
+        return found
+
+    def of_game(self, role: str) -> RoleSettings:
+        """The settings of a role of the game."""
+        found = self.of(role)
+        assert isinstance(found, RoleSettings), role
+        return found

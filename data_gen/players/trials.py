@@ -1,15 +1,15 @@
-"""What a model judge is worth: its verdicts on pairs of the scripted world, whose better reply is known."""
+"""Trying a judge: its verdicts on pairs of the scripted world, whose better reply is known."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from aloe_jax.tree.schema import Message, Persona
 from data_gen.agreement import Choice, kappa
-from data_gen.concurrency import gathered
+from data_gen.concurrency import gather_all
 from data_gen.roles import Comparison, Judge, Revealed
 from data_gen.world.inducer import shown
 from data_gen.world.judge import assess
@@ -32,9 +32,22 @@ class Trial:
     first_better: bool
 
 
+class JudgeTrials(TypedDict):
+    """Content of `judge.json`: the `judge`'s name and the number of `pairs`; of a judge that was tried also how many
+    verdicts were `unreadable`, the `flip_rate` (share of the readable verdicts that change with the order), and
+    `agreement` and `kappa` with the scripted judge (a tie agrees with neither)."""
+
+    judge: str
+    pairs: int
+    unreadable: NotRequired[int]
+    flip_rate: NotRequired[float | None]
+    agreement: NotRequired[float | None]
+    kappa: NotRequired[float | None]
+
+
 def trials(count: int, seed: int) -> list[Trial]:
-    """Clear cases: dialogues of the scripted world with two replies by different strategies whose scores differ by at
-    least `CLEAR`, the better one first in half of them."""
+    """`count` clear cases: dialogues of the scripted world with two replies by different strategies whose scores differ
+    by at least `CLEAR`, the better reply first in half of them."""
     rng = random.Random(f"trials {seed}")
     personas = scripted_personas("train", profiles=max(1, count), personalities=16, seed=seed, pairings=1)
     found: list[Trial] = []
@@ -57,15 +70,15 @@ def trials(count: int, seed: int) -> list[Trial]:
     return found
 
 
-async def try_judge(judge: Judge, cases: Sequence[Trial]) -> dict[str, Any]:
-    """Figures of a judge over the cases: `pairs`, `unreadable`, `flip_rate` (share of readable ones whose verdict turns
-    with the order), `agreement` and `kappa` with the scripted judge (a tie agrees with neither)."""
-    verdicts = await gathered(
+async def try_judge(judge: Judge, cases: Sequence[Trial]) -> JudgeTrials:
+    """Figures of a judge over the cases."""
+    verdicts = await gather_all(
         judge.prefer(case.persona, case.dialogue, case.first, case.second, case.revealed) for case in cases
     )
     readable = [(case, verdict) for case, verdict in zip(cases, verdicts, strict=True) if verdict is not None]
     found = kappa([(_label(verdict), "first" if case.first_better else "second") for case, verdict in readable])
     return {
+        "judge": judge.name,
         "pairs": len(cases),
         "unreadable": len(cases) - len(readable),
         "flip_rate": _share(sum(verdict.flipped for _, verdict in readable), len(readable)),

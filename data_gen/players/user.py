@@ -1,17 +1,17 @@
-"""The model-backed user: sees its whole persona and the dialogue from its own side."""
+"""The model-backed user: gets its whole persona, and the dialogue from its own side."""
 
 from __future__ import annotations
 
 from aloe_jax.tree.schema import Message, Persona
 from data_gen.players.player import Player, asked, home, system
-from data_gen.roles import Dialogue, Said
+from data_gen.roles import Dialogue, Said, calls_of
 
 
 class ModelUser(Player):
     """Implements `User`."""
 
     async def message(self, persona: Persona, dialogue: Dialogue, seed: int = 0) -> Said:
-        """The next message. To the model the user's messages are its own and the replies come from outside."""
+        """The next message. For the model, the user's messages are its own and the replies come from outside."""
         persona_text = self.prompt.render("system", facts=persona.facts, traits=persona.traits)
         messages = [system(persona_text), asked(self.prompt.render("opening"))]
         messages += [
@@ -21,4 +21,4 @@ class ModelUser(Player):
         [answer] = await self.chat.chat(
             messages, seed=seed, affinity=home(persona, dialogue), token_ids=False, logprobs=False, **self.how()
         )
-        return Said(answer.text.strip(), answer.finish_reason == "length", (answer.call,))
+        return Said(answer.text.strip(), answer.truncated, calls_of(answer))

@@ -1,5 +1,5 @@
-"""A run's conversations as a data set in the Hugging Face layout: parquet files and a card that says how they came
-about and what they cannot carry."""
+"""A run's conversations as a data set in the Hugging Face layout: parquet files and a card that says how they were made
+and what they cannot show."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from aloe_jax import files
 from aloe_jax.errors import InputError
 from aloe_jax.formats.convert import PERSONA_SCHEMA, TREES_SCHEMA, write_parquet
 from aloe_jax.hub.folders import new_folder
+from aloe_jax.run.manifest import find_manifest
+from aloe_jax.run.stage import CONFIG
 from aloe_jax.tree.schema import Conversation, read_personas, read_trees
-from data_gen.game.stage import HELD_OUT, PERSONAS, TREES
-from data_gen.players.player import GAME
-from data_gen.players.prompts import load_prompt
+from data_gen.personas.contamination import FactorOverlap
+from data_gen.personas.pool_report import REPORT, PoolPart, PoolReport
+from data_gen.players.table import GAME, load_prompt
+from data_gen.publish.stored import StoredCounts, StoredModels
 from data_gen.publish.summary import family_sentence, growth_sentences, judge_sentences
+from data_gen.run_files import HELD_OUT, PERSONAS, TREES
 from data_gen.text import word_grams, words
 
 CARD = "README.md"
@@ -25,7 +28,7 @@ CONVERSATIONS, TRAIN, BENCHMARK = "data/train.parquet", "personas/train.parquet"
 INTRODUCTION = """# Preference conversations with simulated users
 
 Conversation trees after ALOE (arXiv 2410.03642): a simulated user with a persona talks with a model, each turn has
-several candidate replies, and a judge says which of two the user prefers. Made with aloe_jax."""
+several candidate replies, and a judge decides which of two the user prefers. Made with aloe_jax."""
 USE = """## Use
 
 Train on it with aloe_jax:
@@ -35,18 +38,18 @@ aloe run --config=CONFIG.py --workdir=DIR --stages=dataset,sft,preference \\
   --config.dataset.sources.trees.path=FOLDER/data/train.parquet
 ```
 
-A row is one tree: `nodes` (parents before children), `preferences` between siblings with `margin` = 2p - 1, p the
-judge's probability over both orders, and `path`, the continued one."""
+A row is one tree: `nodes` (parents before children), `preferences` between siblings with `margin` = 2p - 1, where p is
+the judge's probability over both orders, and `path`, the ids of the continued path."""
 
 
 def publish(workdir: str, out: str) -> list[str]:
-    """Write the data set of a run directory to the folder `out`; returns what was written, in lines.
+    """Write the data set of a run directory to the folder `out`; returns one line per file that was written.
 
     Raises InputError if the run's conversations are not finished or `out` is not empty.
     """
     source, target = Path(workdir), Path(out)
-    manifest_file = source / "conversations" / "manifest.json"
-    if not manifest_file.exists() or (manifest := files.read_json(manifest_file))["status"] != "finished":
+    manifest = find_manifest(source / "conversations")
+    if manifest is None or not manifest.finished:
         raise InputError(
             f"'{workdir}' is a directory without finished conversations; name a run's --workdir, or a file"
         )
@@ -56,15 +59,16 @@ def publish(workdir: str, out: str) -> list[str]:
         written = {CONVERSATIONS: write_parquet(folder / CONVERSATIONS, trees, TREES_SCHEMA)}
         for name, path in ((TRAIN, PERSONAS), (BENCHMARK, HELD_OUT)):
             written[name] = write_parquet(folder / name, read_personas(source / "personas" / path), PERSONA_SCHEMA)
-        pool = source / "personas" / "pool.json"
-        report = files.read_json(pool) if pool.exists() else {}
-        config = files.read_json(source / "config.json")
-        files.write_text(folder / CARD, card(config, manifest, report, written, diversity))
-    return [f"{target / name}: {count:,} rows" for name, count in written.items()] + [str(target / CARD)]
+        pool = source / "personas" / REPORT
+        report: PoolReport | None = files.read_json(pool) if pool.exists() else None
+        models = StoredModels.of(files.read_json(source / CONFIG))
+        counts = StoredCounts.of(manifest)
+        files.write_text(folder / CARD, card(models, counts, report, written, diversity))
+    return [f"{target / name}: {rows:,} rows" for name, rows in written.items()] + [str(target / CARD)]
 
 
 class Diversity:
-    """Counts over texts that pass by."""
+    """Counts over the texts of conversations, taken one at a time."""
 
     def __init__(self) -> None:
         self.replies = self.reply_words = 0
@@ -72,7 +76,7 @@ class Diversity:
         self.totals: Counter[str] = Counter()
 
     def seen(self, trees: Iterable[Conversation]) -> Iterable[Conversation]:
-        """The trees, counted as they are taken."""
+        """The trees, each counted as it is taken."""
         for tree in trees:
             for node in tree.nodes:
                 if node.role in self.grams:
@@ -85,29 +89,28 @@ class Diversity:
             yield tree
 
     def distinct(self, role: str) -> float | None:
-        """Different pairs of neighbouring words over all of them (distinct-2, arXiv 1510.03055)."""
+        """The share of distinct pairs of neighbouring words (distinct-2, arXiv 1510.03055); None without any pair."""
         return len(self.grams[role]) / self.totals[role] if self.totals[role] else None
 
 
 def card(
-    config: Mapping[str, Any],
-    manifest: Mapping[str, Any],
-    pool: Mapping[str, Any],
+    models: StoredModels,
+    counts: StoredCounts,
+    pool: PoolReport | None,
     written: Mapping[str, int],
     diversity: Diversity,
 ) -> str:
-    """The card as markdown."""
-    counts = manifest["counts"]
+    """The card as markdown. `written` has the rows of each file."""
     filters = growth_sentences(counts) or ["The trees were taken from a file."]
     parts = [
         _metadata(),
         INTRODUCTION,
         _counts(counts, written),
-        _who(config),
+        _who(models),
         "## Filters\n\n" + " ".join(filters),
         _diversity(diversity),
         _pool(pool),
-        _limits(config, counts),
+        _limits(models, counts),
         USE,
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
@@ -121,11 +124,11 @@ def _metadata() -> str:
     return "\n".join([*rows, "---"])
 
 
-def _counts(counts: Mapping[str, Any], written: Mapping[str, int]) -> str:
+def _counts(counts: StoredCounts, written: Mapping[str, int]) -> str:
     rows = {
-        "conversation trees": counts["trees"],
-        "replies": counts["replies"],
-        "preference pairs": counts["preferences"],
+        "conversation trees": counts.trees,
+        "replies": counts.replies,
+        "preference pairs": counts.preferences,
         "training personas": written[TRAIN],
         "held-out personas": written[BENCHMARK],
     }
@@ -133,19 +136,17 @@ def _counts(counts: Mapping[str, Any], written: Mapping[str, int]) -> str:
     return f"## Counts\n\n| | |\n|---|---|\n{table}"
 
 
-def _who(config: Mapping[str, Any]) -> str:
-    """Models and templates by role; addresses and keys are nobody's business."""
+def _who(models: StoredModels) -> str:
+    """Models and templates by role, without addresses and keys, which are private."""
     rows = []
-    for role in GAME:
-        section = config["roles"][role]
-        if section["player"] == "model":
-            model = section["model"] or config["serve"]["model"] or config["model"]["source"]
-            prompt = load_prompt(role, section["template"])
-            rows.append(
-                f"| {role} | {model} | {Path(prompt.name).name} ({prompt.hash[:12]}) | {section['temperature']} |"
-            )
+    for name in GAME:
+        role = models.roles.get(name)
+        if role is not None and role.player == "model":
+            prompt = load_prompt(name, role.template)
+            template = f"{Path(prompt.name).name} ({prompt.hash[:12]})"
+            rows.append(f"| {name} | {models.model_of(role)} | {template} | {role.temperature} |")
         else:
-            rows.append(f"| {role} | scripted | | |")
+            rows.append(f"| {name} | scripted | | |")
     return "## Who played\n\n| role | model | template | temperature |\n|---|---|---|---|\n" + "\n".join(rows)
 
 
@@ -153,42 +154,51 @@ def _diversity(found: Diversity) -> str:
     said = [f"A reply has {found.reply_words / max(1, found.replies):.1f} words on average."]
     for role, name in (("user", "user messages"), ("assistant", "replies")):
         if (share := found.distinct(role)) is not None:
-            said.append(f"Of all pairs of neighbouring words in {name}, {share:.0%} are different ones (distinct-2).")
+            said.append(f"Of all pairs of neighbouring words in {name}, {share:.0%} are distinct (distinct-2).")
     return "## Diversity\n\n" + " ".join(said)
 
 
-def _pool(pool: Mapping[str, Any]) -> str:
-    """Filters of the persona pool and how far the held-out ones are from the others."""
-    if not pool:
+def _pool(pool: PoolReport | None) -> str:
+    """How the persona pool was filtered, and how far held-out entries are from the others."""
+    if pool is None:
         return "## Personas\n\nScripted: train and held-out personas share no fact and no combination of styles."
-    said = []
-    for name in ("profiles", "personalities"):
-        part = pool[name]
-        dropped = ", ".join(f"{reason} {number:,}" for reason, number in part["rejects"].items()) or "none"
-        nearest = (
-            f"cosine of {part['nearest'].get('q50', 0):.2f} in the median, {part['nearest'].get('max', 0):.2f} at most"
-        )
-        said.append(
-            f"- {name}: {part['entries']:,} ({part['origins']['seed']} by hand), nearest neighbour at a {nearest} "
-            f"(threshold {part['threshold']:.2f}); proposals dropped: {dropped}; growth ended: {part['stopped']}"
-        )
-        if found := pool["contamination"].get(name):
-            cosines = found["cosine"]["distribution"]
-            said.append(
-                f"- held-out {name}: {found['grams_13']['overlapping']} of {found['benchmark']} share a run of 13 "
-                f"words with training, {found['grams_8']['overlapping']} a run of 8; nearest training one at a cosine "
-                f"of {cosines['q50']:.2f} in the median, {cosines['max']:.2f} at most"
-            )
+    said = [_pool_line("profiles", pool["profiles"])]
+    if (overlap := pool["contamination"].get("profiles")) is not None:
+        said.append(_overlap_line("profiles", overlap))
+    said.append(_pool_line("personalities", pool["personalities"]))
+    if (overlap := pool["contamination"].get("personalities")) is not None:
+        said.append(_overlap_line("personalities", overlap))
     return "## Personas\n\n" + "\n".join(said)
 
 
-def _limits(config: Mapping[str, Any], counts: Mapping[str, Any]) -> str:
+def _pool_line(name: str, part: PoolPart) -> str:
+    dropped = ", ".join(f"{reason} {number:,}" for reason, number in part["rejects"].items()) or "none"
+    nearest = (
+        f"cosine of {part['nearest'].get('q50', 0):.2f} in the median, {part['nearest'].get('max', 0):.2f} at most"
+    )
+    return (
+        f"- {name}: {part['entries']:,} ({part['origins']['seed']} by hand), nearest neighbour at a {nearest} "
+        f"(threshold {part['threshold']:.2f}); proposals dropped: {dropped}; growth ended: {part['stopped']}"
+    )
+
+
+def _overlap_line(name: str, found: FactorOverlap) -> str:
+    cosines = found["cosine"]["distribution"]
+    return (
+        f"- held-out {name}: {found['grams_13']['overlapping']} of {found['benchmark']} share a run of 13 words with "
+        f"training, {found['grams_8']['overlapping']} a run of 8; the nearest training entry has a cosine of "
+        f"{cosines['q50']:.2f} in the median, {cosines['max']:.2f} at most"
+    )
+
+
+def _limits(models: StoredModels, counts: StoredCounts) -> str:
     said = [
         "Users, judgements and replies are made by programs; they show how such programs talk, not how people do.",
         *judge_sentences(counts),
     ]
-    if (warning := family_sentence(config)) is not None:
+    if (warning := family_sentence(models)) is not None:
         said.append(f"Note: {warning}.")
-    if config["roles"]["judge"]["player"] == "scripted":
+    judge = models.roles.get("judge")
+    if judge is not None and judge.player == "scripted":
         said.append("The judge is scripted: it checks ten kinds of style and named facts, and nothing else.")
     return "## Limits\n\n" + "\n".join(f"- {sentence}" for sentence in said)

@@ -1,34 +1,40 @@
-"""Conversations that several machines have grown, each its shard, as one run."""
+"""Conversations that several machines have grown, one shard each, as one run."""
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+
+from etils import epath
 
 from aloe_jax import files
 from aloe_jax.errors import InputError
 from aloe_jax.hub.folders import new_folder
 from aloe_jax.run.config import differences
-from aloe_jax.run.stage import CONFIG, MANIFEST
+from aloe_jax.run.manifest import MANIFEST, Manifest, Values, read_manifest
+from aloe_jax.run.stage import CONFIG
 from data_gen.calls.store import CALLS, LEDGERS
+from data_gen.game.counts import conversation_counts
 from data_gen.game.scheduler import identities, parse_shard, put_in_order
-from data_gen.game.stage import JUDGE, TREES, conversation_counts
+from data_gen.publish.stored import StoredCounts
+from data_gen.run_files import JUDGE, TREES
+
+SHARD = "shard"  # the input that tells shards of one run apart
 
 
-def merge(sources: Sequence[str], out: str) -> dict[str, Any]:
-    """Make the run directory `out` of run directories that each have a finished shard of its conversations; returns
-    the counts of its manifest.
+def merge(sources: Sequence[str], out: str) -> Values:
+    """Make the run directory `out` of run directories that each hold a finished shard of its conversations; returns the
+    counts of its manifest.
 
-    Raises InputError, before anything is written, unless the sources are all shards of one and the same growing (equal
-    config, personas and templates), each once, and no conversation is in two of them; and if `out` is not empty.
+    Raises InputError, before anything is written, unless the sources are all shards of the same run (equal config,
+    personas and templates), each given once, and no conversation is in two of them; and if `out` is not empty.
     """
     manifests = [_manifest(Path(source)) for source in sources]
     _check_same(sources, manifests)
     shards = {
-        parse_shard(manifest["inputs"]["shard"]): Path(source)
-        for source, manifest in zip(sources, manifests, strict=True)
+        parse_shard(manifest.inputs[SHARD]): Path(source) for source, manifest in zip(sources, manifests, strict=True)
     }
     if len(shards) < len(sources):
         raise InputError("two of the folders hold the same shard; name each shard once")
@@ -44,7 +50,7 @@ def merge(sources: Sequence[str], out: str) -> dict[str, Any]:
         return _write(target, ordered, manifests)
 
 
-def _write(target: Path, ordered: Sequence[Path], manifests: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _write(target: Path, ordered: Sequence[Path], manifests: Sequence[Manifest]) -> Values:
     conversations = target / "conversations"
     conversations.mkdir(parents=True)
     shutil.copytree(ordered[0] / "personas", target / "personas")
@@ -53,32 +59,38 @@ def _write(target: Path, ordered: Sequence[Path], manifests: Sequence[dict[str, 
     for name in (TREES, *(f"{ledger}.jsonl" for ledger in (CALLS, *LEDGERS))):
         _concatenate([source / "conversations" / name for source in ordered], conversations / name)
     put_in_order(conversations / TREES)
-    wanted = sum(manifest["counts"]["wanted"] for manifest in manifests)
-    manifest = {
-        **manifests[0],
-        "inputs": {name: value for name, value in manifests[0]["inputs"].items() if name != "shard"},
-        "counts": conversation_counts(conversations, wanted),
-        "seconds": sum(each["seconds"] for each in manifests),
-        "outputs": {TREES: files.hash_file(conversations / TREES)},
-    }
-    files.write_json(conversations / MANIFEST, manifest)
-    return manifest["counts"]
+    wanted = sum(StoredCounts.of(manifest).wanted or 0 for manifest in manifests)
+    whole = dataclasses.replace(
+        manifests[0],
+        inputs=_without_shard(manifests[0].inputs),
+        counts=conversation_counts(conversations, wanted),
+        seconds=sum(manifest.seconds for manifest in manifests),
+        outputs={TREES: files.hash_file(conversations / TREES)},
+    )
+    whole.write(epath.Path(conversations))
+    return whole.counts
 
 
-def _manifest(source: Path) -> dict[str, Any]:
-    path = files.existing(source / "conversations" / MANIFEST, "finished conversations:")
-    manifest = files.read_json(path)
-    if manifest["status"] != "finished":
+def _manifest(source: Path) -> Manifest:
+    """The manifest of a finished shard. InputError for anything else."""
+    folder = source / "conversations"
+    files.existing(folder / MANIFEST, "finished conversations:")
+    manifest = read_manifest(folder)
+    if not manifest.finished:
         raise InputError(f"{source}: its conversations are not finished; run the same `aloe run` again")
-    if "shard" not in manifest["inputs"]:
+    if SHARD not in manifest.inputs:
         raise InputError(f"{source}: its conversations were grown without --shard; there is nothing to merge")
     return manifest
 
 
-def _check_same(sources: Sequence[str], manifests: Sequence[dict[str, Any]]) -> None:
+def _without_shard(inputs: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in inputs.items() if name != SHARD}
+
+
+def _check_same(sources: Sequence[str], manifests: Sequence[Manifest]) -> None:
     for source, manifest in zip(sources[1:], manifests[1:], strict=True):
-        found = differences(manifests[0]["config"], manifest["config"])
-        ours, theirs = ({k: v for k, v in each["inputs"].items() if k != "shard"} for each in (manifests[0], manifest))
+        found = differences(manifests[0].config, manifest.config)
+        ours, theirs = (_without_shard(each.inputs) for each in (manifests[0], manifest))
         found += differences(ours, theirs, "input")
         if found:
             raise InputError(
@@ -100,7 +112,7 @@ def _concatenate(parts: Sequence[Path], target: Path) -> None:
         answered = set()
         for part in parts:
             for _, line in files.lines(part):
-                if part.name == f"{CALLS}.jsonl":  # an answer stands once, under the hash of its request
+                if part.name == f"{CALLS}.jsonl":  # equal requests of two shards have the same id: one is kept
                     if (head := line[:80]) in answered:
                         continue
                     answered.add(head)

@@ -1,8 +1,8 @@
-"""One checker for each hidden style preference: does a reply fit it?
+"""One checker per hidden style preference: does a reply fit it?
 
 A checker is a pure function `(reply, dialogue, persona) -> float` in [0, 1]; `dialogue` ends with the user message that
-is answered. Steps between 0 and 1 let a near miss count for something. Case and whitespace matter only where the
-preference is about them (`lower_case`). None of them penalises a reply for being cut off.
+`reply` answers. Values between 0 and 1 give partial credit. Case and whitespace matter only where the preference is
+about them (`lower_case`). No checker penalises a reply that was cut off.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ LONG_WORD = 9  # letters; a longer word is not plain
 
 
 def _holds(text: str, phrases: Sequence[str]) -> int:
-    """How many of the phrases occur as whole words."""
+    """The number of phrases that occur as whole words."""
     padded = normal(text)
     return sum(f" {phrase} " in padded for phrase in phrases)
 
@@ -66,7 +66,7 @@ def brief(reply: str, dialogue: Sequence[Message], persona: Persona) -> float:
 
 
 def roomy(reply: str, dialogue: Sequence[Message], persona: Persona) -> float:
-    """At least twenty words; rises in a straight line from eight."""
+    """At least twenty words; rises linearly from eight."""
     return min(1.0, max(0.0, (len(words(reply)) - 8) / 12))
 
 

@@ -1,9 +1,9 @@
-"""Facts of scripted users: the banks, and how a text is seen to mention one.
+"""Facts of scripted users: the banks, and the rule that decides whether a text mentions a fact.
 
-`facts_train.jsonl` and `facts_benchmark.jsonl` hold one fact a line: `id` ("slot.value"), `text` (the sentence a hinted
-responder is told), `topic` (a noun phrase that fits after "my" or "your"), `names` (words that give the fact away),
+`facts_train.jsonl` and `facts_benchmark.jsonl` have one fact per line: `id` ("slot.value"), `text` (the sentence in the
+hint of a responder), `topic` (a noun phrase that fits after "my" or "your"), `names` (words that give the fact away),
 `related` (words that belong to its topic) and `forms` (sentences in which a user mentions it). The two banks share no
-value, no name and no form. A profile takes at most one fact of each slot.
+value, no name and no form. A profile has at most one fact per slot.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from data_gen.text import stem, stem_set, words
 Split = Literal["train", "benchmark"]
 SPLITS: tuple[Split, ...] = ("train", "benchmark")
 
-# Words that are near to any fact of a slot: somebody who hears of a mare may answer with "animal".
+# Words that are close to any fact of a slot: an answer to a message about a mare may say "animal".
 SLOT_FIELDS = {
     "job": "job career colleagues boss",
     "family": "family relatives parent child",
@@ -38,7 +38,7 @@ SLOT_FIELDS = {
 
 
 class Fact(Record):
-    """One entry of a bank. Every form holds at least one of the `names`, so that a mention can be recognised."""
+    """An entry of a bank. Every form has at least one of the `names`, so that a mention can be recognised."""
 
     id: str
     text: str
@@ -49,12 +49,12 @@ class Fact(Record):
 
     @property
     def slot(self) -> str:
-        """What the fact is about (job, pet, ...)."""
+        """The subject of the fact (job, pet, ...)."""
         return self.id.split(".")[0]
 
     @functools.cached_property
     def name_stems(self) -> frozenset[str]:
-        """Stems that name the fact; no other fact of the same split has them."""
+        """Stems that name the fact; no other fact of the split has them."""
         return frozenset(map(stem, self.names))
 
     @functools.cached_property
@@ -63,7 +63,7 @@ class Fact(Record):
         return frozenset(map(stem, (*self.related, *words(SLOT_FIELDS[self.slot]))))
 
     def item(self) -> Item:
-        """The fact as it stands in a persona record."""
+        """The fact as an item of a persona record."""
         return Item(id=self.id, text=self.text)
 
 
@@ -77,12 +77,12 @@ def bank(split: Split) -> tuple[Fact, ...]:
 
 @functools.cache
 def by_id() -> Mapping[str, Fact]:
-    """Both banks by fact id."""
+    """The facts of both banks by id."""
     return {fact.id: fact for split in SPLITS for fact in bank(split)}
 
 
 def facts_of(persona: Persona) -> tuple[Fact, ...]:
-    """The bank entries of a stored persona. InputError for an id that is in no bank."""
+    """The bank entries of a stored persona. InputError for an id that is in neither bank."""
     known = by_id()
     for item in persona.facts:
         if item.id not in known:
@@ -105,7 +105,7 @@ def user_turns(dialogue: Sequence[Message]) -> list[str]:
 
 
 def shown_facts(persona: Persona, dialogue: Sequence[Message]) -> dict[str, int]:
-    """Fact id -> user turn (from 1) that named it first. The user's words decide, never what a reply says."""
+    """Fact id -> user turn (from 1) that named it first. Only the user's words count, never those of a reply."""
     shown: dict[str, int] = {}
     facts = facts_of(persona)
     for turn, text in enumerate(user_turns(dialogue), start=1):

@@ -1,4 +1,4 @@
-"""The scripted inducer: what a user has shown so far, read off the user's own messages."""
+"""The scripted inducer: finds what a user has shown so far in the user's own messages."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from data_gen.world.styles import shown_styles
 
 
 def shown(persona: Persona, dialogue: Sequence[Message]) -> tuple[Revealed, ...]:
-    """Facts and traits shown in `dialogue` with the user turn that showed each first; by turn, facts before traits,
-    else in the persona's order. A longer dialogue only ever adds to it.
+    """Facts and traits shown in `dialogue`, each with the user turn that showed it first; sorted by turn, then facts
+    before traits, then in the persona's order. A longer dialogue only adds to them.
 
     A fact is shown when a user message names it, a trait when a user message exhibits it (`Style.shows`).
     """
@@ -22,7 +22,7 @@ def shown(persona: Persona, dialogue: Sequence[Message]) -> tuple[Revealed, ...]
 
 
 class ScriptedInducer:
-    """`data_gen.roles.Inducer` without a model; exact by construction."""
+    """Implements `data_gen.roles.Inducer` without a model; exact by construction."""
 
     async def beliefs(
         self, persona: Persona, dialogue: Dialogue, known: Sequence[Revealed] = ()

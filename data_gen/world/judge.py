@@ -1,15 +1,15 @@
-"""The scripted judge: 1 to 5 from the checkers, counting only what the user has shown so far.
+"""The scripted judge: a score from 1 to 5 by the checkers, which counts only what the user has shown so far.
 
     value = 1 + 4 * engaging * tact * (style / 4 + content / 4 + style * content / 2)
 
 - style: mean of the checkers of the traits shown so far (1 while none is shown);
 - content: 0.5 for naming a fact of the latest message, 0.25 for each of up to two of its topic words; a fact shown
-  earlier is worth 0.25 where nothing else is hit;
-- engaging: 1, lowered by the worst of: empty or tiny, garbled (hardly any function words, or the same words over and
-  over), a near-copy of a user message, a near-copy of an own earlier reply, more than three facts in one reply;
-- tact: 1, lowered to 0.3 by one and to 0.1 by more facts that the user has not shown.
-The product of style and content makes hitting both worth more than twice hitting one; the plain terms keep a slope
-where one of them is 0, so that there is something to learn from at every level.
+  earlier counts 0.25 if nothing else is named;
+- engaging: 1, lowered by the worst of: empty or tiny, garbled (hardly any function words, or the same words again and
+  again), a near copy of a user message, a near copy of an earlier reply, more than three facts in one reply;
+- tact: 1, lowered to 0.3 by one fact that the user has not shown, and to 0.1 by more of them.
+The product of style and content makes both together worth more than twice one of them; the linear terms keep a slope
+where one of them is 0, so that there is a learning signal at every level.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from data_gen.world.facts import facts_of, named, shown_facts, user_turns
 from data_gen.world.styles import BY_ID, shown_styles
 
 TEMPERATURE = 0.5  # points of score; a lead of one point is preferred with probability 0.88
-MOST_FACTS = 3  # facts that one reply may name before it is a recital
-_LEAK_FACTOR = (1.0, 0.3, 0.1)  # by number of facts named that the user has not shown; the last for two and more
+MAX_FACTS = 3  # that one reply may name; more are a recital
+_LEAK_FACTOR = (1.0, 0.3, 0.1)  # by number of named facts that the user has not shown; the last for two and more
 
 
 @dataclass(frozen=True)
 class Assessment:
-    """All parts of a score; each part is in [0, 1], `value` in [1, 5]. `styles` holds the shown traits only. `fault`
-    names the worst thing beside style (a key of `remarks.FAULTS`), if there is one."""
+    """The parts of a score, each in [0, 1]; `value` is in [1, 5]. `styles` has the shown traits only. `fault` is the
+    worst fault other than style (a key of `remarks.FAULTS`), if there is one."""
 
     styles: Mapping[str, float]
     content: float
@@ -43,7 +43,7 @@ class Assessment:
 
     @property
     def style(self) -> float:
-        """Mean over the shown traits; 1 if there is none."""
+        """Mean over the shown traits; 1 without any."""
         return sum(self.styles.values()) / len(self.styles) if self.styles else 1.0
 
     @property
@@ -54,7 +54,7 @@ class Assessment:
 
 
 def assess(persona: Persona, dialogue: Sequence[Message], reply: str) -> Assessment:
-    """Parts of the score of `reply`; `dialogue` must end with the user message it answers (InputError)."""
+    """The parts of the score of `reply`. InputError unless `dialogue` ends with a user message."""
     if not dialogue or dialogue[-1].role != "user":
         raise InputError("dialogue must end with a user message for a reply to be scored")
     shown = shown_facts(persona, dialogue)
@@ -68,7 +68,7 @@ def assess(persona: Persona, dialogue: Sequence[Message], reply: str) -> Assessm
 
 
 def content_fit(persona: Persona, dialogue: Sequence[Message], reply: str, shown: Mapping[str, int]) -> float:
-    """How far the reply is about what the user just said; see the module text."""
+    """How far the reply is about the latest message; see the module's docstring."""
     latest = dialogue[-1].content
     facts = [fact for fact in facts_of(persona) if fact.id in shown]
     topical = named(facts, latest)
@@ -79,7 +79,7 @@ def content_fit(persona: Persona, dialogue: Sequence[Message], reply: str, shown
 
 
 def engagement(persona: Persona, dialogue: Sequence[Message], reply: str) -> dict[str, float]:
-    """Factors in [0, 1] by fault; the lowest one counts."""
+    """Factors in [0, 1] by fault, of which the lowest counts."""
     tokens = words(reply)
     earlier = [message.content for message in dialogue if message.role == "assistant"]
     function_share = sum(token in FUNCTION_WORDS for token in tokens) / max(1, len(tokens))
@@ -97,12 +97,12 @@ def engagement(persona: Persona, dialogue: Sequence[Message], reply: str) -> dic
         "garbled": garbled,
         "parrot": 0.1 + 0.9 * falling(parrot, 0.4, 0.65),
         "repeat": 0.2 + 0.8 * falling(repeat, 0.6, 0.9),
-        "recital": 1.0 if facts <= MOST_FACTS else 0.4,
+        "recital": 1.0 if facts <= MAX_FACTS else 0.4,
     }
 
 
 def tact(persona: Persona, dialogue: Sequence[Message], reply: str, shown: Mapping[str, int]) -> float:
-    """1 unless the reply names facts that the user has not shown; words the user has used give nothing away."""
+    """1 unless the reply names facts that the user has not shown; words that the user has used give nothing away."""
     said = frozenset().union(*map(stem_set, user_turns(dialogue)))
     hidden = [fact for fact in facts_of(persona) if fact.id not in shown]
     leaks = [fact for fact in hidden if (fact.name_stems & stem_set(reply)) - said]
@@ -110,20 +110,21 @@ def tact(persona: Persona, dialogue: Sequence[Message], reply: str, shown: Mappi
 
 
 def preference(first: float, second: float) -> float:
-    """Probability that the user prefers the first of two scores: logistic of their difference over `TEMPERATURE`."""
+    """Probability that the user prefers the first of two scored replies: the logistic function of their difference over
+    `TEMPERATURE`."""
     return 1.0 / (1.0 + math.exp(-(first - second) / TEMPERATURE))
 
 
 class ScriptedJudge:
-    """`data_gen.roles.Judge` without a model. It scores each reply alone, so no order can sway it."""
+    """Implements `data_gen.roles.Judge` without a model. It scores each reply alone, so it has no position bias."""
 
     name = "scripted"
 
     async def score(
         self, persona: Persona, dialogue: Dialogue, reply: str, revealed: Sequence[Revealed] | None = None
     ) -> Verdict:
-        """Criteria `style`, `content`, `engaging` and `tact`, each in [0, 1]; a reason for each shown trait that was
-        missed and for the worst other fault."""
+        """The score with the criteria `style`, `content`, `engaging` and `tact`, each in [0, 1], and a reason for each
+        shown trait that the reply missed and for the worst other fault."""
         parts = assess(persona, dialogue, reply)
         criteria = {"style": parts.style, "content": parts.content, "engaging": parts.engaging, "tact": parts.tact}
         reasons = [f"missed: {BY_ID[id].text}" for id, fit in parts.styles.items() if fit < 1.0]

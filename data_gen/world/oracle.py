@@ -1,6 +1,7 @@
-"""The oracle: answers that fit everything the user has shown, put together from sentences of its own.
+"""The oracle: replies that fit everything the user has shown, composed of sentences of its own.
 
-It proves that the scripted judge's scale is attainable at every turn. It reads the persona, which no model is given.
+It proves that the top of the scripted judge's scale can be reached at every turn. It reads the persona, which no model
+is given.
 """
 
 from __future__ import annotations
@@ -116,8 +117,8 @@ _DRAFTS = 24
 
 
 def oracle_reply(persona: Persona, dialogue: Sequence[Message], seed: int = 0) -> str:
-    """A reply that names a fact of the latest message and fits all shown styles; the best of some drafts by the judge's
-    score, so that it does not repeat itself either. Pure in its arguments."""
+    """A reply that names a fact of the latest message and fits all shown styles: the best of some drafts by the judge's
+    score, so that it does not repeat itself either. It depends only on its arguments."""
     latest = dialogue[-1].content
     best, best_value = "", 0.0
     for number in range(_DRAFTS):
@@ -144,7 +145,7 @@ def _draft(persona: Persona, dialogue: Sequence[Message], key: tuple[object, ...
         "older": draw(older or facts, *key, "older").topic,
     }
     parts = [draw(CORES, *key, "core")]
-    parts += [draw(EXTRAS[id], *key, id) for id in EXTRAS if id in held]  # the question stands last
+    parts += [draw(EXTRAS[id], *key, id) for id in EXTRAS if id in held]  # the question comes last
     if "length.roomy" in held:
         parts.insert(1, draw(PADDING, *key, "padding"))
     sentences = [part.format_map(fields) for part in parts]
@@ -154,7 +155,7 @@ def _draft(persona: Persona, dialogue: Sequence[Message], key: tuple[object, ...
 
 
 def _joined(sentences: Sequence[str]) -> list[str]:
-    """At most two sentences: a question stays, the rest becomes one."""
+    """At most two sentences: the question, and the rest joined into one."""
     questions = [text for text in sentences if text.endswith("?")]
     told = [text.removesuffix(".") for text in sentences if not text.endswith("?")]
     one = "; ".join([told[0], *(text if text.startswith("I ") else text[0].lower() + text[1:] for text in told[1:])])

@@ -1,9 +1,9 @@
 """Scripted personas: profiles of facts paired with personalities of style settings.
 
-Train and benchmark draw their facts from two banks that share nothing. Their personalities differ by construction: one
-pair of style settings in five is held out, no training personality contains a held-out pair, every benchmark
-personality contains at least two. So the benchmark asks for styles that were seen in training in combinations that were
-not.
+Train and benchmark personas draw their facts from two banks that share nothing. Their personalities differ by
+construction: one pair of style settings in five is held out, no training personality contains a held-out pair, every
+benchmark personality contains at least two. So the benchmark tests styles that occur in training in combinations that
+do not.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from data_gen.world.styles import STYLES, Style, compatible
 
 FACTS_PER_PROFILE = (8, 9, 10)
 STYLES_PER_PERSONALITY = 4
-_ATTEMPTS = 20_000  # draws without a new personality before the combinations count as used up
+_ATTEMPTS = 20_000  # draws without a new personality after which the combinations count as used up
 
 
 def scripted_personas(
     split: Split, profiles: int, personalities: int, seed: int, pairings: int | None = None
 ) -> list[Persona]:
-    """Personas of one split, equal for equal arguments.
+    """Personas of one split; equal arguments give equal personas.
 
-    `pairings` is the number of different personalities that each profile is paired with, drawn at random; None crosses
-    every profile with every personality, as the benchmark's two-way bootstrap needs. Personas of the two splits share
-    no fact and no combination of style settings, whatever the seeds. Raises InputError for an unknown split, a count
+    `pairings` is the number of different personalities drawn at random for each profile; None crosses every profile
+    with every personality, as the benchmark's two-way bootstrap needs. Personas of the two splits share no fact and no
+    combination of style settings, whatever the seeds. Raises InputError for an unknown split, a count
     below 1, more personalities than there are combinations, `pairings` above `personalities`, or `pairings` for the
     benchmark.
     """
@@ -70,7 +70,7 @@ def _persona(split: Split, row: int, facts: tuple[Fact, ...], column: int, style
 
 
 def _profiles(split: Split, seed: int) -> Iterator[tuple[Fact, ...]]:
-    """Endless different profiles: eight to ten slots, one fact of each."""
+    """Different profiles without end: eight to ten slots, one fact from each."""
     rng = random.Random(f"profiles {split} {seed}")
     slots: dict[str, list[Fact]] = {}
     for fact in bank(split):
@@ -85,8 +85,8 @@ def _profiles(split: Split, seed: int) -> Iterator[tuple[Fact, ...]]:
 
 
 def _personalities(split: Split, seed: int) -> Iterator[tuple[Style, ...]]:
-    """Different combinations of style settings of the split; each is the one of several draws whose settings were used
-    least so far, so that all settings occur about equally often. Ends when no new one is found."""
+    """Different combinations of style settings of the split. Each is, of several draws, the one whose settings were
+    used least so far, so that all settings occur about equally often. Ends when no new combination is found."""
     rng = random.Random(f"personalities {split} {seed}")
     used: Counter[str] = Counter()
     seen: set[frozenset[str]] = set()
@@ -107,12 +107,12 @@ def _personalities(split: Split, seed: int) -> Iterator[tuple[Style, ...]]:
 
 
 def held_out(first: Style, second: Style) -> bool:
-    """Whether this pair of settings is kept from training: one in five, decided by the ids alone."""
+    """Whether this pair of settings is kept out of training: one in five, determined by the ids."""
     return number("held out", *sorted((first.id, second.id))) % 5 == 0
 
 
 def in_split(styles: tuple[Style, ...], split: Split) -> bool:
-    """Whether a combination of settings is possible for one user and belongs to the split (see the module text)."""
+    """Whether a combination of settings is possible for one user and belongs to the split."""
     pairs = list(itertools.combinations(styles, 2))
     if not all(compatible(first, second) for first, second in pairs):
         return False

@@ -1,7 +1,7 @@
 """What scripted users say besides facts and style phrases: greetings, reactions, small talk. Plain data.
 
-None of these names a fact, asks a question, or holds an exclamation mark, an emoji or a style phrase (tests), so that
-they give nothing away but the user's mood.
+None of these names a fact, asks a question, or contains an exclamation mark, an emoji or a style phrase (see the
+tests), so that they reveal only the user's mood.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Temper:
-    """How a kind of user greets and how it reacts to a reply that hit (`pleased`), half hit (`even`) or missed
+    """How a kind of user greets, and how it reacts to a reply that fits (`pleased`), half fits (`even`) or does not fit
     (`cool`)."""
 
     name: str

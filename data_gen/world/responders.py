@@ -1,6 +1,7 @@
 """Responders without a model: the oracle, lazy baselines and adversaries. They calibrate the judge's scale.
 
-`python -m data_gen.world.responders` plays ten turns of each with train and benchmark personas and prints mean scores.
+`python -m data_gen.world.responders` plays ten turns with each, for train and benchmark personas, and prints the mean
+scores.
 """
 
 from __future__ import annotations
@@ -8,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from aloe_jax.errors import InputError
+from aloe_jax.serve.client.answers import Answer
 from aloe_jax.tree.schema import Message, Persona
-from data_gen.roles import Dialogue, Reply
+from data_gen.roles import Dialogue
 from data_gen.seeds import draw
 from data_gen.text import FUNCTION_WORDS, words
 from data_gen.world.facts import facts_of, named
@@ -38,7 +40,7 @@ def _generic(persona: Persona, dialogue: Dialogue, seed: int) -> str:
 
 
 def _varied_generic(persona: Persona, dialogue: Dialogue, seed: int) -> str:
-    """Pleasant, fits any message, never the same twice in a row."""
+    """Pleasant, fits any message, never repeats the last reply."""
     options = (
         "Oh, how interesting! What happened after that?",
         "I'm sorry to hear that. I hope it gets better soon.",
@@ -51,14 +53,14 @@ def _varied_generic(persona: Persona, dialogue: Dialogue, seed: int) -> str:
 
 
 def _edited_echo(persona: Persona, dialogue: Dialogue, seed: int) -> str:
-    """The user's message turned round ("I" -> "you"), with every sixth word replaced."""
+    """The user's message with the persons swapped ("I" -> "you") and every sixth word replaced."""
     turned = {"i": "you", "i'm": "you're", "my": "your", "i've": "you've", "me": "you", "myself": "yourself"}
     tokens = [turned.get(token, token) for token in words(dialogue[-1].content)]
     return " ".join("indeed" if row % 6 == 5 else token for row, token in enumerate(tokens)).capitalize() + "."
 
 
 def _keywords(persona: Persona, dialogue: Dialogue, seed: int) -> str:
-    """All topic words of the latest message, no sentence."""
+    """All topic words of the latest message, without a sentence."""
     tokens = [token for token in words(dialogue[-1].content) if token not in FUNCTION_WORDS]
     return ", ".join(tokens).capitalize() + "."
 
@@ -69,7 +71,7 @@ def _everything(persona: Persona, dialogue: Dialogue, seed: int) -> str:
 
 
 def _guesser(persona: Persona, dialogue: Dialogue, seed: int) -> str:
-    """A perfect reply that also names one fact the user has not shown, as long as there is one."""
+    """A perfect reply that also names a fact the user has not shown, as long as there is one."""
     reply = oracle_reply(persona, dialogue, seed)
     said = " ".join(message.content for message in dialogue if message.role == "user")
     hidden = [fact for fact in facts_of(persona) if not named([fact], said)]
@@ -77,12 +79,12 @@ def _guesser(persona: Persona, dialogue: Dialogue, seed: int) -> str:
 
 
 def _repeat(persona: Persona, dialogue: Dialogue, seed: int) -> str:
-    """A perfect first reply, then the same one for ever."""
+    """A perfect first reply, repeated in every turn."""
     return oracle_reply(persona, dialogue, seed) if len(dialogue) == 1 else dialogue[1].content
 
 
 def _relevant(persona: Persona, dialogue: Dialogue, seed: int) -> str:
-    """On topic in plain sentences, blind to style: where a model without any alignment may stand."""
+    """On topic in plain sentences, without regard to style: the level of a model without alignment."""
     topical = named(facts_of(persona), dialogue[-1].content)
     topic = draw(topical, seed, len(dialogue)).topic
     options = (
@@ -112,8 +114,7 @@ STRATEGIES: Mapping[str, Strategy] = {
 
 
 class ScriptedResponder:
-    """`data_gen.roles.Responder` for one persona, following a strategy of `STRATEGIES`; it ignores the hint, as it
-    knows the persona or does not care."""
+    """Implements `data_gen.roles.Responder` for one persona with a strategy of `STRATEGIES`, which ignores the hint."""
 
     def __init__(self, persona: Persona, strategy: str = "oracle") -> None:
         if strategy not in STRATEGIES:
@@ -121,10 +122,10 @@ class ScriptedResponder:
         self.persona = persona
         self.strategy = strategy
 
-    async def replies(self, dialogue: Dialogue, hint: str | None, n: int, seed: int) -> list[Reply]:
+    async def replies(self, dialogue: Dialogue, hint: str | None, n: int, seed: int) -> list[Answer]:
         """`n` candidates, drawn with the seeds `seed`, `seed + 1`, ..."""
         reply = STRATEGIES[self.strategy]
-        return [Reply(reply(self.persona, dialogue, seed + row)) for row in range(n)]
+        return [Answer(reply(self.persona, dialogue, seed + row)) for row in range(n)]
 
 
 def play(persona: Persona, strategy: str, turns: int, seed: int = 0) -> tuple[list[Message], list[float]]:
@@ -140,7 +141,7 @@ def play(persona: Persona, strategy: str, turns: int, seed: int = 0) -> tuple[li
 
 
 def calibration(personas: Sequence[Persona], turns: int = 10) -> dict[str, float]:
-    """Mean score of every strategy over personas and turns."""
+    """Mean score of each strategy over personas and turns."""
     table = {}
     for strategy in STRATEGIES:
         scores = [score for persona in personas for score in play(persona, strategy, turns)[1]]

@@ -1,10 +1,9 @@
 """Style preferences of scripted users: thirteen axes with one to three settings each, and how a user shows a setting.
 
-A user never states a preference. A *habit* is visible in the whole of every message (its length, its case, its
-exclamation marks, its emoji). Any other setting is shown by a *phrase*: a remark from a small bank in which the user
-does what it likes, or tells of somebody who did not. `Style.shows` is the documented rule that decides whether a
-message has shown the setting; it looks at the text alone. A reply that misses a setting is met with one of its
-`slights`.
+A user never states a preference. A *habit* is visible in every whole message (its length, its case, its exclamation
+marks, its emoji). Any other setting is shown by a *phrase*: a remark from a small bank in which the user does what it
+likes, or tells of somebody who did not. `Style.shows` is the rule that decides whether a message has shown the setting;
+it depends only on the text. The user answers a reply that misses a setting with one of its `slights`.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from data_gen.world.facts import user_turns
 
 @dataclass(frozen=True)
 class Style:
-    """One setting of one axis; `id` is "axis.setting". Exactly one of `phrases` and `habit` is given. In phrases,
+    """One setting of an axis; `id` is "axis.setting". Exactly one of `phrases` and `habit` is given. In phrases,
     "{topic}" stands for a fact that the user has mentioned before."""
 
     id: str
@@ -37,14 +36,14 @@ class Style:
         return self.id.split(".")[0]
 
     def shows(self, message: str) -> bool:
-        """Whether a user message has shown this setting; case and punctuation of phrases do not matter."""
+        """Whether a user message shows this setting; case and punctuation of phrases do not matter."""
         if self.habit is not None:
             return self.habit(message)
         text = normal(expand_contractions(message))
         return any(normal(expand_contractions(phrase.split("{")[0])) in text for phrase in self.phrases)
 
     def item(self) -> Item:
-        """The setting as it stands in a persona record."""
+        """The setting as an item of a persona record."""
         return Item(id=self.id, text=self.text)
 
 
@@ -59,7 +58,7 @@ def writes_at_length(message: str) -> bool:
 
 
 def writes_lower_case(message: str) -> bool:
-    """Has letters, none of them a capital."""
+    """Has letters, none of them upper-case."""
     return message.islower()
 
 
@@ -253,7 +252,7 @@ STYLES = (
 
 BY_ID: Mapping[str, Style] = {style.id: style for style in STYLES}
 
-# Settings of different axes that would make an odd or a contradictory user.
+# Settings of different axes that would make a strange or contradictory user.
 CLASHES = frozenset(
     frozenset(pair)
     for pair in (
@@ -281,7 +280,7 @@ def compatible(first: Style, second: Style) -> bool:
 
 
 def shown_styles(persona: Persona, dialogue: Sequence[Message]) -> dict[str, int]:
-    """Style id -> user turn (from 1) whose message showed it first."""
+    """Style id -> user turn (from 1) that showed it first."""
     shown: dict[str, int] = {}
     styles = styles_of(persona)
     for turn, text in enumerate(user_turns(dialogue), start=1):

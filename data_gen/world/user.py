@@ -1,11 +1,11 @@
-"""The scripted user: writes as its persona does, one or two facts a turn, and reacts to the reply it got.
+"""The scripted user: writes as its persona does, one or two facts per turn, and reacts to the reply it got.
 
-A message is decided by (persona, dialogue, seed) alone. Everything the user needs to know about the past it reads from
-the dialogue, so a dialogue may fork at any reply. Siblings of one turn get the same fact and a reaction of their own.
+A message depends only on (persona, dialogue, seed). The dialogue has everything that the user needs of the past, so it
+may fork at any reply. Siblings of one turn get the same fact and different reactions.
 
-Order in which things show: habits (see `styles`) in every message; of the other traits one new one a turn, so that all
-four have shown by turn 4 (`memory.recalls` never in the first turn); facts one or two a turn, and when all are told the
-user comes back to an earlier one in other words. How many sentences it writes: three at most if it likes brief replies,
+Order in which things show: habits (see `styles`) in every message; of the other traits one new one per turn, so that
+all four have shown by turn 4 (`memory.recalls` never in the first turn); one or two facts per turn, and after the last
+one the user comes back to an earlier fact in other words. Number of sentences: at most three if it likes brief replies,
 six or more if it likes fuller ones, else four or five.
 """
 
@@ -24,10 +24,10 @@ from data_gen.world.judge import Assessment, assess
 from data_gen.world.remarks import EMOJI, FAULTS, LEAD_INS, SMALL_TALK, TEMPERS, Temper
 from data_gen.world.styles import Style, shown_styles, styles_of
 
-PLEASED, COOL = 4.0, 2.75  # scores from which on a reply pleases, and under which it cools the user
+PLEASED, COOL = 4.0, 2.75  # score from which a reply pleases the user, and below which it cools the user
 _LOWERED = frozenset(("the", "my", "a", "an", "we", "he", "they", "this", "that", "there", "our"))
 
-# Tempers that would not write what a trait makes the user write.
+# Tempers that do not fit what a trait makes the user write.
 _UNFIT = {
     "warmth.warm": ("impatient", "blunt", "sarcastic", "dry"),
     "energy.lively": ("dry", "blunt"),
@@ -42,7 +42,7 @@ _UNFIT = {
 
 
 def temper(persona: Persona) -> Temper:
-    """The user's mood, decided by its traits alone: cheerful, impatient, blunt, anxious, sarcastic or dry."""
+    """The user's mood, determined by its traits: cheerful, impatient, blunt, anxious, sarcastic or dry."""
     ids = [style.id for style in styles_of(persona)]
     unfit = {name for id in ids for name in _UNFIT.get(id, ())}
     fitting = [temper for temper in TEMPERS if temper.name not in unfit]
@@ -51,21 +51,21 @@ def temper(persona: Persona) -> Temper:
 
 @dataclass(frozen=True)
 class _Turn:
-    """What one message is made from; `key` decides every draw of this turn."""
+    """What one message is made from; `key` determines every draw of this turn."""
 
     persona: Persona
     dialogue: Sequence[Message]
     key: tuple[object, ...]
 
     def pick(self, options: Sequence[str], purpose: str) -> str:
-        """One of `options`, one that the user has not written yet where there is one."""
+        """One of `options`, if possible one that the user has not written yet."""
         past = normal(expand_contractions(" ".join(user_turns(self.dialogue))))
         fresh = [text for text in options if normal(expand_contractions(text.split("{")[0])) not in past]
         return draw(fresh or options, *self.key, purpose)
 
 
 def write_message(persona: Persona, dialogue: Sequence[Message], seed: int) -> str:
-    """The user's next message; `dialogue` must be empty or end with a reply (InputError)."""
+    """The user's next message. InputError unless `dialogue` is empty or ends with a reply."""
     if dialogue and dialogue[-1].role != "assistant":
         raise InputError("dialogue must be empty or end with an assistant message for the user to go on")
     ids = [item.id for item in (*persona.facts, *persona.traits)]
@@ -84,8 +84,8 @@ def write_message(persona: Persona, dialogue: Sequence[Message], seed: int) -> s
 
 
 def _facts(turn: _Turn, held: set[str]) -> list[Fact]:
-    """The one or two facts of this turn: new ones while there are any, then told ones. Who writes at length pairs a new
-    one with a told one after the first turn."""
+    """The one or two facts of this turn: new ones while there are any, then told ones. A user who writes at length
+    pairs a new fact with a told one after the first turn."""
     shown = shown_facts(turn.persona, turn.dialogue)
     facts = sorted(facts_of(turn.persona), key=lambda fact: number(*turn.key[:-1], "order", fact.id))
     new = [fact for fact in facts if fact.id not in shown]
@@ -100,7 +100,7 @@ def _facts(turn: _Turn, held: set[str]) -> list[Fact]:
 
 
 def _told(turn: _Turn, fact: Fact) -> tuple[int, int]:
-    """Sort key that brings a fact with untold forms forward, the one told longest ago first."""
+    """Sort key that puts facts with untold forms first, and among them the one told longest ago."""
     past = [normal(expand_contractions(text)) for text in user_turns(turn.dialogue)]
     forms = [normal(expand_contractions(form)) for form in fact.forms]
     turns = [row for row, text in enumerate(past) if any(form.strip() in text for form in forms)]
@@ -112,7 +112,7 @@ def _form(turn: _Turn, fact: Fact) -> str:
 
 
 def _lead_in(turn: _Turn, form: str) -> str:
-    """Half of the messages lead over to their fact, where its first word allows it."""
+    """The form, which half of the messages introduce with a lead-in, if its first word allows it."""
     head = form.split()[0].split("'")[0].lower()
     if (head not in _LOWERED and head != "i") or number(*turn.key, "lead in") % 2:
         return form
@@ -121,8 +121,8 @@ def _lead_in(turn: _Turn, form: str) -> str:
 
 
 def _opening(turn: _Turn, held: set[str]) -> list[str]:
-    """Greeting in the first turn (none from a user who likes replies that come to the point), afterwards the reaction
-    to the last reply: warmer for a hit, cooler for a miss, then with a remark on what was missed."""
+    """The greeting in the first turn (none from a user who likes replies that come to the point), afterwards the
+    reaction to the last reply: warmer if it fits, cooler if not, then with a remark on what it missed."""
     mood = temper(turn.persona)
     if not turn.dialogue:
         return [] if "opener.straight" in held else [turn.pick(mood.greetings, "greeting")]
@@ -140,7 +140,7 @@ def _opening(turn: _Turn, held: set[str]) -> list[str]:
 
 
 def _slights(turn: _Turn, verdict: Assessment) -> Sequence[str]:
-    """Remarks on the worst thing about a reply: a fault if there is one, else the trait it missed most."""
+    """Remarks on the worst fault of a reply, or on the trait that it missed most."""
     if verdict.fault is not None:
         return FAULTS[verdict.fault]
     missed = [style for style in styles_of(turn.persona) if verdict.styles.get(style.id, 1.0) < 1.0]
@@ -148,7 +148,7 @@ def _slights(turn: _Turn, verdict: Assessment) -> Sequence[str]:
 
 
 def _phrase(turn: _Turn, facts: Sequence[Fact]) -> list[str]:
-    """A remark that shows a trait: the next one not shown yet, later every second time one that was."""
+    """A remark that shows a trait: the next one not shown yet; later, every second time, one shown before."""
     shown = shown_facts(turn.persona, turn.dialogue)
     past = [fact for fact in facts_of(turn.persona) if fact.id in shown and fact not in facts]
     styles = [style for style in styles_of(turn.persona) if style.habit is None and (past or not _needs_past(style))]
@@ -193,11 +193,11 @@ def _dress(turn: _Turn, sentences: Sequence[str], held: set[str]) -> str:
 
 
 class ScriptedUser:
-    """`data_gen.roles.User` without a model."""
+    """Implements `data_gen.roles.User` without a model."""
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
 
     async def message(self, persona: Persona, dialogue: Dialogue, seed: int = 0) -> Said:
-        """See `write_message`; the call's own `seed` changes nothing."""
+        """See `write_message`; the `seed` of the call has no effect."""
         return Said(write_message(persona, dialogue, self.seed))

@@ -1,34 +1,23 @@
-"""Figures of the ALOE benchmark: alignment level per turn, its average and its trend, each with an interval.
-
-With s[i, k] the score of case i at turn k: AL(k) = mean_i s[i, k]; the average is the mean of AL over the turns; IR
-and R2 are slope and coefficient of determination of the least-squares line through AL(1..K); N-IR and N-R2 are the same
-after AL is stretched to 0..1. N-R2 always equals R2, and N-IR does not depend on the size of the gain, so neither
-stands without AL and IR beside it. Source: paper, section 4.
-"""
+"""Metrics of the ALOE benchmark: the figures of `figures.py`, each with a two-way bootstrap interval."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from etils import epath
-from jaxtyping import Float
 
 from aloe_jax.errors import InputError
 from aloe_jax.tree.schema import Record
+from eval.benchmark.figures import figures, is_flat
 from eval.benchmark.scores import ScoreRecord, ScoreTable, read_scores, score_table
 from eval.benchmark.statistics import percentile_interval, two_way_weights, weighted_means
-
-# A curve counts as flat when it varies by less than this share of its own size: far above the rounding of a mean of
-# thousands of scores (N x 2.2e-16), far below the smallest real step (one score of one case).
-FLATNESS = 1e-10
 
 Interval = tuple[float, float] | None
 
 
 class Intervals(Record):
-    """Percentile intervals [low, high] of the figures of the same name; null where there is no figure."""
+    """Percentile intervals [low, high] of the figures of the same name; null without a figure."""
 
     AL: tuple[Interval, ...]
     average: Interval
@@ -46,13 +35,14 @@ class Bootstrap(Record):
     level: float
     profiles: int
     personalities: int
-    flat: int  # resamples with a flat curve: they have no R2, N_IR, N_R2 and are left out there
+    flat: int  # resamples with a flat curve: they have no R2, N_IR and N_R2, and are left out of their intervals
     empty: int  # resamples with a turn in which nothing was scored: they are left out wherever that turn is needed
 
 
 class Metrics(Record):
-    """Content of `metrics.json`. `AL`, `average` in points of the judge's scale, `IR` in points a turn, `N_IR` in
-    shares of the curve's own range a turn. Null: undefined (flat curve, one turn only, a turn with nothing scored)."""
+    """Content of `metrics.json`. `AL` and `average` are in points of the judge's scale, `IR` in points per turn,
+    `N_IR` in shares of the curve's own range per turn. Null: undefined (flat curve, one turn only, a turn with nothing
+    scored)."""
 
     AL: tuple[float | None, ...]
     average: float | None
@@ -67,54 +57,11 @@ class Metrics(Record):
     bootstrap: Bootstrap
 
 
-def is_flat(curves: Float[np.ndarray, "*S K"]) -> np.ndarray:
-    """Whether each curve stays at one level (up to rounding)."""
-    spread = curves.max(axis=-1) - curves.min(axis=-1)
-    return spread <= FLATNESS * np.abs(curves).max(axis=-1)
-
-
-def improvement_rate(curves: Float[np.ndarray, "*S K"]) -> Float[np.ndarray, "*S"]:
-    """IR: slope of the least-squares line through each curve over turns 1..K, in points a turn; NaN if K is 1."""
-    turns = np.arange(curves.shape[-1]) - (curves.shape[-1] - 1) / 2
-    if turns.size < 2:
-        return np.full(curves.shape[:-1], np.nan)
-    return curves @ turns / (turns @ turns)
-
-
-def r_squared(curves: Float[np.ndarray, "*S K"]) -> Float[np.ndarray, "*S"]:
-    """R2: share of each curve's variance that its least-squares line explains, 0 to 1; NaN if flat."""
-    turns = np.arange(curves.shape[-1]) - (curves.shape[-1] - 1) / 2
-    centred = curves - curves.mean(axis=-1, keepdims=True)
-    total = np.where(is_flat(curves), np.nan, np.square(centred).sum(axis=-1))
-    share = np.square(improvement_rate(curves)) * (turns @ turns) / total
-    return np.minimum(share, 1.0)  # rounding may pass 1
-
-
-def normalised(curves: Float[np.ndarray, "*S K"]) -> Float[np.ndarray, "*S K"]:
-    """N-AL: each curve stretched so that its lowest turn is 0 and its highest is 1; NaN if flat."""
-    low = curves.min(axis=-1, keepdims=True)
-    spread = np.where(is_flat(curves), np.nan, curves.max(axis=-1) - low[..., 0])
-    return (curves - low) / spread[..., None]
-
-
-def figures(curves: Float[np.ndarray, "*S K"]) -> dict[str, np.ndarray]:
-    """All figures of each curve of alignment levels, NaN where undefined: `AL` [*S, K], the others [*S]."""
-    stretched = normalised(curves)
-    return {
-        "AL": curves,
-        "average": curves.mean(axis=-1),
-        "IR": improvement_rate(curves),
-        "R2": r_squared(curves),
-        "N_IR": improvement_rate(stretched),
-        "N_R2": r_squared(stretched),
-    }
-
-
 def metrics(scores: Sequence[ScoreRecord], resamples: int = 2000, seed: int = 0, level: float = 0.95) -> Metrics:
-    """Figures of one model with two-way bootstrap intervals (`eval.benchmark.statistics`).
+    """Figures of one model with two-way bootstrap intervals (`statistics.py`).
 
-    Unscored replies are left out of the means and counted. Intervals are null if there is one profile and one
-    personality only. Raises InputError as `score_table` does.
+    Unscored replies are left out of the means and counted. Intervals are null if there is only one profile and
+    one personality. Raises InputError as `score_table` does.
     """
     return _with_intervals([score_table(scores)], resamples, seed, level)
 
@@ -128,9 +75,9 @@ def compare(
 ) -> Metrics:
     """Paired difference of every figure, `scores` minus `baseline`, with intervals.
 
-    Both models are resampled alike, so what they share (an easy profile, a stern personality) cancels. A reply counts
-    only where both models have a score; `unscored` is the number of pairs left out. Raises InputError if the two are
-    not over the same cases and turns.
+    Both models are resampled alike, so shared effects (an easy profile, a stern personality) cancel. A reply counts
+    only if both models have a score; `unscored` is the number of pairs left out. Raises InputError if the two are not
+    over the same cases and turns.
     """
     first, second = score_table(scores), score_table(baseline)
     if first.cases != second.cases:
@@ -148,36 +95,35 @@ def compare(
     return _with_intervals([first, second], resamples, seed, level)
 
 
-def metrics_file(path: epath.PathLike, resamples: int = 2000, seed: int = 0, level: float = 0.95) -> dict[str, Any]:
-    """What `aloe metrics SCORES.jsonl` prints: content of `metrics.json` for a `scores.jsonl`. Raises InputError."""
+def metrics_file(path: epath.PathLike, resamples: int = 2000, seed: int = 0, level: float = 0.95) -> dict[str, object]:
+    """The content of `metrics.json` for a `scores.jsonl`, as `aloe metrics` prints it. Raises InputError."""
     return metrics(read_scores(path), resamples, seed, level).model_dump(mode="json")
 
 
 def _with_intervals(tables: Sequence[ScoreTable], resamples: int, seed: int, level: float) -> Metrics:
-    """Figures of the first table, minus those of the second where there is one, resampled together."""
+    """Figures of the first table, minus those of the second if there is one, resampled together."""
     table = tables[0]
     unscored = np.any([np.isnan(each.scores) for each in tables], axis=0)
     weights = two_way_weights(table.profiles, table.personalities, resamples, seed)
     all_cases = np.ones((1, len(table.cases)))
-    curves = []  # the curve over all cases in row 0, over each resample below
+    curves = []  # row 0: the curve over all cases; then one per resample
     for each in tables:
         values = np.where(unscored, np.nan, each.scores)
         curves.append(weighted_means(values, np.concatenate([all_cases, weights])))
     rows = _difference([figures(curve) for curve in curves])
-    estimates: dict[str, Any] = {name: _plain(row[0]) for name, row in rows.items()}
     varies = max(table.levels) > 1
-    intervals = {
-        name: percentile_interval(row[1:], level) if varies and estimates[name] is not None else None
-        for name, row in rows.items()
-        if name != "AL"
-    }
-    by_turn = [
-        percentile_interval(column[1:], level) if varies and estimates["AL"][turn] is not None else None
-        for turn, column in enumerate(rows["AL"].T)
-    ]
+
+    def interval(values: np.ndarray) -> Interval:
+        """Of a figure in row 0 by its resamples in the other rows."""
+        return percentile_interval(values[1:], level) if varies and _number(values[0]) is not None else None
+
+    turns = rows.pop("AL").T
     return Metrics(
-        **estimates,
-        ci=Intervals(AL=tuple(by_turn), **intervals),
+        AL=tuple(_number(column[0]) for column in turns),
+        **{name: _number(row[0]) for name, row in rows.items()},
+        ci=Intervals(
+            AL=tuple(interval(column) for column in turns), **{name: interval(row) for name, row in rows.items()}
+        ),
         cases=len(table.cases),
         unscored=int(unscored.sum()),
         turns=table.scores.shape[1],
@@ -200,8 +146,6 @@ def _difference(rows: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     return {name: rows[0][name] - rows[1][name] for name in rows[0]}
 
 
-def _plain(value: np.ndarray) -> Any:
-    """Numbers as Python floats, NaN as None, a vector as a tuple of them."""
-    if np.ndim(value):
-        return tuple(_plain(item) for item in value)
+def _number(value: float) -> float | None:
+    """A number as a Python float, NaN as None."""
     return None if np.isnan(value) else float(value)

@@ -1,4 +1,4 @@
-"""The judged replies of one model on the benchmark: a line of `scores.jsonl`, and the table that statistics run on."""
+"""The judged replies of one model on the benchmark: a line of `scores.jsonl`, and the table for the statistics."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FiniteScore = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
 
 class ScoreRecord(Record):
-    """One judged reply. Further keys of the line (reply, criteria, ...) are ignored; numeric ids are read as text.
+    """A judged reply. Other keys of the line (reply, criteria, ...) are ignored; numeric ids are read as text.
 
     `score` is on the judge's own scale (1 to 5 for ours); any finite number is legal.
     """
@@ -35,8 +35,8 @@ class ScoreRecord(Record):
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """Scores of N cases over K turns. Rows are sorted by (profile, personality, case), so the order of the lines in
-    the file changes nothing downstream."""
+    """Scores of N cases over K turns. Rows are sorted by (profile, personality, case), so that results do not depend on
+    the order of the lines in the file."""
 
     cases: tuple[str, ...]
     profiles: Int[np.ndarray, " N"]  # number of the case's profile among the sorted profile ids
@@ -45,12 +45,12 @@ class ScoreTable:
 
     @property
     def levels(self) -> tuple[int, int]:
-        """How many different profiles and personalities there are."""
+        """The numbers of different profiles and personalities."""
         return int(self.profiles.max()) + 1, int(self.personalities.max()) + 1
 
 
 def score_table(records: Sequence[ScoreRecord], places: Sequence[str] | None = None) -> ScoreTable:
-    """The records as a table. `places` (one text a record, such as "file line 3: ") goes in front of error messages.
+    """The records as a table. `places` (one text per record, such as "line 3: ") are put before error messages.
 
     Raises InputError if there are no records, a (case, turn) comes twice, a case changes its profile or personality, or
     a case lacks a turn that another one has (an unscored reply is a line with score null, never a missing line).
@@ -95,15 +95,15 @@ def _check_complete(cases: Sequence[str], turns: int, cells: dict[tuple[str, int
 
 
 def _numbered(names: Iterable[str]) -> Int[np.ndarray, " N"]:
-    """Each name as its number among the sorted different names."""
+    """The number of each name among the sorted distinct names."""
     return np.unique(list(names), return_inverse=True)[1]
 
 
 def read_scores(path: epath.PathLike) -> list[ScoreRecord]:
     """Records of a `scores.jsonl`, in file order.
 
-    Raises InputError, with the file and where one is to blame the line number, for a missing or empty file, a broken
-    line (turn below 1, score not finite) and all that `score_table` refuses.
+    Raises InputError, with the file and, if a line is at fault, its number, for a missing or empty file, a broken line
+    (turn below 1, score not finite) and everything that `score_table` refuses.
     """
     records, places = [], []
     for number, line in files.lines(path):

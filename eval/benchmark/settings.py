@@ -13,7 +13,9 @@ MODELS = ("base", "sft", "preference")
 class BenchmarkSettings:
     """The ALOE benchmark."""
 
-    models: tuple[str, ...] = setting(MODELS, "what is measured: the start model and the trainings' results")
+    models: tuple[str, ...] = setting(
+        MODELS, "what is measured: the start model and the results of the trainings", choices=MODELS
+    )
     turns: int = setting(10, "user turns of a dialogue", minimum=1)
     temperature: float = setting(0.7, "of the model under test")
     top_p: float = setting(0.9, "of the model under test")

@@ -1,7 +1,7 @@
-"""Charts as inline SVG, drawn here so that the page's own style sheet colours them in light and dark.
+"""Charts as inline SVG, which the page's own style sheet colours in light and dark.
 
-A series carries the name of a CSS class; the class decides colour, dash and marker fill. Every chart names its series
-at the end of their lines and holds its numbers as tooltips.
+A series carries the name of a CSS class, which sets its colour, dash and marker fill. Every chart names its series at
+the ends of their lines and shows its numbers as tooltips.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 CHARACTER = 7.4  # mean width of a 13 px label's character, px
-LINE = 17.0  # least distance of two labels, px
+LINE = 17.0  # minimum distance of two labels, px
 
 
 @dataclass(frozen=True)
 class Series:
-    """A named line. `y` is None where undefined; `band` holds [low, high] a point, or None."""
+    """A named line. `y` is None where it is undefined; `band` has (low, high) or None per point."""
 
     name: str
     css: str
@@ -29,8 +29,8 @@ class Series:
 
 
 @dataclass(frozen=True)
-class Reference:
-    """A horizontal line that the curve is read against."""
+class Guide:
+    """A horizontal line to compare the curve with."""
 
     y: float
     label: str
@@ -71,16 +71,16 @@ def line_chart(
     size: tuple[int, int],
     y_ticks: Sequence[float],
     x_ticks: Sequence[float],
-    reference: Reference | None = None,
+    guide: Guide | None = None,
 ) -> Markup:
-    """An SVG of the given (width, height) in px at scale 1; ticks bound the axes. Text of labels is escaped."""
+    """An SVG of the given (width, height) in px at scale 1; the ticks bound the axes. Labels are escaped."""
     frame = _Frame.around(series, size, y_ticks, x_ticks)
     parts = [_axes(frame, x_label)]
-    if reference is not None and y_ticks[0] <= reference.y <= y_ticks[-1]:
-        y = frame.y(reference.y)
-        parts.append(f'<line class="reference" x1="{frame.left}" x2="{frame.right:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        text_y = y - 5 if y > frame.top + LINE else y + LINE  # below the line where it runs along the top
-        parts.append(f'<text class="note" x="{frame.right - 4:.1f}" y="{text_y:.1f}">{escape(reference.label)}</text>')
+    if guide is not None and y_ticks[0] <= guide.y <= y_ticks[-1]:
+        y = frame.y(guide.y)
+        parts.append(f'<line class="guide" x1="{frame.left}" x2="{frame.right:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        text_y = y - 5 if y > frame.top + LINE else y + LINE  # below the line if that runs along the top
+        parts.append(f'<text class="note" x="{frame.right - 4:.1f}" y="{text_y:.1f}">{escape(guide.label)}</text>')
     parts += [_band(frame, one) for one in series]
     parts += [_line(frame, one) for one in series]
     if len(series) > 1:
@@ -94,7 +94,7 @@ def line_chart(
 
 @dataclass(frozen=True)
 class _Frame:
-    """Plot area in px and the data ranges that fill it."""
+    """The plot area in px and the data ranges that fill it."""
 
     left: float
     right: float
@@ -107,7 +107,7 @@ class _Frame:
     def around(
         cls, series: Sequence[Series], size: tuple[int, int], y_ticks: Sequence[float], x_ticks: Sequence[float]
     ) -> _Frame:
-        """Room for the tick labels on the left and, with several series, for their names on the right."""
+        """The frame with room for tick labels on the left and, with several series, for their names on the right."""
         left = 14 + CHARACTER * max(len(number(tick)) for tick in y_ticks)
         right = 18 + CHARACTER * max(len(one.name) for one in series) if len(series) > 1 else 12
         return cls(left, size[0] - right, 12, size[1] - 44, x_ticks, y_ticks)
@@ -122,7 +122,7 @@ class _Frame:
 
 
 def number(value: float) -> str:
-    """A tick or a value without needless digits; large numbers with thousands separators."""
+    """A tick or a value as text without needless digits; large numbers have thousands separators."""
     if value == 0:
         return "0"
     if abs(value) >= 1000:
@@ -147,7 +147,7 @@ def _axes(frame: _Frame, x_label: str) -> str:
 
 
 def _runs(one: Series) -> list[list[int]]:
-    """Indices of the points, cut where a value is missing."""
+    """Indices of the points in runs, which end where a value is missing."""
     runs: list[list[int]] = [[]]
     for index, value in enumerate(one.y):
         if value is None:
@@ -193,7 +193,7 @@ def _marker(shape: str, x: float, y: float) -> str:
 
 
 def _end_labels(frame: _Frame, series: Sequence[Series]) -> str:
-    """Each line's name beside its last point, moved apart where they would overlap."""
+    """The name of each line beside its last point, moved apart where names would overlap."""
     ends = [(one, runs[-1][-1]) for one in series if (runs := _runs(one))]
     wanted = [frame.y(one.y[last] or 0.0) for one, last in ends]
     placed = spread_labels(wanted, LINE, frame.top + 4, frame.bottom)
@@ -204,7 +204,7 @@ def _end_labels(frame: _Frame, series: Sequence[Series]) -> str:
 
 
 def interval_bar(value: float, interval: tuple[float, float], reach: float, css: str) -> Markup:
-    """A small SVG: the interval as a bar, the value as a dot, zero as a line, on a scale from -reach to +reach."""
+    """A small SVG with the interval as a bar, the value as a dot and zero as a line, from -reach to +reach."""
     x = {name: 4 + (number_ / reach + 1) / 2 * 152 for name, number_ in
          (("low", interval[0]), ("high", interval[1]), ("value", value))}  # fmt: skip
     return Markup(

@@ -1,28 +1,28 @@
 """Conversation trees as the page shows them: turns along the continued path, the candidate replies of a turn side by
-side, and what grew from the others folded away."""
+side, and the other branches folded away."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from aloe_jax.tree.schema import Conversation, Node, Persona, Score
 from eval.report.reading import MODELS, ModelResult
 
-OVERALL = "overall"  # criterion of the score that counts; the others are what it was made of
+OVERALL = "overall"  # criterion of the score that counts; it is computed from the others
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One reply. `score` is the overall score, `parts` the criteria it was made of; `branches` are continuations that
-    are not the continued path."""
+    """One reply. `score` is the overall score and `parts` are the criteria it was computed from; `branches` are the
+    continuations beside the continued path."""
 
     text: str
     condition: str | None
     score: float | None
     parts: tuple[Score, ...]
-    chosen: int  # how many preferences name it as chosen
+    chosen: int  # preferences in which it is the chosen reply
     rejected: int
     continued: bool
     flags: tuple[str, ...]
@@ -31,7 +31,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Turn:
-    """A user message, what it revealed about the user for the first time, and the replies to it."""
+    """A user message, the facts and traits that it reveals for the first time, and the replies to it."""
 
     message: str
     revealed: tuple[str, ...]
@@ -40,7 +40,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class Dialogue:
-    """A conversation ready to show."""
+    """A conversation as the page shows it."""
 
     id: str
     persona: Persona | None
@@ -50,7 +50,7 @@ class Dialogue:
 
 @dataclass(frozen=True)
 class CaseTurn:
-    """One turn of a benchmark case: per model its user's message and the model's reply, None where it has none."""
+    """One turn of a benchmark case: per model the user's message and the reply, None if its dialogue has ended."""
 
     number: int
     turns: tuple[tuple[str, Turn | None], ...]
@@ -58,7 +58,7 @@ class CaseTurn:
 
 @dataclass(frozen=True)
 class Case:
-    """One benchmark case, turn by turn across the models."""
+    """One benchmark case, turn by turn for all models."""
 
     id: str
     persona: Persona | None
@@ -66,14 +66,14 @@ class Case:
 
 
 def dialogue(tree: Conversation) -> Dialogue:
-    """The conversation as turns. Without a stored path the first child is followed at every fork."""
+    """The conversation as turns. Without a stored path, the first child is followed at every fork."""
     reader = _Reader(tree)
     system = next((node.text for node in tree.nodes if node.role == "system"), None)
     return Dialogue(tree.id, tree.persona, system, reader.follow(reader.start()))
 
 
-def benchmark_case(results: dict[str, ModelResult]) -> Case | None:
-    """The first case, in file order, that every model with dialogues has; None if there is none."""
+def benchmark_case(results: Mapping[str, ModelResult]) -> Case | None:
+    """The first case, in file order, that every model with dialogues has played; None if there is none."""
     by_model = {model: {tree.id: tree for tree in results[model].trees} for model in MODELS if model in results}
     by_model = {model: trees for model, trees in by_model.items() if trees}
     for name, tree in next(iter(by_model.values()), {}).items():
@@ -88,7 +88,7 @@ def benchmark_case(results: dict[str, ModelResult]) -> Case | None:
 
 
 def overall(scores: Sequence[Score]) -> float | None:
-    """The score whose criterion is OVERALL, else the only one there is, else None."""
+    """The score with the criterion OVERALL; otherwise the only score; None if there is neither."""
     named = [score.value for score in scores if score.criterion == OVERALL]
     if named:
         return named[0]
@@ -116,11 +116,11 @@ class _Reader:
         return first
 
     def onward(self, nodes: Sequence[Node]) -> Node | None:
-        """The one that the conversation went on with, or the first."""
+        """The node on the stored path, or the first one."""
         return next((node for node in nodes if node.id in self.path), nodes[0] if nodes else None)
 
     def follow(self, user: Node | None) -> tuple[Turn, ...]:
-        """Turns from a user message down to the end of its path."""
+        """The turns from a user message to the end of its path."""
         turns = []
         while user is not None:
             children = self.children.get(user.id, [])
@@ -133,13 +133,13 @@ class _Reader:
         return tuple(turns)
 
     def continued(self, replies: Sequence[Node]) -> Node | None:
-        """The reply on the path, else the first that was answered, else the first."""
+        """The reply on the path; otherwise the first one that was answered; otherwise the first one."""
         on_path = [node for node in replies if node.id in self.path]
         answered = [node for node in replies if self.children.get(node.id)]
         return next(iter([*on_path, *answered, *replies]), None)
 
     def candidate(self, node: Node, continued: bool) -> Candidate:
-        """A reply with the branches below it that `follow` does not show in line."""
+        """A reply with the branches below it that `follow` does not show."""
         below = [child for child in self.children.get(node.id, []) if child.role == "user"]
         shown = self.onward(below) if continued else None
         return Candidate(

@@ -1,45 +1,47 @@
-"""The page itself: everything a run holds, as one HTML text that loads nothing from anywhere."""
+"""The page itself: the contents of a run as one HTML text that loads nothing."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
-from aloe_jax.run.defaults import STAGES
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from aloe_jax.errors import InputError
+from aloe_jax.run.manifest import Values
+from aloe_jax.settings import plain, read
+from data_gen.publish.stored import StoredCounts, StoredModels
 from data_gen.publish.summary import family_sentence, growth_sentences, judge_sentences
 from eval.benchmark.metrics import Metrics
 from eval.report import tables, wording
-from eval.report.charts import Reference, Series, line_chart, nice_ticks
+from eval.report.charts import Guide, Series, line_chart, nice_ticks
 from eval.report.dialogues import benchmark_case, dialogue
-from eval.report.reading import Run
+from eval.report.reading import RunRecord
 
-WIDE, NARROW = (860, 400), (360, 300)  # px; the style sheet shows one of the two
+WIDE, NARROW = (860, 400), (360, 300)  # px; the style sheet shows one of them
 PANEL = (410, 230)
 MOST_POINTS = 300  # of a training curve
-JUDGE_SCALE = (1.0, 5.0)  # our judges'; curves within it are drawn on all of it, so that small gains look small
+JUDGE_SCALE = (1.0, 5.0)  # of our judges; curves within it are drawn on the whole scale, so that small gains look small
 SHARES = [0.0, 0.25, 0.5, 0.75, 1.0]
 MARKERS = {"base": "circle", "sft": "square", "preference": "diamond"}
-LOG_2 = Reference(math.log(2), "log 2, where training starts")
-# Stage, key of its metrics.jsonl, title, reference line.
+LOG_2 = Guide(math.log(2), "log 2, where training starts")
+# Stage, key in its metrics.jsonl, title, line to compare with.
 PANELS = (
     ("sft", "loss", "SFT loss, nats a token", None),
     ("sft", "held_out_loss", "SFT loss, held-out conversations", None),
     ("preference", "loss", "Preference loss", LOG_2),
-    ("preference", "accuracy", "Preference accuracy", Reference(0.5, "chance")),
-    ("preference", "held_out_accuracy", "Preference accuracy, held-out conversations", Reference(0.5, "chance")),
-    ("preference", "reward_margin", "Reward margin, chosen − rejected", Reference(0.0, "no preference")),
+    ("preference", "accuracy", "Preference accuracy", Guide(0.5, "chance")),
+    ("preference", "held_out_accuracy", "Preference accuracy, held-out conversations", Guide(0.5, "chance")),
+    ("preference", "reward_margin", "Reward margin, chosen − rejected", Guide(0.0, "no preference")),
 )
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A training curve with its title and first and last value."""
+    """A training curve with its title, its first and its last value."""
 
     title: str
     chart: Markup
@@ -47,8 +49,8 @@ class Panel:
     last: str
 
 
-def render(run: Run) -> str:
-    """The page as HTML text. All text of the run is escaped by the template."""
+def render(run: RunRecord) -> str:
+    """The page as HTML text. The template escapes all text of the run."""
     here = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -60,8 +62,8 @@ def render(run: Run) -> str:
     return here.get_template("page.html").render(**_content(run))
 
 
-def _content(run: Run) -> dict[str, Any]:
-    """Everything the template names."""
+def _content(run: RunRecord) -> dict[str, object]:
+    """The values that the template names."""
     results, differences = tables.measured(run), tables.differences(run)
     figures, levels = tables.figure_rows(results)
     size = wording.parameters(run)
@@ -84,7 +86,6 @@ def _content(run: Run) -> dict[str, Any]:
         "judges": judges(run),
         "made": made(run),
         "stages": tables.stage_rows(run),
-        "missing": [stage for stage in STAGES[:-1] if stage not in run.manifests],  # all but the report itself
         "sizing": wording.sizing(run, results),
         "limits": wording.small_model_limits(run),
         "config": [(key, str(value)) for key, value in tables.leaves(run.config)],
@@ -92,8 +93,8 @@ def _content(run: Run) -> dict[str, Any]:
     }
 
 
-def alignment_chart(results: dict[str, Metrics], size: tuple[int, int]) -> Markup:
-    """AL(k) of every model with its interval as a band."""
+def alignment_chart(results: Mapping[str, Metrics], size: tuple[int, int]) -> Markup:
+    """The AL(k) of every model with its interval as a band."""
     series = [
         Series(
             name=wording.MODEL_NAMES[model],
@@ -119,7 +120,7 @@ def alignment_chart(results: dict[str, Metrics], size: tuple[int, int]) -> Marku
 
 
 def level_ticks(values: Sequence[float]) -> list[float]:
-    """Ticks of the score axis: the judge's whole scale where the scores fit it, else round numbers around them."""
+    """Ticks of the score axis: the judge's whole scale if the scores lie within it, else round numbers around them."""
     low, high = JUDGE_SCALE
     if not values or (min(values) >= low and max(values) <= high):
         return [1.0, 2.0, 3.0, 4.0, 5.0]
@@ -130,24 +131,20 @@ def _spoken(model: str, result: Metrics) -> str:
     return f"{wording.MODEL_NAMES[model]} {', '.join(tables.decimal(value, 2) for value in result.AL)}"
 
 
-def training_panels(run: Run) -> list[Panel]:
-    """A curve for each figure of `PANELS` that the run recorded."""
+def training_panels(run: RunRecord) -> list[Panel]:
+    """A curve per figure of `PANELS` that the run recorded."""
     panels = []
-    for stage, key, title, reference in PANELS:
-        if reference is LOG_2 and not _starts_at_log_2(run):
-            reference = None
-        recorded = [
-            (float(row["step"]), float(row[key]))
-            for row in run.training.get(stage, ())
-            if isinstance(row.get(key), int | float) and "step" in row
-        ]
+    for stage, key, title, guide in PANELS:
+        if guide is LOG_2 and not _starts_at_log_2(run):
+            guide = None
+        recorded = _recorded(run.training.get(stage, ()), key)
         points = [(step, value) for step, value in recorded if math.isfinite(value)]
         if not points:
             continue
         lost = len(recorded) - len(points)
         note = f" ({lost} step{'s' if lost > 1 else ''} not finite)" if lost else ""
         steps, values = zip(*thinned(points), strict=True)
-        near = [*values, reference.y] if reference else [*values]
+        near = [*values, guide.y] if guide else [*values]
         chart = line_chart(
             [Series(title, stage, steps, values, marker="circle" if len(steps) <= 24 else "none")],
             title=f"{title}, step {points[0][0]:g} to {points[-1][0]:g}",
@@ -155,50 +152,67 @@ def training_panels(run: Run) -> list[Panel]:
             size=PANEL,
             y_ticks=SHARES if key.endswith("accuracy") else nice_ticks(min(near), max(near), most=5),
             x_ticks=whole_ticks(points[0][0], points[-1][0]),
-            reference=reference,
+            guide=guide,
         )
         panels.append(Panel(title + note, chart, f"{points[0][1]:.3f}", f"{points[-1][1]:.3f}"))
     return panels
 
 
-def _starts_at_log_2(run: Run) -> bool:
-    """Whether the preference objective is a sigmoid loss of nothing but rewards."""
-    from aloe_jax.train.objectives import OBJECTIVES  # brings JAX, which everything else here does without
+def _recorded(rows: Sequence[Values], key: str) -> list[tuple[float, float]]:
+    """(step, value) of the rows that have both."""
+    found = []
+    for row in rows:
+        step, value = row.get("step"), row.get(key)
+        if isinstance(step, int | float) and isinstance(value, int | float):
+            found.append((float(step), float(value)))
+    return found
 
-    section = run.config.get("preference", {})
-    objective = OBJECTIVES.get(section.get("objective", ""))
-    if objective is None or not section.keys() >= set(objective.settings):
+
+def _starts_at_log_2(run: RunRecord) -> bool:
+    """Whether the preference objective is a sigmoid loss of rewards alone."""
+    from aloe_jax.train.objectives import OBJECTIVES  # imports JAX, which the rest of the report does without
+    from aloe_jax.train.objectives.settings import PairSettings
+
+    section = run.config.get("preference")
+    if not isinstance(section, Mapping) or "objective" not in section:
         return False
-    first = objective.first_loss(section)
+    known = {field.name for field in fields(PairSettings)}
+    given = {name: value for name, value in section.items() if name in known}
+    try:
+        settings = read(PairSettings, plain(PairSettings()) | given, "config.preference")
+    except InputError:  # of a version with other settings
+        return False
+    objective = OBJECTIVES.get(settings.objective)
+    first = None if objective is None else objective.initial_loss(settings)
     return first is not None and math.isclose(first, math.log(2), rel_tol=1e-6)
 
 
 def whole_ticks(first: float, last: float) -> list[float]:
-    """First and last step, and the whole round ones between that do not touch them."""
+    """The first and the last step, and round whole ones between them that leave room for both labels."""
     clear = (last - first) / 10
     inner = [tick for tick in nice_ticks(first, last, most=5) if first + clear < tick < last - clear]
     return sorted({first, *(tick for tick in inner if tick == int(tick)), last})
 
 
 def thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """At most MOST_POINTS points: means of equally many neighbours each."""
+    """At most MOST_POINTS points, each the mean of equally many neighbours."""
     stride = math.ceil(len(points) / MOST_POINTS)
     groups = [points[start : start + stride] for start in range(0, len(points), stride)]
     return [(sum(x for x, _ in group) / len(group), sum(y for _, y in group) / len(group)) for group in groups]
 
 
-def made(run: Run) -> list[str]:
-    """How the conversations came about and what their judge is worth."""
+def made(run: RunRecord) -> list[str]:
+    """Sentences on how the conversations were made and how reliable their judge is."""
     manifest = run.manifests.get("conversations")
     if manifest is None or "wanted" not in manifest.counts:
         return []
-    family = family_sentence(run.config)
-    said = growth_sentences(manifest.counts) + judge_sentences(manifest.counts)
+    counts, family = StoredCounts.of(manifest), family_sentence(StoredModels.of(run.config))
+    said = growth_sentences(counts) + judge_sentences(counts)
     return said + ([f"Warning: {family}."] if family else [])
 
 
-def judges(run: Run) -> list[str]:
-    """Names of the judges that scored anything shown."""
+def judges(run: RunRecord) -> list[str]:
+    """Names of the judges whose scores are shown."""
     trees = [tree for result in run.results.values() for tree in result.trees]
     trees += run.trees.first if run.trees else ()
     return sorted({score.judge for tree in trees for node in tree.nodes for score in node.scores})

@@ -1,53 +1,42 @@
-"""What a run directory holds, read for the report. Anything may be missing: a run that stopped half-way has one too."""
+"""Reads a run directory for the report. Anything in it may be missing: an interrupted run has a report too."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from aloe_jax.run.defaults import STAGES
 from etils import epath
-from pydantic import ConfigDict, Field
 
 from aloe_jax import files
 from aloe_jax.errors import InputError
-from aloe_jax.tree.schema import Conversation, Persona, Record, parse, read_personas, read_trees
+from aloe_jax.run.manifest import Manifest, Values, find_manifest
+from aloe_jax.tree.schema import Conversation, Persona, parse, read_personas, read_trees
 from eval.benchmark.metrics import Metrics, metrics
 from eval.benchmark.scores import ScoreRecord, read_scores
 
+NAME = "report"  # of the stage and its folder
 MODELS = ("base", "sft", "preference")
-
-
-class StageManifest(Record):
-    """The parts of a stage's `manifest.json` that the report shows; the rest of the file is ignored."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    counts: dict[str, Any] = Field(default_factory=dict)
-    versions: dict[str, Any] = Field(default_factory=dict)
-    seconds: float | None = None
-    status: str | None = None
+TRAININGS = ("sft", "preference")
 
 
 @dataclass(frozen=True)
 class TreeSummary:
-    """`conversations/trees.jsonl` in numbers, with its first few conversations whole."""
+    """`conversations/trees.jsonl` in numbers, with its first few conversations as they are."""
 
     conversations: int
     turns: int  # user turns on the longest path
-    candidates: int  # most replies to one message
+    candidates: int  # largest number of replies to one message
     replies: int
     preferences: int
-    reply_tokens: int  # longest reply, 0 where no token ids are stored
-    flags: dict[str, int]  # how many nodes carry each flag
+    reply_tokens: int  # of the longest reply; 0 if no token ids are stored
+    flags: Mapping[str, int]  # nodes with each flag
     first: tuple[Conversation, ...]
 
 
 @dataclass(frozen=True)
 class ModelResult:
-    """What the benchmark wrote for one model; `metrics` are computed from the scores where the file is missing."""
+    """The benchmark's files of one model; `metrics` are computed from the scores if their file is missing."""
 
     scores: tuple[ScoreRecord, ...] = ()
     metrics: Metrics | None = None
@@ -55,20 +44,22 @@ class ModelResult:
 
 
 @dataclass(frozen=True)
-class Run:
-    """Everything the report is made of; empty where the run directory has nothing."""
+class RunRecord:
+    """The contents of a run directory, empty where it has nothing."""
 
     name: str
-    config: dict[str, Any] = field(default_factory=dict)
-    manifests: dict[str, StageManifest] = field(default_factory=dict)
+    config: Values = field(default_factory=dict)
+    manifests: Mapping[str, Manifest] = field(default_factory=dict)  # of the stages that have started, in order
+    missing: tuple[str, ...] = ()  # other stages, which have not started
     personas: tuple[Persona, ...] = ()
     trees: TreeSummary | None = None
-    training: dict[str, tuple[dict[str, Any], ...]] = field(default_factory=dict)  # stage -> one object a step
-    results: dict[str, ModelResult] = field(default_factory=dict)
+    training: Mapping[str, Sequence[Values]] = field(default_factory=dict)  # stage -> one object per step
+    results: Mapping[str, ModelResult] = field(default_factory=dict)
 
 
-def read_run(workdir: epath.PathLike, conversations: int = 3) -> Run:
-    """Read a run directory; `conversations` is how many training trees to keep whole.
+def read_run(workdir: epath.PathLike, stages: Sequence[str], conversations: int = 3) -> RunRecord:
+    """The contents of a run directory. `stages` are the names of the pipeline's stages, in order; `conversations` is
+    how many training trees to keep whole.
 
     Raises InputError if the directory does not exist or a file in it is broken (with the line).
     """
@@ -76,25 +67,22 @@ def read_run(workdir: epath.PathLike, conversations: int = 3) -> Run:
     if not root.is_dir():
         raise InputError(f"run directory '{workdir}' is a file; name the --workdir of an `aloe run`")
     personas, trees, config = root / "personas/personas.jsonl", root / "conversations/trees.jsonl", root / "config.json"
-    manifests = {stage: root / stage / "manifest.json" for stage in STAGES}
-    training = {stage: root / stage / "metrics.jsonl" for stage in ("sft", "preference")}
+    found = {stage: find_manifest(root / stage) for stage in stages}
+    training = {stage: root / stage / "metrics.jsonl" for stage in TRAININGS}
     results = {model: root / "benchmark" / model for model in MODELS}
-    return Run(
+    return RunRecord(
         name=root.name,
         config=_read_config(config) if config.exists() else {},
-        manifests={stage: _read_manifest(path) for stage, path in manifests.items() if path.exists()},
+        manifests={stage: manifest for stage, manifest in found.items() if manifest is not None},
+        missing=tuple(stage for stage, manifest in found.items() if manifest is None and stage != NAME),
         personas=tuple(read_personas(personas)) if personas.exists() else (),
         trees=summarise(read_trees(trees), conversations) if trees.exists() else None,
-        training={stage: tuple(files.read_json_lines(path)) for stage, path in training.items() if path.exists()},
+        training={stage: files.read_json_lines(path) for stage, path in training.items() if path.exists()},
         results={model: _read_result(path) for model, path in results.items() if path.exists()},
     )
 
 
-def _read_manifest(path: epath.Path) -> StageManifest:
-    return parse(StageManifest, path.read_text(), str(path))
-
-
-def _read_config(path: epath.Path) -> dict[str, Any]:
+def _read_config(path: epath.Path) -> Values:
     config = files.read_json(path)
     if not isinstance(config, dict):
         raise InputError(f"{path}: expected a JSON object, found {type(config).__name__}")
@@ -114,7 +102,7 @@ def _read_result(directory: epath.Path) -> ModelResult:
 
 
 def summarise(trees: Iterator[Conversation], keep: int) -> TreeSummary:
-    """Count over all conversations, one at a time, and keep the first `keep` of them."""
+    """Counts over all conversations, which are read one at a time; the first `keep` of them are kept whole."""
     first: list[Conversation] = []
     flags: Counter[str] = Counter()
     totals: Counter[str] = Counter()

@@ -4,29 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from aloe_jax.run.defaults import STAGES
 from markupsafe import Markup
 
+from aloe_jax.run.manifest import Values
 from eval.benchmark.metrics import Interval, Metrics, compare
 from eval.report.charts import interval_bar
-from eval.report.reading import MODELS, Run
+from eval.report.reading import MODELS, RunRecord
 
-# Key in metrics.json, what the page calls it, digits after the point.
+# Key in metrics.json, name on the page, digits after the decimal point.
 FIGURES = (
     ("average", "Average AL", 2),
-    ("IR", "IR, points a turn", 3),
+    ("IR", "IR, points per turn", 3),
     ("R2", "R²", 2),
     ("N_IR", "N-IR", 3),
     ("N_R2", "N-R²", 2),
 )
-DIFFERENCES = FIGURES[:2]  # the others are not differences in points
+DIFFERENCES = FIGURES[:2]  # the others are not measured in points
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A value and its interval as text; `verdict` and `bar` only for differences."""
+    """A value and its interval as text; `verdict` and `bar` are for differences only."""
 
     value: str
     interval: str
@@ -37,13 +36,15 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
+    """A row of a table."""
+
     label: str
     cells: tuple[Cell, ...]
 
 
 @dataclass(frozen=True)
 class StageRow:
-    """One stage: `status` unless it is finished, `counts` as (name, value) pairs, nested names joined by dots."""
+    """One stage: `status` is empty if it is finished, `counts` are (name, value) pairs, nested names joined by dots."""
 
     name: str
     status: str
@@ -52,7 +53,7 @@ class StageRow:
 
 
 def decimal(value: float | None, digits: int, signed: bool = False) -> str:
-    """A number with a true minus sign and no negative zero, `undefined` for None."""
+    """A number with a true minus sign and without a negative zero; `undefined` for None."""
     if value is None:
         return "undefined"
     rounded = round(value, digits) + 0.0  # -0.0 + 0.0 is 0.0
@@ -60,14 +61,14 @@ def decimal(value: float | None, digits: int, signed: bool = False) -> str:
 
 
 def bracket(interval: Interval, digits: int, signed: bool = False) -> str:
-    """[low, high] as text, empty for None."""
+    """[low, high] as text; empty for None."""
     if interval is None:
         return ""
     return f"[{decimal(interval[0], digits, signed)}, {decimal(interval[1], digits, signed)}]"
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds as a person would say them."""
+    """Seconds as hours, minutes and seconds; empty for None."""
     if seconds is None:
         return ""
     if seconds < 60:
@@ -77,14 +78,14 @@ def duration(seconds: float | None) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
-def measured(run: Run) -> dict[str, Metrics]:
-    """Figures of the models that have them, in the order base, sft, preference."""
+def measured(run: RunRecord) -> dict[str, Metrics]:
+    """The figures of the models that have them, in the order base, sft, preference."""
     found = {model: run.results[model].metrics for model in MODELS if model in run.results}
     return {model: result for model, result in found.items() if result is not None}
 
 
-def differences(run: Run) -> dict[str, Metrics]:
-    """Paired difference to `base` of each trained model over the same cases."""
+def differences(run: RunRecord) -> dict[str, Metrics]:
+    """The paired difference of each trained model to `base` over the same cases."""
     base = run.results.get("base")
     if base is None or base.metrics is None or not base.scores:
         return {}
@@ -97,7 +98,7 @@ def differences(run: Run) -> dict[str, Metrics]:
 
 
 def figure_rows(results: dict[str, Metrics]) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
-    """Rows of the figures, and rows of AL turn by turn; a column a model."""
+    """Rows of the figures, and rows of AL turn by turn; one column per model."""
     turns = max((result.turns for result in results.values()), default=0)
     figures = tuple(Row(label, _cells(results, key, digits)) for key, label, digits in FIGURES)
     levels = tuple(
@@ -122,7 +123,7 @@ def _cells(results: dict[str, Metrics], key: str, digits: int) -> tuple[Cell, ..
 
 
 def difference_rows(results: dict[str, Metrics]) -> tuple[Row, ...]:
-    """Rows of paired differences: average, IR, first and last turn; bars of one row share their scale."""
+    """Rows of paired differences: average, IR, first and last turn; the bars of a row share their scale."""
     if not results:
         return ()
     picked = [
@@ -148,28 +149,27 @@ def _difference_cells(values: dict[str, tuple[float | None, Interval]], digits: 
 
 
 def verdict(interval: Interval) -> str:
-    """What an interval of a difference says."""
+    """Where the interval of a difference lies."""
     if interval is None:
         return "no interval"
     return "above zero" if interval[0] > 0 else "below zero" if interval[1] < 0 else "may be chance"
 
 
-def stage_rows(run: Run) -> tuple[StageRow, ...]:
-    """One row for each stage that left a manifest, in running order."""
+def stage_rows(run: RunRecord) -> tuple[StageRow, ...]:
+    """One row per stage that has a manifest, in running order."""
     return tuple(
         StageRow(
             stage,
-            "" if manifest.status == "finished" else manifest.status or "",
+            "" if manifest.finished else manifest.status,
             duration(manifest.seconds),
             tuple((name, count(value)) for name, value in leaves(manifest.counts)),
         )
-        for stage in STAGES
-        if (manifest := run.manifests.get(stage)) is not None
+        for stage, manifest in run.manifests.items()
     )
 
 
-def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(key, value) of nested mappings, keys joined by dots; empty groups are left out."""
+def leaves(values: Values, prefix: str = "") -> Iterator[tuple[str, object]]:
+    """(key, value) of nested mappings, with keys joined by dots; empty groups are left out."""
     for key, value in values.items():
         if isinstance(value, Mapping):
             yield from leaves(value, f"{prefix}{key}.")
@@ -177,8 +177,8 @@ def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
             yield f"{prefix}{key}", value
 
 
-def count(value: Any) -> str:
-    """A count for readers: thousands separated, at most six digits of a fraction."""
+def count(value: object) -> str:
+    """A count as text: thousands separated, fractions with at most six digits."""
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,32 +1,32 @@
-"""Sentences of the report that depend on the run: the result, how it was sized, what such a run cannot show."""
+"""Sentences of the report that depend on the run: its result, its size, and what such a run cannot show."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
+from aloe_jax.run.manifest import Values
 from eval.benchmark.metrics import Metrics
-from eval.report.reading import Run, TreeSummary
+from eval.report.reading import RunRecord, TreeSummary
 from eval.report.tables import bracket, count, decimal, duration, leaves
 
 MODEL_NAMES = {"base": "base", "sft": "SFT", "preference": "preference"}
 STEPS = {"sft": "SFT", "preference": "SFT and preference training"}
-SMALL_MODEL = 1_000_000_000  # parameters; below, a page says what the model's size forbids to conclude
+SMALL_MODEL = 1_000_000_000  # parameters; below, the page says what a model of that size cannot show
 FEW_LEVELS = 5  # profiles or personalities; below, two-way bootstrap intervals are clearly too narrow
 PUBLISHED_TREES = 3000  # conversations behind the published results (paper, section 2)
 
 
-def model_name(config: Mapping[str, Any]) -> str:
-    """What the config calls the model it started from; a general word if it does not say."""
+def model_name(config: Values) -> str:
+    """The name of the start model in the config; a general word if there is none."""
     model = config.get("model")
     if isinstance(model, Mapping):
         model = next((model[key] for key in ("source", "name", "path", "id") if model.get(key)), None)
     return str(model) if model else "the base model"
 
 
-def parameters(run: Run) -> float | None:
-    """Parameters of the model: the count `parameters` of a stage's manifest, else the size in its name (`-135M`)."""
+def parameters(run: RunRecord) -> float | None:
+    """The model's parameters: `parameters` in the counts of a manifest, else the size in its name (`-135M`)."""
     for manifest in run.manifests.values():
         found = manifest.counts.get("parameters")
         if isinstance(found, int | float):
@@ -36,12 +36,12 @@ def parameters(run: Run) -> float | None:
 
 
 def size_in_words(size: float) -> str:
-    """135M, 8B."""
+    """The size as 135M or 8B."""
     return f"{size / 1e9:.3g}B" if size >= 1e9 else f"{size / 1e6:.3g}M"
 
 
 def result_sentence(results: Mapping[str, Metrics], differences: Mapping[str, Metrics]) -> str:
-    """The one sentence on top: what changed, by how much, and whether that can be told from chance."""
+    """The sentence at the top: what changed, by how much, and whether it could be chance."""
     if not results:
         return "There are no benchmark results in this run yet, so nothing is known about its models."
     model = list(differences)[-1] if differences else None
@@ -68,7 +68,7 @@ def _reading(interval: tuple[float, float]) -> str:
 
 
 def interval_caveat(results: Mapping[str, Metrics]) -> str:
-    """How far the intervals can be trusted; empty if there are enough levels."""
+    """How far the intervals can be trusted; empty if there are enough profiles and personalities."""
     if not results:
         return ""
     made = next(iter(results.values())).bootstrap
@@ -86,8 +86,8 @@ def interval_caveat(results: Mapping[str, Metrics]) -> str:
     return ""
 
 
-def sizing(run: Run, results: Mapping[str, Metrics]) -> list[str]:
-    """How large the run was, from its files and its config."""
+def sizing(run: RunRecord, results: Mapping[str, Metrics]) -> list[str]:
+    """The size of the run, from its files and its config."""
     said = []
     if run.trees is not None:
         said.append(_trees_sentence(run.trees))
@@ -98,16 +98,15 @@ def sizing(run: Run, results: Mapping[str, Metrics]) -> list[str]:
             f"{one.bootstrap.personalities} personalities) of {one.turns} turns for each model."
         )
     replies = ("roles.responder.max_tokens", "benchmark.max_tokens")
-    limits = sorted({value for key, value in leaves(run.config) if key in replies})
+    limits = sorted({value for key, value in leaves(run.config) if key in replies and isinstance(value, int)})
     if limits:
         said.append(f"Replies were cut at {' or '.join(count(limit) for limit in limits)} tokens.")
-    seconds = [manifest.seconds for manifest in run.manifests.values() if manifest.seconds is not None]
-    if seconds:
-        said.append(f"All stages together took {duration(sum(seconds))}.")
+    if run.manifests:
+        said.append(f"All stages together took {duration(sum(each.seconds for each in run.manifests.values()))}.")
     if run.trees is not None and run.trees.conversations * 10 < PUBLISHED_TREES:
         said.append(
-            f"That is sized for minutes, not for conclusions: the published results come from over {PUBLISHED_TREES:,} "
-            "conversations of 10 turns and a benchmark of 100 cases of 10 turns."
+            f"This size is for a run of minutes, not for conclusions: the published results come from over "
+            f"{PUBLISHED_TREES:,} conversations of 10 turns and a benchmark of 100 cases of 10 turns."
         )
     return said
 
@@ -121,8 +120,8 @@ def _trees_sentence(trees: TreeSummary) -> str:
     )
 
 
-def small_model_limits(run: Run) -> str:
-    """What a small model cannot show; empty for a model of a billion parameters or more, or of unknown size."""
+def small_model_limits(run: RunRecord) -> str:
+    """What a small model cannot show; empty for a model with a billion parameters or more, or of unknown size."""
     size = parameters(run)
     if size is None or size >= SMALL_MODEL:
         return ""

@@ -1,4 +1,4 @@
-"""A local web page to look through the trees of a run and to label pairs of replies: `aloe view`."""
+"""A local web page for reading the trees of a run and labelling pairs of replies: `aloe view`."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ def view(
 ) -> None:
     """Serve the viewer of a run directory or a `trees.jsonl` until SIGINT or SIGTERM; must run on the main thread.
 
-    Tells the address through `announce`. Raises InputError if there is no tree, if the port cannot be had, or if `host`
-    is reachable from other machines: whoever reaches the viewer reads every conversation and may label.
+    `announce` is called with the address. Raises InputError if there is no tree, if the port is not available, and if
+    `host` is reachable from other machines, because anyone who reaches the viewer can read every conversation and add
+    labels.
     """
     if not is_loopback(host):
         raise InputError(

@@ -1,4 +1,4 @@
-"""The viewer's HTTP application: the page, the index, one tree, labels and how far they agree."""
+"""The viewer's HTTP application: the page, the index, one tree, labels and their agreement."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import threading
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from pydantic_core import to_json
 from starlette.applications import Starlette
@@ -24,20 +23,20 @@ from eval.viewer.guard import HOSTS, Guard
 from eval.viewer.index import TreeIndex
 from eval.viewer.labels import LabelFile, LabelRequest, label
 from eval.viewer.page import page
-from eval.viewer.tail import GrowingFile, parse
+from eval.viewer.tail import TailedFile, parse
 
 LABELS = "labels.jsonl"
-PART = 400  # trees in one answer to /api/index
+PART = 400  # trees per answer of /api/index
 MAX_BODY_BYTES = 64 * 1024
 
 
 def make_app(directory: str | Path, host: str = "127.0.0.1") -> Guard:
-    """The application behind `aloe view` for a run directory or a `trees.jsonl`. Besides `host` it answers to the names
-    of loopback.
+    """The application behind `aloe view` for a run directory or a `trees.jsonl`. It answers requests to `host` and to
+    the names of loopback.
 
-    GET / is the page. GET /api/index?after=N lists trees behind line N, with "more" if there are others, GET
-    /api/tree?line=N gives one with its rejects, GET and POST /api/labels read and add labels, GET /api/agreement has
-    kappa. Errors are {"error": sentence}. Raises InputError if there is no tree.
+    GET / is the page. GET /api/index?after=N lists trees after line N, with "more" if there are others; GET
+    /api/tree?line=N returns one with its rejects; GET and POST /api/labels read and add labels; GET /api/agreement
+    returns the kappas. Errors are {"error": sentence}. Raises InputError if there is no tree.
     """
     api = _Api(Path(directory))
     app = Starlette(
@@ -55,12 +54,12 @@ def make_app(directory: str | Path, host: str = "127.0.0.1") -> Guard:
 
 
 class _Api:
-    """Methods that are not coroutines run on threads of their own, so reading files holds up nobody."""
+    """The routes. Methods that are no coroutines run on threads of their own, so reading files blocks no request."""
 
     def __init__(self, directory: Path) -> None:
         self._name = directory.resolve().name
         self._trees = TreeIndex(directory)
-        self._labels = LabelFile(GrowingFile(self._trees.root / LABELS))
+        self._labels = LabelFile(TailedFile(self._trees.root / LABELS))
         self._labels_lock = threading.Lock()
 
     def page(self, request: Request) -> Response:
@@ -120,15 +119,15 @@ def _line(request: Request, name: str, default: str = "") -> int:
     return int(value)
 
 
-def _json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+def _json(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     try:
         text = to_json(value)  # much faster than `json`
-    except ValueError:  # a text may hold half of a surrogate pair, which UTF-8 cannot carry
+    except ValueError:  # a text may hold half of a surrogate pair, which UTF-8 cannot encode
         text = json.dumps(value, separators=(",", ":")).encode("ascii")
     return Response(text, status, headers, media_type="application/json")
 
 
-# Starlette types handlers by the base class Exception; each is registered for the class it narrows to.
+# Starlette types handlers by the base class Exception; each is registered for the class that it narrows to.
 async def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return _json({"error": error.detail}, error.status_code, error.headers)

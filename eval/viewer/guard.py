@@ -1,8 +1,8 @@
-"""Who may talk to the viewer: pages that it served itself, on this machine.
+"""Restricts access to the viewer to pages that it served itself, on this machine.
 
-Any web page can send requests to a server on loopback. A page of another origin is known by its `Origin`, one whose
-name was pointed at 127.0.0.1 after it was loaded (DNS rebinding) by its `Host`. Neither gets an answer, and what is
-answered tells the browser to run nothing that came with the data.
+Any web page can send requests to a server on loopback. A page of another origin is recognised by its `Origin`, a page
+whose name was pointed at 127.0.0.1 after it was loaded (DNS rebinding) by its `Host`. Both are refused, and every
+response forbids the browser to run anything that came with the data.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ HEADERS = {
 
 class Guard:
     """Refuses foreign requests with 403, a POST that is not JSON with 415, and adds `policy` (a
-    Content-Security-Policy) and `HEADERS` to every response. `hosts` are the names that the server may be called by."""
+    Content-Security-Policy) and `HEADERS` to every response. `hosts` are the names that the server answers to."""
 
     def __init__(self, app: ASGIApp, policy: str, hosts: frozenset[str] = HOSTS) -> None:
         self._app = app
@@ -69,7 +69,7 @@ class Guard:
 
 
 def _name(host: str) -> str | None:
-    """The name in a Host header, without its port; None if it is none."""
+    """The name in a Host header, without its port; None if it is malformed."""
     try:
         return urlsplit(f"//{host}").hostname
     except ValueError:

@@ -1,5 +1,5 @@
-"""A light index over the trees of a run: a summary of each and where its line stands. A tree itself is read again when
-somebody opens it, so thousands of long ones cost little memory and little time."""
+"""A light index of the trees of a run: a summary of each and the place of its line. A tree is read again when it is
+opened, so thousands of long trees cost little memory and little time."""
 
 from __future__ import annotations
 
@@ -8,24 +8,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import cast
 
 from aloe_jax.errors import InputError
-from eval.viewer.tail import GrowingFile, Line, parse
+from data_gen.run_files import PERSONAS, TREES
+from eval.viewer.json_trees import JsonPersona, JsonReject, JsonTree, judged, without_tokens
+from eval.viewer.tail import Line, TailedFile, parse
 
-TREES, REJECTS, PERSONAS = "trees.jsonl", "rejects.jsonl", "personas.jsonl"
+REJECTS = "rejects.jsonl"
 MESSAGE_CHARACTERS = 100  # of each user message, for the search
-# Most of a line are ids and log-probabilities of tokens, of which nothing is shown; cutting these lists of numbers out
-# is several times faster than parsing them. No text holds such a key: quotes in it stand behind a backslash.
+# Most of a line is token ids and log-probabilities, which are not shown; cutting these lists out is several times
+# faster than parsing them. No text contains such a key, because quotes in a text are escaped.
 _LISTS = tuple(b'"%s":%s[' % (name, space) for name in (b"token_ids", b"logprobs") for space in (b" ", b""))
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What the list shows of a tree and what it can be filtered by.
+    """A tree in the list, with what it can be filtered by.
 
-    `line` is its line in the file, from 1. Margins are of the preferences and never negative, `value` the mean of the
-    judge's scores of the replies; they are None where there are none. `flags` counts the nodes that carry each flag.
+    `line` is its line in the file, from 1. Margins are those of the preferences and never negative; `value` is the mean
+    of the judge's scores of the replies; each is None if there are none. `flags` counts the nodes with each flag.
     """
 
     line: int
@@ -45,8 +47,8 @@ class Summary:
 
 @dataclass(frozen=True)
 class Part:
-    """Some summaries in file order, whether there are `more`, which `version` of the file they are of (another one
-    after it was replaced), and the lines known to be broken: no tree, or an id that stood before."""
+    """Some summaries in file order, whether there are `more`, the `version` of the file (which changes when it is
+    replaced), and the broken lines so far: those that hold no tree or repeat an id."""
 
     trees: Sequence[Summary]
     more: bool
@@ -57,29 +59,29 @@ class Part:
 class TreeIndex:
     """The trees of a run directory or of a `trees.jsonl`, with rejects and personas where there are any.
 
-    `root` is the folder that all of it lies in and that labels are written to. At first only the first tree is read,
-    InputError if there is none; every method reads as much of the files as it needs and is new, and may be called from
-    any thread.
+    `root` is the folder of all these files; labels are written to it. Only the first tree is read at first, with an
+    InputError if there is none. Every method reads as much of the new lines as it needs and may be called from any
+    thread.
     """
 
     def __init__(self, directory: Path) -> None:
         path = _trees_file(directory)
         self.root = path.parent if directory.is_file() else directory
-        self._trees = GrowingFile(path)
-        self._rejects = GrowingFile(path.parent / REJECTS)
-        self._personas = GrowingFile(self.root / "personas" / PERSONAS)
+        self._trees = TailedFile(path)
+        self._rejects = TailedFile(path.parent / REJECTS)
+        self._personas = TailedFile(self.root / "personas" / PERSONAS)
         self._lock = threading.Lock()
         self._version = 0
         self._broken: list[int] = []
         self._summaries: dict[int, Summary] = {}
-        self._places: dict[int, tuple[int, int]] = {}  # line -> offset and length
+        self._places: dict[int, tuple[int, int]] = {}  # line -> offset, length
         self._line_of: dict[str, int] = {}
         self._reject_places: dict[str, list[tuple[int, int]]] = {}
-        self._pool: dict[str, dict[str, Any]] = {}
+        self._pool: dict[str, Mapping[str, object]] = {}  # personas by id
         _require_a_tree(path)
 
     def part(self, after: int = 0, most: int | None = None) -> Part:
-        """The trees behind line `after`, at most `most` of them, so that the first ones of a long file are there at
+        """The trees after line `after`, at most `most` of them, so that the first trees of a long file are shown at
         once. All of them if neither is given."""
         with self._lock:
             self._refresh_trees(after, most)
@@ -89,47 +91,44 @@ class TreeIndex:
             return Part(found, more, self._version, list(self._broken))
 
     def reject_counts(self) -> dict[str, int]:
-        """How many rejects each conversation has."""
+        """The number of rejects of each conversation."""
         with self._lock:
             self._refresh_rejects()
             return {name: len(places) for name, places in self._reject_places.items()}
 
     def line_of(self, conversation: str) -> int | None:
-        """The line of the conversation with that id, None if there is none."""
+        """The line of the conversation with that id; None if there is none."""
         with self._lock:
             self._refresh_trees()
             return self._line_of.get(conversation)
 
-    def tree(self, line: int) -> dict[str, Any] | None:
-        """The record on that line, token ids and log-probabilities replaced by their number; None if there is none (any
-        more).
-
-        A persona of which the tree has the id alone is filled in from the run's personas.
-        """
+    def tree(self, line: int) -> JsonTree | None:
+        """The tree on that line with the number of tokens in place of their ids and log-probabilities; None if there is
+        none, or none any more. A persona given by its id alone is filled in from the run's personas."""
         with self._lock:
             self._refresh_trees()
             place = self._places.get(line)
             if place is None:
                 return None
             try:
-                tree = _without_tokens(parse(self._trees.at(*place)))
+                tree = without_tokens(cast(JsonTree, parse(self._trees.at(*place))))
             except ValueError:  # replaced since the refresh
                 return None
-            persona = tree.get("persona") or {}
+            persona = tree.get("persona")
             if persona and not persona.get("facts") and not persona.get("traits"):
                 self._refresh_personas()
-                tree["persona"] = {**self._pool.get(persona["id"], {}), **persona}
+                tree["persona"] = cast(JsonPersona, {**self._pool.get(persona["id"], {}), **persona})
             return tree
 
-    def rejects(self, conversation: str) -> list[dict[str, Any]]:
-        """What was rejected while the conversation grew, in file order."""
+    def rejects(self, conversation: str) -> list[JsonReject]:
+        """The drafts that were rejected while the conversation grew, in file order."""
         with self._lock:
             self._refresh_rejects()
             places = self._reject_places.get(conversation, ())
-            return [parse(self._rejects.at(*place)) for place in places]
+            return [cast(JsonReject, parse(self._rejects.at(*place))) for place in places]
 
     def _refresh_trees(self, after: int = 0, most: int | None = None) -> None:
-        """Read on to the end, or until `most` trees behind line `after` are known."""
+        """Read on to the end, or until `most` trees after line `after` are known."""
         if not self._trees.changed():
             return
         if self._trees.restarted():
@@ -187,15 +186,16 @@ def _trees_file(directory: Path) -> Path:
 
 def _require_a_tree(path: Path) -> None:
     broken = []
-    for line in GrowingFile(path).lines():
+    for line in TailedFile(path).lines():
         if _summary(line) is not None:
             return
         broken.append(line.number)
-    trouble = f"line {broken[0]} is not a conversation" if broken else "no whole line yet"
-    raise InputError(f"{path} has no tree to show: {trouble}")
+    problem = f"line {broken[0]} is not a conversation" if broken else "no whole line yet"
+    raise InputError(f"{path} has no tree to show: {problem}")
 
 
-def _object(line: Line) -> dict[str, Any]:
+def _object(line: Line) -> Mapping[str, object]:
+    """The JSON object on a line; empty for any other line."""
     try:
         value = parse(line.data)
     except ValueError:
@@ -204,9 +204,9 @@ def _object(line: Line) -> dict[str, Any]:
 
 
 def _summary(line: Line) -> Summary | None:
-    """None for a line that is not a conversation. The schema's own reader would be exact and far too slow here."""
+    """The summary of a line; None if it holds no conversation. The schema's own reader would be far too slow."""
     try:
-        return _summarise(line.number, parse(_without_lists(line.data)))
+        return _summarise(line.number, cast(JsonTree, parse(_without_lists(line.data))))
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
 
@@ -219,8 +219,8 @@ def _without_lists(line: bytes) -> bytes:
     return line
 
 
-def _summarise(number: int, tree: dict[str, Any]) -> Summary:
-    persona = tree.get("persona") or {}
+def _summarise(number: int, tree: JsonTree) -> Summary:
+    persona = tree.get("persona")
     depth: dict[str | None, int] = {None: 0}
     values, said, replies = [], [], 0
     flags: dict[str, int] = {}
@@ -240,9 +240,9 @@ def _summarise(number: int, tree: dict[str, Any]) -> Summary:
     return Summary(
         line=number,
         id=str(tree["id"]),
-        persona=persona.get("id"),
-        profile=persona.get("profile"),
-        personality=persona.get("personality"),
+        persona=persona.get("id") if persona else None,
+        profile=persona.get("profile") if persona else None,
+        personality=persona.get("personality") if persona else None,
         turns=max(depth.values()),
         replies=replies,
         preferences=len(margins),
@@ -252,20 +252,3 @@ def _summarise(number: int, tree: dict[str, Any]) -> Summary:
         flags=flags,
         text="\n".join(said),
     )
-
-
-def judged(node: Mapping[str, Any]) -> float | None:
-    """The judge's score of a reply: the one called overall, else the only one, else its value in the tree."""
-    scores: Sequence[Mapping[str, Any]] = node.get("scores", ())
-    for score in scores:
-        if score["criterion"] == "overall":
-            return score["value"]
-    return scores[0]["value"] if len(scores) == 1 else node.get("value")
-
-
-def _without_tokens(tree: dict[str, Any]) -> dict[str, Any]:
-    for node in tree["nodes"]:
-        node.pop("logprobs", None)
-        if (ids := node.pop("token_ids", None)) is not None:
-            node["tokens"] = len(ids)
-    return tree

@@ -1,16 +1,15 @@
-"""What people say about pairs of replies: lines of `labels.jsonl`, beside what the judge said."""
+"""Labels: people's preferences between two replies, each a line of `labels.jsonl` with the judge's beside it."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from aloe_jax.errors import InputError
 from data_gen.agreement import Choice
-from eval.viewer.tail import GrowingFile, parse
+from eval.viewer.json_trees import JsonNode, JsonTree
+from eval.viewer.tail import TailedFile, parse
 
 CHOICES: tuple[Choice, ...] = ("first", "second", "tie")
 NAME_CHARACTERS = 60
@@ -18,11 +17,11 @@ NAME_CHARACTERS = 60
 
 @dataclass(frozen=True)
 class Label:
-    """One labeller's word on two replies to the same message, a line of `labels.jsonl`.
+    """One labeller's preference between two replies to the same message, a line of `labels.jsonl`.
 
-    `first` and `second` are in the order in which they were shown. `judge_label` is None where the judge compared
-    nothing, and a tie where it saw both and preferred none; `judge_margin` (2p - 1, never negative) is that of its
-    preference. `blind` says that the labeller did not see the judge's figures.
+    `first` and `second` are in the order in which they were shown. `judge_label` is None if the judge did not compare
+    the two, and a tie if it scored both and preferred neither; `judge_margin` (2p - 1, never negative) is that of its
+    preference. `blind` is whether the judge's figures were hidden from the labeller.
     """
 
     time: str
@@ -41,13 +40,13 @@ class Label:
 
     @property
     def pair(self) -> tuple[str, str, str]:
-        """Names the pair, whichever reply stood first."""
+        """The key of the pair, whichever reply was shown first."""
         return (self.conversation, min(self.first, self.second), max(self.first, self.second))
 
 
 @dataclass(frozen=True)
 class LabelRequest:
-    """What the page sends."""
+    """A label as the page sends it."""
 
     conversation: str
     first: str
@@ -57,8 +56,8 @@ class LabelRequest:
     blind: bool = False
 
     @classmethod
-    def of(cls, body: Any) -> LabelRequest:
-        """Raises InputError naming the first field that is not as it must be."""
+    def of(cls, body: object) -> LabelRequest:
+        """The request of a JSON body. InputError for the first field that is wrong."""
         if not isinstance(body, dict):
             raise InputError("the body must be a JSON object")
         known = {"conversation", "first", "second", "label", "labeller", "blind"}
@@ -69,16 +68,17 @@ class LabelRequest:
                 raise InputError(f"field '{name}' must be a text that is not empty")
         if body.get("label") not in CHOICES:
             raise InputError(f"field 'label' is {body.get('label')!r}; expected first, second or tie")
-        if not isinstance(body.get("blind", False), bool):
+        blind = body.get("blind", False)
+        if not isinstance(blind, bool):
             raise InputError("field 'blind' must be true or false")
         labeller = body["labeller"].strip()
         if len(labeller) > NAME_CHARACTERS or not labeller.isprintable():
             raise InputError(f"field 'labeller' must be a name of at most {NAME_CHARACTERS} printable characters")
-        return cls(**{**body, "labeller": labeller})
+        return cls(body["conversation"], body["first"], body["second"], body["label"], labeller, blind)
 
 
-def label(request: LabelRequest, tree: Mapping[str, Any]) -> Label:
-    """The line for a request about `tree`. Raises InputError if the two are not different replies to one message."""
+def label(request: LabelRequest, tree: JsonTree) -> Label:
+    """The label of a request about `tree`. InputError unless the two are different replies to one message."""
     nodes = {node["id"]: node for node in tree["nodes"] if node["role"] == "assistant"}
     for name in (request.first, request.second):
         if name not in nodes:
@@ -109,12 +109,10 @@ def label(request: LabelRequest, tree: Mapping[str, Any]) -> Label:
     )
 
 
-def judgement(
-    tree: Mapping[str, Any], first: Mapping[str, Any], second: Mapping[str, Any]
-) -> tuple[str | None, Choice | None, float | None]:
-    """Who judged the two, which one it preferred and by what margin.
+def judgement(tree: JsonTree, first: JsonNode, second: JsonNode) -> tuple[str | None, Choice | None, float | None]:
+    """The judge of the two replies, its choice and its margin.
 
-    The file keeps preferences alone, so a pair of scored replies without one was a tie for the judge.
+    The file holds preferences only, so two scored replies without one were a tie for the judge.
     """
     both = {first["id"], second["id"]}
     for pair in tree.get("preferences", ()):
@@ -128,20 +126,21 @@ def judgement(
     return None, None, None
 
 
-def _scorers(node: Mapping[str, Any]) -> set[str]:
+def _scorers(node: JsonNode) -> set[str]:
+    """The judges that scored a reply."""
     return {score["judge"] for score in node.get("scores", ()) if score["value"] is not None}
 
 
 class LabelFile:
-    """`labels.jsonl`, which this and other processes append to."""
+    """`labels.jsonl`, to which this and other processes append."""
 
-    def __init__(self, file: GrowingFile) -> None:
+    def __init__(self, file: TailedFile) -> None:
         self._file = file
         self._labels: dict[tuple[str, tuple[str, str, str]], Label] = {}
 
     def last(self) -> list[Label]:
-        """The last label that each labeller gave each pair, in the order in which pairs were first labelled. Lines that
-        are not labels are left out."""
+        """The last label of each labeller for each pair, in the order in which pairs were first labelled. Lines that
+        are no labels are left out."""
         if self._file.changed():
             if self._file.restarted():
                 self._labels.clear()
@@ -151,8 +150,8 @@ class LabelFile:
         return list(self._labels.values())
 
     def append(self, new: Label) -> None:
-        """Write one line. Raises ResumableError if there is no room."""
-        from aloe_jax import files  # here, because the page comes up sooner without it
+        """Append one line. Raises ResumableError if there is no room."""
+        from aloe_jax import files  # not at the top, so that the page is served sooner
 
         files.repair_lines(self._file.path)
         files.append_line(self._file.path, json.dumps(asdict(new), ensure_ascii=False))
@@ -160,8 +159,11 @@ class LabelFile:
 
 def _label(data: bytes) -> Label | None:
     try:
-        found = Label(**parse(data))
+        values = parse(data)
+        found = Label(**values) if isinstance(values, dict) else None
     except (ValueError, TypeError):
+        return None
+    if found is None:
         return None
     names = (found.conversation, found.first, found.second, found.labeller)
     sound = all(isinstance(name, str) for name in names) and found.label in CHOICES

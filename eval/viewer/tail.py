@@ -1,4 +1,4 @@
-"""A JSON-lines file that another process may still be writing, read from where the last look ended."""
+"""The tail of a JSON-lines file that another process may be writing: each read continues where the last one ended."""
 
 from __future__ import annotations
 
@@ -7,25 +7,24 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic_core import from_json
 
 
 @dataclass(frozen=True)
 class Line:
-    """One whole line: its number from 1, where it starts in the file, and its bytes."""
+    """One complete line: its number from 1, its offset in the file, and its bytes."""
 
     number: int
     offset: int
     data: bytes
 
 
-class GrowingFile:
-    """Hands out each whole line once, and all of them again after the file was replaced.
+class TailedFile:
+    """Yields each complete line once, and all of them again after the file was replaced.
 
-    A stage appends to its file while it runs and rewrites it at the end, so equal names say nothing: the file counts as
-    grown only if the last line that was read still stands where it stood.
+    A stage appends to its file while it runs and rewrites it at the end under the same name, so the file counts as
+    grown only if the last line that was read is still at its offset.
     """
 
     def __init__(self, path: Path) -> None:
@@ -36,15 +35,15 @@ class GrowingFile:
         self._state: tuple[int, int, int] | None = None
         self._number = 0
         self._end = 0
-        self._closed = True  # whether the last line that was read had its line end
-        self._last = (0, b"")  # where the last line that was read starts, and the line
+        self._closed = True  # whether the last line that was read had its line ending
+        self._last = (0, b"")  # offset and bytes of the last line that was read
 
     def changed(self) -> bool:
-        """Whether there may be something new since `lines` was last read to its end."""
-        return self._look() != self._state
+        """Whether there may be new lines since `lines` was last read to its end."""
+        return self._stat() != self._state
 
     def restarted(self) -> bool:
-        """Whether what was read before is not in the file any more; the next `lines` then begins at its start."""
+        """Whether the lines that were read are no longer in the file; if so, the next `lines` begins at its start."""
         offset, last = self._last
         try:
             same = self.at(offset, len(last)) == last
@@ -55,10 +54,11 @@ class GrowingFile:
         return not same
 
     def lines(self) -> Iterator[Line]:
-        """Lines from where the last look ended; who stops before the end finds the file still `changed`. A last line
-        without its end is left out until it is whole JSON: a part of an object never is. A missing file has no lines.
+        """Lines from where the last read ended. If the caller stops before the last one, the file stays `changed`. A
+        last line without a line ending is left out until it is valid JSON, which a part of an object never is. A
+        missing file has no lines.
         """
-        state = self._look()
+        state = self._stat()
         if state is not None:
             with self.path.open("rb", buffering=1 << 20) as file:
                 file.seek(self._end)
@@ -74,13 +74,13 @@ class GrowingFile:
         self._state = state
 
     def at(self, offset: int, length: int) -> bytes:
-        """Bytes of a line that `lines` handed out; other bytes, or fewer, if the file was replaced since."""
+        """Bytes of a line that `lines` yielded; other bytes, or fewer, if the file was replaced since."""
         with self.path.open("rb") as file:
             file.seek(offset)
             return file.read(length)
 
-    def _look(self) -> tuple[int, int, int] | None:
-        """What changes with the file's content, None if there is no file."""
+    def _stat(self) -> tuple[int, int, int] | None:
+        """Figures that change with the file's content; None if there is no file."""
         try:
             status = os.stat(self.path)
         except FileNotFoundError:
@@ -96,8 +96,8 @@ def _is_json(raw: bytes) -> bool:
     return True
 
 
-def parse(raw: bytes) -> Any:
-    """The value of one line. NaN and infinities, which browsers cannot read, become null; ValueError if broken."""
+def parse(raw: bytes) -> object:
+    """The value of one line. NaN and infinities, which browsers cannot read, become None. ValueError if broken."""
     try:
         return from_json(raw, allow_inf_nan=False, cache_strings="keys")  # twice as fast as `json`, and stricter
     except ValueError:

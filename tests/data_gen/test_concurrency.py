@@ -1,10 +1,10 @@
-"""Calls of one step end together."""
+"""The calls of one step end together."""
 
 import asyncio
 
 import pytest
 
-from data_gen.concurrency import gathered
+from data_gen.concurrency import gather_all
 
 
 def test_results_are_in_order():
@@ -12,7 +12,7 @@ def test_results_are_in_order():
         await asyncio.sleep(0.01 / (1 + number))
         return number
 
-    assert asyncio.run(gathered(one(number) for number in range(4))) == [0, 1, 2, 3]
+    assert asyncio.run(gather_all(one(number) for number in range(4))) == [0, 1, 2, 3]
 
 
 def test_one_that_fails_ends_the_others():
@@ -30,7 +30,7 @@ def test_one_that_fails_ends_the_others():
 
     async def run():
         with pytest.raises(ConnectionError, match="gone"):
-            await gathered([wait(), fail(), wait()])
+            await gather_all([wait(), fail(), wait()])
         assert ended == [True, True]
 
     asyncio.run(run())

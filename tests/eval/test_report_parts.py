@@ -6,13 +6,14 @@ import re
 import numpy as np
 import pytest
 
+from aloe_jax.run.manifest import Manifest
 from aloe_jax.tree.schema import Conversation, Node, Score
 from eval.benchmark.metrics import compare, metrics
 from eval.benchmark.scores import ScoreRecord
-from eval.report.charts import Reference, Series, line_chart, nice_ticks, number, spread_labels
+from eval.report.charts import Guide, Series, line_chart, nice_ticks, number, spread_labels
 from eval.report.dialogues import benchmark_case, dialogue, overall
 from eval.report.page import level_ticks, thinned, whole_ticks
-from eval.report.reading import ModelResult, Run, StageManifest, summarise
+from eval.report.reading import ModelResult, RunRecord, summarise
 from eval.report.tables import bracket, count, decimal, duration, leaves, verdict
 from eval.report.wording import interval_caveat, model_name, parameters, result_sentence, sizing
 from helpers.synthetic_run import training_tree
@@ -58,11 +59,9 @@ def test_chart_places_points_and_cuts_at_missing_ones():
     assert 'aria-label="a &lt;title&gt;"' in svg
 
 
-def test_reference_line_is_drawn_only_inside_the_axis():
+def test_guide_line_is_drawn_only_inside_the_axis():
     one = Series("loss", "sft", [1, 2], [0.9, 0.8])
-    drawn = [
-        line_chart([one], "t", "step", (400, 200), [0.5, 1.0], [1, 2], Reference(at, "log 2")) for at in (0.69, 0.2)
-    ]
+    drawn = [line_chart([one], "t", "step", (400, 200), [0.5, 1.0], [1, 2], Guide(at, "log 2")) for at in (0.69, 0.2)]
     assert ["log 2" in svg for svg in drawn] == [True, False]
 
 
@@ -196,15 +195,15 @@ def test_a_result_without_comparison_or_interval_says_so():
 def test_reply_limits_come_from_the_config():
     roles = {"responder": {"max_tokens": 1024}, "user": {"max_tokens": 77}}
     config = {"roles": roles, "benchmark": {"max_tokens": 32}}
-    assert sizing(Run("r", config=config), {}) == ["Replies were cut at 32 or 1,024 tokens."]
+    assert sizing(RunRecord("r", config=config), {}) == ["Replies were cut at 32 or 1,024 tokens."]
 
 
 def test_model_and_its_size():
     assert model_name({"model": {"source": "embedded:smollm2"}}) == "embedded:smollm2"
     assert model_name({"model": "Qwen/Qwen2.5-0.5B-Instruct"}) == "Qwen/Qwen2.5-0.5B-Instruct"
     assert model_name({}) == "the base model"
-    assert parameters(Run("r", config={"model": "Qwen/Qwen2.5-0.5B-Instruct"})) == 0.5e9
-    assert parameters(Run("r", config={"model": "SmolLM2-135M"})) == 135e6
-    assert parameters(Run("r", config={"model": "some/model-v2"})) is None
-    counted = StageManifest(counts={"parameters": 7})
-    assert parameters(Run("r", config={"model": "SmolLM2-135M"}, manifests={"sft": counted})) == 7
+    assert parameters(RunRecord("r", config={"model": "Qwen/Qwen2.5-0.5B-Instruct"})) == 0.5e9
+    assert parameters(RunRecord("r", config={"model": "SmolLM2-135M"})) == 135e6
+    assert parameters(RunRecord("r", config={"model": "some/model-v2"})) is None
+    counted = Manifest("sft", counts={"parameters": 7})
+    assert parameters(RunRecord("r", config={"model": "SmolLM2-135M"}, manifests={"sft": counted})) == 7

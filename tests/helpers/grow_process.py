@@ -1,4 +1,4 @@
-"""Grows conversations with models in all roles against one server, in the folder given, and ends.
+"""Grows conversations with models in all roles behind one server, in the given folder, and exits.
 
 python tests/helpers/grow_process.py URL[,URL] FOLDER [TREES]
 """
@@ -11,20 +11,17 @@ from aloe_jax.serve.client.client import Client
 from aloe_jax.serve.client.probe import probe
 from data_gen.calls.call_cache import CallCache
 from data_gen.calls.store import Store
-from data_gen.game.guards import NAMES
 from data_gen.game.scheduler import Candidates, Scheduler, put_in_order
-from data_gen.game.tree_growth import TreeConfig
-from data_gen.players.inducer import ModelInducer
-from data_gen.players.judge import ModelJudge
-from data_gen.players.prompts import load_prompt
-from data_gen.players.responder import ModelResponder
-from data_gen.players.user import ModelUser
+from data_gen.game.settings import ConversationSettings, TreeSettings
+from data_gen.game.tree_growth import Shape
+from data_gen.players.settings import ModelSettings
+from data_gen.players.table import GAME, ROLES, load_prompt
 from data_gen.roles import Roles
 from data_gen.world.personas import scripted_personas
 from helpers.fake_server import MODEL
 
-SAMPLING = {"temperature": 0.8, "top_p": 0.95, "max_tokens": 64}
-SHAPE = TreeConfig(turns=3, hinted=2, plain=1, min_margin=0.1, min_turns=3, attempts=3, guards=NAMES, user_guards=NAMES)
+SAMPLING = ModelSettings(temperature=0.8, top_p=0.95, max_tokens=64)
+SHAPE = Shape(ConversationSettings(turns=3, hinted=2, plain=1, min_margin=0.1), TreeSettings(min_turns=3, attempts=3))
 
 
 class Silent:
@@ -39,26 +36,22 @@ class Silent:
 
 
 def roles(client, store):
-    def parts(role):
+    def player(role):
         prompt = load_prompt(role)
-        return CallCache(client, store, role, prompt.hash), prompt, SAMPLING
+        return ROLES[role].model(CallCache(client, store, role, prompt.hash), prompt, SAMPLING, name="fake")
 
-    user, inducer, responder = (
-        kind(*parts(name))
-        for kind, name in ((ModelUser, "user"), (ModelInducer, "inducer"), (ModelResponder, "responder"))
-    )
-    return Roles(user, inducer, responder, ModelJudge(*parts("judge"), name="fake"))
+    return Roles(**{role: player(role) for role in GAME})
 
 
 async def grow_all(url, folder, trees=8, shape=SHAPE, shard=(0, 1), **settings):
-    """Returns how many were accepted."""
+    """The number of accepted conversations."""
     personas = scripted_personas("train", 40, 16, 0, pairings=1)
     candidates = Candidates(personas, trees, 5 * trees, shard)
     with Store(folder) as store:
         async with Client(url, MODEL, **{"concurrency": 16, "retries": 1000, **settings}) as client:
             await probe(client)
-            growing = Scheduler(folder / "trees.jsonl", store, shape, 0, concurrency=4)
-            accepted = await growing.run(candidates, roles(client, store), Silent())
+            scheduler = Scheduler(folder / "trees.jsonl", store, shape, 0, concurrency=4)
+            accepted = await scheduler.run(candidates, roles(client, store), Silent())
     put_in_order(folder / "trees.jsonl")
     return accepted
 

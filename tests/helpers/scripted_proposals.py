@@ -9,7 +9,7 @@ SYLLABLES = ("ba", "ko", "ti", "mur", "len", "do", "sa", "ri", "vo", "pek", "nu"
 
 
 def sentence(rng):
-    """Five words that nobody has used, so that people differ unless they are made alike."""
+    """Five invented words, so that people differ unless they are made alike."""
     made = ["".join(rng.choices(SYLLABLES, k=3)) for _ in range(5)]
     return f"They {' '.join(made)}."
 
@@ -25,7 +25,7 @@ def key_of(messages):
 
 
 def scripted_answer(messages, proposals=4):
-    """Some answers are refusals; of the others' people some are cut short, and some are those before once more: in
+    """Some answers are refusals. In the others, some people lack items and some repeat the person before them: in
     capitals, with half of the items new, or with the words moved."""
     rng = random.Random(key_of(messages))
     if rng.random() < 0.15:
@@ -45,7 +45,7 @@ def scripted_answer(messages, proposals=4):
 
 
 class ScriptedModel:
-    """Answers after a number of turns of the event loop that `order` decides, so that answers overtake each other."""
+    """Answers after as many turns of the event loop as `order` determines, so that answers overtake each other."""
 
     def __init__(self, order, answer=scripted_answer):
         self.rng, self.answer = random.Random(order), answer

@@ -1,6 +1,6 @@
-"""A run directory as the stages would leave it, with made-up numbers and texts: what the report's tests read.
+"""A run directory as the stages would leave it, with made-up numbers and texts, for the report's tests.
 
-`python tests/eval/synthetic_run.py DIR` writes one with its report, to look at.
+`PYTHONPATH=.:tests python tests/helpers/synthetic_run.py DIR` writes one with its report, to look at.
 """
 
 import json
@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from aloe_jax import files
+from aloe_jax.cli.arguments import STAGES
 from aloe_jax.tree.schema import Belief, Conversation, Item, Node, Persona, Preference, Score, write_records
 from eval.benchmark.metrics import metrics
 from eval.benchmark.scores import ScoreRecord
@@ -68,7 +69,7 @@ REVEALED = (("f1", "t1"), ("f2",), ("t2",))
 
 
 def training_tree(number, rng, turns=3, candidates=3):
-    """A tree that goes on from a random candidate each turn, as the conversations stage grows them."""
+    """A tree that continues a random candidate each turn, as those of the stage `conversations` do."""
     nodes, preferences, path, parent = [], [], [], None
     for turn in range(turns):
         user = f"u{turn}"
@@ -128,7 +129,7 @@ def case_tree(case, persona, scores, which):
 
 
 def write_benchmark(directory, gain, which, rng, profiles, personalities, turns):
-    """scores.jsonl, metrics.json and trees.jsonl of one model whose replies score `gain` a turn more than 2."""
+    """Write the files of a model whose scores start at 2 and rise by `gain` per turn."""
     records, trees = [], []
     ease = np.random.default_rng(11).normal(scale=0.4, size=(profiles, personalities))  # shared by all models
     for p in range(profiles):
@@ -148,7 +149,7 @@ def write_benchmark(directory, gain, which, rng, profiles, personalities, turns)
 
 
 def write_run(root, profiles=3, personalities=2, turns=3, steps=18):
-    """A finished run of the demo's size (or larger) under `root`; equal arguments give equal files."""
+    """Write a finished run of the demo's size (or larger) to `root`; equal arguments give equal files."""
     rng = np.random.default_rng(4)
     files.write_json(root / "config.json", CONFIG)
     for (stage, counts), seconds in zip(COUNTS.items(), SECONDS, strict=True):
@@ -173,4 +174,4 @@ def write_run(root, profiles=3, personalities=2, turns=3, steps=18):
 if __name__ == "__main__":
     run = Path(sys.argv[1])
     write_run(run, *map(int, sys.argv[2:]))
-    print(write_report(run))
+    print(write_report(run, stages=STAGES))

@@ -1,4 +1,4 @@
-"""`aloe view` as a process of its own, and a headless Chromium that looks at it.
+"""`aloe view` as a process of its own, and a headless Chromium that opens its page.
 
 `PYTHONPATH=.:tests python tests/helpers/viewer_browser.py DIR FOLDER` writes screenshots of the viewer of DIR;
 `turn-1280-light.png` of `viewer_trees.py DIR 40 6 3` is docs/viewer.png, with 64 colours.
@@ -18,7 +18,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from helpers.aloe_command import ALOE, ROOT
 
-WAIT = 20  # seconds until a test gives up on the page
+WAIT = 20  # seconds that the page may take
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 CHROMEDRIVER = shutil.which("chromedriver")
 FLAGS = (
@@ -34,7 +34,7 @@ FLAGS = (
 
 @contextlib.contextmanager
 def chromium():
-    """A browser with a profile of its own, and with what pages say on its console kept."""
+    """A browser with a profile of its own that keeps the messages on its console."""
     profile = tempfile.mkdtemp(prefix="aloe-chromium-")
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
@@ -51,7 +51,7 @@ def chromium():
 
 @contextlib.contextmanager
 def viewer(directory):
-    """`aloe view` on a free port; the address that it tells."""
+    """The address of an `aloe view` that runs on a free port."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
         [sys.executable, "-c", ALOE, "view", str(directory)], env=environment, stdout=subprocess.PIPE, text=True
@@ -67,19 +67,19 @@ def viewer(directory):
 
 
 def size(driver, width, height, mobile=False):
-    """Give the page a viewport; a window cannot be as narrow as a phone."""
+    """Set the viewport of the page; a window cannot be as narrow as a phone."""
     metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": mobile}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
 
 
 def until(driver, script, every=0.01):
-    """The first value of a JavaScript expression that is true, looked at every so many seconds."""
+    """The first true value of a JavaScript expression, which is evaluated every `every` seconds."""
     return WebDriverWait(driver, WAIT, poll_frequency=every).until(lambda page: page.execute_script(f"return {script}"))
 
 
 def visit(driver, address, name=""):
-    """Load the page, at a tree if one is named, and wait for it."""
-    driver.get("about:blank")  # an address that differs behind # alone is not loaded again
+    """Load the page, with a tree if one is named, and wait for it."""
+    driver.get("about:blank")  # an address that differs only after # is not loaded again
     driver.get(f"{address}/#{name}" if name else address)
     until(driver, "document.querySelectorAll('.row').length")
     if name:

@@ -1,6 +1,6 @@
-"""Conversation trees as a long data generation leaves them, with made-up texts: what the viewer's tests read.
+"""Conversation trees as a long data generation leaves them, with made-up texts, for the viewer's tests.
 
-`python tests/eval/viewer_trees.py DIR [COUNT]` writes a run directory of them, to look at.
+`python tests/helpers/viewer_trees.py DIR [COUNT]` writes a run directory of them, to look at.
 """
 
 import json
@@ -44,7 +44,7 @@ def persona(number):
 
 
 def reply(rng):
-    """The fields of a sampled reply that do not depend on where it stands."""
+    """The fields of a sampled reply that do not depend on its place in the tree."""
     text = rng.choice(REPLIES)
     tokens = len(text) // 4 + 8  # with ids and log-probabilities, most of a line, as in a real file
     flags = ["truncated"] if text.endswith("the") else []
@@ -62,7 +62,7 @@ def reply(rng):
 
 
 def tree(number, pool, rng, turns=10, candidates=2, branch=False):
-    """A tree of `turns` turns; with `branch` the second reply of the second turn goes on for two turns as well."""
+    """A tree of `turns` turns; with `branch`, the other reply of the second turn is continued for two turns as well."""
     nodes, preferences, path, parent = [], [], [], None
     shown = [f"fact.{k}" for k in range(len(FACTS))] + [f"trait.{k}" for k in range(len(TRAITS))]
     rng.shuffle(shown)
@@ -110,7 +110,7 @@ def tree(number, pool, rng, turns=10, candidates=2, branch=False):
 
 
 def write_trees(path, count, turns=10, candidates=2, seed=0):
-    """`count` trees; every fifth one has a branch. Equal arguments give equal files."""
+    """Write `count` trees, of which every fifth has a branch; equal arguments give equal files."""
     rng = random.Random(seed)
     pool = [reply(rng) for _ in range(60)]
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -122,7 +122,7 @@ def write_trees(path, count, turns=10, candidates=2, seed=0):
 
 
 def write_run(root, count=12, turns=10, candidates=2, seed=0):
-    """A run directory with trees, personas and some rejects."""
+    """Write a run directory with trees, personas and some rejects."""
     write_trees(root / "conversations/trees.jsonl", count, turns, candidates, seed)
     (root / "personas").mkdir(exist_ok=True)
     with (root / "personas/personas.jsonl").open("w") as file:

@@ -1,4 +1,4 @@
-// Elements. Text goes in as text nodes alone, so whatever a conversation contains is shown and never read as HTML.
+// Elements. Text is added as text nodes only, so the content of a conversation is shown and never parsed as HTML.
 
 const $ = (id) => document.getElementById(id);
 
@@ -28,7 +28,7 @@ function count(n, one, many = `${one}s`) {
   return `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
 }
 
-// A message for a while, or until the next one.
+// Shows a message for a while, or until the next one.
 let messageTimer = 0;
 function say(text, bad = false) {
   const box = $("message");

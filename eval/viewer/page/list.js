@@ -1,4 +1,4 @@
-// The list: only the rows in sight are in the document, so it scrolls alike with ten trees and with thousands.
+// The list: only the visible rows are in the document, so it scrolls equally well with ten trees and with thousands.
 
 const ROW = 76; // height of a row in pixels, as in style.css
 const SPARE = 6; // rows kept ready above and below
@@ -86,7 +86,7 @@ function row(tree, index) {
   return node;
 }
 
-// Bring a row into sight, and not further than needed.
+// Scrolls a row into view, no further than needed.
 function showRow(index) {
   const list = $("list");
   if (index < 0 || !list.clientHeight) return;

@@ -1,6 +1,6 @@
-// Loading, the address, and what keys and buttons do. The part of the address behind # is the open tree's id.
+// Loading, the address, and the actions of keys and buttons. The part of the address after # is the open tree's id.
 
-// The list comes in parts, so that the first trees of a long file are there at once; `each` is called after every part.
+// Loads the list in parts, so that the first trees of a long file are shown at once; `each` is called after every part.
 async function loadIndex(each = () => {}) {
   const labels = ask("/api/labels").then((answer) => answer?.labels.forEach(remember));
   let trees = [];
@@ -10,7 +10,7 @@ async function loadIndex(each = () => {}) {
     const part = await coming;
     if (!part) return;
     if (version !== null && part.version !== version) {
-      trees = []; // the file was written anew meanwhile
+      trees = []; // the file was rewritten in the meantime
       version = null;
       coming = ask("/api/index?after=0");
       continue;
@@ -28,7 +28,7 @@ async function loadIndex(each = () => {}) {
     }
     version = part.version;
     trees = trees.concat(part.trees);
-    // What is there already stays in sight until as much is loaded again.
+    // The present list stays visible until as much is loaded again.
     if (trees.length >= state.trees.length || !more) {
       state.trees = trees;
       state.broken = part.broken.length;
@@ -85,11 +85,11 @@ function decodeHash() {
   try {
     return decodeURIComponent(location.hash.slice(1));
   } catch {
-    return ""; // an address that somebody mistyped
+    return ""; // a mistyped address
   }
 }
 
-// Open what the address names. On a narrow screen no name means the list.
+// Opens the tree that the address names. Without a name, a narrow screen shows the list.
 async function show() {
   const name = decodeHash();
   document.body.dataset.screen = name ? "tree" : "list";
@@ -108,7 +108,7 @@ async function show() {
   const found = await ask(`/api/tree?line=${tree.line}`);
   if (!found || state.line !== tree.line) return;
   if (found.tree.id !== tree.id) {
-    await loadIndex(); // the file was written anew and its lines moved
+    await loadIndex(); // the file was rewritten and its lines moved
     return show();
   }
   state.open = openTree(found.tree, found.rejects);
@@ -123,7 +123,7 @@ function stepTree(by) {
   if (!state.shown.length) return;
   const here = state.shown.findIndex((tree) => tree.line === state.line);
   const next = state.shown[Math.min(state.shown.length - 1, Math.max(0, here < 0 ? 0 : here + by))];
-  history.replaceState(null, "", `#${encodeURIComponent(next.id)}`); // stepping fills no history
+  history.replaceState(null, "", `#${encodeURIComponent(next.id)}`); // stepping adds nothing to the history
   show();
 }
 
@@ -209,7 +209,7 @@ addEventListener("resize", scrolled);
 addEventListener("hashchange", show);
 $("reload").addEventListener("click", async () => {
   await loadIndex();
-  say("Loaded what is there now.");
+  say("Loaded the present trees.");
 });
 $("back").addEventListener("click", () => {
   history.pushState(null, "", location.pathname);

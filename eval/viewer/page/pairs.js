@@ -1,6 +1,6 @@
-// Pairs of replies to one message: what the judge said, what people say, and in which order they are shown.
+// Pairs of replies to one message: the judge's preference, people's labels, and the order in which they are shown.
 
-const MANY = 4; // replies; with more, only the pairs that the judge told apart are listed
+const MANY = 4; // replies; with more, only pairs with a preference of the judge are listed
 
 function pairsOf(tree, replies) {
   const pairs = [];
@@ -15,7 +15,7 @@ function pairsOf(tree, replies) {
   return pairs;
 }
 
-// The judge's word on a pair, or null: the reply it prefers, its margin and its probability of that.
+// The judge's preference on a pair, or null: the reply it prefers, its margin and its probability.
 function verdict(pair) {
   if (!pair.preference) return null;
   const margin = pair.preference.margin ?? 1;
@@ -23,13 +23,13 @@ function verdict(pair) {
   return { chosen, margin: Math.abs(margin), p: (1 + Math.abs(margin)) / 2, judge: pair.preference.judge };
 }
 
-// The replies as shown. Blind, the order follows from the ids alone, so it tells nothing and stays the same.
+// The replies as shown. When blind, the order follows from the ids alone, so it reveals nothing and stays the same.
 function arranged(pair) {
   const swap = state.blind && hash(key(state.open.tree.id, pair.one.id, pair.other.id)) % 2 === 1;
   return swap ? [pair.other, pair.one] : [pair.one, pair.other];
 }
 
-// FNV-1a, its bits mixed once more: the lowest bit alone would follow the parity of the text.
+// FNV-1a with its bits mixed once more, because its lowest bit alone would follow the parity of the text.
 function hash(text) {
   let value = 0x811c9dc5;
   for (let index = 0; index < text.length; index++) value = Math.imul(value ^ text.charCodeAt(index), 0x01000193);
@@ -39,7 +39,7 @@ function hash(text) {
 
 const labelOf = (pair) => state.labels.get(labelKey(state.labeller, state.open.tree.id, pair.one.id, pair.other.id));
 
-// What was said of the replies in the order given.
+// The choice of a label for the replies in the given order.
 function choiceFor(label, first) {
   if (!label || label.label === "tie") return label?.label;
   return label.chosen === first.id ? "first" : "second";

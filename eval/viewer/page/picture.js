@@ -1,4 +1,4 @@
-// The tree in small: time runs to the right, the continued path along the top, alternatives below it.
+// A small picture of the tree: time runs to the right, the continued path along the top, alternatives below it.
 
 const STEP = { x: 27, y: 21 };
 const MARGIN = { x: 16, top: 26, bottom: 12 };
@@ -73,8 +73,8 @@ function dot(open, node, spot, mark) {
   );
 }
 
-// A spot for each node: its column is its depth. A child that the path takes keeps its parent's row; the others go to
-// the first rows that are free along their whole length.
+// The spot of each node. The column is its depth. The child on the path keeps its parent's row; the others get the
+// first rows that are free along their whole length.
 function place(open) {
   const spots = new Map();
   const taken = []; // column -> first free row

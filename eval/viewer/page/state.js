@@ -1,4 +1,4 @@
-// What the page knows. `shown` are the trees that pass the filters, `open` the tree on the right with its turns.
+// The state of the page. `shown` are the trees that pass the filters, `open` is the tree on the right with its turns.
 
 const state = {
   trees: [],
@@ -26,7 +26,7 @@ function remember(label) {
 
 const isLabelled = (conversation) => state.labelled.get(state.labeller)?.has(conversation) ?? false;
 
-// Storage may be switched off; then a name lasts as long as the page.
+// If storage is switched off, a name lasts as long as the page.
 function stored(name, value) {
   try {
     if (value === undefined) return localStorage.getItem(name);
@@ -37,7 +37,7 @@ function stored(name, value) {
   return value;
 }
 
-// A tree for display: children by parent, numbered turns, and what the user showed when.
+// A tree for display: children by parent, numbered turns, and the turn in which each fact and trait showed.
 function openTree(tree, rejects) {
   const children = new Map();
   for (const node of tree.nodes) {
@@ -66,7 +66,7 @@ function follow(open, parent, depth) {
   const onward = starts.find((node) => open.path.has(node.id)) ?? starts[0];
   const ordered = onward ? [onward, ...starts.filter((node) => node !== onward)] : [];
   const branches = ordered.map((user) => line(open, user, depth));
-  // A conversation may open with a reply; it is a turn without a message.
+  // A conversation may begin with a reply, which is a turn without a message.
   if (parent === null && below.some((node) => node.role === "assistant")) branches.push(line(open, null, depth));
   return [...branches, ...systems.flatMap((node) => follow(open, node.id, depth))];
 }

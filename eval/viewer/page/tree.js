@@ -1,4 +1,4 @@
-// The open tree: who the user is, then turn after turn the message and all replies to it.
+// The open tree: the persona, then turn by turn the message and all replies to it.
 
 function drawTree() {
   const { tree, rejects, roots } = state.open;
@@ -41,7 +41,7 @@ function persona(who) {
   return el(
     "details",
     { class: "persona", open: innerWidth > 800 },
-    el("summary", {}, "Who the user is", el("small", {}, " hidden from the model; marked: what showed, and when")),
+    el("summary", {}, "Who the user is", el("small", {}, " hidden from the model; marked with the turn in which each showed")),
     el("div", { class: "two" }, part("Facts", who.facts), part("Traits", who.traits)),
   );
 }
@@ -132,7 +132,7 @@ function reply(turn, node, name) {
   );
 }
 
-// The score called overall, else the only one, else the value in the tree.
+// The score called overall; otherwise the only one; otherwise the value in the tree.
 function scoreOf(node) {
   const scores = node.scores ?? [];
   const overall = scores.find((score) => score.criterion === "overall");
@@ -159,7 +159,7 @@ function rejectBox(rejects) {
   );
 }
 
-// Only what lies in the turn itself: branches below it keep what is open in them.
+// Redraws the turn itself only, so that branches below it stay as open as they are.
 function redrawTurn(turn) {
   const item = $(`turn-${turn.index}`);
   const branches = [...item.querySelectorAll(":scope > .branch")];
@@ -205,7 +205,7 @@ function reveal(item) {
   for (let box = item?.parentElement?.closest("details"); box; box = box.parentElement?.closest("details")) box.open = true;
 }
 
-// The next turn in sight of the reader: branches that are folded are passed over.
+// Goes to the next visible turn; folded branches are skipped.
 function stepTurn(by) {
   const turns = [...$("tree").querySelectorAll(".turn")].filter((item) => !item.parentElement.closest("details:not([open])"));
   const here = turns.findIndex((item) => item.id === `turn-${state.turn}`);

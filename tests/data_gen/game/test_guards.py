@@ -1,12 +1,13 @@
 """Each guard on what it is for, and on ordinary texts that must pass."""
 
 import pytest
-from aloe_jax.run.defaults import GUARDS
 
+from aloe_jax import settings
 from aloe_jax.errors import InputError
 from aloe_jax.tree.schema import Item, Message, Persona
 from data_gen.game import guards
 from data_gen.game.guards import REPLY, USER, Scene
+from data_gen.game.settings import TreeSettings
 from data_gen.roles import Revealed
 from data_gen.world.personas import scripted_personas
 from data_gen.world.responders import play
@@ -83,7 +84,7 @@ def test_a_user_that_talks_as_an_assistant(text):
 
 
 def test_the_scripted_users_messages_pass():
-    """1,200 messages that are ordinary by construction; near-copies aside, since it comes back to what it told."""
+    """1,200 messages that are ordinary by construction, but for near copies: the user comes back to what it told."""
     names = [name for name in guards.NAMES if name != "near_copy"]
     for persona in scripted_personas("train", 30, 16, 0, pairings=1):
         for strategy in ("oracle", "generic"):
@@ -100,7 +101,8 @@ def test_pairs_of_uneven_length():
 
 
 def test_names():
-    guards.check(GUARDS, "config.tree.guards")
-    assert set(GUARDS) == set(guards.NAMES)
+    usual = settings.plain(TreeSettings())
+    assert settings.read(TreeSettings, usual, "config.tree") == TreeSettings()
+    assert set(TreeSettings().guards) == set(guards.NAMES)
     with pytest.raises(InputError, match=r"config\.tree\.guards: 'lops' is unknown; choose from .*loop"):
-        guards.check(["lops"], "config.tree.guards")
+        settings.read(TreeSettings, usual | {"guards": ["lops"]}, "config.tree")

@@ -1,5 +1,5 @@
-"""Growing conversations with servers that misbehave and with kills: the same trees come out, and nothing is asked twice
-that was answered."""
+"""Growing conversations with servers that misbehave and with kills: the same trees come out, and no call that was
+answered is made again."""
 
 import asyncio
 import json
@@ -50,7 +50,7 @@ def test_a_healthy_server_gives_whole_trees_and_rejects(healthy):
     folder, _ = healthy
     trees = list(read_trees(folder / "trees.jsonl"))
     assert len(trees) == TREES
-    assert all(len(tree.path) == 2 * SHAPE.turns for tree in trees)
+    assert all(len(tree.path) == 2 * SHAPE.conversations.turns for tree in trees)
     assert sum(len(tree.preferences) for tree in trees) > 20
     assert {record["reason"] for record in records(folder, "rejects")} >= {"role_flip", "refusal"}
     assert not [node for tree in trees for node in tree.nodes if "AI language model" in node.text]
@@ -99,7 +99,7 @@ def test_finished_work_asks_nothing_again(healthy, tmp_path):
 
 @pytest.mark.slow
 def test_killed_twenty_times_at_random_moments(healthy, tmp_path):
-    """kill -9, then the same command: equal trees, and no answer that was stored is asked for again."""
+    """kill -9, then the same command: equal trees, and no call whose answer was stored is made again."""
     log, folder, rng = tmp_path / "asked", tmp_path / "run", random.Random(0)
     log.touch()
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests")))}

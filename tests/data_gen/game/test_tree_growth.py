@@ -1,86 +1,16 @@
-"""Growing trees with roles in plain Python. Of the reference's mistakes (paper, section 5) 1, 2, 4, 6, 8 and 11 belong
-here."""
+"""Growing trees with roles in plain Python. Mistakes 1, 2, 4, 6, 8 and 11 of the paper's code (paper, section 5) are
+covered here."""
 
 import asyncio
 import dataclasses
 
 import pytest
 
-from aloe_jax.tree.schema import Item, Persona, dump
-from data_gen.game.tree_growth import TreeConfig, grow
-from data_gen.roles import Comparison, Reply, Revealed, Roles, Said, Verdict
+from aloe_jax.tree.schema import dump
+from data_gen.game.tree_growth import grow
+from data_gen.roles import Comparison, Roles, Verdict
 from data_gen.seeds import stable_seed
-
-PERSONA = Persona(
-    id="p1",
-    profile="profile",
-    personality="personality",
-    facts=tuple(Item(id=f"f{number}", text=f"Fact {number}.") for number in range(1, 5)),
-    traits=(Item(id="t1", text="Trait 1."),),
-)
-SHAPE = TreeConfig(turns=4, hinted=2, plain=1, min_margin=0.1)
-
-
-class User:
-    """Says something new each turn, which names the reply it answers; remembers the dialogues it was asked with."""
-
-    def __init__(self):
-        self.dialogues = []
-
-    async def message(self, persona, dialogue, seed=0):
-        self.dialogues.append(list(dialogue))
-        last = f" after '{dialogue[-1].content}'" if dialogue else ""
-        return Said(f"Message {len(dialogue) // 2 + 1}{last}.")
-
-
-class Inducer:
-    """One fact shows in each turn."""
-
-    async def beliefs(self, persona, dialogue, known=()):
-        turns = len(dialogue) // 2 + 1
-        return tuple(Revealed(persona.facts[turn - 1].id, turn) for turn in range(1, turns + 1))
-
-
-class Responder:
-    """Candidates that say what they were told; remembers its calls."""
-
-    def __init__(self, texts=None):
-        self.calls = []
-        self.texts = texts or (lambda turn, condition, number: f"{condition} {turn}.{number}")
-
-    async def replies(self, dialogue, hint, n, seed):
-        self.calls.append((list(dialogue), hint, n, seed))
-        condition = "plain" if hint is None else "hinted"
-        turn = len(dialogue) // 2 + 1
-        return [
-            Reply(
-                self.texts(turn, condition, number),
-                token_ids=(number, 7),
-                logprobs=(-1.0, -2.0),
-                tokenizer="hash",
-                truncated=number == 2,
-                calls=("call",),
-            )
-            for number in range(1, n + 1)
-        ]
-
-
-class Judge:
-    """Prefers hinted replies with a probability of 0.8, whichever comes first; tells equal conditions apart by 0.02."""
-
-    name = "judge"
-
-    def __init__(self):
-        self.compared = []
-
-    async def score(self, persona, dialogue, reply, revealed=None):
-        return Verdict(4.0 if "hinted" in reply else 2.0)
-
-    async def prefer(self, persona, dialogue, first, second, revealed=None):
-        self.compared.append((dialogue[-1].content, first, second))
-        if ("hinted" in first) == ("hinted" in second):
-            return Comparison(0.51, 0.51)
-        return Comparison(0.8, 0.8) if "hinted" in first else Comparison(0.2, 0.2)
+from helpers.plain_roles import PERSONA, SHAPE, TURNS, Inducer, Judge, Responder, User, changed
 
 
 @pytest.fixture
@@ -97,10 +27,10 @@ def text_path(tree):
 
 
 def test_every_turn_has_a_new_message_on_the_branch_that_was_continued(roles):
-    """Mistakes 2 and 4: the first message never comes again, and each role sees the whole path, nothing else."""
+    """Mistakes 2 and 4: the first message is never repeated, and each role gets the whole path and nothing else."""
     tree = grown(roles)
     users = [node for node in tree.nodes if node.role == "user"]
-    assert len({node.text for node in users}) == SHAPE.turns
+    assert len({node.text for node in users}) == TURNS
     path = text_path(tree)
     for turn, user in enumerate(users):
         above = [node.text for node in tree.path_to(user.id)]
@@ -108,18 +38,18 @@ def test_every_turn_has_a_new_message_on_the_branch_that_was_continued(roles):
         assert [message.content for message in roles.user.dialogues[turn]] == above[:-1]
     for dialogue, *_ in roles.responder.calls:
         assert [message.content for message in dialogue] == path[: len(dialogue)]
-        assert [message.role for message in dialogue] == (["user", "assistant"] * SHAPE.turns)[: len(dialogue)]
+        assert [message.role for message in dialogue] == (["user", "assistant"] * TURNS)[: len(dialogue)]
 
 
 def test_candidates_are_siblings_and_only_one_goes_on(roles):
     tree = grown(roles)
-    for turn in range(1, SHAPE.turns + 1):
+    for turn in range(1, TURNS + 1):
         siblings = [node for node in tree.replies() if node.parent == f"u{turn}"]
         assert [node.condition for node in siblings] == ["hinted", "hinted", "plain"]
         assert [node.text for node in siblings] == [f"hinted {turn}.1", f"hinted {turn}.2", f"plain {turn}.1"]
         assert sum(node.id in tree.path for node in siblings) == 1
     assert tree.path[0] == "u1"
-    assert len(tree.path) == 2 * SHAPE.turns
+    assert len(tree.path) == 2 * TURNS
     assert tree.persona == PERSONA
 
 
@@ -136,11 +66,11 @@ def test_a_reply_keeps_what_was_sampled(roles):
 
 
 def test_the_hint_is_what_the_user_has_shown_and_reaches_the_hinted_replies_alone(roles):
-    """Mistake 11: what the plain reply sees is what the trained model will see."""
+    """Mistake 11: the plain reply has the context that the trained model will have."""
     grown(roles)
     hints = [hint for _, hint, _, _ in roles.responder.calls]
     assert hints[0::2] == ["Fact 1.", "Fact 1. Fact 2.", "Fact 1. Fact 2. Fact 3.", "Fact 1. Fact 2. Fact 3. Fact 4."]
-    assert hints[1::2] == [None] * SHAPE.turns
+    assert hints[1::2] == [None] * TURNS
 
 
 def test_beliefs_name_the_message_in_which_they_showed(roles):
@@ -151,7 +81,7 @@ def test_beliefs_name_the_message_in_which_they_showed(roles):
 def test_preferences_are_siblings_that_the_judge_tells_apart(roles):
     """2p - 1 is 0.6 between the conditions, and 0.02, below the smallest margin, within one."""
     tree = grown(roles)
-    assert len(tree.preferences) == 2 * SHAPE.turns
+    assert len(tree.preferences) == 2 * TURNS
     for preference in tree.preferences:
         chosen, rejected = tree.node(preference.chosen), tree.node(preference.rejected)
         assert chosen.parent == rejected.parent
@@ -179,17 +109,17 @@ def test_an_unreadable_judgement_is_no_preference_and_no_score(roles):
     tree = grown(dataclasses.replace(roles, judge=Silent()))
     assert tree.preferences == ()
     assert {node.value for node in tree.replies()} == {None}
-    assert len(tree.path) == 2 * SHAPE.turns
+    assert len(tree.path) == 2 * TURNS
 
 
 def test_no_preference_without_a_margin(roles):
-    """Also where every margin would do: the judge that goes by the place alone gives none."""
+    """Even with no minimum margin: a judge that goes only by the position gives no preference."""
 
     class Undecided(Judge):
         async def prefer(self, persona, dialogue, first, second, revealed=None):
             return Comparison(0.9, 0.1)
 
-    tree = grown(dataclasses.replace(roles, judge=Undecided()), shape=dataclasses.replace(SHAPE, min_margin=0.0))
+    tree = grown(dataclasses.replace(roles, judge=Undecided()), shape=changed(min_margin=0.0))
     assert tree.preferences == ()
 
 
@@ -203,14 +133,14 @@ def test_empty_replies_are_flagged_never_compared_and_never_continued(roles):
     empty = Responder(lambda turn, condition, number: " \n" if condition == "plain" else f"hinted {turn}.{number}")
     roles = dataclasses.replace(roles, responder=empty)
     for seed in range(5):
-        tree = grown(roles, shape=dataclasses.replace(SHAPE, min_margin=0.0), seed=seed)
+        tree = grown(roles, shape=changed(min_margin=0.0), seed=seed)
         for node in tree.replies():
             assert ({"empty", "no_loss"} <= set(node.flags)) == (node.condition == "plain")
             assert node.id not in tree.path or node.condition == "hinted"
         assert all(
             tree.node(name).condition == "hinted" for pair in tree.preferences for name in (pair.chosen, pair.rejected)
         )
-        assert len(tree.preferences) == SHAPE.turns
+        assert len(tree.preferences) == TURNS
     assert all(first.strip() and second.strip() for _, first, second in roles.judge.compared)
 
 
@@ -260,10 +190,10 @@ def test_equal_seeds_give_equal_trees(roles):
     first = dump(grown(roles))
     assert dump(grown(Roles(User(), Inducer(), Responder(), Judge()))) == first
     seeds = {seed for *_, seed in roles.responder.calls}
-    assert len(seeds) == 2 * SHAPE.turns  # each call draws for itself
+    assert len(seeds) == 2 * TURNS  # each call draws for itself
     grown(roles, name="c2")
     grown(roles, seed=1)
-    assert len({seed for *_, seed in roles.responder.calls}) == 3 * 2 * SHAPE.turns
+    assert len({seed for *_, seed in roles.responder.calls}) == 3 * 2 * TURNS
 
 
 def test_stable_seeds_fit_where_servers_take_them():
@@ -274,6 +204,6 @@ def test_stable_seeds_fit_where_servers_take_them():
 
 
 def test_conditions_that_are_not_asked_for_are_not_called(roles):
-    tree = grown(roles, shape=dataclasses.replace(SHAPE, hinted=0, plain=2))
+    tree = grown(roles, shape=changed(hinted=0, plain=2))
     assert {node.condition for node in tree.replies()} == {"plain"}
     assert {hint for _, hint, _, _ in roles.responder.calls} == {None}

@@ -1,16 +1,15 @@
 """Values backed up from simulated futures, by hand."""
 
 import asyncio
-import dataclasses
 import math
 
 import pytest
-from test_grow import PERSONA, SHAPE, Inducer, Judge, Responder, User
 
 from aloe_jax.tree.schema import Node
 from data_gen.game.tree_growth import grow
 from data_gen.game.values import backed_up, preferred_by_value
 from data_gen.roles import Roles
+from helpers.plain_roles import PERSONA, TURNS, Inducer, Judge, Responder, User, changed
 
 
 def node(name, parent, role, value=None):
@@ -60,13 +59,13 @@ def grown(shape):
 
 
 def test_branches_grow_to_their_depth():
-    """Three candidates a turn, two go on, those beside the main path for one turn: of the four turns of the main path
+    """Three candidates per turn, two go on, those beside the main path for one turn: of the four turns of the main path
     the first three have a sibling with one more turn below, the last one has no turn left."""
-    shape = dataclasses.replace(SHAPE, expand=2, depth=1)
+    shape = changed(expand=2, depth=1)
     tree = grown(shape)
     users = [each for each in tree.nodes if each.role == "user"]
     assert len(users) == 4 + 3
-    assert len(tree.path) == 2 * SHAPE.turns
+    assert len(tree.path) == 2 * TURNS
     assert all("/" not in name for name in tree.path)
     for user in users:
         assert user.parent is None or tree.node(user.parent).role == "assistant"
@@ -76,19 +75,19 @@ def test_branches_grow_to_their_depth():
 
 def test_a_full_tree():
     """expand 2 and depth 3 over four turns: 1, 2, 4, 8 messages."""
-    tree = grown(dataclasses.replace(SHAPE, expand=2, depth=3))
+    tree = grown(changed(expand=2, depth=3))
     assert sum(each.role == "user" for each in tree.nodes) == 15
 
 
 def test_messages_on_a_branch_answer_its_own_reply():
-    tree = grown(dataclasses.replace(SHAPE, expand=2, depth=2))
+    tree = grown(changed(expand=2, depth=2))
     for each in tree.nodes:
         if each.role == "user" and each.parent is not None:
             assert f"after '{tree.node(each.parent).text}'" in each.text
 
 
 def test_preferences_by_value_in_a_grown_tree():
-    tree = grown(dataclasses.replace(SHAPE, expand=2, depth=1, discount=0.8, prefer="value"))
+    tree = grown(changed(expand=2, depth=1, discount=0.8, prefer="value"))
     assert tree.preferences
     for pair in tree.preferences:
         assert tree.node(pair.chosen).value > tree.node(pair.rejected).value

@@ -9,21 +9,25 @@ import numpy as np
 import pytest
 
 from aloe_jax.errors import InputError
+from aloe_jax.settings import plain, read
 from data_gen.personas.entry import read_seeds
 from data_gen.personas.filter import calibrate, nearest_neighbours
-from data_gen.personas.loop import GrowConfig, grow_pool
+from data_gen.personas.loop import grow_pool
 from data_gen.personas.rules import broken_rule
+from data_gen.personas.settings import PersonaSettings
 from helpers.scripted_proposals import ScriptedModel, sentence
 
-CONFIG = GrowConfig(
-    target=90, rounds=40, proposals=4, concurrency=5, quantile=0.95, saturation_rounds=3, saturation_rate=0.1
+SETTINGS = PersonaSettings(
+    rounds=40, proposals=4, concurrency=5, quantile=0.95, saturation_rounds=3, saturation_rate=0.1
 )
+TARGET = 90
 
 
-def grow(model, encoder, config=CONFIG, seed=0, **more):
+def grow(model, encoder, settings=SETTINGS, target=TARGET, seed=0, **more):
     events, shown = [], []
     progress = lambda done, total, note: shown.append((done, total))  # noqa: E731
-    result = asyncio.run(grow_pool("profile", model, encoder, config, seed, events.append, progress, **more))
+    made = grow_pool("profile", model, encoder, settings, target, seed, events.append, progress, **more)
+    result = asyncio.run(made)
     return result, events, shown
 
 
@@ -53,7 +57,7 @@ def test_another_seed_gives_another_pool(grown, word_encoder):
 
 def test_rounds_run_at_once_and_ask_with_their_own_seed(grown):
     model, *_ = grown
-    assert model.most_at_once == CONFIG.concurrency
+    assert model.most_at_once == SETTINGS.concurrency
     assert len(set(model.seeds)) == len(model.seeds)
 
 
@@ -67,10 +71,10 @@ def test_the_pool_holds_the_seeds_first_and_then_sound_new_entries(grown):
         assert broken_rule("profile", entry.items) is None
         assert (result.vectors[:row] @ result.vectors[row]).max() <= result.threshold + 1e-6
     assert all(set(entry.attributes) == set(seeds[0].attributes) for entry in new)
-    assert result.threshold == calibrate(result.vectors[: len(seeds)], CONFIG.quantile)
+    assert result.threshold == calibrate(result.vectors[: len(seeds)], SETTINGS.quantile)
     assert result.distribution["max"] == round(float(nearest_neighbours(result.vectors).max()), 4)
     assert result.seed_distribution["max"] >= result.threshold - 1e-4
-    assert shown[-1] == (len(result.entries), CONFIG.target)
+    assert shown[-1] == (len(result.entries), TARGET)
 
 
 def test_every_reject_is_recorded_with_its_reason(grown):
@@ -89,7 +93,7 @@ def test_every_reject_is_recorded_with_its_reason(grown):
 
 def test_stops_exactly_at_the_target_and_cancels_what_is_under_way(word_encoder):
     model = ScriptedModel(order=3)
-    result, *_ = grow(model, word_encoder, replace(CONFIG, target=60))
+    result, *_ = grow(model, word_encoder, target=60)
     assert (len(result.entries), result.stopped) == (60, "target")
     assert model.at_once == 0
     assert len(model.asked) == len(model.answered) + model.cancelled
@@ -105,21 +109,21 @@ def test_stops_when_nothing_new_comes(word_encoder):
 
 
 def test_stops_at_the_most_rounds(word_encoder):
-    result, *_ = grow(ScriptedModel(0), word_encoder, replace(CONFIG, rounds=2))
+    result, *_ = grow(ScriptedModel(0), word_encoder, replace(SETTINGS, rounds=2))
     assert (result.stopped, result.rounds) == ("rounds", 2)
-    none, events, _ = grow(ScriptedModel(0), word_encoder, replace(CONFIG, rounds=0))
+    none, events, _ = grow(ScriptedModel(0), word_encoder, replace(SETTINGS, rounds=0))
     assert (none.entries, events) == (read_seeds("profile"), [])
 
 
 def test_a_small_target_takes_the_first_seeds_without_asking(word_encoder):
     model = ScriptedModel(0)
-    result, *_ = grow(model, word_encoder, replace(CONFIG, target=3))
+    result, *_ = grow(model, word_encoder, target=3)
     assert (result.entries, result.stopped, model.asked) == (read_seeds("profile")[:3], "target", [])
 
 
 def test_seeds_of_a_user(word_encoder):
     own = read_seeds("personality")[:6]
-    result, *_ = grow(ScriptedModel(0), word_encoder, replace(CONFIG, target=8, quantile=1.0), seeds=own)
+    result, *_ = grow(ScriptedModel(0), word_encoder, replace(SETTINGS, quantile=1.0), target=8, seeds=own)
     assert result.entries[:6] == own
     with pytest.raises(InputError, match="at least 2 entries, found 1"):
         grow(ScriptedModel(0), word_encoder, seeds=own[:1])
@@ -136,19 +140,19 @@ def test_a_failed_call_is_raised_and_the_others_are_cancelled(word_encoder):
 
 
 def test_with_the_sentence_encoder(minilm):
-    few, seeds = replace(CONFIG, rounds=2), read_seeds("profile")[:10]
+    few, seeds = replace(SETTINGS, rounds=2), read_seeds("profile")[:10]
     result, events, _ = grow(ScriptedModel(0), minilm, few, seeds=seeds)
     again, same_events, _ = grow(ScriptedModel(5), minilm, few, seeds=seeds)
     assert (again.entries, same_events) == (result.entries, events)
-    assert result.threshold == calibrate(minilm.encode([seed.text for seed in seeds]), CONFIG.quantile)
+    assert result.threshold == calibrate(minilm.encode([seed.text for seed in seeds]), SETTINGS.quantile)
 
 
-@pytest.mark.parametrize("name", ["target", "proposals", "concurrency", "saturation_rounds"])
-def test_bad_config(name):
-    with pytest.raises(InputError, match=f"{name} is 0"):
-        replace(CONFIG, **{name: 0})
+@pytest.mark.parametrize("name", ["proposals", "concurrency", "saturation_rounds"])
+def test_bad_settings(name):
+    with pytest.raises(InputError, match=f"{name}: 0 must be at least 1"):
+        read(PersonaSettings, plain(SETTINGS) | {name: 0}, "config.personas")
 
 
-def test_config_from_a_section():
-    section = {**CONFIG.__dict__, "unrelated": 1}
-    assert GrowConfig.from_config(section) == CONFIG
+def test_bad_target(word_encoder):
+    with pytest.raises(InputError, match="target is 0"):
+        grow(ScriptedModel(0), word_encoder, target=0)

@@ -1,4 +1,4 @@
-"""Pools read from files of others and of our own."""
+"""Pools read from pool files of the paper's code and from our own personas."""
 
 import json
 
@@ -11,8 +11,8 @@ from data_gen.personas.paper import read_pool
 from data_gen.personas.split import personas
 
 
-def test_the_reference_pool_with_its_defects(tmp_path):
-    """One string a line; one line holds two, one is broken, one repeats an earlier text (paper, section 5)."""
+def test_a_pool_of_the_paper_s_code_with_its_defects(tmp_path):
+    """One string per line; one line holds two, one is broken, one repeats an earlier text (paper, section 5)."""
     path = tmp_path / "pool.jsonl"
     path.write_text(
         '"He mends shoes. He sings with Dr. Bell in a choir."\n"She sells fish." "She dives."\n"broken\n"She dives."\n'

@@ -76,7 +76,7 @@ def test_at_least_half_the_personalities_are_no_easy_company():
     assert len(tones - PLEASANT) >= len(tones) / 2
 
 
-def test_files_hold_one_object_a_line(kind):
+def test_files_hold_one_object_per_line(kind):
     text = resources.files("data_gen.personas").joinpath("seeds", SEED_FILES[kind]).read_text(encoding="utf-8")
     assert [set(json.loads(line)) for line in text.splitlines()] == [{"attributes", "items"}] * len(read_seeds(kind))
 

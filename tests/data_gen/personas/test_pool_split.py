@@ -7,9 +7,10 @@ import pytest
 
 from aloe_jax.errors import InputError
 from aloe_jax.tree.schema import Item, Persona
+from data_gen.personas.contamination import contamination
 from data_gen.personas.entry import make_entry, read_seeds
 from data_gen.personas.filter import nearest_neighbours
-from data_gen.personas.split import contamination, personas, split
+from data_gen.personas.split import personas, split
 
 
 def numbered(kind, count):

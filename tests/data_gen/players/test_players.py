@@ -10,8 +10,10 @@ from aloe_jax.tree.schema import Item, Message, Persona
 from data_gen.players.inducer import ModelInducer
 from data_gen.players.judge import ModelJudge
 from data_gen.players.player import family, one_family
-from data_gen.players.prompts import Prompt, load_prompt
+from data_gen.players.prompts import Prompt
 from data_gen.players.responder import ModelResponder
+from data_gen.players.settings import ModelSettings
+from data_gen.players.table import load_prompt
 from data_gen.players.trials import trials, try_judge
 from data_gen.players.user import ModelUser
 from data_gen.roles import Comparison, Revealed
@@ -29,11 +31,11 @@ TALK = [
     Message(role="assistant", content="Spring?"),
     Message(role="user", content="Took the stairs again, all nine floors."),
 ]
-SAMPLING = {"temperature": 0.8, "top_p": 0.9, "max_tokens": 40}
+SAMPLING = ModelSettings(temperature=0.8, top_p=0.9, max_tokens=40)
 
 
 class Scripted:
-    """Answers by a function of what it is asked, and remembers it."""
+    """Answers by a function of the request, and records it."""
 
     def __init__(self, reply):
         self.reply, self.asked = reply, []
@@ -41,9 +43,7 @@ class Scripted:
     async def chat(self, messages, *, affinity="", **how):
         self.asked.append((list(messages), affinity, how))
         found = self.reply(messages, how)
-        return [
-            found if isinstance(found, Answer) else Answer(found, "stop", None, None, None, f"call{len(self.asked)}")
-        ]
+        return [found if isinstance(found, Answer) else Answer(found, call=f"call{len(self.asked)}")]
 
 
 def player(kind, reply, **more):
@@ -93,7 +93,7 @@ def test_the_hint_goes_to_the_hinted_reply_alone():
 
 
 def shown(messages):
-    """The two replies as a judge's prompt shows them."""
+    """The two replies in a judge's prompt, in their order."""
     text = messages[-1].content
     return text.split("Reply 1: ")[1].split("\n")[0], text.split("Reply 2: ")[1].split("\n")[0]
 
@@ -107,7 +107,7 @@ def with_share(first):
 
 
 def test_the_judge_is_asked_in_both_orders():
-    """Likes the reply about bees with 0.9 and the first place by 0.05 more: 0.95 first, 0.85 second, mean 0.9."""
+    """Likes the reply about bees with 0.9 and the first position by 0.05 more: 0.95 first, 0.85 second, mean 0.9."""
     judge, chat = player(ModelJudge, lambda messages, how: with_share(0.95 if "bees" in shown(messages)[0] else 0.15))
     found = asyncio.run(judge.prefer(PERSONA, TALK, "So, bees?", "Nice.", (Revealed("fact1", 1),)))
     assert (found.shown_first, found.shown_second) == (pytest.approx(0.95), pytest.approx(0.85))
@@ -118,7 +118,7 @@ def test_the_judge_is_asked_in_both_orders():
 
 
 def test_the_judge_sees_only_what_has_shown():
-    """Mistake 7 of the reference: its judge saw facts that were not revealed."""
+    """Mistake 7 in the paper's code: its judge was shown facts that were not revealed."""
     judge, chat = player(ModelJudge, lambda messages, how: "1")
     asyncio.run(judge.prefer(PERSONA, TALK, "a", "b", (Revealed("fact1", 1),)))
     asyncio.run(judge.score(PERSONA, TALK, "a", ()))

@@ -52,7 +52,7 @@ def test_range_and_purity_for_any_text(someone, reply):
 @settings(max_examples=100, deadline=None)
 @given(persona, texts, texts)
 def test_position_does_not_matter(someone, one, other):
-    """Regression for mistake 7 of the reference code: its judge always saw the hinted reply first."""
+    """Regression for mistake 7 of the paper's code: its judge was always shown the hinted reply first."""
     dialogue = opening(someone)
     assert prefer(someone, dialogue, one, other) == pytest.approx(1.0 - prefer(someone, dialogue, other, one))
     assert prefer(someone, dialogue, one, one) == 0.5
@@ -61,7 +61,7 @@ def test_position_does_not_matter(someone, one, other):
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, len(TRAIN) - 1), st.integers(0, len(TRAIN) - 1), texts)
 def test_what_is_not_shown_does_not_count(row, other_row, reply):
-    """Regression for mistake 7, second half: the judge saw facts that the user had not revealed yet."""
+    """Regression for mistake 7, second half: the judge was shown facts that the user had not revealed yet."""
     someone, other = TRAIN[row], TRAIN[other_row]
     dialogue = opening(someone)
     known = {belief.id for belief in shown(someone, dialogue)}
@@ -139,7 +139,7 @@ def test_unrevealed_fact_is_punished_until_the_user_says_it():
 
 
 def test_a_reply_cut_off_in_the_middle_is_not_lost():
-    """Removing the last words of a good reply costs at most the styles that stood in them."""
+    """Removing the last words of a good reply costs at most the styles that these words show."""
     for someone in TRAIN[:10]:
         dialogue = opening(someone)
         cut = " ".join(oracle_reply(someone, dialogue).split()[:-2])
@@ -147,7 +147,7 @@ def test_a_reply_cut_off_in_the_middle_is_not_lost():
 
 
 def test_scores_are_graded():
-    """Style-blind but relevant replies land in the middle and spread; they are told apart from generic ones."""
+    """Relevant replies without style are in the middle of the scale and spread; generic ones score lower."""
     first = [play(someone, "relevant", 5)[1] for someone in (*TRAIN, *BENCHMARK)]
     values = [value for row in first for value in row]
     mean = sum(values) / len(values)
@@ -158,7 +158,7 @@ def test_scores_are_graded():
 
 @pytest.mark.parametrize("personas", [TRAIN, BENCHMARK], ids=["train", "benchmark"])
 def test_calibration(personas):
-    """The oracle reaches 4.9, lazy replies stay at or below 2.5, clever ones at or below 3, over ten turns."""
+    """Over ten turns the oracle reaches 4.9, lazy replies at most 2.5, clever ones at most 3."""
     table = calibration(personas, turns=10)
     assert table["oracle"] >= 4.9
     for lazy in ("empty", "constant", "echo", "generic", "varied generic"):

@@ -81,7 +81,7 @@ def test_beliefs_are_monotone_and_never_name_the_unrevealed(persona, texts):
 
 @pytest.mark.parametrize("strategy", ["oracle", "empty"])
 def test_pace(strategy):
-    """One or two facts a turn, something of the style in turn 1, all traits by turn 4, all facts by turn 10."""
+    """One or two facts per turn, something of the style in turn 1, all traits by turn 4, all facts by turn 10."""
     for someone in PERSONAS[::3]:
         dialogue, _ = play(someone, strategy, 10)
         turns = {belief.id: belief.turn for belief in shown(someone, dialogue[:-1])}
@@ -135,7 +135,7 @@ def test_a_user_never_states_a_preference():
 
 
 def test_reaction_follows_the_score():
-    """A reply that pleases is met with a remark of the pleased kind, a poor one never."""
+    """A reply that fits gets a pleased remark, a poor one never."""
     seen = set()
     for someone in PERSONAS[::2]:
         mood = temper(someone)

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from etils import epath
@@ -17,15 +17,16 @@ from data_gen.world.judge import ScriptedJudge
 from data_gen.world.personas import scripted_personas
 from data_gen.world.user import ScriptedUser
 from eval.benchmark.dialogues import METRICS, SCORES, TREES, Benchmark, summarise
+from eval.benchmark.settings import BenchmarkSettings
 from helpers import tiny
 
-CONFIG = {"turns": 2, "concurrency": 2, "temperature": 0.7, "top_p": 1.0, "max_tokens": 6, "resamples": 20}
+SETTINGS = BenchmarkSettings(turns=2, concurrency=2, temperature=0.7, top_p=1.0, max_tokens=6, resamples=20)
 PERSONAS = scripted_personas("benchmark", 2, 2, 0)
 
 
 @dataclass
 class Asked(Client):
-    """A client that remembers what it asked."""
+    """A client that records its calls."""
 
     asked: list = field(default_factory=list, init=False)
 
@@ -53,12 +54,12 @@ def servers():
         yield first, second
 
 
-def benchmark(judge=None, **config):
-    return Benchmark(PERSONAS, ScriptedUser(seed=1), judge or ScriptedJudge(), CONFIG | config, seed=3)
+def benchmark(judge=None, **settings):
+    return Benchmark(PERSONAS, ScriptedUser(seed=1), judge or ScriptedJudge(), replace(SETTINGS, **settings), seed=3)
 
 
 def play(game, server, directory):
-    """Play the cases that are missing; returns what the model was asked."""
+    """Play the cases that are missing; returns the calls to the model, and the progress."""
     client = Asked(server.base_url, "tiny", retries=0)
     counts = []
 
@@ -71,12 +72,12 @@ def play(game, server, directory):
 
 
 def summarised(game, directory):
-    return summarise(game.personas, CONFIG["resamples"], game.seed, directory)
+    return summarise(game.personas, SETTINGS.resamples, game.seed, directory).model_dump(mode="json")
 
 
 @pytest.fixture(scope="module")
 def played(servers, tmp_path_factory):
-    """The dialogues of the first model, which were asked for, and the folder."""
+    """The folder with the first model's dialogues, its calls and the progress."""
     directory = epath.Path(tmp_path_factory.mktemp("benchmark") / "base")
     asked, counts = play(benchmark(), servers[0], directory)
     return directory, asked, counts
@@ -86,7 +87,7 @@ def test_the_model_sees_the_dialogue_alone(played):
     """Paper, section 4: no system prompt; and every turn of the path, from the first on."""
     directory, asked, _ = played
     dialogues = {tree.id: [node.text for node in tree.nodes] for tree in read_trees(directory / TREES)}
-    assert len(asked) == len(PERSONAS) * CONFIG["turns"]
+    assert len(asked) == len(PERSONAS) * SETTINGS.turns
     for messages, options in asked:
         assert [message.role for message in messages] == ["user", "assistant", "user"][: len(messages)]
         texts = [message.content for message in messages]
@@ -110,7 +111,7 @@ def test_a_dialogue_is_a_path_with_scores_and_what_was_sampled(played):
 
 
 def test_models_meet_the_same_users_with_the_same_seeds(played, servers, tmp_path):
-    """Paired luck: between two models differ the replies, and what the users answer to them."""
+    """Paired draws: two models differ in their replies, and so in the users' answers to them."""
     directory, asked, _ = played
     other = epath.Path(tmp_path / "sft")
     asked_other, _ = play(benchmark(), servers[1], other)
@@ -128,7 +129,7 @@ def test_models_meet_the_same_users_with_the_same_seeds(played, servers, tmp_pat
 
 
 def test_it_repeats(played, servers, tmp_path):
-    """Whatever ran beside it: here one case after the other, there two at a time."""
+    """Whatever runs at the same time: once one case after the other, once two at a time."""
     directory, _, _ = played
     again = epath.Path(tmp_path / "again")
     play(benchmark(concurrency=1), servers[0], again)
@@ -145,7 +146,7 @@ def test_finished_cases_are_not_played_again(played, servers, tmp_path):
     (half / TREES).write_text("".join(whole[:3]) + whole[3][:50])
     kept = {json.loads(line)["id"] for line in whole[:3]}
     asked, counts = play(benchmark(), servers[0], half)
-    assert len(asked) == CONFIG["turns"]
+    assert len(asked) == SETTINGS.turns
     assert counts == [(4, 4)]
     assert sorted((half / TREES).read_text().splitlines(keepends=True)) == sorted(whole)
     assert {tree.id for tree in read_trees(half / TREES)} - kept == {json.loads(whole[3])["id"]}
@@ -168,7 +169,7 @@ def test_scores_and_metrics_are_in_the_order_of_the_personas(played):
 
 
 def test_an_unreadable_judgement_is_unscored(servers, tmp_path):
-    """The reference crashed on it (paper, section 5, mistake 6)."""
+    """The paper's code crashed on it (paper, section 5, mistake 6)."""
 
     class Silent(ScriptedJudge):
         async def score(self, persona, dialogue, reply, revealed=None):

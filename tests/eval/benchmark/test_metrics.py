@@ -9,17 +9,8 @@ import numpy as np
 import pytest
 
 from aloe_jax.errors import InputError
-from eval.benchmark.metrics import (
-    Metrics,
-    compare,
-    figures,
-    improvement_rate,
-    is_flat,
-    metrics,
-    metrics_file,
-    normalised,
-    r_squared,
-)
+from eval.benchmark.figures import figures, improvement_rate, is_flat, normalised, r_squared
+from eval.benchmark.metrics import Metrics, compare, metrics, metrics_file
 from eval.benchmark.scores import ScoreRecord
 
 # arXiv 2505.15456: AL(1..10) of one model before and after DPO, with the N-IR and N-R2 printed beside them.
@@ -158,7 +149,7 @@ def test_metrics_file_is_the_content_of_metrics_json(tmp_path):
 
 
 def test_difference_cancels_what_both_models_share():
-    """The second model gains exactly 0.5 a turn on every case, however hard the case: no resample can change that."""
+    """The second model gains exactly 0.5 per turn on every case, however hard the case: no resample can change that."""
     base = crossed(lambda p, q, k: 3.0 * p + q + (p == q) * k, profiles=4, personalities=3)
     better = [record.model_copy(update={"score": record.score + 0.5 * record.turn}) for record in base]
     result = compare(better, base)

@@ -56,7 +56,7 @@ def crossed_effects(levels, rng):
 
 
 def coverage(trials, weights):
-    """Share of trials whose nominal 95 % interval of the mean holds the truth, 0."""
+    """Share of trials whose nominal 95 % interval of the mean covers the truth, 0."""
     intervals = [percentile_interval(weighted_means(scores[:, None], weights)[:, 0], 0.95) for scores in trials]
     return np.mean([low <= 0.0 <= high for low, high in intervals])
 

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(
     reason="chromium and chromedriver are not installed (apt-get install chromium chromium-driver)",
 )
 
-LIMIT = 2.0  # seconds in which all trees are to be shown
+LIMIT = 2.0  # seconds for all trees to be shown
 HTML = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script><b>bold</b> &amp;"
 
 
@@ -36,7 +36,7 @@ def run(tmp_path):
 
 @pytest.fixture
 def page(driver, run):
-    """The address of the viewer of `run`; the browser is as wide as a laptop and has said nothing bad at the end."""
+    """The address of the viewer of `run`; the browser is as wide as a laptop's and has logged nothing at the end."""
     size(driver, 1280, 900)
     driver.get_log("browser")
     with viewer_browser.viewer(run) as address:
@@ -77,9 +77,9 @@ def wait_for_labels(driver, run, count):
 
 
 def test_three_thousand_trees_are_shown_within_two_seconds(driver, tmp_path):
-    """From the start of `aloe view`, Python's own start included, until every tree is listed. Held to the limit is what
-    the command takes of a core, the least of up to five tries, because other tests run beside this one; what the clock
-    says is printed (`pytest -n0 -s`)."""
+    """From the start of `aloe view`, including Python's own, until every tree is listed. The limit holds for the CPU
+    time of the command, the minimum of up to five tries, because other tests run beside this one; wall-clock times are
+    printed (`pytest -n0 -s`)."""
     run = viewer_trees.write_run(tmp_path / "run", count=3000)
     size(driver, 1280, 900)
     taken, whole, cores = [], [], []
@@ -95,7 +95,7 @@ def test_three_thousand_trees_are_shown_within_two_seconds(driver, tmp_path):
             taken.append(marks[0] / 1000 - start)
             whole.append(marks[-1] / 1000 - start)
             assert driver.execute_script("return document.getElementById('counts').textContent") == "3,000 trees"
-            assert 0 < len(rows(driver)) < 40  # only what is in sight
+            assert 0 < len(rows(driver)) < 40  # only what is visible
             driver.execute_script("document.getElementById('list').scrollTop = 1e9")
             until(driver, "document.querySelector('.row:last-child').textContent.includes('c02999')")
         after = resource.getrusage(resource.RUSAGE_CHILDREN)  # of children that ended: the command alone

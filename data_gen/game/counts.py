@@ -1,0 +1,96 @@
+"""The counts of grown conversations, as their manifest has them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypedDict
+
+from aloe_jax import files
+from aloe_jax.tree.schema import Conversation, read_trees
+from data_gen.calls.tally import Tally
+from data_gen.players.trials import JudgeTrials
+from data_gen.run_files import JUDGE, TREES
+
+
+class Dropped(TypedDict):
+    """Replies that no training uses."""
+
+    empty: int
+    never_compared: int
+
+
+class TreeCounts(TypedDict):
+    """What trees hold; `mean_score` is by condition."""
+
+    trees: int
+    replies: int
+    preferences: int
+    truncated: int
+    mean_score: dict[str, float]
+    dropped: Dropped
+
+
+class JudgeCounts(TypedDict):
+    """The judge's comparisons of two replies; `flip_rate` is None if none was readable."""
+
+    compared: int
+    unreadable: int
+    flip_rate: float | None
+    trials: JudgeTrials
+
+
+class ConversationCounts(TreeCounts):
+    """What was grown, what was turned down (`rejects`, by guard), and how the judge did."""
+
+    wanted: int
+    given_up: int
+    rejects: dict[str, int]
+    judge: JudgeCounts
+
+
+def conversation_counts(directory: Path, wanted: int) -> ConversationCounts:
+    """Counts of the grown conversations in a folder, `wanted` of which were to be accepted."""
+    tally = Tally.of(directory)
+    readable = tally.compared - tally.unreadable
+    return {
+        **tree_counts(directory / TREES),
+        "wanted": wanted,
+        "given_up": tally.given_up,
+        "rejects": dict(tally.rejects.most_common()),
+        "judge": {
+            "compared": tally.compared,
+            "unreadable": tally.unreadable,
+            "flip_rate": round(tally.flipped / readable, 3) if readable else None,
+            "trials": files.read_json(directory / JUDGE),
+        },
+    }
+
+
+def tree_counts(path: Path) -> TreeCounts:
+    """Counts of a trees.jsonl, with one tree in memory at a time."""
+    totals = dict.fromkeys(("trees", "replies", "preferences", "truncated", "empty", "compared"), 0)
+    scores: dict[str, tuple[float, int]] = {}
+    for tree in read_trees(path):
+        _add(tree, totals, scores)
+    return {
+        "trees": totals["trees"],
+        "replies": totals["replies"],
+        "preferences": totals["preferences"],
+        "truncated": totals["truncated"],
+        "mean_score": {condition: round(total / count, 3) for condition, (total, count) in sorted(scores.items())},
+        "dropped": {"empty": totals["empty"], "never_compared": totals["replies"] - totals["compared"]},
+    }
+
+
+def _add(tree: Conversation, totals: dict[str, int], scores: dict[str, tuple[float, int]]) -> None:
+    replies = tree.replies()
+    for node in replies:
+        if node.condition is not None and node.value is not None:
+            total, count = scores.get(node.condition, (0.0, 0))
+            scores[node.condition] = (total + node.value, count + 1)
+    totals["trees"] += 1
+    totals["replies"] += len(replies)
+    totals["preferences"] += len(tree.preferences)
+    totals["truncated"] += sum("truncated" in node.flags for node in replies)
+    totals["empty"] += sum("empty" in node.flags for node in replies)
+    totals["compared"] += len({name for pair in tree.preferences for name in (pair.chosen, pair.rejected)})
