@@ -33,7 +33,7 @@ class Answer:
 
     @property
     def truncated(self) -> bool:
-        """Whether it ended at the limit of tokens, in mid-sentence."""
+        """Whether the reply was cut off."""
         return self.finish_reason == "length"
 
 
