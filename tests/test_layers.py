@@ -22,14 +22,15 @@ LINES = (
     ("aloe_jax/errors", "aloe_jax/files", "aloe_jax/memory", "aloe_jax/settings"),  # files, not folders
 )
 LEVEL = {room: -number for number, line in enumerate(LINES) for room in line}
-# The same inside data_gen; `data_gen/stage.py`... belongs to the room of its folder.
+# The same inside data_gen. Conversations are about personas, so `game` reads their settings.
 DATA_GEN = (
     ("publish",),
-    ("game", "personas"),
+    ("game",),
+    ("personas",),
     ("players",),
     ("world",),
     ("calls",),
-    ("roles", "text", "seeds", "concurrency", "agreement"),
+    ("roles", "text", "seeds", "concurrency", "agreement", "run_files"),
 )
 DATA_GEN_LEVEL = {room: -number for number, line in enumerate(DATA_GEN) for room in line}
 

@@ -39,7 +39,7 @@ class JudgeCounts(TypedDict):
     trials: JudgeTrials
 
 
-class ConversationCounts(TreeCounts):
+class GrowthCounts(TreeCounts):
     """What was grown, what was turned down (`rejects`, by guard), and how the judge did."""
 
     wanted: int
@@ -48,7 +48,7 @@ class ConversationCounts(TreeCounts):
     judge: JudgeCounts
 
 
-def conversation_counts(directory: Path, wanted: int) -> ConversationCounts:
+def conversation_counts(directory: Path, wanted: int) -> GrowthCounts:
     """Counts of the grown conversations in a folder, `wanted` of which were to be accepted."""
     tally = Tally.of(directory)
     readable = tally.compared - tally.unreadable
