@@ -116,7 +116,7 @@ def plan(options: argparse.Namespace) -> None:
 
 def pipeline() -> list[Stage]:
     """All stages, in the order of `STAGES`."""
-    from eval.report.stage import REPORT
+    from eval.report.stage import report_stage
 
     from aloe_jax.data.stage import DATASET
     from aloe_jax.train.export import EXPORT
@@ -125,7 +125,7 @@ def pipeline() -> list[Stage]:
     from data_gen.personas.stage import PERSONAS_STAGE
     from eval.benchmark.stage import BENCHMARK
 
-    return [PERSONAS_STAGE, CONVERSATIONS, DATASET, SFT, PREFERENCE, BENCHMARK, EXPORT, REPORT]
+    return [PERSONAS_STAGE, CONVERSATIONS, DATASET, SFT, PREFERENCE, BENCHMARK, EXPORT, report_stage(STAGES)]
 
 
 def import_model(options: argparse.Namespace) -> None:

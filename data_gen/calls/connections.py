@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from aloe_jax.serve.client.client import Client
+from aloe_jax.serve.client.interface import ChatClient
 from data_gen.calls.call_cache import CallCache
 
 
@@ -15,5 +15,5 @@ class Cast:
 
     recorded: dict[str, CallCache]
     models: dict[str, str]
-    clients: list[Client]
+    clients: list[ChatClient]
     warnings: list[str] = field(default_factory=list)

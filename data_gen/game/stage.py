@@ -11,7 +11,7 @@ from aloe_jax.errors import InputError
 from aloe_jax.run.manifest import Values
 from aloe_jax.run.model import model_inputs
 from aloe_jax.run.stage import Run, Stage
-from aloe_jax.serve.client.client import Client
+from aloe_jax.serve.client.interface import ChatClient
 from aloe_jax.tree.schema import read_personas, read_trees, write_records
 from data_gen.calls.connections import Cast
 from data_gen.calls.status import STATUS, Status, panel
@@ -116,7 +116,7 @@ class _Events:
             self.run.progress.show(panel(figures))
 
 
-async def _grow_all(run: Run, clients: Mapping[str, Client], scheduler: Scheduler, candidates: Candidates) -> None:
+async def _grow_all(run: Run, clients: Mapping[str, ChatClient], scheduler: Scheduler, candidates: Candidates) -> None:
     settings, store = run.section("roles", RolesSettings), scheduler.store
     prices = {role: (settings.of(role).price_in, settings.of(role).price_out) for role in GAME}
     async with assemble(run, clients, store) as cast:

@@ -15,7 +15,7 @@ from aloe_jax.errors import InputError
 from aloe_jax.run.manifest import Values
 from aloe_jax.run.model import model_inputs
 from aloe_jax.run.stage import Run, Stage
-from aloe_jax.serve.client.client import Client
+from aloe_jax.serve.client.interface import ChatClient
 from aloe_jax.tree.schema import Message, Persona, write_records
 from data_gen.calls.store import CALLS, EVENTS, REJECTS, Store
 from data_gen.personas.contamination import Factor, contamination
@@ -111,7 +111,7 @@ def _wanted(settings: PersonaSettings, kind: Kind) -> tuple[int, int]:
     return settings.personalities, settings.benchmark_personalities
 
 
-async def _generated(run: Run, clients: Mapping[str, Client], store: Store) -> dict[Kind, PoolResult]:
+async def _generated(run: Run, clients: Mapping[str, ChatClient], store: Store) -> dict[Kind, PoolResult]:
     """Both pools, grown by the model that plays `config.roles.author`."""
     settings, author, encoder = (
         run.section("personas", PersonaSettings),

@@ -12,6 +12,7 @@ from aloe_jax.run.model import chat_format, model_config, own_mesh
 from aloe_jax.run.settings import ModelSettings as StartModelSettings
 from aloe_jax.run.stage import Run
 from aloe_jax.serve.client.client import Client
+from aloe_jax.serve.client.interface import ChatClient
 from aloe_jax.serve.client.probe import missing, probe
 from aloe_jax.serve.local import local_client
 from aloe_jax.serve.settings import ServeSettings
@@ -75,12 +76,12 @@ def template_hash(run: Run, role: str) -> str:
 
 
 @contextmanager
-def role_clients(run: Run, roles: Sequence[str], own: Client | None = None) -> Iterator[dict[str, Client]]:
+def role_clients(run: Run, roles: Sequence[str], own: ChatClient | None = None) -> Iterator[dict[str, ChatClient]]:
     """A client for each of the roles; those with equal servers and model share one. `own` is the client of our engine
     with the base model, where there is one already."""
     settings = run.section("serve", ServeSettings)
     places = {role: servers(run, role) for role in roles}
-    found = {
+    found: dict[Servers, ChatClient] = {
         place: Client(*place, concurrency=settings.concurrency, timeout=settings.timeout, patience=settings.patience)
         for place in dict.fromkeys(places.values())
         if place != OWN
@@ -95,7 +96,7 @@ def role_clients(run: Run, roles: Sequence[str], own: Client | None = None) -> I
 
 
 @asynccontextmanager
-async def assemble(run: Run, clients: Mapping[str, Client], store: Store | None) -> AsyncIterator[Cast]:
+async def assemble(run: Run, clients: Mapping[str, ChatClient], store: Store | None) -> AsyncIterator[Cast]:
     """Open the clients, find out what their servers can do, and collect warnings about what they cannot. Without
     clients there may be no `store`, as there are no calls."""
     distinct = list({id(client): client for client in clients.values()}.values())
@@ -111,7 +112,7 @@ async def assemble(run: Run, clients: Mapping[str, Client], store: Store | None)
         cast = Cast(recorded, models, distinct)
         for client in distinct:
             played = [role for role, each in clients.items() if each is client]
-            if servers(run, played[0]) != OWN and store is not None:  # what our own engine can do is known
+            if isinstance(client, Client) and store is not None:  # what our own engine can do is known
                 cast.warnings += await _probed(client, played, store)
         if (warning := one_family(models)) is not None:
             cast.warnings.append(warning)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from etils import epath
 
 from aloe_jax import files
-from aloe_jax.serve.client.client import Client
+from aloe_jax.serve.client.interface import ChatClient
 from aloe_jax.tree.schema import Conversation, Message, Node, Persona, Score, dump, read_trees, write_records
 from data_gen.players.responder import ModelResponder
 from data_gen.players.table import load_prompt
@@ -36,7 +36,7 @@ class Benchmark:
     settings: BenchmarkSettings
     seed: int
 
-    async def case(self, persona: Persona, client: Client) -> Conversation:
+    async def case(self, persona: Persona, client: ChatClient) -> Conversation:
         """The dialogue of one case as a tree without branches, each reply with its score."""
         responder = ModelResponder(client, load_prompt("responder"), self.settings)
         nodes: list[Node] = []
@@ -68,7 +68,7 @@ class Benchmark:
             dialogue.append(Message(role="assistant", content=reply.text))
         return Conversation(id=persona.id, persona=persona, nodes=tuple(nodes), path=tuple(node.id for node in nodes))
 
-    async def run(self, client: Client, directory: epath.Path, progress: Callable[[int, int], None]) -> None:
+    async def run(self, client: ChatClient, directory: epath.Path, progress: Callable[[int, int], None]) -> None:
         """Play the cases that are not in `directory` yet with an entered client; each finished one is appended at
         once."""
         path = directory / TREES

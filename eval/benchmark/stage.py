@@ -14,7 +14,7 @@ from aloe_jax.errors import InputError
 from aloe_jax.run.manifest import Values
 from aloe_jax.run.model import chat_format, model_config, model_inputs, own_mesh
 from aloe_jax.run.stage import Run, Stage
-from aloe_jax.serve.client.client import Client
+from aloe_jax.serve.client.interface import ChatClient
 from aloe_jax.serve.local import local_client
 from aloe_jax.serve.settings import ServeSettings
 from aloe_jax.train.adapters import load_stage_params
@@ -86,8 +86,8 @@ def _play(
 async def _dialogues(
     run: Run,
     personas: Sequence[Persona],
-    tested: Client,
-    clients: Mapping[str, Client],
+    tested: ChatClient,
+    clients: Mapping[str, ChatClient],
     store: Store | None,
     directory: epath.Path,
     report: Callable[[int, int], None],
