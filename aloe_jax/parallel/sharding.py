@@ -1,4 +1,4 @@
-"""Logical axis names -> mesh axes: the one table that says how everything is sharded."""
+"""The one table of logical axis names and the mesh axes that they are sharded over."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ RULES: dict[str, str | None] = {
     "norm": None,
     "rank": None,
 }
-# A tensor below this many bytes may stay whole on every chip where its axes do not divide; a larger one is an error.
+# A tensor of at most this many bytes is replicated where its axes do not divide; a larger one is an error.
 REPLICATED_BYTES = 1 << 20
 
 
 def partition_spec(
     name: str, shape: tuple[int, ...], axes: tuple[str, ...], mesh: Mesh, itemsize: int = 4
 ) -> PartitionSpec:
-    """How the tensor is laid out on the mesh.
+    """The partition of the tensor `name` over the mesh.
 
-    Raises InputError for a tensor above `REPLICATED_BYTES` of which an axis does not divide by its mesh axis.
+    Raises InputError for a tensor above `REPLICATED_BYTES` with an axis that its mesh axis does not divide.
     """
     spec: list[str | None] = []
     for size, axis in zip(shape, axes, strict=True):
@@ -51,7 +51,7 @@ def partition_spec(
 
 
 def param_shardings(abstract: Any, axes: Any, mesh: Mesh) -> Any:
-    """The sharding of each parameter. `abstract` is a tree of `jax.ShapeDtypeStruct`, `axes` its logical axes."""
+    """The sharding of each parameter. `abstract` is a tree of `jax.ShapeDtypeStruct`, `axes` that of logical axes."""
 
     def leaf(path: tuple[Any, ...], value: jax.ShapeDtypeStruct, names: tuple[str, ...]) -> NamedSharding:
         name = ".".join(part.key for part in path)
@@ -61,44 +61,43 @@ def param_shardings(abstract: Any, axes: Any, mesh: Mesh) -> Any:
 
 
 def placed(abstract: Any, shardings: Any) -> Any:
-    """A tree of `jax.ShapeDtypeStruct` with the shardings of its mirror."""
+    """The tree `abstract` of `jax.ShapeDtypeStruct` with the shardings of a tree of the same structure."""
     return jax.tree.map(
         lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), abstract, shardings
     )
 
 
 def row_sharding(mesh: Mesh, leading: int = 0) -> NamedSharding:
-    """Rows over replica and fsdp; `leading` axes before the row axis stay whole."""
+    """The sharding of rows over replica and fsdp; the `leading` axes before the row axis are not sharded."""
     return NamedSharding(mesh, PartitionSpec(*(None,) * leading, ROWS))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """Whole on every chip: for scalars."""
+    """The sharding that replicates an array, such as a scalar, on every chip."""
     return NamedSharding(mesh, PartitionSpec())
 
 
-def bytes_a_chip(tree: Any) -> float:
-    """Of an abstract tree whose leaves have shardings."""
-    return float(sum(_bytes_a_chip(leaf) for leaf in jax.tree.leaves(tree)))
+def bytes_per_chip(tree: Any) -> float:
+    """The bytes per chip of an abstract tree whose leaves have shardings."""
+    return float(sum(_bytes_per_chip(leaf) for leaf in jax.tree.leaves(tree)))
 
 
-def _bytes_a_chip(leaf: jax.ShapeDtypeStruct) -> int:
+def _bytes_per_chip(leaf: jax.ShapeDtypeStruct) -> int:
     return math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
 
 
 def table(parts: Mapping[str, Any], listed: Sequence[str]) -> str:
-    """How abstract trees with shardings lie on their mesh: a line for each tensor of the `listed` parts with its name,
-    shape, mesh axes (- where an axis is whole) and MiB a chip, a mark where every chip has all of it, and a sum for
-    each part."""
+    """The sharding of abstract trees as text: one line per tensor of the `listed` parts with its name, shape, mesh axes
+    (- for an axis that is not sharded) and MiB per chip, a mark where it is replicated, and one sum per part."""
     lines = []
     for part in listed:
         for path, leaf in jax.tree_util.tree_flatten_with_path(parts[part])[0]:
             name, spec = ".".join(str(key.key) for key in path), leaf.sharding.spec
             axes = [str(axis or "-") for axis in (*spec, *(None,) * (len(leaf.shape) - len(spec)))]
             whole = leaf.sharding.mesh.size > 1 and leaf.sharding.is_fully_replicated
-            size, mark = _bytes_a_chip(leaf) / 2**20, "  whole on every chip" if whole else ""
+            size, mark = _bytes_per_chip(leaf) / 2**20, "  whole on every chip" if whole else ""
             shape, where = " x ".join(map(str, leaf.shape)), " x ".join(axes)
             lines.append(f"{name:<28} {shape:<22} {where:<28} {size:10.2f}{mark}")
     head = f"{'':<28} {'shape':<22} {'mesh axes':<28} {'MiB a chip':>10}"
-    sums = [f"{part:<80} {bytes_a_chip(tree) / 2**20:10.2f}" for part, tree in parts.items() if jax.tree.leaves(tree)]
+    sums = [f"{part:<80} {bytes_per_chip(tree) / 2**20:10.2f}" for part, tree in parts.items() if jax.tree.leaves(tree)]
     return "\n".join([head, *lines, *sums])

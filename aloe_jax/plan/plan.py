@@ -20,7 +20,7 @@ from aloe_jax.errors import InputError
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.ops.attention import BLOCK_SIZES, chosen
 from aloe_jax.parallel.mesh import row_shards
-from aloe_jax.parallel.sharding import bytes_a_chip
+from aloe_jax.parallel.sharding import bytes_per_chip
 from aloe_jax.plan import workload as workloads
 from aloe_jax.plan.compile import (
     Figures,
@@ -243,7 +243,7 @@ def _plan_training(
         key, lambda: figures(compile_step(config, stage, model, mesh, rows, micro_batches), mesh, several)
     )
     state = abstract_state(model, make_optimizer(section, 1), mesh)
-    memory = _memory(compiled, topology, bytes_a_chip((state.params, state.frozen)), bytes_a_chip(state.opt_state))
+    memory = _memory(compiled, topology, bytes_per_chip((state.params, state.frozen)), bytes_per_chip(state.opt_state))
     attention = chosen(config["compute"]["attention"], mesh)
     cut = BLOCK_SIZES.get(attention)  # dense computes the whole square
     pairs = workloads.running_pairs(load.rows, cut and cut(capacity.tokens))
@@ -305,7 +305,7 @@ def _plan_decoding(
     tokens = {"prefill": CHUNK, "burst": slots * BURST}
     states = {"prefill": 0, "burst": slots * BURST}
     key = _key(model, topology, mesh) | {"slots": slots, "context": context}
-    parameters = bytes_a_chip(abstract_params(model, mesh))
+    parameters = bytes_per_chip(abstract_params(model, mesh))
     programs = {}
     for name, compile_it in compile_decoding(config, model, mesh).items():
         progress(f"compiling {name} for {topology.name}")

@@ -27,7 +27,7 @@ from aloe_jax.models.config import ModelConfig
 from aloe_jax.ops.attention import chosen
 from aloe_jax.parallel import hosts
 from aloe_jax.parallel.mesh import make_mesh, shape_in_words
-from aloe_jax.parallel.sharding import bytes_a_chip, table
+from aloe_jax.parallel.sharding import bytes_per_chip, table
 from aloe_jax.run.stage import Run, Stage
 from aloe_jax.train.adapters import merged_params, with_adapters
 from aloe_jax.train.clock import Clock
@@ -243,7 +243,7 @@ def _tell_sharding(run: Run, name: str, state: TrainState) -> None:
     text = table(parts, ["parameters", "frozen"])
     if hosts.is_primary():
         files.write_text(run.directory(name) / "sharding.txt", text + "\n")
-    mesh, size = state.step.sharding.mesh, bytes_a_chip(parts) / 2**30
+    mesh, size = state.step.sharding.mesh, bytes_per_chip(parts) / 2**30
     run.progress.line(f"{name}: mesh {shape_in_words(mesh.shape)}, {size:.2f} GiB a chip for parameters and optimiser")
     if mesh.size > 1:
         run.progress.line(text)

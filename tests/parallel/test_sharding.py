@@ -5,7 +5,7 @@ from jax.sharding import PartitionSpec
 from aloe_jax.errors import InputError
 from aloe_jax.models import decoder
 from aloe_jax.parallel.mesh import make_mesh, row_shards
-from aloe_jax.parallel.sharding import bytes_a_chip, param_shardings, partition_spec, placed, table
+from aloe_jax.parallel.sharding import bytes_per_chip, param_shardings, partition_spec, placed, table
 from helpers.tiny import MODEL
 
 
@@ -55,5 +55,5 @@ def test_the_table_tells_axes_and_bytes_a_chip():
     total = sum(leaf.size for leaf in jax.tree.leaves(abstract)) * 4
     norms = sum(leaf.size for name, leaf in jax.tree.leaves_with_path(abstract) if "norm" in str(name)) * 4
     chip = (total - norms) / 8 + norms
-    assert bytes_a_chip(placed_) == chip
+    assert bytes_per_chip(placed_) == chip
     assert [line.split()[-1] for line in lines[-2:]] == [f"{chip / 2**20:.2f}", f"{2 * chip / 2**20:.2f}"]
