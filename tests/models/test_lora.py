@@ -12,6 +12,7 @@ import pytest
 
 from aloe_jax.errors import InputError
 from aloe_jax.models import decoder, lora
+from aloe_jax.models.lora import LoraSettings
 from aloe_jax.ops.attention import dense
 from aloe_jax.parallel.mesh import make_mesh
 from aloe_jax.train.adapters import with_adapters
@@ -19,7 +20,7 @@ from helpers import tiny
 
 SECTION = {"maps": ".*", "rank": 4, "alpha": 8.0, "dropout": 0.0}
 UNTIED = dataclasses.replace(tiny.MODEL, tied=False)
-MODEL = with_adapters(UNTIED, SECTION)
+MODEL = with_adapters(UNTIED, LoraSettings(**SECTION))
 TOKENS = jnp.arange(20)[None]
 
 
@@ -105,8 +106,8 @@ def test_adapters_are_sharded_as_their_base():
 )
 def test_wrong_sections(change, reason):
     with pytest.raises(InputError, match=reason):
-        with_adapters(tiny.MODEL, SECTION | change)
+        with_adapters(tiny.MODEL, LoraSettings(**SECTION | change))
 
 
 def test_no_maps_no_adapters():
-    assert with_adapters(tiny.MODEL, SECTION | {"maps": ""}) is tiny.MODEL
+    assert with_adapters(tiny.MODEL, LoraSettings(maps="")) is tiny.MODEL
