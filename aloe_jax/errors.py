@@ -1,12 +1,12 @@
-"""What can go wrong in a way the user can mend, and the exit code each kind leaves with.
+"""Failures that the user can fix, each kind with its exit code.
 
-Raise these with one sentence that names the field or file, the value found, what was expected and the setting or
-command that mends it. The command line prints that sentence without a traceback.
+Raise these with one sentence that names the field or file, the value found, the expected one, and the setting or
+command that fixes it. The command line prints that sentence without a traceback.
 """
 
 
 class AloeError(Exception):
-    """An expected failure; `exit_code` is what the `aloe` command returns for it."""
+    """An expected failure; `exit_code` is the exit code of the `aloe` command for it."""
 
     exit_code = 1
 

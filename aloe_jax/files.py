@@ -1,4 +1,4 @@
-"""Small file helpers: atomic writes, JSON lines, appends that survive a kill, hashes."""
+"""File helpers: atomic writes, JSON lines, appends that survive a kill, hashes."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from etils import epath
 
 from aloe_jax.errors import InputError, ResumableError
 
-_BLOCK = 1 << 16  # bytes read at a time from the end of a file
+_BLOCK = 1 << 16  # bytes per read from the end of a file
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# Libraries that write for themselves (tensorstore, ArrayRecord) say so in the message of another exception.
+# Libraries with writers of their own (tensorstore, ArrayRecord) put it into the message of another exception.
 _FULL_MESSAGE = re.compile("No space left on device|Disk quota exceeded|File too large")
 
 
 def existing(path: epath.PathLike, what: str = "file") -> epath.Path:
-    """`path` if it exists, else InputError naming it."""
+    """`path`, which must exist. Raises InputError naming it otherwise."""
     found = epath.Path(path)
     if not found.exists():
         raise InputError(f"{what} '{path}' does not exist")
@@ -29,7 +29,7 @@ def existing(path: epath.PathLike, what: str = "file") -> epath.Path:
 
 
 def lines(path: epath.PathLike) -> Iterator[tuple[int, str]]:
-    """Non-empty lines with their number from 1. InputError if the file is missing or is not UTF-8."""
+    """The non-empty lines with their numbers from 1. Raises InputError if the file is missing or is not UTF-8."""
     with existing(path).open("rb") as file:
         for number, raw in enumerate(file, start=1):
             try:
@@ -40,8 +40,8 @@ def lines(path: epath.PathLike) -> Iterator[tuple[int, str]]:
                 yield number, line
 
 
-def read_json_lines(path: epath.PathLike) -> list[dict[str, Any]]:
-    """Objects of a JSON-lines file. InputError with the line number for anything that is not a JSON object."""
+def read_json_lines(path: epath.PathLike) -> list[dict[str, object]]:
+    """The objects of a JSON-lines file. Raises InputError with the number of a line that is not a JSON object."""
     records = []
     for number, line in lines(path):
         try:
@@ -55,7 +55,7 @@ def read_json_lines(path: epath.PathLike) -> list[dict[str, Any]]:
 
 
 def read_json(path: epath.PathLike) -> Any:
-    """Content of a JSON file. InputError if it is missing or broken."""
+    """The content of a JSON file. Raises InputError if it is missing or broken."""
     try:
         return json.loads(existing(path).read_text())
     except UnicodeDecodeError:
@@ -65,9 +65,9 @@ def read_json(path: epath.PathLike) -> Any:
 
 
 def write_text(path: epath.PathLike, text: str) -> None:
-    """Write the whole file or nothing: to a temporary name beside it, then renamed.
+    """Write a file atomically: under a temporary name beside it, which is then renamed.
 
-    Raises ResumableError if there is no room; what stood there before is untouched.
+    Raises ResumableError if the disk is full; an earlier file is left as it is.
     """
     _write_parts(path, [text])
 
@@ -78,7 +78,7 @@ def write_json(path: epath.PathLike, value: Any) -> None:
 
 
 def write_lines(path: epath.PathLike, items: Iterable[str]) -> int:
-    """Write one item a line, atomically and one at a time; returns their number."""
+    """Write one item per line, atomically and one at a time; returns their number."""
     return _write_parts(path, (item + "\n" for item in items))
 
 
@@ -99,8 +99,8 @@ def _write_parts(path: epath.PathLike, parts: Iterable[str]) -> int:
 
 
 def append_line(path: epath.PathLike, line: str) -> None:
-    """Append one line to a local file and push it to the disk before returning, so that a kill loses at most a torn
-    last line. Raises ResumableError if there is no room."""
+    """Append one line to a local file and flush it to the disk, so that a kill loses at most a torn last line. Raises
+    ResumableError if the disk is full."""
     try:
         with open(os.fspath(path), "a", encoding="utf-8") as file:
             file.write(line + "\n")
@@ -111,8 +111,8 @@ def append_line(path: epath.PathLike, line: str) -> None:
 
 
 def repair_lines(path: epath.PathLike) -> int:
-    """Cut off a last line of a local file that a kill left torn (no line end); returns how many bytes went. Missing
-    files are fine. Only the end of the file is read."""
+    """Cut off the last line of a local file if a kill left it torn (without a line end); returns the number of bytes
+    removed. The file may be missing. Only its end is read."""
     if not epath.Path(path).exists():
         return 0
     with open(os.fspath(path), "r+b") as file:
@@ -130,14 +130,14 @@ def repair_lines(path: epath.PathLike) -> int:
 
 
 def disk_full(error: BaseException) -> bool:
-    """Whether a write failed because the disk, the quota or the largest file size is used up."""
+    """Whether a write failed because the disk, the quota or the maximum file size is exhausted."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in _FULL
     return bool(_FULL_MESSAGE.search(str(error)))
 
 
 def failed_write(path: epath.PathLike, error: BaseException) -> ResumableError:
-    """The sentence for a write that the system refused, with the system's own reason."""
+    """The error for a write that the system refused, with the system's own reason."""
     found = _FULL_MESSAGE.search(str(error))
     reason = (error.strerror if isinstance(error, OSError) else None) or (found.group() if found else str(error))
     remedy = "free some" if disk_full(error) else "mend it"
@@ -145,12 +145,12 @@ def failed_write(path: epath.PathLike, error: BaseException) -> ResumableError:
 
 
 def canonical(value: Any) -> str:
-    """JSON with one spelling for equal values, for hashing."""
+    """Canonical JSON, the same text for equal values, for hashing."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def sha256(*parts: bytes | str) -> str:
-    """Hex digest over the parts, each with its length, so that their borders count."""
+    """Hex digest of the parts, each with its length, so that their borders count."""
     digest = hashlib.sha256()
     for part in parts:
         data = part.encode() if isinstance(part, str) else part
@@ -159,7 +159,7 @@ def sha256(*parts: bytes | str) -> str:
 
 
 def hash_file(path: epath.PathLike) -> str:
-    """SHA-256 of a file's bytes, read in pieces."""
+    """SHA-256 of a file's bytes, read in chunks."""
     digest = hashlib.sha256()
     with existing(path).open("rb") as file:
         while chunk := file.read(1 << 20):

@@ -1,14 +1,14 @@
-"""Giving memory back to the system between pieces of work that each need much of it."""
+"""Returns memory to the system between pieces of work that each need much of it."""
 
 import ctypes
 import gc
 
 
 def release() -> None:
-    """Free what is garbage and return the allocator's free pages.
+    """Collect garbage and return the allocator's free pages to the system.
 
     Libraries keep device arrays in reference cycles, and glibc keeps the pages of freed buffers: after a checkpoint of
-    a 135M model that is more than a gigabyte. Where the allocator is another one, only the first part happens.
+    a 135M model that is more than a gigabyte. With another allocator only the garbage is collected.
     """
     gc.collect()
     try:

@@ -39,8 +39,9 @@ from aloe_jax.hub.source import resolve_model
 from aloe_jax.ops.block_table import running_blocks
 from aloe_jax.ops.tpu_attention import pallas
 from aloe_jax.parallel.mesh import ROWS, make_mesh
+from aloe_jax.tree.fragments import fragments
 from aloe_jax.tree.pack import best_fit, pack, stack
-from aloe_jax.tree.row import Capacity, TreeRow, fragments
+from aloe_jax.tree.row import Capacity, TreeRow
 from aloe_jax.tree.schema import Conversation, Node, Preference
 from aloe_jax.tree.template import ChatFormat
 from aloe_jax.tree.trie import build_trie

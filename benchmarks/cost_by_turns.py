@@ -37,8 +37,9 @@ from aloe_jax.models.decoder import Params
 from aloe_jax.train.forward import Compute, make_score
 from aloe_jax.train.state import make_optimizer
 from aloe_jax.train.step import make_gradient
+from aloe_jax.tree.fragments import fragments
 from aloe_jax.tree.pack import pack, stack
-from aloe_jax.tree.row import Capacity, TreeRow, fragments
+from aloe_jax.tree.row import Capacity, TreeRow
 from aloe_jax.tree.schema import Conversation, Node
 from aloe_jax.tree.template import ChatFormat
 from aloe_jax.tree.trie import build_trie

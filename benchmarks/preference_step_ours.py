@@ -30,8 +30,9 @@ from aloe_jax.parallel.mesh import make_mesh
 from aloe_jax.train.forward import Compute, make_score
 from aloe_jax.train.state import create_state, make_optimizer
 from aloe_jax.train.step import make_step
+from aloe_jax.tree.fragments import fragments
 from aloe_jax.tree.pack import pack, stack
-from aloe_jax.tree.row import Capacity, TreeRow, fragments
+from aloe_jax.tree.row import Capacity, TreeRow
 from aloe_jax.tree.schema import Conversation
 from aloe_jax.tree.template import ChatFormat
 from aloe_jax.tree.trie import Trie, build_trie

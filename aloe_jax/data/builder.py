@@ -1,8 +1,8 @@
 """The training dataset on disk: row fragments as a TFDS dataset of ArrayRecord files, without TensorFlow.
 
-Beside the arrays of a `TreeRow` a fragment keeps the number of the source that it came from; the names of the sources
-are in the dataset's metadata. The conversations' ids stand beside the shards in `conversations.jsonl`, a line for each
-index: `{"id": ..., "source": ...}`.
+Each fragment is stored as the columns of its `TreeRow` and the index of the source that it came from; the names of the
+sources are in the dataset's metadata. The conversations' ids stand beside the shards in `conversations.jsonl`, one line
+per index: `{"id": ..., "source": ...}`.
 """
 
 from __future__ import annotations
@@ -19,22 +19,19 @@ from etils import epath
 
 from aloe_jax import files
 from aloe_jax.errors import InputError
-from aloe_jax.tree.row import FIELDS, FLOAT_FIELDS, TreeRow
+from aloe_jax.tree.row import COLUMNS, TreeRow
 
-ORIGIN = "origin"  # the feature that says which source a fragment came from
+ORIGIN = "origin"  # the feature with the index of the source that a fragment came from
 IDS = "conversations.jsonl"
-NAMED = 3  # conversations that a message names
+NAMED = 3  # conversations that a message names at most
 
 
 def _features() -> tfds.features.FeaturesDict:
-    """One entry a `TreeRow` field; every axis is ragged, since fragments are not padded."""
-    fields = {
-        name: tfds.features.Tensor(
-            shape=(None, 2) if name == "pairs" else (None,), dtype=np.float32 if name in FLOAT_FIELDS else np.int32
-        )
-        for name in FIELDS
+    """The columns of a `TreeRow`, each of variable length, since fragments are not padded; and the origin."""
+    columns = {
+        name: tfds.features.Tensor(shape=(None, *column.inner), dtype=column.dtype) for name, column in COLUMNS.items()
     }
-    return tfds.features.FeaturesDict(fields | {ORIGIN: tfds.features.Scalar(dtype=np.int32)})
+    return tfds.features.FeaturesDict(columns | {ORIGIN: tfds.features.Scalar(dtype=np.int32)})
 
 
 class AloeTrees(tfds.core.GeneratorBasedBuilder):
@@ -56,19 +53,19 @@ class AloeTrees(tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator[Any]]:
         return {"train": self._generate_examples()}
 
-    def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
+    def _generate_examples(self) -> Iterator[tuple[int, dict[str, object]]]:
         for number, (origin, fragment) in enumerate(self._fragments):
-            yield number, {ORIGIN: origin} | {name: np.asarray(getattr(fragment, name)) for name in FIELDS}
+            yield number, {ORIGIN: origin} | {name: np.asarray(getattr(fragment, name)) for name in COLUMNS}
 
 
 def write_dataset(
     fragments: Iterable[TreeRow | tuple[int, TreeRow]], directory: epath.PathLike, sources: Sequence[str] = ("trees",)
 ) -> int:
-    """Write fragments, in their order, under `directory`; returns how many there are.
+    """Write fragments, in their order, under `directory`; returns their number.
 
-    A fragment comes with the index of its source in `sources`, the first one if it comes alone. A half-written dataset
-    of an interrupted call is not seen by `FragmentSource` and is written again. Raises InputError if there is nothing
-    to write.
+    A fragment comes with the index of its source in `sources`; without one it belongs to the first. `FragmentSource`
+    ignores a half-written dataset of an interrupted call, which is written again. Raises InputError if there is
+    nothing to write.
     """
     tfds.display_progress_bar(False)
     rows = (item if isinstance(item, tuple) else (0, item) for item in fragments)
@@ -76,26 +73,26 @@ def write_dataset(
     if first is None:
         raise InputError(f"there is no fragment to write to '{directory}': the conversations hold no reply")
     builder = AloeTrees(itertools.chain([first], rows), sources, data_dir=str(directory))
-    with contextlib.redirect_stdout(io.StringIO()):  # it tells of a download; there is none
+    with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints about a download; there is none
         builder.download_and_prepare()
     return builder.info.splits["train"].num_examples
 
 
 class FragmentSource:
-    """Random access to the fragments of a dataset, with what the pack plan needs to know of each.
+    """Random access to the fragments of a dataset, with the figures of each that the pack plan needs.
 
     Attributes:
         sizes: int [N, 4]: tokens, targets, replies and pairs.
         conversation: int [N], index over all sources.
         origin: int [N], index of its source in `sources`.
         trained: int [N], tokens with a weight in supervised fine-tuning.
-        rivals: int [N], replies that have a sibling before them; none in a fragment without branches.
+        rivals: int [N], replies with a sibling before them; 0 in a fragment without branches.
         sources: names of the sources.
         directory: the folder that was given.
     """
 
     def __init__(self, directory: epath.PathLike) -> None:
-        """Raises InputError if there is no complete dataset in `directory`, or if a file of it is damaged."""
+        """Open the dataset in `directory`; raises InputError if it is not complete, or if a file of it is damaged."""
         self.directory = str(directory)
         try:
             builder = AloeTrees(data_dir=self.directory)
@@ -114,11 +111,11 @@ class FragmentSource:
 
     def __getitem__(self, number: int) -> TreeRow:
         record = self._record(number)
-        return TreeRow(**{name: record[name] for name in FIELDS})
+        return TreeRow(**{name: record[name] for name in COLUMNS})
 
     def names(self, conversations: Sequence[int]) -> str:
-        """Conversations for people: id and source of the first few, the index where the dataset was written without
-        ids, and how many more there are."""
+        """The first few conversations by id and source (by index where the dataset has no ids), and how many more
+        there are: for messages."""
         path = epath.Path(self.directory) / IDS
         known = files.read_json_lines(path) if path.exists() else []
         named = [
@@ -131,7 +128,7 @@ class FragmentSource:
     def _record(self, number: int) -> Mapping[str, np.ndarray]:
         try:
             return self._source[number]
-        except Exception as error:  # the reader has no type for what a damaged file makes it do
+        except Exception as error:  # the reader raises no particular type for a damaged file
             raise InputError(
                 f"'{self.directory}' is damaged: fragment {number} cannot be read ({_first_line(error)}); delete the "
                 "folder and run the stage `dataset` again"

@@ -14,7 +14,8 @@ from aloe_jax import files
 from aloe_jax.data.builder import IDS, write_dataset
 from aloe_jax.data.mixture import Source, read_source
 from aloe_jax.errors import InputError
-from aloe_jax.tree.row import Capacity, TreeRow, fragments
+from aloe_jax.tree.fragments import fragments
+from aloe_jax.tree.row import Capacity, TreeRow
 from aloe_jax.tree.schema import Conversation
 from aloe_jax.tree.template import ChatFormat
 from aloe_jax.tree.trie import Trie, build_trie

@@ -1,11 +1,9 @@
-"""Adapters as a folder that `peft` loads beside its base model."""
+"""Export of adapters as a folder that `peft` loads beside their base model."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,7 +12,8 @@ from aloe_jax.hub import families, folders
 from aloe_jax.hub.card import CARD_FILE, ModelCard
 from aloe_jax.hub.safetensors_file import Tensor, write_file
 from aloe_jax.models.config import ModelConfig, Weight
-from aloe_jax.models.lora import A, B, Params
+from aloe_jax.models.lora import A, B
+from aloe_jax.models.params import Params, get_leaf
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."  # peft's, before the names of the base model's modules
@@ -28,10 +27,10 @@ def export_adapter(
     card: ModelCard | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Write `adapters` (nested dict, layers stacked on axis 0) of `config.lora` to `out` as a PEFT folder, f32; returns
-    `out`. `base` is the folder or hub id of the model that they were trained beside.
+    """Write the `adapters` of `config.lora` to `out` as a PEFT folder, f32; returns `out`.
 
-    Raises InputError for an `out` with content unless `overwrite`; ResumableError where the disk refuses.
+    `base` is the folder or hub id of the model that they were trained on. Raises InputError for an `out` with content
+    unless `overwrite`, and ResumableError for a failed write.
     """
     assert config.lora, "a model without adapters has none to export"
     tensors: dict[str, Tensor] = {}
@@ -40,9 +39,7 @@ def export_adapter(
         *place, name = weight.path
         if name not in config.lora.maps:
             continue
-        found: Mapping[str, Any] = adapters
-        for part in place:
-            found = found[part]
+        found = get_leaf(adapters, place)
         modules.append(weight.name.removesuffix(".weight").rpartition(".")[2])
         tensors |= _tensors(weight, config, np.asarray(found[name + A]), np.asarray(found[name + B]))
     settings = {
@@ -66,7 +63,7 @@ def export_adapter(
 
 
 def _tensors(weight: Weight, config: ModelConfig, a: np.ndarray, b: np.ndarray) -> dict[str, Tensor]:
-    """One map's tensors by PEFT's names: A [rank, in] and B [out, rank], one pair a layer."""
+    """The tensors of one map by PEFT's names: A [rank, in] and B [out, rank], one pair per layer."""
     if weight.path[0] != "layers":
         a, b = a[None], b[None]
     assert config.lora

@@ -1,8 +1,8 @@
-"""Which blocks of stored tensors make up the shards of a parameter.
+"""The blocks of stored tensors that make up the shards of a parameter.
 
-Stored coordinates are the layer axis (of size 1 where a parameter has none), then the axes of the tensor of one layer
-in the order in which its file holds them, slowest first. So a block is read in the order of the file, and our layout is
-a transposed view of it.
+Stored coordinates are the layer axis (of size 1 for a parameter without one), then the axes of the tensor of one layer
+in the order of its file, slowest first. So a block is read in the order of the file, and our layout is a transposed
+view of it.
 """
 
 from __future__ import annotations
@@ -22,17 +22,18 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Stored:
-    """How a parameter lies in its files: `shape` in stored coordinates; `order[n]` is the stored axis of its axis n."""
+    """The layout of a parameter in its files: `shape` in stored coordinates; `order[n]` is the stored axis of its axis
+    n."""
 
     shape: tuple[int, ...]
     order: tuple[int, ...]
 
     def to_param(self, items: Sequence[Item]) -> tuple[Item, ...]:
-        """What is listed by stored axis (a shape, an index), by parameter axis."""
+        """A shape or an index by stored axis, reordered to parameter axes."""
         return tuple(items[axis] for axis in self.order)
 
     def index(self, param_index: Index) -> Index:
-        """An index of the parameter in stored coordinates, with a start and a stop everywhere."""
+        """An index of the parameter in stored coordinates, with a start and a stop for every axis."""
         found = dict(zip(self.order, param_index, strict=True))
         return tuple(slice(*found.get(axis, slice(None)).indices(size)[:2]) for axis, size in enumerate(self.shape))
 
@@ -43,13 +44,13 @@ class Stored:
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of every shard of a parameter, at the same place in each: its start and its size by stored axis."""
+    """A part at the same place in every shard of a parameter: its start and its size by stored axis."""
 
     start: tuple[int, ...]
     size: tuple[int, ...]
 
     def of(self, shard: Index) -> Index:
-        """The piece of one shard."""
+        """The index of this piece of one shard."""
         return tuple(
             slice(part.start + start, part.start + start + size)
             for part, start, size in zip(shard, self.start, self.size, strict=True)
@@ -57,10 +58,10 @@ class Piece:
 
 
 def stored(weight: Weight, layers: int | None) -> Stored:
-    """How `weight`'s parameter, stacked over `layers` unless None, lies in its files.
+    """The layout in its files of `weight`'s parameter, stacked over `layers` unless None.
 
-    Found by sending an array of bytes through `to_param` and looking at the strides of what comes out. TypeError for a
-    `to_param` that does more than split and transpose axes.
+    It is derived from the strides of an array of bytes that went through `to_param`. Raises TypeError for a `to_param`
+    that does more than split and transpose axes.
     """
     probe = np.empty(weight.shape, np.uint8)  # never touched, so it takes no memory
     view = weight.to_param(probe)
@@ -72,9 +73,9 @@ def stored(weight: Weight, layers: int | None) -> Stored:
 
 
 def pieces(shard: Sequence[int], width: int, most: int) -> Iterator[Piece]:
-    """Pieces that cover shards of the shape `shard`, of at most `most` bytes as far as whole rows allow: one alone, or
-    several of one layer each, cut along the slowest axis of the file. `width` is the bytes of an element in all shards
-    together."""
+    """Pieces that cover shards of the shape `shard`: a single one, or several of one layer each, cut along the slowest
+    axis of the file. They have at most `most` bytes as far as whole rows allow; `width` is the number of bytes of an
+    element in all shards together."""
     if width * math.prod(shard) <= most:
         yield Piece((0,) * len(shard), tuple(shard))
         return
@@ -86,7 +87,7 @@ def pieces(shard: Sequence[int], width: int, most: int) -> Iterator[Piece]:
 
 
 def merged(blocks: Iterable[Index]) -> list[Index]:
-    """Disjoint blocks, those side by side joined: fewer blocks have longer runs to read."""
+    """The disjoint `blocks` with adjacent ones joined, for longer runs to read."""
     found = {tuple((part.start, part.stop) for part in block) for block in blocks}
     for axis in range(len(next(iter(found)))):
         joined: list[tuple[tuple[int, int], ...]] = []
@@ -103,7 +104,7 @@ def merged(blocks: Iterable[Index]) -> list[Index]:
 
 
 def cut(block: Index, arrays: Iterable[tuple[Index, np.ndarray]]) -> np.ndarray:
-    """A view of `block`, out of the arrays of larger blocks, one of which holds it."""
+    """A view of `block` in the array of the larger block that contains it. Raises KeyError if none does."""
     for outer, array in arrays:
         if all(whole.start <= part.start and part.stop <= whole.stop for part, whole in zip(block, outer, strict=True)):
             return array[

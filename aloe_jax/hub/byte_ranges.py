@@ -1,6 +1,6 @@
 """Files read by byte range, on this machine or in an object store, and blocks of the arrays they hold.
 
-Nothing is mapped into memory: mapped pages count as the process's own, and an object store cannot be mapped.
+Nothing is memory-mapped: mapped pages count as memory of the process, and an object store cannot be mapped.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from aloe_jax.errors import InputError
 
 Index = tuple[slice, ...]
 
-# What one request to a store may fetch at once, and the distance up to which two wanted ranges are fetched as one: a
-# request takes about 50 ms, in which a store sends some megabytes. Of a local file nothing between ranges is read.
+# The maximum of one request to a store, and the gap up to which two ranges are fetched in one request: a request takes
+# about 50 ms, in which a store sends some megabytes. In local files gaps are never read.
 STORE_BYTES = 16 << 20
 STORE_GAP = 4 << 20
 
@@ -31,18 +31,18 @@ _read = 0
 
 
 class RangeFile(Protocol):
-    """A file of which several threads may read ranges at once."""
+    """A file whose ranges several threads may read at once."""
 
     path: epath.PathLike
     size: int  # bytes
-    gap: int  # bytes between two wanted ranges up to which both are read as one
+    gap: int  # maximum bytes between two ranges that are read as one
 
     def read_into(self, offset: int, out: memoryview) -> None:
-        """Fill `out` with the bytes from `offset` on. InputError where the file ends or cannot be read."""
+        """Fill `out` with the bytes from `offset` on. Raises InputError if the file ends before or cannot be read."""
 
 
 class LocalFile:
-    """A file of this machine."""
+    """A local file."""
 
     gap = 0
 
@@ -68,7 +68,7 @@ class LocalFile:
 
 
 class StoreFile:
-    """An object of a store that fsspec knows (gs://)."""
+    """An object in a store that fsspec supports (gs://)."""
 
     gap = STORE_GAP
 
@@ -77,7 +77,7 @@ class StoreFile:
         try:
             self._store, self._key = fsspec.core.url_to_fs(os.fspath(path))
             self.size = int(self._store.info(self._key)["size"])
-        except Exception as error:  # of a client library for the store, with errors of its own
+        except Exception as error:  # the store's client library has exceptions of its own
             raise unreadable(path, error) from None
 
     def read_into(self, offset: int, out: memoryview) -> None:
@@ -99,17 +99,17 @@ def is_store(path: epath.PathLike) -> bool:
 
 
 def open_file(path: epath.PathLike) -> RangeFile:
-    """`path` ready to be read by ranges; InputError if that is impossible."""
+    """Open `path` for reading by ranges. Raises InputError if that is impossible."""
     if not is_store(path):
         return LocalFile(path)
     for client in map(logging.getLogger, ("gcsfs", "google.auth")):
         if client.level == logging.NOTSET:
-            client.setLevel(logging.CRITICAL)  # they would print tracebacks beside our sentence
+            client.setLevel(logging.CRITICAL)  # they would print tracebacks in addition to our sentence
     return StoreFile(path)
 
 
 def bytes_read() -> int:
-    """How many bytes this process has asked for through this module so far."""
+    """The number of bytes that this process has requested through this module so far."""
     return _read
 
 
@@ -120,12 +120,12 @@ def _count(size: int) -> None:
 
 
 def unreadable(path: epath.PathLike, error: BaseException) -> InputError:
-    """The sentence for a file that cannot be read, with the first line of the reason."""
+    """The error for a file that cannot be read, with the first line of the reason."""
     return InputError(f"'{os.fspath(path)}' cannot be read ({reason(error)}); check the path and your access to it")
 
 
 def reason(error: BaseException) -> str:
-    """The first line of what an exception says, or its name."""
+    """The first line of an exception's message, or its name."""
     said = "it does not exist" if isinstance(error, FileNotFoundError) else str(error)
     if isinstance(error, OSError) and error.strerror:
         said = error.strerror
@@ -147,7 +147,7 @@ def read_block(file: RangeFile, begin: int, shape: tuple[int, ...], dtype: np.dt
     """The block `index` of the row-major array that starts at byte `begin` of `file`, as a contiguous array.
 
     The slices of `index` have a start and a stop within `shape` and no step. Only bytes of the block are read, and in a
-    store those between runs of it that lie close together.
+    store also those between runs of it that are close together.
     """
     out = np.empty([part.stop - part.start for part in index], dtype)
     if out.size:
@@ -157,7 +157,7 @@ def read_block(file: RangeFile, begin: int, shape: tuple[int, ...], dtype: np.dt
 
 
 def _runs(shape: tuple[int, ...], index: Index, itemsize: int) -> tuple[np.ndarray, int]:
-    """Where the contiguous runs of a block begin, in bytes and in order, and how long each is."""
+    """The byte offsets of the contiguous runs of a block, in order, and the length of each."""
     sizes = [part.stop - part.start for part in index]
     strides = [itemsize * math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
     cut = max((axis for axis in range(len(shape)) if sizes[axis] != shape[axis]), default=0)  # whole axes follow it
@@ -169,7 +169,7 @@ def _runs(shape: tuple[int, ...], index: Index, itemsize: int) -> tuple[np.ndarr
 
 
 def _read_runs(file: RangeFile, offsets: np.ndarray, length: int, out: memoryview) -> None:
-    """Read runs of `length` bytes each into `out`, one behind the other."""
+    """Read runs of `length` bytes each into `out`, one after the other."""
     together = length + file.gap
     groups = np.flatnonzero(np.diff(offsets) > together) + 1
     starts = offsets.tolist()
@@ -181,7 +181,7 @@ def _read_runs(file: RangeFile, offsets: np.ndarray, length: int, out: memoryvie
 
 
 def _read_through(file: RangeFile, starts: list[int], length: int, out: memoryview) -> None:
-    """Read runs with the gaps between them, in spans of about STORE_BYTES, and keep the runs."""
+    """Read runs together with the gaps between them, in spans of about STORE_BYTES, and keep the runs."""
     first = 0
     while first < len(starts):
         last = first + 1

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Literal, TypedDict
 
 CARD_FILE = "README.md"
 
 
+class Figures(TypedDict, total=False):
+    """The part of a `metrics.json` that a card shows."""
+
+    AL: Sequence[float | None]  # alignment level by turn
+    average: float | None
+    IR: float | None
+    R2: float | None
+    ci: Mapping[str, Sequence[float | None]]  # [low, high] of the same keys
+
+
 @dataclass(frozen=True)
 class ModelCard:
-    """What a reader of the exported folder needs to know.
+    """The facts on the card of an exported folder.
 
-    `benchmark` maps a model's name (base, sft, preference) to the content of its metrics.json; figures that are absent
-    or null are shown as a dash.
+    `benchmark` maps the name of a model (base, sft, preference) to its figures; those that are absent or null are shown
+    as a dash.
     """
 
     name: str
@@ -23,8 +33,8 @@ class ModelCard:
     data: str
     objective: str
     license: str | None = None
-    config: Mapping[str, Any] = field(default_factory=dict)
-    benchmark: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    config: Mapping[str, object] = field(default_factory=dict)
+    benchmark: Mapping[str, Figures] = field(default_factory=dict)
 
     def text(self) -> str:
         """The card as markdown, with the metadata block that model hubs read."""
@@ -32,7 +42,7 @@ class ModelCard:
 
     def _metadata(self) -> str:
         entries = {"base_model": self.base_model, "license": self.license, "pipeline_tag": "text-generation"}
-        # JSON strings are YAML strings: no value can break out of its line.
+        # JSON strings are YAML strings, so no value can break out of its line.
         rows = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in entries.items() if value]
         return "\n".join(["---", *rows, "tags: [preference-alignment, aloe]", "---"])
 
@@ -45,7 +55,8 @@ class ModelCard:
         )
 
     def _figures(self) -> str:
-        """Alignment level by turn, its average and improvement rate with 95 % intervals, one row a model."""
+        """A table of alignment levels by turn, their average and improvement rate with 95 % intervals, one row per
+        model."""
         if not self.benchmark:
             return ""
         turns = max(len(metrics.get("AL") or []) for metrics in self.benchmark.values())
@@ -54,7 +65,7 @@ class ModelCard:
         for name, metrics in self.benchmark.items():
             levels = list(metrics.get("AL") or [])
             levels += [None] * (turns - len(levels))
-            totals = [_with_interval(metrics, key) for key in ("average", "IR", "R2")]
+            totals = [_with_interval(metrics, "average"), _with_interval(metrics, "IR"), _with_interval(metrics, "R2")]
             rows.append([name, *(_number(level) for level in levels), *totals])
         table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
         return f"## ALOE benchmark\n\nAlignment level AL(k) at turn k; brackets hold 95 % intervals.\n\n{table}"
@@ -70,7 +81,7 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3g}"
 
 
-def _with_interval(metrics: Mapping[str, Any], key: str) -> str:
+def _with_interval(metrics: Figures, key: Literal["average", "IR", "R2"]) -> str:
     interval = (metrics.get("ci") or {}).get(key)
     if not interval or None in interval:
         return _number(metrics.get(key))

@@ -1,4 +1,4 @@
-"""A model's config and its chat format, from one folder and held against each other."""
+"""A model's config and its chat format, read from one folder and checked against each other."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def read_chat_model(
 ) -> tuple[ModelConfig, ChatFormat]:
     """Config, tokenizer and chat template of a Hugging Face folder.
 
-    Raises InputError as `read_config` and `ChatFormat.load` do, and if the tokenizer has ids that the model does not
-    know: they would be looked up as other tokens, without a word.
+    Raises InputError as `read_config` and `ChatFormat.load` do, and if the tokenizer has ids beyond the model's
+    vocabulary, which would silently be looked up as other tokens.
     """
     model, _ = read_config(folder)
     chat = ChatFormat.load(folder, date=date, system=system)

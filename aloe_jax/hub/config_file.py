@@ -1,9 +1,9 @@
-"""The `config.json` of a model folder."""
+"""Reads and writes the `config.json` of a model folder."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from etils import epath
@@ -11,14 +11,14 @@ from etils import epath
 from aloe_jax import files
 from aloe_jax.errors import InputError
 from aloe_jax.hub import families
-from aloe_jax.models.config import ModelConfig
+from aloe_jax.models.config import HfConfig, ModelConfig
 
 CONFIG = "config.json"
 TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
-def read_config(folder: epath.PathLike) -> tuple[ModelConfig, dict[str, Any]]:
-    """The ModelConfig of a Hugging Face folder, and the whole content of its config.json.
+def read_config(folder: epath.PathLike) -> tuple[ModelConfig, HfConfig]:
+    """The ModelConfig of a Hugging Face folder, and the content of its config.json.
 
     Raises InputError if the file is missing or broken, or describes a model that is not supported.
     """
@@ -29,7 +29,7 @@ def read_config(folder: epath.PathLike) -> tuple[ModelConfig, dict[str, Any]]:
     return families.model_config(settings, str(folder)), settings
 
 
-def write_config(out: Path, config: ModelConfig, dtype: np.dtype, token_ids: dict[str, Any]) -> None:
-    """Write config.json: the architecture, the stored type, and the token ids found in `token_ids`."""
+def write_config(out: Path, config: ModelConfig, dtype: np.dtype, token_ids: Mapping[str, object]) -> None:
+    """Write config.json: the architecture, the stored type, and the special token ids in `token_ids`."""
     ids = {key: token_ids[key] for key in TOKEN_IDS if token_ids.get(key) is not None}
     files.write_json(out / CONFIG, families.hf_config(config, dtype.name) | ids)

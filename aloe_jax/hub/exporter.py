@@ -1,8 +1,8 @@
-"""`aloe export`: parameters become a Hugging Face folder that other libraries open."""
+"""Export of parameters as a Hugging Face folder that other libraries open."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,9 @@ from jax.experimental import multihost_utils
 from aloe_jax import files
 from aloe_jax.hub import config_file, families, folders, tensors
 from aloe_jax.hub.card import CARD_FILE, ModelCard
-from aloe_jax.hub.load import Params
 from aloe_jax.hub.safetensors_file import Tensor
 from aloe_jax.models.config import ModelConfig, Weight
+from aloe_jax.models.params import Params, get_leaf
 
 
 def export_model(
@@ -30,15 +30,15 @@ def export_model(
     max_shard_bytes: int = tensors.MAX_SHARD_BYTES,
     dtypes: Mapping[str, np.dtype] | None = None,
 ) -> Path:
-    """Write `params` (nested dict, layers stacked on axis 0) to `out` as a Hugging Face folder; returns `out`.
+    """Write `params` to `out` as a Hugging Face folder; returns `out`.
 
     Tokenizer files, chat template, generation config and token ids come from `tokenizer_folder`. `dtype` None keeps the
-    parameters' own type, or what `dtypes` says for a tensor's name. One tensor at a time is in this host's memory, and
-    files have at most `max_shard_bytes`. Without a `card` the README.md of `tokenizer_folder` is kept. Parameters that
-    several processes hold together are gathered: all of those have to call this, and the first one writes.
+    type of the parameters, or the one in `dtypes` by a tensor's name. One tensor at a time is in this host's memory,
+    and files have at most `max_shard_bytes`. Without a `card` the README.md of `tokenizer_folder` is kept. Parameters
+    that are sharded over several processes are gathered: all of these must call this, and the primary one writes.
 
-    Raises InputError for a tokenizer folder without what an instruct model needs and for an `out` with content unless
-    `overwrite`; ResumableError where the disk refuses.
+    Raises InputError for a tokenizer folder that lacks files of an instruct model and for an `out` with content unless
+    `overwrite`, and ResumableError for a failed write.
     """
     wanted = None if dtype is None else tensors.as_dtype(dtype)
     folders.check_new(Path(out), overwrite)
@@ -49,7 +49,7 @@ def export_model(
     gathered = not all(getattr(leaf, "is_fully_addressable", True) for leaf in jax.tree.leaves(params))
     if gathered and jax.process_index() > 0:
         for tensor in tensors.in_file_order(stored, wanted).values():
-            tensor.read()  # takes part in the gathering
+            tensor.read()  # a collective
         return Path(out)
     with folders.new_folder(Path(out), overwrite) as partial:
         folders.copy_companions(source, partial)
@@ -61,20 +61,18 @@ def export_model(
 
 
 def _tensors(params: Params, config: ModelConfig, dtypes: Mapping[str, np.dtype]) -> dict[str, Tensor]:
-    """The parameters as Hugging Face tensors, fetched one layer at a time when they are read."""
+    """The parameters as Hugging Face tensors; reading one fetches one layer."""
     result: dict[str, Tensor] = {}
     for weight in families.weights(config):
-        leaf: Any = params
-        for part in weight.path:
-            leaf = leaf[part]
+        leaf = get_leaf(params, weight.path)
         for layer, name in enumerate(families.tensor_names(weight, config)):
             number = layer if weight.path[0] == "layers" else None
             result[name] = Tensor(weight.shape, dtypes.get(name, np.dtype(leaf.dtype)), _fetch(leaf, number, weight))
     return result
 
 
-def _fetch(leaf: Any, layer: int | None, weight: Weight) -> Any:
-    """A function that brings one tensor to this host in Hugging Face's layout."""
+def _fetch(leaf: Any, layer: int | None, weight: Weight) -> Callable[[], np.ndarray]:
+    """A function that fetches one tensor to this host in Hugging Face's layout."""
 
     def read() -> np.ndarray:
         value = leaf if layer is None else leaf[layer]

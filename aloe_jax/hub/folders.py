@@ -1,4 +1,4 @@
-"""Model folders: made whole or not at all, kept in a cache, their tokenizer files checked and copied."""
+"""Model folders: created atomically, cached, their tokenizer files checked and copied."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from etils import epath
 from aloe_jax import files
 from aloe_jax.errors import InputError
 
-# Raise it when the converter writes something else for the same source: old cached folders are then left alone.
+# To be raised when the converter writes something else for the same source; cached folders of before are then ignored.
 CONVERTER_VERSION = 2
 
 TOKENIZER = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 CHAT_TEMPLATE = "chat_template.jinja"
 GENERATION_CONFIG = "generation_config.json"
-# What belongs to a model beside its weights and config. Only data: no Python file is ever copied.
+# The files of a model besides its weights and config. Only data: no Python file is ever copied.
 COPIED = (
     TOKENIZER,
     TOKENIZER_CONFIG,
@@ -39,10 +39,10 @@ COPIED = (
 
 @contextlib.contextmanager
 def new_folder(out: Path, overwrite: bool = False) -> Iterator[Path]:
-    """A folder to fill that becomes `out` when the block ends well and vanishes when it does not.
+    """A new folder that becomes `out` when the block succeeds and is removed when it fails.
 
-    Raises InputError if `out` is a file, or a folder with content and not `overwrite`; ResumableError if the disk
-    refuses. What stood at `out` is untouched until the new folder is whole.
+    Raises InputError if `out` is a file, or a folder with content without `overwrite`, and ResumableError for a failed
+    write. An earlier folder `out` is not touched until the new one is complete.
     """
     out = Path(os.path.abspath(out))
     check_new(out, overwrite)
@@ -61,7 +61,8 @@ def new_folder(out: Path, overwrite: bool = False) -> Iterator[Path]:
 
 
 def check_new(out: Path, overwrite: bool) -> None:
-    """Raise InputError if `out` is a file, or a folder with content and not `overwrite`. Before long work, too."""
+    """Raise InputError if `out` is a file, or a folder with content without `overwrite`; also called before long
+    work."""
     if out.exists() and not out.is_dir():
         raise InputError(f"'{out}' is a file; give a new folder")
     if not overwrite:
@@ -69,7 +70,7 @@ def check_new(out: Path, overwrite: bool) -> None:
 
 
 def _put(partial: Path, out: Path, overwrite: bool) -> None:
-    """Rename `partial` to `out`. A folder cannot replace one with content, so that one steps aside first."""
+    """Rename `partial` to `out`. A folder cannot replace one with content, so that one is renamed first."""
     if overwrite and out.exists():
         aside = partial.with_suffix(".old")
         out.rename(aside)
@@ -89,8 +90,8 @@ def _refuse_content(out: Path) -> None:
 
 
 def _remove_abandoned(parent: Path, marker: str) -> None:
-    """Remove partial folders whose process on this host was killed. One with our own id is such a one too: containers
-    give the same few ids again."""
+    """Remove partial folders of killed processes of this host. One with our own process id is such a folder as well,
+    since containers reuse the same few ids."""
     for path in parent.iterdir():
         owner = path.name.removeprefix(marker).removesuffix(".partial")
         if path.name != f"{marker}{owner}.partial" or not owner.isdecimal():
@@ -110,14 +111,14 @@ def _alive(process: int) -> bool:
 
 
 def cache_root() -> Path:
-    """Where converted models are kept: $ALOE_CACHE, else ~/.cache/aloe_jax."""
+    """The cache folder of converted models: $ALOE_CACHE, else ~/.cache/aloe_jax."""
     return Path(os.environ.get("ALOE_CACHE") or "~/.cache/aloe_jax").expanduser()
 
 
 def cached(source: Path, make: Callable[[Path], None]) -> Path:
-    """The cached folder of a source file; `make(folder)` fills a new one.
+    """The cached folder of a source file; `make(folder)` fills it if it is new.
 
-    Two processes may make it at the same time: both make the same, and the later one keeps what is there.
+    Two processes may do so at the same time with the same result; the later one keeps the existing folder.
     """
     name = f"{source.stem}-{files.hash_file(source)[:16]}-v{CONVERTER_VERSION}"
     folder = cache_root() / "models" / name
@@ -132,7 +133,7 @@ def cached(source: Path, make: Callable[[Path], None]) -> Path:
 
 
 def checked_tokenizer(folder: epath.Path) -> None:
-    """Raise InputError unless `folder` has a tokenizer.json that needs no code of its source, and a chat template."""
+    """Raise InputError unless `folder` has a tokenizer.json that needs no remote code, and a chat template."""
     if not (folder / TOKENIZER).exists():
         raise InputError(f"{folder}: {TOKENIZER} is missing; use a model whose repository has one")
     settings = files.read_json(folder / TOKENIZER_CONFIG) if (folder / TOKENIZER_CONFIG).exists() else {}

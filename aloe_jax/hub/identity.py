@@ -1,4 +1,4 @@
-"""What identifies a model folder: a hash of everything in it that decides what the model says."""
+"""The identity of a model folder: a hash of all files in it that the model's output depends on."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ DECIDING = ("config.json", "generation_config.json", "tokenizer.json", "tokenize
 
 @functools.cache
 def model_hash(folder: epath.Path) -> str:
-    """Hash over config, tokenizer, chat template and weights; read once a process. InputError without weights.
+    """The hash of config, tokenizer, chat template and weights, computed once per process. Raises InputError without
+    weights.
 
-    Weights in an object store are told apart by name, size and time of their last change, so that they need not be
-    fetched for it.
+    Weights in an object store count by name, size and time of their last change, so that they are not fetched for it.
     """
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:

@@ -1,4 +1,4 @@
-"""`aloe import`: any supported model becomes a Hugging Face folder of ours, checked tensor by tensor."""
+"""Import of any supported model as a Hugging Face folder, checked tensor by tensor."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def import_model(
 ) -> Path:
     """Write `model` (folder, `gs://`, hub id, GGUF file, `embedded:smollm2`) to `out` as a Hugging Face folder.
 
-    `dtype` (float32, bfloat16, float16) is what the tensors are stored in; None keeps what the source has, with
+    `dtype` (float32, bfloat16, float16) is the stored type of the tensors; None keeps the source's types, with
     quantised GGUF tensors as float32, so that nothing is rounded. One tensor is in memory at a time, and files have at
-    most `max_shard_bytes`. The folder is complete or not there; returns `out`.
+    most `max_shard_bytes`. The folder is written atomically; returns `out`.
 
-    Raises InputError for a source that is not a supported, complete model with a chat template, and for an `out` with
-    content unless `overwrite`; ResumableError where the disk refuses.
+    Raises InputError for a source that is not a supported, complete model with a chat template and for an `out` with
+    content unless `overwrite`, and ResumableError for a failed write.
     """
     wanted = None if dtype is None else tensors.as_dtype(dtype)
     folders.check_new(Path(out), overwrite)

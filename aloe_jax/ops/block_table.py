@@ -1,7 +1,7 @@
-"""Which blocks of the attention matrix a kernel computes: the list it walks over, made from `subtree_end` on the chip.
+"""The list of the blocks of the attention matrix that a kernel computes, made from `subtree_end` on the chip.
 
-A row of T tokens is cut into N blocks of S tokens. Block (query n, key m) of a row runs iff some query in n sees some
-key in m; the others are not on the list, so a kernel whose grid is the list spends neither a step nor a copy on them.
+A row of T tokens is cut into N blocks of S tokens. Block (query n, key m) of a row runs iff some query in n attends to
+some key in m. The others are not listed, so a kernel whose grid is the list spends neither a step nor a copy on them.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
-BLOCKS = (512, 256, 128)  # tokens; the widest that divides the row is taken
+BLOCKS = (512, 256, 128)  # tokens; the largest that divides the row is used
 
 
 class BlockTable(NamedTuple):
     """The running blocks in the order in which a kernel computes them, L entries of which `count` are used.
 
-    A kernel keeps one block at home (the queries whose output it sums up, or the keys whose gradient) while the others
-    pass by; `first` and `last` are 1 where a home block begins and ends.
+    A kernel accumulates over one home block (the output of its queries, or the gradient of its keys) while the blocks
+    of the other side pass by; `first` and `last` are 1 where a home block begins and ends.
     """
 
     row: Int[Array, L]
@@ -29,7 +29,7 @@ class BlockTable(NamedTuple):
 
 
 def table_block(length: int) -> int:
-    """Tokens a block for a row of `length` tokens. ValueError if that is not a multiple of 128."""
+    """The block size for a row of `length` tokens. Raises ValueError if that is not a multiple of 128."""
     block = next((size for size in BLOCKS if length % size == 0), None)
     if block is None:
         raise ValueError(f"row of {length} tokens: the TPU kernel needs a multiple of {BLOCKS[-1]}")
@@ -41,9 +41,9 @@ def running_blocks(
 ) -> Bool[Array, "B N N"]:
     """Whether block (query n, key m) runs.
 
-    Without a window exact: what any query of a later block sees in m, its first one sees too. With a window an upper
-    bound: the shallowest query is held against the deepest key; only then positions are read. The diagonal always runs,
-    since a token sees itself.
+    Exact without a window: what any query of a later block attends to in m, its first query attends to as well. With
+    a window an upper bound, from the shallowest query and the deepest key; positions are read only then. The diagonal
+    always runs, since a token attends to itself.
     """
     by_block = (subtree_end.shape[0], -1, block)
     reach = subtree_end.reshape(by_block).max(axis=-1)
@@ -57,14 +57,14 @@ def running_blocks(
 
 
 def block_table(running: Bool[Array, "B N N"], by_key: bool) -> tuple[BlockTable, Int[Array, ""]]:
-    """The running blocks as a list, and how many they are: row by row and query block by query block, or with `by_key`
-    key block by key block. What stands behind the used entries means nothing."""
+    """The running blocks as a list, and their number: row by row and query block by query block, or with `by_key` key
+    block by key block. The entries behind the used ones are undefined."""
     batch, blocks, _ = running.shape
-    lines = (running.swapaxes(1, 2) if by_key else running).reshape(-1, blocks)  # one a home block, none empty
+    lines = (running.swapaxes(1, 2) if by_key else running).reshape(-1, blocks)  # one per home block, none empty
     through = jnp.cumsum(lines, axis=1, dtype=jnp.int32)  # running blocks of the line up to and including each
     start = jnp.cumsum(through[:, -1]) - through[:, -1]
     # Counting instead of sorting: a sort of some ten thousand entries takes XLA seconds to compile for a TPU.
-    entry = jnp.arange(batch * blocks * (blocks + 1) // 2, dtype=jnp.int32)  # the causal half is the most there can be
+    entry = jnp.arange(batch * blocks * (blocks + 1) // 2, dtype=jnp.int32)  # at most the causal half
     line = jnp.sum(start <= entry[:, None], axis=1, dtype=jnp.int32) - 1
     other = jnp.sum(through[line] <= (entry - start[line])[:, None], axis=1, dtype=jnp.int32)
     count = running.sum(dtype=jnp.int32)

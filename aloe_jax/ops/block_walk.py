@@ -1,9 +1,10 @@
-"""How the kernels of `tpu_attention.py` walk over the running blocks: grid, blocks of every operand, one `pallas_call`.
+"""The walk of the kernels in `tpu_attention.py` over the running blocks: grid, blocks of each operand, `pallas_call`.
 
-The grid is the block table, prefetched into scalar memory, with as many steps as blocks run: one that no query sees is
-no step, so it costs neither arithmetic nor a copy.
+The grid is the block table, prefetched into scalar memory, with one step per running block: a block that is visible to
+no query is not a step, so it costs neither arithmetic nor a copy.
 
-Axes: B rows, T tokens, H query heads, G key heads, R = H // G query heads a key head, K head width, S tokens a block.
+Axes: B rows, T tokens, H query heads, G key heads, R = H // G query heads per key head, K head width, S tokens per
+block.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from jaxtyping import Array, Float, Int
 
 from aloe_jax.ops.block_table import BlockTable, block_table, running_blocks, table_block
 
-Ref = Any  # a block in VMEM or scalar memory, as a kernel sees it
+Ref = Any  # a block in VMEM or scalar memory, inside a kernel
 
 
-class Layer(NamedTuple):
-    """What decides who sees whom, a value a token, and the two scalars of a layer."""
+class Mask(NamedTuple):
+    """The marks of every token that the mask depends on, and the two scalars of a layer."""
 
     end: Int[Array, "B T"]
     positions: Int[Array, "B T"]
@@ -32,7 +33,7 @@ class Layer(NamedTuple):
     soft_cap: Float[Array, ""] | None
 
 
-class Options(NamedTuple):
+class KernelOptions(NamedTuple):
     scale: float
     interpret: bool
 
@@ -53,7 +54,7 @@ class Limits(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What a kernel knows at one step besides its blocks."""
+    """The inputs of a kernel at one step besides its blocks."""
 
     query: Int[Array, ""]  # row index of the first query
     key: Int[Array, ""]  # and of the first key
@@ -64,7 +65,7 @@ class Step(NamedTuple):
     scale: float
 
 
-Placed = Sequence[tuple[Any, pl.BlockSpec]]  # arrays (of outputs the shapes), and how they are cut into blocks
+Placed = Sequence[tuple[Any, pl.BlockSpec]]  # arrays (for outputs their shapes) with the blocks that they are cut into
 
 
 class Kernel(NamedTuple):
@@ -72,19 +73,19 @@ class Kernel(NamedTuple):
 
     name: str
     body: Callable[..., None]
-    products: int  # of two blocks, for the estimate of its cost
+    products: int  # number of products of two blocks, for the cost estimate
     scratch: tuple[Any, ...]
 
 
-def run(kernel: Kernel, walk: Walk, layer: Layer, options: Options, inputs: Placed, outputs: Placed) -> list[Array]:
-    """Runs the kernel over the running blocks."""
-    table, count = block_table(running_blocks(layer.end, layer.positions, layer.window, walk.block), walk.by_key)
-    windowed = layer.window is not None
+def run(kernel: Kernel, walk: Walk, mask: Mask, options: KernelOptions, inputs: Placed, outputs: Placed) -> list[Array]:
+    """The outputs of the kernel, computed over the running blocks."""
+    table, count = block_table(running_blocks(mask.end, mask.positions, mask.window, walk.block), walk.by_key)
+    windowed = mask.window is not None
     limits = Limits(
-        jnp.asarray(layer.window, jnp.int32).reshape(1) if windowed else None,
-        None if layer.soft_cap is None else jnp.asarray(layer.soft_cap, jnp.float32).reshape(1),
+        jnp.asarray(mask.window, jnp.int32).reshape(1) if windowed else None,
+        None if mask.soft_cap is None else jnp.asarray(mask.soft_cap, jnp.float32).reshape(1),
     )
-    positions = layer.positions[:, None] if windowed else None
+    positions = mask.positions[:, None] if windowed else None
     of_keys, of_queries = walk.marks(1), walk.marks(0)
     seen_specs = Seen(of_keys, of_keys if windowed else None, of_queries if windowed else None)
 
@@ -108,12 +109,12 @@ def run(kernel: Kernel, walk: Walk, layer: Layer, options: Options, inputs: Plac
         cost_estimate=walk.cost(kernel.products, table.row.shape[0], inputs[0][0].dtype.itemsize),
         interpret=options.interpret,
     )
-    return call(table, limits, Seen(layer.end[:, None], positions, positions), *(array for array, _ in inputs))
+    return call(table, limits, Seen(mask.end[:, None], positions, positions), *(array for array, _ in inputs))
 
 
 @dataclass(frozen=True)
 class Walk:
-    """A kernel's way along the block table: the grid, and the blocks on either side at each of its points.
+    """A kernel's walk along the block table: the grid, and the query and key blocks at each of its points.
 
     By query the grid is (G, R, entries), by key (G, entries, R): a home block of keys sums the gradients of all R query
     heads that share it.
@@ -147,7 +148,7 @@ class Walk:
         return (row, group * self.members + member, query), (row, group, key)
 
     def step(self, table: BlockTable, limits: Limits, seen: Seen, scale: float) -> Step:
-        """Inside a kernel: where it stands."""
+        """The step at the current point of the grid; called inside a kernel."""
         point = [pl.program_id(axis) for axis in range(3)]
         (_, _, query), (_, _, key) = self.place(*point, table)
         _, member, entry = self.unpack(*point)
@@ -166,7 +167,7 @@ class Walk:
 
     @property
     def query_lanes(self) -> pl.BlockSpec:
-        """A value a query and head, [B,H,1,T]."""
+        """Blocks of one value per query and head, [B,H,1,T]."""
 
         def index(*point: Any) -> tuple[Any, ...]:
             row, head, block = self.place(*point)[0]
@@ -175,7 +176,7 @@ class Walk:
         return pl.BlockSpec((None, None, 1, self.block), index)
 
     def marks(self, side: int) -> pl.BlockSpec:
-        """A value a token, [B,1,T], of the queries (`side` 0) or the keys (1)."""
+        """Blocks of one value per token, [B,1,T], of the queries (`side` 0) or the keys (1)."""
 
         def index(*point: Any) -> tuple[Any, ...]:
             row, _, block = self.place(*point)[side]
@@ -190,10 +191,11 @@ class Walk:
         return pltpu.VMEM((self.block, 1), dtype)
 
     def cost(self, products: int, entries: int, itemsize: int) -> pl.CostEstimate:
-        """For XLA's scheduler and cost analysis, which cannot know which blocks will run: the whole causal half."""
+        """The cost of the whole causal half, for XLA's scheduler and cost analysis: the running blocks are not known at
+        compile time."""
         steps = self.groups * self.members * entries
         return pl.CostEstimate(
             flops=steps * products * 2 * self.block**2 * self.width,
             transcendentals=steps * self.block**2,
-            bytes_accessed=steps * 2 * self.block * self.width * itemsize,  # the two blocks that pass by
+            bytes_accessed=steps * 2 * self.block * self.width * itemsize,  # two blocks per step
         )

@@ -1,4 +1,4 @@
-"""What the implementations of attention share."""
+"""Constants that the implementations of attention share."""
 
 MASKED = -1e30  # finite, so that a fully masked block gives exp(MASKED - max) = 0 and never NaN
 ATTENTION_OUTPUT = "attention_output"  # name for rematerialisation policies

@@ -1,7 +1,7 @@
 """Log-probabilities of the listed targets, without logits for every token.
 
-Only the states that predict a target go through the output head, and of those one chunk at a time, so that neither
-[B, T, V] nor [B, M, V] ever exists; the backward pass computes a chunk's logits again.
+Only the states that predict a target go through the output head, one chunk at a time, so that neither [B, T, V] nor
+[B, M, V] logits ever exist; the backward pass recomputes the logits of a chunk.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ CHUNK = 256
 
 
 class TargetScores(NamedTuple):
-    """Of each target: its natural log-probability, and the entropy in nats of the distribution it was predicted from
-    (no gradient flows through it; None unless asked for)."""
+    """The natural log-probability of each target, and the entropy in nats of the distribution that predicted it (no
+    gradient flows through it; None unless requested)."""
 
     log_prob: Float[Array, "B M"]
     entropy: Float[Array, "B M"] | None
@@ -34,10 +34,10 @@ def target_log_probs(
     soft_cap: float | None = None,
     entropy: bool = False,
 ) -> TargetScores:
-    """Scores (f32) of token `target` predicted by the state at `source` of the same row.
+    """The scores (f32) of each token in `target`, predicted by the state at `source` of the same row.
 
     M need not be a multiple of `chunk`. `soft_cap` c turns logits x into c tanh(x / c) (Gemma 2). Padding targets
-    give a number like any other; the caller weighs them with zero.
+    have scores too; the caller gives them weight 0.
     """
     rows, count = source.shape
     chunk = min(chunk, count)
@@ -48,7 +48,7 @@ def target_log_probs(
     def body(carry: None, part: tuple[Array, Array]) -> tuple[None, TargetScores]:
         part_source, part_target = part
         states = jnp.take_along_axis(hidden, part_source[..., None], axis=1)
-        # The cast stands inside the loop, so that the head's gradient is summed over chunks in the head's own f32.
+        # The cast is inside the loop, so that the head's gradient is summed over chunks in the head's own f32.
         weight = head.astype(hidden.dtype)
         logits = jnp.einsum("bmd,dv->bmv", states, weight, preferred_element_type=jnp.float32)
         logits = cap(logits, soft_cap)
@@ -61,8 +61,8 @@ def target_log_probs(
 
 
 def _entropy(logits: Float[Array, "B m V"]) -> Float[Array, "B m"]:
-    """Entropy of softmax(logits). With y = x - max x it is log sum e^y - sum y e^y / sum e^y: two terms that are never
-    negative, hence no cancellation, and both sums come from one pass over the logits."""
+    """Entropy of softmax(logits). With y = x - max x it is log sum e^y - sum y e^y / sum e^y: two non-negative terms,
+    hence no cancellation, and both sums take one pass over the logits."""
     below = logits - logits.max(axis=-1, keepdims=True)
     mass = jnp.exp(below)
     total = mass.sum(axis=-1)

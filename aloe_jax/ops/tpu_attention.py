@@ -1,14 +1,15 @@
 """Tree attention as Pallas kernels for TPUs: forward, gradient of queries, gradient of keys and values.
 
 Query i attends to key j iff `j <= i < subtree_end[j]`, and `positions[i] - positions[j] < window` in a windowed layer.
-Only blocks in which some query sees some key are computed or moved (`block_walk.py`). Softmax is online and the
-backward pass computes the weights again from the log-sum-exp, as in FlashAttention-2 (arXiv 2307.08691). Sums are f32.
+Only blocks in which some query attends to some key are computed or moved (`block_walk.py`). Softmax is online and the
+backward pass recomputes the weights from the log-sum-exp, as in FlashAttention-2 (arXiv 2307.08691). Sums are f32.
 
 Forward and query gradient hold scores as [queries, keys], the key gradient as [keys, queries], so that each sum over
-passing blocks is a plain matrix product. What there is one of for each token (`subtree_end`, positions, log-sum-exp)
-lies along lanes in HBM, 4 bytes a token, and is turned into a column where a block needs it down its rows.
+passing blocks is a plain matrix product. Values per token (`subtree_end`, positions, log-sum-exp) lie along lanes in
+HBM, 4 bytes per token, and are transposed to a column where a block needs them along its rows.
 
-Axes: B rows, T tokens, H query heads, G key heads, R = H // G query heads a key head, K head width, S tokens a block.
+Axes: B rows, T tokens, H query heads, G key heads, R = H // G query heads per key head, K head width, S tokens per
+block.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.experimental import pallas as pl
 from jaxtyping import Array, Float, Int
 
-from aloe_jax.ops.block_walk import Kernel, Layer, Options, Placed, Ref, Step, Walk, run
+from aloe_jax.ops.block_walk import Kernel, KernelOptions, Mask, Placed, Ref, Step, Walk, run
 from aloe_jax.ops.constants import ATTENTION_OUTPUT, MASKED
 
-SUBLANES, LANES = 8, 128  # of a tile of 32-bit values
+SUBLANES, LANES = 8, 128  # the tile of 32-bit values
 
 
 def pallas(
@@ -40,12 +41,12 @@ def pallas(
     scale: float,
     interpret: bool = False,
 ) -> Float[Array, "B T H K"]:
-    """Equal to `attention.dense`, in memory linear in T.
+    """The same as `attention.dense`, in memory linear in T.
 
-    No gradient flows to `soft_cap`. Under `jit` on several chips it must stand inside `shard_map`. `interpret` runs it
-    without a TPU, slowly.
+    No gradient flows to `soft_cap`. Under `jit` on several chips it must be called inside `shard_map`. `interpret` runs
+    it without a TPU, slowly.
 
-    ValueError if T is not a multiple of 128, K not one of 8, H not one of G, or the three types differ.
+    Raises ValueError if T is not a multiple of 128, K not one of 8, H not one of G, or the three types differ.
     """
     heads, width = query.shape[2:]
     if width % SUBLANES:
@@ -55,35 +56,39 @@ def pallas(
     if not query.dtype == key.dtype == value.dtype:
         raise ValueError(f"query, key and value are {query.dtype}, {key.dtype} and {value.dtype}; expected one type")
     q, k, v = (array.swapaxes(1, 2) for array in (query, key, value))
-    layer = Layer(subtree_end, positions, window, soft_cap)
-    return _attention(q, k, v, layer, Options(scale, interpret)).swapaxes(1, 2)
+    mask = Mask(subtree_end, positions, window, soft_cap)
+    return _attention(q, k, v, mask, KernelOptions(scale, interpret)).swapaxes(1, 2)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
 def _attention(
-    q: Float[Array, "B H T K"], k: Float[Array, "B G T K"], v: Float[Array, "B G T K"], layer: Layer, options: Options
+    q: Float[Array, "B H T K"],
+    k: Float[Array, "B G T K"],
+    v: Float[Array, "B G T K"],
+    mask: Mask,
+    options: KernelOptions,
 ) -> Float[Array, "B H T K"]:
-    return _forward(q, k, v, layer, options)[0]
+    return _forward(q, k, v, mask, options)[0]
 
 
-def _forward(q: Array, k: Array, v: Array, layer: Layer, options: Options) -> tuple[Array, tuple[Any, ...]]:
-    """The output; with the inputs it keeps the log-sum-exp [B,H,1,T] for the backward pass."""
+def _forward(q: Array, k: Array, v: Array, mask: Mask, options: KernelOptions) -> tuple[Array, tuple[Any, ...]]:
+    """The output, and what the backward pass needs: the inputs, the output and the log-sum-exp [B,H,1,T]."""
     walk = Walk.over(q, k, by_key=False)
     log_sum = jax.ShapeDtypeStruct((*q.shape[:2], 1, q.shape[2]), jnp.float32)
     out, log_sum = run(
         Kernel("forward", _forward_kernel, products=2, scratch=(walk.sums(), walk.column(), walk.column())),
         walk,
-        layer,
+        mask,
         options,
         inputs=((q, walk.query), (k, walk.key), (v, walk.key)),
         outputs=((q, walk.query), (log_sum, walk.query_lanes)),
     )
     out, log_sum = (checkpoint_name(array, ATTENTION_OUTPUT) for array in (out, log_sum))
-    return out, (q, k, v, layer, out, log_sum)
+    return out, (q, k, v, mask, out, log_sum)
 
 
-def _backward(options: Options, saved: tuple[Any, ...], d_out: Array) -> tuple[Array | None, ...]:
-    q, k, v, layer, out, log_sum = saved
+def _backward(options: KernelOptions, saved: tuple[Any, ...], d_out: Array) -> tuple[Array | None, ...]:
+    q, k, v, mask, out, log_sum = saved
     delta = jnp.sum(d_out.astype(jnp.float32) * out.astype(jnp.float32), axis=-1)[:, :, None]
 
     def inputs(walk: Walk) -> Placed:
@@ -92,10 +97,10 @@ def _backward(options: Options, saved: tuple[Any, ...], d_out: Array) -> tuple[A
 
     walk = Walk.over(q, k, by_key=False)
     kernel = Kernel("query", _query_kernel, products=3, scratch=(walk.sums(), walk.column(), walk.column()))
-    (d_q,) = run(kernel, walk, layer, options, inputs(walk), outputs=((q, walk.query),))
+    (d_q,) = run(kernel, walk, mask, options, inputs(walk), outputs=((q, walk.query),))
     walk = Walk.over(q, k, by_key=True)
     kernel = Kernel("key", _key_kernel, products=4, scratch=(walk.sums(), walk.sums(), walk.column(jnp.int32)))
-    d_k, d_v = run(kernel, walk, layer, options, inputs(walk), outputs=((k, walk.key), (v, walk.key)))
+    d_k, d_v = run(kernel, walk, mask, options, inputs(walk), outputs=((k, walk.key), (v, walk.key)))
     return d_q, d_k, d_v, None
 
 
@@ -216,8 +221,8 @@ def _scores(at: Step, left: Array, right: Array) -> tuple[Array, Array | float]:
 
 
 def _visible(at: Step, query_axis: int, end: Ref, key_position: Ref, query_position: Ref) -> Array:
-    """Which entries of a block of scores count. Marks of keys and of queries lie along their own axes; without a window
-    the positions are None."""
+    """The mask of a block of scores. Marks of keys and of queries lie along their own axes; without a window the
+    positions are None."""
     shape = jnp.broadcast_shapes(end.shape, end.shape[::-1])
     query = at.query + jax.lax.broadcasted_iota(jnp.int32, shape, query_axis)
     key = at.key + jax.lax.broadcasted_iota(jnp.int32, shape, 1 - query_axis)
@@ -228,19 +233,19 @@ def _visible(at: Step, query_axis: int, end: Ref, key_position: Ref, query_posit
 
 
 def _product(left: Array, right: Array, contract: int) -> Float[Array, ...]:
-    """left times right in f32, over the last axis of `left` and axis `contract` of `right`. f32 inputs keep all their
-    bits, which costs several passes of the matrix unit."""
+    """left times right in f32, over the last axis of `left` and axis `contract` of `right`. f32 inputs keep full
+    precision, which takes several passes of the matrix unit."""
     precision = jax.lax.Precision.HIGHEST if left.dtype == jnp.float32 else None
     dimensions = (((1,), (contract,)), ((), ()))
     return jax.lax.dot_general(left, right, dimensions, precision=precision, preferred_element_type=jnp.float32)
 
 
 def _fill(column: Ref | None, lanes: Ref) -> None:
-    """column [S,1] = lanes [1,S], transposed; nothing to do without a window, where there are no positions."""
+    """Set column [S,1] to lanes [1,S], transposed; does nothing for None, the positions without a window."""
     if column is not None:
         column[...] = jnp.broadcast_to(lanes[...], (SUBLANES, lanes.shape[1])).T[:, :1]
 
 
 def _lanes(column: Array) -> Array:
-    """column [S,1] as [1,S]."""
+    """Column [S,1] as lanes [1,S]."""
     return jnp.broadcast_to(column, (column.shape[0], LANES)).T[:1]

@@ -1,8 +1,8 @@
-"""What the chips of Cloud TPU can do: the figures that `aloe plan` and the model FLOPs utilisation divide by.
+"""Peak figures of Cloud TPU chips, which `aloe plan` and the model FLOPs utilisation divide by.
 
-From each generation's page under https://docs.cloud.google.com/tpu/docs/ (v5e, v5p, v6e). Those pages
-give the interconnect of a chip as the sum over its links and both directions; here a link has one direction's share.
-Prices are in no table: they change and depend on region and contract, so `aloe plan --price` takes one.
+They are from each generation's page under https://docs.cloud.google.com/tpu/docs/ (v5e, v5p, v6e). Those pages give the
+interconnect of a chip as the sum over its links and both directions; here it is per link and direction. Prices are not
+listed: they change and depend on region and contract, so `aloe plan --price` takes one.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ class Chip:
     """Peak figures of one chip. `wraps_at` is the length from which an axis of a slice closes to a ring."""
 
     name: str
-    hbm: float  # bytes of memory that a program may take; libtpu says so where it refuses one
-    flops: float  # bf16 operations a second of the matrix units
-    hbm_bandwidth: float  # bytes a second
-    link_bandwidth: float  # bytes a second through one link in one direction
-    axes: int  # of the torus; two links on each
+    hbm: float  # bytes of memory that a program may use, as libtpu states them when it refuses one
+    flops: float  # bf16 operations per second of the matrix units
+    hbm_bandwidth: float  # bytes per second
+    link_bandwidth: float  # bytes per second through one link in one direction
+    axes: int  # of the torus; two links per axis
     wraps_at: int
     source: str
 
 
 # v5e and v6e close an axis only in a slice that spans it; v5p is wired in cubes of 4 x 4 x 4. v4 is missing: ahead of
-# time libtpu offers a device for each of its cores, of which JAX makes no mesh.
+# time libtpu lists one device per core, and JAX makes no mesh of these.
 CHIPS = {
     chip.name: chip
     for chip in (
@@ -39,7 +39,7 @@ CHIPS = {
     )
 }
 
-# What JAX calls a device of each chip.
+# JAX's names of the devices of each chip.
 _KINDS = {
     "TPU v5 lite": "v5e",
     "TPU v5e": "v5e",
@@ -51,5 +51,5 @@ _KINDS = {
 
 
 def chip_of(device: jax.Device) -> Chip | None:
-    """The chip behind a device; None for one that is not in the table."""
+    """The figures of a device's chip; None for one that is not in the table."""
     return CHIPS.get(_KINDS.get(device.device_kind, ""))

@@ -1,5 +1,8 @@
-"""Several processes that work on one run, each with its own devices: `jax.distributed`, and what they have to tell each
-other. With one process everything here is free."""
+"""One run in several processes, each with its own devices: `jax.distributed`, broadcasts and barriers.
+
+Process 0 is the primary one: it writes the files, prints, and decides which stages run. With a single process every
+function here returns at once.
+"""
 
 from __future__ import annotations
 
@@ -22,32 +25,33 @@ from aloe_jax import files
 from aloe_jax.errors import InputError, ResumableError
 
 AUTO = "auto"
-CONNECT_SECONDS = 300  # within which all processes have to be there
-_AS_LONG_AS_IT_TAKES = 30 * 24 * 3600  # seconds; a stage of the first process may take days
-LEAVE_SECONDS = 10  # for the others to hear that a process goes
-LOOK_SECONDS = 1.0  # between two looks whether another process goes
-END_SECONDS = 5  # for the others to end by themselves when they have heard it; less, so that they are gone before it
-SKIP, WORK, _STOP = range(3)  # what the first process says of the next stage of all
-_numbers = itertools.count()  # of the meetings so far, alike on every process
-_together: list[bool] = []  # not empty while the first process works on a stage of all
-_LEAVING = "aloe-leaving"  # the key under which a process that cannot go on says so
-_over = threading.Event()  # set when this process ends
+CONNECT_SECONDS = 300  # time for all processes to connect
+_NO_TIMEOUT = 30 * 24 * 3600  # seconds; a stage that only the primary process works on may take days
+LEAVE_SECONDS = 10  # time that a leaving process gives the others to notice
+POLL_SECONDS = 1.0  # between two polls of the leaving key
+END_SECONDS = 5  # time for the others to end by themselves after that; below LEAVE_SECONDS, so that they end first
+SKIP, WORK, _STOP = range(3)  # the primary process's decision about the next shared stage
+_barriers = itertools.count()  # numbers of the barriers, the same sequence on every process
+_in_shared_stage = False  # whether the primary process is working on a shared stage
+_LEAVING = "aloe-leaving"  # the key that a leaving process sets in the coordination service
+_ending = threading.Event()  # set when this process ends
 
 
 def connect(where: str) -> None:
-    """Make this process one of several. `where` is "auto" on Cloud TPU slices and other clusters that JAX knows, else
-    `ADDRESS:PORT,PROCESSES,NUMBER` with the address of process 0. To be called before anything asks for a device.
+    """Connect this process with the others of its run through `jax.distributed`; must precede any use of a device.
 
-    Raises InputError if `where` has another form, if nothing tells "auto" what to do, or if the others do not come.
+    `where` is "auto" on Cloud TPU slices and other clusters that JAX detects, else `ADDRESS:PORT,PROCESSES,NUMBER` with
+    the address of process 0. Raises InputError if it has another form, if "auto" detects no cluster, or if the
+    processes cannot be connected.
     """
     arguments = {} if where == AUTO else _arguments(where)
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from the command line
     if os.environ.get("JAX_PLATFORMS", "").startswith("cpu"):
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    # JAX would abort the process when its own time is over.
-    late = threading.Timer(CONNECT_SECONDS, _too_late)
-    late.daemon = True
-    late.start()
+    # At its own timeout JAX aborts the process; this timer ends it with a sentence before that.
+    timer = threading.Timer(CONNECT_SECONDS, _exit_unconnected)
+    timer.daemon = True
+    timer.start()
     try:
         jax.distributed.initialize(
             **arguments, initialization_timeout=2 * CONNECT_SECONDS, shutdown_timeout_seconds=CONNECT_SECONDS
@@ -63,30 +67,33 @@ def connect(where: str) -> None:
             "the host of process 0, and each process has a number of its own"
         ) from None
     finally:
-        late.cancel()
-    watch = threading.Thread(target=_end_with_the_others, daemon=True)
+        timer.cancel()
+    watch = threading.Thread(target=_exit_with_others, daemon=True)
     watch.start()
-    # Python would cut the thread off at exit in the middle of JAX's code, which aborts the process.
+    # At exit Python would stop the thread in the middle of JAX's code, which aborts the process.
     atexit.register(watch.join, LEAVE_SECONDS)
-    atexit.register(_over.set)  # runs first
+    atexit.register(_ending.set)  # runs first
 
 
-def _end_with_the_others() -> None:
-    """End this process when another one has left that cannot go on. It may wait for that one on its devices, where no
-    exception reaches it and JAX's heartbeat would be the first to notice. All that it writes survives a kill."""
-    client, said = multihost.get_jax_distributed_client(), None
-    while said is None:
-        if _over.wait(LOOK_SECONDS):
+def _exit_with_others() -> None:
+    """End this process after another one has left.
+
+    This process may be blocked on a device computation with the other one, where no exception reaches it and only JAX's
+    heartbeat would end it. Everything that it writes survives a kill.
+    """
+    client, left = multihost.get_jax_distributed_client(), None
+    while left is None:
+        if _ending.wait(POLL_SECONDS):
             return
-        with contextlib.suppress(Exception):  # JAX raises for a key that is not there
-            said = client.key_value_try_get(_LEAVING)
-    if not _over.wait(END_SECONDS):
+        with contextlib.suppress(Exception):  # JAX raises for a missing key
+            left = client.key_value_try_get(_LEAVING)
+    if not _ending.wait(END_SECONDS):
         sentence = "another process of this run stopped; its message says why, and the same command on all continues"
         print(f"aloe: {sentence}", file=sys.stderr, flush=True)
         os._exit(ResumableError.exit_code)
 
 
-def _too_late() -> None:
+def _exit_unconnected() -> None:
     print(
         f"aloe: --distributed: not all processes met within {CONNECT_SECONDS} seconds; start the same command on every "
         "host, each with a number of its own, and see that all reach the address of process 0",
@@ -108,97 +115,102 @@ def _arguments(where: str) -> dict[str, object]:
 
 
 def is_multiprocess() -> bool:
-    """Whether there is more than one process."""
+    """Whether the run has more than one process."""
     return jax.process_count() > 1
 
 
 def process_index() -> int:
-    """The number of this process."""
+    """The index of this process."""
     return jax.process_index()
 
 
 def is_primary() -> bool:
-    """Whether this is the process that writes files and speaks to people."""
+    """Whether this is process 0, which writes files and prints."""
     return jax.process_index() == 0
 
 
 def is_local(mesh: Mesh) -> bool:
-    """Whether only this process, of several, has devices of the mesh."""
+    """Whether the run has several processes and all devices of the mesh belong to this one."""
     return is_multiprocess() and {device.process_index for device in mesh.devices.flat} == {jax.process_index()}
 
 
-def lead(what: int) -> None:
-    """The first process tells the others, which `follow`, whether to SKIP or WORK on the next stage of all."""
-    _say(what)
+def lead(decision: int) -> None:
+    """Broadcast the primary process's decision about the next shared stage, SKIP or WORK; the others call `follow`."""
+    _broadcast_decision(decision)
 
 
 def follow() -> bool:
-    """Whether to work on the next stage of all, as soon as the first process says so. ResumableError if it cannot go
-    on."""
-    said = _say(SKIP)
-    if said == _STOP:
+    """Whether to work on the next shared stage, after the primary process has decided. Raises ResumableError if the
+    primary process failed."""
+    decision = _broadcast_decision(SKIP)
+    if decision == _STOP:
         raise ResumableError("the first process stopped; its message says why, and the same command on all continues")
-    return said == WORK
+    return decision == WORK
 
 
 @contextlib.contextmanager
 def leading() -> Iterator[None]:
-    """The first process's part of a run: at the end it tells the others that it is over, and where it fails while they
-    wait for it, that it cannot go on."""
+    """The primary process's part of a run: broadcasts at the end that it is over, and after a failure outside a shared
+    stage, where the others are blocked in `follow`, that they have to stop."""
     try:
         yield
     except BaseException:
-        if is_multiprocess() and not _together:
+        if is_multiprocess() and not _in_shared_stage:
             with contextlib.suppress(Exception):
-                _say(_STOP, LEAVE_SECONDS)
+                _broadcast_decision(_STOP, LEAVE_SECONDS)
         raise
     lead(SKIP)
 
 
 @contextlib.contextmanager
 def together() -> Iterator[None]:
-    """The first process works on a stage of all."""
+    """The primary process's part of a shared stage, which all processes work on."""
+    global _in_shared_stage
     lead(WORK)
-    _together.append(True)
+    _in_shared_stage = True
     yield
-    _together.clear()
+    _in_shared_stage = False  # after a failure it stays set: the others are not in `follow`
 
 
 def leave(code: int) -> NoReturn:
-    """End this process, which cannot go on. One that waits for the others at exit would wait for ever: they may wait
-    for it. They hear of it before it goes, unless it stops in a state to resume: mostly all do so together, and one of
-    them may still be busy with the last checkpoint."""
-    _over.set()
+    """End this process with `code` after a failure.
+
+    Waiting for the others at exit could deadlock, since they may be blocked on this process. So they are told through
+    the coordination service first, except where this process stops in a resumable state: then mostly all of them stop
+    at the same time, and one may still be writing the last checkpoint.
+    """
+    _ending.set()
     seconds = LEAVE_SECONDS
     with contextlib.suppress(Exception):
         if code != ResumableError.exit_code:
             multihost.get_jax_distributed_client().key_value_set(_LEAVING, str(code), allow_overwrite=True)
             if not is_primary():
-                seconds = END_SECONDS // 2  # JAX aborts a process that is there when the first one has ended
-        _meet("aloe-leave", seconds)
+                seconds = END_SECONDS // 2  # JAX aborts the processes that are left when the primary one ends
+        _barrier("aloe-leave", seconds)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     os._exit(code)
 
 
-def _say(what: int, seconds: int = _AS_LONG_AS_IT_TAKES) -> int:
+def _broadcast_decision(decision: int, seconds: int = _NO_TIMEOUT) -> int:
     if not is_multiprocess():
-        return what
-    _meet(f"aloe-{next(_numbers)}", seconds)
-    return int(multihost_utils.broadcast_one_to_all(np.int32(what)))
+        return decision
+    _barrier(f"aloe-{next(_barriers)}", seconds)
+    return int(multihost_utils.broadcast_one_to_all(np.int32(decision)))
 
 
-def _meet(name: str, seconds: int) -> None:
-    """Return when all processes have come here. Names are used once. Waiting in another thread lets signals through."""
+def _barrier(name: str, seconds: int) -> None:
+    """Block until all processes have called this with the same `name`, each name once. The wait is in another thread,
+    so that this one still handles signals."""
     everyone, failed = set(range(jax.process_count())), []
 
-    def meet() -> None:
+    def wait() -> None:
         try:
             multihost.sync_global_processes(name, timeout=seconds, processes=everyone)
         except Exception as error:
             failed.append(error)
 
-    thread = threading.Thread(target=meet, daemon=True)
+    thread = threading.Thread(target=wait, daemon=True)
     thread.start()
     while thread.is_alive():
         thread.join(1.0)
@@ -207,24 +219,24 @@ def _meet(name: str, seconds: int) -> None:
 
 
 def broadcast_from_primary(value: int) -> int:
-    """The first process's value, on all of them: they may see a shared folder a little later."""
+    """The primary process's value, on all processes: on the others a shared folder may lag behind."""
     return int(multihost_utils.broadcast_one_to_all(np.int32(value))) if is_multiprocess() else value
 
 
 def broadcast_array_from_primary(array: np.ndarray) -> np.ndarray:
-    """The first process's array, on all of them. Those of the others need only its type and its axes behind the first;
-    they may be of another length."""
+    """The primary process's array, on all processes. The arrays of the others give the type and the axes after the
+    first; their length may differ."""
     if not is_multiprocess():
         return array
     length = broadcast_from_primary(len(array))
     if not length:
         return array[:0]
-    mine = array if is_primary() else np.zeros((length, *array.shape[1:]), array.dtype)
-    return np.asarray(multihost_utils.broadcast_one_to_all(mine))
+    own = array if is_primary() else np.zeros((length, *array.shape[1:]), array.dtype)
+    return np.asarray(multihost_utils.broadcast_one_to_all(own))
 
 
 def check_same(parts: Sequence[bytes | str], what: str) -> None:
-    """InputError on every process if `parts` are not the same on all of them."""
+    """Raise InputError on every process if `parts` are not the same on all of them."""
     if not is_multiprocess():
         return
     digest = np.frombuffer(bytes.fromhex(files.sha256(*parts)), np.uint8)

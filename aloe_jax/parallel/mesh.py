@@ -15,13 +15,13 @@ from aloe_jax.errors import InputError
 from aloe_jax.settings import setting
 
 AXES = ("replica", "fsdp", "tensor")
-SPLIT_AXES = ("TPU v5 lite", "TPU v5e")  # device kinds
+SPLIT_AXES = ("TPU v5 lite", "TPU v5e")  # kinds of devices
 ROWS = ("replica", "fsdp")  # the mesh axes over which rows of a batch are spread
 
 
 @dataclass(frozen=True)
 class MeshSettings:
-    """`config.mesh`: how the devices of all processes are arranged."""
+    """`config.mesh`: the arrangement of the devices of all processes."""
 
     replica: int = setting(1, "copies of the model; over several slices their number, or a multiple of it")
     fsdp: int = setting(-1, "rows and parameter shards; -1 takes the devices that are left")
@@ -33,11 +33,10 @@ class MeshSettings:
 
 
 def make_mesh(replica: int = 1, fsdp: int = -1, tensor: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """A mesh over `devices` (default: all, of all processes); one axis may be -1 and takes what is left. Over several
-    TPU slices `replica` is the axis that crosses them, so that layers are gathered within a slice.
+    """A mesh over `devices` (default: all, of all processes). One axis may be -1 and takes the devices that are left.
 
-    Raises InputError if the sizes do not multiply to the number of devices, or if `replica` does not divide by that of
-    the slices.
+    Over several TPU slices only `replica` crosses them, so that layers are gathered within a slice. Raises InputError
+    if the product of the sizes is not the number of devices, or if `replica` is not a multiple of the number of slices.
     """
     sizes = [replica, fsdp, tensor]
     devices = jax.devices() if devices is None else devices
@@ -59,17 +58,17 @@ def make_mesh(replica: int = 1, fsdp: int = -1, tensor: int = 1, devices: Sequen
     if slices == 1:
         return jax.make_mesh(shape, AXES, axis_types=types, devices=devices)
     within, across = (shape[0] // slices, *shape[1:]), (slices, 1, 1)
-    # As jax.make_mesh does for these chips, whose two physical axes seldom fit three logical ones.
+    # As jax.make_mesh does for these chips, whose two physical axes rarely fit three logical ones.
     split = devices[0].device_kind in SPLIT_AXES
     placed = mesh_utils.create_hybrid_device_mesh(within, across, devices, allow_split_physical_axes=split)
     return Mesh(placed, AXES, axis_types=types)
 
 
 def shape_in_words(shape: Mapping[str, int]) -> str:
-    """As "replica 1 x fsdp 4 x tensor 2"."""
+    """The sizes of a mesh's axes as text: "replica 1 x fsdp 4 x tensor 2"."""
     return " x ".join(f"{axis} {size}" for axis, size in shape.items())
 
 
 def row_shards(mesh: Mesh) -> int:
-    """Into how many parts the rows of a batch are split."""
+    """The number of shards of a batch's rows."""
     return mesh.shape["replica"] * mesh.shape["fsdp"]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import operator
 from collections.abc import Callable, Iterator, Mapping
+from typing import cast
 
 import jax
 import numpy as np
@@ -67,7 +68,8 @@ def _stored(path: epath.Path) -> dict[tuple[int, int], float]:
     replies: list[list[float]] = []
     if hosts.is_primary() and path.exists():
         files.repair_lines(path)
-        replies = [reply for record in files.read_json_lines(path) for reply in record["replies"]]
+        records = files.read_json_lines(path)
+        replies = [reply for record in records for reply in cast(list[list[float]], record["replies"])]
     indices = hosts.broadcast_array_from_primary(np.array([reply[:2] for reply in replies], np.int32).reshape(-1, 2))
     values = hosts.broadcast_array_from_primary(np.array([reply[2] for reply in replies], np.float32))
     return {(c, n): value for (c, n), value in zip(indices.tolist(), values.tolist(), strict=True)}

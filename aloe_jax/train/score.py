@@ -19,8 +19,9 @@ from aloe_jax.models.decoder import Params
 from aloe_jax.ops.attention import BLOCK
 from aloe_jax.run.progress import Progress
 from aloe_jax.train.forward import Compute, make_score
+from aloe_jax.tree.fragments import fragments
 from aloe_jax.tree.pack import best_fit, pack, stack
-from aloe_jax.tree.row import Capacity, TreeRow, fragments
+from aloe_jax.tree.row import Capacity, TreeRow
 from aloe_jax.tree.schema import Conversation, read_trees
 from aloe_jax.tree.template import SystemHandling
 from aloe_jax.tree.trie import Trie, build_trie

@@ -5,28 +5,27 @@ from __future__ import annotations
 import bisect
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import jax
 import numpy as np
 from jaxtyping import Int
 
 from aloe_jax.errors import InputError
-from aloe_jax.tree.row import FIELDS, Capacity, TreeRow, make_row
+from aloe_jax.tree.row import COLUMNS, Capacity, TreeRow
 
-_TOKENS, _, _REPLIES, _ = range(4)  # columns of a table of sizes
+_TOKENS, _, _REPLIES, _ = range(4)  # columns of a table of fragment sizes
 
 
 def best_fit(sizes: Int[np.ndarray, "N 4"], capacity: Capacity) -> list[list[int]]:
-    """Which fragments share a row: best-fit decreasing over tokens, all four capacities respected.
+    """The indices of the fragments of each row: best-fit decreasing over tokens, within all four capacities.
 
-    Each fragment, largest first, goes into the row it leaves the fewest tokens free in. Ties go to the lower index, so
-    the plan is a pure function of its arguments.
+    Each fragment, largest first, goes into the row that it leaves with the fewest free tokens. Ties go to the lower
+    index, so the plan is a pure function of its arguments.
 
     Args:
         sizes: (tokens, targets, replies, pairs) of each fragment, as `TreeRow.sizes` gives them.
 
-    Returns: for each row the indices of its fragments. Raises InputError if a fragment does not fit into an empty row.
+    Raises InputError if a fragment does not fit into an empty row.
     """
     sizes = np.asarray(sizes, np.int64).reshape(-1, 4)
     check_sizes(sizes, capacity)
@@ -37,19 +36,18 @@ def best_fit(sizes: Int[np.ndarray, "N 4"], capacity: Capacity) -> list[list[int
 def best_fit_in_order(
     needs: Int[np.ndarray, "N K"], room: Sequence[int], most_open: int | None = None
 ) -> list[list[int]]:
-    """Which items share a row if each, in the order given, goes into the row it leaves the fewest tokens free in.
+    """The indices of the items of each row if every item, in order, goes into the row it leaves with the fewest free
+    tokens.
 
     Args:
-        needs: what each item takes of K capacities, tokens first; none more than `room` has.
+        needs: what each item takes of K capacities, tokens first; no more than `room` has.
         room: those capacities of a row.
-        most_open: rows that may wait for more at a time, so that the time is linear in N; beyond it the fullest is
-            closed. By default all wait.
-
-    Returns: for each row the indices of its items.
+        most_open: maximum number of rows that stay open at a time, which keeps the time linear in N; beyond it the
+            fullest row is closed. By default all rows stay open.
     """
     plan: list[list[int]] = []
     free: list[list[int]] = []
-    open_rows: list[tuple[int, int]] = []  # (free tokens, row), sorted; rows that nothing fits into are left out
+    open_rows: list[tuple[int, int]] = []  # (free tokens, row), sorted; full rows are left out
     smallest = needs.min(axis=0, initial=max(room)).tolist()
     for index, need in enumerate(needs.tolist()):
         at = bisect.bisect_left(open_rows, (need[_TOKENS], -1))
@@ -71,7 +69,7 @@ def best_fit_in_order(
 
 
 def check_sizes(sizes: Int[np.ndarray, "N 4"], capacity: Capacity) -> None:
-    """InputError for the first fragment that does not fit into an empty row."""
+    """Raise InputError for the first fragment that does not fit into an empty row."""
     room = dataclasses.astuple(capacity)
     too_large = np.flatnonzero((sizes > np.asarray(room)).any(axis=1))
     if too_large.size:
@@ -97,21 +95,16 @@ def pack(fragments: Sequence[TreeRow], capacity: Capacity) -> TreeRow:
             f"fragments need (tokens, targets, replies, pairs) = {tuple(total.tolist())} together, a row has "
             f"{dataclasses.astuple(capacity)}; let best_fit choose what shares a row"
         )
-    tokens = replies = groups = 0
+    before = {"tokens": 0, "replies": 0, "groups": 0}
+    indices = {name: column.index_of for name, column in COLUMNS.items() if column.index_of}
     placed = []
     for fragment in fragments:
         placed.append(
-            fragment.replace(
-                subtree_end=fragment.subtree_end + tokens,
-                source=fragment.source + tokens,
-                reply=fragment.reply + replies,
-                group=fragment.group + groups,
-                pairs=fragment.pairs + replies,
-            )
+            fragment.replace(**{name: getattr(fragment, name) + before[kind] for name, kind in indices.items()})
         )
-        tokens += fragment.sizes[_TOKENS]
-        replies += fragment.sizes[_REPLIES]
-        groups += int(np.max(fragment.group, initial=-1)) + 1
+        before["tokens"] += fragment.sizes[_TOKENS]
+        before["replies"] += fragment.sizes[_REPLIES]
+        before["groups"] += int(np.max(fragment.group, initial=-1)) + 1
 
     def fill(padding: np.ndarray, *parts: np.ndarray) -> np.ndarray:
         return np.concatenate([*parts, padding[sum(map(len, parts)) :]])
@@ -120,37 +113,10 @@ def pack(fragments: Sequence[TreeRow], capacity: Capacity) -> TreeRow:
 
 
 def empty_row(capacity: Capacity) -> TreeRow:
-    """A row of padding alone: it attends to nothing but itself and carries no loss."""
-    T, M, R, P = dataclasses.astuple(capacity)
-    shapes = {"T": (T,), "M": (M,), "R": (R,), "P": (P,), "P2": (P, 2)}
-    size_of = {"pairs": "P2", "pair_weight": "P", "pair_margin": "P"}
-    size_of |= dict.fromkeys(("tokens", "positions", "subtree_end"), "T")
-    size_of |= dict.fromkeys(("source", "target", "reply", "weight"), "M")
-    filler = {"conversation": -1, "node": -1, "reply": R, "value": np.nan}
-    columns = {name: np.full(shapes[size_of.get(name, "R")], filler.get(name, 0)) for name in FIELDS}
-    return make_row(columns | {"subtree_end": np.arange(1, T + 1)})
+    """A row of padding alone: its tokens attend to themselves only and it carries no loss."""
+    return TreeRow(**{name: column.empty(capacity) for name, column in COLUMNS.items()})
 
 
 def stack(rows: Sequence[TreeRow]) -> TreeRow:
-    """A batch [B, ...] of equally large rows."""
+    """A batch [B, ...] of rows of equal size."""
     return jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
-
-
-@dataclass(frozen=True)
-class PackStatistics:
-    """How full the rows of a plan are: used room over given room, 0 to 1, for each capacity."""
-
-    rows: int
-    fragments: int
-    tokens: float
-    targets: float
-    replies: float
-    pairs: float
-
-
-def statistics(plan: Sequence[Sequence[int]], sizes: Int[np.ndarray, "N 4"], capacity: Capacity) -> PackStatistics:
-    """Fill of the rows that `best_fit` planned; all shares are 0 for an empty plan."""
-    room = np.maximum(np.asarray(dataclasses.astuple(capacity), np.float64) * len(plan), 1)
-    used = [np.asarray(sizes, np.int64).reshape(-1, 4)[list(row)].sum(axis=0) for row in plan]
-    shares = np.sum(used, axis=0) / room if plan else np.zeros(4)
-    return PackStatistics(len(plan), sum(map(len, plan)), *shares.tolist())

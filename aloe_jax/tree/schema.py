@@ -1,7 +1,7 @@
 """The record of one conversation tree: a line of `trees.jsonl`.
 
-Nodes are messages, parents stand before their children, siblings under one node are alternatives for the same turn. An
-ordinary chat is a tree without branches; a prompt/chosen/rejected record is a tree with one fork.
+Nodes are messages, parents come before their children, and siblings under one node are alternatives for the same turn.
+An ordinary chat is a tree without branches; a prompt/chosen/rejected record is a tree with one fork.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ R = TypeVar("R", bound="Record")
 
 
 class Record(BaseModel):
-    """Base of every stored record: unknown keys are errors, instances do not change."""
+    """Base of every stored record: unknown keys are errors, instances are immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -45,7 +45,7 @@ class Persona(Record):
 
 
 class Belief(Record):
-    """A fact or trait the user has shown so far."""
+    """A fact or trait that the user has shown so far."""
 
     id: str
     node: str = Field(description="user node where it showed first")
@@ -58,8 +58,8 @@ class Score(Record):
 
 
 class Node(Record):
-    """One message. `token_ids` are present when our engine sampled it and include the end-of-turn token unless
-    `flags` says `truncated`; they are trained on as they are, never re-tokenised."""
+    """One message. `token_ids` are present where our engine sampled it; they include the end-of-turn token unless
+    `flags` holds `truncated`, and are trained on as they are, never re-tokenised."""
 
     id: str
     parent: str | None
@@ -86,7 +86,7 @@ class Preference(Record):
 
 
 class Message(Record):
-    """A message without its place in a tree: what chat templates, roles and servers see."""
+    """A message without its place in a tree: the input of chat templates, roles and servers."""
 
     role: Role
     content: str
@@ -157,7 +157,7 @@ class Conversation(Record):
 
 
 def parse(cls: type[R], line: str, where: str) -> R:
-    """One JSON line as a record; InputError naming `where` (file and line) and the first broken field."""
+    """One JSON line as a record. Raises InputError naming `where` (file and line) and the first broken field."""
     try:
         return cls.model_validate_json(line)
     except ValidationError as error:
@@ -196,5 +196,5 @@ def dump(record: Record) -> str:
 
 
 def write_records(path: epath.PathLike, records: Iterable[Record]) -> int:
-    """Write one JSON object a line, atomically; returns the number of lines."""
+    """Write one JSON object per line, atomically; returns the number of lines."""
     return files.write_lines(path, (dump(record) for record in records))

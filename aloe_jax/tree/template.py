@@ -1,4 +1,4 @@
-"""Chat templates: from messages to the text a model was taught, cut into separately tokenised pieces."""
+"""Chat templates: from messages to the text that a model was trained on, cut into separately tokenised pieces."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ _DATE_FORMAT = "%d %b %Y"
 
 @dataclass(frozen=True)
 class ChatTemplate:
-    """A Jinja chat template in the sandbox that Hugging Face templates are written for.
+    """A Jinja chat template in the sandbox that Hugging Face's templates expect.
 
     Attributes:
         text: source of the template.
-        bos: text for `bos_token`, None leaves it undefined; `eos` likewise.
-        date: the day, like "26 Jul 2024", that `strftime_now` and `date_string` tell, frozen so that runs repeat.
-        system: "fold_into_first_user" puts a system message in front of the first user message, for templates that
-            refuse the system role.
-        variables: further variables the template reads, such as `enable_thinking`.
-        name: what error messages call the template.
+        bos: text of `bos_token`; None leaves it undefined. `eos` likewise.
+        date: the day, such as "26 Jul 2024", that `strftime_now` and `date_string` give, fixed so that runs repeat.
+        system: "fold_into_first_user" prepends the system message to the first user message, for templates that refuse
+            the system role.
+        variables: further variables of the template, such as `enable_thinking`; JSON-serialisable.
+        name: the name of the template in error messages.
 
-    Raises InputError for a template that does not compile and a date in another form.
+    Raises InputError for a template that does not compile and for a date in another form.
     """
 
     text: str
@@ -48,7 +48,7 @@ class ChatTemplate:
     eos: str | None = field(default=None, kw_only=True)
     date: str = field(default=DEFAULT_DATE, kw_only=True)
     system: SystemHandling = field(default="keep", kw_only=True)
-    variables: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
+    variables: Mapping[str, object] = field(default_factory=dict, kw_only=True)
     name: str = field(default="chat template", kw_only=True)
 
     def __post_init__(self) -> None:
@@ -77,18 +77,18 @@ class ChatTemplate:
 
     @functools.cached_property
     def hash(self) -> str:
-        """Digest of everything that decides what is rendered."""
+        """Digest of everything that the rendered text depends on."""
         rest = [self.bos, self.eos, self.date, self.system, dict(self.variables)]
         return files.sha256(self.text, json.dumps(rest, sort_keys=True))
 
     def render(self, messages: Sequence[Message], add_generation_prompt: bool) -> str:
-        """The conversation as text, with the beginning of the next reply if `add_generation_prompt`.
+        """The conversation as text, followed by the beginning of the next reply if `add_generation_prompt`.
 
         Raises InputError naming the template and the turn where the template refuses the messages.
         """
         folded = _fold_system(messages) if self.system == "fold_into_first_user" else messages
         special = {"bos_token": self.bos, "eos_token": self.eos}
-        values: dict[str, Any] = {"tools": None, "documents": None, "date_string": self.date}
+        values: dict[str, object] = {"tools": None, "documents": None, "date_string": self.date}
         values |= {name: text for name, text in special.items() if text is not None}
         values |= self.variables
         values["messages"] = [{"role": message.role, "content": message.content} for message in folded]
@@ -104,7 +104,7 @@ class ChatTemplate:
         return "; expected user and assistant messages in turn, a user message first"
 
     def not_a_continuation(self, messages: Sequence[Message]) -> InputError:
-        """The error for a render of `messages` (last one a reply) that does not begin with the reply's prompt."""
+        """The error for rendered `messages`, the last one a reply, that do not begin with the reply's prompt."""
         turn = sum(message.role == "user" for message in messages)
         return InputError(
             f"{self.name}: the rendered turn {turn} does not start with its own prompt, so the reply cannot be told "
@@ -114,7 +114,7 @@ class ChatTemplate:
 
 @dataclass(frozen=True)
 class ChatFormat:
-    """A tokenizer and a chat template: together they decide the token ids of a conversation."""
+    """A tokenizer and a chat template, which together determine the token ids of a conversation."""
 
     tokenizer: Tokenizer
     template: ChatTemplate
@@ -126,9 +126,9 @@ class ChatFormat:
         *,
         date: str = DEFAULT_DATE,
         system: SystemHandling = "keep",
-        variables: Mapping[str, Any] | None = None,
+        variables: Mapping[str, object] | None = None,
     ) -> ChatFormat:
-        """Both from one Hugging Face folder. Raises InputError as `Tokenizer.load` and `ChatTemplate` do."""
+        """Load both from one Hugging Face folder. Raises InputError as `Tokenizer.load` and `ChatTemplate` do."""
         tokenizer = Tokenizer.load(folder)
         template = ChatTemplate(
             tokenizer.chat_template,
@@ -143,12 +143,12 @@ class ChatFormat:
 
     @functools.cached_property
     def end_of_turn(self) -> re.Pattern[str]:
-        """Matches the text of any end-of-turn token."""
+        """A pattern that matches the text of any end-of-turn token."""
         texts = sorted(self.tokenizer.end_of_turn_texts, key=len, reverse=True)
         return re.compile("|".join(map(re.escape, texts)))
 
     def cuts(self, prompt: str, generation_prompts: Iterable[str]) -> list[int]:
-        """Where a rendered prompt is cut, in order: after each end-of-turn text, after each of the earlier
+        """The places where a rendered prompt is cut, in order: after each end-of-turn text, after each of the earlier
         `generation_prompts` that it begins with, and at its end."""
         found = {match.end() for match in self.end_of_turn.finditer(prompt)}
         found.update(len(earlier) for earlier in generation_prompts if prompt.startswith(earlier))
@@ -163,7 +163,7 @@ class ChatFormat:
         ]
 
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
-        """Token ids that a model is asked with for the next reply to `messages`: the same pieces as in training.
+        """The token ids of the prompt for the next reply to `messages`, in the same pieces as in training.
 
         Raises InputError where the template refuses the messages.
         """
@@ -177,9 +177,9 @@ class ChatFormat:
 
 
 class _GenerationBlock(jinja2.ext.Extension):
-    """Renders the body of `{% generation %}`, put around replies by some templates; the trie finds them itself."""
+    """Renders the body of `{% generation %}`, which some templates put around replies; the trie finds them itself."""
 
-    tags: set[str] = {"generation"}  # noqa: RUF012 - declared so by jinja2
+    tags: set[str] = {"generation"}  # noqa: RUF012 - declared like this by jinja2
 
     def parse(self, parser: jinja2.parser.Parser) -> list[jinja2.nodes.Node]:
         next(parser.stream)
@@ -187,7 +187,7 @@ class _GenerationBlock(jinja2.ext.Extension):
 
 
 def _fold_system(messages: Sequence[Message]) -> Sequence[Message]:
-    """`messages` with a leading system message put in front of the first user message's text."""
+    """`messages` with a leading system message prepended to the text of the first user message."""
     if not messages or messages[0].role != "system":
         return messages
     system, rest = messages[0], list(messages[1:])
@@ -205,7 +205,7 @@ def _tojson(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    """JSON without the HTML escapes of Jinja's own filter: models are taught the plain characters."""
+    """JSON without the HTML escapes of Jinja's own filter: models are trained on the plain characters."""
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 

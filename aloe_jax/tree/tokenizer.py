@@ -1,4 +1,4 @@
-"""A Hugging Face tokenizer folder as the tree core needs it: exact ids, no added tokens, known end-of-turn tokens."""
+"""The tokenizer of a Hugging Face folder: exact ids, nothing added, the tokens that end a turn."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from etils import epath
 from aloe_jax import files
 from aloe_jax.errors import InputError
 
-# Tokens that end a message in the chat formats of open models. Those that are in a vocabulary count as end of turn
-# beside the declared eos tokens: many folders declare only the end of text.
+# Tokens that end a message in the chat formats of open models. Those of them that a vocabulary has count as end of turn
+# beside the declared eos tokens: many folders declare the end of text only.
 TURN_ENDERS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end_of_turn|>", "<|end|>")
 
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """Text to token ids and back.
+    """Maps text to token ids and back.
 
     Attributes:
         end_of_turn_ids: tokens that end a reply; decoding stops at them.
         end_of_turn_texts: their texts, in the order of the ids; the trie cuts rendered conversations after them.
-        bos_token: text of the begin-of-sequence token as chat templates write it, None if there is none.
+        bos_token: text of the begin-of-sequence token for chat templates, None if there is none.
         eos_token: text of the end-of-sequence token, likewise.
-        hash: SHA-256 of `tokenizer.json`; stored token ids are used only where it agrees.
+        hash: SHA-256 of `tokenizer.json`; stored token ids are used only where it is equal.
         chat_template: source text of the folder's chat template.
-        name: the folder, for messages.
+        name: the folder, for error messages.
     """
 
     _backend: tokenizers.Tokenizer
@@ -43,7 +43,7 @@ class Tokenizer:
 
     @classmethod
     def load(cls, folder: epath.PathLike) -> Tokenizer:
-        """Read tokenizer.json, tokenizer_config.json, the chat template and the eos ids of generation_config.json.
+        """Load tokenizer.json, tokenizer_config.json, the chat template and the eos ids of generation_config.json.
 
         Raises InputError if a file is missing or broken, or if there is no chat template or no end-of-turn token.
         """
@@ -77,15 +77,15 @@ class Tokenizer:
 
     @property
     def text_size(self) -> int:
-        """One more than the largest id of ordinary text and of the end of a turn: what a model has to know. Other
-        special tokens may lie beyond its vocabulary, as that for images does where Gemma 3 is trained on text alone."""
+        """The minimum vocabulary of a model: one more than the largest id of ordinary text and of the end of a turn.
+        Other special tokens may lie beyond it, such as the image token of Gemma 3 trained on text alone."""
         added = self._backend.get_added_tokens_decoder()
         needed = [token for token, kind in added.items() if not kind.special] + list(self.end_of_turn_ids)
         return max(self._backend.get_vocab_size(with_added_tokens=False), 1 + max(needed))
 
     def check_ids(self, ids: Iterable[int], vocab: int, where: str) -> None:
-        """InputError, beginning with `where`, if one of `ids` is beyond a model's `vocab` ids: looked up, it would be
-        the embedding of another token."""
+        """Raise InputError, beginning with `where`, if one of `ids` is beyond the `vocab` ids of a model: the lookup
+        would give the embedding of another token."""
         if (largest := max(ids, default=0)) >= vocab:
             raise InputError(
                 f"{where} has the token id {largest}: the tokenizer of {self.name} has {self.vocab_size} ids, the "
@@ -99,12 +99,12 @@ class Tokenizer:
         return self._backend.to_str()
 
     def encode(self, text: str, after: str = "") -> list[int]:
-        """Ids of `text` as it stands: nothing is added, texts of special tokens inside are recognised.
+        """The ids of `text` as it is: nothing is added, and texts of special tokens in it are recognised.
 
-        `after` is the text this one follows, empty for the first piece of a sequence. Tokenizers of the SentencePiece
-        kind put a space before the beginning of a text, which a piece in the middle must not get. So where the
-        tokenizer does that, the piece is encoded behind an anchor (the special token that ends `after`, else its last
-        character) and the anchor's ids are dropped: what is left is what the whole text gives at this border.
+        `after` is the text that precedes it, empty for the first piece of a sequence. SentencePiece tokenizers prepend
+        a space to the beginning of a text, which a piece in the middle must not get. With such a tokenizer the piece
+        is encoded behind an anchor (the special token that ends `after`, else its last character) and the anchor's ids
+        are dropped, which leaves the ids that the whole text has from this border on.
         """
         if not after or not self._marks_beginning:
             return self._ids(text)
@@ -115,7 +115,7 @@ class Tokenizer:
         return ids[len(dropped) :]
 
     def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
-        """Text of `ids`, special tokens left out unless `skip_special` is False."""
+        """The text of `ids`, without special tokens unless `skip_special` is False."""
         return self._backend.decode([int(token) for token in ids], skip_special_tokens=skip_special)
 
     def _ids(self, text: str) -> list[int]:
@@ -123,28 +123,29 @@ class Tokenizer:
 
     @functools.cached_property
     def _marks_beginning(self) -> bool:
-        """Whether a letter encodes otherwise at the beginning of a text than behind a line break."""
+        """Whether a letter has other ids at the beginning of a text than behind a line break."""
         alone = self._ids("a")
         return self._ids("\na")[-len(alone) :] != alone
 
     @functools.cached_property
     def _special_texts(self) -> tuple[str, ...]:
-        """Texts of special tokens, longest first, so that a token wins over one it ends with."""
+        """The texts of special tokens, longest first, so that a token is preferred to one that it ends with."""
         added = self._backend.get_added_tokens_decoder().values()
         return tuple(sorted((token.content for token in added if token.special), key=len, reverse=True))
 
 
-def _special_token(path: epath.Path, config: Mapping[str, Any], name: str) -> str | None:
-    """Text of a special token from `tokenizer_config.json` or `special_tokens_map.json`; both write it two ways."""
-    found = config.get(name)
+def _special_token(path: epath.Path, config: Mapping[str, object], name: str) -> str | None:
+    """The text of a special token from `tokenizer_config.json` or `special_tokens_map.json`: a string in either, or an
+    object with the string as its content."""
+    found: Any = config.get(name)
     fallback = path / "special_tokens_map.json"
     if found is None and fallback.exists():
         found = files.read_json(fallback).get(name)
     return found["content"] if isinstance(found, dict) else found
 
 
-def _chat_template(path: epath.Path, config: Mapping[str, Any]) -> str:
-    """The default chat template of the folder, wherever the version of `transformers` that wrote it put it."""
+def _chat_template(path: epath.Path, config: Mapping[str, object]) -> str:
+    """The default chat template of the folder, in any of the places where versions of `transformers` write it."""
     standalone = path / "chat_template.jinja"
     template = standalone.read_text() if standalone.exists() else config.get("chat_template")
     if template is None and (path / "chat_template.json").exists():
@@ -160,7 +161,7 @@ def _chat_template(path: epath.Path, config: Mapping[str, Any]) -> str:
 
 
 def _end_of_turn(path: epath.Path, backend: tokenizers.Tokenizer, eos: str | None) -> dict[int, str]:
-    """Id and text of the declared eos tokens and of the known turn enders that are added tokens here, by id."""
+    """The declared eos tokens, and the known turn enders among the added tokens: id -> text, in the order of ids."""
     added = {token.content: number for number, token in backend.get_added_tokens_decoder().items()}
     found = {added[text]: text for text in TURN_ENDERS if text in added}
     if eos is not None and (token := backend.token_to_id(eos)) is not None:

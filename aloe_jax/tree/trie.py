@@ -1,10 +1,10 @@
-"""The prefix trie of a conversation tree: every token sequence a model sees, with what is shared held once.
+"""The prefix trie of a conversation tree: every token sequence that a model computes, shared parts once.
 
-For each reply the prompt P is the template rendered over its path with the generation prompt, and the reply is what
-the rendered path adds to P, up to and including the first end-of-turn token. Cuts lie after each generation prompt and
-after each end of turn. The piece between two cuts is tokenised in one call, so a path is the concatenation of its
-pieces and no text is tokenised across a cut. Equal pieces along a path merge. What a template rewrites in history
-(dropped thinking, a system prompt that moves) gives another piece there, so it branches by itself, without loss.
+For each reply the prompt P is the template rendered over its path with the generation prompt, and the reply is the text
+that the rendered path adds to P, up to and including the first end-of-turn token. Cuts lie after each generation prompt
+and after each end of turn. The piece between two cuts is tokenised in one call, so a path is the concatenation of its
+pieces and no text is tokenised across a cut. Equal pieces along a path merge. Where a template rewrites history (drops
+thinking, moves the system prompt) the piece differs, so the trie branches there by itself, without loss.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Tokens = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Piece:
-    """A run of tokens that is shared as a whole. `parent` is the index of the piece before it, -1 at a root."""
+    """A run of tokens that paths share as a whole. `parent` is the index of the piece before it, -1 at a root."""
 
     parent: int
     tokens: Tokens
@@ -30,10 +30,10 @@ class Piece:
 
 @dataclass(frozen=True)
 class ReplySpan:
-    """Where one assistant message stands: its tokens are those of `piece`.
+    """The place of one assistant message: its tokens are those of `piece`.
 
-    `node` is an index into the tree's nodes, `turn` counts assistant messages on its path from 1 (those cut from the
-    left included), `group` is common to the replies under one parent node.
+    `node` is an index into the tree's nodes, `turn` counts assistant messages on its path from 1 (including those cut
+    from the left), `group` is common to the replies under one parent node.
     """
 
     node: int
@@ -46,8 +46,8 @@ class ReplySpan:
 class Trie:
     """Pieces (parents before children) and replies (in file order) of one conversation tree.
 
-    `path_tokens` is the sum of the replies' path lengths, what one sequence per reply would cost; `turns_cut` counts
-    the turns cut from the left, summed over the replies.
+    `path_tokens` is the sum of the replies' path lengths, the cost of one sequence per reply; `turns_cut` is the number
+    of turns cut from the left, summed over the replies.
     """
 
     pieces: list[Piece]
@@ -57,12 +57,12 @@ class Trie:
 
     @property
     def tree_tokens(self) -> int:
-        """Tokens held, each once."""
+        """Number of tokens in the trie."""
         return sum(len(piece.tokens) for piece in self.pieces)
 
     @property
     def sharing(self) -> float:
-        """How many times fewer tokens the tree has than its paths; 1.0 for a tree without replies."""
+        """The ratio of the paths' tokens to the tree's; 1.0 for a tree without replies."""
         return self.path_tokens / self.tree_tokens if self.pieces else 1.0
 
     def path(self, piece: int) -> list[int]:
@@ -86,9 +86,9 @@ def build_trie(
 ) -> Trie:
     """Render, cut, tokenise and merge all replies of `tree`.
 
-    A path longer than `max_tokens` loses whole turns (a user message and what answers it) from its left, never the
-    system message; siblings lose the same turns, so that they are compared after the same history. Stored token ids are
-    used where the node's tokenizer hash is ours, for the reply and, where the template leaves it unchanged, in history.
+    A path longer than `max_tokens` loses whole turns (a user message and its reply) from its left, never the system
+    message; siblings lose the same turns, so that they are compared after the same history. Stored token ids are used
+    where the node's tokenizer hash is ours, for the reply and, where the template leaves it unchanged, in history.
 
     Raises InputError naming conversation and node if the template refuses the messages, if a reply cannot be told from
     its prompt, if stored ids are broken, or if a path is too long and `overlong` is "error" or no turn can be cut.
@@ -100,7 +100,7 @@ def build_trie(
 
 @dataclass(frozen=True)
 class _Rendered:
-    """One reply as the template writes it. `text` is what its piece holds; `full` runs to the first end of turn."""
+    """One reply as the template renders it. `text` is the text of its piece; `full` ends with the first end of turn."""
 
     prompt: str
     text: str
@@ -157,7 +157,7 @@ class _Builder:
     def _fit(self, history: list[int], siblings: Sequence[int]) -> tuple[int, list[list[Tokens]]]:
         """The fewest messages to cut so that every sibling's path fits, and the paths as token pieces."""
         body = self._body(history)
-        # Deeper paths hold their ancestors' history, so the search goes on from where the replies above ended.
+        # Deeper paths contain their ancestors' history, so the search starts from the cut of the replies above.
         cut = max((self._cut.get(index, 0) for index in body), default=0)
         while True:
             kept = [*history[: len(history) - len(body)], *body[cut:]]
@@ -187,7 +187,7 @@ class _Builder:
         replies = [at for at in range(len(path)) if self.tree.nodes[path[at]].role == "assistant"]
         rendered = {at: self._render(path[: at + 1], cut) for at in replies}
         last = rendered[replies[-1]]
-        stored: dict[tuple[int, int], int] = {}  # span in the prompt -> node that is written there unchanged
+        stored: dict[tuple[int, int], int] = {}  # span in the prompt -> node whose text stands there unchanged
         ends = set()
         for at in replies[:-1]:
             start = len(rendered[at].prompt)
@@ -209,7 +209,7 @@ class _Builder:
         return [*prompt, reply]
 
     def _render(self, path: Sequence[int], cut: int) -> _Rendered:
-        """The reply at the end of `path`, from which `cut` messages are missing."""
+        """The rendered reply at the end of `path`, from which `cut` messages are missing."""
         key = (path[-1], cut)
         if key in self._rendered:
             return self._rendered[key]
@@ -241,7 +241,7 @@ class _Builder:
         return self._encoded[key]
 
     def _stored_ids(self, index: int) -> Tokens | None:
-        """The ids a reply was sampled as, None if it has none of this tokenizer."""
+        """The ids that a reply was sampled as; None if it has none of this tokenizer."""
         node = self.tree.nodes[index]
         if not node.token_ids or node.tokenizer != self.chat.tokenizer.hash:
             return None
@@ -259,7 +259,7 @@ class _Builder:
             )
 
     def _insert(self, path: Sequence[Tokens]) -> int:
-        """The last piece of `path`, new pieces added where none is equal."""
+        """The index of the last piece of `path`; pieces that do not exist yet are added."""
         piece = -1
         for tokens in path:
             key = (piece, tokens)

@@ -7,7 +7,8 @@ from aloe_jax.data.pipeline import Batches, micro_batch_rows, owned_rows, to_dev
 from aloe_jax.data.plan import pack_plan
 from aloe_jax.errors import InputError
 from aloe_jax.parallel.mesh import make_mesh
-from aloe_jax.tree.row import FIELDS, Capacity, fragments
+from aloe_jax.tree.fragments import fragments
+from aloe_jax.tree.row import COLUMNS, Capacity
 from aloe_jax.tree.trie import build_trie
 from helpers.tiny import CHAT
 from helpers.tree_samples import aloe_tree
@@ -40,7 +41,7 @@ def test_dataset_gives_back_what_was_written(parts, source):
     assert len(source) == len(parts)
     for number, part in enumerate(parts):
         stored = source[number]
-        for name in FIELDS:
+        for name in COLUMNS:
             np.testing.assert_array_equal(getattr(stored, name), getattr(part, name), err_msg=name)
             assert getattr(stored, name).dtype == getattr(part, name).dtype
         assert tuple(source.sizes[number]) == part.sizes

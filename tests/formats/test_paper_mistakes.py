@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from aloe_jax.formats.convert import convert
+from aloe_jax.tree.fragments import fragments
 from aloe_jax.tree.pack import pack
-from aloe_jax.tree.row import Capacity, allowed, fragments
+from aloe_jax.tree.row import Capacity, allowed
 from aloe_jax.tree.schema import read_trees
 from aloe_jax.tree.trie import build_trie
 from helpers.tree_samples import aloe_tree, chat_format, conversation, tokenizer

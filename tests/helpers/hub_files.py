@@ -1,4 +1,4 @@
-"""Small files the hub's tests read: vocabulary-only GGUF files, tiny random Llama folders."""
+"""Small files for the tests of the hub: vocabulary-only GGUF files, tiny random Llama folders."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from aloe_jax.hub import families, source
-from aloe_jax.hub.gguf import file as gguf_file
+from aloe_jax.hub.gguf.file import GGUFFile
 from aloe_jax.models.config import Layer, ModelConfig
 from aloe_jax.models.rope import Rope
 
@@ -234,7 +234,7 @@ def finish(writer: gguf.GGUFWriter) -> None:
 
 @functools.cache
 def _smollm2_vocabulary() -> tuple[list[str], list[str]]:
-    smollm2 = gguf_file.GGUFFile(source.embedded_file("smollm2"))
+    smollm2 = GGUFFile(source.embedded_file("smollm2"))
     return smollm2.require("tokenizer.ggml.tokens"), smollm2.require("tokenizer.ggml.merges")
 
 

@@ -14,8 +14,9 @@ from aloe_jax.hub.exporter import export_model
 from aloe_jax.models import decoder
 from aloe_jax.models.config import Layer, ModelConfig
 from aloe_jax.models.rope import Rope
+from aloe_jax.tree.fragments import fragments
 from aloe_jax.tree.pack import best_fit, pack, stack
-from aloe_jax.tree.row import Capacity, TreeRow, fragments
+from aloe_jax.tree.row import Capacity, TreeRow
 from aloe_jax.tree.schema import Conversation
 from aloe_jax.tree.trie import build_trie
 from helpers.tree_samples import FIXTURES, chat_format, tokenizer

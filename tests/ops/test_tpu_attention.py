@@ -1,4 +1,4 @@
-"""The TPU kernels in interpret mode against the dense reference, their block table against a brute force, and their
+"""The TPU kernels in interpret mode against the dense form, their block table against a brute force, and their
 compilation ahead of time for three generations of chips."""
 
 import functools
@@ -83,7 +83,7 @@ def run(kernel, inputs, rows, window=None, soft_cap=None):
 
 
 def both(*args):
-    """What the kernels give and what the dense reference gives."""
+    """What the kernels give and what the dense form gives."""
     return run(True, *args), run(False, *args)
 
 
@@ -99,7 +99,7 @@ def assert_close(got, expected):
     seed=st.integers(0, 100),
 )
 def test_equals_dense_with_windows_and_caps(rows, window, soft_cap, seed):
-    """Three blocks of 128 a row, two query heads a key head; values that stand for no window and no cap included."""
+    """Three blocks of 128 per row, two query heads per key head; no window and no cap included."""
     assert_close(*both(random_inputs(384, seed), rows, jnp.int32(window), jnp.float32(soft_cap)))
 
 
@@ -119,10 +119,10 @@ def test_wide_blocks_one_key_head_and_a_window_alone():
     ("filled", "window", "soft_cap"), [((300, 84), None, None), ((250, 60), jnp.int32(100), jnp.float32(2.0))]
 )
 def test_bfloat16_is_as_exact_as_its_roundings(filled, window, soft_cap):
-    """Against the f32 reference on the same bf16 inputs. A rounding to bf16, 8 bits, is off by at most a 2^-8th.
+    """Against the dense form in f32 on the same bf16 inputs. A rounding to bf16, 8 bits, is off by at most a 2^-8th.
 
     Weights w are rounded before they meet values or output gradients, and each result once, so output and value
-    gradient are within 2 x 2^-8 sum(w |v|) and 2 x 2^-8 sum(w |d_out|), which the reference computes from absolute
+    gradient are within 2 x 2^-8 sum(w |v|) and 2 x 2^-8 sum(w |d_out|), which the dense form computes from absolute
     values. Score gradients w (d_w - delta) hold delta from the rounded output, itself of two roundings, and are rounded
     before the product and after it: 4 x 2^-8 in norm. A window, a soft cap (whose slope is at most 1) and padding, in
     which each token is a tree, round nothing more.

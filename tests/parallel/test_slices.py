@@ -8,6 +8,8 @@ from itertools import chain
 
 import pytest
 
+from helpers.aloe_command import HELPERS
+
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed")
 
 

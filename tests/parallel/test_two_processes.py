@@ -10,7 +10,7 @@ import pytest
 from aloe_jax.data.builder import write_dataset
 from aloe_jax.errors import InputError
 from aloe_jax.parallel import hosts
-from aloe_jax.tree.row import fragments
+from aloe_jax.tree.fragments import fragments
 from aloe_jax.tree.trie import build_trie
 from helpers.aloe_command import HELPERS, ROOT, free_port
 from helpers.gradient_agreement import assert_agree

@@ -6,8 +6,9 @@ import pytest
 from aloe_jax.data.builder import write_dataset
 from aloe_jax.plan import workload
 from aloe_jax.plan.workload import batch_of, fitting_batch, measured, running_pairs, synthetic
+from aloe_jax.tree.fragments import fragments
 from aloe_jax.tree.pack import stack
-from aloe_jax.tree.row import Capacity, allowed, fragments
+from aloe_jax.tree.row import Capacity, allowed
 from aloe_jax.tree.trie import build_trie
 from helpers.tiny import CHAT
 from helpers.tree_samples import aloe_tree, conversation

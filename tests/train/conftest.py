@@ -12,7 +12,7 @@ from aloe_jax.data.plan import pack_plan
 from aloe_jax.train.forward import make_score
 from aloe_jax.train.loop import train
 from aloe_jax.train.reference import reference_log_probs
-from aloe_jax.tree.row import fragments
+from aloe_jax.tree.fragments import fragments
 from aloe_jax.tree.trie import build_trie
 from helpers.small_training import CAPACITY, COMPUTE, copied, training
 from helpers.tiny import CHAT, MODEL, params

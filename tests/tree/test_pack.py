@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aloe_jax.errors import InputError
-from aloe_jax.tree.pack import best_fit, best_fit_in_order, empty_row, pack, stack, statistics
-from aloe_jax.tree.row import Capacity, TreeRow, allowed, fragments
+from aloe_jax.tree.fragments import fragments
+from aloe_jax.tree.pack import best_fit, best_fit_in_order, empty_row, pack, stack
+from aloe_jax.tree.row import Capacity, TreeRow, allowed
 from aloe_jax.tree.trie import build_trie
 from helpers.tree_samples import aloe_tree, chat_format, trees
 
@@ -96,14 +97,6 @@ def test_too_much_for_a_row_is_an_error():
     parts = fragments(tree, build_trie(tree, chat_format("chatml")), ROOM, 0)
     with pytest.raises(InputError, match="let best_fit choose"):
         pack(parts, dataclasses.replace(ROOM, replies=5))
-
-
-def test_statistics_are_shares_of_the_room():
-    sizes = np.array([[6, 2, 1, 0], [2, 2, 1, 0]])
-    assert dataclasses.asdict(statistics([[0], [1]], sizes, Capacity(10, 8, 4, 1))) == {
-        "rows": 2, "fragments": 2, "tokens": 0.4, "targets": 0.25, "replies": 0.25, "pairs": 0.0,
-    }  # fmt: skip
-    assert statistics([], sizes[:0], ROOM).tokens == 0
 
 
 @settings(max_examples=80, deadline=None)

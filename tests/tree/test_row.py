@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from aloe_jax.errors import InputError
-from aloe_jax.tree.row import Capacity, TreeRow, allowed, fragments
+from aloe_jax.tree.fragments import fragments
+from aloe_jax.tree.row import COLUMNS, Capacity, TreeRow, allowed
 from aloe_jax.tree.schema import Preference
 from aloe_jax.tree.trie import Piece, ReplySpan, Trie, build_trie
 from helpers.tree_samples import aloe_tree, chat_format, conversation
@@ -63,6 +64,18 @@ def test_layout_by_hand():
     for name, values in expected.items():
         np.testing.assert_array_equal(getattr(row, name), values, err_msg=name)
     assert row.sizes == (9, 6, 3, 1)
+
+
+def test_the_table_of_columns_lists_the_fields_of_a_row():
+    """In their order, along the axis and in the type that the annotation names."""
+    axes = {"tokens": "T", "targets": "M", "replies": "R", "pairs": "P"}
+    types = {np.int32: "Int32", np.float32: "Float32"}
+    described = {
+        name: f'{types[column.dtype]}[Array, "*B {" ".join([axes[column.axis], *map(str, column.inner)])}"]'
+        for name, column in COLUMNS.items()
+    }
+    assert described == {field.name: field.type.replace("'", '"') for field in dataclasses.fields(TreeRow)}
+    assert list(described) == [field.name for field in dataclasses.fields(TreeRow)]
 
 
 def test_types():

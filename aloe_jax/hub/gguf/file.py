@@ -1,7 +1,7 @@
 """GGUF files: metadata, and tensors under their Hugging Face names.
 
-The names and the row order are llama.cpp's; what its converter did to a Hugging Face checkpoint is undone here, as the
-file's layout says (gguf_layouts.py). Quantised blocks become floating-point tensors.
+The names and the row order in the file are llama.cpp's; the changes of its converter to a Hugging Face checkpoint are
+undone here, as the file's layout (layouts.py) describes them. Quantised blocks become floating-point tensors.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from aloe_jax.errors import InputError
 from aloe_jax.hub.gguf.layouts import LAYOUTS
 from aloe_jax.hub.tensors import Tensor
 
-ROPE_FACTORS = "rope_freqs.weight"  # metadata in the shape of a tensor
+ROPE_FACTORS = "rope_freqs.weight"  # metadata in the form of a tensor
 
 
 class GGUFFile:
@@ -36,7 +36,7 @@ class GGUFFile:
             self._reader = gguf.GGUFReader(path)
         except (ValueError, IndexError, KeyError, TypeError, OverflowError, OSError) as error:
             raise InputError(f"{path} is not a complete GGUF file ({error}); download it again") from None
-        self._values: dict[str, Any] = {}
+        self._values: dict[str, object] = {}
         self.architecture = self.get("general.architecture", "")
         if self.architecture not in LAYOUTS:
             raise InputError(
@@ -51,11 +51,11 @@ class GGUFFile:
             )
 
     def get(self, key: str, default: Any = None) -> Any:
-        """The metadata value of `key`, as Python objects; InputError if its text is not UTF-8."""
+        """The metadata value of `key` as Python objects. Raises InputError for text that is not UTF-8."""
         field = self._reader.get_field(key)
         if field is None:
             return default
-        if key not in self._values:  # a vocabulary takes a second to decode, and is asked for by each special token
+        if key not in self._values:  # decoding a vocabulary takes a second, and each special token reads it
             try:
                 self._values[key] = field.contents()
             except UnicodeDecodeError:
@@ -65,14 +65,14 @@ class GGUFFile:
         return self._values[key]
 
     def require(self, key: str) -> Any:
-        """The metadata value of `key`; InputError if it is absent."""
+        """The metadata value of `key`. Raises InputError if it is absent."""
         value = self.get(key)
         if value is None:
             raise InputError(f"{self.path}: metadata key '{key}' is missing; the file does not describe a whole model")
         return value
 
     def key(self, name: str) -> str:
-        """The metadata key of one of the model's own values: it starts with the architecture."""
+        """The metadata key of one of the model's own values, which starts with the architecture."""
         return f"{self.architecture}.{name}"
 
     def model(self, name: str, default: Any = None) -> Any:
@@ -80,8 +80,8 @@ class GGUFFile:
         return self.get(self.key(name), default)
 
     def size(self, name: str, default: int | None = None) -> int:
-        """The model's own value `name` as a positive integer; InputError if it is something else, or absent without a
-        default."""
+        """The model's own value `name` as a positive integer. Raises InputError if it is something else, or absent
+        without a default."""
         value = self.require(self.key(name)) if default is None else self.model(name, default)
         if not isinstance(value, int) or value < 1:
             raise InputError(f"{self.path}: metadata key '{self.key(name)}' is {value!r}; expected a positive integer")
@@ -89,23 +89,24 @@ class GGUFFile:
 
     def decimal(self, name: str, default: float | None = None) -> float:
         """The model's own value `name` as the shortest decimal that rounds to the same f32: GGUF stores 1e-5 as
-        9.999999747e-06. InputError if it is no number, or absent without a default."""
+        9.999999747e-06. Raises InputError if it is not a number, or absent without a default."""
         value = self.require(self.key(name)) if default is None else self.model(name, default)
         if not isinstance(value, int | float):
             raise InputError(f"{self.path}: metadata key '{self.key(name)}' is {value!r}; expected a number")
         return float(str(np.float32(value)))
 
     def holds(self, tensor: str) -> bool:
-        """Whether a tensor of this GGUF name is in the file."""
+        """Whether the file has a tensor of this GGUF name."""
         return tensor in self._stored
 
     def read(self, tensor: str) -> np.ndarray:
-        """The values of a tensor by its GGUF name, as the file has them, dequantised."""
+        """The dequantised values of a tensor by its GGUF name, in the layout of the file."""
         return _dequantised(self._stored[tensor], f"{self.path}: tensor '{tensor}'")
 
     def tensors(self) -> dict[str, Tensor]:
-        """Tensors by Hugging Face name. `dtype` is what dequantised values are: float32, or float16 and bfloat16 for
-        matrices stored so. Names without a counterpart are kept, so that the check against the weight table names them.
+        """The tensors by Hugging Face name. `dtype` is the type of the dequantised values: float32, or float16 and
+        bfloat16 for matrices stored so. Names without a counterpart are kept for the error of the check against the
+        weight table.
         """
         layout = self.layout
         heads = self.size("attention.head_count")
@@ -128,7 +129,7 @@ class GGUFFile:
 
 
 def _dtype(kind: gguf.GGMLQuantizationType) -> np.dtype:
-    """What a tensor's values need.
+    """The type of a tensor's dequantised values.
 
     Dequantisation is arithmetic in f32: an 11-bit scale times a 4- to 8-bit integer plus an offset needs 15 bits and
     more, where float16 keeps 11 and bfloat16 8. On SmolLM2 rounding would move log-probabilities of tokens by up to
@@ -139,11 +140,11 @@ def _dtype(kind: gguf.GGMLQuantizationType) -> np.dtype:
 
 
 def _read(stored: gguf.ReaderTensor, where: str, heads: int | None, offset: float) -> np.ndarray:
-    """A tensor's values as Hugging Face has them, in their own type."""
+    """A tensor's values in Hugging Face's layout and their own type."""
     values = _dequantised(stored, where)
     if heads is not None:
         values = split_halves(values, heads)
-    if offset:  # added in f32 as well: a weight of 2^-16 and more with bfloat16's 8 bits comes back exactly
+    if offset:  # it was added in f32: a bfloat16 weight (8 bits) of 2^-16 or more is restored exactly
         values = values - np.float32(offset)
     return values.astype(_dtype(stored.tensor_type), copy=False)
 

@@ -1,7 +1,7 @@
-"""What llama.cpp's converter makes of a Hugging Face checkpoint, one row an architecture.
+"""The layouts that llama.cpp's converter gives a Hugging Face checkpoint, one per architecture.
 
-Source: llama.cpp's `convert_hf_to_gguf.py` (row order, norms) and `gguf-py/gguf/constants.py` (names). A layout is
-read by gguf_config.py (metadata) and gguf_file.py (tensors).
+Source: llama.cpp's `convert_hf_to_gguf.py` (row order, norms) and `gguf-py/gguf/constants.py` (names). Layouts are
+used by config.py (metadata) and file.py (tensors).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ HEAD_NORM_NAMES = {
     "attn_q_norm": "self_attn.q_norm",
     "attn_k_norm": "self_attn.k_norm",
 }
-# Norms before and after each half of a block: here `ffn_norm` is the one before the second half.
+# Norms before and after each half of a block; here `ffn_norm` is the one before the second half.
 SANDWICH_NORM_NAMES = {
     "post_attention_norm": "post_attention_layernorm",
     "ffn_norm": "pre_feedforward_layernorm",
@@ -38,17 +38,17 @@ SANDWICH_NORM_NAMES = {
 
 @dataclass(frozen=True)
 class Layout:
-    """How one `general.architecture` is stored. The metadata keys start with its name."""
+    """The storage of one `general.architecture`, whose metadata keys start with its name."""
 
     architecture: str  # Hugging Face's name, `architectures` of config.json
     layer_names: dict[str, str]  # GGUF tensor of a block, without "blk.N." and ".weight" -> Hugging Face's
     paired_rows: bool = False  # rows of query and key: i beside i + head_dim / 2, for llama.cpp's older rotary kernel
     rope_factors: bool = False  # Llama 3.1's rotary scaling is a tensor, rope_freqs.weight
-    norm_offset: float = 0.0  # what was added to the norms' weights
-    windows: bool = False  # local and global layers; see `gguf_config.window_fields`
+    norm_offset: float = 0.0  # the constant that was added to the norms' weights
+    windows: bool = False  # local and global layers; see `config.py`
 
     def hf_name(self, name: str) -> tuple[str, str]:
-        """The Hugging Face name of a GGUF tensor, and its part of the model ("attn_q"); an unknown one is kept."""
+        """The Hugging Face name of a GGUF tensor, and its part of the model ("attn_q"); an unknown name is kept."""
         stem, _, kind = name.rpartition(".")
         if stem in MODEL_NAMES:
             return f"{MODEL_NAMES[stem]}.{kind}", stem

@@ -1,17 +1,16 @@
-"""Llama 3.1's rotary scaling, from the factors that a GGUF file holds back to the parameters of config.json.
+"""Llama 3.1's rotary scaling: from the factors in a GGUF file back to the parameters of config.json.
 
-llama.cpp stores what each frequency is divided by, one factor a pair of dimensions (`rope_freqs.weight`):
+llama.cpp stores the divisor of each frequency, one factor per pair of dimensions (`rope_freqs.weight`):
 
     factor_i = 1 / ((1 - s_i) / factor + s_i),    s_i = clip((original / wavelength_i - low) / (high - low), 0, 1)
 
 The same factors come from any common multiple of (original, low, high); `low` is 1 in every published model. With few
-dimensions a range of parameters gives the same factors; then the usual ones are taken.
+dimensions a range of parameters gives the same factors; then the usual ones are used.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
@@ -21,8 +20,8 @@ ORIGINAL = (8192, *(2**power for power in range(4, 24)))  # original contexts: t
 WAVELENGTH_ERROR = 2.0**-20
 
 
-def llama3_scaling(factors: np.ndarray, theta: float) -> dict[str, Any] | None:
-    """The `rope_scaling` field that gives `factors` [head_dim / 2] at the base `theta`; {} if they scale nothing, None
+def llama3_scaling(factors: np.ndarray, theta: float) -> dict[str, object] | None:
+    """The `rope_scaling` field that gives `factors` [head_dim / 2] at the base `theta`; {} if all factors are 1, None
     if no parameters give them."""
     if np.all(factors == 1):
         return {}
@@ -44,7 +43,7 @@ def llama3_scaling(factors: np.ndarray, theta: float) -> dict[str, Any] | None:
 
 
 def _equal(wavelengths: np.ndarray, stored: np.ndarray, scale: float, original: int, high: float) -> bool:
-    """Whether the parameters give the factors, but for the rounding of the wavelengths: original / wavelength is `high`
+    """Whether the parameters give the factors, up to the rounding of the wavelengths: original / wavelength is `high`
     at most where it matters, so s moves by high / (high - 1) times that error, and 1 / factor by no more."""
     smooth = np.clip((original / wavelengths - 1) / (high - 1), 0, 1)
     error = np.abs((1 - smooth) / scale + smooth - 1 / stored)
@@ -52,8 +51,8 @@ def _equal(wavelengths: np.ndarray, stored: np.ndarray, scale: float, original: 
 
 
 def _candidates(stored: np.ndarray, wavelengths: np.ndarray, scale: float) -> Iterator[tuple[int, float]]:
-    """Original contexts and high_freq_factors to try: the usual ones, then what the factors between 1 and `scale` say:
-    s = slope / wavelength + offset with slope = original / (high - 1), offset = -1 / (high - 1)."""
+    """Original contexts and high_freq_factors to try: the usual ones, then those from the factors between 1 and
+    `scale`: s = slope / wavelength + offset with slope = original / (high - 1), offset = -1 / (high - 1)."""
     yield from ((original, HIGH) for original in ORIGINAL)
     between = (stored > 1) & (stored < scale)
     smooth = (1 / stored[between] - 1 / scale) / (1 - 1 / scale)

@@ -1,8 +1,8 @@
 """A SentencePiece vocabulary of a GGUF file (Gemma 3, Llama 2) as a byte-pair encoding with byte fallback.
 
-SentencePiece joins the two neighbours that make the token with the highest score; a byte-pair encoding joins the pair
-that stands first in its list of merges. So the merges are all pairs of tokens that make a token, ordered by its score.
-The rules around it are llama.cpp's (`llama-vocab.cpp`, `llm_tokenizer_spm`): ids equal its own and SentencePiece's on
+SentencePiece joins the two neighbours that form the token with the highest score; a byte-pair encoding joins the pair
+that comes first in its list of merges. So the merges are all pairs of tokens that form a token, ordered by its score.
+The other rules are llama.cpp's (`llama-vocab.cpp`, `llm_tokenizer_spm`): ids equal its own and SentencePiece's on
 the golden strings of tests/fixtures/hub.
 """
 
@@ -12,17 +12,17 @@ from collections.abc import Sequence
 
 from tokenizers import Tokenizer, decoders, models, normalizers
 
-SPACE = "▁"  # what SentencePiece writes for a space
+SPACE = "▁"  # SentencePiece's character for a space
 
 
 def build(tokens: Sequence[str], scores: Sequence[float], unknown: int | None, space_prefix: bool) -> Tokenizer:
     """The tokenizer without its added tokens and post-processor.
 
     Args:
-        tokens: the vocabulary, its byte tokens spelled "<0x0A>".
-        scores: of each token; the higher, the earlier it is made.
-        unknown: id of what stands for text that is neither in the vocabulary nor covered by byte tokens.
-        space_prefix: whether text gets a space in front: at its start and after added tokens.
+        tokens: the vocabulary, with byte tokens such as "<0x0A>".
+        scores: one per token; tokens of higher scores are formed earlier.
+        unknown: id of the token for text that is neither in the vocabulary nor covered by byte tokens.
+        space_prefix: whether a space is prepended to text, at its start and after added tokens.
     """
     vocab = {token: number for number, token in enumerate(tokens)}
     tokenizer = Tokenizer(
@@ -44,8 +44,8 @@ def build(tokens: Sequence[str], scores: Sequence[float], unknown: int | None, s
 
 
 def _merges(vocab: dict[str, int], scores: Sequence[float]) -> list[tuple[str, str]]:
-    """Pairs of tokens that make a token, best first. Where several pairs make the same token, the one with the longer
-    left part goes first: in a run of equal characters that is the one further left, which SentencePiece prefers."""
+    """The pairs of tokens that form a token, best first. Of several pairs for the same token, the one with the longer
+    left part is first: in a run of equal characters that is the one further left, which SentencePiece prefers."""
     found = [
         (-scores[number], -cut, token)
         for token, number in vocab.items()

@@ -1,8 +1,8 @@
-"""A GGUF file's vocabulary as the tokenizer files of a Hugging Face folder.
+"""The vocabulary of a GGUF file as the tokenizer files of a Hugging Face folder.
 
-A byte-level vocabulary has its merges and the *name* of its pre-tokeniser; the rules behind each name are llama.cpp's
+A byte-level vocabulary has merges and the *name* of its pre-tokeniser; the rules of each name are llama.cpp's
 (`llama-vocab.cpp`, `llm_tokenizer_bpe`). Ids equal llama.cpp's on the golden strings of tests/fixtures/hub. A
-SentencePiece vocabulary has scores (gguf_sentencepiece.py).
+SentencePiece vocabulary has scores (sentencepiece.py).
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 
 from aloe_jax import files
 from aloe_jax.errors import InputError
-from aloe_jax.hub.gguf import sentencepiece as gguf_sentencepiece
+from aloe_jax.hub.gguf import sentencepiece
 from aloe_jax.hub.gguf.file import GGUFFile
 from aloe_jax.tree.tokenizer import TURN_ENDERS
 
 UNKNOWN, CONTROL, USER_DEFINED, UNUSED = 2, 3, 4, 5  # values of tokenizer.ggml.token_type
 BYTE_LEVEL, SENTENCEPIECE = "gpt2", "llama"  # values of tokenizer.ggml.model
 
-# What llama.cpp takes for the ids of a SentencePiece file that does not state them.
+# llama.cpp's ids for a SentencePiece file that does not state them.
 SENTENCEPIECE_IDS = {"unknown": 0, "bos": 1, "eos": 2}
 
 REMEDY = "import the model's Hugging Face folder instead"
@@ -30,9 +30,9 @@ REMEDY = "import the model's Hugging Face folder instead"
 
 @dataclass(frozen=True)
 class PreTokenizer:
-    """How a named pre-tokeniser cuts text before merges. `whole_words`: a cut that is a token takes no merges;
-    `bos`: the beginning-of-sequence token is added unless the file says otherwise; `composed`: text is put into
-    Unicode's composed form (NFC) first, as the family's own tokenizer does and llama.cpp does not."""
+    """The steps of a named pre-tokeniser before merges. `whole_words`: a part that is a token gets no merges; `bos`:
+    the beginning-of-sequence token is added unless the file says otherwise; `composed`: text is converted to Unicode's
+    composed form (NFC) first, as in the family's own tokenizer and not in llama.cpp."""
 
     steps: tuple[pre_tokenizers.PreTokenizer, ...]
     whole_words: bool = False
@@ -46,7 +46,7 @@ def _byte_level(cut: bool) -> pre_tokenizers.PreTokenizer:
 
 
 def _words(digits: str) -> tuple[pre_tokenizers.PreTokenizer, ...]:
-    """Llama 3's pattern, with `digits` for what it keeps together of a number."""
+    """Llama 3's pattern, with `digits` for the digits of a number that stay together."""
     pattern = (
         r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|" + digits + "|"
         r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -66,14 +66,14 @@ PRE_TOKENIZERS = {
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Tokens by id, and what kind each is. Padding of the embedding at the end is left out."""
+    """The tokens by id, and the kind of each, without the padding of the embedding at the end."""
 
     tokens: list[str]
     kinds: list[int]
 
     @classmethod
     def of(cls, source: GGUFFile) -> Vocabulary:
-        """Raises InputError for a token without a kind and for one that is there twice."""
+        """The vocabulary of a file. Raises InputError for a token without a kind and for a duplicate."""
         tokens, kinds = source.require("tokenizer.ggml.tokens"), source.require("tokenizer.ggml.token_type")
         if len(kinds) != len(tokens):
             raise InputError(
@@ -86,7 +86,7 @@ class Vocabulary:
         return cls(tokens[:size], kinds[:size])
 
     def added(self, *kinds: int, special: bool) -> list[AddedToken]:
-        """The tokens of these kinds, to be found in text before anything else is cut."""
+        """The tokens of these kinds, which are matched in text before the pre-tokeniser."""
         return [
             AddedToken(token, special=special, normalized=False)
             for token, kind in zip(self.tokens, self.kinds, strict=True)
@@ -95,15 +95,15 @@ class Vocabulary:
 
 
 def _size(kinds: list[int]) -> int:
-    """Number of tokens without the unused ones at the end."""
+    """The number of tokens without the unused ones at the end."""
     return next((number for number in range(len(kinds), 0, -1) if kinds[number - 1] != UNUSED), 0)
 
 
 def build_tokenizer(source: GGUFFile) -> Tokenizer:
     """The tokenizer of a GGUF file.
 
-    Raises InputError for a kind of vocabulary or a pre-tokeniser that is not in the tables, and for a vocabulary that
-    is broken.
+    Raises InputError for a kind of vocabulary or a pre-tokeniser that is not in the tables, and for a broken
+    vocabulary.
     """
     kind, vocabulary = source.require("tokenizer.ggml.model"), Vocabulary.of(source)
     if kind == BYTE_LEVEL:
@@ -124,7 +124,7 @@ def build_tokenizer(source: GGUFFile) -> Tokenizer:
 
 
 def _byte_level_bpe(source: GGUFFile, vocabulary: Vocabulary) -> tuple[Tokenizer, bool]:
-    """The tokenizer, and whether it adds BOS where the file does not say."""
+    """The tokenizer, and whether it adds BOS if the file does not state it."""
     pre = source.get("tokenizer.ggml.pre", "default")
     if pre not in PRE_TOKENIZERS:
         known = ", ".join(PRE_TOKENIZERS)
@@ -149,11 +149,12 @@ def _sentencepiece(source: GGUFFile, vocabulary: Vocabulary) -> Tokenizer:
     if len(scores) < len(tokens):
         raise InputError(f"{source.path}: tokenizer.ggml.scores has {len(scores)} entries for {len(tokens)} tokens")
     space_prefix = source.get("tokenizer.ggml.add_space_prefix", True)
-    return gguf_sentencepiece.build(tokens, scores, _special_id(source, "unknown"), space_prefix)
+    return sentencepiece.build(tokens, scores, _special_id(source, "unknown"), space_prefix)
 
 
 def _template(source: GGUFFile, tokens: list[str], bos: bool) -> processors.TemplateProcessing | None:
-    """Adds BOS and EOS as the file says; `bos` is what holds where it says nothing. None if nothing is added."""
+    """The post-processor that adds BOS and EOS as the file states, with the default `bos` for BOS; None if neither is
+    added."""
     added: dict[str, int] = {}
     for name, default in (("bos", bos), ("eos", False)):
         if source.get(f"tokenizer.ggml.add_{name}_token", default):
@@ -199,10 +200,11 @@ def write_tokenizer(source: GGUFFile, folder: Path) -> None:
 
 
 def token_ids(source: GGUFFile) -> dict[str, int | list[int]]:
-    """The special token ids that config.json and generation_config.json state.
+    """The special token ids for config.json and generation_config.json.
 
-    Several ends where the file has an end-of-turn token beside the end-of-sequence token. Many Gemma files name only
-    the latter; then the tokens that end a turn by their text are taken from the vocabulary, as llama.cpp does.
+    There are several end tokens if the file has an end-of-turn token besides the end-of-sequence token. Many Gemma
+    files name only the latter; then the vocabulary is searched for the texts of tokens that end a turn, as in
+    llama.cpp.
     """
     tokens: list[str] = source.require("tokenizer.ggml.tokens")
     kinds: list[int] = source.require("tokenizer.ggml.token_type")
@@ -219,7 +221,7 @@ def token_ids(source: GGUFFile) -> dict[str, int | list[int]]:
 
 
 def _special_id(source: GGUFFile, name: str) -> int | None:
-    """The id of a special token, None if the file has none; InputError for an id outside the vocabulary."""
+    """The id of a special token, None if the file has none. Raises InputError for an id outside the vocabulary."""
     defaults = SENTENCEPIECE_IDS if source.get("tokenizer.ggml.model") == SENTENCEPIECE else {}
     number = source.get(f"tokenizer.ggml.{name}_token_id", defaults.get(name))
     size = _size(source.require("tokenizer.ggml.token_type"))

@@ -1,21 +1,32 @@
-"""The model families, one file each; a file here is all that a new one needs (docs/add_a_family.md).
-
-A family's module has
-- `ARCHITECTURE`, the class name in Hugging Face's `config.json`;
-- `from_hf(config)` and `to_hf(model, dtype)`, the config mapping both ways;
-- `weights(model)`, every tensor once;
-- `TINY`, fields of a `config.json` for a model of a few thousand parameters that shows what is odd about the family.
-"""
+"""The model families, one file each; a file here is all that a new one needs (docs/add_a_family.md)."""
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
-from types import ModuleType
+from typing import Protocol, cast
+
+from aloe_jax.models.config import HfConfig, ModelConfig, Weight
+
+
+class Family(Protocol):
+    """The content of a family's module."""
+
+    ARCHITECTURE: str  # the class name in Hugging Face's `config.json`
+    TINY: dict[str, object]  # `config.json` of a model of a few thousand parameters with the oddities of the family
+
+    def from_hf(self, config: HfConfig) -> ModelConfig: ...
+
+    def to_hf(self, model: ModelConfig, dtype: str) -> dict[str, object]: ...
+
+    def weights(self, model: ModelConfig) -> list[Weight]:
+        """Every tensor once."""
+        ...
+
 
 # name (ModelConfig.family) -> module
-FAMILIES: dict[str, ModuleType] = {
-    module.name: importlib.import_module(f"{__name__}.{module.name}")
+FAMILIES: dict[str, Family] = {
+    module.name: cast(Family, importlib.import_module(f"{__name__}.{module.name}"))
     for module in pkgutil.iter_modules(__path__)
     if not module.name.startswith("_")
 }

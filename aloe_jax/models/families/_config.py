@@ -1,30 +1,48 @@
-"""What the families' config mappings share: reading a Hugging Face `config.json` with clear errors, and writing one."""
+"""Reading a Hugging Face `config.json` with clear errors and writing one: what the families' config mappings share."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TypedDict, TypeVar
 
 from aloe_jax.errors import InputError
-from aloe_jax.models.config import ModelConfig
+from aloe_jax.models.config import HfConfig, ModelConfig
 from aloe_jax.models.rope import LinearScaling, Llama3Scaling, Rope
 
 FULL, SLIDING = "full_attention", "sliding_attention"  # Hugging Face's layer_types
 
 
-class Fields:
-    """The content of a `config.json`. `defaults` holds what Hugging Face's class assumes where a field is absent."""
+T = TypeVar("T")
 
-    def __init__(self, config: Mapping[str, Any], architecture: str, **defaults: Any) -> None:
+
+class Sizes(TypedDict):
+    """The fields of ModelConfig that every family reads alike."""
+
+    vocab: int
+    dim: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    mlp_dim: int
+    norm_eps: float
+    context: int
+    tied: bool
+
+
+class Fields:
+    """The content of a `config.json`, read field by field. `defaults` are those of Hugging Face's class."""
+
+    def __init__(self, config: HfConfig, architecture: str, **defaults: object) -> None:
         self._config, self._defaults, self._architecture = config, defaults, architecture
 
-    def get(self, name: str, default: Any = None) -> Any:
-        """A field: what Hugging Face's class assumes where it is absent, `default` where it is null or unknown."""
+    def get(self, name: str, default: object = None) -> object:
+        """A field; if it is absent the default of Hugging Face's class, if that is unknown or null `default`."""
         value = self._config.get(name, self._defaults.get(name))
         return default if value is None else value
 
     def number(self, name: str, default: float | None = None) -> float:
-        """A field that has to be a number above 0. Raises InputError otherwise."""
+        """A field that must be a number above 0. Raises InputError otherwise."""
         value = self.get(name, default)
         if value is None:
             raise InputError(f"config.json: field '{name}' is missing; it is needed for {self._architecture}")
@@ -33,32 +51,54 @@ class Fields:
         return value
 
     def size(self, name: str, default: int | None = None) -> int:
-        """A field that has to be a whole number above 0. Raises InputError otherwise."""
+        """A field that must be a whole number above 0. Raises InputError otherwise."""
         value = self.number(name, default)
         if value != int(value):
             raise InputError(f"config.json: {name} is {value!r}; expected a whole number for {self._architecture}")
         return int(value)
 
-    def only(self, **supported: Any) -> None:
-        """Raise InputError for the first field whose value is not the one supported."""
+    def count(self, name: str, default: int) -> int:
+        """A field that must be a whole number of at least 0. Raises InputError otherwise."""
+        value = self.get(name, default)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise InputError(f"config.json: {name} is {value!r}; expected a whole number for {self._architecture}")
+        return value
+
+    def items(self, name: str) -> list[object]:
+        """A field that must be a list, empty if it is absent. Raises InputError otherwise."""
+        value = self.get(name) or []
+        if not isinstance(value, (list, tuple)):
+            raise InputError(f"config.json: {name} is {value!r}; expected a list for {self._architecture}")
+        return list(value)
+
+    def table(self, name: str) -> HfConfig:
+        """A field that must be an object, empty if it is absent. Raises InputError otherwise."""
+        value = self.get(name) or {}
+        if not isinstance(value, Mapping):
+            raise InputError(f"config.json: {name} is {value!r}; expected an object for {self._architecture}")
+        return value
+
+    def only(self, **supported: object) -> None:
+        """Raise InputError for the first field whose value is not the supported one."""
         for name, expected in supported.items():
             self.check(name, self.get(name, expected), expected)
 
-    def check(self, name: str, value: Any, expected: Any) -> None:
-        """Raise InputError if `value` of the field `name` is not the one supported."""
+    def check(self, name: str, value: object, expected: object) -> None:
+        """Raise InputError if the `value` of field `name` is not the supported one."""
         if value != expected:
             raise InputError(
                 f"config.json: {name} is {value!r}; only {expected!r} is supported for {self._architecture}"
             )
 
     def rope(self, kind: str | None = None) -> Rope:
-        """The rotary embedding: `rope_theta` and `rope_scaling`, or `rope_parameters` as transformers 5 writes them,
-        there by layer type where `kind` is given. Raises InputError for scalings that are not supported."""
-        found = self.get("rope_parameters") or {}
-        if kind is not None and isinstance(found.get(kind), Mapping):
-            found = found[kind]
-        elif self.get("rope_scaling") and kind != SLIDING:  # transformers scales full attention alone
-            found = self.get("rope_scaling")
+        """The rotary embedding: `rope_theta` and `rope_scaling`, or the `rope_parameters` of transformers 5, those of
+        the layer type `kind` if it is given. Raises InputError for scalings that are not supported."""
+        found = self.table("rope_parameters")
+        by_kind = None if kind is None else found.get(kind)
+        if isinstance(by_kind, Mapping):
+            found = by_kind
+        elif self.get("rope_scaling") and kind != SLIDING:  # transformers scales full attention only
+            found = self.table("rope_scaling")
         fallback = self.number("rope_local_base_freq" if kind == SLIDING else "rope_theta", 10_000.0)
         part = Fields({f"rope {name}": value for name, value in found.items()}, self._architecture)
         theta = float(part.number("rope rope_theta", fallback))
@@ -80,8 +120,9 @@ class Fields:
         )
 
     def layer_types(self, otherwise: Sequence[str]) -> list[str]:
-        """`layer_types`, or what the family assumes. Raises InputError for a wrong length or an unknown type."""
-        types = list(self.get("layer_types") or otherwise)
+        """`layer_types`, or the family's own where it is absent. Raises InputError for a wrong length or an unknown
+        type."""
+        types = [str(kind) for kind in self.items("layer_types") or otherwise]
         if len(types) != self.size("num_hidden_layers") or set(types) - {FULL, SLIDING}:
             raise InputError(
                 f"config.json: layer_types is {types}; expected one of {FULL} and {SLIDING} for each of the "
@@ -89,8 +130,8 @@ class Fields:
             )
         return types
 
-    def sizes(self) -> dict[str, Any]:
-        """The fields of ModelConfig that every family has, but for the layers' pattern."""
+    def sizes(self) -> Sizes:
+        """The sizes of the model. Raises InputError for those that are missing or do not fit each other."""
         heads = self.size("num_attention_heads")
         kv_heads = self.size("num_key_value_heads", heads)
         if heads % kv_heads:
@@ -115,8 +156,8 @@ class Fields:
         }
 
 
-def shrunk(pattern: Sequence[Any]) -> tuple[Any, ...]:
-    """The shortest pattern that gives the same layers when it repeats: equal models have equal configs."""
+def shrunk(pattern: Sequence[T]) -> tuple[T, ...]:
+    """The shortest pattern that repeats to the same layers, so that equal models have equal configs."""
     return next(
         tuple(pattern[:length])
         for length in range(1, len(pattern) + 1)
@@ -124,8 +165,8 @@ def shrunk(pattern: Sequence[Any]) -> tuple[Any, ...]:
     )
 
 
-def base_config(model: ModelConfig, architecture: str, model_type: str, dtype: str) -> dict[str, Any]:
-    """The `config.json` fields that every family has; token ids and other tokenizer facts are added by the exporter."""
+def base_config(model: ModelConfig, architecture: str, model_type: str, dtype: str) -> dict[str, object]:
+    """The `config.json` fields that every family has, without token ids, which the exporter adds."""
     return {
         "architectures": [architecture],
         "model_type": model_type,
@@ -143,7 +184,7 @@ def base_config(model: ModelConfig, architecture: str, model_type: str, dtype: s
     }
 
 
-def rope_config(rope: Rope) -> dict[str, Any]:
+def rope_config(rope: Rope) -> dict[str, object]:
     """`rope_theta` and `rope_scaling`, which both transformers 4 and 5 read."""
     scaling = rope.scaling
     if scaling is None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Literal
 
 from aloe_jax.models.config import ModelConfig
-from aloe_jax.models.families._config import FULL, SLIDING, Fields, base_config
+from aloe_jax.models.families._config import FULL, SLIDING, Fields, Sizes, base_config
 
 NORMS = {
     "attention_norm": "input_layernorm",
@@ -18,10 +18,23 @@ ACTIVATION = "gelu_pytorch_tanh"
 ATTENTION = ("query", "key", "value", "output")
 
 
-def shared(fields: Fields) -> dict[str, Any]:
-    """The fields of ModelConfig that both have, but for the layers' pattern. Raises InputError."""
+class Shared(Sizes):
+    """The fields of ModelConfig that both have, except the layers' pattern."""
+
+    norm: Literal["rms_offset"]
+    post_norms: bool
+    activation: Literal["gelu_tanh"]
+    embed_scale: float
+    query_scale: float
+    final_soft_cap: float | None
+    biases: tuple[str, ...]
+
+
+def shared(fields: Fields) -> Shared:
+    """The shared fields of a `config.json`. Raises InputError for unsupported options."""
     fields.only(hidden_activation=ACTIVATION, use_bidirectional_attention=False)
-    return fields.sizes() | {
+    return {
+        **fields.sizes(),
         "norm": "rms_offset",
         "post_norms": True,
         "activation": "gelu_tanh",
@@ -37,7 +50,7 @@ def cap(fields: Fields, name: str) -> float | None:
     return float(fields.number(name)) if fields.get(name) is not None else None
 
 
-def to_hf(model: ModelConfig, architecture: str, model_type: str, dtype: str) -> dict[str, Any]:
+def to_hf(model: ModelConfig, architecture: str, model_type: str, dtype: str) -> dict[str, object]:
     """The `config.json` fields that both have."""
     layers = list(model.each_layer())
     scalar = model.scale**-2

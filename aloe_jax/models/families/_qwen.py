@@ -1,24 +1,22 @@
-"""What Qwen2 and Qwen3 share: which layers have a sliding window."""
+"""What Qwen2 and Qwen3 share: the layers with a sliding window."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from aloe_jax.models.config import Layer, ModelConfig
 from aloe_jax.models.families._config import FULL, SLIDING, Fields, rope_config, shrunk
 
 
 def pattern(fields: Fields) -> tuple[Layer, ...]:
-    """The layers. A window counts only with `use_sliding_window`, from `max_window_layers` on unless `layer_types` says
-    which."""
+    """The layers. With `use_sliding_window` those that `layer_types` names have a window, without `layer_types` those
+    from `max_window_layers` on."""
     rope, layers = fields.rope(), fields.size("num_hidden_layers")
     window = fields.size("sliding_window", 4096) if fields.get("use_sliding_window") else None
-    first = fields.get("max_window_layers", 28) if window else layers
+    first = fields.count("max_window_layers", 28) if window else layers
     types = fields.layer_types([SLIDING if layer >= first else FULL for layer in range(layers)])
     return shrunk([Layer(rope, window if kind == SLIDING else None) for kind in types])
 
 
-def window_config(model: ModelConfig) -> dict[str, Any]:
+def window_config(model: ModelConfig) -> dict[str, object]:
     """Rotary embedding and windows as `config.json` fields."""
     layers = list(model.each_layer())
     windows = {layer.window for layer in layers if layer.window}
@@ -28,7 +26,7 @@ def window_config(model: ModelConfig) -> dict[str, Any]:
         **rope_config(rope),
         "use_sliding_window": bool(windows),
         "sliding_window": max(windows, default=None),
-        # before layer_types, the first `max_window_layers` layers were those without a window
+        # older than layer_types: the first `max_window_layers` layers are those without a window
         "max_window_layers": sum(layer.window is None for layer in layers),
         "layer_types": [SLIDING if layer.window else FULL for layer in layers],
     }

@@ -1,4 +1,4 @@
-"""Weight tables: Hugging Face names and shapes of what a ModelConfig describes."""
+"""Weight tables: Hugging Face's names and shapes of the tensors of a ModelConfig."""
 
 from __future__ import annotations
 
@@ -44,17 +44,17 @@ def weight_table(model: ModelConfig, norms: Mapping[str, str]) -> list[Weight]:
 
 
 def plain(name: str, path: tuple[str, ...], shape: tuple[int, ...]) -> Weight:
-    """A tensor that both sides store alike."""
+    """A tensor with the same layout on both sides."""
     return Weight(name, path, shape, lambda array: array, lambda array: array)
 
 
 def vector(name: str, path: tuple[str, ...], shape: tuple[int, ...]) -> Weight:
-    """A vector of Hugging Face's that has several axes here."""
+    """A vector on Hugging Face's side that has several axes here."""
     return Weight(name, path, (math.prod(shape),), lambda array: array.reshape(shape), lambda array: array.reshape(-1))
 
 
 def linear(name: str, path: tuple[str, ...], inputs: tuple[int, ...], outputs: tuple[int, ...]) -> Weight:
-    """A linear map: stored [out, in] by Hugging Face, [*inputs, *outputs] here."""
+    """A linear map: [out, in] on Hugging Face's side, [*inputs, *outputs] here."""
     fan_in, fan_out = math.prod(inputs), math.prod(outputs)
     return Weight(
         name,

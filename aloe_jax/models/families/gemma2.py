@@ -3,15 +3,13 @@ arXiv 2408.00118."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from aloe_jax.models.config import Layer, ModelConfig, Weight
+from aloe_jax.models.config import HfConfig, Layer, ModelConfig, Weight
 from aloe_jax.models.families import _gemma
 from aloe_jax.models.families._config import FULL, SLIDING, Fields, rope_config, shrunk
 from aloe_jax.models.families._weights import weight_table
 
 ARCHITECTURE = "Gemma2ForCausalLM"
-TINY = {
+TINY: dict[str, object] = {
     "hidden_size": 32,
     "num_hidden_layers": 4,
     "num_attention_heads": 4,
@@ -26,7 +24,7 @@ TINY = {
 }
 
 
-def from_hf(config: dict[str, Any]) -> ModelConfig:
+def from_hf(config: HfConfig) -> ModelConfig:
     """Our config from the content of a Hugging Face `config.json`.
 
     Raises InputError for a missing field and for options of the family that are not supported.
@@ -40,7 +38,7 @@ def from_hf(config: dict[str, Any]) -> ModelConfig:
     return ModelConfig("gemma2", **_gemma.shared(fields), pattern=layers)
 
 
-def to_hf(model: ModelConfig, dtype: str) -> dict[str, Any]:
+def to_hf(model: ModelConfig, dtype: str) -> dict[str, object]:
     """The Hugging Face config of `model`."""
     rope = model.pattern[0].rope
     assert rope

@@ -3,15 +3,13 @@ keys. Source: `Gemma3TextConfig` of transformers; arXiv 2503.19786."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from aloe_jax.models.config import Layer, ModelConfig, Weight
+from aloe_jax.models.config import HfConfig, Layer, ModelConfig, Weight
 from aloe_jax.models.families import _gemma
 from aloe_jax.models.families._config import FULL, SLIDING, Fields, rope_config, shrunk
 from aloe_jax.models.families._weights import weight_table
 
 ARCHITECTURE = "Gemma3ForCausalLM"
-TINY = {
+TINY: dict[str, object] = {
     "hidden_size": 32,
     "num_hidden_layers": 4,
     "num_attention_heads": 4,
@@ -28,7 +26,7 @@ TINY = {
 }
 
 
-def from_hf(config: dict[str, Any]) -> ModelConfig:
+def from_hf(config: HfConfig) -> ModelConfig:
     """Our config from the content of a Hugging Face `config.json`.
 
     Raises InputError for a missing field and for options of the family that are not supported.
@@ -46,7 +44,7 @@ def from_hf(config: dict[str, Any]) -> ModelConfig:
     return ModelConfig("gemma3", **_gemma.shared(fields), pattern=pattern, qk_norm="head")
 
 
-def to_hf(model: ModelConfig, dtype: str) -> dict[str, Any]:
+def to_hf(model: ModelConfig, dtype: str) -> dict[str, object]:
     """The Hugging Face config of `model`."""
     ropes = {bool(layer.window): layer.rope for layer in model.each_layer()}
     found = _gemma.to_hf(model, ARCHITECTURE, "gemma3_text", dtype)

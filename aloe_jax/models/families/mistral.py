@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from aloe_jax.models.config import Layer, ModelConfig, Weight
+from aloe_jax.models.config import HfConfig, Layer, ModelConfig, Weight
 from aloe_jax.models.families._config import Fields, base_config, rope_config
 from aloe_jax.models.families._weights import PRE_NORMS, weight_table
 
 ARCHITECTURE = "MistralForCausalLM"
-TINY = {
+TINY: dict[str, object] = {
     "hidden_size": 32,
     "num_hidden_layers": 2,
     "num_attention_heads": 6,
@@ -23,7 +21,7 @@ TINY = {
 }
 
 
-def from_hf(config: dict[str, Any]) -> ModelConfig:
+def from_hf(config: HfConfig) -> ModelConfig:
     """Our config from the content of a Hugging Face `config.json`.
 
     Raises InputError for a missing field and for options of the family that are not supported.
@@ -34,7 +32,7 @@ def from_hf(config: dict[str, Any]) -> ModelConfig:
     return ModelConfig("mistral", **fields.sizes(), pattern=(Layer(fields.rope(), window),))
 
 
-def to_hf(model: ModelConfig, dtype: str) -> dict[str, Any]:
+def to_hf(model: ModelConfig, dtype: str) -> dict[str, object]:
     """The Hugging Face config of `model`."""
     (layer,) = model.pattern
     assert layer.rope

@@ -3,14 +3,12 @@ arXiv 2402.00838."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from aloe_jax.models.config import Layer, ModelConfig, Weight
+from aloe_jax.models.config import HfConfig, Layer, ModelConfig, Weight
 from aloe_jax.models.families._config import Fields, base_config, rope_config
 from aloe_jax.models.families._weights import weight_table
 
 ARCHITECTURE = "OlmoForCausalLM"
-TINY = {
+TINY: dict[str, object] = {
     "hidden_size": 32,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
@@ -24,7 +22,7 @@ EPS = 1e-5  # fixed in transformers
 ATTENTION = ("query", "key", "value", "output")
 
 
-def from_hf(config: dict[str, Any]) -> ModelConfig:
+def from_hf(config: HfConfig) -> ModelConfig:
     """Our config from the content of a Hugging Face `config.json`.
 
     Raises InputError for a missing field and for options of the family that are not supported.
@@ -33,11 +31,12 @@ def from_hf(config: dict[str, Any]) -> ModelConfig:
     fields.only(hidden_act="silu")
     clip = fields.number("clip_qkv") if fields.get("clip_qkv") is not None else None
     biases = ATTENTION if fields.get("attention_bias") else ()
-    sizes = fields.sizes() | {"norm_eps": EPS}
+    sizes = fields.sizes()
+    sizes["norm_eps"] = EPS
     return ModelConfig("olmo", **sizes, pattern=(Layer(fields.rope()),), norm="layer", clip_qkv=clip, biases=biases)
 
 
-def to_hf(model: ModelConfig, dtype: str) -> dict[str, Any]:
+def to_hf(model: ModelConfig, dtype: str) -> dict[str, object]:
     """The Hugging Face config of `model`."""
     rope = model.pattern[0].rope
     assert rope

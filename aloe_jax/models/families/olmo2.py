@@ -3,14 +3,12 @@ transformers; arXiv 2501.00656."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from aloe_jax.models.config import Layer, ModelConfig, Weight
+from aloe_jax.models.config import HfConfig, Layer, ModelConfig, Weight
 from aloe_jax.models.families._config import Fields, base_config, rope_config
 from aloe_jax.models.families._weights import weight_table
 
 ARCHITECTURE = "Olmo2ForCausalLM"
-TINY = {
+TINY: dict[str, object] = {
     "hidden_size": 32,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
@@ -24,7 +22,7 @@ ATTENTION = ("query", "key", "value", "output")
 NORMS = {"attention_post_norm": "post_attention_layernorm", "mlp_post_norm": "post_feedforward_layernorm"}
 
 
-def from_hf(config: dict[str, Any]) -> ModelConfig:
+def from_hf(config: HfConfig) -> ModelConfig:
     """Our config from the content of a Hugging Face `config.json`.
 
     Raises InputError for a missing field and for options of the family that are not supported.
@@ -42,7 +40,7 @@ def from_hf(config: dict[str, Any]) -> ModelConfig:
     )
 
 
-def to_hf(model: ModelConfig, dtype: str) -> dict[str, Any]:
+def to_hf(model: ModelConfig, dtype: str) -> dict[str, object]:
     """The Hugging Face config of `model`."""
     rope = model.pattern[0].rope
     assert rope

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from aloe_jax.models.config import ModelConfig, Weight
+from aloe_jax.models.config import HfConfig, ModelConfig, Weight
 from aloe_jax.models.families import _qwen
 from aloe_jax.models.families._config import Fields, base_config
 from aloe_jax.models.families._weights import PRE_NORMS, weight_table
 
 ARCHITECTURE = "Qwen2ForCausalLM"
-TINY = {
+TINY: dict[str, object] = {
     "hidden_size": 32,
     "num_hidden_layers": 3,
     "num_attention_heads": 4,
@@ -26,7 +24,7 @@ TINY = {
 }
 
 
-def from_hf(config: dict[str, Any]) -> ModelConfig:
+def from_hf(config: HfConfig) -> ModelConfig:
     """Our config from the content of a Hugging Face `config.json`.
 
     Raises InputError for a missing field and for options of the family that are not supported.
@@ -37,7 +35,7 @@ def from_hf(config: dict[str, Any]) -> ModelConfig:
     return ModelConfig("qwen2", **fields.sizes(), pattern=_qwen.pattern(fields), biases=biases)
 
 
-def to_hf(model: ModelConfig, dtype: str) -> dict[str, Any]:
+def to_hf(model: ModelConfig, dtype: str) -> dict[str, object]:
     """The Hugging Face config of `model`."""
     base = base_config(model, ARCHITECTURE, "qwen2", dtype)
     return base | _qwen.window_config(model) | {"hidden_act": "silu"}

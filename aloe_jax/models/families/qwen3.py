@@ -1,16 +1,14 @@
-"""Qwen3: queries and keys are normed head by head. Source: `Qwen3Config` of transformers; arXiv 2505.09388."""
+"""Qwen3: norms of queries and keys per head. Source: `Qwen3Config` of transformers; arXiv 2505.09388."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from aloe_jax.models.config import ModelConfig, Weight
+from aloe_jax.models.config import HfConfig, ModelConfig, Weight
 from aloe_jax.models.families import _qwen
 from aloe_jax.models.families._config import Fields, base_config
 from aloe_jax.models.families._weights import PRE_NORMS, weight_table
 
 ARCHITECTURE = "Qwen3ForCausalLM"
-TINY = {
+TINY: dict[str, object] = {
     "hidden_size": 32,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
@@ -25,7 +23,7 @@ TINY = {
 ATTENTION = ("query", "key", "value", "output")
 
 
-def from_hf(config: dict[str, Any]) -> ModelConfig:
+def from_hf(config: HfConfig) -> ModelConfig:
     """Our config from the content of a Hugging Face `config.json`.
 
     Raises InputError for a missing field and for options of the family that are not supported.
@@ -36,7 +34,7 @@ def from_hf(config: dict[str, Any]) -> ModelConfig:
     return ModelConfig("qwen3", **fields.sizes(), pattern=_qwen.pattern(fields), qk_norm="head", biases=biases)
 
 
-def to_hf(model: ModelConfig, dtype: str) -> dict[str, Any]:
+def to_hf(model: ModelConfig, dtype: str) -> dict[str, object]:
     """The Hugging Face config of `model`."""
     base = base_config(model, ARCHITECTURE, "qwen3", dtype) | _qwen.window_config(model)
     return base | {"attention_bias": bool(model.biases), "hidden_act": "silu"}

@@ -1,16 +1,14 @@
-"""SmolLM3: Llama with layers that see no positions. Source: `SmolLM3Config` of transformers."""
+"""SmolLM3: Llama with layers without positions. Source: `SmolLM3Config` of transformers."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from aloe_jax.errors import InputError
-from aloe_jax.models.config import Layer, ModelConfig, Weight
+from aloe_jax.models.config import HfConfig, Layer, ModelConfig, Weight
 from aloe_jax.models.families._config import FULL, SLIDING, Fields, base_config, rope_config, shrunk
 from aloe_jax.models.families._weights import PRE_NORMS, weight_table
 
 ARCHITECTURE = "SmolLM3ForCausalLM"
-TINY = {
+TINY: dict[str, object] = {
     "hidden_size": 32,
     "num_hidden_layers": 4,
     "num_attention_heads": 4,
@@ -25,7 +23,7 @@ TINY = {
 ATTENTION, MLP = ("query", "key", "value", "output"), ("gate", "up", "down")
 
 
-def from_hf(config: dict[str, Any]) -> ModelConfig:
+def from_hf(config: HfConfig) -> ModelConfig:
     """Our config from the content of a Hugging Face `config.json`.
 
     Raises InputError for a missing field and for options of the family that are not supported.
@@ -33,7 +31,7 @@ def from_hf(config: dict[str, Any]) -> ModelConfig:
     fields = Fields(config, ARCHITECTURE, rope_theta=2e6, tie_word_embeddings=True)
     fields.only(hidden_act="silu")
     layers, every = fields.size("num_hidden_layers"), fields.size("no_rope_layer_interval", 4)
-    turns = fields.get("no_rope_layers") or [int((layer + 1) % every != 0) for layer in range(layers)]
+    turns = fields.items("no_rope_layers") or [int((layer + 1) % every != 0) for layer in range(layers)]
     if len(turns) < layers:
         raise InputError(f"config.json: no_rope_layers has {len(turns)} entries; expected one for each of {layers}")
     windowed = fields.get("use_sliding_window") and fields.get("sliding_window") is not None
@@ -48,7 +46,7 @@ def from_hf(config: dict[str, Any]) -> ModelConfig:
     return ModelConfig("smollm3", **fields.sizes(), pattern=shrunk(pattern), biases=biases)
 
 
-def to_hf(model: ModelConfig, dtype: str) -> dict[str, Any]:
+def to_hf(model: ModelConfig, dtype: str) -> dict[str, object]:
     """The Hugging Face config of `model`."""
     layers = list(model.each_layer())
     windows = {layer.window for layer in layers if layer.window}

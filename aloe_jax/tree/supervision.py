@@ -1,0 +1,61 @@
+"""What the preferences of a conversation say of its replies: weights, labels, values and pairs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from aloe_jax.errors import InputError
+from aloe_jax.tree.schema import Conversation
+
+
+@dataclass(frozen=True)
+class Supervision:
+    """SFT weights, labels and values by node index, and (chosen, rejected) pairs of node indices with their margin."""
+
+    weights: Sequence[float]
+    labels: Sequence[float]
+    values: Sequence[float]
+    pairs: Mapping[tuple[int, int], float]
+
+
+def supervision(tree: Conversation, weights: Mapping[str, float] | None = None) -> Supervision:
+    """What `tree` trains its replies on.
+
+    Args:
+        weights: SFT weight by node id, 0 for nodes not named. By default a reply has weight 1 if the conversation has
+            no preferences, else 1 where it is chosen in a pair and rejected in none. A node flagged `no_loss` has
+            weight 0 and takes part in no pair, whatever is given.
+
+    Raises InputError for weights that name a node which the conversation does not have.
+    """
+    index = {node.id: position for position, node in enumerate(tree.nodes)}
+    muted = {position for position, node in enumerate(tree.nodes) if "no_loss" in node.flags}
+    # Several judges may name one pair; it is still one comparison, with their mean margin.
+    margins: dict[tuple[int, int], list[float]] = {}
+    for preference in tree.preferences:
+        if preference.margin > 0:
+            margins.setdefault((index[preference.chosen], index[preference.rejected]), []).append(preference.margin)
+    pairs = {pair: fmean(found) for pair, found in margins.items()}
+    chosen, rejected = ({pair[side] for pair in pairs} - muted for side in (0, 1))
+    labels = [float(node in chosen - rejected) - float(node in rejected - chosen) for node in range(len(tree.nodes))]
+    if weights is not None:
+        unknown = next((name for name in weights if name not in index), None)
+        if unknown is not None:
+            raise InputError(f"conversation '{tree.id}': weights name unknown node '{unknown}'")
+        trained = [weights.get(node.id, 0.0) for node in tree.nodes]
+    elif tree.preferences:
+        trained = [float(label > 0) for label in labels]
+    else:
+        trained = [1.0] * len(tree.nodes)
+    return Supervision(
+        weights=[0.0 if node in muted else weight for node, weight in enumerate(trained)],
+        labels=labels,
+        values=[
+            math.nan if position in muted or node.value is None else node.value
+            for position, node in enumerate(tree.nodes)
+        ],
+        pairs={pair: margin for pair, margin in pairs.items() if muted.isdisjoint(pair)},
+    )
