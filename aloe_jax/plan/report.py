@@ -13,7 +13,6 @@ FIRST_LINE = (
     "All times are estimates: the program was compiled for this slice, not run. Memory is the compiler's figure."
 )
 GIB = 2**30
-UNKNOWN = "unknown"
 
 
 def to_text(plan: Plan) -> str:
@@ -75,7 +74,7 @@ def _program(program: Program, topology: Topology) -> Iterator[str]:
     yield f"  operations      {program.flops / 1e12:10.4g} TFLOP {time.compute:10.3g} s"
     yield f"  HBM traffic     {program.hbm / 1e9:10.4g} GB    {time.memory:10.3g} s"
     exchanged = f"{received / 1e9:10.4g} GB    {time.interconnect:10.3g} s"
-    yield f"  interconnect    {f'{UNKNOWN:>10}' if program.unread else exchanged}"
+    yield f"  interconnect    {'   unknown' if program.unread else exchanged}"
     for kind, size in sorted(program.received.items(), key=lambda item: -item[1]):
         yield f"    {kind:<18} {size / 1e9:8.4g} GB in {program.collectives[kind]:,} runs"
     yield from _groups(program.over, topology)

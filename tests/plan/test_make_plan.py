@@ -67,7 +67,7 @@ class TestCompiled:
         assert "at 3.6 USD a chip and hour" in lines[-1]
 
     def test_memory(self, preference):
-        """Split over four chips except for the norms: parameters, two moments (and two counters), and all in the peak."""
+        """Parameters and two moments (and two counters) are split over four chips, except for the norms; the peak has all."""
         memory = preference[1]["programs"][0]["memory"]
         shard = 4 * ((PARAMETERS - NORMS) / 4 + NORMS)
         assert memory["parameters"] == shard
@@ -115,7 +115,7 @@ class TestCompiled:
 
     @pytest.mark.slow
     def test_what_was_compiled_before_is_not_compiled_again(self, plan, preference, folder):
-        """The learning rate does not change the program. The seconds that the compilation took come from the cache too."""
+        """The learning rate does not change the program. The seconds of the compilation come from the cache too."""
         again = plan("--stage=preference", "--price=3.6", "--config.preference.learning_rate=1.0")
         assert again.stdout == preference[0].stdout
 

@@ -57,7 +57,7 @@ def test_groups_of_chips():
 
 
 def test_chips_behind_devices():
-    """The kinds that devices of the three generations have: tests/ops/test_tpu_attention.py finds them in topologies."""
+    """The device kinds of the three generations, as tests/ops/test_tpu_attention.py finds them in topologies."""
     kinds = {"TPU v5 lite": CHIPS["v5e"], "TPU v5": CHIPS["v5p"], "TPU v6 lite": CHIPS["v6e"], "cpu": None}
     assert {kind: chip_of(SimpleNamespace(device_kind=kind)) for kind in kinds} == kinds
 
@@ -96,8 +96,8 @@ def test_operations_of_a_step_are_those_that_xla_counts(remat, changes):
     """Of a step without loops, one layer and one chunk, before the compiler merges what is computed twice.
 
     XLA counts every other operation too: at most 20 for each element of what the products give, which take 2 x 256
-    operations per element and more but for the scores' 2 x 64 a head, of which there are few, and for the weights, of
-    which each takes 20 in the optimiser beside 6 x 512 in the products. So its figure lies up to 5 % above.
+    operations per element and more except for the scores' 2 x 64 per head, of which there are few, and for the
+    weights, of which each takes 20 in the optimiser beside 6 x 512 in the products. So its figure lies up to 5 % above.
     """
     model = dataclasses.replace(
         MODEL, vocab=2048, dim=256, layers=1, heads=4, kv_heads=4, head_dim=64, mlp_dim=1024, tied=False, **changes

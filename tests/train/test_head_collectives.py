@@ -51,8 +51,8 @@ def runs(mesh, micro_batches, dtype="float32"):
 
 
 def assert_once(found, micro_batches):
-    """One sum per micro-batch, of either kind where each chip keeps a part; and at most one gather, which a compiler may
-    move ahead of the loop over micro-batches."""
+    """One sum per micro-batch, of either kind where each chip keeps a part; and at most one gather, which a compiler
+    may move ahead of the loop over micro-batches."""
     assert found.pop("all-gather") in (1, micro_batches)
     assert sum(found.values()) == micro_batches
     assert found.keys() <= {"all-reduce", "reduce-scatter"}
