@@ -83,9 +83,7 @@ def shares(table: Table, length: int, chat: ChatFormat) -> None:
     """Add a line per block size: rows, filled share, and of all T x T pairs the unmasked ones and those in blocks that
     run."""
     rows = packed(length, chat)
-    reach = rows.subtree_end - np.arange(
-        length
-    )  # queries that attend to each key; padding attends to itself
+    reach = rows.subtree_end - np.arange(length)  # queries that attend to each key; padding attends to itself
     for block in BLOCKS:
         running = np.asarray(running_blocks(rows.subtree_end, rows.positions, None, block))
         number, blocks, _ = running.shape

@@ -67,7 +67,7 @@ class TestCompiled:
         assert "at 3.6 USD a chip and hour" in lines[-1]
 
     def test_memory(self, preference):
-        """Parameters and two moments (and two counters) are split over four chips, except for the norms; the peak has all."""
+        """Parameters and two moments (and two counters), split over four chips but for the norms, are in the peak."""
         memory = preference[1]["programs"][0]["memory"]
         shard = 4 * ((PARAMETERS - NORMS) / 4 + NORMS)
         assert memory["parameters"] == shard
