@@ -1,11 +1,11 @@
-"""What the TPU attention kernels compute and hold: share of blocks on packed ten-turn trees, temporaries in HBM.
+"""Shares of blocks that the TPU attention kernels compute on packed ten-turn trees, and their temporaries in HBM.
 
     uv run python benchmarks/attention_blocks.py                            # compiled for v5e
     uv run python benchmarks/attention_blocks.py --topology=v5p:2x2x1
 
-The trees are those of ten_turns.py with their turns shuffled and the reply that goes on drawn at random, tokenised by
+The trees are those of ten_turns.py with their turns shuffled and the continued reply drawn at random, tokenised by
 SmolLM2 and packed as for training. The temporaries are the compiler's figure for forward and backward of one layer with
-the heads of Llama-3-8B, one row a chip, in bf16; `libtpu` compiles for the topology without having it. No time is
+the heads of Llama-3-8B, one row per chip, in bf16; `libtpu` compiles for the topology without its chips. No time is
 measured: nothing runs on a TPU here.
 """
 
@@ -16,7 +16,7 @@ import os
 os.environ |= {
     "JAX_PLATFORMS": "cpu",  # what computes here; libtpu only compiles
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # beside other processes that have it open
-    "TPU_SKIP_MDS_QUERY": "1",  # no metadata server to ask
+    "TPU_SKIP_MDS_QUERY": "1",  # there is no metadata server
     "TPU_WORKER_HOSTNAMES": "localhost",
     "TPU_ACCELERATOR_TYPE": "v5litepod-4",
 }
@@ -54,7 +54,7 @@ HEADS, KEY_HEADS, WIDTH = 32, 8, 128  # Llama-3-8B
 
 
 def conversation(seed: int) -> Conversation:
-    """The ten turns in a random order, each going on from one of its two replies."""
+    """The ten turns in a random order, each followed by the next from one of its two replies."""
     rng = random.Random(seed)
     nodes: list[Node] = []
     preferences = []
@@ -81,9 +81,10 @@ def packed(length: int, chat: ChatFormat) -> TreeRow:
 
 
 def shares(table: Table, length: int, chat: ChatFormat) -> None:
-    """A line a block size: rows, filled share, and of all T x T pairs those seen and those in blocks that run."""
+    """Add a line per block size: rows, filled share, and of all T x T pairs the unmasked ones and those in blocks that
+    run."""
     rows = packed(length, chat)
-    reach = rows.subtree_end - np.arange(length)  # queries that see each key; padding is seen by itself alone
+    reach = rows.subtree_end - np.arange(length)  # queries that attend to each key; padding attends to itself
     for block in BLOCKS:
         running = np.asarray(running_blocks(rows.subtree_end, rows.positions, None, block))
         number, blocks, _ = running.shape
@@ -95,14 +96,14 @@ def shares(table: Table, length: int, chat: ChatFormat) -> None:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes on a chip."""
+    """Bytes per chip."""
 
     inputs: int  # query, key, value and the marks
     temporaries: int
 
 
 def memory(length: int, topology: str) -> Memory:
-    """What one layer's attention takes, forward and backward, one row of `length` tokens a chip."""
+    """The memory of one layer's attention, forward and backward, with one row of `length` tokens per chip."""
     devices = topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
     mesh = make_mesh(devices=devices)
     rows = PartitionSpec(ROWS)

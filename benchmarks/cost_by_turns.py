@@ -1,14 +1,14 @@
-"""How the cost of a conversation grows with its turns: one row, and beside it a sequence a reply.
+"""How the cost of a conversation grows with its turns: as one row, and beside it as one sequence per reply.
 
     uv run python benchmarks/cost_by_turns.py              # 2, 5, 10 and 20 turns, SmolLM2-135M, f32
-    uv run python benchmarks/cost_by_turns.py --unshared   # and a sequence a reply, once each, by the same code
+    uv run python benchmarks/cost_by_turns.py --unshared   # and one sequence per reply, once each, by the same code
 
-A reference pass, a DPO gradient and an AdamW update on the conversation of ten_turns.py, begun again after its tenth
-turn. Programs are compiled ahead and the smallest size runs once before; then sizes are timed in turn, `--repeats`
-times. The exponent is the slope of the least-squares line through the logarithms of turns and of median seconds. A
-sequence a reply means that each pair stands in a row of
-its own, its two paths side by side and nothing shared between them, as in a trainer that knows prompt, chosen and
-rejected only; the gradients of the rows are added up to one update.
+A reference pass, a DPO gradient and an AdamW update on the conversation of ten_turns.py, which starts again after its
+tenth turn. Programs are compiled ahead and the smallest size runs once untimed; then sizes are timed in turn,
+`--repeats` times. The exponent is the slope of the least-squares line through the logarithms of turns and of median
+seconds. With one sequence per reply, each pair is in a row of its own, its two paths side by side and nothing shared
+between them, as in a trainer that reads prompt, chosen and rejected only; the gradients of the rows are added up to one
+update.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from aloe_jax.hub.load import load_model
 from aloe_jax.hub.source import resolve_model
 from aloe_jax.models.decoder import Params
 from aloe_jax.train.forward import Compute, make_score
-from aloe_jax.train.state import make_optimizer
+from aloe_jax.train.optimizer import make_optimizer
 from aloe_jax.train.step import make_gradient
 from aloe_jax.tree.fragments import fragments
 from aloe_jax.tree.pack import pack, stack
@@ -66,8 +66,8 @@ def shared(turns: int, chat: ChatFormat) -> Case:
 
 
 def unshared(turns: int, chat: ChatFormat) -> Case:
-    """A row for each pair: the path of the chosen and that of the rejected reply, one after the other, each with no
-    other target than the reply at its end."""
+    """One row per pair: the path of the chosen and that of the rejected reply, one after the other, with the reply at
+    the end of each as its only target."""
     tree, total, rows = conversation(turns), 0, []
     for preference in tree.preferences:
         two = [_path(tree, leaf, chat) for leaf in (preference.chosen, preference.rejected)]
@@ -101,7 +101,7 @@ def exponent(turns: Sequence[int], amounts: Sequence[float]) -> float:
 
 
 def run(cases: Sequence[Case], step: Callable[[Case], None], repeats: int, console: Console) -> None:
-    """Time every case once after the other, `repeats` times, after an untimed step of the first."""
+    """Time all cases one after the other, `repeats` times, after an untimed step of the first."""
     step(cases[0])
     for _ in range(repeats):
         for case in cases:
@@ -138,7 +138,7 @@ def main() -> None:
     model, reference = load_model(source)
     compute, optimizer = Compute(), make_optimizer(TRAINING, 1)
     score: Any = make_score(model, compute)
-    gradient = jax.jit(make_gradient(model, "dpo", TRAINING, compute))
+    gradient = jax.jit(make_gradient(model, TRAINING, compute))
     add = jax.jit(lambda left, right: jax.tree.map(jnp.add, left, right), donate_argnums=0)
 
     @functools.partial(jax.jit, donate_argnums=(0, 1))

@@ -3,9 +3,9 @@
     uv run python benchmarks/import_memory.py                    # needs 5 GB of disk and 6 GB of memory for a while
     uv run python benchmarks/import_memory.py --folder=DIR       # keeps the random model in DIR and uses it again
 
-The model has the shape of Llama 3.2 1B and random bfloat16 weights in shards of 1 GB. Every row is a process of its own
-on the CPU, where parameters are in the memory that is measured: the largest resident set less the parameters is what
-the work, the interpreter and JAX take besides. The last load is one of two processes that share a mesh. Bytes are
+The model has the shape of Llama 3.2 1B and random bfloat16 weights in shards of 1 GB. Each row is a process of its own
+on the CPU, where parameters are part of the memory that is measured: the largest resident set less the parameters is
+what the work, the interpreter and JAX take besides. The last load is by two processes that share a mesh. Bytes are
 counted by our reader and, beside it, by the kernel (`rchar` of /proc/self/io: all bytes of read calls, from the cache
 or not; Linux only). The largest tensor has 525 MB.
 """
@@ -22,9 +22,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import jax
 import ml_dtypes
@@ -75,6 +74,23 @@ class Case:
         return f"{self.work}, {self.dtype}, fsdp={self.devices}" if self.work == "load" else f"aloe {self.work}"
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What one process took; sizes in bytes."""
+
+    seconds: float
+    parameters: int  # that were in its memory
+    before: int  # resident before the work
+    peak: int  # largest resident set
+    read: int  # by our reader
+    kernel_read: int  # by the kernel's count
+
+    @property
+    def besides(self) -> int:
+        """The peak less the parameters."""
+        return self.peak - self.parameters
+
+
 CASES = (
     Case("load"),
     Case("load", "float32"),
@@ -105,22 +121,22 @@ def write_model(folder: Path) -> None:
     files.write_json(folder / config_file.CONFIG, CONFIG)  # last, so that a folder with it is whole
 
 
-def work(folder: Path, case: Case, process: int, port: int) -> dict[str, Any]:
-    """Do what a case asks for in this process and measure. Sizes in bytes."""
+def work(folder: Path, case: Case, process: int, port: int) -> Measured:
+    """Do the work of a case in this process and measure it."""
     if case.processes > 1:
         jax.distributed.initialize(f"localhost:{port}", case.processes, process)
     if case.work != "import":
         jax.devices()  # the backend starts
     before, read_before, start = _memory("VmRSS"), _kernel_read(), time.perf_counter()
     size = load(folder, case.dtype) if case.work == "load" else copy(folder, case.work)
-    return {
-        "seconds": time.perf_counter() - start,
-        "parameters": size,
-        "before": before,
-        "peak": _memory("VmHWM"),
-        "read": byte_ranges.bytes_read(),
-        "kernel_read": _kernel_read() - read_before,
-    }
+    return Measured(
+        seconds=time.perf_counter() - start,
+        parameters=size,
+        before=before,
+        peak=_memory("VmHWM"),
+        read=byte_ranges.bytes_read(),
+        kernel_read=_kernel_read() - read_before,
+    )
 
 
 def load(folder: Path, dtype: str) -> int:
@@ -152,8 +168,8 @@ def _kernel_read() -> int:
     return int(Path("/proc/self/io").read_text().split()[1])
 
 
-def measure(folder: Path, case: Case) -> list[dict[str, Any]]:
-    """What `work` found in each process of a case."""
+def measure(folder: Path, case: Case) -> list[Measured]:
+    """Run `work` in each process of a case and return what it measured."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
@@ -171,11 +187,12 @@ def measure(folder: Path, case: Case) -> list[dict[str, Any]]:
     answers = [process.communicate()[0] for process in running]
     if any(process.returncode for process in running):
         raise SystemExit(f"{case.name} failed; see its message above")
-    return [json.loads(answer.splitlines()[-1]) for answer in answers]
+    return [Measured(**json.loads(answer.splitlines()[-1])) for answer in answers]
 
 
 def main() -> int:
-    """Returns 1 if a process took a gigabyte besides its parameters or read more than its share of the file."""
+    """Measure all cases; returns 1 if a process took a gigabyte besides its parameters or read more than its share of
+    the file."""
     parser = argparse.ArgumentParser(description="Measure memory and bytes read while a random 1B model is loaded.")
     parser.add_argument("--folder", type=Path, help="where the model is kept (default: a temporary folder)")
     parser.add_argument("--json", type=Path, help="file for the numbers")
@@ -191,26 +208,18 @@ def main() -> int:
     for column in ("", "process", "parameters", "peak", "besides", "at start", "read", "of the file", "rchar", "s"):
         table.add_column(column, justify="right" if column else "left")
     for case, number, found in rows:
-        besides = found["peak"] - found["parameters"]
-        sizes = found["parameters"], found["peak"], besides, found["before"], found["read"]
+        sizes = found.parameters, found.peak, found.besides, found.before, found.read
         columns = [f"{value / MB:,.0f}" for value in sizes]
-        share = f"{found['read'] / size:.1%}"
-        table.add_row(
-            case.name, str(number), *columns, share, f"{found['kernel_read'] / MB:,.0f}", f"{found['seconds']:.1f}"
-        )
+        kernel_read, seconds = f"{found.kernel_read / MB:,.0f}", f"{found.seconds:.1f}"
+        table.add_row(case.name, str(number), *columns, f"{found.read / size:.1%}", kernel_read, seconds)
     Console(width=120).print(table)
     if args.json:
-        files.write_json(args.json, [vars(case) | {"process": number} | found for case, number, found in rows])
-    return int(
-        any(
-            found["peak"] - found["parameters"] > 1000 * MB or found["read"] > 1.01 * size / case.processes
-            for case, _, found in rows
-        )
-    )
+        files.write_json(args.json, [vars(case) | {"process": number} | asdict(found) for case, number, found in rows])
+    return int(any(found.besides > 1000 * MB or found.read > 1.01 * size / case.processes for case, _, found in rows))
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == [WORKER]:
-        print(json.dumps(work(Path(sys.argv[2]), Case(**json.loads(sys.argv[3])), *map(int, sys.argv[4:]))))
+        print(json.dumps(asdict(work(Path(sys.argv[2]), Case(**json.loads(sys.argv[3])), *map(int, sys.argv[4:])))))
     else:
         sys.exit(main())

@@ -7,13 +7,13 @@
 
 `pip install torch==2.13.0 trl==1.16.0 transformers==5.23.0` makes such an environment.
 
-Both sides start from the same perturbed policy, with the unperturbed model as reference, and see the same token ids:
-ours one row, TRL's `DPOTrainer` ten prompt/chosen/rejected records, that is twenty sequences. Each runs in a process of
-its own, which waits while the other works, so steps alternate and the peak memory is that of one side. The first step
-of each compiles or warms up; it is left out of the times, and its log-probabilities, loss and gradient norm are
+Both sides start from the same perturbed policy, with the unperturbed model as reference, and get the same token ids:
+ours as one row, TRL's `DPOTrainer` as ten prompt/chosen/rejected records, that is twenty sequences. Each runs in a
+process of its own, which waits while the other works, so steps alternate and the peak memory is that of one side. The
+first step of each compiles or warms up; it is not timed, and its log-probabilities, loss and gradient norm are
 compared. A step is the forward pass of the reference, forward and backward of the policy, and the AdamW update. Each
-side does as its training does by itself: ours holds the reference model during its pass only, TRL's all the time. TRL
-that keeps its activations wants 23 GB; give a machine of 24 some swap, into which our side goes while it waits.
+side does what its training does by default: ours holds the reference model during its pass only, TRL's all the time.
+TRL needs 23 GB where it keeps its activations; give a machine of 24 some swap, to which our side moves while it waits.
 
 Useful floating-point operations are those of the matrix products that the result needs: unmasked query-key pairs,
 states that predict a target, no recomputation; the backward pass counts twice the forward pass.
@@ -23,16 +23,17 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -44,11 +45,54 @@ HERE = Path(__file__).parent
 # Both sides compute in f32. A reply's log-probability is a sum of some fifty terms of order 1 to 10, each good to 1e-6.
 TOLERANCE = 1e-3
 MODULES = ("torch", "trl", "transformers")
-Numbers = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a side answers to one step."""
+
+    seconds: float
+    cpu_seconds: float
+    loss: float
+    grad_norm: float
+    log_probs: Sequence[float]  # of chosen and rejected in turn
+    peak_bytes: int
+    swapped_pages: int  # read back from disk
+    efficiency: float | None = None  # useful FLOP/s over those of a matrix product beside it
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What a side took: medians over its timed steps, and the extremes that matter."""
+
+    seconds: float
+    all_seconds: Sequence[float]
+    cpu_seconds: float
+    peak_bytes: int
+    swapped_pages: int
+    efficiency: float | None
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Median and extremes of some numbers."""
+
+    median: float
+    least: float
+    most: float
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """TRL's seconds over ours: of the medians, and of neighbouring steps."""
+
+    medians: float
+    neighbours: Spread
 
 
 class Worker:
-    """One side in its own process: told `step` on its standard input, it answers one line of JSON."""
+    """One side in a process of its own, which answers each `step` on its standard input with one line of JSON."""
 
     def __init__(self, name: str, python: str, script: str, *arguments: str) -> None:
         self.name = name
@@ -59,23 +103,22 @@ class Worker:
         )
         os.close(writing)
         self._answers = os.fdopen(reading)
-        self.ready = self._answer()
-        self.steps: list[Numbers] = []
+        self.tokens: int = json.loads(self._answer())["tokens"]
+        self.steps: list[Step] = []
 
-    def step(self) -> Numbers:
-        """Run one step; the answer has seconds, cpu_seconds, loss, grad_norm, log_probs, peak_bytes and swapped_pages,
-        those of a step that had to be read back from disk."""
+    def step(self) -> Step:
+        """Run one step and return its numbers."""
         assert self._process.stdin
         self._process.stdin.write("step\n")
         self._process.stdin.flush()
-        self.steps.append(self._answer())
+        self.steps.append(Step(**json.loads(self._answer())))
         return self.steps[-1]
 
-    def _answer(self) -> Numbers:
+    def _answer(self) -> str:
         line = self._answers.readline()
         if not line:
             raise SystemExit(f"the {self.name} side ended with exit code {self._process.wait()}; see its message above")
-        return json.loads(line)
+        return line
 
     def __enter__(self) -> Worker:
         return self
@@ -88,69 +131,69 @@ class Worker:
 
 
 def missing_modules(python: str) -> list[str]:
-    """Which of the modules of the TRL side that interpreter lacks."""
+    """The modules of the TRL side that an interpreter lacks."""
     code = f"import importlib.util as u; print(*[m for m in {MODULES} if u.find_spec(m) is None])"
     return subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.split()
 
 
-def compare(ours: Numbers, trl: Numbers) -> dict[str, float]:
+def compare(ours: Step, trl: Step) -> dict[str, float]:
     """Differences of the first step: largest of the log-probabilities, of the loss, relative of the gradient norm."""
-    pairs = zip(ours["log_probs"], trl["log_probs"], strict=True)
+    pairs = zip(ours.log_probs, trl.log_probs, strict=True)
     return {
         "log_prob": max(abs(left - right) for left, right in pairs),
-        "loss": abs(ours["loss"] - trl["loss"]),
-        "grad_norm": abs(ours["grad_norm"] - trl["grad_norm"]) / trl["grad_norm"],
+        "loss": abs(ours.loss - trl.loss),
+        "grad_norm": abs(ours.grad_norm - trl.grad_norm) / trl.grad_norm,
     }
 
 
-def measure(sides: Sequence[Worker], repeats: int) -> dict[str, Any]:
-    """Alternate the sides `repeats` times; medians of each side and, for two, their ratio and that of neighbouring
-    steps."""
+def measure(sides: Sequence[Worker], repeats: int) -> dict[str, Timing]:
+    """Alternate the sides `repeats` times and return the timing of each by name."""
     for _ in range(repeats):
         for side in sides:
             side.step()
-    result: dict[str, Any] = {}
-    for side in sides:
-        timed = side.steps[1:]
-        result[side.name] = {
-            "seconds": statistics.median(step["seconds"] for step in timed),
-            "all_seconds": [step["seconds"] for step in timed],
-            "cpu_seconds": statistics.median(step["cpu_seconds"] for step in timed),
-            "peak_bytes": timed[-1]["peak_bytes"],
-            "swapped_pages": max(step["swapped_pages"] for step in timed),
-            "efficiency": statistics.median(step["efficiency"] for step in timed) if "efficiency" in timed[0] else None,
-            "tokens": side.ready["tokens"],
-        }
-    if len(sides) == 2:
-        columns = (result[side.name]["all_seconds"] for side in sides)
-        ratios = [theirs / ours for ours, theirs in zip(*columns, strict=True)]
-        ours, theirs = (result[side.name]["seconds"] for side in sides)
-        neighbours = {"median": statistics.median(ratios), "least": min(ratios), "most": max(ratios)}
-        result["ratio"] = {"medians": theirs / ours, "neighbours": neighbours}
-    return result
+    return {side.name: _timing(side.steps[1:], side.tokens) for side in sides}
 
 
-def show(console: Console, result: dict[str, Any], sides: Sequence[Worker]) -> None:
+def _timing(timed: Sequence[Step], tokens: int) -> Timing:
+    efficiency = [step.efficiency for step in timed if step.efficiency is not None]
+    return Timing(
+        seconds=statistics.median(step.seconds for step in timed),
+        all_seconds=[step.seconds for step in timed],
+        cpu_seconds=statistics.median(step.cpu_seconds for step in timed),
+        peak_bytes=timed[-1].peak_bytes,
+        swapped_pages=max(step.swapped_pages for step in timed),
+        efficiency=statistics.median(efficiency) if efficiency else None,
+        tokens=tokens,
+    )
+
+
+def ratio(ours: Timing, theirs: Timing) -> Ratio:
+    """How many times as long the other side takes."""
+    ratios = [right / left for left, right in zip(ours.all_seconds, theirs.all_seconds, strict=True)]
+    neighbours = Spread(statistics.median(ratios), min(ratios), max(ratios))
+    return Ratio(theirs.seconds / ours.seconds, neighbours)
+
+
+def show(console: Console, timings: Mapping[str, Timing], compared: Ratio | None, repeats: int) -> None:
     """Print the measured numbers as a table."""
-    table = Table(title=f"reference pass + DPO step with AdamW, median of {len(sides[0].steps) - 1}")
+    table = Table(title=f"reference pass + DPO step with AdamW, median of {repeats}")
     for column in ("", "tokens", "seconds", "least to most", "CPU seconds", "peak memory"):
         table.add_column(column, justify="left" if column == "" else "right")
-    for side in sides:
-        row = result[side.name]
-        spread = f"{min(row['all_seconds']):.1f} to {max(row['all_seconds']):.1f}"
-        numbers = (f"{row['tokens']:,}", f"{row['seconds']:.1f}", spread, f"{row['cpu_seconds']:.1f}")
-        table.add_row(side.name, *numbers, f"{row['peak_bytes'] / 2**30:.1f} GiB")
+    for name, row in timings.items():
+        spread = f"{min(row.all_seconds):.1f} to {max(row.all_seconds):.1f}"
+        numbers = (f"{row.tokens:,}", f"{row.seconds:.1f}", spread, f"{row.cpu_seconds:.1f}")
+        table.add_row(name, *numbers, f"{row.peak_bytes / 2**30:.1f} GiB")
     console.print(table)
-    for side in sides:
-        if (share := result[side.name]["efficiency"]) is not None:
-            console.print(f"{side.name}: useful FLOP/s of a step, {share:.0%} of a 2048-cubed matmul's beside it")
-        if pages := result[side.name]["swapped_pages"]:
-            console.print(f"{side.name}: up to {pages:,} pages read from disk in a step, which takes time")
-    if "ratio" in result:
-        near = result["ratio"]["neighbours"]
+    for name, row in timings.items():
+        if row.efficiency is not None:
+            console.print(f"{name}: useful FLOP/s of a step, {row.efficiency:.0%} of a 2048-cubed matmul's beside it")
+        if row.swapped_pages:
+            console.print(f"{name}: up to {row.swapped_pages:,} pages read from disk in a step, which takes time")
+    if compared:
+        near = compared.neighbours
         console.print(
-            f"ratio of the medians {result['ratio']['medians']:.1f}, of neighbouring steps {near['median']:.1f} "
-            f"({near['least']:.1f} to {near['most']:.1f})"
+            f"ratio of the medians {compared.medians:.1f}, of neighbouring steps {near.median:.1f} "
+            f"({near.least:.1f} to {near.most:.1f})"
         )
 
 
@@ -188,33 +231,37 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Returns 1 if the two sides disagree."""
+    """Compare and time the sides; returns 1 if they disagree."""
     args, console = arguments(), Console()
-    result: dict[str, Any]
+    differences: dict[str, float] = {}
+    timings: dict[str, Timing] = {}
     lacking = missing_modules(args.trl_python)
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         ours = stack.enter_context(Worker("aloe_jax", sys.executable, "preference_step_ours.py", folder, args.remat))
         ours.step()
-        sides, result = [ours], {}
+        sides = [ours]
         if lacking:
             console.print(f"{args.trl_python} has no {', '.join(lacking)}: aloe_jax alone", soft_wrap=True)
         else:
             setup = (folder, str(int(args.trl_recompute)), str(args.trl_batch))
             trl = stack.enter_context(Worker("TRL", args.trl_python, "preference_step_trl.py", *setup))
             sides.append(trl)
-            result["differences"] = compare(ours.steps[0], trl.step())
+            differences = compare(ours.steps[0], trl.step())
         if not args.check:
-            result |= measure(sides, args.repeats)
-    for name, value in result.get("differences", {}).items():
+            timings = measure(sides, args.repeats)
+    compared = ratio(*timings.values()) if len(timings) == 2 else None
+    for name, value in differences.items():
         console.print(f"difference in {name}: {value:.1e} ({'ok' if value < TOLERANCE else 'TOO LARGE'})")
     if not args.check:
-        show(console, result, sides)
+        show(console, timings, compared, args.repeats)
     if args.json:
-        files.write_json(
-            args.json, result | {name: getattr(args, name) for name in ("remat", "trl_batch", "trl_recompute")}
-        )
-    return int(any(value >= TOLERANCE for value in result.get("differences", {}).values()))
+        result: dict[str, object] = {"differences": differences} if differences else {}
+        result |= {name: dataclasses.asdict(timing) for name, timing in timings.items()}
+        result |= {"ratio": dataclasses.asdict(compared)} if compared else {}
+        result |= {name: getattr(args, name) for name in ("remat", "trl_batch", "trl_recompute")}
+        files.write_json(args.json, result)
+    return int(any(value >= TOLERANCE for value in differences.values()))
 
 
 if __name__ == "__main__":

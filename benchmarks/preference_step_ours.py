@@ -1,8 +1,8 @@
-"""The aloe_jax side of preference_step.py: ANSWERS FOLDER REMAT, a file descriptor, a folder and a name of
-`config.compute.remat`.
+"""The aloe_jax side of preference_step.py. Its arguments are ANSWERS FOLDER REMAT: a file descriptor, a folder and a
+value of `config.compute.remat`.
 
-Writes what the other side needs to FOLDER (the perturbed policy, the ten pairs as text and as token ids), then runs a
-step for every line on its standard input.
+Writes what the other side needs to FOLDER (the perturbed policy, the ten pairs as text and as token ids), then runs one
+step per line of its standard input.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import resource
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,9 @@ from aloe_jax.models.decoder import Params
 from aloe_jax.ops.attention import block_size
 from aloe_jax.parallel.mesh import make_mesh
 from aloe_jax.train.forward import Compute, make_score
-from aloe_jax.train.state import create_state, make_optimizer
+from aloe_jax.train.optimizer import make_optimizer
+from aloe_jax.train.settings import PreferenceSettings
+from aloe_jax.train.state import create_state
 from aloe_jax.train.step import make_step
 from aloe_jax.tree.fragments import fragments
 from aloe_jax.tree.pack import pack, stack
@@ -41,17 +43,20 @@ MODEL = "embedded:smollm2"
 NOISE = 0.02  # of the policy's weights, as a share of each tensor's standard deviation
 MATMUL = 2048  # size of the matrix product that a step is compared with
 MATMUL_SECONDS = 2.0  # how long its rate is measured, before and after each step
-# As in TRL's defaults, so that both sides do the same update.
-TRAINING = {
-    "beta": 0.1,
-    "learning_rate": 1e-6,
-    "schedule": "constant",
-    "warmup": 0.0,
-    "clip_norm": 1.0,
-    "b1": 0.9,
-    "b2": 0.999,
-    "weight_decay": 0.0,
-}
+# TRL's defaults, so that both sides do the same update.
+TRAINING = PreferenceSettings(
+    objective="dpo",
+    beta=0.1,
+    turn_buckets=0,
+    entropy=False,
+    learning_rate=1e-6,
+    schedule="constant",
+    warmup=0.0,
+    clip_norm=1.0,
+    b1=0.9,
+    b2=0.999,
+    weight_decay=0.0,
+)
 
 
 def perturbed(params: Params) -> Params:
@@ -64,10 +69,17 @@ def perturbed(params: Params) -> Params:
     return jax.tree.unflatten(structure, noisy)
 
 
-def pairs(tree: Conversation, trie: Trie, chat: ChatFormat) -> list[dict[str, Any]]:
-    """Prompt, chosen and rejected of each preference, as token ids and as the text they stand for."""
+class Pair(TypedDict):
+    """Prompt, chosen and rejected of a preference by name, as text and as token ids."""
+
+    text: dict[str, str]
+    ids: dict[str, list[int]]
+
+
+def pairs(tree: Conversation, trie: Trie, chat: ChatFormat) -> list[Pair]:
+    """Each preference as token ids and as the text that they encode."""
     piece_of = {tree.nodes[reply.node].id: reply.piece for reply in trie.replies}
-    records = []
+    records: list[Pair] = []
     for preference in tree.preferences:
         chosen, rejected = piece_of[preference.chosen], piece_of[preference.rejected]
         ids = {
@@ -106,8 +118,8 @@ def unmasked_pairs(row: TreeRow) -> float:
 
 
 def matmul_rate() -> float:
-    """FLOP/s of products of two 2048 x 2048 matrices, the mean over two seconds: a step beside it takes longer, and
-    meets what else the machine does as well."""
+    """FLOP/s of products of two 2048 x 2048 matrices, the mean over two seconds: long enough to be slowed by other work
+    on the machine as a step is."""
     matrix = jnp.ones((MATMUL, MATMUL))
     _matmul(matrix).block_until_ready()  # the first one compiles
     count, began = 0, time.perf_counter()
@@ -136,7 +148,7 @@ def main() -> None:
     state = create_state(policy, model, optimizer, make_mesh(devices=jax.devices()[:1]))
     once, used = jax.tree.map(lambda leaf: leaf[None], row), jnp.asarray(1)
     # As the training loop does it: compiled ahead, and what the compiler took given back.
-    jitted: Any = make_step(model, "dpo", TRAINING, compute, optimizer)
+    jitted: Any = make_step(model, TRAINING, compute, optimizer)
     step = jitted.lower(state, once, used).compile()
     # The reference's forward pass, and the policy's with a backward pass of twice its cost.
     useful = 4 * model.matmul_flops(trie.tree_tokens, unmasked_pairs(row), float(row.weight.size))
@@ -147,9 +159,9 @@ def main() -> None:
     with os.fdopen(descriptor, "w", buffering=1) as answers:
         print(json.dumps({"tokens": trie.tree_tokens}), file=answers)
         for _ in sys.stdin:
-            # As in a run, the reference is there for its own pass only; loading it is not timed, nor is TRL's.
+            # As in a run, the reference model is in memory for its own pass only. Loading is timed on neither side.
             _, reference = load_model(source)
-            # Back from disk, where the other side needed the room.
+            # Read back from disk what was swapped out for the other side.
             jax.block_until_ready((jax.tree.map(jnp.sum, state), score(reference, row)))
             rate = matmul_rate()
             faults = resource.getrusage(resource.RUSAGE_SELF).ru_majflt

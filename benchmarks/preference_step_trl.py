@@ -1,9 +1,10 @@
-"""The TRL side of preference_step.py: ANSWERS FOLDER RECOMPUTE BATCH, a file descriptor, a folder, 0 or 1, a number.
+"""The TRL side of preference_step.py. Its arguments are ANSWERS FOLDER RECOMPUTE BATCH: a file descriptor, a folder, 0
+or 1, a number.
 
-Needs torch, trl and transformers only. `DPOTrainer` does as it does for a user: ten records, one optimiser step over
+Needs torch, trl and transformers only. `DPOTrainer` runs as it does for a user: ten records, one optimiser step over
 all of them in micro-batches of BATCH pairs, the reference model computed in the step (TRL's default), its default
-AdamW, no truncation. The records are text, not chat messages: for those TRL also trains on the line break that the
-template puts behind a reply's end-of-turn token. It must arrive at the same ids as the other side.
+AdamW, no truncation. The records are text, not chat messages, with which TRL would also train on the line break that
+the template puts after a reply's end-of-turn token. The ids must be the same as on the other side.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ import os
 import resource
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, TypedDict
 
 import torch
 import transformers
@@ -23,6 +25,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl import DPOConfig, DPOTrainer
 
 STEPS = 1_000_000  # the input ends earlier
+
+
+class Pair(TypedDict):
+    """Prompt, chosen and rejected of a preference by name, as the other side wrote them."""
+
+    text: dict[str, str]
+    ids: dict[str, list[int]]
 
 
 class OnDemand(TrainerCallback):
@@ -47,7 +56,7 @@ class OnDemand(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
         self.seconds, self.cpu_seconds = time.perf_counter() - self.began, time.process_time() - self.began_cpu
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **others: Any) -> None:
+    def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, float], **others: Any) -> None:
         usage = resource.getrusage(resource.RUSAGE_SELF)
         answer = {
             "seconds": self.seconds,
@@ -61,8 +70,8 @@ class OnDemand(TrainerCallback):
         print(json.dumps(answer), file=self.answers)
 
 
-def check_ids(dataset: Dataset, pairs: list[dict[str, Any]]) -> int:
-    """The number of tokens TRL computes. Ends the process if its ids are not those of the other side."""
+def check_ids(dataset: Dataset, pairs: Sequence[Pair]) -> int:
+    """The number of tokens that TRL computes. Ends the process if its ids are not those of the other side."""
     for number, (row, pair) in enumerate(zip(dataset, pairs, strict=True), start=1):
         for name, expected in pair["ids"].items():
             if row[f"{name}_ids"] != expected:

@@ -1,4 +1,4 @@
-"""A conversation of ten turns with two candidate replies each, about 1,400 tree tokens: what the benchmarks train on.
+"""A conversation of ten turns with two candidate replies each, about 1,400 tree tokens, on which the benchmarks train.
 
 The user is a night-shift nurse who shares little at a time and warms to short, practical, dry answers. The chosen
 replies have picked that up, the rejected ones are the eager assistant's.
@@ -10,7 +10,7 @@ import itertools
 
 from aloe_jax.tree.schema import Conversation, Node, Preference
 
-# (user, chosen reply, rejected reply); the conversation goes on from the chosen reply in odd turns, from the other in
+# (user, chosen reply, rejected reply); the conversation continues from the chosen reply in odd turns, from the other in
 # even ones, as when one of the two is drawn at random (paper, section 2).
 TURNS = (
     (
@@ -105,7 +105,7 @@ TURNS = (
 
 
 def conversation(turns: int = len(TURNS)) -> Conversation:
-    """The ten turns as a tree with a preference a turn; the first ones, or begun again after the last for more."""
+    """The first `turns` turns as a tree with one preference per turn; after the tenth they start again."""
     nodes: list[Node] = []
     preferences = []
     parent = None

@@ -116,14 +116,13 @@ def plan(options: argparse.Namespace) -> None:
 
 def pipeline() -> list[Stage]:
     """All stages, in the order of `STAGES`."""
-    from eval.report.stage import report_stage
-
     from aloe_jax.data.stage import DATASET
     from aloe_jax.train.export import EXPORT
     from aloe_jax.train.stage import PREFERENCE, SFT
     from data_gen.game.stage import CONVERSATIONS
     from data_gen.personas.stage import PERSONAS_STAGE
     from eval.benchmark.stage import BENCHMARK
+    from eval.report.stage import report_stage
 
     return [PERSONAS_STAGE, CONVERSATIONS, DATASET, SFT, PREFERENCE, BENCHMARK, EXPORT, report_stage(STAGES)]
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
 from aloe_jax.parallel.mesh import shape_in_words
-from aloe_jax.plan.plan import Decoding, Plan, Program, Training
+from aloe_jax.plan.records import Candidate, DecodingPlan, Plan, Program, TrainingPlan
 from aloe_jax.plan.topology import Topology
 
 FIRST_LINE = (
@@ -17,15 +16,16 @@ GIB = 2**30
 
 
 def to_text(plan: Plan) -> str:
-    """Lines of at most about 120 characters; the first says that times are estimates."""
+    """The report in lines of about 120 characters or fewer; the first says that times are estimates."""
     return "\n".join(_lines(plan))
 
 
-def search_text(found: list[tuple[dict[str, Any], Plan]]) -> str:
-    """Two lines for each compilation of a search, the best first: what it gives, and the settings that `aloe run` needs
-    for it."""
+def search_text(found: Sequence[Candidate]) -> str:
+    """Two lines per compilation of a search, the best first: what it gives, and the settings that `aloe run` needs for
+    it."""
     lines = [FIRST_LINE, "", f"{'HBM a chip':>12}  {'tokens/s':>9}  {'batch':>16}  {'rows':>4}  {'remat':<9}  fits"]
-    for settings, plan in found:
+    for candidate in found:
+        plan = candidate.plan
         assert plan.training
         full, training, memory = plan.training.full, plan.training, plan.programs[0].memory
         needed, batch = f"{memory.peak / GIB:.1f} GiB", f"{full.batch:,} {full.unit}"
@@ -33,7 +33,7 @@ def search_text(found: list[tuple[dict[str, Any], Plan]]) -> str:
         verdict = "yes" if plan.fits else "no"
         lines += [
             f"{needed:>12}  {speed:>9}  {batch:>16}  {training.rows:>4}  {training.remat:<9}  {verdict}",
-            "  " + " ".join(f"--{name}={value}" for name, value in settings.items()),
+            "  " + " ".join(f"--{name}={value}" for name, value in candidate.settings.items()),
         ]
     return "\n".join(lines)
 
@@ -73,7 +73,8 @@ def _program(program: Program, topology: Topology) -> Iterator[str]:
     received = sum(program.received.values())
     yield f"  operations      {program.flops / 1e12:10.4g} TFLOP {time.compute:10.3g} s"
     yield f"  HBM traffic     {program.hbm / 1e9:10.4g} GB    {time.memory:10.3g} s"
-    yield f"  interconnect    {received / 1e9:10.4g} GB    {time.interconnect:10.3g} s"
+    exchanged = f"{received / 1e9:10.4g} GB    {time.interconnect:10.3g} s"
+    yield f"  interconnect    {'   unknown' if program.unread else exchanged}"
     for kind, size in sorted(program.received.items(), key=lambda item: -item[1]):
         yield f"    {kind:<18} {size / 1e9:8.4g} GB in {program.collectives[kind]:,} runs"
     yield from _groups(program.over, topology)
@@ -81,7 +82,7 @@ def _program(program: Program, topology: Topology) -> Iterator[str]:
 
 
 def _groups(over: Mapping[str, float], topology: Topology) -> Iterator[str]:
-    """What groups of fewer chips than all exchange, and how fast."""
+    """Lines on groups of fewer chips than all: what they exchange, and how fast."""
     for extents, size in over.items():
         places = [int(taken) for taken in extents.split("x")]
         if math.prod(places) < topology.chips and size:
@@ -99,7 +100,7 @@ def _memory(program: Program) -> Iterator[str]:
     yield "    " + ", ".join(f"{name} {size / GIB:.2f}" for name, size in parts.items())
 
 
-def _training(training: Training, fits: bool) -> Iterator[str]:
+def _training(training: TrainingPlan, fits: bool) -> Iterator[str]:
     yield (
         f"step: {training.rows} rows a micro-batch ({training.rows_a_chip:g} a row shard) of {training.row_tokens:,} "
         f"tokens, remat {training.remat}"
@@ -121,7 +122,7 @@ def _training(training: Training, fits: bool) -> Iterator[str]:
         yield f"    a conversation as a sequence a reply, rows full: {training.unshared_chip_seconds:.3g} chip-seconds"
 
 
-def _decoding(decoding: Decoding) -> Iterator[str]:
+def _decoding(decoding: DecodingPlan) -> Iterator[str]:
     yield (
         f"engine: {decoding.slots} slots, {decoding.tokens_a_second:,.0f} tokens/s when all are busy; "
         f"{decoding.dialogue_seconds:.2f} chip-seconds a dialogue"
@@ -129,8 +130,8 @@ def _decoding(decoding: Decoding) -> Iterator[str]:
 
 
 def price_line(plan: Plan, price: float) -> str:
-    """What a plan that fits costs at `price` dollars a chip and hour: a step and a conversation, or a dialogue of the
-    benchmark and what the engine writes."""
+    """A line on what a plan that fits costs at `price` dollars per chip-hour: a step and a conversation, or a dialogue
+    of the benchmark and what the engine writes."""
     dollars = lambda seconds: seconds / 3600 * price  # noqa: E731
     start = f"at {price:g} USD a chip and hour: "
     if plan.decoding:

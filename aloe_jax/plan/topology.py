@@ -1,4 +1,4 @@
-"""A slice of Cloud TPU: which chip, how many, and how they are wired."""
+"""A slice of Cloud TPU chips: which, how many, and how they are wired."""
 
 from __future__ import annotations
 
@@ -13,22 +13,24 @@ from aloe_jax.parallel.chips import CHIPS, Chip
 
 @dataclass(frozen=True)
 class Topology:
-    """A slice: which chip, and how many along each axis."""
+    """A slice by its chip and the number of chips along each axis."""
 
     chip: Chip
     shape: tuple[int, ...]
 
     @property
     def name(self) -> str:
+        """As on the command line, "v5e:4x4"."""
         return f"{self.chip.name}:{'x'.join(map(str, self.shape))}"
 
     @property
     def chips(self) -> int:
+        """Number of chips."""
         return math.prod(self.shape)
 
     @property
     def ring_axes(self) -> tuple[bool, ...]:
-        """Which axes close to a ring. Cubes close all axes or none: each has to be a multiple of four."""
+        """Whether each axis closes to a ring. Cubes close all axes or none: each has to be a multiple of four."""
         if self.chip.axes == 3:
             closed = all(size % self.chip.wraps_at == 0 for size in self.shape)
             return (closed,) * len(self.shape)
@@ -36,15 +38,15 @@ class Topology:
 
     @property
     def bandwidth(self) -> float:
-        """`bandwidth_over` all chips."""
+        """`bandwidth_over` all chips of the slice."""
         return self.bandwidth_over(self.shape)
 
     def bandwidth_over(self, extents: Sequence[int]) -> float:
-        """Bytes a second that the chip with the fewest links can receive in a group of chips that takes up so many
-        places along each axis; a collective waits for it.
+        """Bytes per second that the chip with the fewest links, for which a collective waits, can receive in a group of
+        chips that takes up so many places along each axis.
 
-        Two links on an axis that closes to a ring and that the group fills, one at the group's end on another axis that
-        it lies along. A message from one chip to another takes one.
+        It has two links on an axis that closes to a ring and is filled by the group, and one on another axis that the
+        group lies along, at whose end it is. A message from one chip to another takes one link.
         """
         links = sum(
             2 if ring and taken == size else 1
@@ -55,7 +57,7 @@ class Topology:
 
 
 def parse_topology(text: str) -> Topology:
-    """A slice from its name, `v5e:4x4`. Raises InputError for a chip that is not in the table or another form."""
+    """The slice of that name, `v5e:4x4`. Raises InputError for a chip that is not in the table or another form."""
     found = re.fullmatch(r"(\w+):(\d+(?:x\d+){1,2})", text)
     if not found or found[1] not in CHIPS:
         raise InputError(

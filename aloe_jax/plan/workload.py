@@ -1,7 +1,7 @@
 """What a step is fed: the conversations of a run's dataset, or synthetic ten-turn ones of a stated size.
 
-Synthetic conversations are real trees (tree/trie.py, tree/row.py, tree/pack.py lay them out and pack them); only their
-texts are missing, and no figure here depends on those.
+Synthetic conversations are real trees, laid out and packed by tree/trie.py, tree/row.py and tree/pack.py; only their
+texts are missing, on which no figure here depends.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -24,31 +23,32 @@ from aloe_jax.errors import InputError
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.ops.block_table import running_blocks
 from aloe_jax.tree.fragments import fragments
+from aloe_jax.plan.settings import PlannedSettings
 from aloe_jax.tree.pack import best_fit_in_order, pack, stack
 from aloe_jax.tree.row import Capacity, TreeRow
 from aloe_jax.tree.schema import Conversation, Node, Preference
 from aloe_jax.tree.trie import Piece, ReplySpan, Trie
 
-TREE_TOKENS = 1400  # of a ten-turn conversation with two replies a turn, as benchmarks/ten_turns.py has
+TREE_TOKENS = 1400  # of a ten-turn conversation with two replies per turn, as benchmarks/ten_turns.py has
 USER_TOKENS, REPLY_TOKENS = 50, 45  # means whose sum over ten turns that is
 SPREAD = 0.5  # a conversation is up to this share longer or shorter than the mean, and so is a message in it
 CONVERSATIONS = 512  # synthetic ones; enough for the fill of rows to be steady
-STEADY = 16  # steps, at least, over which the fill of a batch is averaged
+STEADY = 16  # minimum number of steps over which the fill of a batch is averaged
 MEASURED_ROWS = 16  # rows over which the share of query-key pairs is averaged
 
 
 @dataclass(frozen=True)
 class Workload:
-    """Conversations as fragments, and what the layout with a sequence a reply would make of them."""
+    """Conversations as fragments, and their size in the layout with one sequence per reply."""
 
     description: str
-    assumed: bool  # and not measured, so that it may be repeated
+    assumed: bool  # rather than measured, so that it may be repeated
     epoch: int  # conversations that an epoch has; those that are here are repeated for it
     sizes: np.ndarray  # int [N, 4]: tokens, targets, replies, pairs of each fragment
     conversation: np.ndarray  # int [N]
     rows: TreeRow  # some packed rows [B, ...], for the pairs that attention computes
     pairs: float  # unmasked query-key pairs of a conversation
-    unshared_tokens: float  # tokens of a conversation as a sequence a reply
+    unshared_tokens: float  # tokens of a conversation as one sequence per reply
     unshared_pairs: float
 
     @property
@@ -74,8 +74,9 @@ class Batch:
 def measured(
     directory: epath.PathLike, capacity: Capacity, unit: Unit, weights: Mapping[str, float] | None = None
 ) -> Workload:
-    """The first epoch of a run's dataset, its sources mixed by `weights` (1 by default); for the unit "pairs" without
-    conversations that have none. InputError if `directory` holds no dataset, or nothing for that unit."""
+    """The workload of the first epoch of a run's dataset, its sources mixed by `weights` (1 by default); for the unit
+    "pairs" without conversations that have none. InputError if `directory` holds no dataset, or nothing for that
+    unit."""
     source = FragmentSource(directory)
     owners: list[list[int]] = [[] for _ in source.sources]
     for owner, origin in dict(zip(source.conversation.tolist(), source.origin.tolist(), strict=True)).items():
@@ -91,7 +92,7 @@ def measured(
 
 
 def synthetic(turns: int, replies: int, capacity: Capacity, seed: int = 0, epoch: int = CONVERSATIONS) -> Workload:
-    """Conversations of `turns` user turns with `replies` candidates each, one of which goes on."""
+    """The workload of conversations of `turns` user turns with `replies` candidates each, one of which is continued."""
     rng = random.Random(seed)
     parts = []
     for number in range(CONVERSATIONS):
@@ -122,14 +123,14 @@ def _conversation(number: int, turns: int, replies: int, rng: random.Random) -> 
         pieces.append(Piece(piece, (0,) * length(USER_TOKENS)))
         piece, depth = len(pieces) - 1, depth + len(pieces[-1].tokens)
         names = [f"reply{turn}.{index}" for index in range(replies)]
-        goes_on = rng.randrange(replies)
+        continued = rng.randrange(replies)
         following, longer = piece, depth
         for index, name in enumerate(names):
             nodes.append(Node(id=name, parent=user.id, role="assistant", text=""))
             pieces.append(Piece(piece, (0,) * length(REPLY_TOKENS)))
             spans.append(ReplySpan(len(nodes) - 1, len(pieces) - 1, turn, group=turn))
             path_tokens += depth + len(pieces[-1].tokens)
-            if index == goes_on:
+            if index == continued:
                 parent, following, longer = name, len(pieces) - 1, depth + len(pieces[-1].tokens)
         preferences += [Preference(chosen=names[0], rejected=name) for name in names[1:]]
         piece, depth = following, longer
@@ -172,12 +173,12 @@ def _path_lengths(part: TreeRow) -> list[int]:
 
 
 def batch_of(workload: Workload, capacity: Capacity, batch: int, unit: Unit, steps: int = 1) -> Batch:
-    """What the packer makes of a batch of that many conversations or pairs. The conversations are repeated until they
-    make an epoch of about `steps` steps at least."""
+    """The rows and tokens of a batch of that many conversations or pairs, as packed. The conversations are repeated
+    until they make an epoch of about `steps` steps or more."""
     owners = np.unique(workload.conversation)
     units = workload.mean(PAIRS) if unit == "pairs" else 1.0
     count = max(workload.epoch, math.floor(steps * batch / units))
-    # Whole repetitions, and of the last one what is left to make it `count` conversations.
+    # Whole repetitions, and a part of another one to make it `count` conversations.
     sizes, owner = [], []
     for number in range(math.ceil(count / len(owners))):
         kept = np.isin(workload.conversation, owners[: count - number * len(owners)])
@@ -196,8 +197,8 @@ def batch_of(workload: Workload, capacity: Capacity, batch: int, unit: Unit, ste
 
 
 def fitting_batch(workload: Workload, capacity: Capacity, rows: int, unit: Unit) -> Batch:
-    """The largest batch, to a hundredth, whose every step the packer fits into `rows` rows; at least one unit."""
-    units = workload.mean(3) if unit == "pairs" else 1.0
+    """The largest batch, to a hundredth, of which each step is packed into `rows` rows or fewer; at least one unit."""
+    units = workload.mean(PAIRS) if unit == "pairs" else 1.0
     low, high = 1, max(2, round(capacity.tokens * rows / workload.mean(0) * units) + 1)
     best = batch_of(workload, capacity, low, unit, STEADY)
     while high - low > max(1, low // 100):
@@ -212,7 +213,7 @@ def fitting_batch(workload: Workload, capacity: Capacity, rows: int, unit: Unit)
 
 def running_pairs(rows: TreeRow, block: int | None) -> float:
     """Query-key pairs of a row that attention computes, masked ones included: those of all blocks in which some query
-    sees some key; without blocks the whole square."""
+    attends to some key; without blocks the whole square."""
     length = rows.tokens.shape[-1]
     if block is None:
         return float(length * length)
@@ -221,17 +222,18 @@ def running_pairs(rows: TreeRow, block: int | None) -> float:
 
 
 def forward_flops(model: ModelConfig, workload: Workload, shared: bool) -> float:
-    """Useful operations of a forward pass over a conversation, in our layout or as a sequence a reply."""
+    """Useful operations of a forward pass over a conversation, in our layout or as one sequence per reply."""
     tokens = workload.mean(0) if shared else workload.unshared_tokens
     pairs = workload.pairs if shared else workload.unshared_pairs
     return model.matmul_flops(tokens, pairs, workload.mean(1))
 
 
-def workload_of(config: Mapping[str, Any], workdir: str, capacity: Capacity, unit: Unit) -> Workload:
-    """From the dataset of `workdir` if that is given, else synthetic as `config.conversations` says."""
+def workload_of(settings: PlannedSettings, workdir: str, unit: Unit) -> Workload:
+    """The workload of the dataset of `workdir` if that is given, else a synthetic one of what `config.conversations`
+    asks for."""
+    capacity = settings.dataset.row
     if workdir:
-        weights = {name: entry["weight"] for name, entry in config["dataset"]["sources"].items()}
+        weights = {name: source.weight for name, source in settings.dataset.sources.items()}
         return measured(epath.Path(workdir) / "dataset", capacity, unit, weights)
-    section = config["conversations"]
-    replies = max(2, section["hinted"] + section["plain"])
-    return synthetic(section["turns"], replies, capacity, epoch=section["trees"])
+    grown = settings.grown
+    return synthetic(grown.turns, max(2, grown.replies), capacity, epoch=grown.trees)

@@ -1,6 +1,6 @@
 """Compile the TPU kernels ahead of time, forward and backward; test_tpu_attention.py runs this in a process of its own.
 
-Prints a line of JSON a module: the chip, the names of the kernels in it, the tiles of the log-sum-exp in HBM, and the
+Prints a line of JSON per module: the chip, the names of the kernels in it, the tiles of the log-sum-exp in HBM, and the
 shapes of boolean arrays of queries x keys (there should be none).
 """
 
@@ -11,7 +11,7 @@ import os
 os.environ |= {
     "JAX_PLATFORMS": "cpu",  # what computes here; libtpu only compiles
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # beside other processes that have it open
-    "TPU_SKIP_MDS_QUERY": "1",  # no metadata server to ask
+    "TPU_SKIP_MDS_QUERY": "1",  # there is no metadata server
     "TPU_WORKER_HOSTNAMES": "localhost",
     "TPU_ACCELERATOR_TYPE": "v5litepod-4",
 }

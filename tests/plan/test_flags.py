@@ -1,4 +1,4 @@
-"""The compiler's flag that `aloe plan` and `aloe run` share."""
+"""The compiler flag that `aloe plan` and `aloe run` share."""
 
 from pathlib import Path
 

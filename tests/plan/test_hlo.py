@@ -6,7 +6,7 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from aloe_jax.parallel.mesh import make_mesh
-from aloe_jax.plan.hlo import parse, traffic
+from aloe_jax.plan.hlo import UnreadableModuleError, traffic_of
 
 # A loop of 5 runs with a gather over 4 chips, in two clones of one channel, a fusion in which another one reads a slice
 # of its operand, and a kernel; a reduction in another form of groups; a loop without a stated bound around a permute.
@@ -83,8 +83,8 @@ ENTRY %main (x: (s32[], bf16[25], f32[5,100]), y: f32[16], z: (s32[], f32[10])) 
 
 def test_a_text_counted_by_hand():
     """All-gather: 5 runs x 50 bytes x 3 other chips. All-reduce over 8: 64 bytes x 7 / 8 there and back. The permute's
-    loop has no bound: as often as is said."""
-    found = traffic(parse(TEXT), unknown_trips=3)
+    loop has no bound: it runs as often as the caller says."""
+    found = traffic_of(TEXT, unknown_trips=3)
     assert found.received == {"all-gather": 5 * 150, "all-reduce": 2 * 64 * 7 / 8, "collective-permute": 3 * 40}
     assert found.runs == {"all-gather": 5, "all-reduce": 1, "collective-permute": 3}
     # A run: both gathers read 50 and write 200; the fusion reads the number and its slice of the stack and leaves its
@@ -95,10 +95,10 @@ def test_a_text_counted_by_hand():
 
 
 def module(entry, *computations, partitions=4):
-    """A module whose entry has those lines."""
+    """The text of a module whose entry has those lines."""
     body = "\n".join(f"  {line}" for line in entry)
     head = f"HloModule jit_f, is_scheduled=true, num_partitions={partitions}"
-    return parse("\n\n".join([head, *computations, f"ENTRY %main (x: f32[25]) -> f32[25] {{\n{body}\n}}\n"]))
+    return "\n\n".join([head, *computations, f"ENTRY %main (x: f32[25]) -> f32[25] {{\n{body}\n}}\n"])
 
 
 COUNTED = """%condition (s: (s32[], f32[25])) -> pred[] {
@@ -126,7 +126,7 @@ def test_a_gather_moved_ahead_of_its_loop_counts_beside_the_one_inside():
     """The first run in the entry, 31 in the loop, all of one channel: 32 x 3 x 100 bytes."""
     condition = COUNTED.replace("LESS", "compare(%at, %bound), direction=LT")
     ahead = f"%first = f32[100]{{0}} {GATHER}"
-    found = traffic(module([*RUN[:2], ahead, RUN[2]], condition, LOOP))
+    found = traffic_of(module([*RUN[:2], ahead, RUN[2]], condition, LOOP))
     assert found.runs == {"all-gather": 32}
     assert found.received == {"all-gather": 32 * 300}
 
@@ -138,37 +138,37 @@ def test_a_bound_behind_a_fusion():
   ROOT %lt = pred[] compare(%a, %b), direction=LT
 }"""
     condition = COUNTED.replace("LESS", "fusion(%at, %bound), kind=kLoop, calls=%compared")
-    found = traffic(module(RUN, compared, condition, LOOP))
+    found = traffic_of(module(RUN, compared, condition, LOOP))
     assert (found.runs, found.unbounded) == ({"all-gather": 31}, ())
 
 
 def test_loops_without_a_bound_are_named():
-    """Only that over micro-batches is known to be there. Of two that might be it, neither is sure."""
+    """Only one is expected, that over micro-batches. Of two that might be it, neither is certain."""
     condition = COUNTED.replace("LESS", "compare(%at, %at), direction=LT")
     one = module(RUN, condition, LOOP)
-    assert (traffic(one).runs, traffic(one).unbounded) == ({"all-gather": 1}, ("loop",))
-    assert (traffic(one, 6).runs, traffic(one, 6).unbounded) == ({"all-gather": 6}, ())
+    assert (traffic_of(one).runs, traffic_of(one).unbounded) == ({"all-gather": 1}, ("loop",))
+    assert (traffic_of(one, 6).runs, traffic_of(one, 6).unbounded) == ({"all-gather": 6}, ())
     two = module([*RUN[:2], RUN[2].replace("ROOT %loop", "%other"), RUN[2]], condition, LOOP)
-    assert traffic(two, 6).unbounded == ("other", "loop")
+    assert traffic_of(two, 6).unbounded == ("other", "loop")
     outer = LOOP.replace("%body", "%outer").replace("%again", "%inner").replace("f32[100]{0} " + GATHER, "f32[25]{0} x")
     outer = outer.replace("f32[25]{0} x", "(s32[], f32[25]{0}) while(%t), condition=%condition, body=%body")
     nested = module([*RUN[:2], RUN[2].replace("%body", "%outer")], condition, LOOP, outer)
-    assert (traffic(nested, 6).runs, traffic(nested, 6).unbounded) == ({"all-gather": 6}, ("inner",))
+    assert (traffic_of(nested, 6).runs, traffic_of(nested, 6).unbounded) == ({"all-gather": 6}, ("inner",))
 
 
 def test_names_without_a_sign():
     """As another version of XLA prints them, with or without the operands' shapes."""
-    assert traffic(parse(TEXT.replace("%", "")), 3) == traffic(parse(TEXT), 3)
+    assert traffic_of(TEXT.replace("%", ""), 3) == traffic_of(TEXT, 3)
     shaped = TEXT.replace("all-reduce(%y)", "all-reduce(f32[16]{0:T(8,128)S(1)} y)")
     shaped = shaped.replace("while(%z)", "while((s32[], (f32[10]{0}, s32[])) z)")
-    assert traffic(parse(shaped), 3) == traffic(parse(TEXT), 3)
+    assert traffic_of(shaped, 3) == traffic_of(TEXT, 3)
 
 
 def test_a_collective_that_cannot_be_read_is_an_error():
     with pytest.raises(ValueError, match="all-reduce all has operands that are not in its computation"):
-        traffic(parse(TEXT.replace("all-reduce(%y)", "all-reduce(%w)")))
+        traffic_of(TEXT.replace("all-reduce(%y)", "all-reduce(%w)"))
     with pytest.raises(ValueError, match="all has replica groups of an unknown form"):
-        traffic(parse(TEXT.replace("mesh['a'=2,'b'=4] {'a','b'}", "@elsewhere")))
+        traffic_of(TEXT.replace("mesh['a'=2,'b'=4] {'a','b'}", "@elsewhere"))
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_a_collective_that_cannot_be_read_is_an_error():
 def test_who_takes_part(groups, members):
     """f32[25] of each: 100 bytes from every other chip."""
     lines = ["%x = f32[25]{0} parameter(0)", f"ROOT %g = f32[50]{{0}} all-gather(%x), replica_groups={groups}"]
-    assert traffic(module(lines, partitions=8)).over == {members: 100 * (len(members) - 1)}
+    assert traffic_of(module(lines, partitions=8)).over == {members: 100 * (len(members) - 1)}
 
 
 def test_sums_of_which_each_chip_keeps_a_part():
@@ -199,7 +199,7 @@ def test_sums_of_which_each_chip_keeps_a_part():
 }"""
     fusion = "f32[25]{0} fusion(%x), kind=kCustom, calls=%all-reduce-scatter"
     lines = ["%x = f32[100]{0} parameter(0)", f"%a = {fusion}.1", f"ROOT %b = {fusion}.2"]
-    found = traffic(module(lines, scatter, scatter.replace("scatter.1", "scatter.2")))
+    found = traffic_of(module(lines, scatter, scatter.replace("scatter.1", "scatter.2")))
     assert (found.runs, found.received) == ({"reduce-scatter": 2}, {"reduce-scatter": 2 * 300})
 
 
@@ -227,12 +227,12 @@ REDUCE = """%wrapped (p: f32[100]) -> f32[25] {
 )
 def test_a_start_counts_as_what_it_starts(start, done, hbm):
     lines = ["%x = f32[25]{0} parameter(0)", "%y = f32[100]{0} parameter(1)", f"%s = {start}", f"ROOT %d = {done}"]
-    assert traffic(module(lines, REDUCE)).hbm == hbm
+    assert traffic_of(module(lines, REDUCE)).hbm == hbm
 
 
 def test_what_is_no_module():
     with pytest.raises(ValueError, match="no ENTRY"):
-        parse("a text")
+        traffic_of("a text")
 
 
 @pytest.mark.parametrize(("fsdp", "tensor"), [(8, 1), (4, 2)])
@@ -253,6 +253,22 @@ def test_a_module_compiled_for_eight_devices(fsdp, tensor):
 
     x = jax.ShapeDtypeStruct((64, 32), jnp.float32, sharding=place("fsdp"))
     weights = jax.ShapeDtypeStruct((6, 32, 32), jnp.float32, sharding=place(None, "fsdp"))
-    found = traffic(parse(jax.jit(layers).lower(x, weights).compile().as_text()))
+    found = traffic_of(jax.jit(layers).lower(x, weights).compile().as_text())
     assert found.received == {"all-gather": 6 * 32 * 32 * 4 * (fsdp - 1) / fsdp}
     assert found.runs == {"all-gather": 6}
+
+
+@pytest.mark.parametrize(
+    ("printed", "otherwise", "said"),
+    [
+        ("calls=%gathered", "calls=%elsewhere", "the computation elsewhere is called but not found"),
+        ("bf16[100]{0} fusion(%part)", "bf16[100]{0}fusion(%part)", "again has no operation"),
+        ("compare(%at, %bound)", "compare(%at)", "IndexError"),
+        ("mesh['a'=2,'b'=4] {'a','b'}", "{{6,7,8}}", "all groups chips .* of 8"),
+        ("\n  ", "\n", "no instruction is found"),
+    ],
+)
+def test_a_text_in_another_form_is_one_kind_of_error(printed, otherwise, said):
+    assert printed in TEXT
+    with pytest.raises(UnreadableModuleError, match=said):
+        traffic_of(TEXT.replace(printed, otherwise))

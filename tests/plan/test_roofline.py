@@ -11,23 +11,21 @@ from aloe_jax.models.decoder import REMAT
 from aloe_jax.models.lora import Lora
 from aloe_jax.parallel.chips import CHIPS, chip_of
 from aloe_jax.parallel.mesh import make_mesh
-from aloe_jax.plan.compile import too_large
+from aloe_jax.plan.figures import too_large
 from aloe_jax.plan.roofline import roofline, step_flops
 from aloe_jax.plan.topology import parse_topology
 from aloe_jax.train.forward import Compute
-from aloe_jax.train.state import abstract_state, make_optimizer
+from aloe_jax.train.optimizer import make_optimizer
+from aloe_jax.train.settings import PreferenceSettings
+from aloe_jax.train.state import abstract_state
 from aloe_jax.train.step import make_step
 from aloe_jax.tree.pack import empty_row, stack
 from aloe_jax.tree.row import Capacity
-from helpers.small_training import CONFIG as TRAINING
 from helpers.tiny import MODEL
 
 # The weights of a layer of the tiny model, and the width of its heads together; it has two layers.
 WEIGHTS, HEAD_WIDTH = 64 * 64 * 2 + 64 * 32 * 2 + 3 * 64 * 96, 8 * 8
-CONFIG = {
-    "compute": {"remat": "full", "chunk": 128},
-    "dataset": {"row": {"tokens": 256, "targets": 200}},
-}
+ROW = Capacity(tokens=256, targets=200, replies=8, pairs=8)
 
 
 def test_slices():
@@ -59,7 +57,7 @@ def test_groups_of_chips():
 
 
 def test_chips_behind_devices():
-    """The kinds that devices of the three generations have: tests/ops/test_tpu_attention.py sees them in topologies."""
+    """The device kinds of the three generations, as tests/ops/test_tpu_attention.py finds them in topologies."""
     kinds = {"TPU v5 lite": CHIPS["v5e"], "TPU v5": CHIPS["v5p"], "TPU v6 lite": CHIPS["v6e"], "cpu": None}
     assert {kind: chip_of(SimpleNamespace(device_kind=kind)) for kind in kinds} == kinds
 
@@ -75,13 +73,13 @@ def test_the_slowest_part_binds():
 
 
 def test_operations_of_a_step():
-    """Twice the weights a token; the layers forward, again but for their last map, and twice backward; the head on
+    """Twice the weights per token; the layers forward, again but for their last map, and twice backward; the head on
     whole chunks of targets."""
     layers, last, head = 2 * 256 * 2 * WEIGHTS, 2 * 256 * 2 * 64 * 96, 2 * 256 * 64 * MODEL.vocab
     attention = 2 * 2 * 1000 * 2 * HEAD_WIDTH
 
     def flops(remat, implementation, model=MODEL, rows=1):
-        return step_flops(model, CONFIG | {"compute": CONFIG["compute"] | {"remat": remat}}, implementation, 1000, rows)
+        return step_flops(model, Compute(remat=remat, chunk=128), ROW, implementation, 1000, rows)
 
     expected = 3 * (4 * layers - last + 4 * head + 4 * attention)
     assert flops("full", "dense", rows=3) == pytest.approx(expected, rel=1e-12)
@@ -98,20 +96,20 @@ def test_operations_of_a_step_are_those_that_xla_counts(remat, changes):
     """Of a step without loops, one layer and one chunk, before the compiler merges what is computed twice.
 
     XLA counts every other operation too: at most 20 for each element of what the products give, which take 2 x 256
-    operations an element and more but for the scores' 2 x 64 a head, of which there are few, and for the weights, of
-    which each takes 20 in the optimiser beside 6 x 512 in the products. So its figure lies up to 5 % above.
+    operations per element and more except for the scores' 2 x 64 per head, of which there are few, and for the
+    weights, of which each takes 20 in the optimiser beside 6 x 512 in the products. So its figure lies up to 5 % above.
     """
     model = dataclasses.replace(
         MODEL, vocab=2048, dim=256, layers=1, heads=4, kv_heads=4, head_dim=64, mlp_dim=1024, tied=False, **changes
     )
-    row = Capacity(512, 512, 8, 8)
-    config = {"compute": {"remat": remat, "chunk": 512}, "dataset": {"row": dataclasses.asdict(row)}}
+    row, training = Capacity(512, 512, 8, 8), PreferenceSettings(objective="dpo", turn_buckets=3)
+    compute = Compute(attention="dense", remat=remat, chunk=512)
     mesh = make_mesh(fsdp=1, devices=jax.devices()[:1])
-    optimizer = make_optimizer(TRAINING, 1)
-    step = make_step(model, "dpo", TRAINING, Compute(attention="dense", remat=remat, chunk=512), optimizer, mesh)
+    optimizer = make_optimizer(training, 1)
+    step = make_step(model, training, compute, optimizer, mesh)
     rows = stack([stack([empty_row(row)])])
     counted = step.lower(abstract_state(model, optimizer, mesh), rows, 1).cost_analysis()["flops"]
-    expected = step_flops(model, config, "dense", 512 * 512, 1)
+    expected = step_flops(model, compute, row, "dense", 512 * 512, 1)
     assert expected <= counted <= 1.05 * expected
 
 

@@ -1,4 +1,4 @@
-"""What a step is fed: pairs that attention computes, and the layout with a sequence a reply."""
+"""What a step is fed: pairs that attention computes, and the layout with one sequence per reply."""
 
 import numpy as np
 import pytest

@@ -1,0 +1,36 @@
+"""Figures of earlier compilations, kept in the cache folder under a hash of all that decides them."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import aloe_jax
+from aloe_jax import files
+from aloe_jax.hub.folders import cache_root
+from aloe_jax.plan.figures import Figures
+
+# Whose code a program is made from, and read with: a changed kernel or model is another program.
+CODE = ("decode", "models", "ops", "parallel", "train", "tree", "plan/hlo", "plan/compile.py", "plan/figures.py")
+
+
+def cached(key: Mapping[str, object], make: Callable[[], Figures]) -> Figures:
+    """The figures kept for `key`, made where there are none. The versions of compiler and code are part of every
+    key."""
+    versions = {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "libtpu")}
+    whole = files.canonical({"key": key, "versions": versions, "code": _code_hash()})
+    path = cache_root() / "plans" / f"{files.sha256(whole)[:32]}.json"
+    if path.exists():
+        return Figures(**files.read_json(path))
+    found = make()
+    files.write_json(path, dataclasses.asdict(found))
+    return found
+
+
+def _code_hash() -> str:
+    root = Path(aloe_jax.__file__).parent
+    places = [root / name for name in CODE]
+    paths = [path for place in places for path in (sorted(place.rglob("*.py")) if place.is_dir() else [place])]
+    return files.sha256(*(path.read_bytes() for path in paths))

@@ -1,0 +1,117 @@
+"""The records that a plan's report consists of. Their fields are the keys of the report as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from aloe_jax.plan.roofline import Roofline
+from aloe_jax.plan.topology import Topology
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of one chip. `available` is the chip's memory, or what the compiler may use of it where it refused."""
+
+    parameters: float
+    optimizer: float
+    temporaries: float
+    peak: float
+    available: float
+
+    @property
+    def fits(self) -> bool:
+        """Whether the peak is within what is available."""
+        return self.peak <= self.available
+
+
+@dataclass(frozen=True)
+class Program:
+    """One compiled program; `flops`, `hbm` and `received` (bytes by kind of collective) are per chip and run."""
+
+    name: str
+    memory: Memory
+    flops: float
+    hbm: float
+    received: Mapping[str, float]
+    collectives: Mapping[str, int]
+    time: Roofline | None  # None for a program that the compiler refused
+    compile_seconds: float
+    over: Mapping[str, float]  # `received` by the places along each axis that the chips of a group take up
+    unbounded: Sequence[str]  # loops that count once because the module does not say how often they run
+    unread: str = ""  # why the module's text cannot be read, so that nobody knows what it moves; empty: it was read
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A step with a batch of that size. Seconds, chip-seconds and useful share of the peak follow the estimate; None
+    where there is none."""
+
+    batch: int
+    unit: str
+    rows: int
+    micro_batches: int
+    real_tokens: float
+    conversations: float
+    seconds: float | None
+    chip_seconds: float | None  # per conversation
+    useful: float | None  # operations that the objective needs, over what the chips could do in that time
+
+    @property
+    def speed(self) -> float:
+        """Real tokens per second; 0 without an estimate."""
+        return self.real_tokens / self.seconds if self.seconds else 0.0
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """What a training step is fed, and what it costs."""
+
+    workload: str
+    rows: int  # per micro-batch
+    rows_a_chip: float
+    row_tokens: int
+    remat: str
+    sharing: float  # tokens of the layout with one sequence per reply over ours
+    configured: Filled
+    full: Filled  # the largest batch that the compiled rows hold
+    unshared_chip_seconds: (
+        float | None
+    )  # per conversation as one sequence per reply, in rows as full, at the same speed
+
+
+@dataclass(frozen=True)
+class DecodingPlan:
+    """What the engine decodes when all its slots are busy."""
+
+    slots: int
+    tokens_a_second: float
+    dialogue_seconds: float  # chip-seconds per dialogue of the benchmark
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The whole report; `report_json.to_json` and `report.to_text` print it."""
+
+    stage: str
+    topology: Topology
+    mesh: Mapping[str, int]
+    attention: str
+    flags: str
+    warnings: tuple[str, ...]
+    programs: tuple[Program, ...]
+    training: TrainingPlan | None
+    decoding: DecodingPlan | None
+
+    @property
+    def fits(self) -> bool:
+        """Whether every program fits."""
+        return all(program.memory.fits for program in self.programs)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What a search tried: the plan, and by full name the settings that `aloe run` needs for it."""
+
+    settings: Mapping[str, int | float | str]
+    plan: Plan
