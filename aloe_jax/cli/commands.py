@@ -84,21 +84,21 @@ def merge(options: argparse.Namespace) -> None:
 
 def plan(options: argparse.Namespace) -> None:
     """Compile a stage for a TPU slice and print whether it fits. AloeError if it does not."""
-    from aloe_jax.plan.plan import make_plan, write_plan
+    from aloe_jax.cli.experiment import load_experiment, planned_settings
+    from aloe_jax.plan.plan import make_plan
     from aloe_jax.plan.report import price_line, search_text, to_text
+    from aloe_jax.plan.report_json import write_plan
     from aloe_jax.plan.search import search
-    from aloe_jax.run.config import load_config
     from aloe_jax.run.progress import Progress
 
-    config, progress = load_config(options.config_arguments), Progress()
-    arguments = (config, options.stage, options.topology)
+    settings, progress = planned_settings(load_experiment(options.config_arguments)), Progress()
     found = []
     if options.search:
-        found = search(*arguments, workdir=options.workdir, progress=progress.line)
+        found = search(settings, options.stage, options.topology, workdir=options.workdir, progress=progress.line)
         print(search_text(found), end="\n\n")
-        plan = found[0][1]
+        plan = found[0].plan
     else:
-        plan = make_plan(*arguments, workdir=options.workdir, progress=progress.line)
+        plan = make_plan(settings, options.stage, options.topology, workdir=options.workdir, progress=progress.line)
     print(to_text(plan))
     if options.price is not None and plan.fits:
         print(price_line(plan, options.price))

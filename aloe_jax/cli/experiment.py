@@ -26,6 +26,7 @@ from aloe_jax.errors import InputError
 from aloe_jax.hub.families import model_config
 from aloe_jax.models.lora import LoraSettings
 from aloe_jax.parallel.mesh import MeshSettings
+from aloe_jax.plan.settings import BenchmarkDialogues, GrownConversations, PlannedSettings
 from aloe_jax.run.config import load_config, overridden
 from aloe_jax.run.settings import ModelSettings, TemplateSettings
 from aloe_jax.serve.settings import ServeSettings
@@ -124,6 +125,18 @@ def read_experiment(values: Mapping[str, object]) -> dict[str, object]:
     given = dataclasses.make_dataclass("Given", [(field.name, kinds[field.name]) for field in fields])
     read: object = settings.read(given, values, "config")
     return {field.name: getattr(read, field.name) for field in fields}
+
+
+def planned_settings(sections: Mapping[str, object]) -> PlannedSettings:
+    """What `aloe plan` reads of an experiment's settings, with plain figures of the rooms that it does not import."""
+    grown, benchmark = sections.get("conversations"), sections.get("benchmark")
+    return PlannedSettings(
+        sections,
+        GrownConversations(grown.trees, grown.turns, grown.hinted + grown.plain)
+        if isinstance(grown, ConversationSettings)
+        else None,
+        BenchmarkDialogues(benchmark.turns, benchmark.max_tokens) if isinstance(benchmark, BenchmarkSettings) else None,
+    )
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 from typing import NoReturn
 
+from aloe_jax.cli import commands
 from aloe_jax.cli.arguments import arguments_text
 from aloe_jax.errors import InputError
 

@@ -22,8 +22,8 @@ from aloe_jax.data.plan import PAIRS, Unit, pack_plan
 from aloe_jax.errors import InputError
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.ops.block_table import running_blocks
-from aloe_jax.tree.fragments import fragments
 from aloe_jax.plan.settings import PlannedSettings
+from aloe_jax.tree.fragments import fragments
 from aloe_jax.tree.pack import best_fit_in_order, pack, stack
 from aloe_jax.tree.row import Capacity, TreeRow
 from aloe_jax.tree.schema import Conversation, Node, Preference

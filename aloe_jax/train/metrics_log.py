@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 from etils import epath
 
@@ -72,7 +72,7 @@ def _event_writer(folder: epath.PathLike, step: int) -> Any:
 
 def read_metrics(path: epath.PathLike) -> Sequence[Record]:
     """The lines of a `metrics.jsonl`; none if it is not there."""
-    return files.read_json_lines(path) if epath.Path(path).exists() else []
+    return cast(Sequence[Record], files.read_json_lines(path)) if epath.Path(path).exists() else []
 
 
 def time_split(records: Sequence[Record], rest: Mapping[str, float]) -> dict[str, float]:
