@@ -1,8 +1,8 @@
 """The training dataset on disk: row fragments as a TFDS dataset of ArrayRecord files, without TensorFlow.
 
-Beside the arrays of a `TreeRow` a fragment keeps the number of the source that it came from; the names of the sources
-are in the dataset's metadata. The conversations' ids stand beside the shards in `conversations.jsonl`, a line for each
-index: `{"id": ..., "source": ...}`.
+Besides the arrays of a `TreeRow`, a fragment stores the index of its source; the names of the sources are in the
+dataset's metadata. The conversations' ids are in `conversations.jsonl` next to the shards, one line per conversation:
+`{"id": ..., "source": ...}`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import contextlib
 import io
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -21,13 +20,14 @@ from aloe_jax import files
 from aloe_jax.errors import InputError
 from aloe_jax.tree.row import FIELDS, FLOAT_FIELDS, TreeRow
 
-ORIGIN = "origin"  # the feature that says which source a fragment came from
+ORIGIN = "origin"  # the feature with the index of a fragment's source
 IDS = "conversations.jsonl"
-NAMED = 3  # conversations that a message names
+NAMED = 3  # number of conversations that a message names
+Example = dict[str, np.ndarray | int]  # a fragment by feature
 
 
 def _features() -> tfds.features.FeaturesDict:
-    """One entry a `TreeRow` field; every axis is ragged, since fragments are not padded."""
+    """One feature per `TreeRow` field; every axis is ragged, since fragments are not padded."""
     fields = {
         name: tfds.features.Tensor(
             shape=(None, 2) if name == "pairs" else (None,), dtype=np.float32 if name in FLOAT_FIELDS else np.int32
@@ -43,20 +43,20 @@ class AloeTrees(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("2.0.0")
 
     def __init__(
-        self, fragments: Iterable[tuple[int, TreeRow]] = (), sources: Sequence[str] = (), **kwargs: Any
+        self, fragments: Iterable[tuple[int, TreeRow]] = (), sources: Sequence[str] = (), **kwargs: object
     ) -> None:
         self._fragments, self._sources = fragments, sources
         super().__init__(file_format="array_record", **kwargs)
 
     def _info(self) -> tfds.core.DatasetInfo:
-        # Kept in the order of the sources' files; the pack plan shuffles.
+        # Fragments keep the order of the sources' files; the pack plan shuffles.
         metadata = tfds.core.MetadataDict({"sources": list(self._sources)}) if self._sources else None
         return tfds.core.DatasetInfo(builder=self, features=_features(), disable_shuffling=True, metadata=metadata)
 
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator[Any]]:
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator[tuple[int, Example]]]:
         return {"train": self._generate_examples()}
 
-    def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
+    def _generate_examples(self) -> Iterator[tuple[int, Example]]:
         for number, (origin, fragment) in enumerate(self._fragments):
             yield number, {ORIGIN: origin} | {name: np.asarray(getattr(fragment, name)) for name in FIELDS}
 
@@ -64,11 +64,11 @@ class AloeTrees(tfds.core.GeneratorBasedBuilder):
 def write_dataset(
     fragments: Iterable[TreeRow | tuple[int, TreeRow]], directory: epath.PathLike, sources: Sequence[str] = ("trees",)
 ) -> int:
-    """Write fragments, in their order, under `directory`; returns how many there are.
+    """Write fragments, in their order, to `directory`; returns their number.
 
-    A fragment comes with the index of its source in `sources`, the first one if it comes alone. A half-written dataset
-    of an interrupted call is not seen by `FragmentSource` and is written again. Raises InputError if there is nothing
-    to write.
+    A fragment is given with the index of its source in `sources`, or alone for the first source. `FragmentSource`
+    ignores a half-written dataset of an interrupted call, and the next call writes it again. Raises InputError if there
+    is nothing to write.
     """
     tfds.display_progress_bar(False)
     rows = (item if isinstance(item, tuple) else (0, item) for item in fragments)
@@ -76,22 +76,22 @@ def write_dataset(
     if first is None:
         raise InputError(f"there is no fragment to write to '{directory}': the conversations hold no reply")
     builder = AloeTrees(itertools.chain([first], rows), sources, data_dir=str(directory))
-    with contextlib.redirect_stdout(io.StringIO()):  # it tells of a download; there is none
+    with contextlib.redirect_stdout(io.StringIO()):  # it announces a download, and there is none
         builder.download_and_prepare()
     return builder.info.splits["train"].num_examples
 
 
 class FragmentSource:
-    """Random access to the fragments of a dataset, with what the pack plan needs to know of each.
+    """Random access to the fragments of a dataset, and the quantities of each that the pack plan reads.
 
     Attributes:
         sizes: int [N, 4]: tokens, targets, replies and pairs.
         conversation: int [N], index over all sources.
-        origin: int [N], index of its source in `sources`.
+        origin: int [N], index of the source in `sources`.
         trained: int [N], tokens with a weight in supervised fine-tuning.
-        rivals: int [N], replies that have a sibling before them; none in a fragment without branches.
+        rivals: int [N], replies that have an earlier sibling; 0 for a fragment without branches.
         sources: names of the sources.
-        directory: the folder that was given.
+        directory: the dataset's folder.
     """
 
     def __init__(self, directory: epath.PathLike) -> None:
@@ -117,8 +117,8 @@ class FragmentSource:
         return TreeRow(**{name: record[name] for name in FIELDS})
 
     def names(self, conversations: Sequence[int]) -> str:
-        """Conversations for people: id and source of the first few, the index where the dataset was written without
-        ids, and how many more there are."""
+        """Conversations as text for messages: id and source of the first few (their index if the dataset has no ids),
+        and how many more there are."""
         path = epath.Path(self.directory) / IDS
         known = files.read_json_lines(path) if path.exists() else []
         named = [
@@ -131,7 +131,7 @@ class FragmentSource:
     def _record(self, number: int) -> Mapping[str, np.ndarray]:
         try:
             return self._source[number]
-        except Exception as error:  # the reader has no type for what a damaged file makes it do
+        except Exception as error:  # the reader has no exception type for damaged files
             raise InputError(
                 f"'{self.directory}' is damaged: fragment {number} cannot be read ({_first_line(error)}); delete the "
                 "folder and run the stage `dataset` again"
