@@ -1,6 +1,6 @@
-"""The output head crosses the interconnect twice a micro-batch, however many chunks of targets go through it: its
-weight is gathered before the loop over chunks, its gradient summed after it. So it is gathered once a step where a
-batch fills one micro-batch. Runs are counted as `aloe plan` counts them, with the loops of the compiled module."""
+"""The output head crosses the interconnect twice per micro-batch, whatever the number of chunks of targets: its weight
+is gathered before the loop over chunks, and its gradient is reduced after it. So it is gathered once per step if a
+batch fills one micro-batch. Runs are counted as in `aloe plan`, from the loops of the compiled module."""
 
 import dataclasses
 import importlib.util
@@ -21,7 +21,7 @@ from aloe_jax.train.state import abstract_state
 from aloe_jax.train.step import make_step
 from aloe_jax.tree.pack import empty_row, stack
 from aloe_jax.tree.row import Capacity
-from helpers.small_training import CONFIG
+from helpers.small_training import SETTINGS
 from helpers.tiny import MODEL
 
 CHUNKS = 8
@@ -29,16 +29,17 @@ UNTIED = dataclasses.replace(MODEL, tied=False)
 
 
 def runs(mesh, micro_batches, dtype="float32"):
-    """How often the head or its gradient goes into a collective of each kind, in a step over rows whose targets go
+    """How often a collective of each kind runs on the head or its gradient, in a step over rows whose targets go
     through the head in eight chunks.
 
-    The vocabulary has no other size of the model, and its embedding, which is not the head, is read by rows.
+    No other dimension of the model equals the vocabulary, and the embedding, which is not tied to the head, is read by
+    rows.
     """
-    optimizer = make_optimizer(CONFIG, 3)
+    optimizer = make_optimizer(SETTINGS, 3)
     rows = stack([stack([empty_row(Capacity(256, 16 * CHUNKS, 8, 8))] * mesh.size)] * micro_batches)
     place = row_sharding(mesh, leading=1)
     rows = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), rows)
-    step = make_step(UNTIED, "dpo", CONFIG, Compute(dtype, chunk=16), optimizer, mesh)
+    step = make_step(UNTIED, SETTINGS, Compute(dtype, chunk=16), optimizer, mesh)
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
         module = step.lower(abstract_state(UNTIED, optimizer, mesh), rows, np.int32(1)).compile().as_text()
     head = sorted((UNTIED.dim, UNTIED.vocab // mesh.shape["tensor"]))
@@ -50,8 +51,8 @@ def runs(mesh, micro_batches, dtype="float32"):
 
 
 def assert_once(found, micro_batches):
-    """One sum a micro-batch, of either kind where each chip keeps a part; and at most one gather, which a compiler may
-    move ahead of the loop over micro-batches."""
+    """One reduction per micro-batch, of either kind if each chip keeps a part; and at most one gather, which a compiler
+    may move out of the loop over micro-batches."""
     assert found.pop("all-gather") in (1, micro_batches)
     assert sum(found.values()) == micro_batches
     assert found.keys() <= {"all-reduce", "reduce-scatter"}
@@ -66,12 +67,12 @@ def assert_once(found, micro_batches):
         pytest.param({"replica": 2, "fsdp": 4}, 1, marks=pytest.mark.slow),
     ],
 )
-def test_once_a_micro_batch(shape, micro_batches):
+def test_once_per_micro_batch(shape, micro_batches):
     assert_once(runs(make_mesh(**shape), micro_batches), micro_batches)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu compiles ahead of time, on Linux only")
 @pytest.mark.parametrize("micro_batches", [1, 2])
-def test_once_a_micro_batch_on_tpus(micro_batches):
+def test_once_per_micro_batch_on_tpus(micro_batches):
     mesh = topology_mesh(parse_topology("v5e:2x4"), {"replica": 1, "fsdp": 4, "tensor": 2})
     assert_once(runs(mesh, micro_batches, "bfloat16"), micro_batches)
