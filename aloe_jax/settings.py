@@ -1,7 +1,7 @@
-"""Settings as frozen dataclasses: type, bounds, choices and meaning stand in the class, in the room that reads it.
+"""Settings as frozen dataclasses, which hold the type, bounds, choices and meaning of every setting.
 
-`setting` and `section` declare a field, `read` makes an object of plain values, `plain` the values of an object. A
-setting with `decides=False` does not change a stage's result and may change when an interrupted stage is continued.
+`setting` and `section` declare a field, `read` turns plain values into a settings object, and `plain` turns it back. A
+setting with `decides=False` does not affect a stage's result, so it may change when an interrupted stage continues.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ _TYPES = {int: "a whole number", float: "a number", str: "a text", bool: "True o
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """What a field says of itself.
+    """The meaning of a setting and the values that it may have.
 
     Attributes:
-        help: the meaning, one sentence.
+        help: the meaning, printed by `aloe config`.
         minimum, maximum, above, below: bounds, the last two exclusive; None for no bound.
-        choices: the values there are; empty for any.
-        decides: whether the result of a stage depends on it.
-        was: an earlier name, which is refused with the present one.
-        holds: a condition that bounds cannot state.
-        expected: words for the bounds or the condition, where those of the bounds would not do.
+        choices: the allowed values; empty for any.
+        decides: whether the result of a stage depends on the setting.
+        was: an earlier name, which is refused with a hint to the present one.
+        holds: a condition that bounds cannot express.
+        expected: how messages describe the bounds or the condition, in place of the default text.
     """
 
     help: str
@@ -47,7 +47,7 @@ class Rule:
     expected: str = ""
 
     def check(self, value: Any, where: str) -> None:
-        """InputError if a value is none of the choices or out of bounds; of several values, if one of them is."""
+        """Raise InputError if the value, or one of several values, is not among the choices or out of bounds."""
         for one in value if isinstance(value, (list, tuple)) else (value,):
             if self.choices and one not in self.choices:
                 choose = "choose from" if isinstance(value, (list, tuple)) else "choose one of"
@@ -71,12 +71,12 @@ class Rule:
 
 
 def setting(default: Any, help: str, **rule: Any) -> Any:
-    """A field of a settings class with its default and what `Rule` says of it."""
+    """A field of a settings class, with its default and the attributes of its `Rule`."""
     return dataclasses.field(default=default, metadata={_RULE: Rule(help, **rule)})
 
 
 def section(kind: Callable[..., Any], help: str = "", decides: bool = True, **defaults: Any) -> Any:
-    """A field that is made by `kind`, a settings class or another function, with `defaults` of its own."""
+    """A field that `kind(**defaults)` creates, a settings class or another function."""
     return dataclasses.field(default_factory=lambda: kind(**defaults), metadata={_RULE: Rule(help, decides=decides)})
 
 
@@ -87,9 +87,10 @@ def rule_of(field: dataclasses.Field[Any]) -> Rule:
 
 
 def read(kind: type[S], values: Mapping[str, object], where: str) -> S:
-    """The settings object of `kind` that has these values. `where` is its full name in messages, such as "config.sft".
+    """The settings object of class `kind` with these values. `where` is its full name in messages, such as
+    "config.sft".
 
-    Raises InputError for an unknown key (with the nearest one there is), an earlier name of a setting, a missing key,
+    Raises InputError for an unknown key (suggesting the most similar one), an earlier name of a setting, a missing key,
     and a value of the wrong type, out of bounds or not among the choices.
     """
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
@@ -104,9 +105,7 @@ def read(kind: type[S], values: Mapping[str, object], where: str) -> S:
     for name, field in fields.items():
         place = f"{where}.{name}"
         if name not in values:
-            raise InputError(
-                f"{place} is missing in the config file; aloe_jax.cli.experiment.experiment() has every key"
-            )
+            raise InputError(missing_key(place))
         rule, given = rule_of(field), values[name]
         try:
             found[name] = _value(hints[name], given, place)
@@ -123,7 +122,7 @@ class _TypeMismatchError(InputError):
 
 
 def renamed(kind: Any, path: str = "config") -> dict[str, str]:
-    """Earlier full names of settings in a class and those below it, with the present ones."""
+    """Earlier full names of settings, mapped to the present ones, in a settings class and its sections."""
     found = {}
     hints = typing.get_type_hints(kind)
     for field in dataclasses.fields(kind):
@@ -135,29 +134,29 @@ def renamed(kind: Any, path: str = "config") -> dict[str, str]:
 
 
 def missing_key(name: str) -> str:
-    """The sentence about a key that the config file leaves out."""
+    """The error sentence for a key that the config file lacks."""
     return f"{name} is missing in the config file; aloe_jax.cli.experiment.experiment() has every key"
 
 
 def renamed_key(old: str, new: str) -> str:
-    """The sentence about the earlier name of a setting."""
+    """The error sentence for an earlier name of a setting."""
     return f"{old} is now called {new}; rename it"
 
 
 def unknown_key(given: str, key: str, known: Iterable[str], where: str) -> str:
-    """The sentence about a key that is not there: the nearest one there is, and all of them."""
+    """The error sentence for an unknown key, with all known ones and the most similar."""
     known = list(known)
     return f"{given}: the config has no key '{where}.{key}'; {where} has {', '.join(known)}{nearest(key, known)}"
 
 
 def nearest(key: str, known: Iterable[str]) -> str:
-    """ "; did you mean ...?" with the nearest of the known names; empty if none is near."""
+    """'; did you mean ...?' with the most similar of the known names; empty if none is similar."""
     near = difflib.get_close_matches(key, list(known), n=1)
     return f"; did you mean '{near[0]}'?" if near else ""
 
 
 def _value(kind: Any, value: Any, where: str) -> Any:
-    """`value` as the type `kind`; InputError if it is of another."""
+    """`value` converted to the type `kind`; InputError if it has another type."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if dataclasses.is_dataclass(kind):
         return read(typing.cast(Any, kind), _mapping(value, where), where)
@@ -169,8 +168,14 @@ def _value(kind: Any, value: Any, where: str) -> Any:
         return tuple(_value(arguments[0], one, f"{where}[{number}]") for number, one in enumerate(value))
     if kind is Mapping or origin is Mapping or (isinstance(origin, type) and issubclass(origin, Mapping)):
         inner = arguments[1] if arguments else object
-        return {key: _value(inner, one, f"{where}.{key}") for key, one in _mapping(value, where).items()}
-    if kind is object or origin is typing.Literal:  # the rule has the choices
+        usual = (
+            plain(inner()) if dataclasses.is_dataclass(inner) else {}
+        )  # an entry may leave out what it does not change
+        return {
+            key: _value(inner, {**usual, **one} if usual and isinstance(one, Mapping) else one, f"{where}.{key}")
+            for key, one in _mapping(value, where).items()
+        }
+    if kind is object or origin is typing.Literal:  # the choices are in the rule
         return value
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
@@ -181,14 +186,14 @@ def _value(kind: Any, value: Any, where: str) -> Any:
     return value
 
 
-def _mapping(value: Any, where: str) -> Mapping[str, Any]:
+def _mapping(value: object, where: str) -> Mapping[str, object]:
     if not isinstance(value, Mapping):
         raise InputError(f"{where}: {value!r} must be a section with keys")
     return value
 
 
 def plain(value: Any) -> Any:
-    """A settings object, or a part of one, as JSON holds it: dicts, lists, numbers and texts."""
+    """A settings object, or a part of one, as JSON values: dicts, lists, numbers and strings."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -199,8 +204,8 @@ def plain(value: Any) -> Any:
 
 
 def split(value: Any, unread: frozenset[str] = frozenset(), path: str = "") -> tuple[Any, Any]:
-    """Plain values of a settings object in two: what decides a stage's result, and the rest. `unread` are the dotted
-    names (from `path` on) of what the stage does not read."""
+    """The plain values of a settings object in two parts: those that decide a stage's result, and the rest. `unread`
+    are the dotted names, starting with `path`, of settings that the stage does not read."""
     if not (dataclasses.is_dataclass(value) and not isinstance(value, type)):
         return plain(value), {}
     decides: dict[str, object] = {}
@@ -217,8 +222,8 @@ def split(value: Any, unread: frozenset[str] = frozenset(), path: str = "") -> t
 
 
 def decided(value: Any, stored: Any, unread: frozenset[str] = frozenset(), path: str = "") -> Any:
-    """Stored plain values, brought to what `split` gives for `value` today: what no longer decides is left out, and a
-    setting that has been added since has its default, with which all is as it was before."""
+    """Stored plain values, made comparable with what `split` returns for `value`: without settings that no longer
+    decide the result, and with the default of settings added since, which stands for the behaviour before."""
     if not (dataclasses.is_dataclass(value) and not isinstance(value, type) and isinstance(stored, Mapping)):
         return stored
     found = dict(stored)

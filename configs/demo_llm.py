@@ -2,14 +2,14 @@
 
     uv run aloe run --config=configs/demo_llm.py --workdir=runs/demo_llm
 
-SmolLM2-135M-Instruct writes personas, plays user, inducer, responder and judge behind our own server, and is then
-measured by itself. The report says what such a judge is worth. With a stronger model on a server of its own the same
-stages make data worth training on:
+SmolLM2-135M-Instruct writes the personas, plays user, inducer, responder and judge, and is then benchmarked with itself
+as the judge. The report measures the quality of this judge. With a stronger model on a server, the same stages produce
+data worth training on:
 
     aloe run --config=configs/demo_llm.py --workdir=runs/larger \
         --config.serve.base_url=http://127.0.0.1:8000/v1 --config.serve.model=NAME
 
-`--config=configs/demo_llm.py:debug` runs the same stages with the smallest numbers.
+`--config=configs/demo_llm.py:debug` runs the same stages at the smallest sizes.
 """
 
 from ml_collections import ConfigDict
@@ -39,7 +39,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.roles.judge.trials = 2 if debug else 16
 
     config.personas.source = "generated"
-    # The hand-written seeds, and what the model adds to them in a few rounds.
+    # The hand-written seeds, plus the model's proposals of a few rounds.
     config.personas.profiles = 54
     config.personas.personalities = 50
     config.personas.pairings = 1
@@ -53,7 +53,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.conversations.concurrency = 4
     config.tree.min_turns = 1 if debug else 3
     config.tree.attempts = 3
-    # Small models seldom come to an end by themselves and like to say things twice; that is let through here.
+    # Small models rarely end a turn by themselves and often repeat themselves, so these guards are left out.
     lenient = ("truncated", "near_copy", "loop")
     config.tree.guards = () if debug else tuple(name for name in config.tree.guards if name not in lenient)
 

@@ -1,8 +1,7 @@
-"""The `aloe` command without the pipeline: exit codes, one sentence for each kind of bad input, and the tools."""
+"""The `aloe` command without the pipeline: exit codes, one sentence per kind of bad input, and the tools."""
 
 import json
 import shutil
-import signal
 import socket
 from pathlib import Path
 
@@ -12,10 +11,11 @@ from aloe_jax.cli import main as cli
 from aloe_jax.tree.schema import Message, dump, write_records
 from helpers import tiny
 from helpers.aloe_command import ROOT, Aloe
+from helpers.aloe_in_process import aloe_in_process, contents, refused
 from helpers.tree_samples import aloe_tree, conversation
 
 DEMO = f"--config={ROOT / 'configs/demo.py'}:debug"
-COMMANDS = ("run", "plan", "import", "export", "convert", "score", "metrics", "view", "serve", "chat")
+COMMANDS = ("run", "plan", "config", "import", "export", "convert", "score", "metrics", "view", "serve", "chat")
 
 
 @pytest.fixture(scope="module")
@@ -26,30 +26,8 @@ def model(tmp_path_factory):
 @pytest.fixture
 def aloe(capsys):
     """The command in this process: `aloe(arguments)` returns its exit code, stdout and stderr."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def call(*arguments):
-        code = cli.main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    yield call
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
-def refused(result, *parts, code=2):
-    """Check that a call said one sentence, with these parts, and nothing else."""
-    assert result[0] == code, result
-    assert result[1] == ""
-    assert result[2].startswith("aloe: ")
-    assert result[2].count("\n") == 1, result[2]
-    for part in parts:
-        assert str(part) in result[2]
-
-
-def contents(folder):
-    return {path: path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
+    with aloe_in_process(capsys) as call:
+        yield call
 
 
 @pytest.mark.parametrize("command", [(), *((command,) for command in COMMANDS)])

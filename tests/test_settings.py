@@ -1,4 +1,4 @@
-"""Settings classes: what is read, what is refused and how it is said, and what decides a result."""
+"""Settings classes: reading, the error sentences, and which settings decide a result."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ class Row:
 
 
 @dataclasses.dataclass(frozen=True)
-class Training:
+class Example:
     rate: float = setting(0.5, "at the peak", above=0)
     batch: int = setting(4, "per step", minimum=1, maximum=64)
     share: float = setting(0.1, "of the steps", minimum=0, below=1, expected="a share, at least 0 and below 1")
@@ -28,14 +28,14 @@ class Training:
     sizes: Mapping[str, object] = section(dict, "whatever a file says")
 
 
-VALUES = plain(Training())
+VALUES = plain(Example())
 
 
 def test_plain_values_give_back_the_object():
-    changed = Training(rate=1.0, turns=(1.0, 0.5), row=Row(tokens=2), sources={"a": Row()}, sizes={"x": [1, None]})
+    changed = Example(rate=1.0, turns=(1.0, 0.5), row=Row(tokens=2), sources={"a": Row()}, sizes={"x": [1, None]})
     assert VALUES["row"] == {"tokens": 16, "pace": 1.0}
-    assert read(Training, plain(changed), "config.sft") == changed
-    assert read(Training, VALUES | {"rate": 2}, "config.sft").rate == 2.0  # a whole number is a number
+    assert read(Example, plain(changed), "config.sft") == changed
+    assert read(Example, VALUES | {"rate": 2}, "config.sft").rate == 2.0  # a whole number is a number
 
 
 @pytest.mark.parametrize(
@@ -62,43 +62,43 @@ def test_plain_values_give_back_the_object():
 )
 def test_a_wrong_key_or_value_is_named_in_full(change, said):
     with pytest.raises(InputError, match=said) as caught:
-        read(Training, VALUES | change, "config.sft")
+        read(Example, VALUES | change, "config.sft")
     assert "\n" not in str(caught.value)
 
 
 def test_a_missing_key_is_named_in_full():
     with pytest.raises(InputError, match=r"config\.sft\.batch is missing"):
-        read(Training, {key: value for key, value in VALUES.items() if key != "batch"}, "config.sft")
+        read(Example, {key: value for key, value in VALUES.items() if key != "batch"}, "config.sft")
 
 
 def test_earlier_names_are_found_at_any_depth():
     @dataclasses.dataclass(frozen=True)
     class Whole:
-        sft: Training = section(Training)
+        sft: Example = section(Example)
 
-    hints = {"sft": Training}
+    hints = {"sft": Example}
     Whole.__annotations__ = hints
     assert renamed(Whole) == {"config.sft.quick": "config.sft.fast"}
 
 
 def test_what_decides_and_what_does_not():
-    decides, rest = split(Training(), frozenset({"sft.row.tokens", "sft.sizes"}), "sft")
+    decides, rest = split(Example(), frozenset({"sft.row.tokens", "sft.sizes"}), "sft")
     assert decides.keys() == VALUES.keys() - {"fast", "sizes"}
     assert decides["row"] == {}
     assert rest == {"fast": True, "row": {"tokens": 16, "pace": 1.0}, "sizes": {}}
 
 
 def test_stored_values_are_brought_to_what_decides_today():
-    """`fast` decided then and does not now, `share` was added since; a key that is gone stays as a difference."""
+    """`fast` decided the result then, `share` has been added since; a removed key remains as a difference."""
     stored = {key: value for key, value in VALUES.items() if key != "share"} | {"gone": 1}
-    assert decided(Training(), stored) == {key: value for key, value in VALUES.items() if key != "fast"} | {
+    assert decided(Example(), stored) == {key: value for key, value in VALUES.items() if key != "fast"} | {
         "gone": 1,
         "row": {"tokens": 16},
     }
 
 
 def test_every_setting_has_a_name_a_value_and_a_meaning():
-    found = {name: (value, help) for name, value, help in leaves(Training(sources={"a": Row()}), "sft")}
+    found = {name: (value, help) for name, value, help in leaves(Example(sources={"a": Row()}), "sft")}
     assert found["sft.rate"] == (0.5, "at the peak")
     assert found["sft.row.tokens"] == (16, "of a row")
     assert found["sft.sources.a.pace"] == (1.0, "how fast")

@@ -1,4 +1,4 @@
-"""The arguments of config files, `--config=FILE.py:ARG`, which `aloe run --help` lists: what each runs and changes."""
+"""The arguments of shipped config files, `--config=FILE.py:ARG`: the stages that each runs and what it changes."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ STAGES = ("personas", "conversations", "dataset", "sft", "preference", "benchmar
 TO_SFT = STAGES[:4]
 TO_PREFERENCE = STAGES[:5]
 
-# Batches that fill one row of 8,192 tokens on each of 16 chips with ten-turn conversations (`aloe plan` tells the fill
-# of yours). AdamW's learning rate is scaled by the square root of the batch (arXiv 2205.10287), so 4.35 times the
-# paper's in preference training; it has been tuned for neither.
+# Batches that fill one row of 8,192 tokens on each of 16 chips with ten-turn conversations (`aloe plan` reports the
+# fill for other data). AdamW's learning rate scales with the square root of the batch (arXiv 2205.10287), to 4.35 times
+# the paper's in preference training. Neither rate has been tuned.
 THROUGHPUT_CONVERSATIONS, THROUGHPUT_PAIRS = 91, 910
-# The paper mixes a general set of chats and code into SFT. Which one is the user's choice, a file of `messages`; the
+# The paper mixes a general set of chats and code into SFT. The set is the user's choice, a file of `messages`; the
 # share, as many chats as trees per epoch, is ours.
 CHATS, CHATS_WEIGHT = "chats.jsonl", 1.0
 
 
 def fill_slice(config: ConfigDict) -> None:
-    """Batches for throughput on 16 chips instead of the paper's 48, with the learning rate that goes with them."""
+    """Set batches for throughput on 16 chips instead of the paper's 48, and scale the learning rates."""
     for section, batch in ((config.sft, THROUGHPUT_CONVERSATIONS), (config.preference, THROUGHPUT_PAIRS)):
         section.learning_rate *= (batch / section.batch) ** 0.5
         section.batch = batch
 
 
 def mix_chats(config: ConfigDict) -> None:
-    """Ordinary chats beside the trees, as in the paper's SFT; preference training has no part in them."""
+    """Mix ordinary chats with the trees, as in the paper's SFT; preference training ignores them."""
     config.dataset.sources.chat.path = CHATS
     config.dataset.sources.chat.weight = CHATS_WEIGHT
 
 
 def shrink(config: ConfigDict) -> None:
-    """The smallest numbers with which every stage still works, to see in a minute on a CPU that an experiment runs."""
+    """Set the smallest sizes with which every stage works, to try an experiment on a CPU in a minute."""
     config.compute.dtype = "float32"
     config.serve.slots, config.serve.context = 6, 1024
     config.personas.profiles, config.personas.personalities, config.personas.pairings = 4, 4, 1
@@ -56,12 +56,12 @@ def shrink(config: ConfigDict) -> None:
 
 
 def leave(config: ConfigDict) -> None:
-    """The paper's settings as they are."""
+    """Keep the paper's settings."""
 
 
 @dataclass(frozen=True)
 class Argument:
-    """What an argument means (`help`), the stages it runs (empty: all) and what it changes."""
+    """The meaning of an argument, the stages that it runs (empty: all) and its change of the config."""
 
     help: str
     stages: tuple[str, ...] = ()
@@ -78,28 +78,26 @@ ARGUMENTS = {
         f"as sft-paper, with ordinary chats from config.dataset.sources.chat.path ({CHATS})", TO_SFT, mix_chats
     ),
     "preference-mixed": Argument("as preference-paper, with the same chats in SFT", TO_PREFERENCE, mix_chats),
-    "debug": Argument("all stages with the smallest numbers and a tiny random model, on a CPU", change=shrink),
+    "debug": Argument("all stages at the smallest sizes with a tiny random model, on a CPU", change=shrink),
 }
 DEBUG = "debug"
 
 
 def parse_argument(arg: str) -> Argument:
-    """The argument of that name. ValueError for another one."""
+    """The argument of that name. ValueError for an unknown one."""
     if arg not in ARGUMENTS:
         raise ValueError(f"the argument is {arg!r}; expected one of {', '.join(name for name in ARGUMENTS if name)}")
     return ARGUMENTS[arg]
 
 
 def is_debug(arg: str, file: str) -> bool:
-    """Whether the argument of a config file that has only "debug" asks for it. ValueError for another argument."""
+    """Whether the argument of a config file is "debug", the only one it has. ValueError for another argument."""
     if arg not in ("", DEBUG):
         raise ValueError(f"{file} takes no argument or '{DEBUG}', not {arg!r}")
     return arg == DEBUG
 
 
-def arguments_text() -> str:
-    """Every argument with its meaning, a line each, for help texts."""
-    return "\n".join(
-        f"  :{name:<17} {argument.help}" if name else f"  {'(none)':<18} {argument.help}"
-        for name, argument in ARGUMENTS.items()
-    )
+def arguments_text(indent: int) -> str:
+    """Every argument with its meaning from the column `indent` on, one per line, for help texts."""
+    names = {name: f":{name}" if name else "(none)" for name in ARGUMENTS}
+    return "\n".join(f"  {names[name]:<{indent - 2}}{argument.help}" for name, argument in ARGUMENTS.items())

@@ -1,5 +1,5 @@
-"""What each `aloe` command does, from its parsed arguments. A command imports what it needs when it runs, so that
-`aloe --help` answers at once."""
+"""The `aloe` commands, as functions of their parsed arguments. Each imports what it needs when it runs, so that
+`aloe --help` is fast."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def run(options: argparse.Namespace) -> None:
     """Run the stages of an experiment."""
     from aloe_jax.plan.flags import FLAG, VARIABLE, set_flag
 
-    planned_flag = has_tpus() and set_flag()  # before anything loads libtpu
+    planned_flag = has_tpus() and set_flag()  # before libtpu is loaded
 
     from etils import epath
     from rich.console import Console
@@ -57,16 +57,16 @@ def run(options: argparse.Namespace) -> None:
 
 
 def config(options: argparse.Namespace) -> None:
-    """Print every setting of an experiment with its value, where it came from, and its meaning."""
+    """Print every setting of an experiment with its value, origin and meaning."""
     from rich.console import Console
 
-    from aloe_jax.cli.config_table import config_table
+    from aloe_jax.cli.config_table import print_config
 
-    Console(highlight=False, markup=False).print(config_table(options.config_arguments, options.section))
+    print_config(options.config_arguments, options.section, Console(highlight=False, markup=False))
 
 
 def status(options: argparse.Namespace) -> None:
-    """Print how a run stands."""
+    """Print the status of a run."""
     from rich.console import Console
 
     from data_gen.calls.status import show
@@ -75,7 +75,7 @@ def status(options: argparse.Namespace) -> None:
 
 
 def merge(options: argparse.Namespace) -> None:
-    """Put shards of one run together."""
+    """Merge the shards of one run."""
     from data_gen.publish.shards import merge
 
     counts = merge(options.sources, options.out)
@@ -167,19 +167,19 @@ def score(options: argparse.Namespace) -> None:
 
 
 def metrics(options: argparse.Namespace) -> None:
-    """Print the figures of the benchmark from a file of scores."""
+    """Print the benchmark's metrics of a file of scores."""
     from eval.benchmark.metrics import metrics_file
 
     print(json.dumps(metrics_file(options.scores), indent=2))
 
 
 def view(options: argparse.Namespace) -> None:
-    """Serve the page of a run's trees."""
+    """Serve the web page of a run's trees."""
     from functools import partial
 
     from eval.viewer import view
 
-    announce = partial(print, flush=True)  # the address must be there where the output goes into a file, too
+    announce = partial(print, flush=True)  # flushed, so that the address also appears in a file or pipe at once
     view(options.directory, options.host, options.port, options.open, announce)
 
 

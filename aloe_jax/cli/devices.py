@@ -1,4 +1,4 @@
-"""Which accelerators this machine has, as far as can be told before JAX is loaded."""
+"""The accelerators of this machine, detected without loading JAX."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 
 
 def leave_libtpu_alone() -> None:
-    """libtpu may be there to compile for TPUs on a machine that has none. JAX would try it as a device all the same,
-    and it would complain of the missing chips on stderr."""
+    """Keep JAX from using libtpu on a machine without accelerators, where it is installed to compile for TPUs: it would
+    print warnings about missing chips on stderr."""
     if importlib.util.find_spec("libtpu") and not _chips() and not _gpu():
         os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 
 def _chips() -> list[Path]:
-    """Devices that Linux gives to programs for TPUs, and for some other accelerators."""
+    """The device files of TPUs and of some other accelerators on Linux."""
     return [*Path("/dev").glob("accel*"), *Path("/dev/vfio").glob("[0-9]*")]
 
 
@@ -24,6 +24,6 @@ def _gpu() -> bool:
 
 
 def has_tpus() -> bool:
-    """Whether JAX will compute on TPUs, as far as can be told before it is loaded."""
+    """Whether JAX will compute on TPUs, detected without loading it."""
     others = os.environ.get("JAX_PLATFORMS", "tpu").split(",")[0] != "tpu"
     return bool(importlib.util.find_spec("libtpu") and _chips()) and not _gpu() and not others

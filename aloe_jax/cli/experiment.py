@@ -1,4 +1,4 @@
-"""What an experiment consists of: the settings of all rooms, put together. Config files start from `experiment()`.
+"""The settings of an experiment, put together from all parts of the code. Config files start from `experiment()`.
 
     from aloe_jax.cli.experiment import experiment
 
@@ -7,7 +7,7 @@
         config.model.source = "meta-llama/Meta-Llama-3-8B-Instruct"
         return config.lock()
 
-`aloe config --config=FILE.py[:ARG]` prints every setting with its value, its meaning and where the value came from.
+`aloe config --config=FILE.py[:ARG]` prints every setting with its value, origin and meaning.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ from eval.benchmark.settings import BenchmarkSettings
 class Experiment:
     """Every setting, with the paper's values (arXiv 2410.03642)."""
 
-    seed: int = setting(0, "of everything that is drawn: personas, replies, batches, adapters")
-    stages: tuple[str, ...] = setting((), "the stages to run, in order; empty: all of them (--stages goes first)")
+    seed: int = setting(0, "seed of everything random: personas, replies, batches, adapters")
+    stages: tuple[str, ...] = setting((), "stages to run; empty: all; --stages takes precedence")
     model: ModelSettings = section(ModelSettings)
     template: TemplateSettings = section(TemplateSettings)
     mesh: MeshSettings = section(MeshSettings)
@@ -65,12 +65,12 @@ class Experiment:
 
 
 def experiment() -> ConfigDict:
-    """A config with every key, not locked. `model.source` has to be set."""
+    """A config with every key at its default, not locked. `model.source` has to be set."""
     return _config_dict(Experiment())
 
 
 def _config_dict(value: object) -> ConfigDict:
-    """A settings object as a ConfigDict; lists stay tuples, so that the command line knows their type."""
+    """A settings object as a ConfigDict; tuples stay tuples, so that flags on the command line get their type."""
     config = ConfigDict()
     for field in dataclasses.fields(value):  # type: ignore[arg-type]
         config[field.name] = _config_value(getattr(value, field.name))
@@ -86,11 +86,12 @@ def _config_value(value: object) -> object:
 
 
 def model_experiment(arg: str, source: str, sizes: Mapping[str, object], system: str = "keep") -> ConfigDict:
-    """The paper's experiment with the model `source`, as a config file's argument asks for it, locked.
+    """The paper's experiment with the model `source`, changed by a config file's argument, locked.
 
-    `sizes` are those of the source's config.json; `:debug` takes a tiny random model of its family. `system` says what
-    becomes of system messages: Mistral's template writes them into the last user message, which moves as the dialogue
-    goes on, so there they are folded into the first. ValueError for an argument that is none (`arguments.ARGUMENTS`).
+    `sizes` are those of the source's config.json; `:debug` uses a tiny random model of its family. `system` is the
+    handling of system messages: Mistral's template writes them into the last user message, which changes as the
+    dialogue continues, so there they are folded into the first. ValueError for an unknown argument
+    (`arguments.ARGUMENTS`).
     """
     argument, config = parse_argument(arg), experiment()
     config.model.source, config.model.sizes = source, ConfigDict(sizes)
@@ -107,8 +108,8 @@ def model_experiment(arg: str, source: str, sizes: Mapping[str, object], system:
 
 
 def load_experiment(arguments: Sequence[str]) -> dict[str, object]:
-    """The settings that `arguments` (everything that starts with --config) describe, by section. A section that the
-    config file leaves out is missing here, too; it is refused where a stage reads it.
+    """The settings given by `arguments` (everything that starts with --config), by section. A section that the config
+    file lacks is missing here too, and is refused when a stage reads it.
 
     Raises InputError as `load_config` and `settings.read` do.
     """
@@ -116,7 +117,7 @@ def load_experiment(arguments: Sequence[str]) -> dict[str, object]:
 
 
 def read_experiment(values: Mapping[str, object]) -> dict[str, object]:
-    """Plain values as settings objects, by section. InputError for values that make none."""
+    """Plain values as settings objects, by section. InputError as `settings.read`."""
     kinds = typing.get_type_hints(Experiment)
     for name in values:
         if name not in kinds:
@@ -141,7 +142,7 @@ def planned_settings(sections: Mapping[str, object]) -> PlannedSettings:
 
 @dataclass(frozen=True)
 class Origin:
-    """A setting, its plain value, its meaning, and where the value came from: default, file or command line."""
+    """A setting with its plain value, its meaning, and the origin of the value: default, file or command line."""
 
     name: str
     value: object
@@ -150,10 +151,12 @@ class Origin:
 
 
 def origins(arguments: Sequence[str]) -> Iterator[Origin]:
-    """Every setting of the experiment that `arguments` describe, in order."""
-    given, named = load_experiment(arguments), overridden(arguments)
-    usual = {name: value for name, value, _ in settings.leaves(Experiment())}
+    """Every setting of the experiment given by `arguments`, in the order of the settings classes."""
+    given, changed = load_experiment(arguments), overridden(arguments)
+    defaults = {name: value for name, value, _ in settings.leaves(Experiment())}
     whole = dataclasses.replace(Experiment(), **given)  # type: ignore[arg-type]
     for name, value, help in settings.leaves(whole):
-        origin = "default" if usual.get(name) == value else "file"
-        yield Origin(name, value, help, "command line" if name in named else origin)
+        origin = "default" if defaults.get(name) == value else "file"
+        if any(f"{key}.".startswith(f"{name}.") for key in changed):  # a key, or one inside a setting with keys
+            origin = "command line"
+        yield Origin(name, value, help, origin)

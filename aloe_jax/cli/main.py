@@ -1,5 +1,5 @@
-"""The `aloe` command. Exit codes: 0 done, 2 bad input (one sentence, nothing changed), 75 stopped in a state that the
-same command resumes, 1 anything else."""
+"""The `aloe` command. Exit codes: 0 success, 2 bad input (one sentence, nothing changed), 75 stopped in a state that
+the same command resumes, 1 anything else."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
     code, options = 0, argparse.Namespace(distributed="")
     leave_libtpu_alone()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for a job in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell sets it to be ignored in background jobs
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         options, rest = make_parser().parse_known_args(argv, options)
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.command(options)
     except KeyboardInterrupt:
         code = _fail("stopped; the same command continues where it was", ResumableError.exit_code)
-    except BrokenPipeError:  # the reader of our output went away
+    except BrokenPipeError:  # the reader of our output exited
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
         expected = _expected(error)
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """SIGTERM does what Ctrl-C does at that point: asyncio, where it runs, then cancels its tasks in order."""
+    """Handle SIGTERM like Ctrl-C at this point: asyncio, if running, cancels its tasks in order."""
     signal.raise_signal(signal.SIGINT)
 
 
@@ -61,7 +61,7 @@ def _fail(sentence: str, code: int) -> int:
 
 
 def _expected(error: BaseException) -> AloeError | None:
-    """The failure that a user can mend, if `error` is one or a group that holds one; None for a defect of ours."""
+    """The failure that a user can fix, if `error` is one or a group that contains one; None for a defect of ours."""
     from aloe_jax.files import disk_full, failed_write
 
     if isinstance(error, AloeError):
@@ -71,7 +71,8 @@ def _expected(error: BaseException) -> AloeError | None:
     if (gone := _other_process_gone(error)) is not None:
         return gone
     if disk_full(error):
-        where = getattr(error, "filename2", None) or getattr(error, "filename", None)  # of a copy, the second
+        # Of a copy, the second file is the one that is written.
+        where = getattr(error, "filename2", None) or getattr(error, "filename", None)
         return failed_write(where or "the output", error)
     if isinstance(error, (IsADirectoryError, NotADirectoryError, FileExistsError, PermissionError)) and error.filename:
         return InputError(f"cannot use '{error.filename}': {error.strerror}; check the path and its permissions")
@@ -79,7 +80,8 @@ def _expected(error: BaseException) -> AloeError | None:
 
 
 def _other_process_gone(error: BaseException) -> ResumableError | None:
-    """JAX raises it as one of several kinds in a process whose partner in a collective went away."""
+    """The failure for a lost partner in a collective, which JAX raises as one of several types; None for other
+    errors."""
     if not re.search("Gloo .* failed|coordination service|heartbeat", str(error)):
         return None
     return ResumableError(

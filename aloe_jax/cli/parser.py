@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -13,15 +14,26 @@ from aloe_jax.errors import InputError
 Command = Callable[[argparse.Namespace], None]
 
 
+INDENT = 24  # column of the help texts, as in argparse
+
+
+class _HelpFormatter(argparse.HelpFormatter):
+    """Wraps each line of an epilog on its own, with its help text in one column, so that lists stay lists."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        wrap = lambda line: textwrap.fill(line, width, subsequent_indent=" " * INDENT * line.startswith("  "))  # noqa: E731
+        return "\n".join(map(wrap, text.splitlines()))
+
+
 class _Parser(argparse.ArgumentParser):
-    """argparse with our form of errors."""
+    """argparse that raises InputError."""
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message}; see `{self.prog} --help`")
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The parser of `aloe`. `options.command` is the function of `commands` to call."""
+    """The parser of `aloe`; `options.command` is the function in `commands` to call."""
     parser = _Parser(prog="aloe", description="Align language models with each user during the conversation.")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
 
@@ -34,14 +46,17 @@ def make_parser() -> argparse.ArgumentParser:
         "run",
         commands.run,
         "Run the stages of an experiment; finished ones are skipped, interrupted ones continue.",
-        True,
+        takes_config=True,
     )
-    command.add_argument("--workdir", required=True, help="run directory, a folder of this machine")
-    command.add_argument("--stages", default="", help="comma-separated stages (default: the config's, else all)")
-    command.add_argument("--fresh", action="store_true", help="start stages over whose config or inputs changed")
-    command.add_argument("--fork", action="store_true", help="the same, keeping the answers that servers were paid for")
+    command.add_argument("--workdir", required=True, help="run directory, a local folder")
+    command.add_argument("--stages", default="", help="comma-separated stages (default: config.stages, else all)")
+    command.add_argument("--fresh", action="store_true", help="start over the stages whose config or inputs changed")
+    command.add_argument("--fork", action="store_true", help="the same, but keep the paid answers of servers")
     command.add_argument(
-        "--shard", default="0/1", metavar="NUMBER/COUNT", help="grow this part of the conversations; see `aloe merge`"
+        "--shard",
+        default="0/1",
+        metavar="NUMBER/COUNT",
+        help="grow only this part of the conversations; see `aloe merge`",
     )
     command.add_argument(
         "--distributed",
@@ -49,45 +64,56 @@ def make_parser() -> argparse.ArgumentParser:
         const="auto",
         default="",
         metavar="ADDRESS:PORT,PROCESSES,NUMBER",
-        help="this process is one of several; alone on Cloud TPU slices, else with the address of process 0",
+        help="run as one of several processes; needs no value on Cloud TPU slices, else the address of process 0",
     )
     _config_epilog(command)
 
     command = add(
-        "status", commands.status, "How the run in a directory stands, from any shell, while it works or after."
+        "status", commands.status, "Show the status of a run, from any shell, while it is running or afterwards."
     )
     command.add_argument("workdir", help="run directory")
 
     command = add(
-        "merge", commands.merge, "Put conversations that several machines grew with --shard into one run directory."
+        "merge",
+        commands.merge,
+        "Merge the conversations that several machines grew with --shard into one run directory.",
     )
-    command.add_argument("sources", nargs="+", help="run directories, one for each shard")
-    command.add_argument("--out", required=True, help="run directory to make")
+    command.add_argument("sources", nargs="+", help="run directories, one per shard")
+    command.add_argument("--out", required=True, help="run directory to create")
 
     command = add(
         "plan",
         commands.plan,
-        "Compile a stage ahead of time for a TPU slice: does it fit, and what would it take?",
-        True,
+        "Compile a stage ahead of time for a TPU slice: does it fit, and how long would it take?",
+        takes_config=True,
     )
     command.add_argument("--stage", required=True, help="sft, preference or benchmark")
     command.add_argument("--topology", required=True, help="chip and shape of the slice: v5e:4x4, v5p:2x2x4, v6e:4x4")
-    command.add_argument("--workdir", default="", help="run directory whose dataset tells the conversations' sizes")
-    command.add_argument("--json", default="", help="file to write the report to, as JSON")
-    command.add_argument("--search", action="store_true", help="try batches and remat, at most four compilations")
+    command.add_argument(
+        "--workdir",
+        default="",
+        help="run directory with the dataset to plan for (default: conversations of a typical size)",
+    )
+    command.add_argument("--json", default="", help="JSON file to write the report to")
+    command.add_argument(
+        "--search", action="store_true", help="try batches and remat settings, in at most four compilations"
+    )
     command.add_argument("--price", type=float, help="US dollars per chip-hour, to show the cost")
-    _config_epilog(command, "Exit code 1: it does not fit.")
+    _config_epilog(command, "The exit code is 1 if the stage does not fit.")
 
     command = add(
-        "config", commands.config, "Every setting that a run would use, and where its value comes from.", True
+        "config",
+        commands.config,
+        "Print every setting that a run would use, with the origin of its value.",
+        takes_config=True,
     )
-    command.add_argument("--section", default="", metavar="NAME", help="one section, such as sft or roles.judge")
+    command.add_argument("--section", default="", metavar="NAME", help="print one section, such as sft or roles.judge")
     _config_epilog(command)
 
     command = add(
         "import",
         commands.import_model,
-        "Turn a Hugging Face folder, hub id, GGUF file or embedded model into a folder.",
+        "Write a Hugging Face folder, hub id, GGUF file or embedded model as a Hugging Face folder.",
     )
     command.add_argument("source", help="folder, gs:// folder, owner/name, FILE.gguf, or embedded:smollm2")
     _folder_arguments(command)
@@ -95,22 +121,28 @@ def make_parser() -> argparse.ArgumentParser:
     command = add(
         "export", commands.export, "Write a training checkpoint or any importable model as a Hugging Face folder."
     )
-    command.add_argument("source", help="DIR/sft or DIR/preference of a run, or what `aloe import` takes")
+    command.add_argument("source", help="DIR/sft or DIR/preference of a run, or any source of `aloe import`")
     _folder_arguments(command)
-    command.add_argument("--adapter", action="store_true", help="only the adapters of config.lora, for `peft`")
+    command.add_argument("--adapter", action="store_true", help="export only the adapters of config.lora, for `peft`")
 
     command = add(
-        "convert", commands.convert, "Convert conversation data: reference files, chats or pairs to trees and back."
+        "convert",
+        commands.convert,
+        "Convert conversation data: files of the paper's code, chats or pairs to trees and back.",
     )
     command.add_argument(
         "file", help="conversations.jsonl, messages or prompt/chosen/rejected data, trees.jsonl, or a run directory"
     )
     command.add_argument(
-        "--out", required=True, help="trees.jsonl, personas.jsonl or .parquet file; of a run, folder for its data set"
+        "--out",
+        required=True,
+        help="trees.jsonl, personas.jsonl or .parquet file; for a run, the folder of its data set",
     )
 
     command = add(
-        "score", commands.score, "Log-probability of every assistant message of conversation trees under a model."
+        "score",
+        commands.score,
+        "Compute the log-probability of every assistant message of conversation trees under a model.",
     )
     command.add_argument("--model", required=True, help="Hugging Face folder, hub id, GGUF file or embedded model")
     command.add_argument("--trees", required=True, help="trees.jsonl to score")
@@ -118,43 +150,49 @@ def make_parser() -> argparse.ArgumentParser:
         "--system",
         default="keep",
         choices=("keep", "fold_into_first_user"),
-        help="what to do with system messages (default: keep; some templates refuse them)",
+        help="handling of system messages, which some templates refuse (default: keep)",
     )
-    command.add_argument("--out", required=True, help="file to write: a JSON line for each assistant node")
-    command.add_argument("--dtype", default="float32", help="of the computation: float32 (default) or bfloat16")
-
-    command = add("metrics", commands.metrics, "Figures of the ALOE benchmark, with intervals, from a file of scores.")
-    command.add_argument("scores", help="JSON lines of case, profile, personality, turn, score")
+    command.add_argument("--out", required=True, help="file to write, one JSON line per assistant node")
+    command.add_argument("--dtype", default="float32", help="type of the computation: float32 (default) or bfloat16")
 
     command = add(
-        "view", commands.view, "Look through the trees of a run on a local web page, and label pairs of replies."
+        "metrics", commands.metrics, "Print the metrics of the ALOE benchmark, with intervals, of a file of scores."
     )
-    command.add_argument("directory", metavar="DIR", help="run directory, or a trees.jsonl")
-    command.add_argument("--host", default="127.0.0.1", help="address of this machine alone (default: 127.0.0.1)")
+    command.add_argument("scores", help="JSON lines with case, profile, personality, turn and score")
+
+    command = add("view", commands.view, "View the trees of a run on a local web page, and label pairs of replies.")
+    command.add_argument("directory", metavar="DIR", help="run directory or trees.jsonl")
+    command.add_argument("--host", default="127.0.0.1", help="local address to listen on (default: 127.0.0.1)")
     command.add_argument("--port", type=int, default=0, help="port (default: a free one)")
     command.add_argument("--open", action="store_true", help="open the page in the web browser")
 
     command = add("serve", commands.serve, "Serve a model over the OpenAI chat-completions protocol.")
     _model_arguments(command)
-    command.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine alone)")
+    command.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only)"
+    )
     command.add_argument("--port", type=int, default=8000, help="port; 0 takes a free one (default: 8000)")
     command.add_argument("--slots", type=int, default=8, help="sequences that decode together (default: 8)")
 
-    command = add("chat", commands.chat, "Talk with a model in the terminal; /reset starts over, /quit ends.")
+    command = add("chat", commands.chat, "Chat with a model in the terminal; /reset starts over, /quit ends.")
     _model_arguments(command)
     command.add_argument("--system", help="system message")
-    command.add_argument("--temperature", type=float, default=0.7, help="0 is greedy (default: 0.7)")
-    command.add_argument("--max-tokens", type=int, default=256, help="longest reply (default: 256)")
-    command.add_argument("--seed", type=int, default=0, help="of the sampling (default: 0)")
+    command.add_argument(
+        "--temperature", type=float, default=0.7, help="sampling temperature; 0 is greedy (default: 0.7)"
+    )
+    command.add_argument("--max-tokens", type=int, default=256, help="maximum tokens of a reply (default: 256)")
+    command.add_argument("--seed", type=int, default=0, help="seed of the sampling (default: 0)")
     return parser
 
 
 def _config_epilog(command: argparse.ArgumentParser, more: str = "") -> None:
-    command.formatter_class = argparse.RawDescriptionHelpFormatter
+    """Explain --config, which argparse does not parse, below the options."""
+    command.formatter_class = _HelpFormatter
     command.epilog = (
-        "--config=FILE.py[:ARG] is required: a file, or the name of a shipped one (demo, demo_llm, llama3_8b, ...);\n"
-        "--config.section.key=value changes a value of it. "
-        f"{more}\n\narguments of the shipped model configs (the demos have :debug alone):\n{arguments_text()}"
+        "config:\n"
+        "  --config=FILE[:ARG]   required: a path, or the name of a shipped file (demo, llama3_8b, ...)\n"
+        "  --config.KEY=VALUE    set one value, as in --config.sft.batch=16; `aloe config` prints all keys\n\n"
+        f"arguments of the shipped model configs (the demos have only :debug):\n{arguments_text(INDENT)}\n\n{more}"
     )
 
 
@@ -162,9 +200,11 @@ def _folder_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--out", required=True, help="folder to write")
     command.add_argument("--overwrite", action="store_true", help="replace a folder that is not empty")
     command.add_argument("--dtype", help="float32, bfloat16 or float16 (default: as stored)")
-    command.add_argument("--max-shard-size", default="2GB", help="largest file of weights, as 500MB or 2GiB (2GB)")
+    command.add_argument(
+        "--max-shard-size", default="2GB", help="maximum size of a weights file, such as 500MB or 2GiB (default: 2GB)"
+    )
 
 
 def _model_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--model", required=True, help="Hugging Face folder, hub id, GGUF file or embedded model")
-    command.add_argument("--context", type=int, default=2048, help="tokens of prompt and reply (default: 2048)")
+    command.add_argument("--context", type=int, default=2048, help="maximum tokens of prompt and reply (default: 2048)")

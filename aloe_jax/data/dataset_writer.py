@@ -1,11 +1,10 @@
-"""The stage `dataset`: conversations of every source to row fragments on disk, counted by source."""
+"""Writes the conversations of every source as row fragments on disk, counted by source."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from etils import epath
@@ -14,19 +13,23 @@ from aloe_jax import files
 from aloe_jax.data.builder import IDS, write_dataset
 from aloe_jax.data.mixture import Source, read_source
 from aloe_jax.errors import InputError
+from aloe_jax.run.manifest import Values
 from aloe_jax.tree.fragments import fragments
 from aloe_jax.tree.row import Capacity, TreeRow
 from aloe_jax.tree.schema import Conversation
 from aloe_jax.tree.template import ChatFormat
 from aloe_jax.tree.trie import Trie, build_trie
 
-SHARING_WARNING = 4.0
+SHARING_WARNING = 4.0  # sharing factor below which the display says why
 
 
 @dataclass
 class Counts:
-    """What a source, or all of them, put into the dataset. A conversation without trained tokens is `untrained`; a
-    `retokenised` reply has token ids of another tokenizer, so its text counts."""
+    """What one source, or all of them, contributed to the dataset.
+
+    Conversations without trained tokens are `untrained`. Replies with token ids of another tokenizer are `retokenised`
+    from their text.
+    """
 
     conversations: int = 0
     replies: int = 0
@@ -39,18 +42,18 @@ class Counts:
     retokenised: int = 0
 
     def add(self, other: Counts) -> None:
-        """Count what another one has."""
+        """Add the counts of another source."""
         for name, value in vars(other).items():
             setattr(self, name, getattr(self, name) + value)
 
-    def record(self) -> dict[str, Any]:
-        """For the manifest: the counts, tokens of paths over tokens of trees, and the share that is trained on."""
+    def record(self) -> dict[str, float]:
+        """The counts for the manifest, with the ratio of path tokens to tree tokens and the share of trained tokens."""
         tokens = max(1, self.tree_tokens)
         sharing, share = self.path_tokens / tokens, self.trained_tokens / tokens
         return vars(self) | {"sharing": round(sharing, 3), "trained_share": round(share, 4)}
 
     def line(self, name: str) -> str:
-        """For the display."""
+        """The counts as a line for the display."""
         found = self.record()
         parts = [
             f"{self.conversations:,} conversations, {self.tree_tokens:,} tokens, {self.trained_tokens:,} of them "
@@ -69,12 +72,12 @@ class Counts:
 
 @dataclass
 class DatasetWriter:
-    """How conversations become fragments; `counts` fills up as they do.
+    """Writes conversations as fragments; `counts` is filled meanwhile.
 
     Attributes:
-        longest: tokens of a path; whole turns are cut from the left beyond it.
-        vocab: token ids that the model knows.
-        progress: hears of (conversations done, of how many).
+        longest: maximum tokens of a path; whole turns are cut from the left of longer ones.
+        vocab: number of token ids of the model.
+        progress: called after each conversation with (conversations done, conversations in all).
     """
 
     sources: Sequence[Source]
@@ -86,11 +89,11 @@ class DatasetWriter:
     progress: Callable[[int, int], None]
     counts: dict[str, Counts] = field(default_factory=dict)
 
-    def write(self, directory: epath.Path) -> dict[str, Any]:
-        """Write the dataset under `directory` in place of what an interrupted call left; returns the manifest's counts.
+    def write(self, directory: epath.Path) -> Values:
+        """Write the dataset to `directory`, replacing what an interrupted call left; returns the manifest's counts.
 
-        Raises InputError for a broken source, a conversation that does not fit a row, token ids that the model does not
-        know, and if there is nothing to train on in supervised fine-tuning.
+        Raises InputError for a broken source, a conversation that does not fit a row, token ids outside the model's
+        vocabulary, and if there is nothing to train on in supervised fine-tuning.
         """
         for old in directory.glob("aloe_trees*"):
             old.rmtree()
@@ -114,7 +117,7 @@ class DatasetWriter:
             parts = fragments(tree, trie, self.capacity, number)
             ids = (int(part.tokens.max()) for part in parts)
             self.chat.tokenizer.check_ids(ids, self.vocab, f"conversation '{tree.id}'")
-            self.counts.setdefault(source.name, Counts()).add(self._counted(tree, trie, parts))
+            self.counts.setdefault(source.name, Counts()).add(self._count(tree, trie, parts))
             self.progress(number + 1, len(read))
             for part in parts:
                 scale = np.float32(source.loss_weight)
@@ -122,7 +125,7 @@ class DatasetWriter:
         if not any(counts.trained_tokens for counts in self.counts.values()):
             raise InputError("no reply of the conversations is trained on: none is preferred; see the stage's counts")
 
-    def _counted(self, tree: Conversation, trie: Trie, parts: Sequence[TreeRow]) -> Counts:
+    def _count(self, tree: Conversation, trie: Trie, parts: Sequence[TreeRow]) -> Counts:
         trained = sum(int(np.count_nonzero(part.weight)) for part in parts)
         known = self.chat.tokenizer.hash
         return Counts(

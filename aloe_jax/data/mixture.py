@@ -1,4 +1,4 @@
-"""A mixture of conversations: the run's own trees, and whatever else the config names, chats for instance."""
+"""A mixture of conversations: the run's own trees and other sources of the config, such as chats."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class Source:
     loss_weight: float
 
     def hash(self) -> str:
-        """Of the files' content, in their order."""
+        """Hash of the files' content, in their order."""
         return files.sha256(*(files.hash_file(path) for path in self.paths))
 
 
 def sources_of(settings: DatasetSettings) -> tuple[Source, ...]:
     """The sources of `config.dataset`: the trees first, then those with a path, by name.
 
-    Raises InputError for a file that is not there and for a weight that cannot be.
+    Raises InputError for a missing file and for a weight out of range.
     """
     given = settings.sources
     if TREES not in given:
@@ -54,7 +54,7 @@ def sources_of(settings: DatasetSettings) -> tuple[Source, ...]:
 
 
 def _paths(value: str, where: str) -> tuple[str, ...]:
-    """Files named one after the other with commas between them, `*` and `?` standing for what is there, by name."""
+    """The existing files of a comma-separated list of paths; `*` and `?` match files, sorted by name."""
     found: list[str] = []
     for pattern in filter(None, map(str.strip, value.split(","))):
         matches = sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern]
@@ -65,7 +65,8 @@ def _paths(value: str, where: str) -> tuple[str, ...]:
 
 
 def read_source(source: Source, own: epath.PathLike) -> Iterator[Conversation]:
-    """The conversations of a source, `own` being the run's trees. InputError for a file that holds none."""
+    """The conversations of a source; `own` is the file of the run's trees. InputError for a file without
+    conversations."""
     for path in source.paths or (own,):
         yield from read_conversations(path)
 
@@ -73,10 +74,10 @@ def read_source(source: Source, own: epath.PathLike) -> Iterator[Conversation]:
 def drawn(pools: Sequence[Sequence[int]], weights: Sequence[float], seed: int, epoch: int) -> list[int]:
     """The conversations of an epoch, in no particular order.
 
-    All of the first pool, and round(its size x weight / first weight) of each other one. Those are drawn without
-    replacement, going on in the next epoch where this one stopped, shuffled anew when all have been taken: a large
-    pool is seen through before anything of it comes again, a small one is repeated. A pure function of its arguments.
-    If the first pool is empty, the largest other one with a weight takes its place.
+    These are all of the first pool, and round(its size x weight / first weight) of each other pool. The latter are
+    drawn without replacement, continuing in the next epoch, and the pool is reshuffled when it is exhausted: an epoch
+    may take part of a large pool and repeats a small one. If the first pool is empty, the largest other one with a
+    weight takes its place. A pure function of its arguments.
     """
     weighted = [number for number, pool in enumerate(pools) if pool and weights[number] > 0]
     if not weighted:
@@ -91,11 +92,11 @@ def drawn(pools: Sequence[Sequence[int]], weights: Sequence[float], seed: int, e
 
 
 def _taken(pool: Sequence[int], start: int, count: int, key: Sequence[int]) -> list[int]:
-    """Entries [start, start + count) of the pool's endless sequence: shuffled, then shuffled anew, and so on."""
+    """Entries [start, start + count) of the pool's endless sequence, which consists of one shuffle after the other."""
     found: list[int] = []
     while len(found) < count:
-        lap, at = divmod(start + len(found), len(pool))
-        rng = np.random.default_rng([*key, lap, 1])  # no epoch's shuffle has this key
+        shuffle, at = divmod(start + len(found), len(pool))
+        rng = np.random.default_rng([*key, shuffle, 1])  # no epoch's shuffle has this key
         order = rng.permutation(len(pool))
         found += [pool[index] for index in order[at : at + count - len(found)].tolist()]
     return found

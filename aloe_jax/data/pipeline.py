@@ -1,11 +1,10 @@
-"""Batches for training, read by Grain: a process reads only the rows that its devices own."""
+"""Batches for training, read by Grain: each process reads only the rows of its own devices."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import grain
 import jax
@@ -24,7 +23,7 @@ Reference = Mapping[tuple[int, int], float]
 
 
 def with_reference(fragment: TreeRow, reference: Reference) -> TreeRow:
-    """The fragment with its replies' reference log-probabilities filled in; KeyError if one is missing."""
+    """The fragment with the reference log-probabilities of its replies; KeyError if one is missing."""
     keys = zip(fragment.conversation.tolist(), fragment.node.tolist(), strict=True)
     return dataclasses.replace(fragment, reference=np.array([reference[key] for key in keys], np.float32))
 
@@ -41,22 +40,22 @@ class Batches:
 
     @property
     def micro_batches(self) -> int:
-        """N: enough for the largest step, the same at every step, so that there is one compiled shape."""
+        """N: enough for the largest step and the same at every step, so that one shape is compiled."""
         return -(-self.plan.most_rows // self.rows)
 
     def __len__(self) -> int:
         return len(self.plan.steps)
 
     def used(self, step: int) -> int:
-        """Micro-batches of that step that hold anything."""
+        """Number of micro-batches of a step that are not empty."""
         return -(-len(self.plan.steps[step]) // self.rows)
 
     def tokens(self, step: int) -> int:
-        """Tokens of that step without padding; a trunk that is repeated counts each time."""
+        """Tokens of a step without padding; a repeated trunk counts each time."""
         return sum(int(self.source.sizes[list(row), 0].sum()) for row in self.plan.steps[step])
 
     def row(self, step: int, number: int) -> TreeRow:
-        """Row `number` of a step; rows past the last are empty."""
+        """Row `number` of a step; rows after the last are empty."""
         rows = self.plan.steps[step]
         if number >= len(rows):
             return empty_row(self.capacity)
@@ -66,7 +65,7 @@ class Batches:
         return pack(fragments, self.capacity)
 
     def local(self, step: int, owned: Sequence[int]) -> TreeRow:
-        """The rows with those numbers of every micro-batch of a step, stacked to [N, len(owned), ...]."""
+        """The `owned` rows of every micro-batch of a step, stacked to [N, len(owned), ...]."""
         micro = [
             stack([self.row(step, number * self.rows + index) for index in owned])
             for number in range(self.micro_batches)
@@ -74,29 +73,29 @@ class Batches:
         return stack(micro)
 
     def iterator(self, owned: Sequence[int]) -> grain.DatasetIterator:
-        """A Grain iterator over `local` of the steps; its state is the step index and nothing else."""
+        """A Grain iterator over `local` of every step; its state is the step index and nothing else."""
         dataset = grain.MapDataset.range(len(self)).map(lambda step: self.local(step, owned))
         return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)))
 
 
-def micro_batch_rows(asked: int, mesh: Mesh) -> int:
-    """The smallest multiple of the mesh's row shards that is at least `asked`."""
+def micro_batch_rows(minimum: int, mesh: Mesh) -> int:
+    """The smallest multiple of the mesh's row shards that is at least `minimum`."""
     shards = row_shards(mesh)
-    return -(-asked // shards) * shards
+    return -(-minimum // shards) * shards
 
 
-@functools.cache  # asked for at every step, by who reads rows and by who places them
+@functools.cache  # called at every step, to read the rows and to place them
 def owned_rows(rows: int, mesh: Mesh, process: int | None = None) -> tuple[int, ...]:
-    """Which of a micro-batch's rows the devices of a process (default: this one) hold, ascending. They need not stand
-    together: a mesh follows the links between the chips of a slice, not the hosts."""
+    """The rows of a micro-batch that the devices of a process (default: this one) hold, ascending. They need not be
+    contiguous: a mesh follows the links between the chips of a slice, not the hosts."""
     process = jax.process_index() if process is None else process
     places = row_sharding(mesh).devices_indices_map((rows,))
     ranges = [range(*index[0].indices(rows)) for device, index in places.items() if device.process_index == process]
     return tuple(sorted(set().union(*ranges)))
 
 
-def to_device(local: TreeRow, rows: int, mesh: Mesh) -> Any:
-    """The global batch [N, B, ...] from the rows that this process owns, [N, len(owned_rows), ...]."""
+def to_device(local: TreeRow, rows: int, mesh: Mesh) -> TreeRow:
+    """The global batch [N, B, ...] on the mesh, from the rows of this process, [N, len(owned_rows), ...]."""
     place = {row: number for number, row in enumerate(owned_rows(rows, mesh))}
 
     def put(array: np.ndarray) -> jax.Array:

@@ -1,7 +1,7 @@
-"""Which fragments go into which row of which step: a pure function, so every host computes the same plan.
+"""The pack plan: which fragments go into which row of which step.
 
-The plan depends on the fragments' sizes, the seed, the epoch and the capacities, never on the mesh or the number of
-hosts; a resume on another mesh sees the same batches.
+A pure function of the fragments' sizes, the seed, the epoch and the capacities, not of the mesh or the number of hosts:
+every host computes the same plan, and a run resumed on another mesh trains on the same batches.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from aloe_jax.tree.row import Capacity
 Unit = Literal["conversations", "pairs"]
 Row = tuple[int, ...]  # the fragments packed into it
 TOKENS, PAIRS = 0, 3  # columns of `sizes`
-OPEN_ROWS = 256  # rows that wait for more at a time; with more of them rows are hardly fuller
-MORE_STEPS = 0.01  # share of the steps added where so few cannot hold the rows
+OPEN_ROWS = 256  # rows that are filled at the same time; more of them hardly fill rows better
+MORE_STEPS = 0.01  # share of the steps that is added while the steps cannot hold the rows
 
 
 @dataclass(frozen=True)
@@ -36,16 +36,16 @@ class PackPlan:
 
     @property
     def most_rows(self) -> int:
-        """Rows of the largest step."""
+        """Number of rows of the largest step."""
         return max(len(rows) for rows in self.steps)
 
     @property
     def fragments(self) -> list[int]:
-        """All that is packed, step by step; a fragment stands there as often as it is trained on."""
+        """All packed fragments, step by step; a fragment occurs as often as it is trained on."""
         return [index for rows in self.steps for row in rows for index in row]
 
     def fill(self, sizes: np.ndarray, capacity: Capacity) -> float:
-        """Share of row tokens that are real."""
+        """Share of the rows' tokens that are not padding."""
         used = int(sizes[self.fragments, TOKENS].sum())
         return used / (capacity.tokens * sum(len(rows) for rows in self.steps))
 
@@ -63,21 +63,22 @@ def pack_plan(
     weights: Sequence[float] = (1.0,),
     trained: Int[np.ndarray, " N"] | None = None,
 ) -> PackPlan:
-    """Shuffle an epoch's conversations, pack all of them best-fit in that order, and deal the rows out into steps.
+    """The plan of a training: shuffle an epoch's conversations, pack them best-fit in that order, and deal the rows out
+    into steps.
 
-    Packing in a random order leaves rows a little less full than packing the largest first, but each row, and so each
-    step, is a random draw of conversations, long and short ones alike. A step has at most `batch` units, unless a
-    single conversation has more; an epoch has the fewest steps that do, and they are as equal as whole rows allow. A
-    conversation that needs several rows has them all in one step.
+    Packing in random order fills rows slightly less than packing the largest first, but makes each row, and so each
+    step, a random draw of long and short conversations. A step has at most `batch` units, unless a single conversation
+    has more; an epoch has the minimum number of steps, and they are as equal as whole rows allow. All rows of a
+    conversation are in one step.
 
     Args:
         sizes: (tokens, targets, replies, pairs) of each fragment.
-        conversation: whose fragment it is; those of a conversation stand together.
-        batch: units of a step: conversations or pairs.
+        conversation: the conversation of each fragment; the fragments of a conversation are contiguous.
+        batch: maximum units (conversations or pairs) per step.
         origin: the source of each fragment in a mixture, 0 by default.
-        weights: how much of each source an epoch takes (`aloe_jax.data.mixture.drawn`).
-        trained: what each fragment has to train on; conversations without any are left out. By default its pairs for
-            the unit "pairs", else everything counts.
+        weights: how much an epoch takes of each source (`aloe_jax.data.mixture.drawn`).
+        trained: number of items to train on per fragment; conversations without any are left out. By default the
+            pairs for the unit "pairs", else 1.
 
     Raises InputError if no conversation is left, if a fragment does not fit a row, or if `batch` is not positive.
     """
@@ -108,7 +109,7 @@ def pack_plan(
 
 
 def _members(conversation: np.ndarray, trained: np.ndarray) -> Mapping[int, list[int]]:
-    """The fragments of each conversation that has something to train on."""
+    """The fragments of each conversation with something to train on."""
     found: dict[int, list[int]] = {}
     for fragment, owner in enumerate(conversation.tolist()):
         found.setdefault(owner, []).append(fragment)
@@ -117,8 +118,8 @@ def _members(conversation: np.ndarray, trained: np.ndarray) -> Mapping[int, list
 
 @dataclass(frozen=True)
 class _Group:
-    """Rows that belong into one step, and the units they count: one row, and the full ones of conversations that end
-    in it."""
+    """Rows that belong to the same step, and their units: one packed row, and the full rows of the conversations whose
+    last part is in it."""
 
     rows: tuple[Row, ...]
     units: int
@@ -129,12 +130,12 @@ def _pack(
 ) -> list[_Group]:
     """The conversations in rows, in groups of at most `batch` units unless one conversation has more.
 
-    A conversation of several fragments has its smallest one packed, with all its units; the others have a row each,
-    which they fill by construction. So a group is never held together by more than one row.
+    Of a conversation with several fragments, the smallest is packed and counts all its units; each of the others fills
+    a row by construction. So at most one row of a group contains several conversations.
     """
     units = [int(sizes[fragments, PAIRS].sum()) if unit == "pairs" else 1 for fragments in conversations]
     smallest = [min(fragments, key=lambda fragment: sizes[fragment, TOKENS]) for fragments in conversations]
-    # One that has more units than a step fills the unit's capacity, and so is alone in its row.
+    # A conversation with more units than a step fills the capacity for units, and so is alone in its row.
     needs = np.column_stack([sizes[smallest], np.minimum(units, batch)])
     found = []
     for row in best_fit_in_order(needs, (*dataclasses.astuple(capacity), batch), OPEN_ROWS):
@@ -145,7 +146,8 @@ def _pack(
 
 
 def _deal(units: np.ndarray, batch: int) -> list[list[int]]:
-    """Groups (in random order) in the fewest steps of at most `batch` units; a group that has more is a step alone."""
+    """Groups (in random order) dealt to the minimum number of steps of at most `batch` units; a larger group is a step
+    of its own."""
     alone = [[index] for index in np.flatnonzero(units > batch).tolist()]
     rest = np.flatnonzero(units <= batch)
     # No two groups of more than half a batch share a step.
@@ -161,25 +163,25 @@ def _deal(units: np.ndarray, batch: int) -> list[list[int]]:
 
 
 def _rounds(units: np.ndarray, groups: np.ndarray, steps: int) -> tuple[list[list[int]], int]:
-    """The groups dealt out in rounds, in each of which a step gets one and the step with the fewest units so far the
-    one with the most; and the units of the largest step. The first round is the one that may be short, so that the
-    others make up for it."""
+    """The groups dealt out in rounds, and the units of the largest step. In each round every step gets one group, and
+    the step with the fewest units so far gets the largest. The first round is the one that may be short, so that the
+    others compensate for it."""
     dealt: list[list[int]] = [[] for _ in range(steps)]
     held = np.zeros(steps, np.int64)
     short = len(groups) % steps
     for turn in np.split(groups, range(short, len(groups), steps)):
         largest = turn[np.argsort(-units[turn], kind="stable")]
-        takers = np.argsort(held, kind="stable")[: len(turn)]
-        held[takers] += units[largest]
-        for taker, group in zip(takers.tolist(), largest.tolist(), strict=True):
-            dealt[taker].append(group)
+        receivers = np.argsort(held, kind="stable")[: len(turn)]
+        held[receivers] += units[largest]
+        for step, group in zip(receivers.tolist(), largest.tolist(), strict=True):
+            dealt[step].append(group)
     return dealt, int(held.max())
 
 
 def _largest_first(units: np.ndarray, groups: np.ndarray, steps: int) -> tuple[list[list[int]], int]:
-    """The groups dealt out one by one, the one with the most units first, to the step with the fewest so far; and the
-    units of the largest step. It finds room where rounds do not, for a few groups of few units, but does not care for
-    the number of rows."""
+    """The groups dealt out one by one, the largest first, each to the step with the fewest units so far; and the units
+    of the largest step. This finds room for a few small groups where rounds do not, but does not balance the number of
+    rows."""
     dealt: list[list[int]] = [[] for _ in range(steps)]
     held = [(0, step) for step in range(steps)]
     for group in groups[np.argsort(-units[groups], kind="stable")].tolist():

@@ -1,4 +1,4 @@
-"""The stage `dataset`: conversations of every source to rows on disk."""
+"""The stage `dataset`: writes the conversations of every source as rows on disk."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _work(run: Run) -> Values:
 
 
 def _inputs(run: Run) -> dict[str, str]:
-    """The model, whose tokenizer and template are used, and the files of other sources."""
+    """Hashes of the model, whose tokenizer and template are used, and of the files of other sources."""
     sources = sources_of(run.section("dataset", DatasetSettings))
     return model_inputs(run) | {f"source {source.name}": source.hash() for source in sources if source.paths}
 

@@ -1,4 +1,4 @@
-"""Config files: `--config=FILE.py[:ARG]` and `--config.section.key=value`, as plain nested values."""
+"""Config files, `--config=FILE.py[:ARG]` and `--config.section.key=value`, read as plain nested values."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 from absl import flags
 from etils import epath
@@ -22,11 +21,11 @@ PACKAGE = "aloe_jax"
 
 
 def load_config(arguments: Sequence[str], renamed: Mapping[str, str] = MappingProxyType({})) -> dict[str, object]:
-    """The config that `arguments` (everything that starts with --config) describe. `--config=demo` is a shipped file.
-    `renamed` has earlier names of settings with the present ones.
+    """The config given by `arguments` (everything that starts with --config) as plain values; `--config=demo` names a
+    shipped file. `renamed` maps earlier names of settings to the present ones.
 
     Raises InputError for a missing or broken file, an unknown key, a value of the wrong type, a number that is not
-    finite and a value that JSON cannot hold.
+    finite and a value that is not JSON-serialisable.
     """
     arguments = _with_path(arguments)
     path = _path(arguments)
@@ -38,14 +37,14 @@ def load_config(arguments: Sequence[str], renamed: Mapping[str, str] = MappingPr
         raise InputError(f"{_sentence(error)}; the keys and their meaning stand in {file}") from None
     except InputError:
         raise
-    except Exception as error:  # whatever the code of a config file raises
+    except Exception as error:  # a config file is code and may raise anything
         raise InputError(f"--config={path}: {type(error).__name__}: {_sentence(error)}{_line(error, file)}") from None
     if not isinstance(config, ConfigDict):
         raise InputError(f"--config: get_config() of {path} returned {type(config).__name__}, expected a ConfigDict")
     try:
-        values: dict[str, object] = json.loads(config.to_json())  # plain lists and dicts, as the manifests store them
+        values: dict[str, object] = json.loads(config.to_json())  # plain lists and dicts, as stored in manifests
     except (TypeError, ValueError) as error:
-        raise InputError(f"--config={path}: a value is none that JSON can hold ({_sentence(error)})") from None
+        raise InputError(f"--config={path}: a value is not JSON-serialisable ({_sentence(error)})") from None
     for name, value in _numbers(values, "config"):
         if not math.isfinite(value):
             raise InputError(f"{name}: {value} is not a finite number; give one that is")
@@ -53,7 +52,7 @@ def load_config(arguments: Sequence[str], renamed: Mapping[str, str] = MappingPr
 
 
 def _numbers(value: object, name: str) -> Iterator[tuple[str, float]]:
-    """Every floating-point number with its full name."""
+    """(full name, number) of every floating-point number."""
     if isinstance(value, float):
         yield name, value
     elif isinstance(value, Mapping):
@@ -71,14 +70,15 @@ def overridden(arguments: Sequence[str]) -> frozenset[str]:
 
 
 def shipped() -> dict[str, Path]:
-    """The config files that come with the package, by name: in a wheel inside it, else beside it."""
+    """The shipped config files by name; they are inside the package in a wheel, else next to it."""
     inside = Path(str(importlib.resources.files(PACKAGE))) / "configs"
     folder = inside if inside.is_dir() else inside.parents[1] / "configs"
     return {path.stem: path for path in sorted(folder.glob("*.py"))}
 
 
 def _with_path(arguments: Sequence[str]) -> list[str]:
-    """The arguments with the path of the config file in place of a shipped one's name. InputError if there is none."""
+    """The arguments, with the name of a shipped config file replaced by its path. InputError if there is no such
+    file."""
     path, separator, arg = _path(arguments).partition(":")
     if not epath.Path(path).exists():
         known = shipped()
@@ -92,15 +92,15 @@ def _with_path(arguments: Sequence[str]) -> list[str]:
     return [whole if argument.startswith("--config=") else argument for argument in arguments]
 
 
-def _parse(arguments: Sequence[str]) -> Any:
+def _parse(arguments: Sequence[str]) -> object:
     values, argv = flags.FlagValues(), ["aloe", *arguments]
     config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
     values(argv)
     return values.config
 
 
-def _check_keys(arguments: Sequence[str], config: Any, renamed: Mapping[str, str]) -> None:
-    """InputError for the first override of a key that the config does not have."""
+def _check_keys(arguments: Sequence[str], config: object, renamed: Mapping[str, str]) -> None:
+    """Raise InputError for the first override of a key that the config does not have."""
     for argument in arguments:
         place, name = config, "config"
         given = argument.split("=")[0]
@@ -123,21 +123,22 @@ def _path(arguments: Sequence[str]) -> str:
 
 
 def _sentence(error: Exception) -> str:
-    """One line of an error's message. config_flags puts whole tracebacks into it, whose last line tells the reason."""
+    """One line of an error's message. config_flags may put a whole traceback into it, whose last line has the
+    reason."""
     found = str(error).strip().splitlines() or ["no reason given"]
     return found[-1] if "Traceback" in str(error) else found[0]
 
 
 def _line(error: Exception, file: epath.Path) -> str:
-    """Where in the config file it happened, if it happened there."""
+    """The line of the config file that raised the error, as text; empty if another file did."""
     if isinstance(error, SyntaxError):
-        return ""  # Python's own message says where
+        return ""  # Python's own message has the line
     here = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename.endswith(file.name)]
     return f" (line {here[-1]})" if here else ""
 
 
-def differences(old: Any, new: Any, prefix: str = "") -> list[str]:
-    """A line for each leaf that differs, `section.key: old -> new`."""
+def differences(old: object, new: object, prefix: str = "") -> list[str]:
+    """One line per leaf that differs, `section.key: old -> new`."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         found = []
         for key in sorted({*old, *new}):

@@ -17,8 +17,8 @@ LOCK = ".lock"
 
 @contextlib.contextmanager
 def exclusive(workdir: epath.Path) -> Iterator[None]:
-    """The run directory, made where it is missing and held by this process alone. The lock goes with the process,
-    however that ends. InputError if the directory cannot be used or is in use."""
+    """Hold the lock of the run directory, which is created if missing. The system releases it when the process ends, in
+    whatever way. InputError if the directory is unusable or in use."""
     handle = _open_lock(workdir)
     try:
         yield

@@ -1,4 +1,4 @@
-"""`manifest.json` of a stage: what it was made from, with which settings, and how far it is."""
+"""`manifest.json` of a stage: its inputs, its settings and its status."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from aloe_jax.errors import InputError
 
 MANIFEST = "manifest.json"
 PACKAGES = ("aloe_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
-Values = Mapping[str, object]  # plain values, as JSON holds them
+Values = Mapping[str, object]  # JSON values by name
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a stage leaves beside its files.
+    """The record of a stage, stored with its files.
 
     Attributes:
         stage: its name.
-        status: "running", "finished", or "discarded" while what an earlier setting left is removed.
-        inputs: hashes of what it reads, by name.
+        status: "running", "finished", or "discarded" while the files of an earlier setting are removed.
+        inputs: hashes of its inputs, by name.
         config: the settings that decide its result, by section.
-        free: the settings it was made with besides, one after the other where a resume changed them.
-        versions: those of the packages that results depend on.
-        seed: of everything that is drawn.
-        counts: what the stage says of its result.
-        seconds: that it worked, over all calls.
-        outputs: hashes of the files that later stages depend on, once it is finished.
+        free: its other settings, as a list if resumed calls changed them.
+        versions: of the packages that results depend on.
+        seed: of everything random.
+        counts: figures about the result, given by the stage.
+        seconds: working time, summed over all calls.
+        outputs: hashes of the files that later stages depend on; None until it is finished.
     """
 
     stage: str
@@ -48,7 +48,7 @@ class Manifest:
 
     @property
     def finished(self) -> bool:
-        """Whether the stage came to its end."""
+        """Whether the stage is finished."""
         return self.status == "finished"
 
     @property
@@ -58,12 +58,12 @@ class Manifest:
         return files.sha256(files.canonical(parts))
 
     def section(self, name: str) -> Values:
-        """The settings of a section that decided the result; empty if there was none."""
+        """The settings of a section that decided the result; empty without such a section."""
         found = self.config.get(name, {})
         return found if isinstance(found, Mapping) else {}
 
     def write(self, directory: epath.Path) -> None:
-        """Put it into the stage's folder."""
+        """Write the manifest into the stage's folder."""
         values = {key: value for key, value in vars(self).items() if value is not None}
         files.write_json(directory / MANIFEST, values)
 
@@ -94,4 +94,4 @@ def _version(package: str) -> str:
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-        return "not installed"  # our own, run from its source folder
+        return "not installed"  # our own package, run from its source folder

@@ -1,4 +1,4 @@
-"""Which model, chat format, mesh and input hashes a run means."""
+"""The model, chat format, mesh and input hashes of a run."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ def model_config(run: Run) -> ModelConfig:
 
 
 def chat_format(run: Run) -> ChatFormat:
-    """Tokenizer and chat template of the start model, with the config's date and system handling. InputError if the
-    tokenizer does not belong to the model."""
+    """Tokenizer and chat template of the start model, with the date and system handling of `config.template`.
+    InputError if the tokenizer does not belong to the model."""
     template = run.section("template", TemplateSettings)
     return read_chat_model(model_folder(run), date=template.date, system=template.system)[1]
 
 
 def mesh_of(run: Run) -> Mesh:
-    """The mesh that the config asks for, over all devices of all processes: that of trainings."""
+    """The mesh of `config.mesh` over the devices of all processes, on which trainings run."""
     return run.section("mesh", MeshSettings).build()
 
 
 def own_mesh(run: Run) -> Mesh:
-    """The mesh of a stage that one process works on: of several, over its own devices alone."""
+    """The mesh of a stage that runs on one process: `mesh_of`, or of several processes over the own devices alone."""
     return make_mesh(devices=jax.local_devices()) if hosts.is_multiprocess() else mesh_of(run)
 
 
 def model_inputs(run: Run) -> dict[str, str]:
-    """Identity of the start model, as an input of stages that read it."""
+    """The hash of the start model, as an input of stages that read it."""
     return {"model": model_hash(model_folder(run))}

@@ -1,4 +1,4 @@
-"""What a person sees while a run works: a live display on a terminal, plain lines elsewhere."""
+"""The display of a running command: live bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.progress import Progress as Bars
+from rich.progress import Progress as RichProgress
 
 LINE_EVERY = 10.0  # seconds between plain lines
 
 
-class _Bars(Bars):
-    """Bars with a panel under them."""
+class _Bars(RichProgress):
+    """Progress bars with a panel below them."""
 
     panel: RenderableType | None = None
 
@@ -34,17 +34,17 @@ class _Bars(Bars):
 
 
 @dataclass(frozen=True)
-class _Work:
-    """What is being counted: a stage may count several things, one after the other."""
+class _Count:
+    """The units being counted. A stage may count several kinds, one after the other."""
 
     unit: str
     total: int
-    first: int  # units that were there when counting began
+    first: int  # units done when counting began
     began: float
 
 
 class Progress:
-    """Counts, rates and time left of the stage that runs."""
+    """Shows counts, rates and the remaining time of the running stage."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True)
@@ -52,12 +52,12 @@ class Progress:
         self._task: TaskID | None = None
         self._name = ""
         self._began = self._last_line = 0.0
-        self._work: _Work | None = None
+        self._count: _Count | None = None
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """The display of one stage, from its start to its end or failure."""
-        self._name, self._began, self._last_line, self._work = name, time.monotonic(), 0.0, None
+        """Show one stage, from its start to its end or failure."""
+        self._name, self._began, self._last_line, self._count = name, time.monotonic(), 0.0, None
         if self.console.is_terminal:
             self._bars = _Bars(
                 SpinnerColumn(),
@@ -83,11 +83,11 @@ class Progress:
         self.line(f"{name}: done in {duration(time.monotonic() - self._began)}")
 
     def update(self, done: int, total: int, what: str) -> None:
-        """`done` of `total` units; `what` says what they are and, after a comma, how it goes: `steps, loss 0.69`."""
+        """Show `done` of `total` units. `what` names the unit and, after a comma, figures: `steps, loss 0.69`."""
         now = time.monotonic()
-        if self._work is None or (self._work.total, self._work.unit) != (total, what.split(",")[0]):
-            self._work = _Work(what.split(",")[0], total, done, now)
-        fresh, elapsed = done - self._work.first, now - self._work.began
+        if self._count is None or (self._count.total, self._count.unit) != (total, what.split(",")[0]):
+            self._count = _Count(what.split(",")[0], total, done, now)
+        fresh, elapsed = done - self._count.first, now - self._count.began
         rate = f", {_figures(60 * fresh / elapsed)} a minute" if fresh and elapsed else ""
         if self._bars is not None and self._task is not None:
             self._bars.update(self._task, completed=done, total=total, what=what + rate)
@@ -97,16 +97,16 @@ class Progress:
             self.line(f"{self._name}: {done}/{total} {what}{rate}{left}")
 
     def show(self, panel: RenderableType) -> None:
-        """A panel under the bar, in place of the one before; nothing where there is no terminal."""
+        """Show a panel below the bar, replacing the previous one; without a terminal, nothing."""
         if self._bars is not None:
             self._bars.panel = panel
 
     def skipped(self, name: str) -> None:
-        """A stage that was finished before."""
+        """Print that a stage was finished before."""
         self.line(f"{name}: finished before, skipped")
 
     def line(self, text: str) -> None:
-        """One line that stays."""
+        """Print a permanent line."""
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
@@ -115,7 +115,7 @@ def _figures(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them."""
+    """Seconds in hours, minutes and seconds: "1 h 05 min", "2 min 00 s"."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -1,4 +1,4 @@
-"""`config.model` and `config.template`: which model a run starts from, and how its chat template is rendered."""
+"""`config.model` and `config.template`: the model that a run starts from, and how its chat template is rendered."""
 
 from __future__ import annotations
 
@@ -12,21 +12,24 @@ from aloe_jax.tree.template import SystemHandling
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """The start model."""
+    """The model that a run starts from."""
 
-    source: str = setting("", "a Hugging Face folder, a hub id, a GGUF file, embedded:smollm2 or random:FAMILY")
+    source: str = setting(
+        "",
+        "start model: a Hugging Face folder, hub id, GGUF file, embedded:smollm2 or random:FAMILY",
+    )
     sizes: Mapping[str, object] = section(
-        dict, "what the source's config.json says of its sizes, for `aloe plan`, which then needs no download"
+        dict, "the sizes in the source's config.json, so that `aloe plan` needs no download"
     )
 
 
 @dataclass(frozen=True)
 class TemplateSettings:
-    """What the chat template is given besides the messages."""
+    """Arguments of the chat template besides the messages."""
 
-    date: str = setting("26 Jul 2024", "what templates that tell the date say, frozen so that runs repeat")
+    date: str = setting("26 Jul 2024", "date that chat templates print, fixed so that runs are reproducible")
     system: SystemHandling = setting(
         "keep",
-        "or fold_into_first_user, for templates that refuse a system message",
+        "system messages: keep, or fold_into_first_user for templates that refuse them",
         choices=get_args(SystemHandling),
     )

@@ -1,7 +1,7 @@
-"""Stages and their run directory: what is done is skipped, what was interrupted continues, what changed is refused.
+"""Stages in a run directory: finished ones are skipped, interrupted ones continue, changed ones are refused.
 
-Each stage writes DIR/<stage>/ with a `manifest.json` (`manifest.py`): its inputs' hashes and the settings that decide
-its result. These two, and the files it leaves, are its identity.
+Each stage writes DIR/<stage>/ with a `manifest.json` (`manifest.py`): the hashes of its inputs and the settings that
+decide its result. These two and its output files are its identity.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from aloe_jax.run.manifest import MANIFEST, Manifest, Values, find_manifest, rea
 from aloe_jax.run.progress import Progress
 from aloe_jax.settings import decided, missing_key, plain, split
 
-CONFIG = "config.json"  # the whole config of the last accepted call
+CONFIG = "config.json"  # the config of the last accepted call
 S = TypeVar("S")
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run as its stages see it: the directory, the settings by section, the display."""
+    """A run: its directory, its settings by section, its display. Passed to every stage."""
 
     workdir: epath.Path
-    settings: Mapping[str, object]  # by section of the config: a settings object, or a plain value such as the seed
+    settings: Mapping[str, object]  # by section: a settings object, or a plain value such as the seed
     progress: Progress
-    shard: tuple[int, int] = (0, 1)  # number and count of the machines that share the growing of conversations
+    shard: tuple[int, int] = (0, 1)  # (number, count) of the machines that share the conversations
 
     def directory(self, stage: str) -> epath.Path:
-        """The folder of a stage; its own, or one whose files it reads."""
+        """The folder of a stage."""
         return self.workdir / stage
 
     def manifest(self, stage: str) -> Manifest:
@@ -46,7 +46,7 @@ class Run:
         return read_manifest(self.directory(stage))
 
     def section(self, name: str, kind: type[S]) -> S:
-        """The settings of a section, which are of `kind`; InputError if the config file leaves it out."""
+        """The settings of a section, an object of class `kind`; InputError if the config file lacks the section."""
         if name not in self.settings:
             raise InputError(missing_key(f"config.{name}"))
         value = self.settings[name]
@@ -55,7 +55,7 @@ class Run:
 
     @property
     def seed(self) -> int:
-        """The seed of everything that is drawn."""
+        """The seed of everything random."""
         return self.section("seed", int)
 
 
@@ -65,16 +65,16 @@ class Stage:
 
     Attributes:
         name: of the stage and of its folder.
-        needs: the stages whose files it reads; a function where the settings decide.
-        sections: the parts of the config it depends on.
-        work: does it, continuing what is there already, and returns the counts for the manifest.
-        inputs: further inputs, name -> hash.
-        outputs: files whose content is what later stages depend on.
+        needs: the stages whose files it reads; a function if the settings decide.
+        sections: the sections of the config that it depends on.
+        work: runs the stage, continuing an interrupted call, and returns the counts for the manifest.
+        inputs: hashes of further inputs, by name.
+        outputs: files on whose content later stages depend.
         check: raises InputError for settings that cannot work. All selected stages are checked before the first one
-            works, so that a typo in the last one does not cost the hours of the others.
-        everywhere: all processes of the run work on it, and not the primary one alone.
-        unread: dotted names of settings of its sections that it does not read.
-        paid: files that stay when the stage is started over with `fork`: answers that cost something.
+            runs, so that a typo in the last one does not cost the hours of the others.
+        everywhere: whether it runs on all processes of the run, not the primary process alone.
+        unread: dotted names of settings in its sections that it does not read.
+        paid: files with paid answers of servers, which are kept when the stage is started over with `fork`.
     """
 
     name: str
@@ -102,7 +102,7 @@ class Stage:
         return decides, rest
 
     def changes(self, run: Run, before: Manifest) -> list[str]:
-        """What decides the result and is not as it was in an earlier call."""
+        """The differences to an earlier call in settings that decide the result, one line each."""
         stored = {
             name: decided(run.settings.get(name), value, self.unread, name) for name, value in before.config.items()
         }
@@ -112,20 +112,20 @@ class Stage:
 def run_stages(
     stages: Sequence[Stage], run: Run, selected: Sequence[str], fresh: bool = False, fork: bool = False
 ) -> None:
-    """Run the selected stages in order. `fresh` lets those start over whose config or inputs changed, `fork` does too
-    but keeps the answers that were paid for.
+    """Run the selected stages in order. With `fresh`, stages whose config or inputs changed start over; with `fork`
+    too, but they keep the answers that were paid for.
 
-    Raises InputError for a stage that is unknown, whose inputs are missing, or whose config or inputs changed since it
-    ran, unless `fresh` allows it to start over, and for a run directory that another process works in. A changed config
-    is refused before anything is written.
+    Raises InputError for an unknown stage, for missing inputs, for a config or inputs that changed since the stage ran
+    (unless `fresh` or `fork`), and for a run directory in use by another process. A changed config is refused before
+    anything is written.
     """
     known = [stage.name for stage in stages]
     for name in selected:
         if name not in known:
             raise InputError(f"--stages: '{name}' is unknown; the stages are {', '.join(known)}")
     chosen = [stage for stage in stages if stage.name in selected]
-    said = (plain(run.settings), list(selected), versions())
-    hosts.check_same([files.canonical(part) for part in said], "the config, the stages or the packages")
+    shared = (plain(run.settings), list(selected), versions())
+    hosts.check_same([files.canonical(part) for part in shared], "the config, the stages or the packages")
     if not hosts.is_primary():
         _follow(chosen, run)
         return
@@ -137,7 +137,7 @@ def run_stages(
 
 
 def _follow(stages: Sequence[Stage], run: Run) -> None:
-    """What a process other than the first one does: its part of the stages that run everywhere."""
+    """Run, on a process other than the primary one, its part of the stages that run everywhere."""
     for stage in stages:
         stage.check(run)
     for stage in stages:
@@ -147,8 +147,8 @@ def _follow(stages: Sequence[Stage], run: Run) -> None:
 
 
 def _check_config(stages: Sequence[Stage], run: Run, selected: Sequence[str], fresh: bool) -> None:
-    """Compare the config with that of each selected stage, and of the stages that those build on, as they were run."""
-    read: set[str] = set()  # selected, or needed by a stage that is
+    """Raise InputError if a selected stage, or one that it reads, was run with another config."""
+    read: set[str] = set()  # selected stages and those they need
     for stage in reversed(stages):
         if stage.name in selected or stage.name in read:
             read |= {stage.name, *stage.reads(run)}
@@ -161,7 +161,7 @@ def _check_config(stages: Sequence[Stage], run: Run, selected: Sequence[str], fr
 
 
 def _refuse(stage: Stage, run: Run, changes: Sequence[str], fresh: bool, chosen: bool = True) -> None:
-    """Raise InputError unless the stage may start over."""
+    """Raise InputError for a changed stage unless it may start over."""
     if fresh and chosen:
         return
     keep = " (--fork keeps the answers that were paid for)" if stage.paid else ""
@@ -200,11 +200,11 @@ def _run_stage(stage: Stage, run: Run, fresh: bool, paid: Sequence[str] = ()) ->
         try:
             with hosts.together() if stage.everywhere else contextlib.nullcontext():
                 counts = stage.work(run)
-            memory.release()  # the next stage needs it
+            memory.release()  # for the next stage
             outputs = {name: files.hash_file(directory / name) for name in stage.outputs}
             manifest = dataclasses.replace(manifest, counts=counts, outputs=outputs, status="finished")
         except Exception as error:
-            if files.disk_full(error):  # in whatever form the library that wrote tells it
+            if files.disk_full(error):  # whatever exception the writing library raised
                 raise files.failed_write(directory, error) from error
             raise
         finally:
@@ -214,8 +214,8 @@ def _run_stage(stage: Stage, run: Run, fresh: bool, paid: Sequence[str] = ()) ->
 
 
 def _earlier(stage: Stage, run: Run, inputs: Mapping[str, str], fresh: bool, paid: Sequence[str]) -> Manifest | None:
-    """The manifest that earlier calls left, finished or interrupted; None if the stage begins. What an earlier setting
-    left is removed if `fresh`, else InputError."""
+    """The manifest of earlier calls, finished or interrupted; None if the stage starts anew. With `fresh` the files of
+    a changed setting are removed, else InputError."""
     before = find_manifest(run.directory(stage.name))
     if before is None:
         return None
@@ -229,17 +229,17 @@ def _earlier(stage: Stage, run: Run, inputs: Mapping[str, str], fresh: bool, pai
 
 
 def _discard(directory: epath.Path, manifest: Manifest, paid: Sequence[str]) -> None:
-    """Remove what a stage left, but for the files in `paid`. The manifest says so before the first file goes and stays
-    to the end: files of the old setting are never taken for those of the new one, whenever a kill comes."""
+    """Remove the files of a stage, except those in `paid`. The manifest records this first and is kept, so that after a
+    kill files of the old setting are never taken for those of the new one."""
     dataclasses.replace(manifest, status="discarded").write(directory)
     for path in directory.iterdir():
         if path.name not in (MANIFEST, *paid):
             path.rmtree() if path.is_dir() else path.unlink()
 
 
-def _finished(run: Run, name: str, asking: str) -> str:
-    """The identity of a finished stage."""
+def _finished(run: Run, name: str, needed_by: str) -> str:
+    """The identity of a finished stage, which the stage `needed_by` reads. InputError if it is not finished."""
     manifest = find_manifest(run.directory(name))
     if manifest is None or not manifest.finished:
-        raise InputError(f"stage '{asking}' needs '{name}', which is not finished in {run.workdir}; run it first")
+        raise InputError(f"stage '{needed_by}' needs '{name}', which is not finished in {run.workdir}; run it first")
     return manifest.identity

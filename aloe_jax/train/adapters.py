@@ -1,4 +1,4 @@
-"""Low-rank adapters in a run: from the config to the model, and from trained stages to parameters."""
+"""Low-rank adapters of a run: the model that the config asks for, and the parameters that its trainings ended with."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ CHAIN = ("sft", "preference")  # the trainings of a run; each starts from the on
 
 
 def with_adapters(model: ModelConfig, settings: LoraSettings) -> ModelConfig:
-    """`model` with the adapters that `config.lora` describes; itself if that names no maps. InputError for a pattern
-    that matches nothing and numbers out of range."""
+    """`model` with the adapters that `config.lora` describes; unchanged if `config.lora.maps` is empty. InputError for
+    a pattern that matches nothing and for numbers out of range."""
     if not settings.maps:
         return model
     numbers = settings.rank, settings.alpha, settings.dropout
@@ -39,8 +39,8 @@ def trained_config(run: Run) -> ModelConfig:
 
 
 def load_stage_params(run: Run, name: str, mesh: Mesh) -> decoder.Params:
-    """Parameters (f32, sharded) of `base`, or those that the stage `sft` or `preference` ended with, its adapters
-    merged."""
+    """Parameters (f32, sharded) of the model `name`: `base`, or the result of the stage `sft` or `preference` with its
+    adapters merged."""
     model = model_config(run)
     base = partial(load_params, model_folder(run), model)
     if name == "base":
@@ -49,8 +49,7 @@ def load_stage_params(run: Run, name: str, mesh: Mesh) -> decoder.Params:
 
 
 def _trained(model: ModelConfig, stage: epath.Path, mesh: Mesh) -> tuple[ModelConfig, decoder.Params]:
-    """The model that the training in the folder `stage` trained, and what it ended with: all parameters, or the
-    adapters alone."""
+    """The model of the training in the folder `stage`, and its final parameters: all of them, or the adapters alone."""
     stored = read_manifest(stage).section("lora")
     if stored:
         model = with_adapters(model, read(LoraSettings, stored, "config.lora"))
@@ -60,8 +59,8 @@ def _trained(model: ModelConfig, stage: epath.Path, mesh: Mesh) -> tuple[ModelCo
 def merged_params(
     model: ModelConfig, stage: epath.Path, base: Callable[[decoder.Params], decoder.Params], mesh: Mesh
 ) -> decoder.Params:
-    """The parameters that the training in the folder `stage` of a run ended with, f32; adapters are merged into what
-    they were trained beside. `base(shardings)` loads the start model of the run, and is called only if it is needed."""
+    """The final parameters of the training in the folder `stage` of a run, f32, its adapters merged into the weights
+    they were trained on. `base(shardings)` loads the start model of the run and is called only if needed."""
     trained_model, trained = _trained(model, stage, mesh)
     if not trained_model.lora:
         return trained
@@ -76,10 +75,10 @@ def merged_params(
 
 
 def joint_adapter(model: ModelConfig, stage: epath.Path, mesh: Mesh) -> tuple[ModelConfig, decoder.Params]:
-    """The adapters of all trainings up to `stage` as one beside the start model of the run, and the model with it.
-    Those of two trainings side by side have the sum of their ranks, and add up to the same.
+    """The model with one adapter that stands for all trainings up to `stage`, and that adapter's parameters.
 
-    Raises InputError if a training up to `stage` trained all weights: then no adapter leads from the start model to it.
+    The adapters of two trainings are concatenated along the rank, which computes the sum of both. Raises InputError if
+    a training up to `stage` trained all weights: then no adapter leads from the start model to its result.
     """
     names = CHAIN[: CHAIN.index(stage.name) + 1]
     found = [_trained(model, stage.parent / name, mesh) for name in names]
@@ -93,7 +92,7 @@ def joint_adapter(model: ModelConfig, stage: epath.Path, mesh: Mesh) -> tuple[Mo
     assert last
     if any(trained_model.lora != last for trained_model, _ in found):
         raise InputError(f"the trainings up to '{stage}' have different adapters; export the merged model")
-    # x A1 B1 + x A2 B2 = x [A1 A2] [B1; B2]: A grows on its last axis, B on its first one behind that of the layers.
+    # x A1 B1 + x A2 B2 = x [A1 A2] [B1; B2]: A grows along its last axis, B along the first one after the layers.
     joined = jax.tree.map_with_path(
         lambda path, *parts: jax.numpy.concatenate(parts, axis=-1 if path[-1].key.endswith(lora.A) else len(path) - 1),
         *(params for _, params in found),

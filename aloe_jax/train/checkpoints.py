@@ -6,7 +6,6 @@ import contextlib
 import logging
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any
 
 import jax
 import numpy as np
@@ -25,18 +24,24 @@ policies = ocp.training.preservation_policies
 
 
 class Checkpoints:
-    """Checkpoints under a folder, named by their step. The newest `keep` stay, and of the older ones those of every
-    `keep_every`-th step (0: none). All processes of a run call the same methods together. Use in a `with` block."""
+    """Checkpoints in a folder, named by their step.
 
-    def __init__(self, directory: epath.PathLike, keep: int = 1, keep_every: int = 0, beside: bool = True) -> None:
-        """`beside` writes while training goes on, from a copy of the state in this host's memory."""
-        self._directory = epath.Path(directory).resolve()  # Orbax wants an absolute path
+    The newest `keep` are kept, and of the older ones those of every `keep_every`-th step (0: none). All processes of a
+    run call the same methods together. Use in a `with` block.
+    """
+
+    def __init__(
+        self, directory: epath.PathLike, keep: int = 1, keep_every: int = 0, asynchronous: bool = True
+    ) -> None:
+        """If `asynchronous`, a checkpoint is written while training goes on, from a copy of the state in host
+        memory."""
+        self._directory = epath.Path(directory).resolve()  # Orbax requires an absolute path
         self._directory.mkdir(parents=True, exist_ok=True)
         kept = [policies.LatestN(keep), *([policies.EveryNSteps(keep_every)] if keep_every else [])]
-        self._saving: Any = None
-        self._beside = beside
+        self._saving: ocp.AsyncResponse[None] | None = None
+        self._asynchronous = asynchronous
         self._quiet = contextlib.ExitStack()
-        # A save that was killed leaves a temporary folder behind, which is never taken for a checkpoint.
+        # A killed save leaves a temporary folder behind, which is never taken for a checkpoint.
         self._checkpointer = ocp.training.Checkpointer(
             self._directory,
             preservation_policy=policies.AnyPreservationPolicy(kept),
@@ -53,7 +58,7 @@ class Checkpoints:
         with self._quiet:
             try:
                 self._checkpointer.close()
-            except Exception:  # it raises again what a failed save raised, which is on its way already
+            except Exception:  # a failed save is raised a second time here, while its first error propagates
                 if error is None:
                     raise
 
@@ -64,9 +69,11 @@ class Checkpoints:
         return None if found is None else found.step
 
     def save(self, state: TrainState, iterator: dict[str, int]) -> None:
-        """Save the state and the iterator's state, which may change afterwards; waits for the save before. Raises
-        ResumableError if there was no room, for this one or, written beside the steps, for the one before; the last
-        whole checkpoint stays."""
+        """Save the state and the iterator's state, both of which may change afterwards. Waits for the previous save.
+
+        Raises ResumableError if the disk is full, for this save or, if asynchronous, for the previous one; the last
+        complete checkpoint stays.
+        """
         self.wait()
         parts = {
             "params": state.params,
@@ -75,11 +82,11 @@ class Checkpoints:
         }
         with self._writing():
             self._saving = self._checkpointer.save_checkpointables_async(int(state.step), parts)
-        if not self._beside:
+        if not self._asynchronous:
             self.wait()
 
     def wait(self) -> None:
-        """Return when what was saved is complete on disk. Raises as `save` does."""
+        """Wait until the last save is complete on disk. Raises as `save` does."""
         if self._saving is not None:
             saving, self._saving = self._saving, None
             with self._writing():
@@ -90,14 +97,14 @@ class Checkpoints:
     def _writing(self) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # tensorstore tells of a full disk in a ValueError
+        except Exception as error:  # tensorstore reports a full disk as a ValueError
             if isinstance(error, OSError) or files.disk_full(error):
                 raise files.failed_write(self._directory, error) from error
             raise
 
     def restore(self, abstract: TrainState, step: int) -> tuple[TrainState, dict[str, int]]:
-        """The checkpoint of a step, in the shardings of `abstract`, and the iterator's state; what is frozen is not in
-        it. InputError if it cannot be read."""
+        """The train state of a step, in the shardings of `abstract` and without the frozen parameters, and the
+        iterator's state. InputError if the checkpoint cannot be read."""
         optimizer = {"step": abstract.step, "state": abstract.opt_state}
         older = "move that folder away, and the same command goes on from the checkpoint before it, or from the start"
         with _reading(self._directory / str(step), older):
@@ -108,9 +115,12 @@ class Checkpoints:
 
 
 def restore_params(directory: epath.PathLike, model: ModelConfig, shardings: Params) -> Params:
-    """The trained parameters of the newest checkpoint in a folder (of a `model` with adapters, those alone), f32, in
-    the `shardings` of all; nothing else is read. Only the processes whose devices these name take part. InputError if
-    there is none or if it cannot be read."""
+    """The trained parameters of the newest checkpoint in a folder, f32; for a `model` with adapters, the adapters
+    alone.
+
+    `shardings` are those of all parameters of the model. Nothing but the parameters is read. Only the processes whose
+    devices are in the shardings take part. InputError if there is no checkpoint or if it cannot be read.
+    """
     folder = epath.Path(directory).resolve()
     alone = hosts.is_local(jax.tree.leaves(shardings)[0].mesh)
     steps = [int(path.name) for path in folder.iterdir() if path.name.isdigit()] if folder.is_dir() else []
@@ -131,8 +141,8 @@ def restore_params(directory: epath.PathLike, model: ModelConfig, shardings: Par
 
 @contextlib.contextmanager
 def _reading(checkpoint: epath.Path, remedy: str) -> Iterator[None]:
-    """InputError for a checkpoint with a file that is damaged or missing. Orbax has no type for what it makes of one,
-    but what goes wrong on the devices, in memory or in another process is known by its cause."""
+    """Turn the error for a damaged or missing file of a checkpoint into an InputError. Orbax has no exception type of
+    its own for these, but failures of devices, memory or other processes are recognised by their cause."""
     try:
         yield
     except Exception as error:
@@ -147,7 +157,7 @@ def _reading(checkpoint: epath.Path, remedy: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _unlogged() -> Iterator[None]:
-    """Each of Orbax's threads logs a write that failed with its traceback, and then it is raised as well."""
+    """Silence Orbax's threads, each of which logs the traceback of a failed write that is raised as well."""
     logger = logging.getLogger("absl")
     before, logger.disabled = logger.disabled, True
     try:

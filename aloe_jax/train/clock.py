@@ -6,9 +6,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# What is timed apart: all that comes before the first step (loading the model or a checkpoint, the reference model's
-# log-probabilities, counting the work), waiting for rows, compiling, waiting for a checkpoint, and measuring on what is
-# held out. The rest of the time is the steps.
+# Timed separately: everything before the first step (loading the model or a checkpoint, the reference model's
+# log-probabilities, counting the work), waiting for rows, compiling, waiting for a checkpoint, and measuring on
+# held-out conversations. The rest of the time goes to the steps.
 PARTS = ("start", "data", "compile", "checkpoint", "held_out")
 
 
@@ -21,7 +21,7 @@ class Clock:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Time that goes to a part."""
+        """Count the time spent inside towards a part."""
         began = time.monotonic()
         try:
             yield

@@ -33,9 +33,9 @@ from aloe_jax.train.adapters import CHAIN, joint_adapter, merged_params
 class ExportSettings:
     """`config.export`: what is written as a Hugging Face folder, and how."""
 
-    model: str = setting("preference", "the training whose result is written", choices=CHAIN)
-    adapter: bool = setting(False, "only the adapters of config.lora, for `peft`, instead of the merged model")
-    dtype: str = setting("bfloat16", "of the exported tensors")
+    model: str = setting("preference", "the training whose result is exported: sft or preference", choices=CHAIN)
+    adapter: bool = setting(False, "export only the adapters of config.lora, for `peft`, not the merged model")
+    dtype: str = setting("bfloat16", "type of the exported tensors: float32, bfloat16 or float16")
 
 
 def export_source(
@@ -46,16 +46,16 @@ def export_source(
     adapter: bool = False,
     max_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> Path:
-    """Write `source` through our own parameters to `out`; returns `out`.
+    """Write the model `source` as a Hugging Face folder to `out`; returns `out`.
 
-    `source` is the folder of a training stage (or its `checkpoints`), or what `resolve_model` takes. `dtype` None keeps
-    the stored type of every tensor; a checkpoint's is float32. With `adapter` the folder is one that `peft` loads
-    beside the start model of the run; without, adapters are merged. Raises InputError for a source without checkpoint
-    or model, for an `adapter` of a training without adapters, and as `export_model` does.
+    `source` is the folder of a training stage (or its `checkpoints`), or anything that `resolve_model` takes. `dtype`
+    None keeps the stored type of every tensor, which is float32 in a checkpoint. With `adapter` the folder holds the
+    adapters alone, for `peft` to load on top of the run's start model; without, they are merged. Raises InputError for
+    a source without checkpoint or model, for an `adapter` of a training without adapters, and as `export_model` does.
     """
     check_new(out, overwrite)
     mesh = make_mesh(devices=jax.local_devices())
-    path = Path(source)  # runs are on this machine
+    path = Path(source)  # run directories are local
     stage = epath.Path(path.parent if path.name == "checkpoints" else path)
     trained = (stage / "checkpoints").is_dir()
     base = str(read_manifest(stage).section("model")["source"]) if trained else source
@@ -78,8 +78,8 @@ def export_source(
 
 
 def stage_card(stage: epath.Path) -> ModelCard:
-    """The model card of what a training stage ended with: base model, data, objective, config, and what the run's
-    benchmark has measured so far."""
+    """The model card of a training stage's result: base model, data, objective, config, and the benchmark results that
+    the run has so far."""
     manifest, run = read_manifest(stage), stage.parent
     base, objective = str(manifest.section("model")["source"]), str(manifest.section(stage.name)["objective"])
     grown = find_manifest(run / "conversations")

@@ -1,12 +1,11 @@
-"""From rows to per-reply log-probabilities: the one forward pass that training, reference scoring, `aloe score` and the
-benchmarks share."""
+"""From rows to per-reply log-probabilities: the forward pass shared by training, the reference pass, `aloe score` and
+the benchmarks."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -31,23 +30,27 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 class Compute:
     """`config.compute`: how the forward pass is computed. Raises InputError for a value that is unknown."""
 
-    dtype: str = setting("float32", "of activations; parameters and sums stay float32", choices=tuple(DTYPES))
+    dtype: str = setting(
+        "float32",
+        "type of the activations, float32 or bfloat16; parameters and sums stay float32",
+        choices=tuple(DTYPES),
+    )
     attention: str = setting(
         AUTO,
-        "pallas on TPUs, blocked elsewhere; or dense, the slow reference",
+        "auto (pallas on TPUs, blocked elsewhere), pallas, blocked, or dense, which is slow and plain",
         choices=(AUTO, *IMPLEMENTATIONS),
         decides=False,
     )
     remat: str = setting(
         "full",
-        "what the backward pass computes again instead of keeping it: full (whole layers), attention (all but "
-        "attention), dots (all but matrix products and attention) or none; less memory first, less time last",
+        "what the backward pass recomputes instead of storing, from least memory to least time: full (whole layers), "
+        "attention (all but attention), dots (all but matrix products and attention), none",
         choices=tuple(decoder.REMAT),
         decides=False,
     )
     chunk: int = setting(
         CHUNK,
-        "targets that go through the output head at a time",
+        "target tokens that go through the output head at a time",
         minimum=1,
         decides=False,
         expected=f"at least 1; {CHUNK} is usual",
@@ -59,8 +62,8 @@ class Compute:
 
 
 def check_attention(tokens: int, attention: str, mesh: Mesh) -> None:
-    """InputError if a row of that many tokens cannot be cut into attention blocks, or if the implementation does not
-    run on the mesh's devices."""
+    """Raise InputError if a row of that many tokens cannot be divided into attention blocks, or if the implementation
+    does not run on the mesh's devices."""
     attention = chosen(attention, mesh)
     if attention in BLOCK_SIZES:
         try:
@@ -80,10 +83,10 @@ def reply_log_probs(
     dropout: Array | None = None,
     entropy: bool = False,
 ) -> TargetScores:
-    """Log-probability of every target of a batch of rows [B, ...], and on request the entropy it was predicted at.
+    """Log-probability of every target of a batch of rows [B, ...], and on request the entropy of its prediction.
     `dropout` is the random key of the adapters' dropout; None drops nothing."""
 
-    def attend(layer: LayerValues, query: Array, key: Array, value: Array, carry: Any) -> tuple[Array, Any]:
+    def attend(layer: LayerValues, query: Array, key: Array, value: Array, carry: None) -> tuple[Array, None]:
         out = tree_attention(
             query,
             key,
@@ -114,12 +117,13 @@ def _sharded_log_probs(
     mesh: Mesh | None,
     entropy: bool,
 ) -> TargetScores:
-    """Each chip loops over the chunks of its own rows. The head weight comes in whole but for its tensor axis, gathered
-    once before the loop; its gradient is summed over the loop on each chip and leaves once, after it. Left to the
-    partitioner, that sum over chips would be inside the loop.
+    """Log-probabilities of the targets, each chip looping over the chunks of its own rows.
 
-    Both happen once a micro-batch. Gathered once for several, the whole head would stay in memory while the layers are
-    computed, where memory is at its peak."""
+    The head weight, sharded over the tensor axis alone, is gathered once before the loop; its gradient is summed over
+    the loop on each chip and reduced over chips once, after it. The partitioner would put that reduction inside the
+    loop. Both happen once per micro-batch: a head gathered for several would stay in memory while the layers are
+    computed, when memory is at its peak.
+    """
     score = functools.partial(target_log_probs, chunk=compute.chunk, soft_cap=model.final_soft_cap, entropy=entropy)
     if mesh is None or mesh.size == 1:
         return score(hidden, head, row.source, row.target)
@@ -142,7 +146,8 @@ def _constraint(mesh: Mesh | None, spec: PartitionSpec) -> Callable[[Array], Arr
 
 
 def gather_replies(scores: TargetScores, row: TreeRow) -> tuple[Replies, Pairs]:
-    """Sum what is known of targets into replies. Padding targets name reply R, which is out of range and dropped."""
+    """Replies and pairs of a batch of rows, with the targets' scores summed per reply. Padding targets point to reply
+    R, which is out of range and dropped."""
     count = row.length.shape[-1]
 
     def total(values: Float[Array, M], reply: Array) -> Float[Array, R]:
@@ -166,7 +171,7 @@ def gather_replies(scores: TargetScores, row: TreeRow) -> tuple[Replies, Pairs]:
 def make_score(
     model: ModelConfig, compute: Compute, mesh: Mesh | None = None
 ) -> Callable[[decoder.Params, TreeRow], Float[Array, "B R"]]:
-    """A jitted function from (params, rows [B, ...]) to the log-probability of every reply [B, R]."""
+    """A jitted function (params, rows [B, ...]) -> log-probability of every reply [B, R]."""
     forward = dataclasses.replace(compute, remat="none")
 
     @jax.jit

@@ -1,4 +1,4 @@
-"""Conversations that are not trained on but measured while training."""
+"""Held-out conversations: not trained on, but measured during training."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ Measure = Callable[[TrainState], dict[str, float]]
 
 
 def held_out(conversation: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """Which fragments are held out: bool [N], whole conversations, `share` of them rounded down. `conversation` is
-    int [N]. A pure function, so that every host and every resumed run holds out the same, and preference training what
-    SFT has not seen either."""
+    """Which fragments are held out: bool [N], in whole conversations, `share` of them rounded down.
+
+    `conversation` is int [N]. A pure function, so that every host, every resumed run and both trainings of a run hold
+    out the same conversations.
+    """
     owners = np.unique(conversation)
     # No epoch's shuffle has this key.
     drawn = np.random.default_rng([seed, 0, 0, 2]).permutation(owners)[: int(share * len(owners))]
@@ -27,8 +29,8 @@ def held_out(conversation: np.ndarray, share: float, seed: int) -> np.ndarray:
 
 
 def make_measure(evaluate: Evaluate, batches: Batches, mesh: jax.sharding.Mesh) -> Measure:
-    """A function from the state to the mean of the loss and of each metric over all of `batches`, names prefixed with
-    `held_out_`; without dropout."""
+    """A function from the train state to the mean loss and metrics over all of `batches`, without dropout; their names
+    have the prefix `held_out_`."""
 
     def measure(state: TrainState) -> dict[str, float]:
         totals: dict[str, np.ndarray] = {}

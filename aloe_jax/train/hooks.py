@@ -1,4 +1,4 @@
-"""Side duties of a training: functions that are called after a step, each at its interval."""
+"""Hooks of a training: functions that are called after a step, each at its own interval."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aloe_jax.train.state import TrainState
 
 @dataclass(frozen=True)
 class AfterStep:
-    """A step that was started: its number from 1, the state after it, its metrics, whether the plan ends with it."""
+    """A dispatched step: its number from 1, the state after it, its metrics, and whether it is the last of the plan."""
 
     number: int
     state: TrainState
@@ -20,7 +20,7 @@ class AfterStep:
     last: bool
 
 
-Hook = Callable[[AfterStep], bool]  # tells whether a stop was asked for
+Hook = Callable[[AfterStep], bool]  # returns whether a stop was requested
 
 
 @dataclass(frozen=True)
@@ -35,18 +35,18 @@ class _Entry:
 
 
 class Hooks:
-    """The hooks of a training, called in the order in which they were added."""
+    """The hooks of a training, called in the order they were added."""
 
     def __init__(self) -> None:
         self._entries: list[_Entry] = []
 
     def add(self, hook: Hook, every: int = 1, at_end: bool = False, at_stop: bool = False) -> None:
-        """Call `hook` after every `every`-th step; with `at_end` also after the last one, with `at_stop` also when a
-        hook before it said that a stop was asked for."""
+        """Call `hook` after every `every`-th step; with `at_end` also after the last one, with `at_stop` also when an
+        earlier hook returned that a stop was requested."""
         self._entries.append(_Entry(hook, every, at_end, at_stop))
 
     def run(self, step: AfterStep) -> bool:
-        """Call what is due after a step; returns whether the training must stop before its end."""
+        """Call the hooks that are due after a step; returns whether the training must stop before its end."""
         stopping = False
         for entry in self._entries:
             if entry.due(step, stopping):

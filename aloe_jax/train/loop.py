@@ -1,7 +1,7 @@
-"""The training loop: batches in, steps, metrics and checkpoints out; continues where a killed run stopped.
+"""The training loop: batches in, steps, metrics and checkpoints out; an interrupted run continues where it stopped.
 
-The host is one step ahead of the devices: the metrics of a step are read when the next one is under way (`records.py`).
-Before a checkpoint they are read at once, so that a state whose loss was not finite is never saved.
+The host is one step ahead of the devices: the metrics of a step are read while the next one runs (`records.py`). Before
+a checkpoint they are read at once, so that a state whose loss is not finite is never saved.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import jax
 import numpy as np
@@ -33,15 +32,16 @@ from aloe_jax.train.optimizer import make_optimizer
 from aloe_jax.train.records import Records, Report
 from aloe_jax.train.settings import LoggingSettings, TrainingSettings
 from aloe_jax.train.state import TrainState, abstract_state, create_state
-from aloe_jax.train.step import make_evaluation, make_step
+from aloe_jax.train.step import Step, make_evaluation, make_step
 from aloe_jax.train.stop import StopRequest
 from aloe_jax.train.trace import Trace
 from aloe_jax.train.work import work_of
+from aloe_jax.tree.row import TreeRow
 
 
 @dataclass(frozen=True)
 class Training:
-    """What one training run is made of. `first_loss` is what the loss of the first step must be, if known."""
+    """Everything that one training run needs. `first_loss` is the expected loss of the first step, if known."""
 
     model: ModelConfig
     settings: TrainingSettings
@@ -50,13 +50,13 @@ class Training:
     mesh: Mesh
     directory: epath.Path
     first_loss: float | None = None
-    seed: int = 0  # of adapters and their dropout
-    held_out: Batches | None = None  # what is measured and not trained on
+    seed: int = 0  # of the adapters and their dropout
+    held_out: Batches | None = None  # measured and not trained on
     logging: LoggingSettings = field(default_factory=LoggingSettings)
 
     @property
     def optimizer(self) -> optax.GradientTransformation:
-        """The optimiser over all steps of the plan."""
+        """The optimiser, with its schedule over all steps of the plan."""
         return make_optimizer(self.settings, len(self.batches))
 
 
@@ -69,13 +69,13 @@ def train(
 ) -> TrainState:
     """Train to the end of the plan and return the final state.
 
-    `initial` gives the parameters at step 0, without adapters; where all of them are trained it is not called when a
-    checkpoint is continued. `report` is called after every step with the steps done, the steps in all and the line of
-    metrics.jsonl; `clock` is left with the time since the last step's metrics. `stop` is entered already; without it
-    signals are caught from the first step on.
+    `initial` returns the parameters at step 0, without adapters; if all of them are trained, it is not called when
+    continuing from a checkpoint. `report` is called after every step with the steps done, the steps in all and the line
+    of metrics.jsonl. After the return, `clock` holds the time since the last step's metrics. `stop` has been entered by
+    the caller; without it, signals are caught from the first step on.
 
-    Raises AloeError for a loss that is not finite and for a first loss that is not what it must be, ResumableError if a
-    signal asked to stop, after a checkpoint if there was a step.
+    Raises AloeError for a loss that is not finite and for an unexpected first loss, and ResumableError if a signal
+    requested a stop, after saving a checkpoint if a step was done.
     """
     settings = training.settings
     kept = settings.keep, settings.keep_every, settings.async_checkpoint
@@ -89,16 +89,18 @@ def _train(
     report: Report,
     clock: Clock,
     checkpoints: Checkpoints,
-    entered: StopRequest | None,
+    stop: StopRequest | None,
 ) -> TrainState:
-    batches, mesh, steps, run_step = training.batches, training.mesh, len(training.batches), None
+    """The training, given its checkpoints."""
+    batches, mesh, steps = training.batches, training.mesh, len(training.batches)
+    run_step: Step | None = None
     with clock.part("start"):
         state, position, start = _start(training, initial, checkpoints)
         work = work_of(batches, training.model, training.settings)
     iterator = batches.iterator(owned_rows(batches.rows, mesh))
     iterator.set_state(position)
-    catching = StopRequest(mesh) if entered is None else contextlib.nullcontext(entered)
-    with catching as stop, _trace(training) as trace, _log(training, start) as log:
+    entered = StopRequest(mesh) if stop is None else contextlib.nullcontext(stop)
+    with entered as stop, _trace(training) as trace, _log(training, start) as log:
         records = Records(training, work, log, clock, report, stop)
         hooks = _hooks(training, trace, records, checkpoints, iterator.get_state, clock)
         if start < steps:
@@ -109,7 +111,7 @@ def _train(
                 used = np.int32(batches.used(number - 1))
             if run_step is None:
                 with clock.part("compile"):
-                    run_step = _compiled(training, state, rows, used)
+                    run_step = _compile(training, state, rows, used)
             with trace.step(number):
                 state, metrics = run_step(state, rows, used)
             if hooks.run(AfterStep(number, state, metrics, last=number == steps)):
@@ -127,14 +129,14 @@ def _hooks(
     trace: Trace,
     records: Records,
     checkpoints: Checkpoints,
-    position: Callable[[], dict[str, Any]],
+    position: Callable[[], dict[str, int]],
     clock: Clock,
 ) -> Hooks:
-    """What is done after a step besides, in this order."""
+    """Everything that happens after a step, in this order."""
     settings, measure = training.settings, _measure(training)
 
     def measure_held_out(step: AfterStep) -> bool:
-        jax.block_until_ready(step.metrics)  # the step's own time
+        jax.block_until_ready(step.metrics)  # so that the step's time is not counted as measuring
         assert measure is not None
         with clock.part("held_out"):
             measured = measure(step.state)
@@ -158,7 +160,7 @@ def _hooks(
 def _start(
     training: Training, initial: Callable[[], Params], checkpoints: Checkpoints
 ) -> tuple[TrainState, dict[str, int], int]:
-    """State, the iterator's state and the number of steps done: of the newest checkpoint, else of step 0."""
+    """The train state, the iterator's state and the steps done: from the newest checkpoint, else at step 0."""
     optimizer = training.optimizer
     start = hosts.broadcast_from_primary(checkpoints.latest or 0)
     if not start:
@@ -171,16 +173,16 @@ def _start(
     return state, position, start
 
 
-def _compiled(training: Training, state: TrainState, rows: Any, used: np.int32) -> Any:
+def _compile(training: Training, state: TrainState, rows: TreeRow, used: np.int32) -> Step:
     t = training
-    step: Any = make_step(t.model, t.settings, t.compute, t.optimizer, t.mesh, t.seed)
+    step = make_step(t.model, t.settings, t.compute, t.optimizer, t.mesh, t.seed)
     compiled = step.lower(state, rows, used).compile()
-    memory.release()  # what the compiler took
+    memory.release()  # of the compiler
     return compiled
 
 
 def _measure(training: Training) -> Measure | None:
-    """What measures a state on the conversations that are held out; None if there are none."""
+    """The function that measures a state on the held-out conversations; None if there are none."""
     t = training
     if t.held_out is None:
         return None

@@ -1,11 +1,11 @@
-"""`metrics.jsonl`: one object a step, every step once, whatever was interrupted. On request for TensorBoard too."""
+"""`metrics.jsonl`: one JSON object per step, each step once even after interruptions; optionally also TensorBoard."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, cast
+from typing import TYPE_CHECKING, cast
 
 from etils import epath
 
@@ -14,21 +14,22 @@ from aloe_jax.errors import InputError
 from aloe_jax.parallel import hosts
 from aloe_jax.train.clock import PARTS
 
+if TYPE_CHECKING:
+    from tensorboardX import SummaryWriter
+
 SECONDS = ("seconds", *(f"{part}_seconds" for part in (*PARTS, "step")))
-# What may differ between two runs of the same training.
+# Fields that may differ between two runs of the same training.
 TIME_FIELDS = (*SECONDS, "tokens_per_second", "trained_tokens_per_second", "mfu")
-
-
-Record = Mapping[str, float]  # a line, with the step's number under "step"
+Record = Mapping[str, float]  # one line; "step" is the number of the step
 
 
 class MetricsLog:
-    """Appends a line a step. Opening it at `step` drops the lines of later steps, which will be computed again, and a
-    torn last line. Only the first process writes. Use in a `with` block."""
+    """Appends one line per step. Opening the log at `step` drops the lines of later steps, which will be computed
+    again, and a torn last line. Only the primary process writes. Use in a `with` block."""
 
     def __init__(self, path: epath.PathLike, step: int, tensorboard: epath.PathLike | None = None) -> None:
-        """With `tensorboard` the numbers go to event files in that folder too; InputError if the package that writes
-        them is missing."""
+        """With `tensorboard` the numbers are also written to event files in that folder; InputError if the package for
+        that is missing."""
         self._path, self._writes, self._board = epath.Path(path), hosts.is_primary(), None
         if not self._writes:
             return
@@ -39,7 +40,7 @@ class MetricsLog:
             self._board = _event_writer(tensorboard, step)
 
     def append(self, record: Record) -> None:
-        """A mean over nothing is NaN, which JSON does not have: it is written as null."""
+        """Write one line. A mean over nothing is NaN, which JSON lacks, so it is written as null."""
         if not self._writes:
             return
         values = {name: None if value != value else value for name, value in record.items()}
@@ -59,8 +60,8 @@ class MetricsLog:
             self._board.close()
 
 
-def _event_writer(folder: epath.PathLike, step: int) -> Any:
-    """Events of steps after `step`, which an interrupted run left, are hidden."""
+def _event_writer(folder: epath.PathLike, step: int) -> SummaryWriter:
+    """A TensorBoard writer that hides the events of steps after `step`, which an interrupted run left."""
     try:
         from tensorboardX import SummaryWriter
     except ImportError:
@@ -71,16 +72,16 @@ def _event_writer(folder: epath.PathLike, step: int) -> Any:
 
 
 def read_metrics(path: epath.PathLike) -> Sequence[Record]:
-    """The lines of a `metrics.jsonl`; none if it is not there."""
+    """The lines of a `metrics.jsonl`; none if the file is missing."""
     return cast(Sequence[Record], files.read_json_lines(path)) if epath.Path(path).exists() else []
 
 
 def time_split(records: Sequence[Record], rest: Mapping[str, float]) -> dict[str, float]:
-    """Seconds of a whole training by part: those of all its steps and the `rest`, after the last one."""
+    """Seconds of a whole training by part: of all its steps, and of the `rest` after the last one."""
     return {name: round(sum(record.get(name, 0.0) for record in (*records, rest)), 3) for name in SECONDS}
 
 
-def in_words(seconds: Mapping[str, float]) -> str:
-    """The share of each part: "step 91 %, data 1 %, ..."."""
+def time_shares(seconds: Mapping[str, float]) -> str:
+    """The share of each part of the time as text: "step 91%, data 1%, ..."."""
     total, parts = max(seconds["seconds"], 1e-9), ("step", *PARTS)
     return ", ".join(f"{part.replace('_', ' ')} {seconds[f'{part}_seconds'] / total:.0%}" for part in parts)

@@ -11,36 +11,49 @@ from aloe_jax.settings import setting
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """AdamW after clipping by the global norm (arXiv 1711.05101). Beyond its bounds a training does nothing, climbs or
-    diverges."""
+    """AdamW (arXiv 1711.05101) after clipping by the global norm. Values out of bounds make a training do nothing, go
+    uphill or diverge."""
 
-    learning_rate: float = setting(1e-5, "at the peak", above=0)
+    learning_rate: float = setting(1e-5, "peak learning rate", above=0)
     schedule: str = setting(
         "linear",
-        "after the warm-up: linear or cosine to zero, or constant",
+        "learning rate after the warm-up: linear or cosine decay to zero, or constant",
         choices=("constant", "linear", "cosine"),
     )
     warmup: float = setting(
         0.1,
-        "share of the steps",
+        "share of the steps in which the learning rate rises to its peak",
         minimum=0,
         below=1,
         expected="at least 0 and below 1: it is a share of the steps, so divide a number of steps by theirs",
     )
     clip_norm: float = setting(
-        1.0, "of the gradient", above=0, expected="above 0; a large one, such as 1e9, clips nothing"
+        1.0,
+        "norm to which larger gradients are scaled down",
+        above=0,
+        expected="above 0; a large one, such as 1e9, clips nothing",
     )
     b1: float = setting(
-        0.9, "AdamW: decay of the mean", minimum=0, below=1, expected="at least 0 and below 1, such as 0.9"
+        0.9,
+        "AdamW: decay rate of the gradient's running mean",
+        minimum=0,
+        below=1,
+        expected="at least 0 and below 1, such as 0.9",
     )
     b2: float = setting(
-        0.95, "AdamW: decay of the square", minimum=0, below=1, expected="at least 0 and below 1, such as 0.95"
+        0.95,
+        "AdamW: decay rate of the squared gradient's running mean",
+        minimum=0,
+        below=1,
+        expected="at least 0 and below 1, such as 0.95",
     )
-    weight_decay: float = setting(0.0, "AdamW", minimum=0, expected="at least 0; 0 decays nothing")
+    weight_decay: float = setting(
+        0.0, "AdamW: decoupled weight decay", minimum=0, expected="at least 0; 0 decays nothing"
+    )
 
 
 def learning_rate(settings: OptimizerSettings, steps: int) -> optax.Schedule:
-    """Linear warm-up over `warmup` (share of the steps), then linear or cosine decay to zero, or constant."""
+    """The learning rate by step: linear warm-up over the share `warmup` of the steps, then the schedule."""
     peak, warmup = settings.learning_rate, max(0, round(settings.warmup * steps))
     rest = max(1, steps - warmup)
     after = {
@@ -52,7 +65,7 @@ def learning_rate(settings: OptimizerSettings, steps: int) -> optax.Schedule:
 
 
 def make_optimizer(settings: OptimizerSettings, steps: int) -> optax.GradientTransformation:
-    """The transformation of a training of so many steps."""
+    """The optimiser of a training of `steps` steps."""
     return optax.chain(
         optax.clip_by_global_norm(settings.clip_norm),
         optax.adamw(learning_rate(settings, steps), b1=settings.b1, b2=settings.b2, weight_decay=settings.weight_decay),

@@ -15,24 +15,27 @@ from aloe_jax.train.settings import TrainingSettings
 
 
 def training_plans(run: Run, name: str, source: FragmentSource) -> tuple[PackPlan, PackPlan]:
-    """The pack plans of the training `name` and of what is held out from it, over what the objective can train on, with
-    a line about what it cannot. The second has no steps where nothing is held out.
+    """The pack plans of the training `name` and of its held-out conversations; the second has no steps if there are
+    none.
 
-    Raises InputError if so much is held out that nothing is left to train on.
+    Both cover the conversations that the objective can train on; a line on the display counts the others. Raises
+    InputError if so much is held out that nothing is left to train on.
     """
     settings, dataset = run.section(name, TrainingSettings), run.section("dataset", DatasetSettings)
     objective = objective_of(settings)
     if objective.unit == "pairs":
         trained = source.sizes[:, PAIRS]
+    elif objective.needs_reference:  # list-wise objectives compare siblings
+        trained = source.rivals
     else:
-        trained = source.rivals if objective.needs_reference else source.trained  # a list-wise one compares siblings
+        trained = source.trained
     weights = np.array([dataset.sources[key].weight for key in source.sources])
     trained = np.where(weights[source.origin] > 0, trained, 0)
     useless = len(np.unique(source.conversation)) - len(np.unique(source.conversation[trained > 0]))
     if useless:
         run.progress.line(f"{name}: {useless:,} conversations with nothing to train on are left out")
-    aside = held_out(source.conversation, settings.held_out, run.seed)
-    if trained.any() and not trained[~aside].any():
+    is_held_out = held_out(source.conversation, settings.held_out, run.seed)
+    if trained.any() and not trained[~is_held_out].any():
         raise InputError(
             f"config.{name}.held_out: {settings.held_out} leaves nothing of so few conversations to train on"
         )
@@ -51,4 +54,4 @@ def training_plans(run: Run, name: str, source: FragmentSource) -> tuple[PackPla
             trained=np.where(chosen, trained, 0),
         )
 
-    return plan(~aside, settings.epochs), plan(aside, 1) if trained[aside].any() else PackPlan(())
+    return plan(~is_held_out, settings.epochs), plan(is_held_out, 1) if trained[is_held_out].any() else PackPlan(())

@@ -1,4 +1,4 @@
-"""Lines of metrics.jsonl from the metrics of steps, one step late, and the checks of each."""
+"""Lines of metrics.jsonl from the metrics of the steps, read one step late, and the checks of each."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Report = Callable[[int, int, Record], None]  # steps done, steps in all, the lin
 
 
 class Records:
-    """Reads the metrics of a step when the next one is under way, checks them and writes their line."""
+    """Reads the metrics of a step while the next one runs, checks them and writes their line."""
 
     def __init__(
         self, training: Training, work: Work, log: MetricsLog, clock: Clock, report: Report, stop: StopRequest
@@ -33,41 +33,41 @@ class Records:
         self._report, self._stop = report, stop
         self._rate = learning_rate(training.settings, len(training.batches))
         self._peak = peak_flops(training.mesh)
-        self._waiting: tuple[AfterStep, bool | jax.Array] | None = None
+        self._pending: tuple[AfterStep, bool | jax.Array] | None = None
 
     def after(self, step: AfterStep) -> bool:
-        """Read the step before and keep this one; returns whether a stop was asked for.
+        """Read the previous step and keep this one; returns whether a stop was requested.
 
-        A request that another process received is known when the step's metrics are read, which is after the same step
-        on all of them. It is read once, so no caller of `read` may drop the result.
+        A request that another process received is known when the step's metrics are read, which happens after the same
+        step on all processes. It is read only once, so no caller of `read` may drop the result.
         """
         stopping = self.read()
-        asked = self._stop.anywhere()
-        self._waiting = step, asked
-        return stopping or asked is True
+        requested = self._stop.anywhere()
+        self._pending = step, requested
+        return stopping or requested is True
 
     def read(self, measured: Mapping[str, float] | None = None) -> bool:
-        """Wait for the step that was kept, write its line, with what was `measured` after it, and return whether a stop
-        was asked for. False if it was read before."""
-        if self._waiting is None:
+        """Wait for the kept step and write its line, with the metrics `measured` after it; returns whether a stop was
+        requested. False if the step has been read already."""
+        if self._pending is None:
             return False
-        (step, asked), self._waiting = self._waiting, None
+        (step, requested), self._pending = self._pending, None
         values = {name: float(value) for name, value in jax.device_get(step.metrics).items()}
         record = self._record(step.number, values | dict(measured or {}))
         _check(record, self._training, step.number)
         self._log.append(record)
         self._report(step.number, len(self._training.batches), record)
-        return bool(asked)
+        return bool(requested)
 
     def _record(self, number: int, values: Mapping[str, float]) -> dict[str, float]:
-        """One line of metrics.jsonl. Rates are by the time of steps and rows alone."""
+        """One line of metrics.jsonl. Rates count only the time of the steps and of waiting for rows."""
         times, work = self._clock.read(), self._work
-        working = max(times["step_seconds"] + times["data_seconds"], 1e-9)
+        seconds = max(times["step_seconds"] + times["data_seconds"], 1e-9)
         counts = {"tokens": work.tokens[number - 1], "trained_tokens": work.trained_tokens[number - 1]}
-        rates = {f"{name}_per_second": round(count / working, 1) for name, count in counts.items()}
+        rates = {f"{name}_per_second": round(count / seconds, 1) for name, count in counts.items()}
         if self._peak:
-            rates["mfu"] = round(work.flops[number - 1] / working / self._peak, 4)
-        rounded = {name: round(seconds, 3) for name, seconds in times.items()}
+            rates["mfu"] = round(work.flops[number - 1] / seconds / self._peak, 4)
+        rounded = {name: round(value, 3) for name, value in times.items()}
         return {"step": number, **values, "learning_rate": float(self._rate(number - 1)), **counts, **rounded, **rates}
 
 

@@ -1,9 +1,9 @@
-"""Reference log-probabilities: computed once with the frozen reference model, stored beside the stage per reply.
+"""Reference log-probabilities: computed once with the frozen reference model and stored in the stage's folder.
 
-They stand in `reference-<hash>.jsonl`, a line for each batch that was scored: `{"replies": [[conversation, node,
-log_prob], ...]}` with the indices that the dataset gave them. A pass that was interrupted goes on after the last whole
-line. The name holds a hash of all that decides them (model, dataset, tokenizer, template, compute dtype, attention), so
-a changed setting never meets an old file. One batch that stands there already is computed again as a check.
+The file is `reference-<hash>.jsonl`, with one line per scored batch: `{"replies": [[conversation, node, log_prob],
+...]}` with the dataset's indices. An interrupted pass continues after the last complete line. The hash covers
+everything that decides the values (model, dataset, tokenizer, template, compute dtype, attention), so a changed setting
+never reads an old file. One of the stored batches is computed again as a check.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from aloe_jax.train.stop import StopRequest
 from aloe_jax.tree.row import TreeRow
 
 Score = Callable[[decoder.Params, TreeRow], jax.Array]
-Tolerance = Callable[[int], float]  # of a reply's log-probability, from its tokens
+Tolerance = Callable[[int], float]  # allowed difference of a reply's log-probability, from its number of tokens
 
 
 def reference_log_probs(
@@ -41,10 +41,10 @@ def reference_log_probs(
     tolerance: Tolerance = lambda tokens: REPLY,
     stop: StopRequest | None = None,
 ) -> Reference:
-    """Log-probability of every reply of the plan under `params`; what the file for `key` has is not computed again.
+    """Log-probability of every reply of the plan under `params`; replies in the file for `key` are not computed again.
 
     Raises AloeError if a stored file disagrees with the model by more than `tolerance` on the first step's rows, and
-    ResumableError between two batches if `stop` was asked for.
+    ResumableError between two batches if `stop` was requested.
     """
     path = directory / f"reference-{files.sha256(files.canonical(dict(key)))[:16]}.jsonl"
     reference = _stored(path)
@@ -63,8 +63,8 @@ def reference_log_probs(
 
 
 def _stored(path: epath.Path) -> dict[tuple[int, int], float]:
-    """What the file has as the first process reads it, on all of them; others may see a shared folder a little later.
-    A torn last line, which a kill left, is cut off."""
+    """The stored replies as the primary process reads them, broadcast to all: a shared folder may be updated later on
+    other hosts. A torn last line, left by a kill, is cut off."""
     replies: list[list[float]] = []
     if hosts.is_primary() and path.exists():
         files.repair_lines(path)
@@ -76,7 +76,7 @@ def _stored(path: epath.Path) -> dict[tuple[int, int], float]:
 
 
 def _missing(batches: Batches, known: Reference) -> Iterator[int]:
-    """The steps that have a fragment with replies that are neither known nor of an earlier step."""
+    """The steps with a fragment whose replies are neither known nor part of an earlier step."""
     scored: set[int] = set()
     for number, rows in enumerate(batches.plan.steps):
         new = {index for row in rows for index in row} - scored
@@ -91,7 +91,7 @@ def _replies(batches: Batches, index: int) -> list[tuple[int, int]]:
 
 
 def _lengths(batches: Batches, step: int) -> dict[tuple[int, int], int]:
-    """Tokens of each reply of a step."""
+    """Number of tokens of each reply of a step."""
     members = [index for row in batches.plan.steps[step] for index in row]
     return {
         reply: tokens
@@ -103,7 +103,7 @@ def _lengths(batches: Batches, step: int) -> dict[tuple[int, int], int]:
 def _step(
     params: decoder.Params, score: Score, batches: Batches, mesh: jax.sharding.Mesh, number: int
 ) -> dict[tuple[int, int], float]:
-    """All replies of one step. Every process computes its rows; the results of all come back to each."""
+    """Log-probabilities of all replies of one step: every process computes its own rows and gets the results of all."""
     rows = to_device(batches.local(number, owned_rows(batches.rows, mesh)), batches.rows, mesh)
     found: dict[tuple[int, int], float] = {}
     for micro in [jax.tree.map(operator.itemgetter(index), rows) for index in range(batches.used(number))]:
@@ -131,7 +131,7 @@ def _check(
 ) -> None:
     for reply, value in fresh.items():
         off, allowed = abs(stored.get(reply, float("inf")) - value), tolerance(lengths[reply])
-        if not off <= allowed:  # NaN is not
+        if not off <= allowed:  # also true for NaN
             raise AloeError(
                 f"{path}: a stored reference log-probability differs from the model's by {off:.2g}, for "
                 f"{lengths[reply]} tokens (more than {allowed:.2g}); delete the file to have them computed again"

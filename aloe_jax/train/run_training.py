@@ -1,4 +1,4 @@
-"""A training of a run: from its dataset and its start model to the loop, with the reference model's pass before it."""
+"""A training of a run: from dataset and start model through the reference pass to the loop."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from aloe_jax.train.adapters import load_stage_params, trained_config
 from aloe_jax.train.clock import Clock
 from aloe_jax.train.forward import Compute, make_score
 from aloe_jax.train.loop import Training, train
-from aloe_jax.train.metrics_log import Record, in_words, read_metrics, time_split
+from aloe_jax.train.metrics_log import Record, read_metrics, time_shares, time_split
 from aloe_jax.train.objectives import objective_of
 from aloe_jax.train.optimizer import make_optimizer
 from aloe_jax.train.plans import training_plans
@@ -38,8 +38,8 @@ from aloe_jax.train.stop import StopRequest
 def run_training(run: Run, name: str, start: str) -> Values:
     """Train the stage `name` from the parameters of `start`, in `DIR/name`; returns the counts for the manifest."""
     mesh = mesh_of(run)
-    # Before the first step a single process may end at a signal at once, since nothing is lost; of several processes,
-    # the others would wait for it.
+    # Before the first step a signal may end a single process at once, since nothing is lost; with several processes,
+    # the others would wait for it forever.
     if not hosts.is_multiprocess():
         return _run(run, name, start, mesh, None)
     with StopRequest(mesh) as stop:
@@ -66,7 +66,7 @@ def _run(run: Run, name: str, start: str, mesh: Mesh, stop: StopRequest | None) 
             both = Batches(source, PackPlan(trained_on.steps + measured.steps), capacity, rows)
             reference = _reference(run, directory, start, loaded[0], both, mesh, stop)
     if hosts.broadcast_from_primary((directory / "checkpoints").exists()) and not model.lora:
-        loaded.clear()  # a checkpoint takes its place
+        loaded.clear()  # a checkpoint replaces it
     training = Training(
         model,
         settings,
@@ -84,12 +84,12 @@ def _run(run: Run, name: str, start: str, mesh: Mesh, stop: StopRequest | None) 
         accuracy = record.get("held_out_accuracy", record.get("accuracy"))
         kind = "held-out accuracy" if "held_out_accuracy" in record else "accuracy"
         extra = "" if accuracy is None else f", {kind} {accuracy:.2f}"
-        speed = f", {record['tokens_per_second']:,.0f} tokens a second"
+        speed = f", {record['tokens_per_second']:,.0f} tokens per second"
         run.progress.update(done, total, f"steps, loss {record['loss']:.4f}{extra}{speed}")
 
     _report_sharding(run, name, abstract_state(model, make_optimizer(settings, 1), mesh))
     state = train(training, initial, report, clock, stop)
-    spent = in_words(time_split(read_metrics(directory / "metrics.jsonl"), clock.read()))
+    spent = time_shares(time_split(read_metrics(directory / "metrics.jsonl"), clock.read()))
     run.progress.line(f"{name}: time: {spent}")
     return {
         "steps": int(state.step),
@@ -103,13 +103,16 @@ def _run(run: Run, name: str, start: str, mesh: Mesh, stop: StopRequest | None) 
 
 
 def _report_sharding(run: Run, name: str, state: TrainState) -> None:
-    """Where every tensor of the training lies: on the display, one line for one device, and in `sharding.txt`."""
+    """Write the sharding of every tensor of the training to `sharding.txt` and, on more than one device, to the
+    display."""
     parts = {"parameters": state.params, "frozen": state.frozen, "optimiser": state.opt_state}
     text = table(parts, ["parameters", "frozen"])
     if hosts.is_primary():
         files.write_text(run.directory(name) / "sharding.txt", text + "\n")
     mesh, size = state.step.sharding.mesh, bytes_per_chip(parts) / 2**30
-    run.progress.line(f"{name}: mesh {shape_in_words(mesh.shape)}, {size:.2f} GiB a chip for parameters and optimiser")
+    run.progress.line(
+        f"{name}: mesh {shape_in_words(mesh.shape)}, {size:.2f} GiB per chip for parameters and optimiser"
+    )
     if mesh.size > 1:
         run.progress.line(text)
 
@@ -123,7 +126,7 @@ def _reference(
     mesh: Mesh,
     stop: StopRequest | None,
 ) -> Reference:
-    """Log-probabilities of every reply under the start model, stored under a hash of all that decides them."""
+    """Log-probability of every reply under the reference model, which is the model that the training starts from."""
     chat, model, compute = chat_format(run), model_config(run), run.section("compute", Compute)
     key = {
         "model": start,

@@ -26,13 +26,13 @@ from aloe_jax.tree.schema import Conversation, read_trees
 from aloe_jax.tree.template import SystemHandling
 from aloe_jax.tree.trie import Trie, build_trie
 
-ROW_TOKENS = 2048  # rows are this long, or as long as the longest path needs
+ROW_TOKENS = 2048  # length of a row, or of the longest path if that is longer
 ROW_REPLIES = 128
 
 
 @dataclass(frozen=True)
 class ReplyScore:
-    """Sum of natural log-probabilities of a reply's tokens, end-of-turn included, and their number."""
+    """Sum of the natural log-probabilities of a reply's tokens, end-of-turn included, and their number."""
 
     conversation: str
     node: str
@@ -43,12 +43,10 @@ class ReplyScore:
 def score_file(
     model: str, trees: epath.PathLike, out: epath.PathLike, dtype: str, system: SystemHandling, progress: Progress
 ) -> None:
-    """Score every assistant node of `trees` and write one JSON line each to `out`, in file order.
+    """Score every assistant node of `trees` and write one JSON line per node to `out`, in file order.
 
-    `system` says what becomes of system messages (ChatTemplate).
-
-    Raises InputError for a broken tree, an unknown `dtype`, a path beyond the model's context (naming the node) and
-    token ids that the model does not know.
+    `system` is the handling of system messages (`ChatTemplate`). Raises InputError for a broken tree, an unknown
+    `dtype`, a path longer than the model's context (naming the node) and token ids outside the model's vocabulary.
     """
     compute = Compute(dtype=dtype)
     conversations = list(read_trees(trees))
@@ -76,7 +74,7 @@ def score_trees(
     longest = max((len(trie.path_ids(reply.piece)) for trie in tries for reply in trie.replies), default=1)
     tokens = -(-max(longest, min(ROW_TOKENS, sum(trie.tree_tokens for trie in tries))) // BLOCK) * BLOCK
     capacity = Capacity(tokens, tokens, ROW_REPLIES, 0)
-    # Without preferences nothing has to share a row, so any path that fits a row can be placed.
+    # Without preferences no two replies have to share a row, so any path that fits a row can be placed.
     bare = [tree.model_copy(update={"preferences": ()}) for tree in trees]
     parts = [
         part

@@ -11,41 +11,46 @@ from aloe_jax.train.optimizer import OptimizerSettings
 
 @dataclass(frozen=True)
 class TrainingSettings(ObjectiveSettings, OptimizerSettings):
-    """A training: its objective, its optimiser, its batches, and what is saved and measured under way."""
+    """A training: its objective, optimiser and batches, and what is saved and measured meanwhile."""
 
-    epochs: int = setting(1, "times that an epoch's conversations are taken", minimum=1)
+    epochs: int = setting(1, "passes over the conversations", minimum=1)
     batch: int = setting(48, "conversations (sft) or pairs (preference) per step", minimum=1)
     rows: int = setting(1, "rows per micro-batch, rounded up to the mesh's row shards", minimum=1, decides=False)
-    checkpoint_every: int = setting(50, "steps between checkpoints; SIGTERM saves one too", minimum=1, decides=False)
+    checkpoint_every: int = setting(
+        50, "steps between checkpoints; SIGTERM saves one as well", minimum=1, decides=False
+    )
     async_checkpoint: bool = setting(
         True,
-        "write checkpoints while training goes on, from a copy of the state in the host's memory",
+        "write checkpoints while training continues, from a copy of the state in host memory",
         decides=False,
         was="save_beside",
     )
-    keep: int = setting(1, "newest checkpoints that stay", minimum=1, decides=False)
-    keep_every: int = setting(0, "checkpoints of every so many steps stay too; 0: no others", minimum=0, decides=False)
+    keep: int = setting(1, "newest checkpoints to keep", minimum=1, decides=False)
+    keep_every: int = setting(0, "also keep the checkpoint of every so many steps; 0: none", minimum=0, decides=False)
     held_out: float = setting(
         0.02,
-        "share of the conversations that are not trained on but measured",
+        "share of the conversations that are measured instead of trained on",
         minimum=0,
         below=1,
         expected="at least 0 and below 1, to leave something",
     )
     measure_every: int = setting(
-        50, "steps between measurements of what is held out; the last step is measured too", minimum=1, decides=False
+        50,
+        "steps between measurements on held-out conversations; the last step is always measured",
+        minimum=1,
+        decides=False,
     )
 
 
 @dataclass(frozen=True)
 class PreferenceSettings(PairSettings, TrainingSettings):
-    """A training that compares replies."""
+    """A training with an objective that compares replies."""
 
 
 @dataclass(frozen=True)
 class LoggingSettings:
-    """What is written beside metrics.jsonl; may change while a run is under way."""
+    """What is written besides metrics.jsonl. No stage's result depends on it."""
 
-    tensorboard: bool = setting(False, "DIR/<stage>/tensorboard beside metrics.jsonl; needs aloe_jax[tensorboard]")
-    trace_from: int = setting(0, "first step of a profiler trace into DIR/<stage>/trace; 0: no trace", minimum=0)
-    trace_steps: int = setting(3, "how many steps it covers", minimum=1)
+    tensorboard: bool = setting(False, "also write the metrics to DIR/<stage>/tensorboard; needs aloe_jax[tensorboard]")
+    trace_from: int = setting(0, "first step of a profiler trace, written to DIR/<stage>/trace; 0: no trace", minimum=0)
+    trace_steps: int = setting(3, "steps that the trace covers", minimum=1)

@@ -11,7 +11,7 @@ from aloe_jax.train.objectives import check_objective
 from aloe_jax.train.run_training import run_training
 from aloe_jax.train.settings import LoggingSettings, TrainingSettings
 
-# The mesh is none of them: a run may go on with other devices, its batches are the same.
+# Not the mesh: a run may continue on other devices with the same batches.
 COMMON = ("model", "template", "compute", "lora", "dataset", "seed")
 
 

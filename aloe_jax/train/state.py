@@ -1,9 +1,9 @@
-"""Parameters, optimiser state and step number, created where they live."""
+"""The train state: parameters, optimiser state and step number, each created in its sharding."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,21 +17,21 @@ from aloe_jax.parallel import sharding
 
 
 class TrainState(NamedTuple):
-    """All that a step reads and writes."""
+    """Everything that a step reads and writes."""
 
     step: Int[Array, ""]
-    params: decoder.Params  # what is trained: everything, or the adapters alone
-    opt_state: Any
-    frozen: decoder.Params  # what is not: empty, or all but the adapters; checkpoints leave it out
+    params: decoder.Params  # the trained parameters: all of them, or the adapters alone
+    opt_state: optax.OptState
+    frozen: decoder.Params  # the others: none, or all but the adapters; not stored in checkpoints
 
 
 def split_params(params: decoder.Params, model: ModelConfig) -> tuple[decoder.Params, decoder.Params]:
-    """(what is trained, what is frozen) of a parameter tree or of one that mirrors it."""
+    """(trained, frozen) parts of a parameter tree, or of a tree of the same structure."""
     return lora.split(params) if model.lora else (params, {})
 
 
 def state_shardings(model: ModelConfig, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
-    """The sharding of every leaf of the train state; the optimiser's moments lie as their parameter does."""
+    """The sharding of every leaf of the train state; the optimiser's moments are sharded like their parameter."""
     abstract = decoder.abstract_params(model)
     params, frozen = split_params(decoder.shardings(model, mesh), model)
     whole = sharding.replicated(mesh)
@@ -48,8 +48,8 @@ def state_shardings(model: ModelConfig, optimizer: optax.GradientTransformation,
 def create_state(
     params: decoder.Params, model: ModelConfig, optimizer: optax.GradientTransformation, mesh: Mesh, seed: int = 0
 ) -> TrainState:
-    """The state at step 0 around `params`, which are moved to their sharding where they are not there yet. Adapters are
-    drawn from `seed`, sharded from the start."""
+    """The state at step 0 with `params`, which are moved to their sharding if necessary. Adapters are drawn from
+    `seed`, sharded from the start."""
     places = state_shardings(model, optimizer, mesh)
     frozen: decoder.Params = {}
     if model.lora:
@@ -63,7 +63,7 @@ def create_state(
 
 
 def abstract_state(model: ModelConfig, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
-    """Shapes, dtypes and shardings of the state: what a checkpoint is restored against."""
+    """Shapes, dtypes and shardings of the state, against which a checkpoint is restored."""
 
     def init(params: decoder.Params) -> TrainState:
         trained, frozen = split_params(params, model)

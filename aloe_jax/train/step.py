@@ -1,9 +1,8 @@
-"""One optimiser step over a global batch of rows, in micro-batches that add up exactly."""
+"""One optimiser step over a global batch of rows, in micro-batches whose sums equal those of the whole batch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,11 +18,11 @@ from aloe_jax.train.objectives.settings import ObjectiveSettings
 from aloe_jax.train.state import TrainState
 from aloe_jax.tree.row import TreeRow
 
-Sums = dict[str, tuple[Array, Array]]
-# (trained parameters, frozen ones, rows, used, random key of dropout or None)
+Sums = dict[str, tuple[Array, Array]]  # name of the loss or metric -> (sum, weight)
+# (trained parameters, frozen ones, rows, used, random key of dropout or None) -> (sums, gradient)
 Gradient = Callable[[decoder.Params, decoder.Params, TreeRow, Array, Array | None], tuple[Sums, decoder.Params]]
 Step = Callable[[TrainState, TreeRow, Array], tuple[TrainState, dict[str, Array]]]
-# (trained parameters, frozen ones, rows, used)
+# (trained parameters, frozen ones, rows, used) -> sums
 Evaluate = Callable[[decoder.Params, decoder.Params, TreeRow, Array], Sums]
 # (trained parameters, frozen ones, one micro-batch, random key of dropout or None) -> (loss sum, all sums)
 _Loss = Callable[[decoder.Params, decoder.Params, TreeRow, Array | None], tuple[Array, Sums]]
@@ -47,9 +46,9 @@ def make_gradient(
     compute: Compute,
     mesh: Mesh | None = None,
 ) -> Gradient:
-    """A function from (trained params, frozen params, rows [N, B, ...], used, key) to ((sum, weight) of the loss and of
-    each metric, gradient of the mean loss by the trained ones), over the first `used` of the N micro-batches. Unused
-    ones cost nothing. `key` drives the adapters' dropout; None drops nothing."""
+    """A function (trained params, frozen params, rows [N, B, ...], used, key) -> ((sum, weight) of the loss and of each
+    metric, gradient of the mean loss by the trained params), over the first `used` of the N micro-batches. The others
+    are not computed. `key` is the random key of the adapters' dropout; None drops nothing."""
     loss = _make_loss(model, settings, compute, mesh)
 
     def gradient(
@@ -66,7 +65,7 @@ def make_gradient(
             return jax.tree.map(jnp.add, state, (sums, grads))
 
         first = jax.tree.map(lambda leaf: leaf[0], rows)
-        if rows.tokens.shape[0] == 1:  # nothing to add up: no second gradient in memory
+        if rows.tokens.shape[0] == 1:  # nothing to accumulate, so no second gradient in memory
             (_, sums), grads = jax.value_and_grad(loss, has_aux=True)(params, frozen, first, key)
             return sums, _divide(grads, sums)
         zeros = _zeros(jax.eval_shape(loss, params, frozen, first, key)[1])
@@ -80,8 +79,8 @@ def make_gradient(
 def make_evaluation(
     model: ModelConfig, settings: ObjectiveSettings, compute: Compute, mesh: Mesh | None = None
 ) -> Evaluate:
-    """A jitted (trained params, frozen params, rows [N, B, ...], used) -> (sum, weight) of the loss and of each metric,
-    over the first `used` of the N micro-batches, without dropout."""
+    """A jitted function (trained params, frozen params, rows [N, B, ...], used) -> (sum, weight) of the loss and of
+    each metric, over the first `used` of the N micro-batches, without dropout."""
     loss = _make_loss(model, settings, compute, mesh)
 
     def evaluate(params: decoder.Params, frozen: decoder.Params, rows: TreeRow, used: Int[Array, ""]) -> Sums:
@@ -96,12 +95,12 @@ def make_evaluation(
     return jax.jit(evaluate)
 
 
-def _zeros(shapes: Any) -> Any:
+def _zeros(shapes: Sums) -> Sums:
     return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
 
 def _divide(grads: decoder.Params, sums: Sums) -> decoder.Params:
-    """Gradient of the mean loss from that of its sum; an empty batch has loss 0 and gradient 0."""
+    """Gradient of the mean loss from that of the summed loss; an empty batch has loss 0 and gradient 0."""
     weight = jnp.maximum(sums["loss"][1], 1e-9)
     return jax.tree.map(lambda leaf: leaf / weight, grads)
 
@@ -113,10 +112,13 @@ def make_step(
     optimizer: optax.GradientTransformation,
     mesh: Mesh | None = None,
     seed: int = 0,
-) -> Step:
-    """A jitted (state, rows [N, B, ...], used) -> (state, metrics), the state donated. Metrics are means (NaN where the
-    batch has nothing to average), plus `grad_norm` (before clipping) and `weight`, the sum of weights the loss was
-    divided by. Dropout is keyed by `seed` and the step, so that a resumed run drops the same."""
+) -> jax.stages.Wrapped:
+    """A jitted `Step` (state, rows [N, B, ...], used) -> (state, metrics) that donates the state.
+
+    Metrics are means (NaN where the batch has nothing to average), plus `grad_norm` (before clipping) and `weight`, the
+    sum of weights by which the loss was divided. Dropout is keyed by `seed` and the step, so that a resumed run drops
+    the same entries.
+    """
     gradient = make_gradient(model, settings, compute, mesh)
 
     def step(state: TrainState, rows: TreeRow, used: Int[Array, ""]) -> tuple[TrainState, dict[str, Array]]:
@@ -127,7 +129,7 @@ def make_step(
         total, weight = sums["loss"]
         metrics = {name: jnp.where(pair[1] > 0, pair[0] / pair[1], jnp.nan) for name, pair in sums.items()}
         metrics |= {"loss": total / jnp.maximum(weight, 1e-9), "grad_norm": optax.tree.norm(grads), "weight": weight}
-        params: Any = optax.apply_updates(state.params, updates)
+        params: decoder.Params = optax.apply_updates(state.params, updates)
         return TrainState(state.step + 1, params, opt_state, state.frozen), metrics
 
     return jax.jit(step, donate_argnums=0)

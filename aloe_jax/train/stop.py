@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
 from types import FrameType, TracebackType
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,42 +20,42 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopRequest:
-    """While entered, SIGTERM (a machine that is taken away) and SIGINT (Ctrl-C) are noted instead of ending the process
-    at once; a second one raises KeyboardInterrupt. Outside the main thread signals go where they went before."""
+    """While entered, SIGTERM (preemption) and SIGINT (Ctrl-C) set `requested` instead of ending the process; a second
+    signal raises KeyboardInterrupt. Outside the main thread the signal handlers stay as they were."""
 
     def __init__(self, mesh: Mesh) -> None:
         self._mesh = mesh
-        self._before: dict[int, Any] = {}
-        self.asked = False
+        self._restore = contextlib.ExitStack()  # the handlers from before
+        self.requested = False
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+            for number in SIGNALS:
+                self._restore.callback(signal.signal, number, signal.signal(number, self._note))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        self._restore.close()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
+        if self.requested:
             raise KeyboardInterrupt
-        self.asked = True
+        self.requested = True
 
     def anywhere(self) -> bool | jax.Array:
-        """Whether any process was asked to stop: known at once where there is one process, else an array that tells it
-        once all devices have come here, alike on every process."""
+        """Whether any process received a signal. With several processes, an array that is computed once all devices
+        have reached this point, with the same value everywhere."""
         if not hosts.is_multiprocess():
-            return self.asked
+            return self.requested
         sharding = NamedSharding(self._mesh, PartitionSpec(AXES))
-        mine = np.full(1, self.asked)
+        mine = np.full(1, self.requested)
         return _any(jax.make_array_from_callback((self._mesh.size,), sharding, lambda index: mine))
 
     def check(self, when: str) -> None:
-        """ResumableError on every process if one of them was asked to stop. `when` is where the work stands; all
-        processes call it together."""
+        """Raise ResumableError on every process if one of them received a signal. `when` describes the progress of the
+        work; all processes call this together."""
         if self.anywhere():
             raise ResumableError(f"stopped {when}; the same command continues")
 

@@ -12,7 +12,7 @@ from aloe_jax.train.hooks import AfterStep
 
 
 class Trace:
-    """Traces `steps` steps from step `first` (from 1; 0: none) into `directory`. Use in a `with` block."""
+    """Writes a trace of `steps` steps from step `first` (from 1; 0: none) to `directory`. Use in a `with` block."""
 
     def __init__(self, directory: epath.Path, first: int, steps: int) -> None:
         self._directory = directory
@@ -20,14 +20,14 @@ class Trace:
         self._running = False
 
     def step(self, number: int) -> AbstractContextManager[object]:
-        """Start step `number` within what this returns."""
+        """A context for dispatching step `number`; starts the trace if the step is its first."""
         if number in self._steps and not self._running:
             jax.profiler.start_trace(str(self._directory))
             self._running = True
         return jax.profiler.StepTraceAnnotation("train", step_num=number)
 
     def after(self, step: AfterStep) -> bool:
-        """End the trace when the metrics of its last step are there; never asks to stop."""
+        """Hook: end the trace when the metrics of its last step are computed. Never requests a stop."""
         if self._running and step.number >= self._steps[-1]:
             jax.block_until_ready(step.metrics)
             self._end()

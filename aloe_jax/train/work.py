@@ -1,4 +1,4 @@
-"""What a step has to do: useful operations and trained tokens, counted over the plan, before padding."""
+"""The work of each step: useful operations and trained tokens, without padding."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from aloe_jax.tree.row import TreeRow
 
 @dataclass(frozen=True)
 class Work:
-    """Of each step: real tokens (without padding; a repeated trunk counts each time), tokens whose prediction enters
-    the loss, and useful operations."""
+    """Of each step: tokens without padding (a repeated trunk counts each time), tokens whose prediction enters the
+    loss, and useful operations."""
 
     tokens: list[int]
     trained_tokens: list[int]
@@ -29,12 +29,12 @@ class Work:
 def work_of(batches: Batches, model: ModelConfig, settings: ObjectiveSettings) -> Work:
     """The work of every step of the plan.
 
-    Useful operations are those of the matrix products that the result needs: real tokens through the layers, unmasked
-    query-key pairs, one state a target through the output head; a backward pass counts twice the forward pass, and once
-    where only adapters are trained, whose own products are left out. What is computed again counts nothing.
+    Useful operations are those of the matrix products that the result needs: tokens without padding through the layers,
+    unmasked query-key pairs, one state per target through the output head. A backward pass counts twice the forward
+    pass, or once if only adapters are trained, whose own products are left out. Recomputation is not counted.
     """
     passes, unit = 2 if model.lora else 3, objective_of(settings).unit
-    read = (batches.source[number] for number in range(len(batches.source)))  # one at a time: they may be many
+    read = (batches.source[number] for number in range(len(batches.source)))  # one at a time, as there may be many
     counted = [(passes * _forward(fragment, model), trained_tokens(fragment, unit)) for fragment in read]
     flops, trained = np.array(counted).T
     members = [[number for row in step for number in row] for step in batches.plan.steps]
@@ -46,22 +46,25 @@ def work_of(batches: Batches, model: ModelConfig, settings: ObjectiveSettings) -
 
 
 def _forward(fragment: TreeRow, model: ModelConfig) -> float:
-    """A token sees itself and what is above it: as many tokens as its position plus one, at most the window."""
-    seen = np.asarray(fragment.positions, np.int64) + 1
+    """Operations of a forward pass. A token attends to itself and its ancestors: position + 1 tokens, at most the
+    window."""
+    attended = np.asarray(fragment.positions, np.int64) + 1
     windows = [layer.window for layer in model.each_layer()]
-    by_window = {window: int((seen if window is None else np.minimum(seen, window)).sum()) for window in set(windows)}
+    by_window = {
+        window: int((attended if window is None else np.minimum(attended, window)).sum()) for window in set(windows)
+    }
     pairs = sum(by_window[window] for window in windows) / len(windows)
     return model.matmul_flops(fragment.tokens.size, pairs, fragment.target.size)
 
 
 def trained_tokens(fragment: TreeRow, unit: Unit) -> int:
-    """Targets that carry weight in SFT, or that belong to a reply of a pair."""
+    """Number of targets that have a weight in SFT, or that belong to a reply of a pair."""
     if unit == "conversations":
         return int((fragment.weight > 0).sum())
     return int(np.isin(fragment.reply, fragment.pairs).sum())
 
 
 def peak_flops(mesh: Mesh) -> float | None:
-    """bf16 operations a second of all chips of the mesh; None for chips that are not in the table."""
+    """bf16 operations per second of all chips of the mesh; None for chips that are not in the table."""
     chip = chip_of(mesh.devices.flat[0])
     return None if chip is None else chip.flops * mesh.size

@@ -1,4 +1,4 @@
-"""A small preference training and what its tests share."""
+"""A small preference training for tests."""
 
 import dataclasses
 import json
@@ -48,8 +48,8 @@ class StoppedError(Exception):
 
 
 def stop_after(step):
-    def progress(done, total, metrics):
+    def report(done, total, record):
         if done == step:
             raise StoppedError
 
-    return progress
+    return report

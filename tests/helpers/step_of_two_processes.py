@@ -43,7 +43,7 @@ def main(dataset: str, out: str, port: str, processes: str, number: str) -> None
     owned = owned_rows(batches.rows, mesh)
     rows = to_device(next(batches.iterator(owned)), batches.rows, mesh)
     stop = StopRequest(mesh)
-    stop.asked = hosts.process_index() == 1
+    stop.requested = hosts.process_index() == 1
     found = {"rows": np.array(owned), "steps": np.array(len(batches)), "stop": np.array(stop.anywhere())}
     for objective in ("sft", "dpo"):
         for name, model in (("full", MODEL), ("lora", with_adapters(MODEL, LORA))):

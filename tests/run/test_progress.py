@@ -1,4 +1,4 @@
-"""The progress display: plain lines without a terminal, bars on one."""
+"""The progress display: plain lines without a terminal, bars with one."""
 
 import io
 
@@ -9,8 +9,8 @@ from aloe_jax.run import progress as progress_module
 from aloe_jax.run.progress import Progress
 
 
-class Clock:
-    """Stands where `time` stands in the module, so that nothing waits."""
+class FakeTime:
+    """Replaces `time` in the module, so that no test sleeps."""
 
     def __init__(self):
         self.now = 1000.0
@@ -21,7 +21,7 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch):
-    clock = Clock()
+    clock = FakeTime()
     monkeypatch.setattr(progress_module, "time", clock)
     return clock
 
@@ -40,7 +40,7 @@ def test_plain_lines_tell_counts_rate_and_time_left(clock, display):
     lines = display.getvalue().splitlines()
     assert lines[0] == "sft: started"
     assert lines[1] == "sft: 1/40 steps, loss 1.00"
-    # A line every ten seconds: 12 s after the first step 4 more are done, 20 a minute, 35 left of 3 s each.
+    # A line every ten seconds: 12 s after the first step 4 more are done, 20 a minute, 35 of 3 s each are left.
     assert lines[2] == "sft: 5/40 steps, loss 0.20, 20 a minute, 1 min 45 s left"
     assert lines[-2] == "sft: 40/40 steps, loss 0.03, 20 a minute"
     assert lines[-1] == "sft: done in 2 min 00 s"

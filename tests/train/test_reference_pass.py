@@ -1,4 +1,4 @@
-"""Reference log-probabilities: scored once, checked when they are read, a pass that goes on where it stopped."""
+"""Reference log-probabilities: scored once, checked when read, and continued after an interruption."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ SCORE = make_score(MODEL, COMPUTE)
 
 @pytest.fixture
 def scored(batches, one_device, tmp_path):
-    """A pass in a folder of its own, and the list of the batches that it scored."""
+    """A pass in a folder of its own, with the list of the batches it scored."""
     calls = []
 
     def call(progress=lambda done, total: None, weights=None, **changes):
@@ -56,15 +56,15 @@ def test_it_is_stored_once_and_checked(scored, batches, reference):
 
 
 def test_an_interrupted_pass_goes_on(scored, batches, reference, tmp_path):
-    """Stopped after the third batch, and the line of that one torn: two are left, and one of them is checked."""
+    """Stopped after the third batch, whose line is torn: two batches are left, and one of them is checked."""
     with pytest.raises(StoppedError):
         scored(stop_at(3))
     (file,) = tmp_path.iterdir()
     file.write_text(file.read_text()[:-5])
     scored.calls.clear()
-    heard = []
-    assert scored(lambda done, total: heard.append((done, total))) == reference
-    assert heard == [(3, 5), (4, 5), (5, 5)]
+    reported = []
+    assert scored(lambda done, total: reported.append((done, total))) == reference
+    assert reported == [(3, 5), (4, 5), (5, 5)]
     assert len(scored.calls) == 1 + 3
     assert len(file.read_text().splitlines()) == len(batches)
 
@@ -76,9 +76,9 @@ def test_what_comes_again_is_not_scored_again(scored, batches, reference):
 
 
 def test_a_signal_stops_a_pass_of_several_hosts(scored, reference, one_device, monkeypatch):
-    """With several processes the request is an array over the mesh, as here; one that comes while the second batch is
-    scored is heard before the third."""
-    monkeypatch.setattr(hosts, "several", lambda: True)
+    """With several processes the request is an array over the mesh, as here; a signal that arrives while the second
+    batch is scored stops the pass before the third."""
+    monkeypatch.setattr(hosts, "is_multiprocess", lambda: True)
 
     def progress(done, total):
         if done == 2:

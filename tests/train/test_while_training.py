@@ -1,4 +1,4 @@
-"""What happens beside the steps: a signal to stop, measuring what is held out, times, traces, TensorBoard."""
+"""What happens besides the steps: signals, held-out measurements, times, traces, TensorBoard."""
 
 import dataclasses
 import math
@@ -20,25 +20,26 @@ from aloe_jax.train.forward import make_score
 from aloe_jax.train.held_out import held_out
 from aloe_jax.train.loop import train
 from aloe_jax.train.metrics_log import read_metrics, time_split
+from aloe_jax.train.settings import LoggingSettings
 from aloe_jax.train.stop import StopRequest
 from aloe_jax.train.work import trained_tokens, work_of
-from helpers.small_training import CAPACITY, COMPUTE, copied, records, training
+from helpers.small_training import CAPACITY, COMPUTE, SETTINGS, copied, records, training
 from helpers.tiny import MODEL, params
 
 
 def send(step, number):
-    """A progress callback that sends this process a signal when it hears of a step."""
+    """A report callback that sends this process a signal after a step."""
 
-    def progress(done, total, metrics):
+    def report(done, total, record):
         if done == step:
             os.kill(os.getpid(), number)
 
-    return progress
+    return report
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_stops(number, whole, batches, reference, one_device, tmp_path):
-    """Heard of while step 3 is under way, which is saved outside the interval of checkpoints."""
+    """It arrives while step 3 runs, which is then saved outside the checkpoint interval."""
     before = signal.getsignal(number)
     given = training(batches, reference, one_device, tmp_path, checkpoint_every=100)
     with pytest.raises(ResumableError, match=r"stopped after step 3 of 5 in .*; the same command continues"):
@@ -52,9 +53,10 @@ def test_a_signal_saves_and_stops(number, whole, batches, reference, one_device,
 
 @pytest.mark.parametrize("changes", [{"checkpoint_every": 1}, {"checkpoint_every": 100, "measure_every": 1}])
 def test_a_signal_stops_several_hosts(changes, whole, batches, reference, one_device, tmp_path, monkeypatch):
-    """There the request is an array over the mesh, as here, read with the metrics of its step: when a checkpoint or a
-    measurement is due, within the same step. The line of step 2 appears then, so step 3 carries the request."""
-    monkeypatch.setattr(hosts, "several", lambda: True)
+    """With several hosts the request is an array over the mesh, as here, which is read with the metrics of its step:
+    when a checkpoint or a measurement is due, within the same step. The line of step 2 is written in step 3, which
+    therefore carries the request."""
+    monkeypatch.setattr(hosts, "is_multiprocess", lambda: True)
     given = training(batches, reference, one_device, tmp_path, **changes)
     if "measure_every" in changes:
         given = dataclasses.replace(given, held_out=given.batches)
@@ -65,7 +67,7 @@ def test_a_signal_stops_several_hosts(changes, whole, batches, reference, one_de
 
 
 def test_a_request_from_before_the_first_step(batches, reference, one_device, tmp_path):
-    """One that came while the model was loaded, for the steps or for the reference pass."""
+    """The signal arrived while the model was loaded, for the steps or for the reference pass."""
     with StopRequest(one_device) as stop:
         os.kill(os.getpid(), signal.SIGTERM)
         with pytest.raises(ResumableError, match=r"stopped before step 1 of 5 in .*; the same command continues"):
@@ -74,16 +76,16 @@ def test_a_request_from_before_the_first_step(batches, reference, one_device, tm
 
 
 def test_a_second_signal_does_not_wait(batches, reference, one_device, tmp_path):
-    def progress(done, total, metrics):
+    def report(done, total, record):
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(KeyboardInterrupt):
-        train(training(batches, reference, one_device, tmp_path), copied, progress)
+        train(training(batches, reference, one_device, tmp_path), copied, report)
 
 
 def test_a_state_that_is_not_finite_is_never_saved(batches, reference, one_device, tmp_path):
-    """The third step meets a reference that is not a number, when the fourth is under way."""
+    """The third step has a reference that is not a number, which is noticed while the fourth runs."""
     third = {number for row in batches.plan.steps[2] for number in row}
     owners = {int(batches.source.conversation[number]) for number in third}
     broken = {key: math.nan if key[0] in owners else value for key, value in reference.items()}
@@ -93,11 +95,11 @@ def test_a_state_that_is_not_finite_is_never_saved(batches, reference, one_devic
     assert [record["step"] for record in records(tmp_path)] == [1, 2]
 
 
-LOADING = []  # seconds that it took
+LOADING = []  # seconds per call of `loaded`
 
 
 def loaded():
-    """The parameters, drawn again, which takes a while."""
+    """The parameters, drawn again, which takes measurable time."""
     began = time.monotonic()
     made = jax.tree.map(np.array, params.__wrapped__())
     LOADING.append(time.monotonic() - began)
@@ -106,19 +108,19 @@ def loaded():
 
 @pytest.fixture(scope="module")
 def measured(batches, reference, one_device, tmp_path_factory):
-    """A training that keeps two of the five conversations aside, traces its second step and writes for TensorBoard."""
+    """A training that holds out two of the five conversations, traces its second step and writes TensorBoard files."""
     folder = tmp_path_factory.mktemp("measured")
     first, second = PackPlan(batches.plan.steps[:3]), PackPlan(batches.plan.steps[3:])
     part = lambda plan: dataclasses.replace(batches, plan=plan)  # noqa: E731
     given = training(part(first), reference, one_device, folder)
     aside = Batches(batches.source, second, CAPACITY, batches.rows, reference)
-    logging = {"tensorboard": True, "trace_from": 2, "trace_steps": 1}
+    logging = LoggingSettings(tensorboard=True, trace_from=2, trace_steps=1)
     given = dataclasses.replace(given, held_out=aside, logging=logging)
     return given, train(given, loaded)
 
 
 def test_what_is_held_out_is_measured(measured):
-    """Every second step and after the last; the figure is that of the final parameters, counted by hand."""
+    """After every second step and the last one; the last value is that of the final parameters, counted by hand."""
     given, state = measured
     found = read_metrics(given.directory / "metrics.jsonl")
     assert ["held_out_accuracy" in record for record in found] == [False, True, True]
@@ -133,7 +135,7 @@ def test_what_is_held_out_is_measured(measured):
     assert found[-1]["held_out_loss"] > 0
 
 
-def test_who_is_held_out():
+def test_which_conversations_are_held_out():
     owners = np.repeat(np.arange(100), 3)
     aside = held_out(owners, 0.1, seed=0)
     assert len(set(owners[aside])) == 10
@@ -151,10 +153,10 @@ def test_parts_of_the_time_add_up(measured):
         assert sum(parts) == pytest.approx(record["seconds"], abs=0.004)  # each rounded to a thousandth
     assert [record["compile_seconds"] > 0 for record in found] == [True, False, False]
     assert [record["start_seconds"] > 0 for record in found] == [True, False, False]
-    assert found[0]["start_seconds"] > LOADING[0] - 0.001 > 0.01  # none of it is the first step's
+    assert found[0]["start_seconds"] > LOADING[0] - 0.001 > 0.01  # not counted as time of the first step
     assert [record["held_out_seconds"] > 0 for record in found] == [False, True, True]
     assert found[2]["checkpoint_seconds"] > 0  # of the save after step 2
-    assert "mfu" not in found[0]  # nobody states a peak of this processor
+    assert "mfu" not in found[0]  # the table has no peak of this processor
     rest = dict.fromkeys(Clock().read(), 1.0)
     assert time_split(found, rest)["seconds"] == pytest.approx(1 + sum(record["seconds"] for record in found))
 
@@ -180,13 +182,13 @@ def test_tensorboard_holds_the_same_numbers(measured):
 
 
 def test_work_by_hand(batches):
-    """A backward pass takes twice a forward pass; a token at position p sees p + 1 tokens."""
-    work = work_of(batches, MODEL, "pairs")
+    """A backward pass takes twice a forward pass; a token at position p attends to p + 1 tokens."""
+    work = work_of(batches, MODEL, SETTINGS)
     members = [batches.source[number] for row in batches.plan.steps[0] for number in row]
     tokens = sum(part.tokens.size for part in members)
-    seen = sum(int((part.positions + 1).sum()) for part in members)
+    pairs = sum(int((part.positions + 1).sum()) for part in members)
     targets = sum(part.target.size for part in members)
-    assert work.flops[0] == 3 * MODEL.matmul_flops(tokens, seen, targets)
+    assert work.flops[0] == 3 * MODEL.matmul_flops(tokens, pairs, targets)
     assert work.tokens[0] == tokens
     in_pairs = [np.isin(part.reply, np.unique(part.pairs)).sum() for part in members]
     assert work.trained_tokens[0] == sum(in_pairs)

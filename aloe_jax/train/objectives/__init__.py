@@ -1,8 +1,8 @@
 """Training objectives: pure functions of per-reply log-probabilities, in a table (docs/objectives.md has the formulas).
 
-Each takes (replies, pairs, settings) and returns (loss sum, weight sum, metrics). Sums and weights stay apart to the
-end, so that micro-batches, rows and hosts add up to the same mean as one large batch; a metric is a (sum, weight) pair
-too. A new objective is an entry here and, where no loss or reward of `pairwise.py` fits, a function beside them.
+Each takes (replies, pairs, settings) and returns (loss sum, weight sum, metrics). Sums and weights stay separate to the
+end, so that micro-batches, rows and hosts give the same mean as one large batch; a metric is a (sum, weight) pair too.
+A new objective is an entry here and, if no loss or reward of `pairwise.py` fits, a function beside them.
 """
 
 from __future__ import annotations
@@ -42,12 +42,13 @@ OBJECTIVES: dict[str, Objective] = {
 
 
 def objective_of(settings: ObjectiveSettings) -> Objective:
-    """The objective that the settings name."""
+    """The objective named by the settings."""
     return OBJECTIVES[settings.objective]
 
 
 def check_objective(settings: ObjectiveSettings, section: str) -> None:
-    """InputError if the settings of the training `config.SECTION` name no objective, or one that does not suit them."""
+    """Raise InputError if the settings of the training `config.SECTION` name no objective, or one that does not suit
+    them."""
     if settings.objective not in OBJECTIVES:
         known = ", ".join(OBJECTIVES)
         raise InputError(f"config.{section}.objective: '{settings.objective}' is unknown; choose one of {known}")

@@ -1,8 +1,8 @@
-"""The list-wise loss: every reply against all siblings that it was found better than.
+"""The list-wise loss: every reply against all siblings that rank below it.
 
 For replies ranked without ties this is the Plackett-Luce likelihood of the ranking (DPO, arXiv 2305.18290, appendix
-A.3; ListMLE in LiPO, arXiv 2402.01878), for two replies it is DPO. Ties and partial orders need no case of their own:
-what was not found worse does not compete.
+A.3; ListMLE in LiPO, arXiv 2402.01878), for two replies it is DPO. Ties and partial orders need no special case: a
+sibling that does not rank below does not compete.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Ranking = Callable[[Replies, Pairs], Bool[Array, "B R R"]]
 def by_value(replies: Replies, pairs: Pairs) -> Bool[Array, "B R R"]:
     """Entry [i, j]: j is a sibling of i with a lower value. Replies without a value are left out."""
     siblings = replies.group[..., :, None] == replies.group[..., None, :]
-    return siblings & (replies.value[..., :, None] > replies.value[..., None, :])  # false where one is NaN
+    return siblings & (replies.value[..., :, None] > replies.value[..., None, :])  # false if either is NaN
 
 
 def by_preferences(replies: Replies, pairs: Pairs) -> Bool[Array, "B R R"]:
@@ -44,7 +44,7 @@ RANKINGS: dict[str, Ranking] = {"value": by_value, "preferences": by_preferences
 def listwise(replies: Replies, pairs: Pairs, settings: PairSettings) -> Result:
     """Mean over lists of sum_i log(1 + sum of e^(r_j - r_i) over the j ranked below i), r DPO's implicit reward.
 
-    A list is the replies to one message of which at least two were told apart; `settings.ranking` says by what.
+    A list consists of the replies to one message, at least two of which differ in rank by `settings.ranking`.
     """
     rewards = implicit(replies, settings)
     better = RANKINGS[settings.ranking](replies, pairs)
@@ -56,7 +56,7 @@ def listwise(replies: Replies, pairs: Pairs, settings: PairSettings) -> Result:
 
 
 def _lists(better: Bool[Array, "B R R"], scale: Float[Array, "B R"], replies: Replies) -> Float[Array, ""]:
-    """Sum of the turn weights of all lists. Siblings stand in the same turn, so the largest is that of each."""
+    """Sum of the turn weights of all lists. Siblings belong to the same turn, so the maximum is the weight of each."""
     ranked = jnp.where(better.any(axis=-1), scale, 0.0)
     count = replies.length.shape[-1]
     by_group = jax.vmap(lambda values, group: jnp.zeros(count).at[group].max(values))(ranked, replies.group)

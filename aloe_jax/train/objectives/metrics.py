@@ -1,4 +1,4 @@
-"""What is told of comparisons between replies, whatever the loss makes of them."""
+"""Metrics of comparisons between replies, independent of the loss."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aloe_jax.train.objectives.settings import ObjectiveSettings
 from aloe_jax.train.objectives.turns import by_turn
 from aloe_jax.train.objectives.types import Metrics, Replies
 
-# From values of replies [B, R] to those of the chosen and of the rejected one of each comparison [*S].
+# Values of replies [B, R] -> values of the chosen and of the rejected reply of each comparison [*S].
 Pick = Callable[[Array], tuple[Array, Array]]
 
 
@@ -25,8 +25,8 @@ def comparison_metrics(
     """Means over comparisons, as (sum, weight), each also by turn.
 
     `accuracy`, `reward_margin`, `reward_*`, `log_prob_*`, with a reference `log_prob_drift_*` (policy minus reference),
-    and `entropy`, the mean over the tokens of both replies, if it was computed. Turn weights and margins of the loss
-    play no part, so that figures of different runs compare.
+    and `entropy`, the mean over the tokens of both replies, if it was computed. Turn weights and margins of the loss do
+    not enter, so that metrics of different runs are comparable.
     """
     chosen, rejected = pick(rewards)
     margin = chosen - rejected

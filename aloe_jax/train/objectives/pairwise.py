@@ -1,9 +1,9 @@
-"""Losses of pairs. Each is a reward of a reply and a loss of the margin between the rewards of chosen and rejected.
+"""Losses of pairs: each combines a reward of a reply with a loss of the margin between chosen and rejected reward.
 
 With m = reward(chosen) - reward(rejected) - settings.margin x the pair's own margin, the loss is the mean of loss(m)
-over pairs; RPO and ORPO add the chosen reply's negative log-probability per token. The pair's margin is what the judges
-said (2p - 1); subtracting it asks for a wider gap where they were surer (Llama 2, arXiv 2307.09288, equation 2; DPO
-with an offset, arXiv 2402.10571).
+over pairs; RPO and ORPO add the chosen reply's negative log-probability per token. The pair's margin is that of the
+judges (2p - 1); subtracting it requires a wider gap where they were more certain (Llama 2, arXiv 2307.09288, equation
+2; DPO with an offset, arXiv 2402.10571).
 """
 
 from __future__ import annotations
@@ -21,13 +21,12 @@ from aloe_jax.train.objectives.types import Objective, Pairs, Replies, Result
 
 Reward = Callable[[Replies, PairSettings], Float[Array, "B R"]]
 MarginLoss = Callable[[Float[Array, "*S"], PairSettings], Float[Array, "*S"]]
-# The odds p / (1 - p) of a mean token probability p closer to 1 than this are taken as those at this distance: in f32
-# nothing is left of 1 - p there.
-LEAST_SURPRISE = 1e-6
+# Minimum of -log p in the odds p / (1 - p) of a mean token probability p: closer to 1, f32 loses 1 - p.
+MIN_SURPRISE = 1e-6
 
 
 def per_token(values: Float[Array, "B R"], replies: Replies) -> Float[Array, "B R"]:
-    """`values` over the replies' lengths; 0 for padding."""
+    """`values` divided by the replies' lengths; 0 for padding."""
     return values / jnp.maximum(replies.length, 1)
 
 
@@ -37,19 +36,19 @@ def implicit(replies: Replies, settings: PairSettings) -> Float[Array, "B R"]:
 
 
 def implicit_per_token(replies: Replies, settings: PairSettings) -> Float[Array, "B R"]:
-    """DPO's implicit reward over the reply's length."""
+    """DPO's implicit reward divided by the reply's length."""
     return per_token(implicit(replies, settings), replies)
 
 
 def log_prob_per_token(replies: Replies, settings: PairSettings) -> Float[Array, "B R"]:
-    """beta x mean log-probability of a token, SimPO's reward."""
+    """beta x mean log-probability per token, SimPO's reward."""
     return settings.beta * per_token(replies.log_prob, replies)
 
 
 def log_odds(replies: Replies, settings: PairSettings) -> Float[Array, "B R"]:
-    """log(p / (1 - p)), p the geometric mean of the tokens' probabilities, what ORPO compares."""
+    """log(p / (1 - p)) with p the geometric mean of the tokens' probabilities, which ORPO compares."""
     surprise = -per_token(replies.log_prob, replies)
-    return -surprise - jax.nn.log1mexp(jnp.maximum(surprise, LEAST_SURPRISE))
+    return -surprise - jax.nn.log1mexp(jnp.maximum(surprise, MIN_SURPRISE))
 
 
 def sigmoid(margin: Float[Array, "*S"], settings: PairSettings) -> Float[Array, "*S"]:
@@ -58,13 +57,13 @@ def sigmoid(margin: Float[Array, "*S"], settings: PairSettings) -> Float[Array, 
 
 
 def smoothed(margin: Float[Array, "*S"], settings: PairSettings) -> Float[Array, "*S"]:
-    """Cross-entropy to a judge that is wrong with probability `label_smoothing`."""
+    """Cross-entropy with a judge that is wrong with probability `label_smoothing`."""
     noise = settings.label_smoothing
     return (1 - noise) * sigmoid(margin, settings) + noise * sigmoid(-margin, settings)
 
 
 def unbiased(margin: Float[Array, "*S"], settings: PairSettings) -> Float[Array, "*S"]:
-    """The loss whose mean over labels flipped with probability `label_smoothing` is the loss of the true labels."""
+    """The loss whose mean over labels flipped with probability `label_smoothing` equals the loss of the true labels."""
     noise = settings.label_smoothing
     return ((1 - noise) * sigmoid(margin, settings) - noise * sigmoid(-margin, settings)) / (1 - 2 * noise)
 
@@ -95,7 +94,7 @@ def pairwise(
     nll_weight: Callable[[PairSettings], float] | None = None,
     needs_reference: bool = True,
 ) -> Objective:
-    """The objective made of a reward and a loss of margins, plus `nll_weight` x the chosen replies' negative
+    """The objective with a reward and a loss of margins, plus `nll_weight` x the chosen replies' negative
     log-probability per token."""
 
     def function(replies: Replies, pairs: Pairs, settings: PairSettings) -> Result:
@@ -110,7 +109,7 @@ def pairwise(
         return jnp.sum(weight * losses), weight.sum(), metrics
 
     def first_loss(settings: PairSettings) -> float | None:
-        """loss(0): a policy that is the reference has the same reward for every reply."""
+        """loss(0): a policy that equals the reference has the same reward for every reply."""
         if not needs_reference or nll_weight is not None or settings.margin:
             return None
         return float(loss(jnp.zeros(()), settings))
@@ -119,6 +118,6 @@ def pairwise(
 
 
 def _by_pair(values: Array, pairs: Pairs) -> tuple[Array, Array]:
-    """Values of replies [B, R] as those of the chosen and of the rejected reply of each pair [B, P]."""
+    """Values of replies [B, R] -> values of the chosen and of the rejected reply of each pair [B, P]."""
     chosen, rejected = (jnp.take_along_axis(values, pairs.index[..., side], axis=1) for side in (0, 1))
     return chosen, rejected

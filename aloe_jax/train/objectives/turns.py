@@ -1,8 +1,7 @@
 """Turns of a conversation in losses and metrics.
 
-Two settings. `turn_weights`: the weight of what stands in turn 1, 2, ...; the last one holds for all
-later turns; empty: 1 everywhere. `turn_buckets`: for how many turns metrics are told apart; the last one takes in all
-later turns; 0: none. The number of buckets is static, so a run has the same metrics at every step.
+The settings are `turn_weights` and `turn_buckets` (settings.py). The number of buckets is static, so a run has the same
+metrics at every step.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from aloe_jax.train.objectives.types import Metrics
 
 
 def turn_weight(turn: Int[Array, "*S"], settings: ObjectiveSettings) -> Float[Array, "*S"]:
-    """The weight of each turn. Padding has turn 0 and gets that of turn 1; it has weight 0 of its own."""
+    """The weight of each turn. Padding, with turn 0, gets the weight of turn 1, but has weight 0 in all sums."""
     weights = jnp.asarray(settings.turn_weights or (1.0,), jnp.float32)
     return weights[jnp.clip(turn - 1, 0, weights.size - 1)]
 
@@ -27,7 +26,7 @@ def by_turn(
     turn: Int[Array, "*S"],
     settings: ObjectiveSettings,
 ) -> Metrics:
-    """The metric NAME_turn_K for each bucket K, from the terms of its sum and of its weight."""
+    """The metric NAME_turn_K for each bucket K, from the terms of its sum and its weight."""
     buckets = settings.turn_buckets
     bucket = jnp.clip(turn, 1, max(buckets, 1))
     inside = lambda values, number: jnp.sum(jnp.where(bucket == number, values, 0))  # noqa: E731

@@ -1,6 +1,6 @@
-"""What an objective is: its inputs, its results, and what the training loop has to know of it.
+"""The type of an objective, its inputs and its results.
 
-Axes: B rows, R replies a row, P pairs a row.
+Axes: B rows, R replies per row, P pairs per row.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from aloe_jax.train.objectives.settings import ObjectiveSettings, PairSettings
 
 
 class Replies(NamedTuple):
-    """What is known of each reply; padding replies have length 0."""
+    """Quantities of each reply; padding replies have length 0."""
 
     log_prob: Float[Array, "B R"]  # sum over all its tokens, given its path
     weighted_log_prob: Float[Array, "B R"]  # sum of weight x log-prob over its tokens
@@ -24,7 +24,7 @@ class Replies(NamedTuple):
     reference: Float[Array, "B R"]  # log_prob under the frozen reference model
     length: Int[Array, "B R"]  # tokens
     turn: Int[Array, "B R"]  # assistant turn from 1
-    group: Int[Array, "B R"]  # common to siblings, unique in a row
+    group: Int[Array, "B R"]  # shared by siblings, unique within a row
     value: Float[Array, "B R"]  # backed-up value; NaN where there is none
     entropy: Float[Array, "B R"] | None  # sum over its tokens, in nats; None unless settings.entropy
 
@@ -39,7 +39,7 @@ class Pairs(NamedTuple):
 
 Metrics = dict[str, tuple[Array, Array]]  # name -> (sum, weight)
 Result = tuple[Float[Array, ""], Float[Array, ""], Metrics]  # loss sum, weight sum, metrics
-Function = Callable[[Replies, Pairs, PairSettings], Result]  # one that compares nothing reads less of the settings
+Function = Callable[[Replies, Pairs, PairSettings], Result]  # sft reads only ObjectiveSettings
 
 
 def _unknown(settings: PairSettings) -> None:
@@ -48,14 +48,14 @@ def _unknown(settings: PairSettings) -> None:
 
 @dataclass(frozen=True)
 class Objective:
-    """An entry of the table.
+    """An entry of the table of objectives.
 
     Attributes:
         function: a pure function of per-reply log-probabilities.
-        unit: what a batch is counted in.
+        unit: the unit of the batch size.
         needs_reference: whether reference log-probabilities are read.
-        compares: whether it compares replies, so that it needs the settings of `PairSettings`.
-        takes_margin: whether the setting `margin` has a meaning for it.
+        compares: whether it compares replies and so needs `PairSettings`.
+        takes_margin: whether it reads the setting `margin`.
         first_loss: the loss while policy and reference are the same model; None where it depends on the data.
     """
 
@@ -67,7 +67,7 @@ class Objective:
     first_loss: Callable[[PairSettings], float | None] = field(default=_unknown)
 
     def __call__(self, replies: Replies, pairs: Pairs, settings: ObjectiveSettings) -> Result:
-        """The function's result; `check_objective` has seen to it that the settings are of the class it reads."""
+        """The function's result; `check_objective` has made sure that the settings are of the class it reads."""
         return self.function(replies, pairs, cast(PairSettings, settings))
 
     def initial_loss(self, settings: ObjectiveSettings) -> float | None:
