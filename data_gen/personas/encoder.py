@@ -72,9 +72,9 @@ class MiniLM:
 
     def __init__(self, folder: Path | None = None) -> None:
         folder = folder or encoder_folder()
-        config = files.read_json(folder / "config.json")
-        self._heads, self._epsilon = config["num_attention_heads"], config["layer_norm_eps"]
-        self._params = _params(folder, config["num_hidden_layers"])
+        sizes = files.read_json(folder / "config.json")
+        self._heads, self._epsilon = sizes["num_attention_heads"], sizes["layer_norm_eps"]
+        self._params = _params(folder, sizes["num_hidden_layers"])
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(MAX_TOKENS)
