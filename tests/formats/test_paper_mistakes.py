@@ -1,4 +1,4 @@
-"""Mistakes of the reference code that the tree core must not repeat (paper, section 5, numbers 2, 3, 4, 9)."""
+"""Mistakes of the paper's code that the tree core must not repeat (paper, section 5, numbers 2, 3, 4, 9)."""
 
 import json
 
@@ -21,7 +21,7 @@ def text_of(ids):
 
 
 def test_2_history_follows_the_continued_branch_and_has_every_user_message():
-    """The reference repeated the first user message in every turn, after the preferred reply whatever was chosen."""
+    """The paper's code repeats the first user message in every turn, after the preferred reply whatever was chosen."""
     tree = aloe_tree(turns=3)
     trie = build_trie(tree, chat_format("chatml"))
     last = text_of(trie.path_ids(trie.replies[-1].piece))

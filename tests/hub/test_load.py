@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 import subprocess
 import sys
 
@@ -132,7 +133,9 @@ def test_eight_devices(tmp_path):
     """In a process of its own, because the number of devices is fixed at start."""
     folder = hub_files.write_tiny(tmp_path / "m", shards=2)
     script = HELPERS / "sharded_round_trip.py"
-    result = subprocess.run([sys.executable, script, folder, tmp_path / "out"], capture_output=True, text=True)
+    command = [sys.executable, script, folder, tmp_path / "out"]
+    environment = os.environ | {"PYTHONPATH": HELPERS.parent}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     expected = hub_files.tiny_tensors(hub_files.TINY)
     exported = load_file(tmp_path / "out" / "model.safetensors")
