@@ -86,7 +86,7 @@ def _bytes_per_chip(leaf: jax.ShapeDtypeStruct) -> int:
     return math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
 
 
-def table(parts: Mapping[str, Any], listed: Sequence[str]) -> str:
+def table(parts: Mapping[str, object], listed: Sequence[str]) -> str:
     """The sharding of abstract trees as text: one line per tensor of the `listed` parts with its name, shape, mesh axes
     (- for an axis that is not sharded) and MiB per chip, a mark where it is replicated, and one sum per part."""
     lines = []

@@ -76,7 +76,7 @@ def test_broken_folders(tmp_path):
 
 
 def test_small_pieces(tmp_path, monkeypatch):
-    """Whatever is read at a time, and whether the devices or this side convert it."""
+    """For any size of pieces, converted on the devices or on the host."""
     monkeypatch.setattr(load, "PIECE_BYTES", 1000)
     bfloat16 = ml_dtypes.bfloat16
     for stored, dtype in (
@@ -99,8 +99,8 @@ def test_small_pieces(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("stored", [np.float16, ml_dtypes.bfloat16])
 def test_every_number_is_exact(tmp_path, stored):
-    """All 65,536 bit patterns of a two-byte type, denormal ones, infinities and not-a-numbers too: kept bit by bit, and
-    every number the same in f32."""
+    """All 65,536 bit patterns of a two-byte type, denormal ones, infinities and NaNs too: kept bit by bit, and every
+    number the same in f32."""
     config = dataclasses.replace(hub_files.TINY, vocab=1024)
     folder = hub_files.write_tiny(tmp_path / "m", config, stored)
     patterns = np.arange(1 << 16, dtype=np.uint16).reshape(1024, 64).view(stored)
