@@ -1,12 +1,12 @@
-"""`aloe convert`: conversations and preference data of others to `trees.jsonl`, pools to `personas.jsonl`, trees to
-parquet."""
+"""`aloe convert`: conversations and preference data in other formats to `trees.jsonl`, pools to `personas.jsonl`, trees
+to parquet."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,17 +14,19 @@ from etils import epath
 
 from aloe_jax import files
 from aloe_jax.errors import InputError
-from aloe_jax.formats import paper as reference
+from aloe_jax.formats import paper
 from aloe_jax.formats.records import Forest, add_record
 from aloe_jax.formats.repair import Repairs, read_values
 from aloe_jax.tree import schema
 from aloe_jax.tree.schema import Conversation
 
+# "reference" (the name in the report) is the format of the conversations that the paper's code writes.
 Format = Literal["reference", "pool", "messages", "preference", "trees"]
 R = TypeVar("R")
-AT_ONCE = 256  # records in memory while parquet is written
+BATCH = 256  # records in memory while parquet is written
 _EXPECTED = (
-    "expected trees, the reference's conversations or pools, records with 'messages', or with 'chosen' and 'rejected'"
+    "expected trees, conversations or pools of the paper's code, records with 'messages', or with 'chosen' and "
+    "'rejected'"
 )
 _ITEM = pa.struct([("id", pa.string()), ("text", pa.string())])
 _NODE = pa.struct(
@@ -74,10 +76,10 @@ TREES_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class ConversionReport:
-    """What a conversion read, wrote, mended and left out.
+    """The records that a conversion read, wrote, repaired and left out.
 
-    `sharing_messages` and `sharing_characters` say how many times fewer the trees hold than the records did, where
-    records were merged; `equal_pairs` counts pairs whose two sides were the same.
+    Where records were merged, `sharing_messages` and `sharing_characters` are the ratios of their messages and
+    characters to those of the trees; `equal_pairs` counts pairs with two equal sides.
     """
 
     format: Format
@@ -89,7 +91,7 @@ class ConversionReport:
     equal_pairs: int = 0
 
     def lines(self) -> list[str]:
-        """The report as text, one finding a line."""
+        """The report as text, one finding per line."""
         found = [f"read {self.read} {self.format} records, wrote {self.written}"]
         if self.sharing_messages is not None:
             found.append(
@@ -97,8 +99,8 @@ class ConversionReport:
             )
         if self.equal_pairs:
             found.append(f"{self.equal_pairs} pairs left out: chosen and rejected are the same")
-        for kind, lines in sorted(self.repairs.mended.items()):
-            found.append(f"mended: {kind}: {len(lines)} (lines {_enumerated(lines)})")
+        for kind, lines in sorted(self.repairs.repaired.items()):
+            found.append(f"repaired: {kind}: {len(lines)} (lines {_enumerated(lines)})")
         reasons: dict[str, list[int]] = {}
         for line, reason in self.repairs.dropped:
             reasons.setdefault(reason, []).append(line)
@@ -108,11 +110,11 @@ class ConversionReport:
 
 
 def convert(source: epath.PathLike, out: epath.PathLike) -> ConversionReport:
-    """Convert `source` (JSON lines or parquet, told by what is in it) and write `out` whole or not at all.
+    """Convert `source` (JSON lines or parquet, its format detected by content) and write `out` atomically.
 
-    The reference's `conversations.jsonl` and records of users become `trees.jsonl`, the reference's pools
-    `personas.jsonl`, trees become parquet or, from parquet, JSON lines: `out` is parquet if it ends in `.parquet`.
-    The reference's files are read tolerantly, with what was mended or left out in the report.
+    The `conversations.jsonl` of the paper's code and users' own records become `trees.jsonl`, pools of the paper's code
+    `personas.jsonl`, trees become parquet or, from parquet, JSON lines: `out` is parquet if it ends in `.parquet`. The
+    paper's files are read tolerantly; the report lists what was repaired or left out.
 
     Raises InputError with the line number for a broken line or record of any other format, for an unknown format, and
     if nothing is left to write.
@@ -123,7 +125,7 @@ def convert(source: epath.PathLike, out: epath.PathLike) -> ConversionReport:
         if _is_parquet(out):
             raise InputError(f"out is '{out}'; personas are written as JSON lines, expected a name ending in .jsonl")
         values = list(read_values(source, repairs))
-        personas = list(reference.personas(values, repairs, _pool_kind(source)))
+        personas = list(paper.personas(values, repairs, _pool_kind(source)))
         return ConversionReport(found, len(values), schema.write_records(out, _some(personas, source)), repairs)
     trees, read, forest = _conversations(source, found, repairs)
     written = _write_trees(out, _some(trees, source))
@@ -133,7 +135,8 @@ def convert(source: epath.PathLike, out: epath.PathLike) -> ConversionReport:
 
 
 def read_conversations(source: epath.PathLike) -> list[Conversation]:
-    """The conversations of a file in any format but a pool's, as `convert` makes them. Raises InputError as it does."""
+    """The conversations of a file in any format except a pool's, as `convert` writes them. Raises InputError as it
+    does."""
     found = _detect(source)
     if found == "pool":
         raise InputError(f"{source} holds personas, no conversations; {_EXPECTED}")
@@ -143,10 +146,10 @@ def read_conversations(source: epath.PathLike) -> list[Conversation]:
 def _conversations(
     source: epath.PathLike, found: Format, repairs: Repairs
 ) -> tuple[list[Conversation], int, Forest | None]:
-    """The trees of a file, how many records it held, and the forest they grew in where records were merged."""
+    """The trees of a file, the number of its records, and, where records were merged, the forest of the trees."""
     if found == "reference":
         values = list(read_values(source, repairs))
-        return list(reference.conversations(values, repairs)), len(values), None
+        return list(paper.conversations(values, repairs)), len(values), None
     if found == "trees":
         trees = list(_read_trees(source))
         return trees, len(trees), None
@@ -158,9 +161,9 @@ def _conversations(
 
 
 def _detect(source: epath.PathLike) -> Format:
-    """The format of a file, from its columns or its first readable value."""
+    """The format of a file, by its columns or its first readable value."""
     if _is_parquet(source):
-        first: Any = dict.fromkeys(_parquet(source).column_names)
+        first: object = dict.fromkeys(_parquet(source).column_names)
     else:
         first = next((value for _, value in read_values(source, Repairs())), None)
     if first is None:
@@ -180,8 +183,8 @@ def _detect(source: epath.PathLike) -> Format:
     raise InputError(f"{source} is in none of the known formats; {_EXPECTED}")
 
 
-def _records(source: epath.PathLike) -> Iterator[tuple[str, Any]]:
-    """Records with the place they stand at, for messages. Raises InputError for a broken line."""
+def _records(source: epath.PathLike) -> Iterator[tuple[str, object]]:
+    """The records, each with its place in the file for messages. Raises InputError for a broken line."""
     if _is_parquet(source):
         for number, record in enumerate(_parquet(source).to_pylist(), start=1):
             yield f"{source} row {number}", record
@@ -206,9 +209,9 @@ def _write_trees(out: epath.PathLike, trees: Sequence[Conversation]) -> int:
 
 
 def write_parquet(out: epath.PathLike, records: Iterable[schema.Record], columns: pa.Schema) -> int:
-    """Write records as parquet, some at a time, whole or not at all; returns how many. Raises ResumableError if there
-    is no room."""
-    path, count, rows = epath.Path(out), 0, list[dict[str, Any]]()
+    """Write records as parquet, in batches and atomically; returns their number. Raises ResumableError if the disk is
+    full."""
+    path, count, rows = epath.Path(out), 0, list[dict[str, object]]()
     partial = path.parent / f".{path.name}.partial"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -216,7 +219,7 @@ def write_parquet(out: epath.PathLike, records: Iterable[schema.Record], columns
             for record in records:
                 rows.append(record.model_dump(mode="json"))
                 count += 1
-                if len(rows) == AT_ONCE:
+                if len(rows) == BATCH:
                     writer.write_table(pa.Table.from_pylist(rows, schema=columns))
                     rows.clear()
             writer.write_table(pa.Table.from_pylist(rows, schema=columns))
@@ -238,7 +241,7 @@ def _parquet(path: epath.PathLike) -> pa.Table:
 
 
 def _pool_kind(source: epath.PathLike) -> str:
-    """A pool's lines do not say what they describe; its file name does."""
+    """The kind of a pool's personas by its file name, since its lines do not state it."""
     name = epath.Path(source).name
     found = next((kind for kind in ("personality", "profile") if kind in name), None)
     if found is None:
@@ -253,6 +256,6 @@ def _some(records: Sequence[R], source: epath.PathLike) -> Sequence[R]:
 
 
 def _enumerated(lines: list[int]) -> str:
-    """The first line numbers; a long list says nothing more."""
+    """The first line numbers as text."""
     shown = ", ".join(map(str, lines[:10]))
     return f"{shown}, ..." if len(lines) > 10 else shown

@@ -1,35 +1,33 @@
-"""The reference's files (paper, section 2): flat conversations to trees, persona pools to personas."""
+"""The files of the paper's code (paper, section 2): flat conversations to trees, persona pools to personas."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
 
 from aloe_jax.errors import InputError
 from aloe_jax.formats.repair import Repairs, clean_texts
 from aloe_jax.tree.schema import Belief, Conversation, Item, Node, Persona, Preference
 
-JUDGE = "reference"
+JUDGE = "reference"  # part of the format of the trees, like the prefix of the ids below
 _SIDES = ("preferred", "rejected")
-# A sentence ends before a space and a capital, but not after the usual titles and initials.
+# A sentence ends before a space and a capital letter, except after common titles and initials.
 _SENTENCE_END = re.compile(r"(?<=[.!?])(?<!\b[DMS][rst]\.)(?<!\bMrs\.)(?<!\b[A-Z]\.)\s+(?=[A-Z\"'])")
 _WORD = re.compile(r"[\w'-]+")
-# Share of an item's words that the inferred text has to repeat. The inducer copies parts of sentences and writes
+# Minimum fraction of an item's words that the inferred text repeats. The inducer copies parts of sentences and writes
 # "He/She" for the pronoun, so a copied sentence reaches this and a merely related one does not.
 SHOWN_SHARE = 2 / 3
 
 
-def conversations(values: Iterable[tuple[int, Any]], repairs: Repairs) -> Iterator[Conversation]:
-    """Trees of flat records: each turn has a user message, two replies of which one is preferred, and the one that the
-    conversation went on from (`chosen`), which the tree's `path` follows.
+def conversations(values: Iterable[tuple[int, object]], repairs: Repairs) -> Iterator[Conversation]:
+    """The trees of flat records. Each turn has a user message, two replies of which one is preferred, and the one that
+    the conversation continued from (`chosen`), which the tree's `path` follows.
 
-    A record is cut before its first broken turn, a record without a whole turn is dropped; both are noted in `repairs`.
+    A record is cut before its first broken turn, and a record without a whole turn is dropped; `repairs` notes both.
     """
     for count, (line, value) in enumerate(values, start=1):
-        turns = value.get("conversations") if isinstance(value, dict) else None
-        if not isinstance(turns, list):
+        if not isinstance(value, dict) or not isinstance(turns := value.get("conversations"), list):
             repairs.drop(line, "expected an object with the list 'conversations'")
             continue
         persona = _persona(value, line, repairs)
@@ -37,16 +35,15 @@ def conversations(values: Iterable[tuple[int, Any]], repairs: Repairs) -> Iterat
         preferences: list[Preference] = []
         path: list[str] = []
         for turn, record in enumerate(turns, start=1):
-            problem = _broken(record)
-            if problem:
-                repairs.mend(f"conversation cut before a turn with {problem}", line)
+            if problem := _broken(record):
+                repairs.repair(f"conversation cut before a turn with {problem}", line)
                 break
             parent = path[-1] if path else None
             user = Node(id=f"user{turn}", parent=parent, role="user", text=record["user"])
             nodes.append(user.model_copy(update={"belief": _belief(persona, record, nodes, user.id)}))
             texts = {side: record["assistant"][side] for side in _SIDES}
             if texts["preferred"] == texts["rejected"]:
-                repairs.mend("equal candidates kept once, without a preference", line)
+                repairs.repair("equal candidates kept once, without a preference", line)
                 texts.pop("rejected" if record["chosen"] == "preferred" else "preferred")
             else:
                 chosen, rejected = f"preferred{turn}", f"rejected{turn}"
@@ -67,8 +64,8 @@ def conversations(values: Iterable[tuple[int, Any]], repairs: Repairs) -> Iterat
             repairs.drop(line, "conversation without a whole turn")
 
 
-def personas(values: Iterable[tuple[int, Any]], repairs: Repairs, kind: str) -> Iterator[Persona]:
-    """Half personas of a pool file, one for each distinct text: `kind` is "profile" (facts) or "personality" (traits);
+def personas(values: Iterable[tuple[int, object]], repairs: Repairs, kind: str) -> Iterator[Persona]:
+    """The half personas of a pool file, one per distinct text: `kind` is "profile" (facts) or "personality" (traits);
     the other half is empty."""
     if kind not in ("profile", "personality"):
         raise InputError(f"pool kind is '{kind}'; expected profile or personality")
@@ -92,8 +89,8 @@ def personas(values: Iterable[tuple[int, Any]], repairs: Repairs, kind: str) -> 
             )
 
 
-def _broken(record: Any) -> str | None:
-    """What a turn lacks, None if it is whole."""
+def _broken(record: object) -> str | None:
+    """The missing part of a turn, None for a complete turn."""
     if not isinstance(record, dict):
         return "no fields"
     replies = record.get("assistant")
@@ -106,12 +103,13 @@ def _broken(record: Any) -> str | None:
     return None
 
 
-def _persona(value: dict[str, Any], line: int, repairs: Repairs) -> Persona | None:
+def _persona(value: Mapping[str, object], line: int, repairs: Repairs) -> Persona | None:
     texts = {}
     for kind in ("profile", "personality"):
-        if not isinstance(value.get(kind), str):
+        text = value.get(kind)
+        if not isinstance(text, str):
             return None
-        texts[kind] = " ".join(clean_texts(value[kind], line, repairs))
+        texts[kind] = " ".join(clean_texts(text, line, repairs))
     names = {kind: _key(kind, text) for kind, text in texts.items()}
     return Persona(
         id=f"{names['profile']}-{names['personality']}",
@@ -122,8 +120,11 @@ def _persona(value: dict[str, Any], line: int, repairs: Repairs) -> Persona | No
     )
 
 
-def _belief(persona: Persona | None, record: dict[str, Any], nodes: list[Node], user: str) -> tuple[Belief, ...] | None:
-    """What the user has shown so far: the beliefs of earlier turns and the items this turn's inferred text repeats."""
+def _belief(
+    persona: Persona | None, record: Mapping[str, object], nodes: list[Node], user: str
+) -> tuple[Belief, ...] | None:
+    """What the user has shown so far: the beliefs of earlier turns and the items that this turn's inferred text
+    repeats."""
     if persona is None:
         return None
     earlier = next((node.belief for node in reversed(nodes) if node.belief is not None), ())
@@ -150,5 +151,5 @@ def _items(prefix: str, text: str) -> tuple[Item, ...]:
 
 
 def _key(kind: str, text: str) -> str:
-    """A name that is the same wherever the same text stands."""
+    """A name that is equal for equal texts."""
     return f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

@@ -1,10 +1,9 @@
-"""Chats and prompt/chosen/rejected records of users merged into trees: common prefixes are held once."""
+"""Merges chats and prompt/chosen/rejected records into trees, in which common prefixes are stored once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from aloe_jax.errors import InputError
 from aloe_jax.tree.schema import Conversation, Message, Node, Preference
@@ -14,7 +13,7 @@ _ROLES = ("system", "user", "assistant")
 
 @dataclass(frozen=True)
 class Turn:
-    """A message of a record; `no_loss` where the record says it is not to be trained on (`"weight": 0`)."""
+    """A message of a record; `no_loss` if the record excludes it from training (`"weight": 0`)."""
 
     message: Message
     no_loss: bool = False
@@ -27,8 +26,8 @@ class _Tree:
     preferences: dict[tuple[str, str], Preference] = field(default_factory=dict)
 
     def add(self, turns: Sequence[Turn]) -> list[str]:
-        """Node ids of the path, new nodes where there is no equal one. A reply is left out of the loss only if every
-        record that holds it says so."""
+        """Add a path, with new nodes where there is no equal one; returns its node ids. A reply is excluded from the
+        loss only if every record excludes it."""
         path: list[str] = []
         for turn in turns:
             key = (path[-1] if path else None, turn.message)
@@ -52,10 +51,10 @@ class _Tree:
 
 @dataclass
 class Forest:
-    """Trees grown from records. Records share a tree if their system message and first user message are equal: a system
-    message alone would tie a whole data set into one tree.
+    """Trees that are merged from records. Records share a tree if their system message and first user message are
+    equal: with the system message alone a whole data set would be one tree.
 
-    `messages` and `characters` count what came in, each path by itself; `equal_pairs` the pairs without a difference.
+    `messages` and `characters` count the input, each path separately; `equal_pairs` counts pairs with equal sides.
     """
 
     messages: int = 0
@@ -64,13 +63,13 @@ class Forest:
     _trees: dict[tuple[Message, ...], _Tree] = field(default_factory=dict)
 
     def add_chat(self, turns: Sequence[Turn]) -> None:
-        """A chat: one path, every reply of which is trained on unless it says otherwise."""
+        """Add a chat: one path, whose replies are all trained on unless they are excluded."""
         self._tree(turns).add(self._counted(turns))
 
     def add_pair(self, chosen: Sequence[Turn], rejected: Sequence[Turn], margin: float) -> None:
-        """Two whole paths that differ first in a reply: one preference between those two replies.
+        """Add two whole paths whose first difference is a reply, and the preference between these two replies.
 
-        Raises ValueError saying what is wrong if they differ elsewhere.
+        Raises ValueError with the reason if they differ elsewhere.
         """
         fork = next((at for at, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b), None)
         if fork is None:
@@ -96,7 +95,7 @@ class Forest:
             )
 
     def sharing(self) -> tuple[float, float]:
-        """How many times fewer messages, and characters, the trees hold than the records did; 1.0 if there are none."""
+        """The ratios of the records' messages and characters to those of the trees; 1.0 if there are none."""
         nodes = [node for tree in self._trees.values() for node in tree.nodes]
         return self.messages / max(len(nodes), 1), self.characters / max(sum(len(node.text) for node in nodes), 1)
 
@@ -110,13 +109,14 @@ class Forest:
         return turns
 
 
-def read_messages(value: Any, name: str) -> list[Turn]:
-    """A list of {"role", "content"} as turns. Raises ValueError saying which entry of field `name` is wrong how."""
+def read_messages(value: object, name: str) -> list[Turn]:
+    """The turns of a list of {"role", "content"}. Raises ValueError naming the broken entry of field `name`."""
     if not isinstance(value, list) or not value:
         raise ValueError(f"'{name}' is {type(value).__name__}; expected a list of messages with role and content")
     turns = []
     for position, entry in enumerate(value):
-        role = entry.get("role") if isinstance(entry, dict) else None
+        entry = entry if isinstance(entry, dict) else {}
+        role = entry.get("role")
         if role not in _ROLES:
             raise ValueError(f"'{name}' message {position} has role {role!r}; expected one of {', '.join(_ROLES)}")
         if role == "system" and position:
@@ -128,11 +128,11 @@ def read_messages(value: Any, name: str) -> list[Turn]:
     return turns
 
 
-def read_pair(record: dict[str, Any]) -> tuple[list[Turn], list[Turn], float]:
+def read_pair(record: Mapping[str, object]) -> tuple[list[Turn], list[Turn], float]:
     """The two whole paths of a prompt/chosen/rejected record, and its margin (1 if it names none).
 
-    The prompt is a string or messages, or missing where chosen and rejected are whole conversations; these are strings
-    or messages, with or without the prompt in front. Raises ValueError saying what is wrong.
+    The prompt is a string or messages, or missing if chosen and rejected are whole conversations; these are strings or
+    messages, with or without the prompt in front. Raises ValueError with the reason for a broken record.
     """
     prompt: list[Turn] = []
     if record.get("prompt") is not None:
@@ -148,12 +148,12 @@ def read_pair(record: dict[str, Any]) -> tuple[list[Turn], list[Turn], float]:
     return paths[0], paths[1], float(margin)
 
 
-def _as_turns(value: Any, name: str, role: str) -> list[Turn]:
+def _as_turns(value: object, name: str, role: str) -> list[Turn]:
     return read_messages([{"role": role, "content": value}] if isinstance(value, str) else value, name)
 
 
-def _content(value: Any) -> str | None:
-    """Text of a message's content: a string, or a list of text parts; None if there is anything else in it."""
+def _content(value: object) -> str | None:
+    """The text of a message's content: a string, or a list of text parts; None if it contains anything else."""
     if isinstance(value, str):
         return value
     parts = value if isinstance(value, list) else [None]
@@ -162,8 +162,8 @@ def _content(value: Any) -> str | None:
     return "".join(known) if len(known) == len(texts) else None
 
 
-def add_record(forest: Forest, record: Any, where: str) -> None:
-    """Add a chat or a preference record to `forest`; InputError naming `where` if it is neither or broken."""
+def add_record(forest: Forest, record: object, where: str) -> None:
+    """Add a chat or a preference record to `forest`. Raises InputError naming `where` if it is neither or broken."""
     try:
         if isinstance(record, dict) and record.get("messages") is not None:
             forest.add_chat(read_messages(record["messages"], "messages"))

@@ -1,46 +1,46 @@
-"""Tolerant reading of JSON lines as the reference wrote them: several values on a line, values inside strings, stray
-quotes and escapes. What was mended and what could not be is kept with its line number; paper, section 5, mistake 9."""
+"""Tolerant reading of the JSON lines that the paper's code writes: several values on a line, values inside strings,
+stray quotes and escapes. Repairs and what could not be repaired are noted with their line numbers; paper, section 5,
+mistake 9."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 from etils import epath
 
 from aloe_jax import files
 
-_DECODER = json.JSONDecoder(strict=False)  # raw line breaks and tabs inside strings are let through
+_DECODER = json.JSONDecoder(strict=False)  # accepts raw line breaks and tabs inside strings
 
 
 @dataclass
 class Repairs:
-    """What was mended on which lines, and the lines or parts of lines that were left out, each with its reason."""
+    """The repairs by line, and the lines or parts of lines that were left out, each with its reason."""
 
     dropped: list[tuple[int, str]] = field(default_factory=list)
-    _mended: dict[str, set[int]] = field(default_factory=dict)
+    _repaired: dict[str, set[int]] = field(default_factory=dict)
 
     @property
-    def mended(self) -> dict[str, list[int]]:
-        """Line numbers, from 1, by the kind of defect."""
-        return {kind: sorted(lines) for kind, lines in self._mended.items()}
+    def repaired(self) -> dict[str, list[int]]:
+        """The numbers of the repaired lines, from 1, by the kind of defect."""
+        return {kind: sorted(lines) for kind, lines in self._repaired.items()}
 
-    def mend(self, kind: str, line: int) -> None:
-        """Note that something of this kind was mended on that line; a line counts once."""
-        self._mended.setdefault(kind, set()).add(line)
+    def repair(self, kind: str, line: int) -> None:
+        """Note a repair of this kind on a line; a line counts once."""
+        self._repaired.setdefault(kind, set()).add(line)
 
     def drop(self, line: int, reason: str) -> None:
-        """Note that something on that line was left out."""
+        """Note that a line or a part of it was left out."""
         self.dropped.append((line, reason))
 
 
-def read_values(path: epath.PathLike, repairs: Repairs) -> Iterator[tuple[int, Any]]:
-    """JSON values of a file with their line numbers; raises InputError if it is missing or not UTF-8.
+def read_values(path: epath.PathLike, repairs: Repairs) -> Iterator[tuple[int, object]]:
+    """The JSON values of a file with their line numbers. Raises InputError if it is missing or not UTF-8.
 
-    A line may hold several values, with or without commas between them, and a string may itself hold JSON. The part of
-    a line behind a value that cannot be read is dropped.
+    A line may hold several values, with or without commas between them, and a string may itself hold JSON. The rest of
+    a line behind an unreadable value is dropped.
     """
     for number, line in files.lines(path):
         text, count = line.lstrip("\ufeff").strip(" \t,"), 0
@@ -52,16 +52,17 @@ def read_values(path: epath.PathLike, repairs: Repairs) -> Iterator[tuple[int, A
                 break
             count += 1
             if count == 2:
-                repairs.mend("several JSON values on one line", number)
+                repairs.repair("several JSON values on one line", number)
             text = text[end:].lstrip(" \t,")
             yield from ((number, inner) for inner in _unwrapped(value, number, repairs))
 
 
-def _unwrapped(value: Any, line: int, repairs: Repairs) -> list[Any]:
-    """`value`, or what it holds if it is a string that holds JSON."""
+def _unwrapped(value: object, line: int, repairs: Repairs) -> list[object]:
+    """`value`, or the JSON values inside it if it is a string that holds such."""
     if not isinstance(value, str) or not value.strip().startswith(("{", "[", '"')):
         return [value]
-    found, text = [], value.strip()
+    found: list[object] = []
+    text = value.strip()
     while text:
         try:
             inner, end = _DECODER.raw_decode(text)
@@ -69,7 +70,7 @@ def _unwrapped(value: Any, line: int, repairs: Repairs) -> list[Any]:
             return [value]
         found += _unwrapped(inner, line, repairs)
         text = text[end:].lstrip()
-    repairs.mend("JSON inside a string", line)
+    repairs.repair("JSON inside a string", line)
     return found
 
 

@@ -7,7 +7,7 @@ import operator
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-# A leaf is an array, or what a tree of the same structure says of it: its shape, its sharding, its logical axes.
+# A leaf is an array; in trees of the same structure it is the array's shape, sharding or logical axes.
 Params: TypeAlias = dict[str, Any]
 
 

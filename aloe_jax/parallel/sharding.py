@@ -96,9 +96,8 @@ def _bytes_per_chip(leaf: jax.ShapeDtypeStruct) -> int:
 
 
 def table(parts: Mapping[str, object], listed: Sequence[str]) -> str:
-    """The layout of abstract trees with shardings as text: a line per tensor of the `listed` parts with its name,
-    shape, mesh axes (- where an axis is whole) and MiB per chip, a mark where every chip has all of it, and a sum per
-    part."""
+    """The sharding of abstract trees as text: one line per tensor of the `listed` parts with its name, shape, mesh axes
+    (- for an axis that is not sharded) and MiB per chip, a mark where it is replicated, and one sum per part."""
     lines = []
     for part in listed:
         for path, leaf in jax.tree_util.tree_flatten_with_path(parts[part])[0]:

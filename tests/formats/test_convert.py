@@ -1,4 +1,5 @@
-"""`convert`: the reference's files with their defects, chats and preference records merged into trees, parquet."""
+"""`convert`: the files of the paper's code with their defects, chats and preference records merged into trees,
+parquet."""
 
 import json
 
@@ -27,7 +28,7 @@ def turn(number, chosen="preferred", **changes):
 
 
 def record(*turns):
-    # The reference kept raw JSON lines as texts, quotes and line break included.
+    # The paper's code keeps raw JSON lines as texts, quotes and line break included.
     return {"profile": json.dumps(PROFILE) + "\n", "personality": PERSONALITY, "conversations": list(turns)}
 
 
@@ -41,7 +42,7 @@ def trees_of(tmp_path, *lines, name="conversations.jsonl"):
     return list(read_trees(tmp_path / "trees.jsonl")), report
 
 
-def test_reference_conversation_follows_the_chosen_branch(tmp_path):
+def test_paper_conversation_follows_the_chosen_branch(tmp_path):
     (tree,), report = trees_of(tmp_path, record(turn(1), turn(2, "rejected"), turn(3)))
     assert [(node.id, node.parent, node.text) for node in tree.nodes] == [
         ("user1", None, "Message 1"),
@@ -61,7 +62,7 @@ def test_reference_conversation_follows_the_chosen_branch(tmp_path):
     assert report.lines()[0] == "read 1 reference records, wrote 1"
 
 
-def test_reference_persona_is_clean_and_split_into_sentences(tmp_path):
+def test_paper_persona_is_clean_and_split_into_sentences(tmp_path):
     (first, second), report = trees_of(tmp_path, record(turn(1)), record(turn(1)))
     assert [fact.text for fact in first.persona.facts] == [
         "He is a 40-year-old baker who lives by the sea.",
@@ -70,10 +71,10 @@ def test_reference_persona_is_clean_and_split_into_sentences(tmp_path):
     ]
     assert len(first.persona.traits) == 2
     assert first.persona == second.persona
-    assert report.repairs.mended == {"JSON inside a string": [1, 2]}
+    assert report.repairs.repaired == {"JSON inside a string": [1, 2]}
 
 
-def test_reference_belief_grows_with_what_the_user_showed(tmp_path):
+def test_paper_belief_grows_with_what_the_user_showed(tmp_path):
     turns = [
         turn(1, inferred_profile="He/She owns two boats."),
         turn(2, inferred_profile="He owns two boats. He is a baker.", inferred_personality="She jokes a lot."),
@@ -83,7 +84,7 @@ def test_reference_belief_grows_with_what_the_user_showed(tmp_path):
     assert shown == [[("fact2", "user1")], [("fact2", "user1"), ("trait2", "user2")]]
 
 
-def test_reference_defects_are_mended_and_reported(tmp_path):
+def test_paper_defects_are_repaired_and_reported(tmp_path):
     doubled = json.dumps(record(turn(1))) + json.dumps(record(turn(1), turn(2))) + "\n"
     wrapped = json.dumps(json.dumps(record(turn(1)))) + "\n"
     cut_short = record(turn(1), turn(2, chosen="both"), turn(3))
@@ -91,7 +92,7 @@ def test_reference_defects_are_mended_and_reported(tmp_path):
     torn = json.dumps(record(turn(1)))[:-9] + "\n"
     trees, report = trees_of(tmp_path, doubled, wrapped, cut_short, same, torn, {"conversations": []})
     assert [len(tree.preferences) for tree in trees] == [1, 2, 1, 1, 0]
-    assert report.repairs.mended == {
+    assert report.repairs.repaired == {
         "several JSON values on one line": [1],
         "JSON inside a string": [1, 2, 3, 4],
         "conversation cut before a turn with no chosen reply": [3],
@@ -116,7 +117,7 @@ def test_pool_with_two_strings_on_a_line_and_raw_lines_inside_strings(tmp_path):
         ["She paints.", "She runs."], ["He cooks."], ["He sails."], ['He "hums" at work.'],
     ]  # fmt: skip
     assert all(persona.profile == persona.id and persona.personality == "" for persona in personas)
-    assert report.repairs.mended == {"several JSON values on one line": [2], "JSON inside a string": [3]}
+    assert report.repairs.repaired == {"several JSON values on one line": [2], "JSON inside a string": [3]}
     assert report.repairs.dropped == [(4, "the same text as before")]
     assert (report.read, report.written) == (5, 4)
 

@@ -1,4 +1,4 @@
-"""Mistakes of the reference code that the tree core must not repeat (paper, section 5, numbers 2, 3, 4, 9)."""
+"""Mistakes of the paper's code that the tree core must not repeat (paper, section 5, numbers 2, 3, 4, 9)."""
 
 import json
 
@@ -21,12 +21,13 @@ def text_of(ids):
 
 
 def test_2_history_follows_the_continued_branch_and_has_every_user_message():
-    """The reference repeated the first user message in every turn, after the preferred reply whatever was chosen."""
+    """The paper's code repeats the first user message in every turn, always after the preferred reply, even where the
+    other one was chosen."""
     tree = aloe_tree(turns=3)
     trie = build_trie(tree, chat_format("chatml"))
     last = text_of(trie.path_ids(trie.replies[-1].piece))
     assert [last.count(f"Question {turn} about") for turn in (1, 2, 3)] == [1, 1, 1]
-    assert "I like walk 1" in last  # turn 1 went on from the preferred reply
+    assert "I like walk 1" in last  # turn 1 continued from the preferred reply
     assert "It is a bridge, number 2." in last  # turn 2 from the other one
     assert "I like walk 2" not in last
 

@@ -17,7 +17,7 @@ COMMIT = "0" * 40
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Answers with what `answer(path, query)` of its server returns: a file, an object for JSON, or an HTTP status."""
+    """Responds with the result of its server's `answer(path, query)`: a file, an object for JSON, or an HTTP status."""
 
     protocol_version = "HTTP/1.1"
 
@@ -53,7 +53,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(data)
 
     def log_message(self, *arguments: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 class _Server(ThreadingHTTPServer):
@@ -66,7 +66,7 @@ class _Server(ThreadingHTTPServer):
         self.url: str = f"http://127.0.0.1:{self.server_address[1]}"
 
     def handle_error(self, *connection: Any) -> None:
-        """A client that has its answer may hang up; anything else fails the test at the client's side."""
+        """A client may disconnect after its response; any other error fails the test on the client's side."""
 
 
 @contextlib.contextmanager
@@ -115,8 +115,8 @@ def cloud_storage(root: Path) -> contextlib.AbstractContextManager[_Server]:
 
 
 def model_hub(root: Path) -> contextlib.AbstractContextManager[_Server]:
-    """A hub whose models are the folders OWNER/NAME in `root`; clients find it by HF_ENDPOINT. The owner `gated` lets
-    nobody in."""
+    """A hub whose models are the folders OWNER/NAME in `root`; clients find it by HF_ENDPOINT. Models of the owner
+    `gated` are refused."""
 
     def answer(path: str, query: dict[str, str]) -> Any:
         found = re.fullmatch(r"(?:/api/models)?/([^/]+/[^/]+)(?:/(revision|tree|resolve)/[^/]+)?(?:/(.*))?", path)

@@ -17,7 +17,7 @@ from aloe_jax.tree.schema import Conversation
 from helpers import tiny_models
 from helpers.tree_samples import FIXTURES, SPECIAL, aloe_tree
 
-# The template in each family's manner, from tests/fixtures/templates.
+# Each family's template in tests/fixtures/templates.
 TEMPLATES = {
     "llama": "llama3",
     "mistral": "mistral_moving",

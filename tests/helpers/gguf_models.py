@@ -1,4 +1,5 @@
-"""Tiny models of the four GGUF layouts, the same on every machine: what tests import and llama.cpp was asked about."""
+"""Tiny models of the four GGUF layouts, the same on every machine: those of the tests and of llama.cpp's golden
+values."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ _SIZES = {
     "max_position_embeddings": 128,
     "rms_norm_eps": 1e-6,
 }
-# Content of config.json. Each shows what is odd about its layout, and all but Qwen2 a head_dim that is not dim / heads.
+# Content of config.json. Each has the oddities of its layout, and all but Qwen2 a head_dim that is not dim / heads.
 CONFIGS = {
     "llama": {
         **_SIZES,

@@ -80,7 +80,7 @@ def weights_size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
 
 
-# What llama.cpp's converter calls Hugging Face's architectures. Names of tensors come from `gguf` itself.
+# llama.cpp's names of Hugging Face's architectures. The names of tensors are those of `gguf`.
 GGUF_ARCHITECTURES = {
     "LlamaForCausalLM": gguf.MODEL_ARCH.LLAMA,
     "Qwen2ForCausalLM": gguf.MODEL_ARCH.QWEN2,
@@ -138,7 +138,7 @@ def write_gguf(
 
 def _blocks(array: np.ndarray, kind: gguf.GGMLQuantizationType) -> np.ndarray:
     """The array quantised. K-quants, which `gguf` can only read, are random blocks instead: a clear bit 6 in every byte
-    keeps their f16 scales below 2, wherever they stand."""
+    keeps their f16 scales below 2, at any position."""
     try:
         return gguf.quantize(array, kind)
     except NotImplementedError:
@@ -186,7 +186,7 @@ def llama3_factors(
     original_max_position_embeddings: int,
     rope_type: str = "llama3",
 ) -> np.ndarray:
-    """What each frequency is divided by in Llama 3.1 (`rope_freqs.weight`), computed in f32 as the converter does."""
+    """The divisor of each frequency in Llama 3.1 (`rope_freqs.weight`), computed in f32 as the converter does."""
     original, low, high, scale = (
         np.float32(value) for value in (original_max_position_embeddings, low_freq_factor, high_freq_factor, factor)
     )
@@ -217,7 +217,7 @@ def _pair_rows(rows: np.ndarray, heads: int) -> np.ndarray:
 
 
 def _write_values(writer: gguf.GGUFWriter, values: dict[str, Any]) -> None:
-    """Metadata; None is left out. llama.cpp reads sizes and ids as unsigned."""
+    """Write metadata except None. llama.cpp reads sizes and ids as unsigned."""
     for key, value in values.items():
         if value is not None:
             kind = gguf.GGUFValueType.UINT32 if type(value) is int else gguf.GGUFValueType.get_type(value)

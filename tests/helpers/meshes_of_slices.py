@@ -1,8 +1,8 @@
-"""Meshes over slices that are not here; test_slices.py runs this in a process of its own.
+"""Meshes over slices, without the slices; test_slices.py runs this in a process of its own.
 
-Prints a line of JSON per slice: its name, and which of a micro-batch's rows, one per chip, each host owns. Then one for
-two slices of four chips: the shape of the mesh, the slices along each copy of the model, and the sentence that refuses
-a mesh with a single copy.
+Prints one line of JSON per slice: its name, and the rows of a micro-batch, one per chip, that each host owns. Then one
+for two slices of four chips: the shape of the mesh, the slices along each copy of the model, and the number of kinds of
+collective groups of the compiled step that cross slices, by the number of chips in a group.
 """
 
 from __future__ import annotations

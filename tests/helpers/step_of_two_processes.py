@@ -1,7 +1,7 @@
 """SFT and DPO steps as one of two processes, or alone; test_two_processes.py starts them.
 
-Arguments: DATASET OUT PORT PROCESSES NUMBER. Writes to OUT, for each objective and what is trained, the loss and the
-whole gradient. A process reads only the rows of its own devices.
+Arguments: DATASET OUT PORT PROCESSES NUMBER. Writes to OUT, for each objective and set of trained parameters, the loss
+and the whole gradient. A process reads only the rows of its own devices.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main(dataset: str, out: str, port: str, processes: str, number: str) -> None
     if int(processes) > 1:
         hosts.connect(f"localhost:{port},{processes},{number}")
     mesh = make_mesh()
-    if hosts.is_multiprocess():  # two devices of each process in turn: what a process holds does not stand together
+    if hosts.is_multiprocess():  # two devices of each process in turn: the rows of a process are not contiguous
         in_turn = np.array(jax.devices()).reshape(2, 2, 2).swapaxes(0, 1).flatten().tolist()
         mesh = make_mesh(fsdp=4, tensor=2, devices=in_turn)
     source = FragmentSource(dataset)

@@ -81,7 +81,7 @@ def _path_log_probs(weights: Any, tokens: jax.Array, length: int) -> jax.Array:
     return jnp.take_along_axis(log_probs, tokens[1:, None], axis=1)[:, 0]
 
 
-PADDED = 512  # one compiled shape for every path; what is right of a token cannot change it
+PADDED = 512  # one compiled shape for every path; tokens to the right of a token do not change it
 
 
 def path_log_prob(weights: Any, path: list[int], reply: int) -> jax.Array:

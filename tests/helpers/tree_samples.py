@@ -15,7 +15,7 @@ from aloe_jax.tree.template import ChatFormat, ChatTemplate
 from aloe_jax.tree.tokenizer import Tokenizer
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
-# Begin and end of sequence as each family's tokenizer declares them.
+# The begin- and end-of-sequence tokens of each family's tokenizer.
 SPECIAL: Mapping[str, tuple[str | None, str]] = {
     "chatml": ("<|im_start|>", "<|im_end|>"),
     "qwen2_5": (None, "<|im_end|>"),
@@ -50,7 +50,8 @@ def conversation(
 
 
 def aloe_tree(turns: int = 10, system: str | None = None, name: str = "aloe") -> Conversation:
-    """Two replies a turn; the conversation goes on from the preferred one in odd turns, from the other in even ones."""
+    """Two replies per turn; the conversation continues from the preferred one in odd turns, from the other in even
+    ones."""
     nodes, pairs, parent = [], [], None
     if system is not None:
         nodes.append(("system", None, "system", system))
@@ -77,7 +78,7 @@ def trees(draw: st.DrawFn, max_turns: int = 12) -> Conversation:
     """Any tree in which users and assistants alternate: any depth and branching, equal siblings, broken-off replies,
     stored ids, and preferences among siblings."""
     nodes: list[Node] = []
-    open_ends: list[str | None] = [None]  # where a user message can stand
+    open_ends: list[str | None] = [None]  # possible parents of a user message
     if draw(st.booleans()):
         nodes.append(Node(id="s", parent=None, role="system", text=draw(TEXTS)))
         open_ends = ["s"]

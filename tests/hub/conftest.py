@@ -1,4 +1,4 @@
-"""One conversion of the embedded model a session, in a cache of its own, so that no older conversion is tested."""
+"""One conversion of the embedded model per session, in a cache of its own, so that no older conversion is tested."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ def _block(*ends):
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("layers", [None, 3])
 def test_stored_coordinates_lead_back_to_the_parameter(layers, family):
-    """For every tensor: a block cut in stored coordinates is the same slice of what `to_param` makes of the whole."""
+    """For every tensor: a block cut in stored coordinates is the same slice of `to_param` of the whole."""
     for weight in families.weights(FAMILIES[family].from_hf(FAMILIES[family].TINY | {"vocab_size": 30})):
         tensors = [
             np.arange(layer, layer + np.prod(weight.shape)).reshape(weight.shape) for layer in range(layers or 1)
@@ -34,7 +34,7 @@ def test_stored_coordinates_lead_back_to_the_parameter(layers, family):
 
 
 def test_linear_map_by_hand():
-    """q_proj is stored [out, in] = [H * K, D]; our [D, H, K] lies there as H, K, D."""
+    """q_proj is stored [out, in] = [H * K, D]; our [D, H, K] is stored as H, K, D."""
     query = next(weight for weight in families.weights(hub_files.TINY) if weight.path == ("layers", "query"))
     assert blocks.stored(query, 2) == blocks.Stored((2, 4, 16, 64), (0, 3, 1, 2))
     index = _block((None, None), (16, 32), (2, 4), (None, None))
@@ -50,7 +50,7 @@ def test_to_param_must_be_a_view(to_param):
 
 @pytest.mark.parametrize("most", [1, 100, 999, 10**6])
 def test_pieces_cover_a_shard_once(most):
-    """Shards [2, 7, 3, 5] of which two are on this machine, two bytes a number: 60 bytes a row."""
+    """Shards [2, 7, 3, 5] of which two are on this machine, two bytes per number: 60 bytes per row."""
     count = np.zeros((2, 7, 3, 5), int)
     for piece in blocks.pieces(count.shape, 4, most):
         place = piece.of(tuple(slice(0, size) for size in count.shape))

@@ -1,4 +1,4 @@
-"""Blocks of arrays in files: the right values, and no byte read that they do not need."""
+"""Blocks of arrays in files: the right values, and no unneeded byte is read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _arrays_and_blocks(draw):
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
-    """Four thousand 16-bit numbers, their own places, behind three bytes that do not belong to them."""
+    """Four thousand 16-bit numbers, each its own index, behind three other bytes."""
     path = tmp_path_factory.mktemp("ranges") / "data"
     path.write_bytes(b"xyz" + np.arange(4000, dtype=np.uint16).tobytes())
     return path
@@ -47,7 +47,7 @@ def test_local_blocks_read_their_own_bytes_alone(file, case):
 @given(_arrays_and_blocks(), st.integers(0, 40), st.integers(1, 60))
 @settings(deadline=None)
 def test_store_blocks_read_short_gaps_too(file, case, gap, request):
-    """The same values, whatever is fetched together and whatever a request may hold."""
+    """The same values for every gap and every maximum size of a request."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(byte_ranges, "STORE_BYTES", request)
         patch.setattr(byte_ranges.StoreFile, "gap", gap)
@@ -56,7 +56,7 @@ def test_store_blocks_read_short_gaps_too(file, case, gap, request):
 
 
 class _Asked:
-    """A store's file that writes down the ranges it is asked for."""
+    """A store's file that records the requested ranges."""
 
     path, size = "asked", 8000
 
@@ -77,7 +77,7 @@ class _Asked:
     ],
 )
 def test_ranges_that_are_asked_for(columns, gap, ranges):
-    """Three rows of 100 two-byte numbers, 200 bytes a row; 20 columns take 40 bytes and leave 160 between them."""
+    """Three rows of 100 two-byte numbers, 200 bytes per row; 20 columns take 40 bytes and leave 160 between them."""
     file = _Asked()
     file.gap = gap
     byte_ranges.read_block(file, 0, (3, 100), np.dtype(np.uint16), (slice(0, 3), columns))

@@ -30,7 +30,7 @@ def mismatched(folder):
 
 @pytest.fixture
 def seeing(folder):
-    """Its tokenizer has special tokens up to one that the model has no embedding for, as Gemma 3's has."""
+    """Its tokenizer has a special token that the model has no embedding for, as Gemma 3's has."""
     definition = json.loads((folder / "tokenizer.json").read_text())
     for number in range(tokenizer().vocab_size, tiny.MODEL.vocab + 1):
         text = IMAGE if number == tiny.MODEL.vocab else f"<extra_{number}>"

@@ -1,4 +1,4 @@
-"""Folders appear whole or not at all; the cache makes a model once; tokenizers without what is needed are refused."""
+"""Folders are created atomically; the cache converts a model once; incomplete tokenizers are refused."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_failure_leaves_nothing(tmp_path):
 def test_content_is_kept_unless_overwriting(tmp_path):
     out = tmp_path / "out"
     out.mkdir()
-    _fill(out, text="old")  # an empty folder is as good as none
+    _fill(out, text="old")  # an empty folder counts as none
     with pytest.raises(InputError, match="is not empty"):
         _fill(out)
     with pytest.raises(ValueError, match="half way"):
@@ -105,7 +105,7 @@ def test_cache_makes_once_and_knows_content(tmp_path, monkeypatch):
 
 
 def test_two_processes_fill_the_cache_at_once(tmp_path, monkeypatch):
-    """The other one finishes while this one converts: its folder stays."""
+    """The other process finishes while this one converts: its folder is kept."""
     monkeypatch.setenv("ALOE_CACHE", str(tmp_path / "cache"))
     source = tmp_path / "m.gguf"
     source.write_text("x")

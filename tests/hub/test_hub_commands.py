@@ -22,7 +22,7 @@ NORM = "model.norm.weight"
 
 
 def _tensors(folder, **changes):
-    """Change tensors of the single file, or take them out with None; `a__b` stands for the name `a.b`."""
+    """Change tensors of the single file, or remove them with None; `a__b` means the name `a.b`."""
     stored = load_file(folder / WEIGHTS)
     for name, array in changes.items():
         stored[name.replace("__", ".")] = array
@@ -119,7 +119,7 @@ def test_broken_folders(tmp_path, aloe_here, name):
 
 
 def test_broken_folder_in_a_process_of_its_own(tmp_path, aloe):
-    """Exit code and both streams as a shell sees them."""
+    """The exit code and both streams of the command in a shell."""
     breaking, sentence = BROKEN["truncated"]
     breaking(hub_files.write_tiny(tmp_path / "m"))
     for command in ("import", "export"):

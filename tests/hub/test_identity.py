@@ -1,4 +1,4 @@
-"""What identifies a model folder."""
+"""The identity of a model folder."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_every_deciding_file_counts(tmp_path):
 
 
 def test_weights_in_a_store_are_not_fetched(tmp_path, monkeypatch):
-    """Their size and the time of their change stand for them; all else is read."""
+    """They count by size and time of change; all other files are read."""
     monkeypatch.setattr(identity, "is_store", lambda path: True)
     folder = hub_files.write_tiny(tmp_path / "m")
     weights = folder / "model.safetensors"

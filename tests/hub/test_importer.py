@@ -73,7 +73,7 @@ def test_nothing_is_left_of_a_refused_model(tmp_path):
 
 
 def test_full_disk(tmp_path):
-    """A limit on file size stands for it: the same path through the library, in a process of its own."""
+    """Simulated by a limit on file size, which takes the same path through the library, in a process of its own."""
     folder = hub_files.write_tiny(tmp_path / "m")
     code = (
         "import resource, signal, sys\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 import subprocess
 import sys
 
@@ -75,7 +76,7 @@ def test_broken_folders(tmp_path):
 
 
 def test_small_pieces(tmp_path, monkeypatch):
-    """Whatever is read at a time, and whether the devices or this side convert it."""
+    """For any size of pieces, converted on the devices or on the host."""
     monkeypatch.setattr(load, "PIECE_BYTES", 1000)
     bfloat16 = ml_dtypes.bfloat16
     for stored, dtype in (
@@ -98,8 +99,8 @@ def test_small_pieces(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("stored", [np.float16, ml_dtypes.bfloat16])
 def test_every_number_is_exact(tmp_path, stored):
-    """All 65,536 bit patterns of a two-byte type, denormal ones, infinities and not-a-numbers too: kept bit by bit, and
-    every number the same in f32."""
+    """All 65,536 bit patterns of a two-byte type, denormal ones, infinities and NaNs too: kept bit by bit, and every
+    number the same in f32."""
     config = dataclasses.replace(hub_files.TINY, vocab=1024)
     folder = hub_files.write_tiny(tmp_path / "m", config, stored)
     patterns = np.arange(1 << 16, dtype=np.uint16).reshape(1024, 64).view(stored)
@@ -132,7 +133,9 @@ def test_eight_devices(tmp_path):
     """In a process of its own, because the number of devices is fixed at start."""
     folder = hub_files.write_tiny(tmp_path / "m", shards=2)
     script = HELPERS / "sharded_round_trip.py"
-    result = subprocess.run([sys.executable, script, folder, tmp_path / "out"], capture_output=True, text=True)
+    command = [sys.executable, script, folder, tmp_path / "out"]
+    environment = os.environ | {"PYTHONPATH": HELPERS.parent}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     expected = hub_files.tiny_tensors(hub_files.TINY)
     exported = load_file(tmp_path / "out" / "model.safetensors")

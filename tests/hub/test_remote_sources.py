@@ -1,4 +1,4 @@
-"""`gs://` and hub ids through their real clients, against servers on this machine, by the real command."""
+"""`gs://` and hub ids through their real clients, against servers on this machine, with the real command."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _refused(result, *parts):
 
 
 def test_folder_in_a_store(tmp_path, aloe):
-    """Imported and exported; weights come in ranges, and the import asks for every byte of them once."""
+    """Imported and exported; weights are read by range, and the import requests every byte of them once."""
     folder = hub_files.write_tiny(tmp_path / "buckets" / "b" / "models" / "m", dtype=ml_dtypes.bfloat16, shards=2)
     with fake_servers.cloud_storage(tmp_path / "buckets") as store:
         aloe.environment["STORAGE_EMULATOR_HOST"] = store.url
@@ -65,7 +65,7 @@ def test_stores_that_cannot_be_read(tmp_path, aloe):
 
 
 def test_hub_id(tmp_path, aloe):
-    """Downloaded once: the second time the files come from the hub's cache, without the server."""
+    """Downloaded once: the second time the files are read from the hub's cache, without the server."""
     hub_files.write_tiny(tmp_path / "models" / "owner" / "name", shards=2)
     with fake_servers.model_hub(tmp_path / "models") as hub:
         aloe.environment["HF_ENDPOINT"] = hub.url

@@ -1,4 +1,5 @@
-"""The embedded model: ids as llama.cpp's, logits as transformers' and llama.cpp's (golden: tests/fixtures/hub)."""
+"""The embedded model: its ids equal llama.cpp's, its logits those of transformers and llama.cpp (golden:
+tests/fixtures/hub)."""
 
 from __future__ import annotations
 
@@ -79,7 +80,7 @@ def test_token_ids_equal_llama_cpp(smollm2):
     tokens = json.loads((FIXTURES / "smollm2_tokens.json").read_text())
     for text, ids in zip(tokens["texts"], tokens["smollm"], strict=True):
         assert tokenizer(text, add_special_tokens=False)["input_ids"] == ids, repr(text)
-        assert tokenizer(text)["input_ids"] == ids, repr(text)  # nothing is added unasked
+        assert tokenizer(text)["input_ids"] == ids, repr(text)  # nothing is added
 
 
 def test_decoding_gives_the_text_back(smollm2):

@@ -1,4 +1,4 @@
-"""What a model name may be, and what is said when it is none; nothing here touches a network."""
+"""Valid names of models, and the errors for others; without a network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Safetensors folders: what is refused, in one sentence each, and how shards are planned."""
+"""Safetensors folders: refusals, in one sentence each, and the plan of shards."""
 
 from __future__ import annotations
 
@@ -100,7 +100,8 @@ def test_headers_that_do_not_fit_the_file(tmp_path, entry, sentence):
 
 
 def test_the_index_decides_between_two_shards(tmp_path):
-    """A tensor that two files hold is read from the one that the index names; what it does not list is still seen."""
+    """A tensor in two files is read from the one that the index names; tensors that it does not list are found as
+    well."""
     for number in (1, 2):
         save_file({"t": np.full(3, number, np.float32), f"t{number}": np.zeros(1)}, tmp_path / f"{number}.safetensors")
     for number in (1, 2):
@@ -112,7 +113,7 @@ def test_the_index_decides_between_two_shards(tmp_path):
 
 
 def test_wide_types_come_first(tmp_path):
-    """So every tensor begins at a multiple of its own width, also behind an odd number of half-width ones."""
+    """Every tensor begins at a multiple of its own width, also behind an odd number of half-width ones."""
     kinds = {"a": np.float16, "b": np.float64, "c": np.float32, "d": np.float16, "e": np.float32}
     arrays = {name: np.arange(3, dtype=kind) for name, kind in kinds.items()}
     stored = {name: tensors.Tensor((3,), array.dtype, lambda array=array: array) for name, array in arrays.items()}
@@ -160,7 +161,8 @@ def test_missing_shard_and_tensor_missing_in_its_shard(tmp_path):
 
 
 def test_shards_stay_below_the_limit(tmp_path):
-    """Ten tensors of 400 bytes, limit 1,000: two a file, five files; one larger than the limit stands alone."""
+    """Ten tensors of 400 bytes, limit 1,000: two per file, five files; one larger than the limit has a file of its
+    own."""
     small = {f"t{n}": tensors.Tensor((100,), np.dtype(np.float32), lambda: np.ones(100)) for n in range(10)}
     tensors.write_safetensors(tmp_path, small, np.dtype(np.float32), max_shard_bytes=1_000)
     index = json.loads((tmp_path / INDEX).read_text())

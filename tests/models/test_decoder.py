@@ -12,8 +12,8 @@ from helpers.tiny import MODEL, params
 
 
 def test_parameters_are_counted():
-    """A layer has 64 x 8 x (8 + 4 + 4 + 8) attention weights, 3 x 64 x 96 of the MLP and two norms of 64; beside two
-    layers stand the embedding and the last norm."""
+    """A layer has 64 x 8 x (8 + 4 + 4 + 8) attention weights, 3 x 64 x 96 of the MLP and two norms of 64; the
+    rest are the embedding and the last norm."""
     layer = 64 * 8 * 24 + 3 * 64 * 96 + 2 * 64
     assert decoder.parameter_count(MODEL) == 2 * layer + MODEL.vocab * 64 + 64
 
@@ -24,7 +24,7 @@ def test_layers_are_initialised_apart():
 
 
 def test_rotary_keeps_distances():
-    """The product of a rotated query and key depends on the distance of their positions alone."""
+    """The product of a rotated query and key depends only on the distance of their positions."""
     query, key = jax.random.normal(jax.random.key(0), (2, 1, 1, 1, 8))
 
     def product(at, other):
@@ -54,7 +54,7 @@ def test_layer_norm_by_hand():
 
 
 def test_llama3_scaling_by_hand():
-    """Wavelengths below 32 / 4 = 8 stay, those above 32 / 1 are 8 times longer, and 16 in between keeps a third:
+    """Wavelengths below 32 / 4 = 8 are kept, those above 32 / 1 become 8 times longer, and 16 in between keeps a third:
     (32 / 16 - 1) / (4 - 1)."""
     wavelengths = np.array([4.0, 16.0, 64.0])
     scaled = Llama3Scaling(8.0, 1.0, 4.0, 32)(2 * np.pi / wavelengths)

@@ -68,8 +68,8 @@ def logits(model, params, tokens, implementation):
     [(*variant, "dense") for variant in VARIANTS] + [(family, "tiny", "blocked") for family in FAMILIES],
 )
 def test_logits_match_transformers(family, name, implementation):
-    """200 tokens, beyond the context that the tiny models name. Both sides compute in f32, in other orders of
-    summation: 2e-4 of the largest logit is the bound that the project promises; measured are some 1e-6."""
+    """200 tokens, beyond the stated context of the tiny models. Both sides compute in f32, in different orders of
+    summation: 2e-4 of the largest logit is the bound that the project promises; about 1e-6 is measured."""
     model, params = params_of(family, name)
     run = jax.jit(functools.partial(logits, model, implementation=implementation))
     found = run(params, jnp.asarray(tiny_models.tokens()))
@@ -95,7 +95,7 @@ def test_config_round_trip(family, name):
 
 @pytest.mark.parametrize(("family", "name"), VARIANTS)
 def test_transformers_reads_the_exported_config_alike(family, name):
-    """What transformers makes of our config.json and saves again, in its own newer fields, is the same model to us."""
+    """Our config.json, loaded by transformers and saved again with its own newer fields, is read as the same model."""
     from transformers import AutoConfig
 
     module = FAMILIES[family]

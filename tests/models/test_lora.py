@@ -1,4 +1,4 @@
-"""Adapters: what they compute, how they are merged, and what a wrong config says."""
+"""Adapters: their output, merging, and the errors of a wrong config."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_every_map_has_an_adapter_and_base_leaves_are_the_same(params):
 
 
 def test_merged_parameters_compute_the_same(params):
-    """f32 sums in another order: logits of order 1 to 10 to 1e-4."""
+    """f32 sums in another order: logits of order 1 to 10 agree to 1e-4."""
     merged = lora.merge(params, MODEL.lora)
     got, plain = logits(merged, UNTIED), logits(lora.split(params)[1], UNTIED)
     np.testing.assert_allclose(got, logits(params, MODEL), atol=1e-4)

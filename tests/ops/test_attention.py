@@ -27,8 +27,8 @@ def random_ends(length, rng):
 
 
 def inputs(length, batch=2, heads=8, groups=4, width=8, seed=0):
-    """Random (query, key, value, weights of the sum), and the rest that an attention takes: subtree ends of random
-    trees and positions on their paths, neither window nor soft cap."""
+    """Random (query, key, value, weights of the sum), and the other inputs of attention: subtree ends of random
+    trees and positions on their paths, without window and soft cap."""
     keys = jax.random.split(jax.random.key(seed), 4)
     shapes = [(batch, length, count, width) for count in (heads, groups, groups, heads)]
     rng = np.random.default_rng(seed)
@@ -38,7 +38,7 @@ def inputs(length, batch=2, heads=8, groups=4, width=8, seed=0):
 
 
 def depths(ends):
-    """How many tokens stand above each on its path."""
+    """The number of tokens above each on its path."""
     index = np.arange(len(ends))
     return ((index < index[:, None]) & (index[:, None] < ends)).sum(axis=1).astype(np.int32)
 
@@ -105,7 +105,7 @@ def test_only_visible_blocks_are_visited():
 
 
 def test_no_square_matrix_is_held():
-    """The compiled forward and backward of 2,048 tokens need less memory than one T x T matrix of f32 a head."""
+    """The compiled forward and backward of 2,048 tokens need less memory than one T x T matrix of f32 per head."""
     length, heads = 2048, 4
     (query, key, value, _), ends = inputs(length, batch=1, heads=heads, groups=2)
     run = jax.jit(jax.grad(lambda q: jnp.sum(blocked(q, key, value, *ends, block=128))))

@@ -29,10 +29,10 @@ CLOSE = {"rtol": 1e-4, "atol": 2e-5}
 @st.composite
 def forests(draw, length):
     """(subtree_end, positions) of a row of random trees with padding behind them. Pieces are up to a quarter of the row
-    long, so that blocks are seen whole, in part and not at all."""
+    long, so that some blocks are visible, some partly, some not at all."""
     used = draw(st.integers(0, length))
     end, positions = np.arange(1, length + 1), np.zeros(length, np.int64)
-    path: list[tuple[int, int]] = []  # (start, stop) of the pieces that the next one may hang on
+    path: list[tuple[int, int]] = []  # (start, stop) of the pieces that can be the next one's parent
     start = 0
     while start < used:
         stop = min(used, start + draw(st.integers(1, length // 4)))
@@ -141,7 +141,7 @@ def test_bfloat16_is_as_exact_as_its_roundings(filled, window, soft_cap):
 
 
 def test_blocks_that_no_query_sees_are_not_read():
-    """Two trees in blocks of their own: what the first holds does not reach the second, not even as 0 x NaN, which is
+    """Two trees in separate blocks: the values of the first do not reach the second, not even as 0 x NaN, which is
     NaN."""
     query, key, value, weight = random_inputs(384, 0)
     rows = [trees(256, 128)] * 2
@@ -243,8 +243,8 @@ def test_mixed_types_are_refused():
 
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu compiles ahead of time, on Linux only")
 def test_compiles_for_tpus():
-    """Forward and backward inside jit and shard_map, for chips of three generations. In a process of its own: it takes
-    libtpu for itself. What has one value a query and head takes 4 bytes in HBM (a tile of one sublane), and no mask of
+    """Forward and backward inside jit and shard_map, for chips of three generations. In a process of its own, because
+    libtpu can be loaded once. One value per query and head takes 4 bytes in HBM (a tile of one sublane), and no mask of
     queries x keys exists."""
     script = HELPERS / "compile_for_tpus.py"
     result = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300)

@@ -1,4 +1,4 @@
-"""Meshes of TPU slices that are not here: which rows a host owns, and what crosses from slice to slice."""
+"""Meshes of TPU slices, without the slices: the rows of each host, and the communication between slices."""
 
 import importlib.util
 import json
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reas
 
 @pytest.fixture(scope="module")
 def found():
-    """The lines of meshes_of_slices.py, in a process of its own, since it takes libtpu for itself."""
+    """The lines of meshes_of_slices.py, in a process of its own, because libtpu can be loaded once."""
     script = HELPERS / "meshes_of_slices.py"
     result = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
@@ -23,8 +23,8 @@ def found():
 
 
 def test_hosts_share_the_rows_of_a_slice(found):
-    """Each row has one owner and each host as many as it has chips, though on every slice some host's rows do not stand
-    together."""
+    """Each row has one owner and each host as many as it has chips, though on every slice some host's rows are not
+    contiguous."""
     for line in found[:-1]:
         rows = line["rows"]
         assert sorted(chain(*rows)) == list(range(len(rows) * len(rows[0]))), line["name"]

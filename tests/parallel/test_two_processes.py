@@ -23,7 +23,7 @@ DEADLINE = 500  # seconds; each of the three compiles eight programs
 
 @pytest.fixture(scope="module")
 def gradients(tmp_path_factory):
-    """What one process with one device found, and what each of two with four devices: (alone, first, second)."""
+    """The results of one process with one device, and of each of two with four devices: (alone, first, second)."""
     folder = tmp_path_factory.mktemp("gradients")
     trees = [aloe_tree(2, name=f"t{number}") for number in range(5)]
     parts = [part for n, tree in enumerate(trees) for part in fragments(tree, build_trie(tree, CHAT), CAPACITY, n)]
@@ -48,7 +48,7 @@ def gradients(tmp_path_factory):
 @pytest.mark.parametrize("trained", ["full", "lora"])
 @pytest.mark.parametrize("objective", ["sft", "dpo"])
 def test_losses_and_gradients_are_those_of_one_device(gradients, objective, trained):
-    """Two processes read every other row each."""
+    """Each of two processes reads every other row."""
     alone, *both = gradients
     names = [name for name in alone if name.startswith(f"{objective} {trained}")]
     assert len(names) > 3
@@ -73,7 +73,7 @@ threading.Event().wait()
 @pytest.mark.slow
 @pytest.mark.parametrize("leaving", [0, 1])
 def test_one_that_fails_alone_does_not_leave_the_other_waiting(leaving):
-    """Whatever the other one waits for, it ends before JAX's heartbeat would notice."""
+    """Even a blocked process ends before JAX's heartbeat times out."""
     port, started = free_port(), []
     environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
     for number in range(2):

@@ -48,15 +48,16 @@ def test_best_fit_names_what_never_fits():
 
 def test_in_order_by_hand():
     """Rows of 10 tokens: 3 and 4 share row 0 and 7 opens row 1; 3 fits both and leaves nothing in either, so the first
-    gets it. 6 opens row 2, and 1 goes into row 1, which it leaves fewer tokens free in. With two items a row at most,
-    3 has to go into row 1, and 1 into row 2."""
+    gets it. 6 opens row 2, and 1 goes into row 1, where it leaves fewer free tokens. With at most two items per row,
+    3 must go into row 1, and 1 into row 2."""
     needs = np.array([[3, 1], [4, 1], [7, 1], [3, 1], [6, 1], [1, 1]])
     assert best_fit_in_order(needs, (10, 3)) == [[0, 1, 3], [2, 5], [4]]
     assert best_fit_in_order(needs, (10, 2)) == [[0, 1], [2, 3], [4, 5]]
 
 
 def test_in_order_closes_the_fullest_row_where_too_many_wait():
-    """4, 7 and 8 of 10 each open a row; with two that may wait the row of 8 is closed, so 2 goes into the row of 7."""
+    """4, 7 and 8 of 10 each open a row; with at most two open rows the row of 8 is closed, so 2 goes into the row of
+    7."""
     needs = np.array([[4], [7], [8], [2]])
     assert best_fit_in_order(needs, (10,)) == [[0], [1], [2, 3]]
     assert best_fit_in_order(needs, (10,), most_open=2) == [[0], [1, 3], [2]]
@@ -107,7 +108,8 @@ def test_too_much_for_a_row_is_an_error():
     replies=st.integers(3, 12),
 )
 def test_packed_trees_show_each_reply_its_path_and_nothing_else(forest, name, slack, replies):
-    """For every target, the keys its source sees are the path's tokens up to it, in order, at positions 0, 1, 2, ...
+    """For every target, the keys that its source attends to are the path's tokens up to it, in order, at positions 0,
+    1, 2, ...
 
     The capacity is so small that conversations split; each reply still is a target exactly once.
     """
@@ -133,7 +135,7 @@ def test_packed_trees_show_each_reply_its_path_and_nothing_else(forest, name, sl
 
 
 def check_row(row, tries, capacity):
-    """Assert the structure of every reply in a packed row; (conversation, node) of those replies."""
+    """Assert the structure of every reply in a packed row; returns (conversation, node) of these replies."""
     mask = allowed(row.positions, row.subtree_end)
     np.testing.assert_array_equal(mask[0], np.arange(capacity.tokens) == 0)
     found = []

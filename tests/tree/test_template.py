@@ -1,4 +1,4 @@
-"""`ChatTemplate` and `ChatFormat`: what templates may ask for, what they refuse, and the prompt as pieces."""
+"""`ChatTemplate` and `ChatFormat`: the features of templates, what they refuse, and the prompt as pieces."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""`Tokenizer`: exact ids, end-of-turn tokens, the missing files it names, and pieces in the middle of a text."""
+"""`Tokenizer`: exact ids, end-of-turn tokens, errors for missing files, and pieces in the middle of a text."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""GGUF metadata to config.json: every layout, what files leave out, and what is refused."""
+"""GGUF metadata to config.json: every layout, defaults of missing keys, and refusals."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def test_linear_scaling_in_all_spellings(tmp_path, metadata, factor):
 
 
 def test_gemma3_local_layers(tmp_path):
-    """Five local layers to a global one where the file is silent; one by one where it lists them; none without a
-    window."""
+    """Five local layers per global one if the file does not state the pattern; one by one if it lists them; none
+    without a window."""
     eight = {"num_hidden_layers": 8}
     name = "attention.sliding_window_pattern"
 

@@ -1,4 +1,4 @@
-"""Llama 3.1's rotary scaling out of the factors that llama.cpp's converter writes."""
+"""Llama 3.1's rotary scaling from the factors that llama.cpp's converter writes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_parameters_come_back(theta, head_dim, factor, high, original):
 
 
 def test_common_multiples_give_the_same_factors():
-    """(original, low, high) = (16384, 2, 8) says what (8192, 1, 4) says."""
+    """(original, low, high) = (16384, 2, 8) means the same as (8192, 1, 4)."""
     doubled = _fields(8.0, 8.0, 16384) | {"low_freq_factor": 2.0}
     factors = hub_files.llama3_factors(500_000.0, 128, **doubled)
     assert llama3_scaling(factors, 500_000.0) == _fields(8.0, 4.0, 8192)

@@ -1,4 +1,4 @@
-"""Pre-tokenisers by name, against llama.cpp's ids for a vocabulary-only file; special tokens; what is refused."""
+"""Pre-tokenisers by name, against llama.cpp's ids for a vocabulary-only file; special tokens; refusals."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_ids_equal_llama_cpp(tmp_path, pre):
 
 
 def test_rules_differ_between_names():
-    """Else the golden lists could not tell one name from another."""
+    """Otherwise the golden lists could not distinguish the names."""
     golden = json.loads(TOKENS.read_text())
     lists = [golden[pre] for pre in ("gpt-2", "llama-bpe", "qwen2", "smollm")]
     assert all(left != right for left, right in itertools.combinations(lists, 2))
