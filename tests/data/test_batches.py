@@ -1,3 +1,5 @@
+"""The dataset on disk and the batches that are read from it."""
+
 import jax
 import numpy as np
 import pytest
@@ -68,7 +70,7 @@ def test_iterator_state_is_the_step(source):
 
 
 def test_rows_do_not_depend_on_how_they_are_split(source):
-    """What two hosts read, put together, is what one host reads; the mesh does not change the plan."""
+    """The rows of two hosts together are those of one host; the mesh does not change the plan."""
     given = batches(source, rows=4)
     halves = [given.local(0, (0, 3)), given.local(0, (1, 2))]
     joined = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1)[:, [0, 2, 3, 1]], *halves)
