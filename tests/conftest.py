@@ -1,5 +1,5 @@
-"""What all tests of a session share: eight virtual CPU devices, so that meshes can be compared in one process, a cache
-of what JAX compiles and a folder of both workers; and the longest files first."""
+"""Shared by all tests: eight virtual CPU devices, so that meshes can be compared in one process, a cache of compiled
+programs, a folder common to all workers, and an order with the longest files first."""
 
 import os
 import shutil
@@ -10,8 +10,8 @@ os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_p
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
-# Most of the time goes to XLA. What one process of the session has compiled, the others load: the workers, which have
-# the environment of the process that starts them, and the commands that they start. The folder is new in each session.
+# Most of the time goes to XLA, so programs compiled by one process of the session are loaded by the others: the
+# workers, which inherit the environment, and the commands that they start. Each session has a new folder.
 if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="aloe-compiled-")
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
@@ -22,7 +22,7 @@ import pytest
 
 from aloe_jax.parallel.mesh import make_mesh
 
-# By measured time: a worker takes the next file when it has finished one, so a long one must not be the last.
+# By measured time: a worker takes the next file when it has finished one, so long files must not come last.
 LONGEST = (
     "run/test_interruptions.py",
     "train/test_step.py",
@@ -51,7 +51,7 @@ def pytest_unconfigure():
 
 @pytest.fixture(scope="session")
 def shared_folder(tmp_path_factory, worker_id):
-    """A folder of the session that all its workers have."""
+    """A folder of the session, common to all workers."""
     folder = tmp_path_factory.getbasetemp()
     return folder if worker_id == "master" else folder.parent
 

@@ -39,7 +39,7 @@ def test_every_command_has_help(capsys, command):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ([], "COMMAND"),
         (["fly"], "fly"),
@@ -50,8 +50,8 @@ def test_every_command_has_help(capsys, command):
         (["run", "--workdir=w", "--stage=sft", DEMO], "--stage=sft"),
     ],
 )
-def test_wrong_arguments_are_named_with_the_help_that_tells_more(aloe, arguments, said):
-    refused(aloe(*arguments), said, "--help`")
+def test_wrong_arguments_are_named_with_the_help_that_tells_more(aloe, arguments, message):
+    refused(aloe(*arguments), message, "--help`")
 
 
 class TestRun:
@@ -127,8 +127,8 @@ class TestBadFiles:
     """Files of users: missing, broken, a folder where a file is expected."""
 
     @pytest.mark.parametrize("command", ["score", "metrics", "convert"])
-    @pytest.mark.parametrize(("name", "said"), [("nowhere.jsonl", "does not exist"), ("folder", "directory")])
-    def test_missing_or_a_folder(self, aloe, model, tmp_path, command, name, said):
+    @pytest.mark.parametrize(("name", "message"), [("nowhere.jsonl", "does not exist"), ("folder", "directory")])
+    def test_missing_or_a_folder(self, aloe, model, tmp_path, command, name, message):
         (tmp_path / "folder").mkdir()
         path = tmp_path / name
         arguments = {
@@ -136,7 +136,7 @@ class TestBadFiles:
             "metrics": [path],
             "convert": [path, f"--out={tmp_path / 'out'}"],
         }[command]
-        refused(aloe(command, *arguments), path, said)
+        refused(aloe(command, *arguments), path, message)
         assert not (tmp_path / "out").exists()
 
     def test_broken_json_is_named_with_its_line(self, aloe, model, tmp_path):

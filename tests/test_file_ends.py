@@ -1,4 +1,4 @@
-"""Cutting off a torn last line, against doing it with the whole file in memory."""
+"""Cutting off a torn last line, compared with doing it in memory."""
 
 import random
 
@@ -8,7 +8,7 @@ from aloe_jax import files
 
 
 def cut(data):
-    """What is left of a file: everything up to its last line end."""
+    """The file up to its last line end."""
     return data[: data.rfind(b"\n") + 1]
 
 

@@ -1,4 +1,4 @@
-"""Dependencies point downwards only (docs/architecture.md)."""
+"""Imports point only downwards (docs/architecture.md), and no file is long."""
 
 import ast
 
@@ -6,7 +6,7 @@ import pytest
 
 from helpers.aloe_command import ROOT
 
-# From the top to the bottom: a room may import the rooms of the lines below its own, and itself.
+# From top to bottom: a room may import itself and the rooms of the lines below.
 LINES = (
     ("aloe_jax/cli",),
     ("eval",),
@@ -36,7 +36,7 @@ DATA_GEN_LEVEL = {room: -number for number, line in enumerate(DATA_GEN) for room
 
 
 def imported(path):
-    """The modules that a file imports, wherever the statement stands; of `from a import b` both a and a.b."""
+    """The modules that a file imports anywhere; for `from a import b` both a and a.b."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module:
             yield node.module
@@ -46,7 +46,7 @@ def imported(path):
 
 
 def room_of(module):
-    """The room of a module of ours; None for others."""
+    """The room of one of our modules; None for others."""
     top, _, rest = module.partition(".")
     if top == "aloe_jax":
         return f"aloe_jax/{rest.partition('.')[0]}" if rest else None

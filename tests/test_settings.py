@@ -39,7 +39,7 @@ def test_plain_values_give_back_the_object():
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"rates": 1.0}, r"config\.sft\.rates: the config has no key 'config\.sft\.rates'; .*; did you mean 'rate'\?"),
         ({"quick": True}, r"config\.sft\.quick is now called config\.sft\.fast; rename it"),
@@ -60,8 +60,8 @@ def test_plain_values_give_back_the_object():
         ({"row": {"tokens": 1}}, r"config\.sft\.row\.pace is missing"),
     ],
 )
-def test_a_wrong_key_or_value_is_named_in_full(change, said):
-    with pytest.raises(InputError, match=said) as caught:
+def test_a_wrong_key_or_value_is_named_in_full(change, message):
+    with pytest.raises(InputError, match=message) as caught:
         read(Example, VALUES | change, "config.sft")
     assert "\n" not in str(caught.value)
 

@@ -1,4 +1,4 @@
-"""The key-value cache and attention over it.
+"""The KV cache (keys and values of earlier tokens) and attention over it.
 
 Axes: L layers, S slots, C context (tokens per slot), G key heads, R queries per key head, K head width, T new tokens.
 """

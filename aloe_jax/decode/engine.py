@@ -1,4 +1,4 @@
-"""Batched decoding with a key-value cache: requests come and go, the compiled shapes stay.
+"""Batched decoding with a KV cache: requests come and go, the compiled shapes stay.
 
 A prompt is run into a slot of the cache in chunks of one shape. The whole chunks of it that a slot already holds are
 forked and not computed again: for further completions of one prompt, and for the next turn of a dialogue. All slots

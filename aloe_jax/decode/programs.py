@@ -1,7 +1,7 @@
 """The compiled programs of the engine, which `aloe plan` compiles for TPUs as well.
 
 `prefill` runs a chunk of a prompt into a slot of the cache, `burst` decodes all slots for a few steps, `fork` copies a
-slot, `assign` sets one going. The engine and the planner jit them, each with shardings of its own.
+slot, `assign` starts decoding in one. The engine and the planner jit them, each with shardings of its own.
 
 Axes: S slots, T tokens of a chunk, V vocabulary, W words of 32 tokens' bits, N steps of a burst, E end-of-turn tokens.
 """

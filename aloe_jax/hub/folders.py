@@ -140,7 +140,7 @@ def checked_tokenizer(folder: epath.Path) -> None:
     if not isinstance(settings, dict):
         raise InputError(f"{folder}: {TOKENIZER_CONFIG} must hold a JSON object, not {type(settings).__name__}")
     if "auto_map" in settings:
-        raise InputError(f"{folder}: {TOKENIZER_CONFIG} asks for the source's own code (auto_map), which is never run")
+        raise InputError(f"{folder}: {TOKENIZER_CONFIG} requires the source's own code (auto_map), which is never run")
     if not (folder / CHAT_TEMPLATE).exists() and not settings.get("chat_template"):
         raise InputError(
             f"{folder}: the tokenizer has no chat template; use an instruct model or add a {CHAT_TEMPLATE}"

@@ -24,7 +24,7 @@ RULES: dict[str, str | None] = {
     "rank": None,
     "slots": None,
 }
-# Of the decoding cache's keys and values; context and head_dim, behind them, stay whole. Named as well, they would give
+# Of the KV cache's keys and values; context and head_dim, behind them, stay whole. Named as well, they would give
 # the same layout another spec than programs return it with, and each program would be compiled twice.
 CACHE_AXES = ("layers", "slots", "kv_heads")
 # A tensor of at most so many bytes is replicated where its axes do not divide; a larger one is an error.
@@ -77,7 +77,7 @@ def row_sharding(mesh: Mesh, leading: int = 0) -> NamedSharding:
 
 
 def cache_sharding(mesh: Mesh) -> NamedSharding:
-    """The sharding of the decoding cache's keys and values: over key heads, like the weights that write them."""
+    """The sharding of the KV cache: over KV heads, like the weights that write them."""
     return NamedSharding(mesh, PartitionSpec(*(RULES[axis] for axis in CACHE_AXES)))
 
 
@@ -107,6 +107,6 @@ def table(parts: Mapping[str, object], listed: Sequence[str]) -> str:
             size, mark = _bytes_per_chip(leaf) / 2**20, "  whole on every chip" if whole else ""
             shape, where = " x ".join(map(str, leaf.shape)), " x ".join(axes)
             lines.append(f"{name:<28} {shape:<22} {where:<28} {size:10.2f}{mark}")
-    head = f"{'':<28} {'shape':<22} {'mesh axes':<28} {'MiB a chip':>10}"
+    head = f"{'':<28} {'shape':<22} {'mesh axes':<28} {'MiB per chip':>10}"
     sums = [f"{part:<80} {bytes_per_chip(tree) / 2**20:10.2f}" for part, tree in parts.items() if jax.tree.leaves(tree)]
     return "\n".join([head, *lines, *sums])

@@ -1,4 +1,4 @@
-"""What the compiler says of a program: memory, what it moves, or why it was refused."""
+"""The compiler's figures of a program: memory and traffic, or the reason why it was refused."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class Program:
     compile_seconds: float
     over: Mapping[str, float]  # `received` by the places along each axis that the chips of a group take up
     unbounded: Sequence[str]  # loops that count once because the module does not say how often they run
-    unread: str = ""  # why the module's text cannot be read, so that nobody knows what it moves; empty: it was read
+    unread: str = ""  # why the module's text cannot be read, so its traffic is unknown; empty: it was read
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ def to_text(plan: Plan) -> str:
 def search_text(found: Sequence[Candidate]) -> str:
     """Two lines per compilation of a search, the best first: what it gives, and the settings that `aloe run` needs for
     it."""
-    lines = [FIRST_LINE, "", f"{'HBM a chip':>12}  {'tokens/s':>9}  {'batch':>16}  {'rows':>4}  {'remat':<9}  fits"]
+    lines = [FIRST_LINE, "", f"{'HBM per chip':>12}  {'tokens/s':>9}  {'batch':>16}  {'rows':>4}  {'remat':<9}  fits"]
     for candidate in found:
         plan = candidate.plan
         assert plan.training
@@ -65,7 +65,7 @@ def _lines(plan: Plan) -> Iterator[str]:
 
 
 def _program(program: Program, topology: Topology) -> Iterator[str]:
-    yield f"{program.name}, a chip (compiled in {program.compile_seconds:.0f} s)"
+    yield f"{program.name}, per chip (compiled in {program.compile_seconds:.0f} s)"
     yield from _memory(program)
     time = program.time
     if time is None:
@@ -102,15 +102,15 @@ def _memory(program: Program) -> Iterator[str]:
 
 def _training(training: TrainingPlan, fits: bool) -> Iterator[str]:
     yield (
-        f"step: {training.rows} rows a micro-batch ({training.rows_a_chip:g} a row shard) of {training.row_tokens:,} "
+        f"step: {training.rows} rows per micro-batch ({training.rows_a_chip:g} per row shard) of {training.row_tokens:,} "
         f"tokens, remat {training.remat}"
     )
     yield f"  {training.workload}"
-    yield f"  a sequence a reply would have {training.sharing:.1f} times the tokens"
+    yield f"  one sequence per reply would have {training.sharing:.1f} times the tokens"
     for name, filled in (("the config's batch", training.configured), ("rows filled", training.full)):
         capacity = filled.micro_batches * training.rows * training.row_tokens
         yield (
-            f"  {name}: {filled.batch} {filled.unit}, {filled.real_tokens:,.0f} real tokens a step in "
+            f"  {name}: {filled.batch} {filled.unit}, {filled.real_tokens:,.0f} real tokens per step in "
             f"{filled.micro_batches} micro-batches ({filled.real_tokens / capacity:.0%} of their room)"
         )
         if fits and filled.chip_seconds and filled.useful:
@@ -119,13 +119,13 @@ def _training(training: TrainingPlan, fits: bool) -> Iterator[str]:
                 f"{filled.useful:.0%} of the peak is useful"
             )
     if fits and training.unshared_chip_seconds:
-        yield f"    a conversation as a sequence a reply, rows full: {training.unshared_chip_seconds:.3g} chip-seconds"
+        yield f"    a conversation as one sequence per reply, rows full: {training.unshared_chip_seconds:.3g} chip-seconds"
 
 
 def _decoding(decoding: DecodingPlan) -> Iterator[str]:
     yield (
         f"engine: {decoding.slots} slots, {decoding.tokens_a_second:,.0f} tokens/s when all are busy; "
-        f"{decoding.dialogue_seconds:.2f} chip-seconds a dialogue"
+        f"{decoding.dialogue_seconds:.2f} chip-seconds per dialogue"
     )
 
 
@@ -133,18 +133,18 @@ def price_line(plan: Plan, price: float) -> str:
     """A line on what a plan that fits costs at `price` dollars per chip-hour: a step and a conversation, or a dialogue
     of the benchmark and what the engine writes."""
     dollars = lambda seconds: seconds / 3600 * price  # noqa: E731
-    start = f"at {price:g} USD a chip and hour: "
+    start = f"at {price:g} USD per chip-hour: "
     if plan.decoding:
         million = plan.topology.chips * 1e6 / plan.decoding.tokens_a_second
         dialogue = dollars(plan.decoding.dialogue_seconds) * 1000
-        return f"{start}{dialogue:.3f} USD a thousand dialogues, {dollars(million):.3f} USD a million tokens"
+        return f"{start}{dialogue:.3f} USD per thousand dialogues, {dollars(million):.3f} USD per million tokens"
     assert plan.training
     full, unshared = plan.training.full, plan.training.unshared_chip_seconds
     assert full.seconds
     assert full.chip_seconds
     assert unshared
     return (
-        f"{start}{dollars(full.seconds * plan.topology.chips):.4f} USD a step, "
-        f"{dollars(full.chip_seconds) * 1000:.3f} USD a thousand conversations, as a sequence a reply "
+        f"{start}{dollars(full.seconds * plan.topology.chips):.4f} USD per step, "
+        f"{dollars(full.chip_seconds) * 1000:.3f} USD per thousand conversations, as one sequence per reply "
         f"{dollars(unshared) * 1000:.3f}"
     )

@@ -1,4 +1,4 @@
-"""What a step is fed: the conversations of a run's dataset, or synthetic ten-turn ones of a stated size.
+"""The input of a step: the conversations of a run's dataset, or synthetic ten-turn ones of a stated size.
 
 Synthetic conversations are real trees, laid out and packed by tree/trie.py, tree/row.py and tree/pack.py; only their
 texts are missing, on which no figure here depends.

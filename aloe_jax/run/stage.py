@@ -1,7 +1,7 @@
 """Stages in a run directory: finished ones are skipped, interrupted ones continue, changed ones are refused.
 
 Each stage writes DIR/<stage>/ with a `manifest.json` (`manifest.py`): the hashes of its inputs and the settings that
-decide its result. These two and its output files are its identity.
+decide its result. A rerun compares these two; later stages also depend on the hashes of its output files.
 """
 
 from __future__ import annotations

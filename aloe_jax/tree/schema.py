@@ -65,7 +65,7 @@ class Node(Record):
     parent: str | None
     role: Role
     text: str
-    condition: str | None = Field(default=None, description="what the responder saw: hinted, plain, ...")
+    condition: str | None = Field(default=None, description="the prompt of the reply: hinted, plain, ...")
     belief: tuple[Belief, ...] | None = None
     token_ids: tuple[int, ...] | None = None
     logprobs: tuple[float, ...] | None = None

@@ -1,4 +1,4 @@
-"""What the preferences of a conversation say of its replies: weights, labels, values and pairs."""
+"""The training signal of a conversation, from its preferences: SFT weights, labels, values and pairs of replies."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Supervision:
 
 
 def supervision(tree: Conversation, weights: Mapping[str, float] | None = None) -> Supervision:
-    """What `tree` trains its replies on.
+    """The training signal of `tree`: weights, labels, values and pairs of its replies.
 
     Args:
         weights: SFT weight by node id, 0 for nodes not named. By default a reply has weight 1 if the conversation has

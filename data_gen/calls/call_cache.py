@@ -19,7 +19,7 @@ _ANSWER = TypeAdapter(Answer)
 
 
 class Chat(Protocol):
-    """What a model-backed role talks through."""
+    """The chat interface of a model-backed role."""
 
     async def chat(
         self, messages: Sequence[Message], *, affinity: str = "", **options: Unpack[CallOptions]

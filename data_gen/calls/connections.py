@@ -1,4 +1,4 @@
-"""What the model-backed players talk through, for those who show it: callers, models, clients, warnings."""
+"""`Cast`: the model-backed roles of a stage with their call caches, model names, clients and warnings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What a message must not be: small rules over texts, under the names that the reject ledger records.
+"""Guards: rules that turn down a generated message, under the names that the reject ledger records.
+
+A new guard is a function of (text, scene) and an entry in `USER`, `REPLY` or both.
 
 They find what open models do when a conversation game goes wrong (paper, section 5). A text that a rule turns down
 wrongly is drawn again; a bad text that it lets through is trained on. So the rules prefer to turn down.

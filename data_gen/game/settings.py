@@ -23,8 +23,8 @@ class TreeSettings:
         choices=("judge", "value"),
     )
     min_turns: int = setting(5, "a conversation that ends before does not count", minimum=1)
-    attempts: int = setting(4, "draws of a text that a guard turns down", minimum=1)
-    candidates: int = setting(3, "conversations begun at most per conversation that is to be accepted", minimum=1)
+    attempts: int = setting(4, "maximum draws of a text that guards turn down", minimum=1)
+    candidates: int = setting(3, "maximum conversations begun per conversation wanted", minimum=1)
     guards: tuple[str, ...] = setting(NAMES, "see docs/data_generation.md; empty: none", choices=NAMES)
 
 

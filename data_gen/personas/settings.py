@@ -24,9 +24,9 @@ class PersonaSettings:
     pairings: int = setting(10, "personalities drawn for each training profile", minimum=1)
     benchmark_profiles: int = setting(20, "held-out profiles", minimum=1)
     benchmark_personalities: int = setting(5, "held-out personalities, crossed with them", minimum=1)
-    rounds: int = setting(3000, "most calls for proposals", minimum=0)
+    rounds: int = setting(3000, "maximum number of calls for proposals", minimum=0)
     proposals: int = setting(20, "people asked for per call", minimum=1)
-    # It decides: a round sees the pool as it was so many rounds before.
+    # It decides: a round draws its examples from the pool as of so many rounds earlier.
     concurrency: int = setting(8, "calls for proposals at the same time", minimum=1)
     quantile: float = setting(
         0.95,

@@ -1,4 +1,4 @@
-"""The model-backed user: gets its whole persona, and the dialogue from its own side."""
+"""The model-backed user: prompted with its whole persona and with the dialogue, roles swapped."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ MARKERS = {"base": "circle", "sft": "square", "preference": "diamond"}
 LOG_2 = Guide(math.log(2), "log 2, where training starts")
 # Stage, key in its metrics.jsonl, title, line to compare with.
 PANELS = (
-    ("sft", "loss", "SFT loss, nats a token", None),
+    ("sft", "loss", "SFT loss, nats per token", None),
     ("sft", "held_out_loss", "SFT loss, held-out conversations", None),
     ("preference", "loss", "Preference loss", LOG_2),
     ("preference", "accuracy", "Preference accuracy", Guide(0.5, "chance")),

@@ -115,7 +115,7 @@ def _trees_sentence(trees: TreeSummary) -> str:
     longest = f", the longest of {trees.reply_tokens} tokens" if trees.reply_tokens else ""
     return (
         f"Training used {trees.conversations:,} conversation trees of up to {trees.turns} turns with up to "
-        f"{trees.candidates} candidate replies a turn: {trees.replies:,} replies{longest}, and "
+        f"{trees.candidates} candidate replies per turn: {trees.replies:,} replies{longest}, and "
         f"{trees.preferences:,} preference pairs."
     )
 

@@ -1,3 +1,5 @@
+"""The dataset on disk and the batches that are read from it."""
+
 import jax
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""`aloe run` from files of users to a dataset: the mixture, its counts and weights, and every kind of bad data."""
+"""`aloe run` from user files to a dataset: the mixture, its counts and weights, and every kind of bad data."""
 
 import json
 import shutil
@@ -153,8 +153,8 @@ def test_a_training_leaves_out_what_it_cannot_train_on(run, tmp_path, capsys):
         trained, held_out = training_plans(Run(epath.Path(tmp_path / "run"), settings, Progress()), name, source)
         assert sorted(trained.fragments + held_out.fragments) == list(kept)
         assert bool(held_out.steps) == (name == "preference")
-        said = " ".join(capsys.readouterr().err.split())
-        assert said == f"{name}: {7 - len(kept)} conversations with nothing to train on are left out"
+        message = " ".join(capsys.readouterr().err.split())
+        assert message == f"{name}: {7 - len(kept)} conversations with nothing to train on are left out"
     settings = load_experiment([f"--config={ROOT / 'configs/demo.py'}:debug", path, "--config.preference.held_out=0.5"])
     with pytest.raises(InputError, match=r"config\.preference\.held_out: 0\.5 leaves nothing of so few"):
         training_plans(Run(epath.Path(tmp_path / "run"), settings, Progress()), "preference", source)
@@ -194,7 +194,7 @@ def test_a_tokenizer_with_ids_that_the_model_does_not_know(run, model, tmp_path)
 
 
 def test_token_ids_of_another_tokenizer_are_not_used(run, tmp_path):
-    """The reply is tokenised from its text, which is said; ids of our own are kept whatever the text."""
+    """Such a reply is tokenised from its text, with a message; ids of our own tokenizer are kept whatever the text."""
     end = min(tokenizer().end_of_turn_ids)
 
     def tree(name, kept):

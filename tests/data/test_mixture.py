@@ -1,4 +1,4 @@
-"""Sources of a mixture: what an epoch draws of each, where their files are, what is refused."""
+"""Sources of a mixture: the draws of an epoch, their files, and refused settings."""
 
 import itertools
 
@@ -30,7 +30,7 @@ def test_shares_of_an_epoch(trees, chats, weight, seed):
     for epoch in epochs:
         assert sorted(epoch[:trees]) == list(range(trees))
         assert len(epoch) == trees + wanted
-    # However the epochs cut it: no chat a second time before every other one had its turn.
+    # Independent of the epoch boundaries, no chat is repeated before all others were drawn.
     stream = list(itertools.chain.from_iterable(epoch[trees:] for epoch in epochs))
     for lap in range(0, len(stream) - chats + 1, chats):
         assert sorted(stream[lap : lap + chats]) == list(pools[1])
@@ -74,7 +74,7 @@ def test_the_hash_is_of_the_content(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("entry", "said"),
+    ("entry", "message"),
     [
         (SourceSettings("nowhere.jsonl"), r"sources\.chat\.path: file 'nowhere\.jsonl' does not exist"),
         (SourceSettings("nowhere/*.jsonl"), r"sources\.chat\.path: no file matches 'nowhere/\*\.jsonl'"),
@@ -83,8 +83,8 @@ def test_the_hash_is_of_the_content(tmp_path):
         (SourceSettings(loss_weight=0.0), r"sources\.chat\.loss_weight: 0\.0 must be above 0"),
     ],
 )
-def test_what_cannot_be_is_refused(entry, said):
-    with pytest.raises(InputError, match=said):
+def test_what_cannot_be_is_refused(entry, message):
+    with pytest.raises(InputError, match=message):
         sources_of(section(chat=entry))
 
 

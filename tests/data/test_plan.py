@@ -1,4 +1,4 @@
-"""The pack plan: everything once, within all capacities, steps alike, rows full."""
+"""The pack plan: every fragment once, within all capacities, with equal steps and full rows."""
 
 import functools
 import itertools
@@ -33,7 +33,7 @@ def members(step):
 
 @functools.cache
 def ten_turns(count):
-    """Sizes of that many ten-turn conversations, and their owners."""
+    """Sizes of `count` ten-turn conversations, and their owners."""
     sizes = np.resize(synthetic(10, 2, ROWS_OF_8192).sizes, (count, 4))
     return sizes, np.arange(count)
 
@@ -97,7 +97,7 @@ def test_rows_and_steps_are_random_draws_of_long_and_short_conversations():
 
 
 def test_a_conversation_of_several_rows_shares_its_smallest():
-    """Two rows full and half a row; what fits beside it shares that one, and a step holds the four rows together."""
+    """Two full rows and half a row, which is shared with a conversation that fits; one step has all four rows."""
     sizes = [(100, 10, 2, 1), (100, 10, 2, 1), (50, 10, 2, 1), (50, 10, 2, 1), (60, 10, 2, 1)]
     made = plan(sizes, [0, 0, 0, 1, 2], batch=3, epochs=1)
     assert {frozenset(row) for step in made.steps for row in step} == {
@@ -115,7 +115,7 @@ def test_same_arguments_same_plan_and_epochs_differ():
 
 
 def test_fill_and_rows():
-    """Two conversations a step of 50 tokens each: one full row a step."""
+    """Two conversations of 50 tokens per step: one full row per step."""
     made = plan([(50, 10, 2, 1)] * 4, list(range(4)), batch=2, epochs=1)
     assert made.most_rows == 1
     assert made.fill(np.array([(50, 10, 2, 1)] * 4), CAPACITY) == 1.0
@@ -132,12 +132,12 @@ def test_conversations_without_anything_to_train_on_are_left_out():
 
 
 def test_a_mixture_goes_on_where_the_epoch_before_stopped():
-    """Four trees and, at half their weight, two of five chats an epoch: five epochs see each chat twice."""
+    """Four trees and, at half their weight, two of five chats per epoch: five epochs contain each chat twice."""
     sizes, owners = [(20, 10, 2, 0)] * 9, list(range(9))
     origin = np.array([0] * 4 + [1] * 5)
     made = plan(sizes, owners, batch=6, epochs=5, origin=origin, weights=(2.0, 1.0))
     used = [sorted(members(step)) for step in made.steps]
-    assert len(used) == 5  # six conversations an epoch, one step
+    assert len(used) == 5  # six conversations per epoch, one step
     assert all(step[:4] == [0, 1, 2, 3] and len(step) == 6 for step in used)
     assert sorted(chat for step in used for chat in step[4:]) == sorted([*range(4, 9)] * 2)
 

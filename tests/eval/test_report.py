@@ -98,7 +98,7 @@ def test_shows_what_the_run_holds(finished):
 
 def test_says_how_it_was_sized_from_the_files(finished):
     text = page(finished).text
-    assert "12 conversation trees of up to 3 turns with up to 3 candidate replies a turn: 108 replies" in text
+    assert "12 conversation trees of up to 3 turns with up to 3 candidate replies per turn: 108 replies" in text
     assert "6 held-out cases (3 profiles, 2 personalities) of 3 turns" in text
     assert "Replies were cut at 32 tokens." in text
     assert "took 7 min 1 s" in text
@@ -182,7 +182,7 @@ def test_steps_that_are_not_finite_are_counted_not_drawn(run):
     with open(run / "sft/metrics.jsonl", "a") as file:
         file.write('{"step": 19, "loss": NaN}\n')
     found = page(run)
-    assert "SFT loss, nats a token (1 step not finite)" in found.text
+    assert "SFT loss, nats per token (1 step not finite)" in found.text
     assert "nan" not in found.text.split()
 
 

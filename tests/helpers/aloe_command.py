@@ -14,14 +14,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-HELPERS = Path(__file__).parent  # with the programs that tests start
+HELPERS = Path(__file__).parent  # contains the programs that tests start
 DEADLINE = 300  # seconds after which a command that hangs fails its test
 LOOK_EVERY = 0.002  # seconds between two looks at the files of a running command
 ALOE = "import sys; from aloe_jax.cli.main import main; sys.exit(main())"  # as the console script does
 LIMIT = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({bytes}, {bytes})); "
 
-# `configs/demo.py:debug` for the tiny model: shorter, with several steps of each training, and one tree or dialogue at
-# a time, so that a stage can be stopped between two of them.
+# `configs/demo.py:debug` for the tiny model: shorter, with several steps per training, and one tree or dialogue at a
+# time, so that a stage can be stopped between two of them.
 SMALL = (
     "--config.serve.slots=6",
     "--config.serve.context=1024",
@@ -58,7 +58,7 @@ def run_arguments(model: Path, workdir: Path, *more: str) -> list[str]:
 
 
 class Aloe:
-    """Starts `aloe` somewhere else than in the repository, with the session's cache of what was compiled."""
+    """Starts `aloe` outside the repository, with the session's cache of compiled programs."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -68,8 +68,8 @@ class Aloe:
     def call(
         self, arguments: Sequence[str], stdin: str = "", largest_file: int | None = None, flags: str = ""
     ) -> subprocess.CompletedProcess[str]:
-        """The command to its end. `largest_file` is the size in bytes beyond which the system refuses a write, `flags`
-        are XLA's."""
+        """Run the command to its end. The system refuses to write files larger than `largest_file` bytes; `flags` are
+        XLA's."""
         limit = "" if largest_file is None else LIMIT.format(bytes=largest_file)
         return subprocess.run(
             [sys.executable, "-c", limit + ALOE, *arguments],
@@ -82,7 +82,7 @@ class Aloe:
         )
 
     def started(self, arguments: Sequence[str], errors: Path) -> subprocess.Popen[bytes]:
-        """The command as a process that works on, its stderr in the file `errors`."""
+        """Start the command as a process, with its stderr in the file `errors`."""
         with open(errors, "w") as file:
             return subprocess.Popen(
                 [sys.executable, "-c", ALOE, *arguments],
@@ -121,7 +121,7 @@ def free_port() -> int:
 
 
 def lines(path: Path) -> list[str]:
-    """Whole lines of a file that may be written just now; none if it is not there yet."""
+    """The complete lines of a file that may be being written; none if it does not exist yet."""
     return path.read_text().splitlines(keepends=True)[: path.read_text().count("\n")] if path.exists() else []
 
 
@@ -143,5 +143,5 @@ def copy_stages(source: Path, target: Path, *stages: str) -> Path:
 
 
 def sampled(stderr: str) -> int:
-    """Calls that the stage `conversations` made, as its display says."""
+    """The number of calls that the stage `conversations` displayed."""
     return int(re.findall(r"conversations: .* (\d+) calls", stderr)[-1])

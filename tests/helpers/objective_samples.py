@@ -1,4 +1,4 @@
-"""Replies and pairs of one row, from lists; and settings with which every objective runs."""
+"""Replies and pairs of one row from lists, and settings for every objective."""
 
 import math
 
@@ -13,7 +13,7 @@ SETTINGS = PairSettings(
 
 
 def plain(**changes):
-    """Settings without turn weights and metrics by turn but for `changes`."""
+    """Settings without turn weights and metrics by turn, except for `changes`."""
     return PairSettings(**{"turn_buckets": 0} | changes)
 
 

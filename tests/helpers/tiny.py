@@ -1,4 +1,4 @@
-"""A tiny random Llama with grouped heads over the fixture tokenizer, and trees for it."""
+"""A tiny random Llama with grouped-query attention and the fixture tokenizer, and its log-probabilities by path."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _path_log_probs(weights: Any, tokens: jax.Array, length: int) -> jax.Array:
     return jnp.take_along_axis(log_probs, tokens[1:, None], axis=1)[:, 0]
 
 
-PADDED = 512  # one compiled shape for every path; tokens to the right of a token do not change it
+PADDED = 512  # one compiled shape for all paths; padding to the right does not affect a token
 
 
 def path_log_prob(weights: Any, path: list[int], reply: int) -> jax.Array:

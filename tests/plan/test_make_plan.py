@@ -64,7 +64,7 @@ class TestCompiled:
             "is 'dense', not the TPU kernel",
         ):
             assert part in preference[0].stdout
-        assert "at 3.6 USD a chip and hour" in lines[-1]
+        assert "at 3.6 USD per chip-hour" in lines[-1]
 
     def test_memory(self, preference):
         """Parameters and two moments (and two counters), split over four chips but for the norms, are in the peak."""
@@ -133,7 +133,7 @@ class TestCompiled:
         assert result.returncode == 0, result.stderr
         found = json.loads((folder / "benchmark.json").read_text())
         dialogue = found["decoding"]["dialogue_seconds"] / 3600 * 3.6 * 1000
-        assert f"at 3.6 USD a chip and hour: {dialogue:.3f} USD a thousand dialogues" in result.stdout
+        assert f"at 3.6 USD per chip-hour: {dialogue:.3f} USD per thousand dialogues" in result.stdout
         assert [program["name"] for program in found["programs"]] == ["prefill", "burst"]
         assert found["training"] is None
         assert found["decoding"]["tokens_a_second"] > 0

@@ -1,4 +1,4 @@
-"""One small run of the whole pipeline, made once for all workers; tests work in copies of it."""
+"""One small run of the whole pipeline, made once for all workers; tests use copies of it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from helpers.aloe_command import Aloe, run_arguments
 
 @dataclass(frozen=True)
 class Finished:
-    """A run that nothing interrupted, and what it wrote to stderr."""
+    """An uninterrupted run, and its stderr."""
 
     workdir: Path
     stderr: str

@@ -1,4 +1,4 @@
-"""Experiment configs: overrides, and what is said of each kind of mistake."""
+"""Config files: overrides, and the message for each kind of mistake."""
 
 import json
 import sys
@@ -22,8 +22,8 @@ def get_config(arg=""):
 
 
 @pytest.fixture(autouse=True)
-def _one_file_a_process(monkeypatch):
-    """As in a command: a second file would be run in the namespace of the first."""
+def _one_file_per_process(monkeypatch):
+    """As in a command: a second file would run in the namespace of the first."""
     monkeypatch.delitem(sys.modules, "config_config", raising=False)
 
 
@@ -41,33 +41,33 @@ def test_argument_and_overrides(file):
         "model": {"source": "b/c"},
         "sft": {"rate": 2.0, "batch": 1, "stages": ["a", "b"]},
     }
-    assert json.loads(json.dumps(config)) == config  # a manifest gives back what was compared
+    assert json.loads(json.dumps(config)) == config  # values survive being stored in a manifest
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--config.sft.batch=two"], r"sft\.batch.*two"),
         (["--config.sft.batch=1.5"], r"sft\.batch.*1\.5"),
         (["--configs=1"], "configs"),
     ],
 )
-def test_a_wrong_key_or_value_is_named(file, arguments, said):
-    with pytest.raises(InputError, match=f"{said}.*the keys and their meaning stand in .*small.py") as caught:
+def test_a_wrong_key_or_value_is_named(file, arguments, message):
+    with pytest.raises(InputError, match=f"{message}.*the keys and their meaning stand in .*small.py") as caught:
         load_config([f"--config={file}", *arguments])
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("argument", "said"),
+    ("argument", "message"),
     [
         ("--config.sft.rat=1", r"--config\.sft\.rat: .* no key 'config\.sft\.rat'; config\.sft has .*rate"),
         ("--config.dpo.rate=1", r"no key 'config\.dpo'; config has .*sft"),
         ("--config.seed.first=1", r"no key 'config\.seed\.first'; config\.seed is a value"),
     ],
 )
-def test_an_unknown_key_is_answered_with_those_there_are(file, argument, said):
-    with pytest.raises(InputError, match=said):
+def test_an_unknown_key_is_refused_with_the_known_ones(file, argument, message):
+    with pytest.raises(InputError, match=message):
         load_config([f"--config={file}", argument])
 
 
@@ -83,7 +83,7 @@ def test_an_unknown_argument_of_the_file(file):
 
 
 @pytest.mark.parametrize("argument", ["--config.sft.lr=1", "--config.sft.lr[0]=1"])
-def test_an_earlier_name_is_answered_with_the_present_one(file, argument):
+def test_an_earlier_name_is_refused_with_the_present_one(file, argument):
     with pytest.raises(InputError, match=r"config\.sft\.lr(\[0\])? is now called --config\.sft\.rate; rename it"):
         load_config([f"--config={file}", argument], {"config.sft.lr": "config.sft.rate"})
 
@@ -93,7 +93,7 @@ def test_the_nearest_key_is_suggested(file):
         load_config([f"--config={file}", "--config.sft.bach=1"])
 
 
-def test_what_the_command_line_names():
+def test_settings_of_the_command_line():
     arguments = ["--config=demo", "--config.sft.rate=2", "--config.sft.stages[1]=c"]
     assert overridden(arguments) == {"sft.rate", "sft.stages"}
 
@@ -113,7 +113,7 @@ def test_no_file():
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("def get_config(:\n", r"SyntaxError: .*line 1"),
         ("import no_such_module\n", r"ModuleNotFoundError: No module named 'no_such_module' \(line 1\)"),
@@ -127,10 +127,10 @@ def test_no_file():
         ),
     ],
 )
-def test_a_broken_file_is_named_with_the_reason(tmp_path, text, said):
+def test_a_broken_file_is_named_with_the_reason(tmp_path, text, message):
     path = tmp_path / "broken.py"
     path.write_text(text)
-    with pytest.raises(InputError, match=said) as caught:
+    with pytest.raises(InputError, match=message) as caught:
         load_config([f"--config={path}"])
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Data generation with a server of somebody else's: not there, gone in the middle, back again."""
+"""Data generation with an external server: unreachable, lost in the middle, back again."""
 
 import json
 import signal
@@ -15,24 +15,22 @@ from aloe_jax.tree.schema import Message
 from helpers import tiny
 from helpers.aloe_command import CALLS_A_TURN, TURNS, lines, run_arguments
 
-# Prompts that find out what a server can do.
+# Prompts that probe the features of a server.
 GREETING = [Message(role="system", content="Be brief."), Message(role="user", content="Hello!")]
 PROBES = [tuple(tiny.CHAT.prompt_ids(messages)) for messages in (GREETING, GREETING[1:])]
 
 
 class Counting(Engine):
-    """The real engine; remembers what it was asked, and tells when the `leave_at`-th request came."""
+    """The real engine; records its requests and sets an event at the `leave_at`-th one."""
 
     def __init__(self, leave_at):
         end = tiny.CHAT.tokenizer.end_of_turn_ids
         super().__init__(tiny.MODEL, tiny.params(), slots=6, context=1024, end_of_turn=end)
-        self.asked = []
-        self.calls = 0  # without the greetings that find out what a server can do
+        self.calls = 0  # without the probes
         self.leave_at = leave_at
         self.leave = threading.Event()
 
     def submit(self, request):
-        self.asked.append((request.prompt, request.seed))
         self.calls += tuple(request.prompt) not in PROBES
         if self.calls == self.leave_at:
             self.leave.set()
@@ -58,7 +56,7 @@ def call(tiny_model, tmp_path, monkeypatch, capsys):
 
 def test_a_server_that_is_not_there(call, tmp_path):
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # and nobody listens
+        taken.bind(("127.0.0.1", 0))  # and nothing listens
         base_url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
         code, errors = call(base_url)
     assert code == 75
@@ -68,8 +66,8 @@ def test_a_server_that_is_not_there(call, tmp_path):
 
 
 def test_a_server_that_goes_in_the_middle_and_comes_back(call, tmp_path):
-    """Three trees are asked for whole; then it ends what runs and is gone. The second call, to a server at the same
-    address, asks for the rest alone: no call that was answered before."""
+    """The server answers the calls of three trees, finishes running requests and stops. The second command, with a
+    server at the same address, sends only the remaining calls."""
     trees = tmp_path / "run/conversations/trees.jsonl"
     first = Counting(leave_at=3 * TURNS * CALLS_A_TURN + 1)
     server = Server(first, tiny.CHAT, "tiny")

@@ -123,14 +123,14 @@ def test_from_seeds_to_a_data_set(fake, aloe, tmp_path, capsys):
     whole = ["merge", str(tmp_path / "0"), str(tmp_path / "1"), f"--out={tmp_path / 'both'}"]
     assert cli.main(whole) == 0
     assert texts(tmp_path / "both/conversations/trees.jsonl") == [dump(tree) for tree in trees]
-    for wrong, said in (
+    for wrong, message in (
         (["0", "0"], "same shard"),
         (["0"], "missing: 1"),
         (["one", "1"], "without --shard"),
         (["nothing"], "does not exist"),
     ):
         assert cli.main(["merge", *(str(tmp_path / name) for name in wrong), f"--out={tmp_path / 'wrong'}"]) == 2
-        assert said in capsys.readouterr().err
+        assert message in capsys.readouterr().err
         assert not (tmp_path / "wrong").exists()
     code, errors = aloe(tmp_path / "both")
     assert code == 0, errors
@@ -148,7 +148,7 @@ def test_from_seeds_to_a_data_set(fake, aloe, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("more", "message"),
     [
         (["--shard=2/2"], "--shard: '2/2' must be NUMBER/COUNT"),
         (["--config.roles.judge.player=nobody"], "config.roles.judge.player: 'nobody' is unknown"),
@@ -161,8 +161,8 @@ def test_from_seeds_to_a_data_set(fake, aloe, tmp_path, capsys):
         (["--config.personas.source=files"], "config.personas.profile_pool is empty"),
     ],
 )
-def test_settings_that_cannot_work(aloe, tmp_path, more, said):
+def test_settings_that_cannot_work(aloe, tmp_path, more, message):
     code, errors = aloe(tmp_path / "run", *more)
     assert code == 2
-    assert said in errors
+    assert message in errors
     assert not list((tmp_path / "run").glob("*/*"))

@@ -1,4 +1,4 @@
-"""Killed, stopped, out of disk: the same command finishes, loses nothing and makes nothing twice."""
+"""Killed, stopped, out of disk: the same command finishes, loses nothing and repeats nothing."""
 
 import contextlib
 import json
@@ -23,7 +23,7 @@ from helpers.aloe_command import (
 
 pytestmark = pytest.mark.slow
 TREES, CALLS = "conversations/trees.jsonl", "conversations/calls.jsonl"
-# What has to come out the same, byte for byte.
+# Files that must be equal byte for byte.
 EQUAL = (
     "personas/personas.jsonl",
     "personas/benchmark.jsonl",
@@ -49,14 +49,14 @@ def steps(workdir, stage):
 
 
 def tear(path):
-    """Leave what a kill in the middle of an append leaves: a line without its end."""
+    """Append an incomplete line, as a kill in the middle of an append does."""
     with open(path, "a") as file:
         file.write(path.read_text().splitlines()[0][:40])
 
 
 @contextlib.contextmanager
 def held(path):
-    """A pipe in the place of a file: who opens it to write or to read waits, and so does not get past that point."""
+    """Replace a file by a pipe: a process that opens it blocks, and so does not get past that point."""
     kept = path.with_name(f"{path.name}.kept")
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
@@ -71,8 +71,8 @@ def held(path):
 
 
 def test_a_run_that_is_killed_in_every_stage_ends_like_one_that_is_not(aloe, tiny_model, finished, tmp_path):
-    """One command, killed eleven times with SIGKILL, within every stage and between some; then it finishes, with the
-    files of the uninterrupted run. Pipes in the place of files hold it where a stage would be over too soon."""
+    """One command, killed eleven times with SIGKILL, within every stage and between some; then it finishes with the
+    same files as the uninterrupted run. Pipes in place of files block it where a stage would end too soon."""
     workdir = tmp_path / "run"
     arguments = run_arguments(tiny_model, workdir)
 
@@ -143,7 +143,7 @@ def test_two_trainings_from_the_same_trees_are_equal_but_for_time(aloe, tiny_mod
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_with_75_and_one_sentence(aloe, tiny_model, finished, tmp_path, number):
-    """As Ctrl-C and a machine that is taken away do; in the middle of sampling, whose server runs on other threads."""
+    """As with Ctrl-C and preemption; in the middle of sampling, whose engine runs on other threads."""
     workdir = copy_stages(finished.workdir, tmp_path / "run", "personas")
     arguments = run_arguments(tiny_model, workdir, "--stages=conversations")
     with held(workdir / "conversations/.trees.jsonl.partial"):
@@ -161,12 +161,12 @@ def test_a_signal_stops_with_75_and_one_sentence(aloe, tiny_model, finished, tmp
 
 @pytest.mark.parametrize("stage", ["conversations", "dataset", "sft", "export"])
 def test_a_full_disk_stops_with_75_and_the_same_command_finishes(aloe, tiny_model, finished, tmp_path, stage):
-    """The limit on a file's size stands for a disk that is full: the system refuses the write in the same way. It is
-    met by our own files, by ArrayRecord, by tensorstore and by safetensors."""
+    """A limit on file sizes stands for a full disk: the system refuses the write in the same way. Our own files,
+    ArrayRecord, tensorstore and safetensors run into it."""
     workdir = copy_stages(finished.workdir, tmp_path / "run", *STAGES[: STAGES.index(stage)])
     trees = lines(finished.workdir / TREES)
     room = {
-        "conversations": len("".join(lines(finished.workdir / CALLS)[:9]).encode()) + 50,  # ends within the tenth line
+        "conversations": len("".join(lines(finished.workdir / CALLS)[:9]).encode()) + 50,  # the tenth line does not fit
         "dataset": 4_000,
         "sft": 200_000,
         "export": 200_000,

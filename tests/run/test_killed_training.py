@@ -1,4 +1,4 @@
-"""A training that is killed or stopped at a random step goes on with the same batches, also on other devices."""
+"""A training that is killed or stopped at a random step continues with the same batches, also on other devices."""
 
 import json
 import random
@@ -10,7 +10,7 @@ from aloe_jax.train.metrics_log import TIME_FIELDS
 from helpers.aloe_command import STAGES, copy_stages, has_lines, run_arguments
 
 EIGHT = "--xla_force_host_platform_device_count=8"
-SEED = random.SystemRandom().randrange(1 << 30)  # another step in every session; a failure prints it
+SEED = random.SystemRandom().randrange(1 << 30)  # a different step in every session; printed on failure
 
 
 def steps(workdir):
@@ -21,9 +21,8 @@ def steps(workdir):
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_it_goes_on_where_it_was(aloe, tiny_model, finished, tmp_path, number):
-    """One resume on the same device, bit for bit; one, from a copy, on eight devices as replica 2 x fsdp 2 x tensor 2,
-    up to rounding: sums over eight parts, whose difference grows from step to step. There it has other settings too, as
-    on a machine with less memory and room."""
+    """Resumed on the same device it is equal bit for bit. A copy is resumed on eight devices as replica 2 x fsdp 2 x
+    tensor 2, with settings for less memory and disk; it is equal up to rounding, which grows from step to step."""
     expected = steps(finished.workdir)
     stop = random.Random(SEED + number).randrange(1, len(expected) - 2)
     print(f"seed {SEED}: stopped after step {stop} of {len(expected)}")

@@ -1,4 +1,4 @@
-"""What a whole run leaves behind, and what it says; and the tools on its files."""
+"""The files and the output of a whole run, and the tools on its files."""
 
 import json
 
@@ -49,7 +49,7 @@ def test_preference_starts_at_log_2(finished):
 
 
 def test_what_is_held_out_is_measured_at_the_end(finished):
-    """One of six trees in preference training; of SFT, 2 % of six trees are none."""
+    """One of six trees in preference training; none in SFT, as 2 % of six trees round down to 0."""
     held_out = [manifest(finished.workdir, stage)["counts"]["held_out_conversations"] for stage in MODELS[1:]]
     assert held_out == [0, 1]
     *others, last = map(json.loads, (finished.workdir / "preference/metrics.jsonl").read_text().splitlines())
@@ -91,9 +91,9 @@ def test_the_score_command_works_as_it_is_shown(aloe, finished, tmp_path):
 
 
 def test_scores_are_the_log_probabilities_that_the_engine_gave(aloe, tiny_model, finished, tmp_path):
-    """For plain first replies, which were sampled from just the path that they are scored on; one that broke off ends
-    without end-of-turn in both. Later ones saw the replies before them as text, and what a random model says gives
-    other tokens when it is tokenised again."""
+    """For plain first replies, which were sampled from exactly the path on which they are scored; truncated ones have
+    no end-of-turn in both. Later replies were sampled after earlier ones as text, and text of a random model does not
+    tokenise to the same ids again."""
     trees, scores = finished.workdir / "conversations/trees.jsonl", tmp_path / "scores.jsonl"
     result = aloe.call(["score", f"--model={tiny_model}", f"--trees={trees}", f"--out={scores}"])
     assert result.returncode == 0, result.stderr

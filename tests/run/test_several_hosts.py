@@ -10,12 +10,12 @@ import pytest
 from helpers.aloe_command import DEADLINE, LOOK_EVERY, STAGES, copy_stages, free_port, has_lines, run_arguments, says
 
 pytestmark = pytest.mark.slow
-TIME_OUT = 60  # seconds within which a process notices that the other one is gone; it takes some five
+TIME_OUT = 60  # seconds within which a process detects the loss of the other one, about five are needed
 
 
 @pytest.fixture
 def both(aloe, tiny_model, tmp_path):
-    """Starts the two; whatever is left of them is killed at the end."""
+    """Starts the two processes, which are killed at the end if still running."""
     with contextlib.ExitStack() as stack:
 
         def start(workdir, *more):
@@ -47,9 +47,9 @@ def wait_for(reached, process, errors):
 
 
 def test_one_stops_or_dies_and_the_same_command_goes_on(finished, both, tmp_path):
-    """SIGTERM to the second while the training begins: both stop before a step or after the same one. During the steps,
-    with a checkpoint at each: both save after the same step. SIGKILL: the first does not wait for it. In the end it is
-    the run of one process, up to rounding that grows with the steps."""
+    """SIGTERM to the second process while the training starts: both stop before a step or after the same one. SIGTERM
+    during the steps, with a checkpoint at each: both save after the same step. SIGKILL: the first process exits without
+    waiting. The result equals that of one process up to rounding, which grows with the steps."""
     workdir = copy_stages(finished.workdir, tmp_path / "run", *STAGES[:3])
     metrics = workdir / "sft/metrics.jsonl"
     often = ("--config.sft.checkpoint_every=1",)
@@ -57,8 +57,8 @@ def test_one_stops_or_dies_and_the_same_command_goes_on(finished, both, tmp_path
     wait_for(says("sft: mesh"), first, errors)
     second.terminate()
     assert (first.wait(TIME_OUT), second.wait(TIME_OUT)) == (75, 75), errors.read_text() + others.read_text()
-    for said in (errors, others):
-        assert re.search(r"aloe: stopped (before|after) step \d+ of 12", said.read_text().splitlines()[-1])
+    for output in (errors, others):
+        assert re.search(r"aloe: stopped (before|after) step \d+ of 12", output.read_text().splitlines()[-1])
 
     done = len(losses(workdir, "sft"))
     (first, errors), (second, others) = both(workdir, often, often)
@@ -66,8 +66,8 @@ def test_one_stops_or_dies_and_the_same_command_goes_on(finished, both, tmp_path
     second.terminate()
     assert (first.wait(TIME_OUT), second.wait(TIME_OUT)) == (75, 75), errors.read_text() + others.read_text()
     done = len(losses(workdir, "sft"))
-    for said in (errors, others):
-        assert f"aloe: stopped after step {done} of 12" in said.read_text().splitlines()[-1]
+    for output in (errors, others):
+        assert f"aloe: stopped after step {done} of 12" in output.read_text().splitlines()[-1]
     assert (workdir / f"sft/checkpoints/{done}").is_dir()
 
     (first, errors), (second, _) = both(workdir, often, often)
@@ -78,7 +78,7 @@ def test_one_stops_or_dies_and_the_same_command_goes_on(finished, both, tmp_path
 
     for process, errors in both(workdir, often, often):
         assert process.wait(DEADLINE) == 0, errors.read_text()
-    assert not errors.read_text()  # the second one's
+    assert not errors.read_text()  # of the second process
     for stage in ("sft", "preference"):
         assert losses(workdir, stage) == pytest.approx(losses(finished.workdir, stage), abs=1e-4)
     manifest = json.loads((workdir / "preference/manifest.json").read_text())
@@ -86,7 +86,7 @@ def test_one_stops_or_dies_and_the_same_command_goes_on(finished, both, tmp_path
 
 
 def test_they_have_to_agree(finished, both, tmp_path):
-    """Another batch in one of them would leave it waiting for the other."""
+    """With another batch in one of them, the processes would wait for each other."""
     workdir = copy_stages(finished.workdir, tmp_path / "run", *STAGES[:3])
     for process, errors in both(workdir, (), ("--config.sft.batch=2",)):
         assert process.wait(DEADLINE) == 2, errors.read_text()
@@ -94,7 +94,7 @@ def test_they_have_to_agree(finished, both, tmp_path):
 
 
 def test_what_the_first_one_refuses_ends_the_other(finished, both, tmp_path):
-    """The dataset is not there, which only the first process looks for."""
+    """The dataset, which only the primary process checks for, is missing."""
     workdir = copy_stages(finished.workdir, tmp_path / "run", *STAGES[:2])
     (first, errors), (second, others) = both(workdir)
     assert first.wait(DEADLINE) == 2, errors.read_text()

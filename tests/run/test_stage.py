@@ -1,4 +1,4 @@
-"""The run directory with two small stages in plain Python: what is skipped, continued, refused and started over."""
+"""The run directory with small stages in plain Python: skipped, continued, refused and started over."""
 
 import contextlib
 import dataclasses
@@ -40,7 +40,7 @@ class PacedNumbers(Numbers):
 
 @dataclasses.dataclass(frozen=True)
 class RowsOfPages(Rows):
-    pages: int = dataclasses.field(kw_only=True)  # has no default that it could have had before
+    pages: int = dataclasses.field(kw_only=True)  # without a default for earlier calls
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,14 +59,14 @@ class Notes:
 
 
 class Pipeline:
-    """`numbers` writes the numbers 1 to `count`, a line each; `total` adds them up; `notes` reads nothing."""
+    """`numbers` writes the numbers 1 to `count`, one per line; `total` sums them; `notes` reads nothing."""
 
     def __init__(self, workdir):
         self.workdir = Path(workdir)
         self.config = {"seed": 7, "numbers": {"count": 3}, "total": {"scale": 1}, "notes": {"text": "hello"}}
         self.kinds = {"numbers": Numbers, "total": Total, "notes": Notes}
-        self.outside = "first"  # an input that stands in no config
-        self.stop_at = None  # the number that an interrupted `numbers` does not get to
+        self.outside = "first"  # an input that is not in the config
+        self.stop_at = None  # the first number that an interrupted `numbers` does not write
         self.written = []
         self.stages = [
             Stage("numbers", (), ("numbers", "seed"), self._numbers, lambda run: {"book": self.outside}, (NUMBERS,)),
@@ -75,7 +75,7 @@ class Pipeline:
         ]
 
     def run(self, *selected, fresh=False):
-        """Run stages (default: all); returns what the display said."""
+        """Run stages (default: all); returns the text of the display."""
         display = io.StringIO()
         progress = Progress(Console(file=display, width=200))
         names = selected or [stage.name for stage in self.stages]
@@ -117,7 +117,7 @@ def pipeline(tmp_path):
 
 
 def contents(folder):
-    """Every file of a folder with its bytes and its time of writing."""
+    """Every file of a folder with its bytes and modification time."""
     return {
         path: (path.read_bytes(), path.stat().st_mtime_ns) for path in sorted(Path(folder).rglob("*")) if path.is_file()
     }
@@ -225,7 +225,7 @@ def test_fresh_without_a_change_skips(pipeline):
 
 
 def test_a_kill_while_the_old_files_go_leaves_none_of_them_to_the_new_setting(pipeline):
-    """What stands there after such a kill: a manifest that says so, and some of the old files."""
+    """Such a kill leaves a discarded manifest and some of the old files."""
     pipeline.run("numbers")
     path = pipeline.workdir / "numbers/manifest.json"
     path.write_text(json.dumps(pipeline.manifest("numbers") | {"status": "discarded"}))
@@ -237,16 +237,16 @@ def test_a_kill_while_the_old_files_go_leaves_none_of_them_to_the_new_setting(pi
 def test_the_manifest_goes_last_when_a_stage_starts_over(pipeline, monkeypatch):
     pipeline.run("numbers")
     pipeline.config["numbers"] = {"count": 1}
-    seen = []
+    removed = []
     unlink = epath.Path("").__class__.unlink
 
     def watched(path, *args, **kwargs):
-        seen.append((path.name, pipeline.manifest("numbers")["status"]))
+        removed.append((path.name, pipeline.manifest("numbers")["status"]))
         return unlink(path, *args, **kwargs)
 
     monkeypatch.setattr(epath.Path("").__class__, "unlink", watched)
     pipeline.run("numbers", fresh=True)
-    assert seen == [(NUMBERS, "discarded")]
+    assert removed == [(NUMBERS, "discarded")]
 
 
 def test_stages_run_in_their_order_whatever_the_order_of_their_names(pipeline):
@@ -272,7 +272,7 @@ def test_a_stage_that_is_needed_is_named(pipeline, state):
 
 @pytest.mark.parametrize("fresh", [False, True])
 def test_a_needed_stage_with_another_config_is_refused(pipeline, fresh):
-    """Else config.json would tell of a setting that no file of the run was made with."""
+    """Else config.json would contain a setting with which no file of the run was made."""
     pipeline.run()
     pipeline.config["numbers"] = {"count": 5}
     with pytest.raises(InputError, match=r"numbers\.count: 3 -> 5.*name it in --stages"):
@@ -288,12 +288,12 @@ def test_values_of_all_stages_are_checked_before_the_first_works(pipeline):
 
 
 def test_a_free_setting_may_change_and_the_manifest_tells_each(pipeline):
-    """Wherever it stands in the settings class."""
+    """At any depth of the settings class."""
     settings = {"count": 3, "pace": 1, "rows": {"size": 1}}
     pipeline.config["numbers"] = settings
     pipeline.kinds["numbers"] = PacedNumbers
     pipeline.stop_at = 2
-    for pace in (1, 1, 2):  # the second is the first once more
+    for pace in (1, 1, 2):  # the second call repeats the first
         pipeline.config["numbers"] = settings | {"pace": pace}
         with pytest.raises(KeyboardInterrupt):
             pipeline.run("numbers")
@@ -329,18 +329,18 @@ def test_a_failed_stage_keeps_what_it_wrote(pipeline):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
 @pytest.mark.parametrize("library", [False, True])
 def test_a_full_disk_stops_a_stage_in_a_state_that_resumes(pipeline, library):
-    """Also where a library writes and tells of it in an exception of its own, as tensorstore does."""
+    """Even if a library writes and raises an exception of its own, as tensorstore does."""
 
     def fill(run):
         with contextlib.ExitStack() as stack:
             if library:
-                stack.enter_context(told_by_a_library())
+                stack.enter_context(raised_by_a_library())
             with open("/dev/full", "w") as file:
                 file.write("x")
         return {}
 
     @contextlib.contextmanager
-    def told_by_a_library():
+    def raised_by_a_library():
         try:
             yield
         except OSError as error:

@@ -25,7 +25,7 @@ TEMPLATE = (
 
 @pytest.fixture(scope="session")
 def chat_format(tmp_path_factory):
-    """One token a byte, and two special tokens around each message."""
+    """One token per byte, and two special tokens around each message."""
     folder = tmp_path_factory.mktemp("chat_format")
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     backend = tokenizers.Tokenizer(

@@ -1,4 +1,4 @@
-"""The small training's data, made once."""
+"""Data and results of the small training, created once per session."""
 
 import json
 

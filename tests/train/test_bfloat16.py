@@ -1,4 +1,4 @@
-"""Preference training in bfloat16: two programs, or two meshes, round differently, and the checks allow for that."""
+"""Preference training in bfloat16, whose checks allow for the different rounding of two programs or two meshes."""
 
 import dataclasses
 import math
@@ -23,8 +23,8 @@ def tolerance(tokens):
     return float(reply_tolerance("bfloat16", MODEL.layers, tokens))
 
 
-def referred(batches, mesh, folder, weights=None):
-    """The reference pass on a mesh, or the check of what stands in the folder."""
+def reference_pass(batches, mesh, folder, weights=None):
+    """The reference pass on a mesh, or the check of the stored one in the folder."""
     score = make_score(MODEL, BFLOAT16, mesh)
     weights = params() if weights is None else weights
     key = {"dtype": "bfloat16"}
@@ -37,13 +37,13 @@ def in_bfloat16(batches, reference, mesh, folder):
 
 @pytest.mark.slow
 def test_stopped_and_resumed_on_another_mesh(batches, one_device, tmp_path):
-    """Stopped after the first step, before any checkpoint, so that on the other mesh both checks are made: the stored
-    replies against the model and the first loss, which is farther from log 2 than f32 would allow."""
-    reference = referred(batches, one_device, tmp_path)
+    """Stopped after the first step, before any checkpoint, so that both checks run on the other mesh: of the stored
+    replies and of the first loss, which differs from log 2 by more than f32 would allow."""
+    reference = reference_pass(batches, one_device, tmp_path)
     with pytest.raises(StoppedError):
         train(in_bfloat16(batches, reference, one_device, tmp_path), copied, stop_after(1))
     mesh = make_mesh(fsdp=4, tensor=2)
-    assert referred(dataclasses.replace(batches, rows=4), mesh, tmp_path) == reference
+    assert reference_pass(dataclasses.replace(batches, rows=4), mesh, tmp_path) == reference
     state = train(in_bfloat16(batches, reference, mesh, tmp_path), copied)
     assert int(state.step) == 5
     found = records(tmp_path)
@@ -54,16 +54,16 @@ def test_stopped_and_resumed_on_another_mesh(batches, one_device, tmp_path):
 
 
 def test_another_model_is_noticed(batches, one_device, tmp_path):
-    reference = referred(batches, one_device, tmp_path)
+    reference = reference_pass(batches, one_device, tmp_path)
     with pytest.raises(AloeError, match=r"differs from the model's by .* delete the file"):
-        referred(batches, one_device, tmp_path, params(1))
+        reference_pass(batches, one_device, tmp_path, params(1))
     odd = {reply: value + 8 * (reply[1] % 2) for reply, value in reference.items()}
     with pytest.raises(AloeError, match=r"first loss is .* in bfloat16.*compute\.dtype=float32"):
         train(in_bfloat16(batches, odd, one_device, tmp_path), copied)
 
 
 def test_tolerances_by_hand(batches, reference):
-    """f32 allows what it always did. bfloat16 has an epsilon of 1/128: for a reply of 6 tokens of 4 layers
+    """f32 allows a constant difference. bfloat16 has an epsilon of 1/128: for a reply of 6 tokens of 4 layers
     4 x 1/128 x sqrt(6 x 4 x 6) = 0.375. With sigmoid DPO a margin m gives log(1 + e^-m)."""
     np.testing.assert_array_equal(reply_tolerance("float32", 32, np.array([1, 2000])), [1e-3, 1e-3])
     assert reply_tolerance("bfloat16", 4, 6) == 0.375

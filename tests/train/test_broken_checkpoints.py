@@ -1,4 +1,4 @@
-"""Checkpoints that are not whole: a save that was killed, a file that was cut off or lost afterwards."""
+"""Incomplete checkpoints: a killed save, and a file that was truncated or lost afterwards."""
 
 import json
 import os
@@ -26,8 +26,8 @@ from helpers.tiny import MODEL
 
 @pytest.mark.slow
 def test_killed_in_the_middle_of_a_save(source, reference, batches, whole, one_device, tmp_path):
-    """SIGKILL while the checkpoint after step 4 is under way: the run goes on from that after step 2, to the same end,
-    and what was left of the other is gone."""
+    """SIGKILL while the checkpoint after step 4 is written: the run continues from the one after step 2, to the same
+    end, and the remains of the killed save are removed."""
     stored, held, folder = tmp_path / "reference.json", tmp_path / "held", tmp_path / "preference"
     stored.write_text(json.dumps([[*reply, value] for reply, value in reference.items()]))
     path = os.pathsep.join(str(ROOT / part) for part in ("", "tests"))
@@ -61,7 +61,7 @@ ARRAYS = "params/ocdbt.process_0/d/*"
 
 
 def damaged(whole, folder, files=ARRAYS):
-    """The checkpoint of the whole run twice, as that of steps 3 and 5, the largest of some files of the newest cut in
+    """Copies of the whole run's checkpoint as those of steps 3 and 5; the largest of `files` of the newest is cut in
     half."""
     for name in ("3", "5"):
         shutil.copytree(whole[0] / "checkpoints/5", folder / "checkpoints" / name)
@@ -71,7 +71,7 @@ def damaged(whole, folder, files=ARRAYS):
 
 @pytest.mark.parametrize("files", [ARRAYS, "optimizer/_METADATA", "data/manifest.ocdbt"])
 def test_a_file_that_was_cut_off(files, whole, batches, reference, one_device, tmp_path):
-    """The sentence says what to do, and doing that helps: the older checkpoint is restored."""
+    """The message names a remedy that works: the older checkpoint is restored."""
     damaged(whole, tmp_path, files)
     abstract = abstract_state(MODEL, make_optimizer(SETTINGS, 5), one_device)
     newest = tmp_path / "checkpoints/5"
@@ -92,7 +92,7 @@ def test_the_next_stage_cannot_read_it(whole, one_device, tmp_path):
 
 
 def test_the_agreed_one_is_restored(batches, reference, one_device, tmp_path):
-    """Not the newest that this process happens to see."""
+    """Not the newest one in the folder of this process."""
     given = training(batches, reference, one_device, tmp_path, keep=3)
     train(given, copied)
     with Checkpoints(tmp_path / "checkpoints", keep=3) as checkpoints:

@@ -1,4 +1,4 @@
-"""Checkpoints that are written while training goes on, and which of them stay."""
+"""Asynchronous checkpoints, and which checkpoints are kept."""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ def state(step, value):
 
 
 def test_what_is_saved_is_what_was_there_when_save_was_called(tmp_path):
-    """The step after a save gives the arrays away and writes into their memory."""
+    """The step after a save donates the arrays and overwrites their memory."""
     update = jax.jit(lambda state: jax.tree.map(lambda leaf: leaf * 0 - 7, state), donate_argnums=0)
     numbers = np.arange(SIZE, dtype=np.float32)
     with Checkpoints(tmp_path) as checkpoints:

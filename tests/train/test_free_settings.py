@@ -1,4 +1,4 @@
-"""What may change while a training is under way: no more than what leaves its result as it is."""
+"""Settings that may change when a training continues: only those that do not affect its result."""
 
 import dataclasses
 import io
@@ -22,8 +22,10 @@ FREE_COMPUTE = {"remat": "none", "chunk": 64, "attention": "dense"}
 
 @pytest.fixture(params=[SFT, PREFERENCE], ids=["sft", "preference"])
 def call(request, tmp_path):
-    """Runs the stage with a config. Its work, which stands still at the first call, takes none of the time of a
-    training: what is compared before it is the stage's own. Returns the stage's name and the manifest."""
+    """(stage name, config, function that runs the stage with a config and returns its manifest).
+
+    The stage's checks are the real ones; its work is replaced by one that trains nothing and is interrupted once.
+    """
     calls = []
 
     def work(run):
@@ -48,7 +50,7 @@ def call(request, tmp_path):
 
 
 def test_a_training_goes_on_with_less_memory_and_fewer_checkpoints(call):
-    """The manifest tells what it was begun with and what it went on with."""
+    """The manifest records the settings at the start and after the change."""
     name, config, start = call
     first = {"compute": {key: getattr(config["compute"], key) for key in FREE_COMPUTE}}
     first |= {name: {key: getattr(config[name], key) for key in FREE}}
@@ -61,7 +63,7 @@ def test_a_training_goes_on_with_less_memory_and_fewer_checkpoints(call):
     assert manifest["free"] == [first, {"compute": FREE_COMPUTE, name: FREE}]
     assert manifest["config"]["compute"] == {"dtype": "bfloat16"}
     assert manifest["config"][name]["batch"] == 48
-    assert start(config) == manifest  # what is finished is not begun again
+    assert start(config) == manifest  # a finished stage is not repeated
 
 
 def test_everything_else_is_refused(call):

@@ -28,7 +28,7 @@ def test_first_loss_and_every_step_once(whole):
     assert found[0]["loss"] == pytest.approx(math.log(2), abs=1e-5)
     assert found[-1]["loss"] < found[0]["loss"]
     assert int(state.step) == 5
-    # The trees have two turns: the third bucket is there at every step, over nothing.
+    # The trees have two turns, so the third bucket exists at every step but is empty.
     assert {record["accuracy_turn_3"] for record in found} == {None}
     assert all(0 <= record["accuracy_turn_2"] <= 1 and record["entropy"] > 0 for record in found)
     assert {tuple(record) for record in found} == {tuple(found[0])}
@@ -36,14 +36,15 @@ def test_first_loss_and_every_step_once(whole):
 
 @pytest.mark.slow
 def test_a_batch_that_weighs_nothing_has_no_first_loss(batches, reference, one_device, tmp_path):
-    """Turn weights of 0 for turns 1 and 2, the only ones: loss 0, no gradient, no complaint."""
+    """Turn weights of 0 for turns 1 and 2, the only ones: loss 0, no gradient, no error."""
     train(training(batches, reference, one_device, tmp_path, turn_weights=(0.0, 0.0, 1.0)), copied)
     assert {(record["loss"], record["grad_norm"], record["weight"]) for record in records(tmp_path)} == {(0, 0, 0)}
 
 
 @pytest.mark.parametrize("stopped", [1, 2, 3])
 def test_resumed_equals_uninterrupted(stopped, whole, batches, reference, one_device, tmp_path):
-    """Checkpoints stand after steps 2 and 4: stopped after 1 it begins anew, after 3 it repeats step 3."""
+    """There are checkpoints after steps 2 and 4: stopped after step 1 it starts over, after step 3 it repeats step
+    3."""
     given = training(batches, reference, one_device, tmp_path)
     with pytest.raises(StoppedError):
         train(given, copied, stop_after(stopped))
@@ -79,7 +80,7 @@ def test_resume_on_another_mesh(whole, batches, reference, one_device, tmp_path)
 
 
 def test_wrong_reference_is_noticed(batches, reference, one_device, tmp_path):
-    """The chosen replies' reference off by 1: margins off by -beta, the first loss is not log 2."""
+    """With the chosen replies' reference off by 1, margins are off by -beta and the first loss is not log 2."""
     odd = {key: value + (key[1] % 2) for key, value in reference.items()}
     with pytest.raises(AloeError, match=r"first loss is .*, not 0\.6931472"):
         train(training(batches, odd, one_device, tmp_path), copied)
@@ -122,7 +123,7 @@ def test_log_drops_later_steps_and_a_torn_line(tmp_path):
 
 
 def test_schedules():
-    """Ten steps, two of warm-up to 1: 1/3, 2/3, then 1 falling by 1/8 a step."""
+    """Ten steps, two of warm-up to 1: 1/3, 2/3, then 1 decreasing by 1/8 per step."""
     rate = learning_rate(OptimizerSettings(learning_rate=1.0, warmup=0.2, schedule="linear"), 10)
     np.testing.assert_allclose([rate(step) for step in range(4)], [1 / 3, 2 / 3, 1, 7 / 8], rtol=1e-6)
     flat = learning_rate(OptimizerSettings(learning_rate=1.0, warmup=0.0, schedule="constant"), 10)

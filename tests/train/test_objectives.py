@@ -1,4 +1,4 @@
-"""Objectives by hand (the arithmetic stands in the docstrings), against TRL's figures, and what holds for all."""
+"""Objectives against values computed by hand (see the docstrings) and TRL's, and invariants of all objectives."""
 
 import dataclasses
 import json
@@ -55,7 +55,7 @@ def golden_row():
 
 @pytest.mark.parametrize("name", AS_TRL)
 def test_losses_and_gradients_are_trls(name):
-    """Pair by pair, and their mean. Both sides in f64, but for TRL's ORPO, which goes through f32."""
+    """Pair by pair, and their mean. Both sides in f64, except TRL's ORPO, which computes in f32."""
     objective, config = AS_TRL[name]
     tolerance = 1e-6 if objective == "orpo" else 1e-10
     with jax.enable_x64(True):
@@ -124,7 +124,7 @@ def test_sft():
     assert means({name: metrics[name] for name in ("entropy_turn_1", "entropy_turn_2")}) == pytest.approx(
         {"entropy_turn_1": 2.0, "entropy_turn_2": 1.5}
     )
-    assert [float(part) for part in metrics["loss_turn_3"]] == [0.0, 0.0]  # there at every step, over nothing
+    assert [float(part) for part in metrics["loss_turn_3"]] == [0.0, 0.0]  # exists at every step, but is empty
 
 
 def test_dpo():
@@ -141,7 +141,7 @@ def test_dpo():
 
 def test_margins_ask_for_a_wider_gap():
     """beta 1, margins of the rewards 2 and 2, the judges' margins 1 and 0.25, config.margin 2: sigmoid of 2 - 2 = 0 and
-    of 2 - 0.5 = 1.5. Losses log 2 and log(1 + e^-1.5) = 0.201413, mean 0.447280. The metrics do not know of it."""
+    of 2 - 0.5 = 1.5. Losses log 2 and log(1 + e^-1.5) = 0.201413, mean 0.447280. The metrics ignore it."""
     given = replies([-1.0, -3.0])
     twice = pairs((0, 1), (0, 1), margin=[1.0, 0.25])
     total, weight, metrics = OBJECTIVES["dpo"].function(given, twice, plain(beta=1.0, margin=2.0))
@@ -181,7 +181,7 @@ def test_turns():
 
 @pytest.mark.parametrize("name", [name for name in PAIRWISE if OBJECTIVES[name].needs_reference])
 def test_first_loss(name):
-    """What the loop compares the first step with is what the objective gives where policy and reference are equal."""
+    """The loss that the loop expects of the first step is that of the objective for equal policy and reference."""
     objective = OBJECTIVES[name]
     first = objective.first_loss(SETTINGS)
     same = replies([-4.0, -5.0, -1.0], [-4.0, -5.0, -1.0], length=[3, 4, 2])
@@ -210,7 +210,7 @@ def test_swapped_pair(name, slope):
 
 
 def random_row(seed):
-    """Six replies of two groups, each ranked without ties, with pairs that say the same."""
+    """Six replies of two groups, each ranked without ties, with pairs that agree with the ranking."""
     rng = np.random.default_rng(seed)
     length = rng.integers(1, 9, 6)
     given = replies(
@@ -227,7 +227,7 @@ def everything(name, given, all_pairs, config=SETTINGS):
 
 
 def in_batch(row, place):
-    """A row as one of three, the others empty, with three replies and pairs of padding."""
+    """The row in a batch of three, the others empty, padded by three replies and pairs."""
     wider = lambda array: jnp.pad(array, [(place, 2 - place), (0, 3), (0, 0)][: array.ndim])  # noqa: E731
     given, all_pairs = jax.tree.map(wider, row)
     return given._replace(value=jnp.where(given.length > 0, given.value, math.nan)), all_pairs
@@ -250,7 +250,7 @@ def test_padding_changes_nothing_and_rows_add_up(name):
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_metrics_are_the_same_at_every_step(name):
-    """Also where a batch has no pair, no list and no reply."""
+    """Even if a batch has no pair, no list and no reply."""
     given, all_pairs = random_row(0)
     found, empty = (
         everything(name, given, all_pairs),
@@ -312,7 +312,7 @@ def test_preferences_and_values_that_agree_rank_alike():
 
 
 @pytest.mark.parametrize(
-    ("objective", "changes", "said"),
+    ("objective", "changes", "message"),
     [
         ("dpo", {"beta": 0.0}, "config.preference.beta: 0.0 must be more than 0"),
         ("robust_dpo", {"label_smoothing": 0.5}, "label_smoothing: 0.5 must be at least 0 and less than 0.5"),
@@ -326,15 +326,15 @@ def test_preferences_and_values_that_agree_rank_alike():
         ("sft", {"turn_weights": ["x"]}, r"turn_weights: \['x'\] must be numbers"),
     ],
 )
-def test_settings_that_cannot_work(objective, changes, said):
+def test_settings_that_cannot_work(objective, changes, message):
     values = plain_values(SETTINGS) | {"objective": objective}
     check_objective(read(PairSettings, values, "config.preference"), "preference")
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         check_objective(read(PairSettings, values | changes, "config.preference"), "preference")
 
 
 def test_the_documented_table_is_the_table():
-    """docs/objectives.md: a line for each objective, its config keys, and whether it needs a reference."""
+    """docs/objectives.md has one line per objective, with its config keys and whether it needs a reference."""
     text = (Path(__file__).parents[2] / "docs/objectives.md").read_text()
     lines = text.split("| objective |")[1].split("\n\n")[0].splitlines()[2:]
     rows = [re.split(r"\s*\|\s*", line)[1:-1] for line in lines]
@@ -343,7 +343,7 @@ def test_the_documented_table_is_the_table():
 
 
 def settings_read(name):
-    """The settings of its own that an objective reads: not those that all share, and not the margin of pairs."""
+    """The settings that an objective reads, without those that all share and the margin of pairs."""
 
     class Recording(PairSettings):
         def __getattribute__(self, key):

@@ -1,4 +1,4 @@
-"""Schedule and clipping by hand, and the values that no training can be done with."""
+"""Schedule and clipping by hand, and values that are refused."""
 
 import dataclasses
 import math
@@ -17,8 +17,8 @@ SETTINGS = OptimizerSettings(learning_rate=0.5, warmup=0.2, schedule="cosine")
 
 
 def test_cosine_schedule():
-    """Ten steps, two of warm-up to 0.5: a third, two thirds of it, then 0.5 (1 + cos(pi k / 8)) / 2, 0 when all are
-    done."""
+    """Ten steps, two of warm-up to 0.5: a third and two thirds of it, then 0.5 (1 + cos(pi k / 8)) / 2, and 0 after the
+    last one."""
     rate = learning_rate(SETTINGS, 10)
     expected = [1 / 6, 1 / 3, *(0.25 * (1 + math.cos(math.pi * k / 8)) for k in range(9))]
     np.testing.assert_allclose([rate(step) for step in range(11)], expected, rtol=1e-6, atol=1e-8)
@@ -40,7 +40,7 @@ def test_the_gradient_is_clipped_by_the_norm_of_all_of_it(clip_norm, scale):
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "message"),
     [
         ("learning_rate", 0.0, "above 0"),
         ("learning_rate", -1e-5, "above 0"),
@@ -54,9 +54,9 @@ def test_the_gradient_is_clipped_by_the_norm_of_all_of_it(clip_norm, scale):
         ("schedule", "steps", "choose one of constant, linear, cosine"),
     ],
 )
-def test_values_that_train_nothing_or_the_wrong_way(name, value, said):
+def test_values_that_train_nothing_or_the_wrong_way(name, value, message):
     assert read(OptimizerSettings, plain(SETTINGS), "config.sft") == SETTINGS
-    with pytest.raises(InputError, match=rf"config\.sft\.{name}: '?{value}'? .*{said}"):
+    with pytest.raises(InputError, match=rf"config\.sft\.{name}: '?{value}'? .*{message}"):
         read(OptimizerSettings, plain(SETTINGS) | {name: value}, "config.sft")
 
 

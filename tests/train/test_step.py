@@ -1,4 +1,4 @@
-"""A step is the same whatever it is computed on: one device or eight, one batch or micro-batches, packed or not."""
+"""A step gives the same result on one device or eight, as one batch or micro-batches, packed or not."""
 
 import dataclasses
 import functools
@@ -52,7 +52,7 @@ ADAPTED = with_adapters(MODEL, LoraSettings(maps=".*", rank=4, alpha=8.0, dropou
 
 @functools.cache
 def adapters():
-    """Random adapters, B included, so that every part of them has a gradient."""
+    """Random adapters, with B not 0, so that every part has a gradient."""
     made = jax.jit(lambda key: lora.split(decoder.init_params(ADAPTED, key))[0])(jax.random.key(2))
     return jax.tree.map(lambda leaf: leaf + 0.05, made)
 
@@ -73,7 +73,7 @@ def assert_equal(got, expected):
 
 
 def test_what_agrees():
-    """A leaf that is small everywhere counts as much as a large one, and one without a gradient does not pass."""
+    """A leaf with small entries counts as much as one with large entries, and a leaf without a gradient fails."""
     expected = {"large": np.array([1.0, 1e-9]), "small": np.array([2e-6, -1e-6])}
     assert_agree({"large": np.array([1.0, 0.0]), "small": expected["small"] * (1 + 5e-6)}, expected)
     for small in (np.zeros(2), expected["small"] * (1 + 2e-5), expected["small"][::-1]):
@@ -144,8 +144,8 @@ def test_how_it_is_computed_does_not_matter(other, batch):
 @pytest.mark.slow
 @pytest.mark.parametrize("objective", ["sft", "dpo"])
 def test_bfloat16_is_near(objective, batch):
-    """bf16 keeps 8 bits, so a state is off by up to 2^-8 of itself each time it is rounded, a dozen times in each of
-    two layers: 2^-8 sqrt(24) = 0.019, about as many nats of a token. Of a DPO margin, beta 0.5 and two replies of 16
+    """bf16 has 8 bits, so each rounding changes a state by up to 2^-8 of its size, a dozen times in each of two
+    layers: 2^-8 sqrt(24) = 0.019, about as many nats per token. Of a DPO margin, beta 0.5 and two replies of 16
     tokens, that is 0.5 sqrt(32) 0.019 = 0.054, of the mean of 19 pairs 0.012. The backward pass rounds as often again,
     so a gradient is off by 2^-8 sqrt(48) = 0.027 of its norm. Four of these; parameters' gradients stay f32."""
     got, grads = gradient(objective, batch, compute=Compute(dtype="bfloat16", chunk=64))

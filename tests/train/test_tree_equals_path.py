@@ -1,4 +1,4 @@
-"""The core promise: every reply of a packed tree has the log-probability, and gives the gradient, of its path alone."""
+"""The core property: every reply of a packed tree has the same log-probability and gradient as its path alone."""
 
 import jax
 import jax.numpy as jnp
@@ -53,7 +53,7 @@ def test_log_probs(attention, forest):
 
 @pytest.mark.parametrize("attention", ["blocked", "dense"])
 def test_gradients(attention):
-    """The gradient of a sum over replies with random coefficients, as it comes from the packed row and from paths."""
+    """The gradient of a weighted sum over replies, from the packed row and from separate paths."""
     forest = [aloe_tree(4, name="first"), aloe_tree(2, system="Be kind.", name="second")]
     rows = rows_of(forest, CAPACITY)
     coefficient = {key: 0.5 + index % 3 for index, key in enumerate(sorted(spans(forest)))}

@@ -16,7 +16,7 @@ _COMPUTATION = re.compile(r"(ENTRY )?%?([\w.-]+) \(.*\{$")
 
 
 class UnreadableModuleError(ValueError):
-    """The text has another form than the one that is parsed here."""
+    """The text of the module cannot be parsed."""
 
 
 @dataclass(frozen=True)

@@ -149,9 +149,7 @@ class Endpoint:
         if raw.passing:
             wait = _seconds(raw.retry_after, now)
             if wait is not None and wait > LONGEST_RETRY_AFTER:
-                return Failure(
-                    f"{reason}; it asks to come back in {wait:.0f} seconds, run the command then", again=False
-                )
+                return Failure(f"{reason}; its Retry-After is {wait:.0f} seconds, run the command then", again=False)
             return Failure(reason, retry_after=wait, server=status >= 500, load=status == 429)
         if status in (401, 403):
             hint = f"check the key in the environment variable {self.api_key_env}"

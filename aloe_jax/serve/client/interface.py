@@ -1,4 +1,4 @@
-"""What the stages of a run talk to a model through, wherever it is: behind HTTP or in this process.
+"""The interface between the stages of a run and a model, over HTTP or in process.
 
 A call is a pure request (the seed is explicit) with an id that is the hash of its content, so that what a model said
 can be stored under it. The request says what is wanted and not how a server is told so.

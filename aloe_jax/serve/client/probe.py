@@ -30,7 +30,7 @@ MISSING = {
     "schema_form": "keeps to no JSON schema; answers are read from its text and many will be unreadable",
     "logprobs": "gives no log-probabilities; a judge's verdicts are then all or nothing",
     "top_logprobs": "gives no most probable tokens; a judge's verdicts are then all or nothing",
-    "n": "gives one completion a call; several candidates are asked for one by one",
+    "n": "returns one completion per call; candidates are requested one by one",
     "seed": "does not repeat an answer for an equal seed; stored answers make a run repeat all the same",
     "system": "takes no system message; it is put at the head of the first user message",
 }
