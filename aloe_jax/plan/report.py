@@ -102,7 +102,8 @@ def _memory(program: Program) -> Iterator[str]:
 
 def _training(training: TrainingPlan, fits: bool) -> Iterator[str]:
     yield (
-        f"step: {training.rows} rows per micro-batch ({training.rows_a_chip:g} per row shard) of {training.row_tokens:,} "
+        f"step: {training.rows} rows per micro-batch ({training.rows_a_chip:g} per row shard) of "
+        f"{training.row_tokens:,} "
         f"tokens, remat {training.remat}"
     )
     yield f"  {training.workload}"
@@ -119,7 +120,8 @@ def _training(training: TrainingPlan, fits: bool) -> Iterator[str]:
                 f"{filled.useful:.0%} of the peak is useful"
             )
     if fits and training.unshared_chip_seconds:
-        yield f"    a conversation as one sequence per reply, rows full: {training.unshared_chip_seconds:.3g} chip-seconds"
+        cost = f"{training.unshared_chip_seconds:.3g} chip-seconds"
+        yield f"    a conversation as one sequence per reply, rows full: {cost}"
 
 
 def _decoding(decoding: DecodingPlan) -> Iterator[str]:
