@@ -103,8 +103,7 @@ def _memory(program: Program) -> Iterator[str]:
 def _training(training: TrainingPlan, fits: bool) -> Iterator[str]:
     yield (
         f"step: {training.rows} rows per micro-batch ({training.rows_a_chip:g} per row shard) of "
-        f"{training.row_tokens:,} "
-        f"tokens, remat {training.remat}"
+        f"{training.row_tokens:,} tokens, remat {training.remat}"
     )
     yield f"  {training.workload}"
     yield f"  one sequence per reply would have {training.sharing:.1f} times the tokens"

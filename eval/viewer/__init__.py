@@ -28,9 +28,8 @@ def view(
     """
     if not is_loopback(host):
         raise InputError(
-            f"host '{host}' is reachable from other machines, and the viewer has no authentication; listen on 127.0.0.1 "
-            "and "
-            "forward the port from there: ssh -L PORT:127.0.0.1:PORT MACHINE"
+            f"host '{host}' is reachable from other machines, and the viewer has no authentication; listen on "
+            "127.0.0.1 and forward the port from there: ssh -L PORT:127.0.0.1:PORT MACHINE"
         )
     server = HttpServer(make_app(directory, host), host, port, grace_seconds=1)
     ended = threading.Event()

@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from helpers.xla_flags import QUICK
+
 ROOT = Path(__file__).parents[2]
 HELPERS = Path(__file__).parent  # contains the programs that tests start
 DEADLINE = 300  # seconds after which a command that hangs fails its test
@@ -63,18 +65,18 @@ class Aloe:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         kept = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "ALOE_API_KEY")}
-        self.environment = kept | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+        self.environment = kept | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": QUICK}
 
     def call(
         self, arguments: Sequence[str], stdin: str = "", largest_file: int | None = None, flags: str = ""
     ) -> subprocess.CompletedProcess[str]:
-        """Run the command to its end. The system refuses to write files larger than `largest_file` bytes; `flags` are
-        XLA's."""
+        """The command to its end. `largest_file` is the size in bytes beyond which the system refuses a write, `flags`
+        are XLA's, besides those of all tests."""
         limit = "" if largest_file is None else LIMIT.format(bytes=largest_file)
         return subprocess.run(
             [sys.executable, "-c", limit + ALOE, *arguments],
             cwd=self.folder,
-            env=self.environment | {"XLA_FLAGS": flags},
+            env=self.environment | {"XLA_FLAGS": f"{QUICK} {flags}"},
             input=stdin,
             capture_output=True,
             text=True,

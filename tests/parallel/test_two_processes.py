@@ -12,6 +12,7 @@ from aloe_jax.errors import InputError
 from aloe_jax.parallel import hosts
 from aloe_jax.tree.fragments import fragments
 from aloe_jax.tree.trie import build_trie
+from helpers import xla_flags
 from helpers.aloe_command import HELPERS, ROOT, free_port
 from helpers.gradient_agreement import assert_agree
 from helpers.small_training import CAPACITY
@@ -34,7 +35,7 @@ def gradients(tmp_path_factory):
     for count, number in ((1, 0), (2, 0), (2, 1)):
         arguments = [folder, folder / f"{count}-{number}.npz", port, count, number]
         command = [sys.executable, script, *map(str, arguments)]
-        devices = {"XLA_FLAGS": "" if count == 1 else "--xla_force_host_platform_device_count=4"}
+        devices = {"XLA_FLAGS": xla_flags.devices(1 if count == 1 else 4)}
         environment = os.environ | devices | {"PYTHONPATH": path, "JAX_PLATFORMS": "cpu"}
         process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
         started.append((process, arguments[1]))
@@ -75,7 +76,7 @@ threading.Event().wait()
 def test_one_that_fails_alone_does_not_leave_the_other_waiting(leaving):
     """Even a blocked process ends before JAX's heartbeat times out."""
     port, started = free_port(), []
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": xla_flags.QUICK}
     for number in range(2):
         command = [sys.executable, "-c", LEAVES, *map(str, (port, number, leaving))]
         started.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))

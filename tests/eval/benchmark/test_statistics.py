@@ -61,8 +61,8 @@ def coverage(trials, weights):
     return np.mean([low <= 0.0 <= high for low, high in intervals])
 
 
-# Bounds: the coverage stated in eval/benchmark/statistics.py (94 %, 82 %), three standard errors of 300 trials around it,
-# 3 x sqrt(0.94 x 0.06 / 300) = 0.04 and 3 x sqrt(0.82 x 0.18 / 300) = 0.07.
+# Bounds: the coverage stated in eval/benchmark/statistics.py (94 %, 82 %), plus or minus three standard errors of 300
+# trials, 3 x sqrt(0.94 x 0.06 / 300) = 0.04 and 3 x sqrt(0.82 x 0.18 / 300) = 0.07.
 @pytest.mark.parametrize(("levels", "lowest", "highest"), [((20, 20), 0.90, 0.98), ((3, 2), 0.75, 0.89)])
 def test_coverage_on_crossed_random_effects(levels, lowest, highest):
     profiles, personalities, trials = crossed_effects(levels, np.random.default_rng(0))
