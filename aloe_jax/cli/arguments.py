@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from ml_collections import ConfigDict
+if TYPE_CHECKING:  # `aloe --help` lists the arguments without loading it
+    from ml_collections import ConfigDict
 
 # All stages, in order.
 STAGES = ("personas", "conversations", "dataset", "sft", "preference", "benchmark", "export", "report")
