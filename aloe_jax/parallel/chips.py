@@ -30,6 +30,10 @@ class Chip:
     source: str
     splits: bool = False  # whether axes of a mesh may share a physical axis, as in jax.make_mesh for these chips
 
+    def figures(self) -> dict[str, object]:
+        """The figures by name with their source, without what only concerns JAX's devices."""
+        return {name: value for name, value in vars(self).items() if name not in ("kinds", "splits")}
+
 
 # v5e and v6e close an axis only in a slice that spans it; v5p is wired in cubes of 4 x 4 x 4. v4 is missing: ahead of
 # time libtpu lists one device per core, and JAX makes no mesh of these.
