@@ -2,7 +2,7 @@
 
 A dialogue is the list of messages on one path, first to last, without a system message. Every role is a pure function
 of its arguments and its own settings, so a dialogue can fork at any reply. Source: paper, section 2.
-`data_gen/players/table.py` lists what a new role needs.
+CONTRIBUTING.md lists what a new role needs.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ from aloe_jax.train.forward import Compute
 from aloe_jax.train.settings import LoggingSettings, PreferenceSettings, TrainingSettings
 from data_gen.game.settings import ConversationSettings, TreeSettings
 from data_gen.personas.settings import PersonaSettings
-from data_gen.players.settings import RolesSettings
+from data_gen.players.table import RolesSettings
 from eval.benchmark.settings import BenchmarkSettings
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import jax
 
 GIB = 2**30
+DOCS = "https://docs.cloud.google.com/tpu/docs"
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,13 @@ class Chip:
     link_bandwidth: float  # bytes per second through one link in one direction
     axes: int  # of the torus; two links per axis
     wraps_at: int
+    kinds: tuple[str, ...]  # JAX's names of its devices
     source: str
+    splits: bool = False  # whether axes of a mesh may share a physical axis, as in jax.make_mesh for these chips
+
+    def figures(self) -> dict[str, object]:
+        """The figures by name with their source, without what only concerns JAX's devices."""
+        return {name: value for name, value in vars(self).items() if name not in ("kinds", "splits")}
 
 
 # v5e and v6e close an axis only in a slice that spans it; v5p is wired in cubes of 4 x 4 x 4. v4 is missing: ahead of
@@ -33,23 +40,15 @@ class Chip:
 CHIPS = {
     chip.name: chip
     for chip in (
-        Chip("v5e", 15.75 * GIB, 197e12, 819e9, 50e9, 2, 16, "https://docs.cloud.google.com/tpu/docs/v5e"),
-        Chip("v5p", 95.74 * GIB, 459e12, 2765e9, 100e9, 3, 4, "https://docs.cloud.google.com/tpu/docs/v5p"),
-        Chip("v6e", 31.25 * GIB, 918e12, 1638e9, 100e9, 2, 16, "https://docs.cloud.google.com/tpu/docs/v6e"),
+        Chip("v5e", 15.75 * GIB, 197e12, 819e9, 50e9, 2, 16, ("TPU v5 lite", "TPU v5e"), f"{DOCS}/v5e", splits=True),
+        Chip("v5p", 95.74 * GIB, 459e12, 2765e9, 100e9, 3, 4, ("TPU v5", "TPU v5p"), f"{DOCS}/v5p"),
+        Chip("v6e", 31.25 * GIB, 918e12, 1638e9, 100e9, 2, 16, ("TPU v6 lite", "TPU v6e"), f"{DOCS}/v6e"),
     )
 }
 
-# JAX's names of the devices of each chip.
-_KINDS = {
-    "TPU v5 lite": "v5e",
-    "TPU v5e": "v5e",
-    "TPU v5": "v5p",
-    "TPU v5p": "v5p",
-    "TPU v6 lite": "v6e",
-    "TPU v6e": "v6e",
-}
+_BY_KIND = {kind: chip for chip in CHIPS.values() for kind in chip.kinds}
 
 
 def chip_of(device: jax.Device) -> Chip | None:
     """The figures of a device's chip; None for one that is not in the table."""
-    return CHIPS.get(_KINDS.get(device.device_kind, ""))
+    return _BY_KIND.get(device.device_kind)

@@ -12,10 +12,10 @@ from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
 from aloe_jax.errors import InputError
+from aloe_jax.parallel.chips import chip_of
 from aloe_jax.settings import setting
 
 AXES = ("replica", "fsdp", "tensor")
-SPLIT_AXES = ("TPU v5 lite", "TPU v5e")  # kinds of devices
 ROWS = ("replica", "fsdp")  # the mesh axes over which rows of a batch are spread
 
 
@@ -58,8 +58,8 @@ def make_mesh(replica: int = 1, fsdp: int = -1, tensor: int = 1, devices: Sequen
     if slices == 1:
         return jax.make_mesh(shape, AXES, axis_types=types, devices=devices)
     within, across = (shape[0] // slices, *shape[1:]), (slices, 1, 1)
-    # As jax.make_mesh does for these chips, whose two physical axes rarely fit three logical ones.
-    split = devices[0].device_kind in SPLIT_AXES
+    chip = chip_of(devices[0])  # two physical axes rarely fit three logical ones
+    split = chip is not None and chip.splits
     placed = mesh_utils.create_hybrid_device_mesh(within, across, devices, allow_split_physical_axes=split)
     return Mesh(placed, AXES, axis_types=types)
 

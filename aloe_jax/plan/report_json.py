@@ -23,7 +23,7 @@ def to_json(plan: Plan) -> dict[str, object]:
         "stage": plan.stage,
         "topology": plan.topology.name,
         "chips": plan.topology.chips,
-        "chip": dataclasses.asdict(plan.topology.chip),
+        "chip": plan.topology.chip.figures(),
         "interconnect_bandwidth": plan.topology.bandwidth,
         "mesh": dict(plan.mesh),
         "attention": plan.attention,

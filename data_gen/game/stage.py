@@ -30,8 +30,7 @@ from data_gen.players.assemble import (
     role_clients,
     template_hash,
 )
-from data_gen.players.settings import RolesSettings
-from data_gen.players.table import GAME
+from data_gen.players.table import GAME, RolesSettings
 from data_gen.players.trials import JudgeTrials, trials, try_judge
 from data_gen.roles import Judge
 from data_gen.run_files import JUDGE, PERSONAS, TREES

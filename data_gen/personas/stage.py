@@ -29,8 +29,7 @@ from data_gen.personas.settings import PersonaSettings
 from data_gen.personas.split import personas, split
 from data_gen.players.assemble import assemble, needs_own_server, role_clients, template_hash
 from data_gen.players.player import sampling_of
-from data_gen.players.settings import RolesSettings
-from data_gen.players.table import GAME
+from data_gen.players.table import GAME, RolesSettings
 from data_gen.run_files import HELD_OUT, PERSONAS
 from data_gen.seeds import stable_seed
 from data_gen.world.personas import scripted_personas

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import fields
 from typing import Any
 
 from aloe_jax import files
@@ -21,8 +22,8 @@ from data_gen.calls.call_cache import CallCache
 from data_gen.calls.connections import Cast
 from data_gen.calls.store import EVENTS, Store
 from data_gen.players.player import one_family
-from data_gen.players.settings import RoleSettings, RolesSettings
-from data_gen.players.table import GAME, ROLES, load_prompt
+from data_gen.players.settings import RoleSettings
+from data_gen.players.table import GAME, ROLES, RolesSettings, load_prompt
 from data_gen.roles import Roles
 from data_gen.seeds import stable_seed
 
@@ -38,7 +39,8 @@ def check_roles(run: Run, scripted_personas: bool) -> None:
     scripted = [role for role in GAME if settings.of_game(role).player == "scripted"]
     for role in scripted:
         if ROLES[role].scripted is None:
-            raise InputError(f"config.roles.{role}.player: the {role} is the model that learns; set it to 'model'")
+            why = f"the {role} is the model that learns" if ROLES[role].learns else f"no scripted player is a {role}"
+            raise InputError(f"config.roles.{role}.player: {why}; set it to 'model'")
     if scripted and not scripted_personas:
         raise InputError(
             f"config.roles.{scripted[0]}.player: the scripted {scripted[0]} knows only scripted personas; set it to "
@@ -145,5 +147,5 @@ def player_of(run: Run, cast: Cast, role: str, purpose: str) -> Any:
 
 
 def game_roles(run: Run, cast: Cast) -> Roles:
-    """The players of the conversation game."""
-    return Roles(**{role: player_of(run, cast, role, role) for role in GAME})
+    """The players that grow a tree; other roles of the table are played for whoever calls `player_of`."""
+    return Roles(**{field.name: player_of(run, cast, field.name, field.name) for field in fields(Roles)})

@@ -1,10 +1,10 @@
-"""`config.roles`: who plays in the conversation game, and how."""
+"""A section of `config.roles`: who plays a role, and how. `data_gen/players/table.py` has one for every role."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from aloe_jax.settings import section, setting
+from aloe_jax.settings import setting
 
 PLAYERS = ("model", "scripted")
 
@@ -42,26 +42,3 @@ class JudgeSettings(RoleSettings):
     trials: int = setting(
         48, "pairs of the scripted world, whose better reply is known, that a model judge is tried on first"
     )
-
-
-@dataclass(frozen=True)
-class RolesSettings:
-    """Every role. The author writes the personas if config.personas.source is "generated"."""
-
-    author: ModelSettings = section(ModelSettings, temperature=0.8, top_p=0.95, max_tokens=4096)
-    user: RoleSettings = section(RoleSettings, temperature=0.9, top_p=0.95)
-    inducer: RoleSettings = section(RoleSettings)
-    responder: RoleSettings = section(RoleSettings, player="model", temperature=0.8, top_p=0.95)
-    judge: JudgeSettings = section(JudgeSettings, max_tokens=8)
-
-    def of(self, role: str) -> ModelSettings:
-        """The settings of a role."""
-        found = getattr(self, role)
-        assert isinstance(found, ModelSettings), role
-        return found
-
-    def of_game(self, role: str) -> RoleSettings:
-        """The settings of a role of the game."""
-        found = self.of(role)
-        assert isinstance(found, RoleSettings), role
-        return found

@@ -1,13 +1,8 @@
-"""The table of roles: what each asks of its servers, how its prompts are worded, and who can play it.
+"""The table of roles: what each asks of its servers, how its prompts are worded, who can play it, and its settings.
 
-A new role takes four places:
-
-1. `data_gen/players/settings.py`: a field of `RolesSettings`;
-2. `data_gen/roles.py`: its interface, and a field of `Roles`;
-3. `data_gen/players/<role>.py`: the class that plays it with a model, and `templates/<role>_v1.jinja`;
-4. here: its entry. A role that has to be played without a model, too, names the scripted player of `data_gen/world`.
-
-Checks, probes of servers, prompts and the assembling of players derive from the table.
+A new role takes its entry in `ROLES`, its field of `RolesSettings`, the class that plays it with a model
+(`data_gen/players/<role>.py`) and its prompts (`templates/<role>_v1.jinja`); CONTRIBUTING.md has the details. Checks,
+probes of servers, prompts, prices and the assembling of players derive from the table.
 """
 
 from __future__ import annotations
@@ -15,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from aloe_jax.settings import section
 from data_gen.players.inducer import ModelInducer
 from data_gen.players.judge import ModelJudge
 from data_gen.players.player import Player
 from data_gen.players.prompts import Prompt, own_prompt, shipped_prompt
 from data_gen.players.responder import ModelResponder
+from data_gen.players.settings import JudgeSettings, ModelSettings, RoleSettings
 from data_gen.players.user import ModelUser
 from data_gen.world.inducer import ScriptedInducer
 from data_gen.world.judge import ScriptedJudge
@@ -35,24 +32,49 @@ class RoleEntry:
         template: the current version of its prompts.
         model: the class that plays it with a model; None for a role outside the game.
         scripted: makes the scripted player from a seed; None if only a model can play it.
+        learns: whether it is the model that is trained.
     """
 
     wanted: tuple[str, ...]
     template: str
     model: type[Player] | None = None
     scripted: Callable[[int], object] | None = None
+    learns: bool = False
 
 
 ROLES: Mapping[str, RoleEntry] = {
     "author": RoleEntry(("schema", "system"), "pool_v1.jinja"),
     "user": RoleEntry(("seed", "system"), "user_v1.jinja", ModelUser, ScriptedUser),
     "inducer": RoleEntry(("schema", "system"), "inducer_v1.jinja", ModelInducer, lambda seed: ScriptedInducer()),
-    "responder": RoleEntry(("logprobs", "n", "seed", "system"), "responder_v1.jinja", ModelResponder),
+    "responder": RoleEntry(("logprobs", "n", "seed", "system"), "responder_v1.jinja", ModelResponder, learns=True),
     "judge": RoleEntry(
         ("choice", "top_logprobs", "system"), "judge_v1.jinja", ModelJudge, lambda seed: ScriptedJudge()
     ),
 }
 GAME = tuple(name for name, role in ROLES.items() if role.model is not None)
+
+
+@dataclass(frozen=True)
+class RolesSettings:
+    """`config.roles`: a section per role. The author writes the personas if config.personas.source is "generated"."""
+
+    author: ModelSettings = section(ModelSettings, temperature=0.8, top_p=0.95, max_tokens=4096)
+    user: RoleSettings = section(RoleSettings, temperature=0.9, top_p=0.95)
+    inducer: RoleSettings = section(RoleSettings)
+    responder: RoleSettings = section(RoleSettings, player="model", temperature=0.8, top_p=0.95)
+    judge: JudgeSettings = section(JudgeSettings, max_tokens=8)
+
+    def of(self, role: str) -> ModelSettings:
+        """The settings of a role."""
+        found = getattr(self, role)
+        assert isinstance(found, ModelSettings), role
+        return found
+
+    def of_game(self, role: str) -> RoleSettings:
+        """The settings of a role of the game."""
+        found = self.of(role)
+        assert isinstance(found, RoleSettings), role
+        return found
 
 
 def load_prompt(role: str, path: str = "") -> Prompt:

@@ -8,12 +8,28 @@ neither without AL and IR. Source: paper, section 4.
 
 from __future__ import annotations
 
+from typing import Generic, TypeVar
+
 import numpy as np
 from jaxtyping import Float
+
+from aloe_jax.tree.schema import Record
 
 # A curve counts as flat when it varies by less than this share of its own size: far above the rounding of a mean of
 # thousands of scores (N x 2.2e-16), far below the smallest real step (one score of one case).
 FLATNESS = 1e-10
+T = TypeVar("T")
+
+
+class Figures(Record, Generic[T]):
+    """The figures by name, each a T: a value in `metrics.json`, or its interval."""
+
+    AL: tuple[T, ...]  # by turn
+    average: T
+    IR: T
+    R2: T
+    N_IR: T
+    N_R2: T
 
 
 def is_flat(curves: Float[np.ndarray, "*S K"]) -> np.ndarray:
@@ -47,7 +63,7 @@ def normalised(curves: Float[np.ndarray, "*S K"]) -> Float[np.ndarray, "*S K"]:
 
 
 def figures(curves: Float[np.ndarray, "*S K"]) -> dict[str, np.ndarray]:
-    """All figures of each curve of alignment levels, NaN if undefined: `AL` [*S, K], the others [*S]."""
+    """The `Figures` of each curve of alignment levels, NaN if undefined: `AL` [*S, K], the others [*S]."""
     stretched = normalised(curves)
     return {
         "AL": curves,

@@ -9,22 +9,11 @@ from etils import epath
 
 from aloe_jax.errors import InputError
 from aloe_jax.tree.schema import Record
-from eval.benchmark.figures import figures, is_flat
+from eval.benchmark.figures import Figures, figures, is_flat
 from eval.benchmark.scores import ScoreRecord, ScoreTable, read_scores, score_table
 from eval.benchmark.statistics import percentile_interval, two_way_weights, weighted_means
 
 Interval = tuple[float, float] | None
-
-
-class Intervals(Record):
-    """Percentile intervals [low, high] of the figures of the same name; null without a figure."""
-
-    AL: tuple[Interval, ...]
-    average: Interval
-    IR: Interval
-    R2: Interval
-    N_IR: Interval
-    N_R2: Interval
 
 
 class Bootstrap(Record):
@@ -39,18 +28,12 @@ class Bootstrap(Record):
     empty: int  # resamples with a turn in which nothing was scored: they are left out wherever that turn is needed
 
 
-class Metrics(Record):
+class Metrics(Figures[float | None]):
     """Content of `metrics.json`. `AL` and `average` are in points of the judge's scale, `IR` in points per turn,
     `N_IR` in shares of the curve's own range per turn. Null: undefined (flat curve, one turn only, a turn with nothing
     scored)."""
 
-    AL: tuple[float | None, ...]
-    average: float | None
-    IR: float | None
-    R2: float | None
-    N_IR: float | None
-    N_R2: float | None
-    ci: Intervals
+    ci: Figures[Interval]  # percentile intervals [low, high]; null without a figure
     cases: int
     unscored: int
     turns: int
@@ -121,7 +104,7 @@ def _with_intervals(tables: Sequence[ScoreTable], resamples: int, seed: int, lev
     return Metrics(
         AL=tuple(_number(column[0]) for column in turns),
         **{name: _number(row[0]) for name, row in rows.items()},
-        ci=Intervals(
+        ci=Figures[Interval](
             AL=tuple(interval(column) for column in turns), **{name: interval(row) for name, row in rows.items()}
         ),
         cases=len(table.cases),

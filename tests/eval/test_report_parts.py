@@ -8,13 +8,14 @@ import pytest
 
 from aloe_jax.run.manifest import Manifest
 from aloe_jax.tree.schema import Conversation, Node, Score
+from eval.benchmark.figures import Figures
 from eval.benchmark.metrics import compare, metrics
 from eval.benchmark.scores import ScoreRecord
 from eval.report.charts import Guide, Series, line_chart, nice_ticks, number, spread_labels
 from eval.report.dialogues import benchmark_case, dialogue, overall
 from eval.report.page import level_ticks, thinned, whole_ticks
 from eval.report.reading import ModelResult, RunRecord, summarise
-from eval.report.tables import bracket, count, decimal, duration, leaves, verdict
+from eval.report.tables import FIGURES, bracket, count, decimal, duration, leaves, verdict
 from eval.report.wording import interval_caveat, model_name, parameters, result_sentence, sizing
 from helpers.synthetic_run import training_tree
 
@@ -93,6 +94,10 @@ def test_numbers_as_text():
         "may be chance",
         "no interval",
     ]
+
+
+def test_the_table_shows_every_figure():
+    assert {"AL", *(key for key, _, _ in FIGURES)} == set(Figures.model_fields)
 
 
 def node(name, parent, role="user", **more):

@@ -1,7 +1,7 @@
 """Compile the TPU kernels ahead of time, forward and backward; test_tpu_attention.py runs this in a process of its own.
 
-Prints a line of JSON per module: the chip, the names of the kernels in it, the tiles of the log-sum-exp in HBM, and the
-shapes of boolean arrays of queries x keys (there should be none).
+Prints a line of JSON per module: the topology, the kind of its devices, the names of the kernels in it, the tiles of
+the log-sum-exp in HBM, and the shapes of boolean arrays of queries x keys (there should be none).
 """
 
 from __future__ import annotations
@@ -70,6 +70,7 @@ def main() -> None:
         names = [re.search(r"%(\w+?)(?:\.\d+)? =", call)[1] for call in calls]
         (forward,) = [call for call, name in zip(calls, names, strict=True) if name.endswith("forward")]
         report = {
+            "topology": topology,
             "chip": devices[0].device_kind,
             "kernels": names,
             "log_sum_tiles": re.search(rf"f32\[1,4,1,{length}\]{{3,2,1,0:T\(([\d,]+)\)", forward)[1],

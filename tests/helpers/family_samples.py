@@ -15,24 +15,8 @@ from aloe_jax.models.config import ModelConfig
 from aloe_jax.models.families import FAMILIES
 from aloe_jax.tree.schema import Conversation
 from helpers import tiny_models
+from helpers.tiny_models import TEMPLATES
 from helpers.tree_samples import FIXTURES, SPECIAL, aloe_tree
-
-# Each family's template in tests/fixtures/templates.
-TEMPLATES = {
-    "llama": "llama3",
-    "mistral": "mistral_moving",
-    "qwen2": "qwen2_5",
-    "qwen3": "qwen3",
-    "olmo": "olmo",
-    "olmo2": "olmo",
-    "gemma2": "gemma",
-    "gemma3": "gemma",
-    "smollm3": "chatml",
-}
-
-
-# Gemma's template refuses a system message.
-FOLDED = ("gemma2", "gemma3")
 
 
 def scored_trees() -> list[Conversation]:

@@ -4,6 +4,7 @@ python tests/helpers/grow_process.py URL[,URL] FOLDER [TREES]
 """
 
 import asyncio
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from data_gen.game.scheduler import Candidates, Scheduler, put_in_order
 from data_gen.game.settings import ConversationSettings, TreeSettings
 from data_gen.game.tree_growth import Shape
 from data_gen.players.settings import ModelSettings
-from data_gen.players.table import GAME, ROLES, load_prompt
+from data_gen.players.table import ROLES, load_prompt
 from data_gen.roles import Roles
 from data_gen.world.personas import scripted_personas
 from helpers.fake_server import MODEL
@@ -40,7 +41,7 @@ def roles(client, store):
         prompt = load_prompt(role)
         return ROLES[role].model(CallCache(client, store, role, prompt.hash), prompt, SAMPLING, name="fake")
 
-    return Roles(**{role: player(role) for role in GAME})
+    return Roles(**{field.name: player(field.name) for field in dataclasses.fields(Roles)})
 
 
 async def grow_all(url, folder, trees=8, shape=SHAPE, shard=(0, 1), **settings):

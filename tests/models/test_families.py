@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 
 import jax
 import jax.numpy as jnp
@@ -19,12 +20,12 @@ from aloe_jax.run.progress import Progress
 from aloe_jax.train.score import score_file
 from aloe_jax.tree.schema import write_records
 from helpers import tiny_models
-from helpers.family_samples import FOLDED, random_tensors, scored_trees, write_folder
+from helpers.aloe_command import ROOT
+from helpers.family_samples import random_tensors, scored_trees, write_folder
 from helpers.tree_samples import FIXTURES
 
 VARIANTS = [(family, name) for family, module in FAMILIES.items() for name in tiny_models.variants(family, module.TINY)]
-GOLDEN = json.loads((FIXTURES / "models" / "logits.json").read_text())
-SCORES = json.loads((FIXTURES / "models" / "scores.json").read_text())
+GOLDEN = {family: json.loads((FIXTURES / "models" / f"{family}.json").read_text()) for family in FAMILIES}
 
 
 def config_of(family, name):
@@ -73,7 +74,7 @@ def test_logits_match_transformers(family, name, implementation):
     model, params = params_of(family, name)
     run = jax.jit(functools.partial(logits, model, implementation=implementation))
     found = run(params, jnp.asarray(tiny_models.tokens()))
-    golden = GOLDEN[f"{family}/{name}"]
+    golden = GOLDEN[family][f"logits/{name}"]
     kept = np.asarray(found)[list(tiny_models.POSITIONS), :: tiny_models.EVERY]
     np.testing.assert_allclose(kept, golden["logits"], rtol=0, atol=2e-4 * golden["largest"])
 
@@ -113,6 +114,12 @@ def test_missing_fields_are_named(family):
             FAMILIES[family].from_hf({key: value for key, value in config.items() if key != field})
 
 
+def test_the_guide_lists_every_family():
+    text = (ROOT / "docs/guide.md").read_text()
+    lines = text.split("| family |")[1].split("\n\n")[0].splitlines()[2:]
+    assert {name for line in lines for name in re.findall(r"`(\w+)`", line.split("|")[1])} == set(FAMILIES)
+
+
 @pytest.mark.parametrize("padding", ["eos", "other"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_score_equals_each_path_alone(family, padding, tmp_path):
@@ -121,12 +128,12 @@ def test_score_equals_each_path_alone(family, padding, tmp_path):
     pad = None if padding == "eos" else 0
     folder = write_folder(tmp_path / "model", family, config_of(family, "tiny") | tiny_models.SCORED, pad)
     write_records(tmp_path / "trees.jsonl", scored_trees())
-    system = "fold_into_first_user" if family in FOLDED else "keep"
+    system = "fold_into_first_user" if family in tiny_models.FOLDED else "keep"
     out = tmp_path / "scores.jsonl"
     score_file(str(folder), tmp_path / "trees.jsonl", out, "float32", system, Progress())
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     found = {f"{line['conversation']}/{line['node']}": line["log_prob"] for line in lines}
-    assert found == pytest.approx(SCORES[family], abs=1e-3)
+    assert found == pytest.approx(GOLDEN[family]["scores"], abs=1e-3)
 
 
 @pytest.mark.torch

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from aloe_jax.cli import commands, devices
 from aloe_jax.cli import main as cli
 from aloe_jax.plan.flags import FLAG, NAME, VARIABLE, flags, set_flag
 from helpers.aloe_command import ROOT
@@ -30,7 +31,7 @@ def test_what_the_user_has_set_stays(monkeypatch, given, after):
 @pytest.mark.parametrize("tpus", [True, False])
 def test_a_run_on_tpus_sets_it_and_says_so(monkeypatch, capsys, tmp_path, tpus):
     monkeypatch.setenv(VARIABLE, "--xla_other=1")
-    monkeypatch.setattr(cli, "_tpus", lambda: tpus)
+    monkeypatch.setattr(commands, "has_tpus", lambda: tpus)
     demo = f"--config={ROOT / 'configs/demo.py'}:debug"
     assert cli.main(["run", demo, f"--workdir={tmp_path}", "--stages=none"]) == 2  # there is no such stage
     said = [line for line in capsys.readouterr().err.splitlines() if VARIABLE in line]
@@ -49,10 +50,10 @@ def test_a_run_on_tpus_sets_it_and_says_so(monkeypatch, capsys, tmp_path, tpus):
     ],
 )
 def test_what_tells_that_a_run_is_on_tpus(monkeypatch, platforms, chips, expected):
-    monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: name == "libtpu" or None)
-    monkeypatch.setattr(cli, "_chips", lambda: [Path(chip) for chip in chips])
+    monkeypatch.setattr(devices.importlib.util, "find_spec", lambda name: name == "libtpu" or None)
+    monkeypatch.setattr(devices, "_chips", lambda: [Path(chip) for chip in chips])
     if platforms is None:
         monkeypatch.delenv("JAX_PLATFORMS", raising=False)
     else:
         monkeypatch.setenv("JAX_PLATFORMS", platforms)
-    assert cli._tpus() == expected
+    assert devices.has_tpus() == expected

@@ -1,6 +1,7 @@
 """The arithmetic of estimates, by hand."""
 
 import dataclasses
+import re
 from types import SimpleNamespace
 
 import jax
@@ -21,6 +22,7 @@ from aloe_jax.train.state import abstract_state
 from aloe_jax.train.step import make_step
 from aloe_jax.tree.pack import empty_row, stack
 from aloe_jax.tree.row import Capacity
+from helpers.aloe_command import ROOT
 from helpers.tiny import MODEL
 
 # The weights of a layer of the tiny model, and the width of its heads together; it has two layers.
@@ -57,9 +59,14 @@ def test_groups_of_chips():
 
 
 def test_chips_behind_devices():
-    """The device kinds of the three generations, as tests/ops/test_tpu_attention.py finds them in topologies."""
+    """The device kinds of three generations, as tests/ops/test_tpu_attention.py finds them in topologies."""
     kinds = {"TPU v5 lite": CHIPS["v5e"], "TPU v5": CHIPS["v5p"], "TPU v6 lite": CHIPS["v6e"], "cpu": None}
     assert {kind: chip_of(SimpleNamespace(device_kind=kind)) for kind in kinds} == kinds
+
+
+def test_the_documentation_lists_every_chip():
+    row = next(line for line in (ROOT / "docs/plan.md").read_text().splitlines() if line.startswith("| `--topology`"))
+    assert set(re.findall(r"`(v\w+)`", row)) == set(CHIPS)
 
 
 def test_the_slowest_part_binds():

@@ -67,4 +67,4 @@ def _pick(values: Float[Array, "B R"]) -> tuple[Float[Array, "B R 1"], Float[Arr
     return values[..., :, None], values[..., None, :]
 
 
-LISTWISE = Objective(listwise, unit="conversations", needs_reference=True)
+LISTWISE = {"listwise": Objective(listwise, unit="conversations", needs_reference=True)}

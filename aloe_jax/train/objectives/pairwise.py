@@ -121,3 +121,25 @@ def _by_pair(values: Array, pairs: Pairs) -> tuple[Array, Array]:
     """Values of replies [B, R] -> values of the chosen and of the rejected reply of each pair [B, P]."""
     chosen, rejected = (jnp.take_along_axis(values, pairs.index[..., side], axis=1) for side in (0, 1))
     return chosen, rejected
+
+
+PAIRWISE = {
+    # arXiv 2305.18290, equation 7
+    "dpo": pairwise(implicit, sigmoid),
+    # arXiv 2310.12036, equation 17, over lengths as its authors and TRL do
+    "ipo": pairwise(implicit_per_token, squared),
+    # Mitchell 2023, "A note on DPO with noisy preferences"
+    "cdpo": pairwise(implicit, smoothed),
+    # arXiv 2403.00409
+    "robust_dpo": pairwise(implicit, unbiased),
+    # RSO, arXiv 2309.06657, the hinge loss of SLiC on implicit rewards
+    "hinge": pairwise(implicit, hinge),
+    # Tulu 3, arXiv 2411.15124, section 5
+    "dpo_norm": pairwise(implicit_per_token, sigmoid),
+    # arXiv 2404.19733, equation 1
+    "rpo": pairwise(implicit, sigmoid, lambda settings: settings.nll_weight),
+    # arXiv 2405.14734, equation 6
+    "simpo": pairwise(log_prob_per_token, sigmoid_beyond, needs_reference=False),
+    # arXiv 2403.07691, equations 6 and 7; beta is its lambda
+    "orpo": pairwise(log_odds, scaled_sigmoid, lambda settings: 1.0, needs_reference=False),
+}

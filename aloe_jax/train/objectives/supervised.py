@@ -21,4 +21,4 @@ def sft(replies: Replies, pairs: Pairs, settings: ObjectiveSettings) -> Result:
     return -jnp.sum(scale * replies.weighted_log_prob), jnp.sum(scale * replies.weight), metrics
 
 
-SFT = Objective(sft, unit="conversations", compares=False)
+SUPERVISED = {"sft": Objective(sft, unit="conversations", compares=False)}

@@ -1,5 +1,7 @@
 """Each guard on what it is for, and on ordinary texts that must pass."""
 
+import re
+
 import pytest
 
 from aloe_jax import settings
@@ -11,6 +13,7 @@ from data_gen.game.settings import TreeSettings
 from data_gen.roles import Revealed
 from data_gen.world.personas import scripted_personas
 from data_gen.world.responders import play
+from helpers.aloe_command import ROOT
 
 PERSONA = Persona(
     id="p",
@@ -98,6 +101,13 @@ def test_pairs_of_uneven_length():
     assert not guards.uneven("one two three", "one two three four five six seven eight nine")
     assert guards.uneven("one two three", " ".join(["word"] * 12))
     assert guards.uneven("", "one two three four")
+
+
+def test_every_guard_has_an_example_and_a_line_in_the_documentation():
+    assert {*BROKEN_REPLIES, "truncated"} == set(REPLY)
+    text = (ROOT / "docs/data_generation.md").read_text()
+    lines = text.split("| guard |")[1].split("\n\n")[0].splitlines()[2:]
+    assert sorted(name for line in lines for name in re.findall(r"`(\w+)`", line)) == sorted(guards.NAMES)
 
 
 def test_names():

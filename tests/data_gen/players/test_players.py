@@ -1,6 +1,7 @@
 """The model-backed roles: what they ask, and what they make of answers of every kind."""
 
 import asyncio
+import dataclasses
 
 import pytest
 
@@ -13,7 +14,7 @@ from data_gen.players.player import family, one_family
 from data_gen.players.prompts import Prompt
 from data_gen.players.responder import ModelResponder
 from data_gen.players.settings import ModelSettings
-from data_gen.players.table import load_prompt
+from data_gen.players.table import GAME, ROLES, RolesSettings, load_prompt
 from data_gen.players.trials import trials, try_judge
 from data_gen.players.user import ModelUser
 from data_gen.roles import Comparison, Revealed
@@ -183,6 +184,15 @@ def test_families():
     assert "family 'qwen'" in one_family(one)
     assert one_family({**one, "judge": "google/gemma-3"}) is None
     assert one_family({"responder": "Qwen/Qwen3-8B"}) is None  # the others are scripted
+
+
+def test_the_table_of_roles():
+    """Each role has settings and prompts, and each role of the game the settings of one."""
+    assert {field.name for field in dataclasses.fields(RolesSettings)} == set(ROLES)
+    assert len({load_prompt(role).hash for role in ROLES}) == len(ROLES)
+    for role in GAME:
+        player = RolesSettings().of_game(role).player
+        assert player == "model" or ROLES[role].scripted is not None, role
 
 
 def test_templates_are_sandboxed_and_hashed():
