@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import shlex
 import sys
@@ -156,6 +157,34 @@ def convert(options: argparse.Namespace) -> None:
         print("\n".join(publish(options.file, options.out)))
         return
     print("\n".join(convert(options.file, options.out).lines()))
+
+
+def inspect(options: argparse.Namespace) -> None:
+    """Show what a model makes of conversations or, without any, the traits of its template and vocabulary."""
+    from rich.console import Console
+
+    from aloe_jax.inspect.command import inspect
+    from aloe_jax.inspect.text import print_inspection
+
+    found = inspect(
+        options.source,
+        model=options.model,
+        trees=options.trees,
+        conversation=options.conversation,
+        limit=options.limit,
+        turns=options.turns,
+        max_path=options.max_path,
+        system=options.system,
+        html=options.html,
+        json=options.json,
+    )
+    written = [out for out in (options.html, options.json) if out is not None]
+    if written:
+        print("\n".join(written))
+        return
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # an encoding without the marks is no reason to stop
+    print_inspection(found, Console(highlight=False, markup=False, emoji=False))
 
 
 def score(options: argparse.Namespace) -> None:

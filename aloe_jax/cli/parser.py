@@ -140,18 +140,44 @@ def make_parser() -> argparse.ArgumentParser:
     )
 
     command = add(
+        "inspect",
+        commands.inspect,
+        "Show what a model makes of conversations (tokens, targets, forks, cuts), or of messages in general.",
+    )
+    command.add_argument("source", metavar="MODEL|TREES", help="model source; with --model, the conversations")
+    command.add_argument("--model", help="Hugging Face folder, hub id, GGUF file or embedded model, for MODEL|TREES")
+    command.add_argument(
+        "--trees", help="conversations: a run directory or any file that `aloe convert` reads (default: a sample)"
+    )
+    command.add_argument("--conversation", metavar="ID", help="show this conversation")
+    command.add_argument("--limit", type=int, help="show the first LIMIT conversations (default: 3)")
+    command.add_argument("--turns", type=int, help="show the first TURNS turns (default: all)")
+    command.add_argument(
+        "--max-path",
+        type=int,
+        metavar="TOKENS",
+        help="cut longer paths as config.dataset.max_path does (default: the model's context)",
+    )
+    _system_argument(command)
+    command.add_argument("--html", metavar="FILE", help="write a page instead of printing text")
+    command.add_argument("--json", metavar="FILE", help="write the findings instead of printing text")
+    command.formatter_class = _HelpFormatter
+    command.epilog = (
+        "examples:\n"
+        "  aloe inspect MODEL                 the traits of its chat template and its vocabulary\n"
+        "  aloe inspect MODEL --trees=FILE    what training makes of the conversations of FILE\n"
+        "  aloe inspect FILE --model=MODEL    the same\n\n"
+        "No weights are read. Text is coloured in a terminal; NO_COLOR marks token borders with dots instead."
+    )
+
+    command = add(
         "score",
         commands.score,
         "Compute the log-probability of every assistant message of conversation trees under a model.",
     )
     command.add_argument("--model", required=True, help="Hugging Face folder, hub id, GGUF file or embedded model")
     command.add_argument("--trees", required=True, help="trees.jsonl to score")
-    command.add_argument(
-        "--system",
-        default="keep",
-        choices=("keep", "fold_into_first_user"),
-        help="handling of system messages, which some templates refuse (default: keep)",
-    )
+    _system_argument(command)
     command.add_argument("--out", required=True, help="file to write, one JSON line per assistant node")
     command.add_argument("--dtype", default="float32", help="type of the computation: float32 (default) or bfloat16")
 
@@ -202,6 +228,15 @@ def _folder_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--dtype", help="float32, bfloat16 or float16 (default: as stored)")
     command.add_argument(
         "--max-shard-size", default="2GB", help="maximum size of a weights file, such as 500MB or 2GiB (default: 2GB)"
+    )
+
+
+def _system_argument(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--system",
+        default="keep",
+        choices=("keep", "fold_into_first_user"),
+        help="handling of system messages, which some templates refuse (default: keep)",
     )
 
 

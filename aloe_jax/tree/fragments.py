@@ -30,13 +30,13 @@ def fragments(
     Raises InputError naming conversation, node, need and capacity if replies that must share a row do not fit in one.
     """
     known = supervision(tree, weights)
-    order = _depth_first(trie)
+    order = depth_first(trie)
     parts = split(tree, trie, capacity, known.pairs, order)
     return [_layout(trie, part, known, conversation_index, order) for part in parts]
 
 
-def _depth_first(trie: Trie) -> list[int]:
-    """Piece indices, each before its children and its whole subtree right behind it."""
+def depth_first(trie: Trie) -> list[int]:
+    """Piece indices in the order of a row: each before its children and its whole subtree right behind it."""
     children: dict[int, list[int]] = {}
     for index, piece in enumerate(trie.pieces):
         children.setdefault(piece.parent, []).append(index)

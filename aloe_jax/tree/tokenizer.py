@@ -83,6 +83,16 @@ class Tokenizer:
         needed = [token for token, kind in added.items() if not kind.special] + list(self.end_of_turn_ids)
         return max(self._backend.get_vocab_size(with_added_tokens=False), 1 + max(needed))
 
+    @property
+    def special_tokens(self) -> dict[int, str]:
+        """The tokens that are declared as special, id -> text, in the order of ids."""
+        added = self._backend.get_added_tokens_decoder()
+        return {number: added[number].content for number in sorted(added) if added[number].special}
+
+    def entry(self, token: int) -> str | None:
+        """The vocabulary's own notation of a token, such as "Ġriver" or "<0xE2>"; None for an id that it lacks."""
+        return self._backend.id_to_token(token)
+
     def check_ids(self, ids: Iterable[int], vocab: int, where: str) -> None:
         """Raise InputError, beginning with `where`, if one of `ids` is beyond the `vocab` ids of a model: the lookup
         would give the embedding of another token."""

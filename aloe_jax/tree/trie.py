@@ -33,13 +33,15 @@ class ReplySpan:
     """The place of one assistant message: its tokens are those of `piece`.
 
     `node` is an index into the tree's nodes, `turn` counts assistant messages on its path from 1 (including those cut
-    from the left), `group` is common to the replies under one parent node.
+    from the left), `group` is common to the replies under one parent node, `turns_cut` is the number of turns cut from
+    the left of its path.
     """
 
     node: int
     piece: int
     turn: int
     group: int
+    turns_cut: int = 0
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,7 @@ class _Builder:
             turn = 1 + sum(nodes[index].role == "assistant" for index in history)
             dropped = sum(nodes[index].role == "user" for index in self._body(history)[:cut])
             for index, path in zip(siblings, paths, strict=True):
-                replies.append(ReplySpan(index, self._insert(path), turn, number))
+                replies.append(ReplySpan(index, self._insert(path), turn, number, dropped))
                 path_tokens += sum(map(len, path))
                 turns_cut += dropped
         replies.sort(key=lambda reply: reply.node)
