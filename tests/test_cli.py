@@ -15,7 +15,20 @@ from helpers.aloe_in_process import aloe_in_process, contents, refused
 from helpers.tree_samples import aloe_tree, conversation
 
 DEMO = f"--config={ROOT / 'configs/demo.py'}:debug"
-COMMANDS = ("run", "plan", "config", "import", "export", "convert", "score", "metrics", "view", "serve", "chat")
+COMMANDS = (
+    "run",
+    "plan",
+    "config",
+    "import",
+    "export",
+    "convert",
+    "inspect",
+    "score",
+    "metrics",
+    "view",
+    "serve",
+    "chat",
+)
 
 
 @pytest.fixture(scope="module")

@@ -254,21 +254,20 @@ def _earlier(tree: Conversation, trie: Trie) -> list[tuple[ReplySpan, list[Reply
     return found
 
 
-def _leaves(trie: Trie, piece: int, other: int) -> int | None:
-    """The first piece on the path of `piece` that is not on that of `other`; None if the path contains the other's."""
-    path, kept = trie.path(piece), trie.path(other)
-    if path[: len(kept)] == kept:
-        return None
-    return next(index for index in path if index not in kept)
+def _leaves(path: Sequence[int], other: Sequence[int]) -> int | None:
+    """The first piece of `path` that is not on the path `other`; None if `path` continues `other`."""
+    return next((piece for piece, kept in zip(path, other, strict=False) if piece != kept), None)
 
 
 def _rewritten(tree: Conversation, trie: Trie) -> dict[int, list[str]]:
     """The ids of the replies that are rendered otherwise in history, by the piece where a later path leaves theirs."""
     found: dict[int, list[str]] = {}
+    paths = {span.piece: trie.path(span.piece) for span in trie.replies}
     for span, earlier in _earlier(tree, trie):
         for before in earlier:
             # Where turns were cut between the two, the paths differ for that reason.
-            piece = _leaves(trie, span.piece, before.piece) if before.turns_cut == span.turns_cut else None
+            same = before.turns_cut == span.turns_cut
+            piece = _leaves(paths[span.piece], paths[before.piece]) if same else None
             name = tree.nodes[before.node].id
             if piece is not None and name not in found.setdefault(piece, []):
                 found[piece].append(name)
@@ -280,7 +279,7 @@ def _cut(tree: Conversation, trie: Trie) -> dict[int, set[int]]:
     found: dict[int, set[int]] = {}
     for span, earlier in _earlier(tree, trie):
         whole: Sequence[ReplySpan] = [before for before in earlier if before.turns_cut < span.turns_cut]
-        piece = _leaves(trie, span.piece, whole[-1].piece) if whole else None
+        piece = _leaves(trie.path(span.piece), trie.path(whole[-1].piece)) if whole else None
         if piece is not None:
             found.setdefault(piece, set()).add(span.turns_cut)
     return found

@@ -122,7 +122,7 @@ def _chain(printer: _Printer, chain: Chain, replies: dict[str, ReplyView], inden
             corner = "├ " if number < len(item.branches) or item.continues else "└ "
             _chain(printer, branch, replies, indent + corner)
         if item.continues:
-            printer.line(Text(f"↓ after {item.continues}", style="bold blue"), indent)
+            printer.line(Text(f"↓ after {visible(item.continues)}", style="bold blue"), indent)
 
 
 def _run(printer: _Printer, pieces: Sequence[PieceView], replies: dict[str, ReplyView], indent: str) -> None:

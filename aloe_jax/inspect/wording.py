@@ -57,7 +57,7 @@ def summary(view: ConversationView, turns: int | None) -> Iterator[str]:
     if rewritten:
         yield f"the template rewrites history: {counted(len(rewritten), 'reply')} in other tokens there"
     if turns is not None and turns < view.turns:
-        yield f"the first {counted(turns, 'turn')} of {view.turns} shown"
+        yield f"shown: the first {turns} of {counted(view.turns, 'turn')}"
 
 
 def reply(reply: ReplyView, piece: PieceView) -> str:
