@@ -57,7 +57,7 @@ def summary(view: ConversationView, turns: int | None) -> Iterator[str]:
     if rewritten:
         yield f"the template rewrites history: {counted(len(rewritten), 'reply')} in other tokens there"
     if turns is not None and turns < view.turns:
-        yield f"shown: the first {turns} of {counted(view.turns, 'turn')}"
+        yield f"{'turn 1' if turns == 1 else f'turns 1 to {turns}'} of {view.turns} shown"
 
 
 def reply(reply: ReplyView, piece: PieceView) -> str:

@@ -47,6 +47,7 @@ def test_text_of_trees(aloe, folder, trees):
     lines = out.splitlines()
     assert lines[0].startswith(f"{trees}, 2 conversations, under ")
     assert "conversation first" in lines
+    assert "turns 1 to 2 of 3 shown" in lines
     assert "    0 ▏ <|im_start|>·s·y·s·t·em·⏎" in lines
     heading = next(line for line in lines if "reply good1" in line)
     assert heading.startswith("├ reply good1, turn 1, chosen, weight 1, ")
@@ -118,8 +119,8 @@ def test_the_page_loads_nothing(folder):
 
 @pytest.mark.skipif(not (CHROMIUM and CHROMEDRIVER), reason="needs Chromium and its driver")
 def test_the_page_in_a_browser(folder, odd, tmp_path):
-    """At 390 and 1280 pixels nothing sticks out to the side, siblings stand side by side where there is room, neighbouring
-    tokens differ in their background, and the console is empty."""
+    """At 390 and 1280 pixels nothing sticks out to the side, siblings stand side by side where there is room,
+    neighbouring tokens differ in their background, and the console is empty."""
     model, html = folder("chatml"), tmp_path / "page.html"
     inspect(str(model), trees=str(odd), html=str(html))
     with chromium() as driver:
