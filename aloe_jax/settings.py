@@ -114,7 +114,10 @@ def read(kind: type[S], values: Mapping[str, object], where: str) -> S:
                 raise
             raise InputError(f"{place}: {given} must be {rule.expected}") from None
         rule.check(given, place)
-    return kind(**found)
+    try:
+        return kind(**found)
+    except InputError as error:  # of the class as a whole, which does not have its full name
+        raise InputError(str(error) if str(error).startswith("config.") else f"{where}.{error}") from None
 
 
 class _TypeMismatchError(InputError):

@@ -11,6 +11,7 @@ if TYPE_CHECKING:  # `aloe --help` lists the arguments without loading it
 
 # All stages, in order.
 STAGES = ("personas", "conversations", "dataset", "sft", "preference", "benchmark", "export", "report")
+TRAINING = frozenset(("dataset", "sft", "preference"))  # stages that load the training libraries
 TO_SFT = STAGES[:4]
 TO_PREFERENCE = STAGES[:5]
 

@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aloe_jax.cli.arguments import STAGES
+from aloe_jax.cli import signals
+from aloe_jax.cli.arguments import STAGES, TRAINING
 from aloe_jax.cli.devices import has_tpus
 from aloe_jax.errors import AloeError
 
@@ -41,7 +42,11 @@ def run(options: argparse.Namespace) -> None:
     run = Run(
         epath.Path(options.workdir), settings, Progress(Console(stderr=True, quiet=not hosts.is_primary())), shard
     )
-    selected = options.stages.split(",") if options.stages else run.section("stages", tuple) or STAGES
+    selected = _names(options.stages) or list(run.section("stages", tuple)) or list(STAGES)
+    if not TRAINING.isdisjoint(selected):
+        import aloe_jax.train.run_training  # noqa: F401  # loads Orbax and Grain while a signal still ends the process
+
+    signals.raise_interrupts()
     if planned_flag:
         run.progress.line(
             f"{VARIABLE}: added {FLAG}, with which `aloe plan` compiles; give the flag there to change it"
@@ -57,27 +62,36 @@ def run(options: argparse.Namespace) -> None:
             )
 
 
+def _names(text: str) -> list[str]:
+    """The names in a list with commas between them."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def config(options: argparse.Namespace) -> None:
     """Print every setting of an experiment with its value, origin and meaning."""
-    from rich.console import Console
-
     from aloe_jax.cli.config_table import print_config
+    from aloe_jax.cli.console import PipedConsole
 
-    print_config(options.config_arguments, options.section, Console(highlight=False, markup=False))
+    signals.raise_interrupts()
+
+    print_config(options.config_arguments, options.section, PipedConsole(highlight=False, markup=False))
 
 
 def status(options: argparse.Namespace) -> None:
     """Print the status of a run."""
-    from rich.console import Console
-
+    from aloe_jax.cli.console import PipedConsole
     from data_gen.calls.status import show
 
-    show(Path(options.workdir), Console(), STAGES)
+    signals.raise_interrupts()
+
+    show(Path(options.workdir), PipedConsole(), STAGES)
 
 
 def merge(options: argparse.Namespace) -> None:
     """Merge the shards of one run."""
     from data_gen.publish.shards import merge
+
+    signals.raise_interrupts()
 
     counts = merge(options.sources, options.out)
     print(f"{counts['trees']} conversations, {counts['preferences']} preferences in {options.out}")
@@ -92,14 +106,18 @@ def plan(options: argparse.Namespace) -> None:
     from aloe_jax.plan.search import search
     from aloe_jax.run.progress import Progress
 
+    signals.raise_interrupts()
+
     settings, progress = planned_settings(load_experiment(options.config_arguments)), Progress()
     found = []
     if options.search:
-        found = search(settings, options.stage, options.topology, workdir=options.workdir, progress=progress.line)
+        found = search(settings, options.stage, options.topology, workdir=options.workdir or "", progress=progress.line)
         print(search_text(found), end="\n\n")
         plan = found[0].plan
     else:
-        plan = make_plan(settings, options.stage, options.topology, workdir=options.workdir, progress=progress.line)
+        plan = make_plan(
+            settings, options.stage, options.topology, workdir=options.workdir or "", progress=progress.line
+        )
     print(to_text(plan))
     if options.price is not None and plan.fits:
         print(price_line(plan, options.price))
@@ -133,6 +151,8 @@ def import_model(options: argparse.Namespace) -> None:
     from aloe_jax.hub.importer import import_model
     from aloe_jax.hub.tensors import shard_bytes
 
+    signals.raise_interrupts()
+
     limit = shard_bytes(options.max_shard_size)
     print(import_model(options.source, Path(options.out), options.dtype, options.overwrite, limit))
 
@@ -142,6 +162,8 @@ def export(options: argparse.Namespace) -> None:
     from aloe_jax.hub.tensors import shard_bytes
     from aloe_jax.train.export import export_source
 
+    signals.raise_interrupts()
+
     limit = shard_bytes(options.max_shard_size)
     out = Path(options.out)
     print(export_source(options.source, out, options.dtype, options.overwrite, options.adapter, limit))
@@ -150,6 +172,8 @@ def export(options: argparse.Namespace) -> None:
 def convert(options: argparse.Namespace) -> None:
     """Convert conversation data."""
     from aloe_jax.formats.convert import convert
+
+    signals.raise_interrupts()
 
     if Path(options.file).is_dir():
         from data_gen.publish.publish import publish
@@ -161,10 +185,11 @@ def convert(options: argparse.Namespace) -> None:
 
 def inspect(options: argparse.Namespace) -> None:
     """Show what a model makes of conversations or, without any, the traits of its template and vocabulary."""
-    from rich.console import Console
-
+    from aloe_jax.cli.console import PipedConsole
     from aloe_jax.inspect.command import inspect
     from aloe_jax.inspect.text import print_inspection
+
+    signals.raise_interrupts()
 
     found = inspect(
         options.source,
@@ -184,7 +209,7 @@ def inspect(options: argparse.Namespace) -> None:
         return
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # an encoding without the marks is no reason to stop
-    print_inspection(found, Console(highlight=False, markup=False, emoji=False))
+    print_inspection(found, PipedConsole(highlight=False, markup=False, emoji=False))
 
 
 def score(options: argparse.Namespace) -> None:
@@ -192,12 +217,16 @@ def score(options: argparse.Namespace) -> None:
     from aloe_jax.run.progress import Progress
     from aloe_jax.train.score import score_file
 
+    signals.raise_interrupts()
+
     score_file(options.model, options.trees, options.out, options.dtype, options.system, Progress())
 
 
 def metrics(options: argparse.Namespace) -> None:
     """Print the benchmark's metrics of a file of scores."""
     from eval.benchmark.metrics import metrics_file
+
+    signals.raise_interrupts()
 
     print(json.dumps(metrics_file(options.scores), indent=2))
 
@@ -208,6 +237,8 @@ def view(options: argparse.Namespace) -> None:
 
     from eval.viewer import view
 
+    signals.raise_interrupts()
+
     announce = partial(print, flush=True)  # flushed, so that the address also appears in a file or pipe at once
     view(options.directory, options.host, options.port, options.open, announce)
 
@@ -216,6 +247,8 @@ def serve(options: argparse.Namespace) -> None:
     """Serve a model over the OpenAI protocol until a signal."""
     from aloe_jax.serve.local import load_engine
     from aloe_jax.serve.server.server import serve_forever
+
+    signals.raise_interrupts()
 
     engine, chat = load_engine(options.model, slots=options.slots, context=options.context)
     serve_forever(engine, chat, options.model, host=options.host, port=options.port)
@@ -226,6 +259,8 @@ def chat(options: argparse.Namespace) -> None:
     from aloe_jax.decode.requests import Sampling
     from aloe_jax.serve.chat import chat_loop, engine_answer
     from aloe_jax.serve.local import load_engine
+
+    signals.raise_interrupts()
 
     engine, chat = load_engine(options.model, slots=1, context=options.context)
     sampling = Sampling(temperature=options.temperature, max_tokens=options.max_tokens)

@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import dataclasses
+import runpy
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,14 +21,14 @@ from dataclasses import dataclass
 from ml_collections import ConfigDict
 
 from aloe_jax import settings
-from aloe_jax.cli.arguments import DEBUG, parse_argument
+from aloe_jax.cli.arguments import DEBUG, STAGES, parse_argument
 from aloe_jax.data.settings import DatasetSettings
 from aloe_jax.errors import InputError
 from aloe_jax.hub.families import model_config
 from aloe_jax.models.lora import LoraSettings
 from aloe_jax.parallel.mesh import MeshSettings
 from aloe_jax.plan.settings import BenchmarkDialogues, GrownConversations, PlannedSettings
-from aloe_jax.run.config import load_config, overridden
+from aloe_jax.run.config import load_config, overridden, shipped_file
 from aloe_jax.run.settings import ModelSettings, TemplateSettings
 from aloe_jax.serve.settings import ServeSettings
 from aloe_jax.settings import section, setting
@@ -45,7 +46,7 @@ class Experiment:
     """Every setting, with the paper's values (arXiv 2410.03642)."""
 
     seed: int = setting(0, "seed of everything random: personas, replies, batches, adapters")
-    stages: tuple[str, ...] = setting((), "stages to run; empty: all; --stages takes precedence")
+    stages: tuple[str, ...] = setting((), "stages to run; empty: all; --stages takes precedence", choices=STAGES)
     model: ModelSettings = section(ModelSettings)
     template: TemplateSettings = section(TemplateSettings)
     mesh: MeshSettings = section(MeshSettings)
@@ -107,6 +108,13 @@ def model_experiment(arg: str, source: str, sizes: Mapping[str, object], system:
     return config.lock()
 
 
+def shipped_config(name: str, arg: str = "") -> ConfigDict:
+    """The config of a shipped file, not locked, for a config file that starts from it. InputError if there is none."""
+    namespace = runpy.run_path(str(shipped_file(name)))
+    config: ConfigDict = namespace["get_config"](arg)
+    return config.unlock()
+
+
 def load_experiment(arguments: Sequence[str]) -> dict[str, object]:
     """The settings given by `arguments` (everything that starts with --config), by section. A section that the config
     file lacks is missing here too, and is refused when a stage reads it.
@@ -123,8 +131,8 @@ def read_experiment(values: Mapping[str, object]) -> dict[str, object]:
         if name not in kinds:
             raise InputError(settings.unknown_key(f"config.{name}", name, kinds, "config"))
     fields = [field for field in dataclasses.fields(Experiment) if field.name in values]
-    given = dataclasses.make_dataclass("Given", [(field.name, kinds[field.name]) for field in fields])
-    read: object = settings.read(given, values, "config")
+    rules = [(one.name, kinds[one.name], dataclasses.field(metadata=one.metadata)) for one in fields]
+    read: object = settings.read(dataclasses.make_dataclass("Given", rules), values, "config")
     return {field.name: getattr(read, field.name) for field in fields}
 
 

@@ -4,14 +4,15 @@ the same command resumes, 1 anything else."""
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import re
-import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from types import FrameType
+from typing import NoReturn
 
+from aloe_jax.cli import signals
 from aloe_jax.cli.devices import leave_libtpu_alone
 from aloe_jax.cli.parser import make_parser
 from aloe_jax.errors import AloeError, InputError, ResumableError
@@ -21,17 +22,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
     code, options = 0, argparse.Namespace(distributed="")
     leave_libtpu_alone()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell sets it to be ignored in background jobs
-    signal.signal(signal.SIGTERM, _interrupt)
     try:
         options, rest = make_parser().parse_known_args(argv, options)
-        wrong = [argument for argument in rest if not (options.takes_config and argument.startswith("--config"))]
+        wrong = [argument for argument in rest if not (options.takes_config and _is_config(argument))]
         if wrong:
-            raise InputError(f"unrecognised argument '{wrong[0]}'; see `aloe --help`")
+            spaced = any(argument.startswith("--config") and "=" not in argument for argument in rest)
+            hint = "write --config=FILE and --config.KEY=VALUE with '='; " if spaced else ""
+            raise InputError(f"unrecognised argument '{wrong[0]}'; {hint}see `aloe --help`")
         options.config_arguments = rest
         options.command(options)
+        sys.stdout.flush()
     except KeyboardInterrupt:
-        code = _fail("stopped; the same command continues where it was", ResumableError.exit_code)
+        code = _fail(signals.STOPPED, ResumableError.exit_code)
     except BrokenPipeError:  # the reader of our output exited
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
@@ -50,9 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Handle SIGTERM like Ctrl-C at this point: asyncio, if running, cancels its tasks in order."""
-    signal.raise_signal(signal.SIGINT)
+def _is_config(argument: str) -> bool:
+    return argument == "--config" or argument.startswith(("--config=", "--config."))
 
 
 def _fail(sentence: str, code: int) -> int:
@@ -89,5 +90,22 @@ def _other_process_gone(error: BaseException) -> ResumableError | None:
     )
 
 
+def entry() -> NoReturn:
+    """The console script: run a command and exit with its code.
+
+    A stopped command exits at once, since threads of libraries would run into each other at an orderly shutdown.
+    """
+    signals.exit_at_once()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # for a text that the terminal's encoding lacks
+    code = main()
+    if code == ResumableError.exit_code:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    entry()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import textwrap
 from collections.abc import Callable
 from typing import NoReturn
@@ -32,6 +33,13 @@ class _Parser(argparse.ArgumentParser):
         raise InputError(f"{message}; see `{self.prog} --help`")
 
 
+def _path(text: str) -> str:
+    """A path of the command line, `~` expanded."""
+    if not text:
+        raise argparse.ArgumentTypeError("the path is empty; name a file or a folder")
+    return os.path.expanduser(text)
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The parser of `aloe`; `options.command` is the function in `commands` to call."""
     parser = _Parser(prog="aloe", description="Align language models with each user during the conversation.")
@@ -48,7 +56,7 @@ def make_parser() -> argparse.ArgumentParser:
         "Run the stages of an experiment; finished ones are skipped, interrupted ones continue.",
         takes_config=True,
     )
-    command.add_argument("--workdir", required=True, help="run directory, a local folder")
+    command.add_argument("--workdir", type=_path, required=True, help="run directory, a local folder")
     command.add_argument("--stages", default="", help="comma-separated stages (default: config.stages, else all)")
     command.add_argument("--fresh", action="store_true", help="start over the stages whose config or inputs changed")
     command.add_argument("--fork", action="store_true", help="the same, but keep the paid answers of servers")
@@ -71,15 +79,15 @@ def make_parser() -> argparse.ArgumentParser:
     command = add(
         "status", commands.status, "Show the status of a run, from any shell, while it is running or afterwards."
     )
-    command.add_argument("workdir", help="run directory")
+    command.add_argument("workdir", type=_path, help="run directory")
 
     command = add(
         "merge",
         commands.merge,
         "Merge the conversations that several machines grew with --shard into one run directory.",
     )
-    command.add_argument("sources", nargs="+", help="run directories, one per shard")
-    command.add_argument("--out", required=True, help="run directory to create")
+    command.add_argument("sources", nargs="+", type=_path, help="run directories, one per shard")
+    command.add_argument("--out", type=_path, required=True, help="run directory to create")
 
     command = add(
         "plan",
@@ -91,10 +99,10 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--topology", required=True, help="chip and shape of the slice: v5e:4x4, v5p:2x2x4, v6e:4x4")
     command.add_argument(
         "--workdir",
-        default="",
+        type=_path,
         help="run directory with the dataset to plan for (default: conversations of a typical size)",
     )
-    command.add_argument("--json", default="", help="JSON file to write the report to")
+    command.add_argument("--json", type=_path, help="JSON file to write the report to")
     command.add_argument(
         "--search", action="store_true", help="try batches and remat settings, in at most four compilations"
     )
@@ -131,10 +139,13 @@ def make_parser() -> argparse.ArgumentParser:
         "Convert conversation data: files of the paper's code, chats or pairs to trees and back.",
     )
     command.add_argument(
-        "file", help="conversations.jsonl, messages or prompt/chosen/rejected data, trees.jsonl, or a run directory"
+        "file",
+        type=_path,
+        help="conversations.jsonl, messages or prompt/chosen/rejected data, trees.jsonl, or a run directory",
     )
     command.add_argument(
         "--out",
+        type=_path,
         required=True,
         help="trees.jsonl, personas.jsonl or .parquet file; for a run, the folder of its data set",
     )
@@ -144,10 +155,14 @@ def make_parser() -> argparse.ArgumentParser:
         commands.inspect,
         "Show what a model makes of conversations (tokens, targets, forks, cuts), or of messages in general.",
     )
-    command.add_argument("source", metavar="MODEL|TREES", help="model source; with --model, the conversations")
+    command.add_argument(
+        "source", type=_path, metavar="MODEL|TREES", help="model source; with --model, the conversations"
+    )
     command.add_argument("--model", help="Hugging Face folder, hub id, GGUF file or embedded model, for MODEL|TREES")
     command.add_argument(
-        "--trees", help="conversations: a run directory or any file that `aloe convert` reads (default: a sample)"
+        "--trees",
+        type=_path,
+        help="conversations: a run directory or any file that `aloe convert` reads (default: a sample)",
     )
     command.add_argument("--conversation", metavar="ID", help="show this conversation")
     command.add_argument("--limit", type=int, help="show the first LIMIT conversations (default: 3)")
@@ -159,8 +174,8 @@ def make_parser() -> argparse.ArgumentParser:
         help="cut longer paths as config.dataset.max_path does (default: the model's context)",
     )
     _system_argument(command)
-    command.add_argument("--html", metavar="FILE", help="write a page instead of printing text")
-    command.add_argument("--json", metavar="FILE", help="write the findings instead of printing text")
+    command.add_argument("--html", type=_path, metavar="FILE", help="write a page instead of printing text")
+    command.add_argument("--json", type=_path, metavar="FILE", help="write the findings instead of printing text")
     command.formatter_class = _HelpFormatter
     command.epilog = (
         "examples:\n"
@@ -176,18 +191,18 @@ def make_parser() -> argparse.ArgumentParser:
         "Compute the log-probability of every assistant message of conversation trees under a model.",
     )
     command.add_argument("--model", required=True, help="Hugging Face folder, hub id, GGUF file or embedded model")
-    command.add_argument("--trees", required=True, help="trees.jsonl to score")
+    command.add_argument("--trees", type=_path, required=True, help="trees.jsonl to score")
     _system_argument(command)
-    command.add_argument("--out", required=True, help="file to write, one JSON line per assistant node")
+    command.add_argument("--out", type=_path, required=True, help="file to write, one JSON line per assistant node")
     command.add_argument("--dtype", default="float32", help="type of the computation: float32 (default) or bfloat16")
 
     command = add(
         "metrics", commands.metrics, "Print the metrics of the ALOE benchmark, with intervals, of a file of scores."
     )
-    command.add_argument("scores", help="JSON lines with case, profile, personality, turn and score")
+    command.add_argument("scores", type=_path, help="JSON lines with case, profile, personality, turn and score")
 
     command = add("view", commands.view, "View the trees of a run on a local web page, and label pairs of replies.")
-    command.add_argument("directory", metavar="DIR", help="run directory or trees.jsonl")
+    command.add_argument("directory", type=_path, metavar="DIR", help="run directory or trees.jsonl")
     command.add_argument("--host", default="127.0.0.1", help="local address to listen on (default: 127.0.0.1)")
     command.add_argument("--port", type=int, default=0, help="port (default: a free one)")
     command.add_argument("--open", action="store_true", help="open the page in the web browser")
@@ -223,7 +238,7 @@ def _config_epilog(command: argparse.ArgumentParser, more: str = "") -> None:
 
 
 def _folder_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--out", required=True, help="folder to write")
+    command.add_argument("--out", type=_path, required=True, help="folder to write")
     command.add_argument("--overwrite", action="store_true", help="replace a folder that is not empty")
     command.add_argument("--dtype", help="float32, bfloat16 or float16 (default: as stored)")
     command.add_argument(

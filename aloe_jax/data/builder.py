@@ -10,11 +10,9 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-import tensorflow_datasets as tfds
 from etils import epath
 
 from aloe_jax import files
@@ -26,38 +24,6 @@ IDS = "conversations.jsonl"
 NAMED = 3  # conversations that a message names at most
 
 
-def _features() -> tfds.features.FeaturesDict:
-    """The columns of a `TreeRow`, each of variable length, since fragments are not padded; and the origin."""
-    columns = {
-        name: tfds.features.Tensor(shape=(None, *column.inner), dtype=column.dtype) for name, column in COLUMNS.items()
-    }
-    return tfds.features.FeaturesDict(columns | {ORIGIN: tfds.features.Scalar(dtype=np.int32)})
-
-
-class AloeTrees(tfds.core.GeneratorBasedBuilder):
-    """Conversation trees as row fragments: tokens, tree structure, targets, replies and pairs (aloe_jax.tree.row)."""
-
-    VERSION = tfds.core.Version("2.0.0")
-
-    def __init__(
-        self, fragments: Iterable[tuple[int, TreeRow]] = (), sources: Sequence[str] = (), **kwargs: Any
-    ) -> None:
-        self._fragments, self._sources = fragments, sources
-        super().__init__(file_format="array_record", **kwargs)
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        # Kept in the order of the sources' files; the pack plan shuffles.
-        metadata = tfds.core.MetadataDict({"sources": list(self._sources)}) if self._sources else None
-        return tfds.core.DatasetInfo(builder=self, features=_features(), disable_shuffling=True, metadata=metadata)
-
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator[Any]]:
-        return {"train": self._generate_examples()}
-
-    def _generate_examples(self) -> Iterator[tuple[int, dict[str, object]]]:
-        for number, (origin, fragment) in enumerate(self._fragments):
-            yield number, {ORIGIN: origin} | {name: np.asarray(getattr(fragment, name)) for name in COLUMNS}
-
-
 def write_dataset(
     fragments: Iterable[TreeRow | tuple[int, TreeRow]], directory: epath.PathLike, sources: Sequence[str] = ("trees",)
 ) -> int:
@@ -67,6 +33,10 @@ def write_dataset(
     ignores a half-written dataset of an interrupted call, which is written again. Raises InputError if there is
     nothing to write.
     """
+    import tensorflow_datasets as tfds  # takes a second, which commands without a dataset do not have to spend
+
+    from aloe_jax.data.tfds_builder import AloeTrees
+
     tfds.display_progress_bar(False)
     rows = (item if isinstance(item, tuple) else (0, item) for item in fragments)
     first = next(rows, None)
@@ -93,6 +63,8 @@ class FragmentSource:
 
     def __init__(self, directory: epath.PathLike) -> None:
         """Open the dataset in `directory`; raises InputError if it is not complete, or if a file of it is damaged."""
+        from aloe_jax.data.tfds_builder import AloeTrees  # loads TFDS
+
         self.directory = str(directory)
         try:
             builder = AloeTrees(data_dir=self.directory)

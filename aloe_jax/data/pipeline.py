@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-import grain
 import jax
 import numpy as np
 from jax.sharding import Mesh
@@ -17,6 +17,9 @@ from aloe_jax.parallel.mesh import row_shards
 from aloe_jax.parallel.sharding import row_sharding
 from aloe_jax.tree.pack import empty_row, pack, stack
 from aloe_jax.tree.row import Capacity, TreeRow
+
+if TYPE_CHECKING:
+    import grain
 
 # Log-probability of a reply under the reference model, by (conversation, node).
 Reference = Mapping[tuple[int, int], float]
@@ -74,6 +77,8 @@ class Batches:
 
     def iterator(self, owned: Sequence[int]) -> grain.DatasetIterator:
         """A Grain iterator over `local` of every step; its state is the step index and nothing else."""
+        import grain  # takes half a second, which commands without training do not have to spend
+
         dataset = grain.MapDataset.range(len(self)).map(lambda step: self.local(step, owned))
         return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)))
 

@@ -23,7 +23,6 @@ from jaxtyping import Array, Float, Int
 
 from aloe_jax.ops.block_table import running_blocks, table_block
 from aloe_jax.ops.constants import ATTENTION_OUTPUT, MASKED
-from aloe_jax.ops.tpu_attention import pallas
 
 NO_WINDOW = 1 << 30  # larger than every distance
 BLOCK = 256  # maximum block size; rows are multiples of half of it
@@ -138,7 +137,14 @@ def tree_attention(
     )(query, key, value, subtree_end, positions, window, soft_cap)
 
 
-IMPLEMENTATIONS = {"dense": dense, "blocked": blocked, "pallas": pallas}
+def pallas(*operands: Any, scale: float) -> Float[Array, "B T H K"]:
+    """`dense` as Pallas kernels for TPUs, which are loaded only where they run."""
+    from aloe_jax.ops import tpu_attention
+
+    return tpu_attention.pallas(*operands, scale=scale)
+
+
+IMPLEMENTATIONS: dict[str, Callable[..., Array]] = {"dense": dense, "blocked": blocked, "pallas": pallas}
 # Block size for a row of a given length, by implementation; ValueError for a length that cannot be cut into blocks.
 BLOCK_SIZES: dict[str, Callable[[int], int]] = {"blocked": block_size, "pallas": table_block}
 AUTO = "auto"

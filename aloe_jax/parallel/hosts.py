@@ -13,13 +13,13 @@ import os
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from types import ModuleType
 from typing import NoReturn
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
-from orbax.checkpoint import multihost
 
 from aloe_jax import files
 from aloe_jax.errors import InputError, ResumableError
@@ -75,13 +75,20 @@ def connect(where: str) -> None:
     atexit.register(_ending.set)  # runs first
 
 
+def _multihost() -> ModuleType:
+    """Orbax's helpers for several processes, loaded only there: that takes a second."""
+    from orbax.checkpoint import multihost
+
+    return multihost
+
+
 def _exit_with_others() -> None:
     """End this process after another one has left.
 
     This process may be blocked on a device computation with the other one, where no exception reaches it and only JAX's
     heartbeat would end it. Everything that it writes survives a kill.
     """
-    client, left = multihost.get_jax_distributed_client(), None
+    client, left = _multihost().get_jax_distributed_client(), None
     while left is None:
         if _ending.wait(POLL_SECONDS):
             return
@@ -183,7 +190,7 @@ def leave(code: int) -> NoReturn:
     seconds = LEAVE_SECONDS
     with contextlib.suppress(Exception):
         if code != ResumableError.exit_code:
-            multihost.get_jax_distributed_client().key_value_set(_LEAVING, str(code), allow_overwrite=True)
+            _multihost().get_jax_distributed_client().key_value_set(_LEAVING, str(code), allow_overwrite=True)
             if not is_primary():
                 seconds = END_SECONDS // 2  # JAX aborts the processes that are left when the primary one ends
         _barrier("aloe-leave", seconds)
@@ -206,7 +213,7 @@ def _barrier(name: str, seconds: int) -> None:
 
     def wait() -> None:
         try:
-            multihost.sync_global_processes(name, timeout=seconds, processes=everyone)
+            _multihost().sync_global_processes(name, timeout=seconds, processes=everyone)
         except Exception as error:
             failed.append(error)
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.resources
 import json
 import math
+import re
+import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
 from absl import flags
-from etils import epath
 from ml_collections import ConfigDict, config_flags
 
 from aloe_jax.errors import InputError
@@ -22,33 +24,73 @@ PACKAGE = "aloe_jax"
 
 def load_config(arguments: Sequence[str], renamed: Mapping[str, str] = MappingProxyType({})) -> dict[str, object]:
     """The config given by `arguments` (everything that starts with --config) as plain values; `--config=demo` names a
-    shipped file. `renamed` maps earlier names of settings to the present ones.
+    shipped file. `renamed` maps earlier names of settings to the present ones. A config file may import files of its
+    own folder.
 
     Raises InputError for a missing or broken file, an unknown key, a value of the wrong type, a number that is not
     finite and a value that is not JSON-serialisable.
     """
-    arguments = _with_path(arguments)
-    path = _path(arguments)
-    file = epath.Path(path.split(":")[0])
+    path, arg = _path(arguments)
+    whole = f"{path}:{arg}" if arg else str(path)
+    overrides = [argument for argument in arguments if not argument.startswith("--config=")]
     try:
-        _check_keys(arguments, _parse([f"--config={path}"]), renamed)
-        config = _parse(arguments)
+        with _importing_from(path.parent):
+            config = _parse([f"--config={whole}"])
+            if not isinstance(config, ConfigDict):
+                raise InputError(
+                    f"--config: get_config() of {whole} returned {type(config).__name__}, expected a ConfigDict"
+                )
+            _check_keys(overrides, config, renamed)
+            changed: ConfigDict = _parse([f"--config={whole}", *(_tuple_override(one, config) for one in overrides)])
     except flags.Error as error:
-        raise InputError(f"{_sentence(error)}; the keys and their meaning stand in {file}") from None
+        raise InputError(f"{_sentence(error)}; the keys and their meaning stand in {path}") from None
     except InputError:
         raise
-    except Exception as error:  # a config file is code and may raise anything
-        raise InputError(f"--config={path}: {type(error).__name__}: {_sentence(error)}{_line(error, file)}") from None
-    if not isinstance(config, ConfigDict):
-        raise InputError(f"--config: get_config() of {path} returned {type(config).__name__}, expected a ConfigDict")
+    except (Exception, SystemExit) as error:  # a config file is code and may raise anything
+        raise InputError(f"--config={whole}: {type(error).__name__}: {_sentence(error)}{_line(error, path)}") from None
     try:
-        values: dict[str, object] = json.loads(config.to_json())  # plain lists and dicts, as stored in manifests
+        values: dict[str, object] = json.loads(changed.to_json())  # plain lists and dicts, as stored in manifests
     except (TypeError, ValueError) as error:
-        raise InputError(f"--config={path}: a value is not JSON-serialisable ({_sentence(error)})") from None
+        raise InputError(f"--config={whole}: a value is not JSON-serialisable ({_sentence(error)})") from None
     for name, value in _numbers(values, "config"):
         if not math.isfinite(value):
             raise InputError(f"{name}: {value} is not a finite number; give one that is")
     return values
+
+
+@contextlib.contextmanager
+def _importing_from(folder: Path) -> Iterator[None]:
+    """Let imports find files in `folder`."""
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):
+            sys.path.remove(str(folder))
+
+
+def _tuple_override(argument: str, config: ConfigDict) -> str:
+    """An override of a tuple of texts with `a,b` in place of `('a','b')`; any other as it is."""
+    name, _, text = argument.partition("=")
+    value: object = config
+    for key in name.removeprefix("--config").split(".")[1:]:
+        value = value.get(key) if isinstance(value, ConfigDict) else None
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if (
+        not isinstance(value, tuple)
+        or text.strip()[:1] in ("(", "[", "'", '"')
+        or (all(map(_is_number, parts)) and parts)
+    ):
+        return argument
+    return f"{name}={tuple(parts)!r}"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _numbers(value: object, name: str) -> Iterator[tuple[str, float]]:
@@ -76,20 +118,33 @@ def shipped() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.py"))}
 
 
-def _with_path(arguments: Sequence[str]) -> list[str]:
-    """The arguments, with the name of a shipped config file replaced by its path. InputError if there is no such
-    file."""
-    path, separator, arg = _path(arguments).partition(":")
-    if not epath.Path(path).exists():
-        known = shipped()
-        if path not in known:
-            raise InputError(
-                f"config file '{path}' does not exist; give a path, or one of the shipped "
-                f"{', '.join(known)}{nearest(path, known)}"
-            )
-        path = str(known[path])
-    whole = f"--config={path}{separator}{arg}"
-    return [whole if argument.startswith("--config=") else argument for argument in arguments]
+def shipped_file(name: str) -> Path:
+    """The path of a shipped config file. InputError if there is none of that name."""
+    known = shipped()
+    if name in known:
+        return known[name]
+    beside = f"; did you mean '{name}.py'?" if Path(f"{name}.py").is_file() else nearest(name, known)
+    raise InputError(
+        f"config file '{name}' does not exist; give a path, or one of the shipped {', '.join(known)}{beside}"
+    )
+
+
+def _path(arguments: Sequence[str]) -> tuple[Path, str]:
+    """The config file and its argument. InputError if none is given, several are, or there is no such Python file."""
+    given = [argument.removeprefix("--config=") for argument in arguments if argument.startswith("--config=")]
+    if not given or not given[0]:
+        raise InputError("--config is missing; give an experiment file, for example --config=configs/demo.py")
+    if len(given) > 1:
+        raise InputError(f"--config is given {len(given)} times ({', '.join(given)}); give one file")
+    name, _, arg = given[0].partition(":")
+    path = Path(name).expanduser()
+    if not path.is_file():
+        if (":" in arg and Path(given[0].rpartition(":")[0]).is_file()) or Path(given[0]).is_file():
+            raise InputError(f"config file '{given[0]}': its path must not contain ':'; rename the folder or the file")
+        path = shipped_file(name)
+    if path.suffix != ".py":
+        raise InputError(f"config file '{name}' must be a Python file with get_config(); `aloe config` shows the form")
+    return path, arg
 
 
 def _parse(arguments: Sequence[str]) -> object:
@@ -99,7 +154,7 @@ def _parse(arguments: Sequence[str]) -> object:
     return values.config
 
 
-def _check_keys(arguments: Sequence[str], config: object, renamed: Mapping[str, str]) -> None:
+def _check_keys(arguments: Sequence[str], config: ConfigDict, renamed: Mapping[str, str]) -> None:
     """Raise InputError for the first override of a key that the config does not have."""
     for argument in arguments:
         place, name = config, "config"
@@ -115,21 +170,16 @@ def _check_keys(arguments: Sequence[str], config: object, renamed: Mapping[str, 
             place, name = place[key], f"{name}.{key}"
 
 
-def _path(arguments: Sequence[str]) -> str:
-    for argument in arguments:
-        if argument.startswith("--config="):
-            return argument.removeprefix("--config=")
-    raise InputError("--config is missing; give an experiment file, for example --config=configs/demo.py")
-
-
-def _sentence(error: Exception) -> str:
+def _sentence(error: BaseException) -> str:
     """One line of an error's message. config_flags may put a whole traceback into it, whose last line has the
     reason."""
     found = str(error).strip().splitlines() or ["no reason given"]
-    return found[-1] if "Traceback" in str(error) else found[0]
+    reason = found[-1] if "Traceback" in str(error) else found[0]
+    reason = re.sub(r"malformed node or string.*", "it is no Python literal, such as 1, 'text' or (1, 2)", reason)
+    return re.sub(r"\('([^']*)', '([^']*)'\)", r"\1: \2", reason)
 
 
-def _line(error: Exception, file: epath.Path) -> str:
+def _line(error: BaseException, file: Path) -> str:
     """The line of the config file that raised the error, as text; empty if another file did."""
     if isinstance(error, SyntaxError):
         return ""  # Python's own message has the line

@@ -6,6 +6,7 @@ import jax
 from etils import epath
 from jax.sharding import Mesh
 
+from aloe_jax.errors import InputError
 from aloe_jax.hub.chat_model import read_chat_model
 from aloe_jax.hub.config_file import read_config
 from aloe_jax.hub.identity import model_hash
@@ -19,8 +20,16 @@ from aloe_jax.tree.template import ChatFormat
 
 
 def model_folder(run: Run) -> epath.Path:
-    """The Hugging Face folder of the start model."""
-    return resolve_model(run.section("model", ModelSettings).source)
+    """The Hugging Face folder of the start model. InputError as `check_source`."""
+    return resolve_model(check_source(run))
+
+
+def check_source(run: Run) -> str:
+    """The source of the start model. InputError if the config names none."""
+    source = run.section("model", ModelSettings).source
+    if not source:
+        raise InputError("config.model.source is empty; name a folder, a hub id, a GGUF file or embedded:smollm2")
+    return source
 
 
 def model_config(run: Run) -> ModelConfig:

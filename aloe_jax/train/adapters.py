@@ -19,7 +19,6 @@ from aloe_jax.run.manifest import read_manifest
 from aloe_jax.run.model import model_config, model_folder
 from aloe_jax.run.stage import Run
 from aloe_jax.settings import read
-from aloe_jax.train.checkpoints import restore_params
 
 CHAIN = ("sft", "preference")  # the trainings of a run; each starts from the one before
 
@@ -50,6 +49,8 @@ def load_stage_params(run: Run, name: str, mesh: Mesh) -> decoder.Params:
 
 def _trained(model: ModelConfig, stage: epath.Path, mesh: Mesh) -> tuple[ModelConfig, decoder.Params]:
     """The model of the training in the folder `stage`, and its final parameters: all of them, or the adapters alone."""
+    from aloe_jax.train.checkpoints import restore_params  # loads Orbax
+
     stored = read_manifest(stage).section("lora")
     if stored:
         model = with_adapters(model, read(LoraSettings, stored, "config.lora"))

@@ -121,6 +121,7 @@ def _train(
                 )
         with clock.part("checkpoint"):
             checkpoints.wait()
+        stop.check(f"after step {steps} of {steps} in '{training.directory}'")
     return state
 
 

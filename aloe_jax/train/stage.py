@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from aloe_jax.data.settings import DatasetSettings
+from aloe_jax.run.manifest import Values
 from aloe_jax.run.model import mesh_of, model_inputs
 from aloe_jax.run.stage import Run, Stage
 from aloe_jax.train.adapters import trained_config
 from aloe_jax.train.forward import Compute, check_attention
 from aloe_jax.train.objectives import check_objective
-from aloe_jax.train.run_training import run_training
 from aloe_jax.train.settings import LoggingSettings, TrainingSettings
 
 # Not the mesh: a run may continue on other devices with the same batches.
@@ -24,11 +24,16 @@ def _check(run: Run, name: str) -> None:
 
 
 def _stage(name: str, needs: tuple[str, ...], start: str) -> Stage:
+    def work(run: Run) -> Values:
+        from aloe_jax.train.run_training import run_training  # loads Orbax, Grain and TFDS
+
+        return run_training(run, name, start)
+
     return Stage(
         name,
         needs,
         (*COMMON, name),
-        lambda run: run_training(run, name, start),
+        work,
         model_inputs,
         ("metrics.jsonl",),
         check=lambda run: _check(run, name),

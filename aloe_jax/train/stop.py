@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 from types import FrameType, TracebackType
@@ -43,6 +44,7 @@ class StopRequest:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
+        os.write(2, b"aloe: stopping after this step, with a checkpoint; a second signal stops at once\n")
 
     def anywhere(self) -> bool | jax.Array:
         """Whether any process received a signal. With several processes, an array that is computed once all devices

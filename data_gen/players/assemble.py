@@ -9,7 +9,7 @@ from typing import Any
 
 from aloe_jax import files
 from aloe_jax.errors import InputError
-from aloe_jax.run.model import chat_format, model_config, own_mesh
+from aloe_jax.run.model import chat_format, check_source, model_config, own_mesh
 from aloe_jax.run.settings import ModelSettings as StartModelSettings
 from aloe_jax.run.stage import Run
 from aloe_jax.serve.client.client import Client
@@ -46,6 +46,8 @@ def check_roles(run: Run, scripted_personas: bool) -> None:
             f"config.roles.{scripted[0]}.player: the scripted {scripted[0]} knows only scripted personas; set it to "
             "'model', or config.personas.source to 'scripted'"
         )
+    if needs_own_server(run, model_roles(run)):
+        check_source(run)
 
 
 def servers(run: Run, role: str) -> Servers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from aloe_jax.serve.settings import check_servers
 from aloe_jax.settings import setting
 
 PLAYERS = ("model", "scripted")
@@ -23,6 +24,9 @@ class ModelSettings:
     max_tokens: int = setting(128, "longest answer", minimum=1)
     price_in: float = setting(0.0, "US dollars per million tokens, to show what a run costs", decides=False)
     price_out: float = setting(0.0, "the same of what is sampled", decides=False)
+
+    def __post_init__(self) -> None:
+        check_servers(self.base_url, self.api_key_env)
 
 
 @dataclass(frozen=True)

@@ -1,3 +1,5 @@
+"""Sampling against a plain twin that sorts, its frequencies, and what constraints leave."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np

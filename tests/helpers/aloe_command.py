@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 HELPERS = Path(__file__).parent  # contains the programs that tests start
 DEADLINE = 300  # seconds after which a command that hangs fails its test
 LOOK_EVERY = 0.002  # seconds between two looks at the files of a running command
-ALOE = "import sys; from aloe_jax.cli.main import main; sys.exit(main())"  # as the console script does
+ALOE = "from aloe_jax.cli.main import entry; entry()"  # as the console script does
 LIMIT = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({bytes}, {bytes})); "
 
 # `configs/demo.py:debug` for the tiny model: shorter, with several steps per training, and one tree or dialogue at a

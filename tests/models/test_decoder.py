@@ -1,3 +1,5 @@
+"""The decoder: parameter counts, norms and rotary embeddings by hand, configs that are refused."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np

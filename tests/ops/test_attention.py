@@ -1,3 +1,5 @@
+"""Tree attention: blocked equals dense, dense is the mask of the design, shards equal one device."""
+
 import functools
 
 import jax

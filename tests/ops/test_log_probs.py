@@ -1,3 +1,5 @@
+"""Log-probabilities and entropy of targets: chunks equal full logits, which never exist."""
+
 import functools
 
 import jax

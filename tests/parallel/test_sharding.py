@@ -1,3 +1,5 @@
+"""Meshes, the sharding table, and tensors that do not divide."""
+
 import jax
 import pytest
 from jax.sharding import PartitionSpec

@@ -144,3 +144,53 @@ def test_differences():
         'new: null -> "x"',
     ]
     assert differences(old, old) == []
+
+
+def test_texts_of_a_list_are_split_at_commas(tmp_path):
+    path = tmp_path / "lists.py"
+    path.write_text(
+        "from ml_collections import ConfigDict\n\n"
+        "def get_config():\n    return ConfigDict({'names': ('a',), 'empty': (), 'weights': (1.0,)})\n"
+    )
+    overrides = ["--config.names=b, c,", "--config.empty=d,e", "--config.weights=0.5,2"]
+    assert load_config([f"--config={path}", *overrides]) == {
+        "names": ["b", "c"], "empty": ["d", "e"], "weights": [0.5, 2.0],
+    }  # fmt: skip
+    assert load_config([f"--config={path}", "--config.names="])["names"] == []
+    assert load_config([f"--config={path}", "--config.names=('b',)"])["names"] == ["b"]
+
+
+def test_a_config_file_may_import_its_neighbours(tmp_path, monkeypatch):
+    (tmp_path / "neighbour_of_config.py").write_text("RATE = 0.25\n")
+    path = tmp_path / "importing.py"
+    path.write_text(
+        "from ml_collections import ConfigDict\n\nfrom neighbour_of_config import RATE\n\n\n"
+        "def get_config():\n    return ConfigDict({'rate': RATE})\n"
+    )
+    before = list(sys.path)
+    assert load_config([f"--config={path}"]) == {"rate": 0.25}
+    assert sys.path == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--config=demo", "--config=llama3_8b"], r"--config is given 2 times \(demo, llama3_8b\); give one file"),
+        (["--config="], "--config is missing"),
+        (["--config=mine"], r"'mine' does not exist; .*; did you mean 'mine\.py'\?"),
+        (["--config=c.yaml"], r"'c\.yaml' must be a Python file with get_config\(\)"),
+        (["--config=a:b/mine.py"], "its path must not contain ':'"),
+        (["--config=mine.py"], r"SystemExit: no luck \(line 2\)"),
+    ],
+)
+def test_files_that_cannot_be_meant(tmp_path, monkeypatch, arguments, said):
+    """A folder of the name of a shipped file, such as a run directory, is not taken for it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text("import sys\nsys.exit('no luck')\n")
+    (tmp_path / "c.yaml").write_text("batch: 3\n")
+    (tmp_path / "a:b").mkdir()
+    (tmp_path / "a:b/mine.py").write_text("")
+    (tmp_path / "demo").mkdir()
+    with pytest.raises(InputError, match=said):
+        load_config(arguments)
+    assert load_config(["--config=demo"])["model"]["source"] == "embedded:smollm2"

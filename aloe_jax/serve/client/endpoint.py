@@ -10,7 +10,6 @@ from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 
 import aiohttp
-from yarl import URL
 
 from aloe_jax.errors import InputError
 from aloe_jax.serve.client import answers, constraints
@@ -19,6 +18,7 @@ from aloe_jax.serve.client.answers import Failure
 from aloe_jax.serve.client.interface import Request, Response, call_id
 from aloe_jax.serve.client.limits import AdaptiveLimit
 from aloe_jax.serve.protocol import ChatResponse
+from aloe_jax.serve.settings import plain_address
 
 # Where a server asks for a longer pause than this, the command is better run again later.
 LONGEST_RETRY_AFTER = 600.0
@@ -63,18 +63,7 @@ class Endpoint:
     answered: int = 0
 
     def __post_init__(self) -> None:
-        try:
-            url = URL(self.address)
-            plain = url.scheme in ("http", "https") and url.host and not (url.user or url.password or url.query)
-        except ValueError:
-            plain = False
-        if not plain:
-            # The address is not repeated: a key may stand in it.
-            raise InputError(
-                "base_url must look like http://127.0.0.1:8000/v1, without user name, password or query; "
-                f"put the key into the environment variable {self.api_key_env}"
-            )
-        self.address = str(url).rstrip("/")
+        self.address = plain_address(self.address, self.api_key_env)
         self.limit = AdaptiveLimit(FIRST_LIMIT, self.most)
 
     async def complete(self, session: aiohttp.ClientSession, request: Request, now: float) -> Response | Failure:
