@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -102,7 +101,7 @@ class DatasetWriter:
             for origin, source in enumerate(self.sources)
             for tree in read_source(source, self.own)
         ]
-        ids = (json.dumps({"id": tree.id, "source": source.name}, ensure_ascii=False) for _, source, tree in read)
+        ids = (files.json_line({"id": tree.id, "source": source.name}) for _, source, tree in read)
         files.write_lines(directory / IDS, ids)
         written = write_dataset(self._fragments(read), directory, [source.name for source in self.sources])
         total = Counts()
