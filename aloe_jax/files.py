@@ -19,7 +19,7 @@ from aloe_jax.errors import InputError, ResumableError
 
 BYTE_ORDER_MARK = "\ufeff"
 _GZIP = b"\x1f\x8b"
-# Numbers that may be beyond a float, and escapes of half a character: what has neither is read by the fast parser alone.
+# Numbers that may be beyond a float, and escapes of half a character; a text with neither is read at full speed.
 _DIGITS = 300
 _HUGE = re.compile(rf"[eE]\+?\d{{3}}|\d{{{_DIGITS}}}")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")

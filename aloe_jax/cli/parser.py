@@ -131,13 +131,21 @@ def make_parser() -> argparse.ArgumentParser:
         "Convert conversation data: files of the paper's code, chats or pairs to trees and back.",
     )
     command.add_argument(
-        "file", help="conversations.jsonl, messages or prompt/chosen/rejected data, trees.jsonl, or a run directory"
+        "file",
+        help="conversations.jsonl, chats, preference pairs or trees as JSON, CSV, parquet or Arrow; or a run directory",
     )
     command.add_argument(
         "--out",
         required=True,
         help="trees.jsonl, personas.jsonl or .parquet file; for a run, the folder of its data set",
     )
+    command.add_argument(
+        "--refused",
+        choices=("error", "drop"),
+        default="error",
+        help="what a record that cannot be read whole does: end the command, or be left out and counted",
+    )
+    command.add_argument("--model", default="", help="also count the tokens of the trees for this model")
 
     command = add(
         "score",

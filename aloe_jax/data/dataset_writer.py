@@ -77,6 +77,7 @@ class DatasetWriter:
         longest: maximum tokens of a path; whole turns are cut from the left of longer ones.
         vocab: number of token ids of the model.
         progress: called after each conversation with (conversations done, conversations in all).
+        notice: called with a sentence about keys of records that are not read.
     """
 
     sources: Sequence[Source]
@@ -86,6 +87,7 @@ class DatasetWriter:
     longest: int
     vocab: int
     progress: Callable[[int, int], None]
+    notice: Callable[[str], None] = lambda sentence: None
     counts: dict[str, Counts] = field(default_factory=dict)
 
     def write(self, directory: epath.Path) -> Values:
@@ -99,7 +101,7 @@ class DatasetWriter:
         read = [
             (origin, source, tree)
             for origin, source in enumerate(self.sources)
-            for tree in read_source(source, self.own)
+            for tree in read_source(source, self.own, self.notice)
         ]
         ids = (files.json_line({"id": tree.id, "source": source.name}) for _, source, tree in read)
         files.write_lines(directory / IDS, ids)

@@ -31,6 +31,7 @@ def _work(run: Run) -> Values:
         settings.max_path,
         model_config(run).vocab,
         lambda done, total: run.progress.update(done, total, "conversations"),
+        lambda sentence: run.progress.line(f"dataset: {sentence}"),
     )
     counts = writer.write(run.directory("dataset"))
     for name, found in writer.counts.items():

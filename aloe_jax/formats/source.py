@@ -44,12 +44,12 @@ class Row:
     value: object
 
 
-class BrokenRow(InputError):
+class RowError(InputError):
     """A row that cannot be read although the rows after it can. The message begins with its place."""
 
     def __init__(self, number: int, where: str, reason: str) -> None:
         super().__init__(f"{where}: {reason}")
-        self.number, self.reason = number, reason
+        self.number, self.where, self.reason = number, where, reason
 
 
 def container_of(path: epath.PathLike) -> Container:
@@ -75,7 +75,7 @@ def _is_whole_json(path: epath.PathLike) -> bool:
     _, first = next(files.lines(path), (0, ""))
     if first.startswith("["):
         return True
-    if not first.startswith("{") or len(first) > 1 and first.endswith("}"):
+    if not first.startswith("{") or (len(first) > 1 and first.endswith("}")):
         return False
     try:
         json.loads(first)
@@ -92,7 +92,7 @@ def _starts_with_value(text: str) -> bool:
     return True
 
 
-def rows(path: epath.PathLike) -> Iterator[Row | BrokenRow]:
+def rows(path: epath.PathLike) -> Iterator[Row | RowError]:
     """The records in file order; one that cannot be read comes as the error. Raises InputError if the file cannot be
     read on."""
     container = container_of(path)
@@ -109,7 +109,7 @@ def rows(path: epath.PathLike) -> Iterator[Row | BrokenRow]:
             try:
                 yield Row(number, where, files.parse_json(line, where))
             except InputError as error:
-                yield BrokenRow(number, where, str(error).removeprefix(f"{where}: "))
+                yield RowError(number, where, str(error).removeprefix(f"{where}: "))
 
 
 def read_table(path: epath.PathLike) -> pa.Table:
@@ -178,7 +178,7 @@ def _skipped(text: str, place: int, characters: str) -> int:
     return place
 
 
-def _csv_rows(path: epath.PathLike, delimiter: str) -> Iterator[Row | BrokenRow]:
+def _csv_rows(path: epath.PathLike, delimiter: str) -> Iterator[Row | RowError]:
     """The rows of a table with a header; an empty cell is a missing value."""
     csv.field_size_limit(1 << 30)
     reader = csv.reader(io.StringIO(files.read_text(path), newline=""), delimiter=delimiter, strict=True)
@@ -193,8 +193,7 @@ def _csv_rows(path: epath.PathLike, delimiter: str) -> Iterator[Row | BrokenRow]
                 values = {name: cell or None for name, cell in zip(names, cells, strict=True)}
                 yield Row(began, where, values)
             elif cells:
-                yield BrokenRow(began, where, f"it has {len(cells)} cells; the header has {len(names)}")
+                yield RowError(began, where, f"it has {len(cells)} cells; the header has {len(names)}")
             began = reader.line_num + 1
     except csv.Error as error:
         raise InputError(f"{path} line {reader.line_num}: broken table ({error})") from None
-

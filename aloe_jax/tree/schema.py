@@ -91,8 +91,7 @@ class Preference(Record):
     @classmethod
     def _towards_chosen(cls, values: object) -> object:
         margin = values.get("margin") if isinstance(values, dict) else None
-        number = isinstance(margin, int | float) and not isinstance(margin, bool)
-        if not isinstance(values, dict) or not number or not -1 <= margin < 0:
+        if not isinstance(values, dict) or not isinstance(margin, int | float) or not -1 <= margin < 0:
             return values
         swapped = {"chosen": values.get("rejected"), "rejected": values.get("chosen"), "margin": -margin}
         return {**values, **swapped}
@@ -200,7 +199,10 @@ class Conversation(Record):
 
 
 def parse(cls: type[R], line: str, where: str, strict: bool = True) -> R:
-    """One JSON line as a record; unless `strict`, numbers and booleans are also read from text. Raises InputError naming `where` (file and line) and the first broken field."""
+    """One JSON line as a record; unless `strict`, numbers and booleans are also read from text.
+
+    Raises InputError naming `where` (file and line) and the first broken field.
+    """
     try:
         return cls.model_validate_json(line, strict=strict)
     except ValidationError as error:

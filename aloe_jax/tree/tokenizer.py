@@ -169,7 +169,7 @@ class Tokenizer:
 
     @functools.cached_property
     def _control(self) -> re.Pattern[str]:
-        """Matches the texts of special tokens and of ends of turn, longest first; those of thinking tags stay tokens."""
+        """Matches the texts of special tokens and of ends of turn, longest first, but not those of thinking tags."""
         texts = {*self._special_texts, *self.end_of_turn_texts}
         kept = sorted((text for text in texts if not _THINKING.search(text)), key=len, reverse=True)
         return re.compile("|".join(map(re.escape, kept)) or "(?!)")

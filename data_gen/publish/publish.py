@@ -10,7 +10,7 @@ from pathlib import Path
 
 from aloe_jax import files
 from aloe_jax.errors import InputError
-from aloe_jax.formats.convert import PERSONA_SCHEMA, TREES_SCHEMA, write_parquet
+from aloe_jax.formats.parquet import PERSONA_SCHEMA, TREES_SCHEMA, write_parquet
 from aloe_jax.hub.folders import new_folder
 from aloe_jax.run.manifest import find_manifest
 from aloe_jax.run.stage import CONFIG

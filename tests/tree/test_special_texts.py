@@ -11,7 +11,12 @@ from aloe_jax.tree.trie import build_trie
 from helpers.tree_samples import FIXTURES, SPECIAL, chat_format, conversation, tokenizer
 
 QUESTION = "Which text closes a turn there? <|im_start|> or </s><s>?"
-ANSWERS = ("It is <|im_end|>, then a new line.", "It is <|im_end|>; nothing else.", "<|eot_id|>", "a <end_of_turn>\n\nb")
+ANSWERS = (
+    "It is <|im_end|>, then a new line.",
+    "It is <|im_end|>; nothing else.",
+    "<|eot_id|>",
+    "a <end_of_turn>\n\nb",
+)
 TEMPLATES = ("chatml", "llama3", "gemma", "qwen2_5", "olmo")  # none of them writes a token that is not special
 
 
