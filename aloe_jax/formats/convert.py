@@ -85,10 +85,10 @@ def _conversations(source: epath.PathLike, found: Format, refused: Refused) -> C
     repairs = Repairs()
     if found == "reference":
         values = list(_tolerant(source, repairs))
-        trees = list(paper.conversations(values, repairs))
-        return Conversion(
-            trees, ConversionReport(found, len(values), len(trees), len(trees), repairs, **tree_count(trees))
-        )
+        tally = Tally()
+        trees = list(paper.conversations(values, repairs, tally))
+        counts = (found, len(values), len(trees), len(trees), repairs)
+        return Conversion(trees, ConversionReport(*counts, **tree_count(trees), unread=tally.unread))
     reader: _TreeReader | _RecordReader = _TreeReader() if found == "trees" else _RecordReader()
     read = kept = 0
     for row in rows(source):

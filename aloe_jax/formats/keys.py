@@ -15,6 +15,9 @@ REPLIES = ("completion", "response", "output", "answer")
 SIDES = ("chosen", "rejected")
 MARGIN = "margin"
 
+PAPER = ("profile", "personality", "conversations")  # a conversation of the paper's code, and a turn of it
+PAPER_TURN = ("user", "assistant", "chosen", "inferred_profile", "inferred_personality")
+
 ROLES = ("role", "from")
 CONTENTS = ("content", "value")
 WEIGHTS = ("weight", "train", "training", "loss")  # whether a reply is trained on
@@ -50,16 +53,17 @@ class Tally:
 
     unread: dict[str, Unread] = field(default_factory=dict)
 
-    def check(self, record: Mapping[str, object], read: Collection[str], line: int) -> None:
-        """Count the keys of a record that are not in `read`. Raises ValueError for one that decides the dialogue."""
+    def check(self, record: Mapping[str, object], read: Collection[str], line: int, inside: str = "") -> None:
+        """Count the keys of a record that are not in `read`, with `inside` before their names. Raises ValueError for
+        one that decides the dialogue."""
         for key, value in record.items():
             if key in WEIGHTS + LABELS and value in (False, "0", "false", "False"):
                 raise ValueError(f"key '{key}' is {value!r}: the record is not to be trained on; remove the record")
             if key in read or not given(value):
                 continue
             if key in DECISIVE and not (key in WEIGHTS and value == 1):
-                raise ValueError(_refusal(f"key '{key}'"))
-            self.count(key, value, line)
+                raise ValueError(_refusal(f"key '{inside}{key}'"))
+            self.count(f"{inside}{key}", value, line)
 
     def check_message(self, entry: Mapping[str, object], name: str, line: int) -> None:
         """Count the keys of a message that are not read; `name` says which one it is. Raises ValueError as `check`."""

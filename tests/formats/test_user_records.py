@@ -202,3 +202,16 @@ def test_negative_margins_prefer_the_reply_called_rejected(tmp_path):
     trees, _ = converted(tmp_path, *rows)
     assert [shape(tree)[1] for tree in trees] == [[("Gravel.", "Oolong.")]] * 2
     assert [tree.preferences[0].margin for tree in trees] == [0.5, 1.0]
+
+
+def test_conversations_of_the_paper_are_read_whole_too(tmp_path):
+    turn = {"user": "Hi", "assistant": {"preferred": "a", "rejected": "b"}, "chosen": "preferred", "mood": "glad"}
+    record = {"profile": "He cooks.", "personality": "She jokes.", "conversations": [turn]}
+    trees, report = converted(tmp_path, record, record | {"tools": [{"name": "x"}]}, record | {"seed": 3})
+    assert len(trees) == 2
+    assert report.repairs.dropped[0][0] == 2
+    assert "key 'tools' is not read here" in report.repairs.dropped[0][1]
+    assert {name: (one.records, one.first) for name, one in report.unread.items()} == {
+        "conversations[].mood": (2, 1),
+        "seed": (1, 3),
+    }
