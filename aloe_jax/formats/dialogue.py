@@ -67,6 +67,8 @@ class Reader:
         """The two paths of a record with `chosen` and `rejected`: texts, messages or transcripts, with or without the
         prompt in front. Messages beside them are the prompt, or one of the two paths once more."""
         replies = {side: self._reply(record.get(side), side) for side in keys.SIDES}
+        if isinstance(asked := record.get("prompt"), str) and _transcript(asked):
+            replies = {side: [_stripped(turn) for turn in turns] for side, turns in replies.items()}
         used = (*keys.SIDES, keys.MARGIN, *keys.CHATS, *keys.PROMPTS, *keys.INPUTS, *keys.SYSTEMS)
         self.tally.check(record, used, self.line)
         prompt = self._prompt(record, keys.INPUTS)
@@ -113,7 +115,9 @@ class Reader:
 
     def _answered(self, record: Mapping[str, object]) -> list[Turn]:
         """A prompt with its reply, such as `instruction`, `input` and `output`."""
-        self.tally.check(record, (*keys.PROMPTS, *keys.INPUTS, *keys.SYSTEMS, *keys.REPLIES), self.line)
+        if keys.refuses(label := record.get(keys.LABEL)):
+            raise ValueError(f"key '{keys.LABEL}' is {label!r}: the reply is a bad one, and has no good one beside it")
+        self.tally.check(record, (*keys.PROMPTS, *keys.INPUTS, *keys.SYSTEMS, *keys.REPLIES, keys.LABEL), self.line)
         name = next(name for name in keys.REPLIES if given(record.get(name)))
         _one(record, keys.REPLIES, "the record")
         turns, _ = self._joined(self._prompt(record, keys.INPUTS), self._reply(record[name], name), name)
@@ -191,6 +195,11 @@ def _with_system(turns: list[Turn], system: str | None) -> list[Turn]:
             raise ValueError("the record and its messages have different system messages; expected one")
         return turns
     return [first, *turns]
+
+
+def _stripped(turn: Turn) -> Turn:
+    """The turn without the space that separates it from its "Assistant:"."""
+    return Turn(Message(role=turn.message.role, content=turn.message.content.strip()), turn.no_loss)
 
 
 def _system(record: Mapping[str, object]) -> str | None:

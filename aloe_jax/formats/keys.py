@@ -22,7 +22,7 @@ ROLES = ("role", "from")
 CONTENTS = ("content", "value")
 WEIGHTS = ("weight", "train", "training", "loss")  # whether a reply is trained on
 
-LABELS = ("label",)  # whether a reply is a good one, in records with one reply
+LABEL = "label"  # whether the reply of a prompt is a good one
 
 # What would change the dialogue or the training: records with a value there are refused where it is not read.
 DECISIVE = frozenset(
@@ -36,6 +36,11 @@ DECISIVE_IN_MESSAGES = DECISIVE - {*CHATS, *PROMPTS, *INPUTS, *SYSTEMS} | {"tool
 def given(value: object) -> bool:
     """Whether a key has a value: none of null, "", [], {} and false."""
     return value is not None and value is not False and value not in ("", [], {})
+
+
+def refuses(value: object) -> bool:
+    """Whether a mark says no: false, 0, or their texts."""
+    return value in (False, "0", "0.0", "false", "False")
 
 
 @dataclass
@@ -57,11 +62,11 @@ class Tally:
         """Count the keys of a record that are not in `read`, with `inside` before their names. Raises ValueError for
         one that decides the dialogue."""
         for key, value in record.items():
-            if key in WEIGHTS + LABELS and value in (False, "0", "false", "False"):
+            if key in WEIGHTS and refuses(value):
                 raise ValueError(f"key '{key}' is {value!r}: the record is not to be trained on; remove the record")
             if key in read or not given(value):
                 continue
-            if key in DECISIVE and not (key in WEIGHTS and value == 1):
+            if key in DECISIVE and not (key in WEIGHTS and value in (1, "1", "1.0", "true", "True")):
                 raise ValueError(_refusal(f"key '{inside}{key}'"))
             self.count(f"{inside}{key}", value, line)
 

@@ -63,7 +63,8 @@ SAID = {side: f"\n\nHuman: Best tea?\n\nAssistant: {text}" for side, text in TEX
         ({"prompt": " Best  tea?\n", **WHOLE}, FORK),
         ({"prompt": [user("Best tea? ")], **WHOLE}, FORK),
         (SAID, FORK),
-        ({"prompt": "\n\nHuman: Best tea?\n\nAssistant:", **TEXTS}, FORK),
+        ({"prompt": "\n\nHuman: Best tea?\n\nAssistant:", "chosen": " Oolong.", "rejected": " Gravel."}, FORK),
+        ({"prompt": "Best tea?", **TEXTS, "label": 0}, FORK),
         ({"instruction": "Best tea?", **TEXTS}, FORK),
         ({"instruction": "Best", "input": "tea?", **TEXTS}, ([("u", "Best\ntea?"), *FORK[0][1:]], FORK[1])),
         (

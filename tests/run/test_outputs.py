@@ -42,7 +42,7 @@ def test_a_damaged_output_is_refused_where_a_later_stage_reads_it(call, tmp_path
     call("made")
     files.write_text(tmp_path / "made" / "answers", "paid")
     damage(tmp_path / "made" / "inner" / "a.data")
-    with pytest.raises(InputError, match="inner/a.data .* --stages=made --fork") as caught:
+    with pytest.raises(InputError, match=r"inner/a\.data .* --stages=made --fork") as caught:
         call("read")
     assert f"'{tmp_path / 'made'}' is damaged" in str(caught.value)
     call("made", fork=True)
