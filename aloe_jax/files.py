@@ -71,17 +71,17 @@ def _unpacked(file: IO[bytes]) -> IO[bytes]:
     return gzip.GzipFile(fileobj=file) if packed else file  # type: ignore[return-value]
 
 
-def loads(text: str) -> Any:
+def loads(text: str, finite: bool = True) -> Any:
     """The value of a JSON text, read strictly.
 
     Raises ValueError (JSONDecodeError for broken JSON) with the reason for what the standard library takes and JSON or
-    UTF-8 has no place for: NaN, Infinity, numbers beyond a float, a key that stands twice, half a surrogate pair; and
-    for nesting or digits beyond what can be read.
+    UTF-8 has no place for: NaN and Infinity (read if not `finite`), numbers beyond a float, a key that stands twice,
+    half a surrogate pair; and for nesting or digits beyond what can be read.
     """
     try:
         value = json.loads(
             text.removeprefix(BYTE_ORDER_MARK),
-            parse_constant=_not_finite,
+            parse_constant=_not_finite if finite else None,
             parse_float=_finite if (huge := _HUGE.search(text)) else None,
             parse_int=_whole if huge else None,
             object_pairs_hook=_object,
@@ -130,21 +130,24 @@ def _object(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
     return found
 
 
-def parse_json(text: str, where: str) -> Any:
+def parse_json(text: str, where: str, finite: bool = True) -> Any:
     """The value of a JSON text, read strictly (`loads`). Raises InputError, beginning with `where`, with the reason."""
     try:
-        return loads(text)
+        return loads(text, finite)
     except json.JSONDecodeError as error:
         raise InputError(f"{where}: broken JSON ({error.msg} at column {error.colno})") from None
     except ValueError as error:
         raise InputError(f"{where}: {error}") from None
 
 
-def read_json_lines(path: epath.PathLike) -> list[dict[str, object]]:
-    """The objects of a JSON-lines file. Raises InputError with the number of a line that is not a JSON object."""
+def read_json_lines(path: epath.PathLike, finite: bool = True) -> list[dict[str, object]]:
+    """The objects of a JSON-lines file; unless `finite`, NaN and infinities too, which earlier versions wrote.
+
+    Raises InputError with the number of a line that is not a JSON object.
+    """
     records = []
     for number, line in lines(path):
-        value = parse_json(line, f"{path} line {number}")
+        value = parse_json(line, f"{path} line {number}", finite)
         if not isinstance(value, dict):
             raise InputError(f"{path} line {number}: expected a JSON object, found {type(value).__name__}")
         records.append(value)

@@ -72,7 +72,7 @@ def _event_writer(folder: epath.PathLike, step: int) -> SummaryWriter:
 
 def read_metrics(path: epath.PathLike) -> Sequence[Record]:
     """The lines of a `metrics.jsonl`; none if the file is missing."""
-    return cast(Sequence[Record], files.read_json_lines(path)) if epath.Path(path).exists() else []
+    return cast(Sequence[Record], files.read_json_lines(path, finite=False)) if epath.Path(path).exists() else []
 
 
 def time_split(records: Sequence[Record], rest: Mapping[str, float]) -> dict[str, float]:

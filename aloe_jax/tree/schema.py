@@ -199,12 +199,12 @@ class Conversation(Record):
 
 
 def parse(cls: type[R], line: str, where: str, strict: bool = True) -> R:
-    """One JSON line as a record; unless `strict`, numbers and booleans are also read from text.
+    """One JSON line as a record; unless `strict`, its fields decide what is read from text.
 
     Raises InputError naming `where` (file and line) and the first broken field.
     """
     try:
-        return cls.model_validate_json(line, strict=strict)
+        return cls.model_validate_json(line, strict=strict or None)
     except ValidationError as error:
         first = error.errors()[0]
         if first["type"] == "json_invalid":
