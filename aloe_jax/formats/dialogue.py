@@ -245,7 +245,7 @@ def _margin(value: object) -> float:
             value = float(value)
     value = 1.0 if value is None else value
     if isinstance(value, bool) or not isinstance(value, int | float) or not -1 <= value <= 1:
-        raise ValueError(f"'margin' is {str(value)[:40]}; expected a number from -1 to 1")
+        raise ValueError(f"'margin' is {repr(value)[:40]}; expected a number from -1 to 1")
     return float(value)
 
 

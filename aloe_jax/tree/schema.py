@@ -210,7 +210,7 @@ def parse(cls: type[R], line: str, where: str, strict: bool = True) -> R:
         if first["type"] == "json_invalid":
             files.parse_json(line, where)  # has more to say about what is wrong
         field = ".".join(str(part) for part in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
+        message = " ".join(first["msg"].removeprefix("Value error, ").split())
         found = f", found {str(first['input'])[:80]!r}" if field else ""
         raise InputError(f"{where}: {f'field {field}: ' if field else ''}{message}{found}") from None
 
