@@ -51,7 +51,7 @@ class Server:
         return self._http.port
 
     @property
-    def failure(self) -> Exception | None:
+    def failure(self) -> BaseException | None:
         """The error that the engine raised while serving; after it every completion is answered with 503."""
         return self._worker.failure
 
