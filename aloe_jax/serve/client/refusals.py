@@ -160,7 +160,7 @@ def refusal(
 def refused_field(error: ErrorObject, body: Mapping[str, object]) -> str | None:
     """The optional field of the request that an error refuses as such; None if it is about something else."""
     present = [name for name in OPTIONAL if name in body]
-    if error.param in present and (error.param not in ("max_tokens", "n") or _is_unknown(error, error.param)):
+    if error.param in present and _is_unknown(error, error.param):
         return error.param
     return next((name for name in present if _named(name, error.message) and _is_unknown(error, name)), None)
 
