@@ -7,8 +7,10 @@ import threading
 from collections.abc import Callable
 from types import TracebackType
 
+from starlette.types import ASGIApp
+
 from aloe_jax.errors import AloeError, InputError
-from aloe_jax.serve.server.app import create_app
+from aloe_jax.serve.server.app import OpenAiErrors, create_app, guarded
 from aloe_jax.serve.server.http_server import HttpServer, is_loopback, signals_call
 from aloe_jax.serve.worker import Engine, Worker
 from aloe_jax.tree.template import ChatFormat
@@ -20,7 +22,8 @@ class Server:
     """An OpenAI-compatible server for one engine, in this process.
 
     Between `start` and `stop` the engine belongs to the server's thread. Port 0 takes a free one. If the environment
-    variable ALOE_API_KEY is set, requests must carry it as a bearer token. `on_failure` is called, on another thread,
+    variable ALOE_API_KEY is set, requests must carry it as a bearer token; without one, requests of web pages and to
+    foreign host names are refused. `on_failure` is called, on another thread,
     if the engine fails while serving. A server starts once.
     """
 
@@ -37,7 +40,9 @@ class Server:
     ) -> None:
         self._worker = Worker(engine, on_failure=on_failure)
         self._api_key = os.environ.get(API_KEY_ENV, "").strip() or None
-        app = create_app(self._worker, chat_format, model_name, api_key=self._api_key)
+        app: ASGIApp = OpenAiErrors(create_app(self._worker, chat_format, model_name, api_key=self._api_key))
+        if self._api_key is None:
+            app = guarded(app, host)
         self._http = HttpServer(app, host, port, grace_seconds)
 
     @property
