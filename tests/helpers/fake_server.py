@@ -123,8 +123,8 @@ def value_of(schema: dict, key: str):
 
 class FakeServer:
     """State of one server. `faults` strike `share` of the attempts; `hopeless` are shares of the conversations whose
-    opening is refused, answered with garbage, or kills the connection at every attempt; `bias` makes it answer the first of two choices
-    whatever is asked; `ignores` makes it keep to no constraint; `down` closes every connection."""
+    opening is refused, answered with garbage, or kills the connection at every attempt; `bias` makes it answer the
+    first of two choices whatever is asked; `ignores` makes it keep to no constraint; `down` closes every connection."""
 
     def __init__(
         self, *, latency=0.0, faults=(), share=0.3, seed=0, bias=False, ignores=False, key="", log=None, hopeless=None

