@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from aloe_jax.errors import AloeError, ResumableError
 from aloe_jax.serve.client.call_errors import CallError, RefusedCallError
-from aloe_jax.serve.client.response import NO_REASON, GivenChoice, GivenResponse, halved, parsed_response
+from aloe_jax.serve.client.response import NO_REASON, GivenChoice, GivenResponse, first_words, halved, parsed_response
 from aloe_jax.serve.client.thinking import said_from, without_thoughts
 
 # Rounding in a server's log-softmax may leave a certain token a little above probability 1.
@@ -69,14 +69,14 @@ def read(content: bytes, n: int) -> GivenResponse | Failure:
     """The response in a 200 body, or a Failure if it is not whole."""
     response = parsed_response(content)
     if isinstance(response, str):
-        return Failure(f"the server's answer is broken ({response})")
+        return Failure(f"the server's answer is broken ({response}): {first_words(content)}")
     if len(response.choices) != n:
         reason = f"the server gives {len(response.choices)} choices where n={n} were asked"
         return Failure(
             f"{reason}; ask for n=1 or use a server that supports n", error=RefusedCallError, server=False, kind="no n"
         )
     for choice in response.choices:
-        if halved(choice.message.content) or halved(choice.message.thought):
+        if any(map(halved, (choice.message.content, choice.message.thought, choice.message.refusal))):
             reason = "the server's answer holds half of a surrogate pair, which is no character and cannot be stored"
             return Failure(reason, again=False, error=RefusedCallError, server=False, kind="half a character")
         tokens = (choice.logprobs.content if choice.logprobs else None) or ()

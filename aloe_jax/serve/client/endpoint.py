@@ -17,7 +17,7 @@ from aloe_jax.serve.client.exchange import api_key, exchange
 from aloe_jax.serve.client.interface import Request, Response, call_id
 from aloe_jax.serve.client.limits import AdaptiveLimit
 from aloe_jax.serve.client.refusals import RawResponse, error_inside, no_json, refusal
-from aloe_jax.serve.client.response import GivenResponse
+from aloe_jax.serve.client.response import GivenResponse, one_line
 
 # Consecutive failures after which a server counts as down.
 BREAK_AFTER = 5
@@ -90,9 +90,9 @@ class Endpoint:
         return await self._exchange(session, "POST", "/chat/completions", body)
 
     def redact(self, text: str) -> str:
-        """`text` without the key, which a server may have echoed."""
+        """`text` on one line and without the key, which a server may have echoed."""
         key = api_key(self.api_key_env)
-        return text.replace(key, "[redacted]") if key else text
+        return one_line(text.replace(key, "[redacted]") if key else text)
 
     def refuse(self, raw: RawResponse, body: Body, now: float) -> Failure:
         """The Failure that a status other than 200 means."""

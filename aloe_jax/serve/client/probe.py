@@ -16,8 +16,8 @@ from aloe_jax.serve.client.abilities import Abilities, Body, left_out, without
 from aloe_jax.serve.client.answers import Answer, Failure, answer
 from aloe_jax.serve.client.client import GREETING, Client
 from aloe_jax.serve.client.endpoint import Endpoint, same_model
-from aloe_jax.serve.client.refusals import RawResponse, error_inside, first_words, no_json
-from aloe_jax.serve.client.response import NO_REASON, GivenChoice, GivenResponse
+from aloe_jax.serve.client.refusals import RawResponse, error_inside, no_json
+from aloe_jax.serve.client.response import NO_REASON, GivenChoice, GivenResponse, first_words
 
 CHOICES = ("zqx-7", "wvk-3")  # no model answers a greeting like that
 SCHEMA = {

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from aloe_jax.errors import AloeError, InputError
 from aloe_jax.serve.client.answers import Failure
 from aloe_jax.serve.client.call_errors import RefusedCallError
+from aloe_jax.serve.client.response import first_words, one_line
 
 # Where a server asks for a longer pause than this, the command is better run again later.
 LONGEST_RETRY_AFTER = 600.0
@@ -27,7 +28,7 @@ _ONLY_AT = {"temperature": 1.0, "top_p": 1.0}  # left out only where that change
 _UNKNOWN = (
     r"unsupported|not support|unrecogni[sz]ed|unknown|unexpected|extra|not permitted|not allowed|forbidden|invalid"
 )
-_WORDS = 200  # characters of a body that are shown
+_WORDS, _LONG = 200, 1000  # characters of a body and of an error's message that are shown
 
 
 class RawResponse(NamedTuple):
@@ -69,24 +70,19 @@ def error_object(content: bytes) -> ErrorObject:
     if isinstance(error, list) and error:
         error = error[0]
     if isinstance(error, str):
-        return ErrorObject(error)
+        return ErrorObject(one_line(error[:_LONG]))
     if not isinstance(error, dict):
-        return ErrorObject(json.dumps(error, ensure_ascii=False)[:_WORDS])
+        return ErrorObject(json.dumps(error, ensure_ascii=True)[:_WORDS])
     message = error.get("message") or error.get("msg")
     place = error.get("loc")
     param = error.get("param") or (place[-1] if isinstance(place, list) and place else "")
     inner = error.get("innererror")
     code = (inner.get("code") if isinstance(inner, dict) else None) or error.get("code") or ""
     return ErrorObject(
-        message if isinstance(message, str) else json.dumps(error, ensure_ascii=False)[:_WORDS],
+        one_line(message[:_LONG]) if isinstance(message, str) else json.dumps(error, ensure_ascii=True)[:_WORDS],
         str(code) if isinstance(code, (str, int)) else "",
         param if isinstance(param, str) else "",
     )
-
-
-def first_words(content: bytes) -> str:
-    """The start of a body on one line."""
-    return " ".join(content[:_WORDS].decode(errors="replace").split())
 
 
 def error_inside(raw: RawResponse) -> RawResponse | None:
@@ -191,6 +187,8 @@ def _is_unknown(error: ErrorObject, name: str) -> bool:
 
 
 def _other_address(address: str) -> str:
+    if address.endswith("/chat/completions"):
+        return f"leave /chat/completions out of base_url: {address.removesuffix('/chat/completions')}"
     if not re.search(r"/v\d+", address):
         return f"did you mean {address}/v1 as base_url?"
     return "check base_url, and the model's name"

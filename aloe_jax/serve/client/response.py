@@ -31,7 +31,7 @@ def _text(value: object) -> str:
 
 
 def _optional_text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
+    return None if not isinstance(value, str) else str(_without_halves(value))
 
 
 def _without_halves(value: object) -> object:
@@ -143,6 +143,16 @@ def parsed_response(content: bytes) -> GivenResponse | str:
     except ValueError as error:
         return str(error)
     return response.model_copy(update={"choices": sorted(response.choices, key=lambda choice: choice.index)})
+
+
+def first_words(content: bytes) -> str:
+    """The start of a body on one line."""
+    return one_line(content[:200].decode(errors="replace"))
+
+
+def one_line(text: str) -> str:
+    """The text on one line, without characters that no terminal shows."""
+    return " ".join("".join(each if each.isprintable() else " " for each in text).split())
 
 
 def halved(text: str) -> bool:

@@ -201,6 +201,16 @@ def test_an_error_inside_a_200_is_told_in_the_servers_words(body, told):
         talk(Script(body), client={"retries": 1})
 
 
+def test_words_of_a_server_are_one_line_without_what_no_file_holds():
+    text = json.dumps({"error": {"message": "no\n\n\x1b[31mroom \ud83d left " + "x" * 5000}})
+    with pytest.raises(InputError, match=r"answers 400: no \[31mroom left x+$") as caught:
+        talk(Script(answer(400, text=text)))
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 1200
+    with pytest.raises(ResumableError, match=r"choices: Field required.*no adapter of that name"):
+        talk(Script({"status": "no adapter of that name"}), client={"retries": 0})
+
+
 def test_a_used_up_budget_is_no_matter_of_pauses():
     pauses = Pauses()
     text = json.dumps({"error": {"message": "You exceeded your current quota", "code": "insufficient_quota"}})
@@ -223,6 +233,15 @@ def test_an_address_without_its_version_is_guessed():
             await client.chat(HELLO, seed=1)
 
     with pytest.raises(InputError, match=r"answers 404: .*did you mean http://127\.0\.0\.1:\d+/v1 as base_url\?"):
+        asyncio.run(run())
+
+
+def test_an_address_that_is_too_long_is_guessed():
+    async def run():
+        async with Script(GOOD).serving() as url, Client(f"{url}/chat/completions", "tiny") as client:
+            await client.chat(HELLO, seed=1)
+
+    with pytest.raises(InputError, match="leave /chat/completions out of base_url"):
         asyncio.run(run())
 
 
