@@ -80,7 +80,8 @@ def read(content: bytes, n: int) -> GivenResponse | Failure:
             reason = "the server's answer holds half of a surrogate pair, which is no character and cannot be stored"
             return Failure(reason, again=False, error=RefusedCallError, server=False, kind="half a character")
         tokens = (choice.logprobs.content if choice.logprobs else None) or ()
-        if wrong := wrong_log_prob(token.logprob for token in tokens):
+        listed = (each for token in tokens for each in (token, *token.top_logprobs))
+        if wrong := wrong_log_prob(each.logprob for each in listed):
             return Failure(wrong)
     return response
 

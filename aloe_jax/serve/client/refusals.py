@@ -103,6 +103,8 @@ def error_inside(raw: RawResponse) -> RawResponse | None:
 def no_json(raw: RawResponse, address: str) -> str | None:
     """The sentence about a body that is a page for people and no answer; None if it is none."""
     kind = _kind(raw)
+    if raw.content[:200].lstrip().startswith(b"{"):
+        return None  # JSON under another name
     if "html" not in kind and not raw.content[:200].lstrip().lower().startswith((b"<!doctype", b"<html")):
         return None
     said = (

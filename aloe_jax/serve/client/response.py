@@ -65,7 +65,7 @@ def _possible(value: object) -> object:
 
 
 def _finite(value: object) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 class GivenTokens(GivenToken):

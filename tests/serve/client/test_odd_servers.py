@@ -219,6 +219,11 @@ def test_a_used_up_budget_is_no_matter_of_pauses():
     assert pauses == []
 
 
+def test_json_under_the_name_of_a_page_is_read():
+    (reply,), _ = talk(Script(answer(200, {"Content-Type": "text/html"}, json.dumps(GOOD))))
+    assert reply.text == "hi"
+
+
 def test_a_page_is_shown_with_its_type_and_a_redirect_with_its_place():
     page = answer(200, {"Content-Type": "text/html"}, "<html><title>Welcome to nginx</title></html>")
     with pytest.raises(InputError, match="text/html where JSON was expected: <html><title>Welcome to nginx"):
