@@ -109,4 +109,8 @@ def _work(run: Run) -> Values:
     return {"parameters": decoder.parameter_count(model_config(run))}
 
 
-EXPORT = Stage("export", ("preference",), ("model", "lora", "export"), _work, model_inputs, (CARD_FILE,), _check)
+def _needs(run: Run) -> tuple[str, ...]:
+    return (run.section("export", ExportSettings).model,)
+
+
+EXPORT = Stage("export", _needs, ("model", "lora", "export"), _work, model_inputs, (CARD_FILE,), _check)

@@ -73,7 +73,8 @@ class Records:
 
 def _check(record: Record, training: Training, number: int) -> None:
     loss, stage = record["loss"], training.directory.name
-    if not math.isfinite(loss) or not math.isfinite(record["grad_norm"]):
+    finite = math.isfinite(loss) or not record["weight"]  # a mean over nothing is NaN
+    if not finite or not math.isfinite(record["grad_norm"]):
         source, rows = training.batches.source, training.batches.plan.steps[number - 1]
         owners = sorted({int(source.conversation[index]) for row in rows for index in row})
         raise AloeError(

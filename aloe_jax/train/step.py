@@ -126,9 +126,8 @@ def make_step(
         key = jax.random.fold_in(jax.random.key(seed), state.step) if drops else None
         sums, grads = gradient(state.params, state.frozen, rows, used, key)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        total, weight = sums["loss"]
         metrics = {name: jnp.where(pair[1] > 0, pair[0] / pair[1], jnp.nan) for name, pair in sums.items()}
-        metrics |= {"loss": total / jnp.maximum(weight, 1e-9), "grad_norm": optax.tree.norm(grads), "weight": weight}
+        metrics |= {"grad_norm": optax.tree.norm(grads), "weight": sums["loss"][1]}
         params: decoder.Params = optax.apply_updates(state.params, updates)
         return TrainState(state.step + 1, params, opt_state, state.frozen), metrics
 

@@ -19,7 +19,7 @@ from aloe_jax.train.objectives.settings import ObjectiveSettings, PairSettings
 from helpers.objective_samples import SETTINGS, means, pairs, plain, replies
 
 TRL = json.loads((Path(__file__).parent.parent / "fixtures/train/trl_losses.json").read_text())
-PAIRWISE = [name for name, objective in OBJECTIVES.items() if objective.takes_margin]
+PAIRWISE = [name for name, objective in OBJECTIVES.items() if "margin" in objective.reads]
 # name in the golden file -> (objective, its settings there)
 AS_TRL = {
     "sft": ("sft", {}),
@@ -327,7 +327,7 @@ def test_preferences_and_values_that_agree_rank_alike():
     ],
 )
 def test_settings_that_cannot_work(objective, changes, message):
-    values = plain_values(SETTINGS) | {"objective": objective}
+    values = plain_values(PairSettings(objective=objective))
     check_objective(read(PairSettings, values, "config.preference"), "preference")
     with pytest.raises(InputError, match=message):
         check_objective(read(PairSettings, values | changes, "config.preference"), "preference")
@@ -340,6 +340,58 @@ def test_the_documented_table_is_the_table():
     rows = [re.split(r"\s*\|\s*", line)[1:-1] for line in lines]
     documented = {row[0].strip("`"): (set(re.findall(r"`(\w+)`", row[4])), row[5] == "yes") for row in rows}
     assert documented == {name: (settings_read(name), entry.needs_reference) for name, entry in OBJECTIVES.items()}
+
+
+OWN = [field for field in dataclasses.fields(PairSettings) if not hasattr(ObjectiveSettings, field.name)]
+# Another value of each setting of PairSettings alone, and the objectives that read it; the others refuse it.
+READ_BY = {
+    "beta": (0.3, {*OBJECTIVES} - {"sft"}),
+    "margin": (0.4, {*PAIRWISE}),
+    "label_smoothing": (0.3, {"cdpo", "robust_dpo"}),
+    "nll_weight": (0.2, {"rpo"}),
+    "gamma": (0.1, {"simpo"}),
+    "ranking": ("preferences", {"listwise"}),
+}
+
+
+def test_the_table_of_settings_is_whole():
+    assert {field.name for field in OWN} == READ_BY.keys()
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("setting", READ_BY)
+def test_a_setting_is_used_or_refused(setting, name):
+    """Another value changes the loss of the objectives that read it; for the others it is an error."""
+    value, readers = READ_BY[setting]
+    usual = PairSettings(objective=name)
+    changed = dataclasses.replace(usual, **{setting: value})
+    given, all_pairs = random_row(3)
+    all_pairs = all_pairs._replace(weight=all_pairs.weight.at[0, 0].set(0))  # one the values alone rank
+    losses = [mean(name, given, all_pairs, settings) for settings in (usual, changed)]
+    check_objective(usual, "preference")
+    if name in readers:
+        check_objective(changed, "preference")
+        assert abs(losses[0] - losses[1]) > 1e-4
+    else:
+        assert losses[0] == losses[1]
+        with pytest.raises(
+            InputError, match=rf"config.preference.{setting}: {value} has no meaning for .* '{name}'; set"
+        ):
+            check_objective(changed, "preference")
+
+
+@pytest.mark.parametrize("noise", [0.4999, 0.49999, 0.499999])
+def test_robust_dpo_is_exact_near_one_half(noise):
+    """In f32 at margin 0 the loss is log 2 whatever the noise; at m = 0.01 it is log(1 + e^-0.01) - 0.01 e / (1 - 2 e),
+    up to the rounding of e itself. The difference of two weighted losses would be off by up to 2^-24 / (1 - 2 e)."""
+    with jax.enable_x64(False):
+        settings = plain(label_smoothing=noise, beta=1.0)
+        for margin, wanted in (
+            (0.0, math.log(2)),
+            (0.01, math.log1p(math.exp(-0.01)) - 0.01 * noise / (1 - 2 * noise)),
+        ):
+            found = mean("robust_dpo", replies([margin, 0.0]), pairs((0, 1)), settings)
+            assert found == pytest.approx(wanted, rel=2e-7)
 
 
 def settings_read(name):
