@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 from etils import epath
 from jax.sharding import Mesh
 
@@ -15,6 +16,7 @@ from aloe_jax.hub.load import load_params
 from aloe_jax.models import decoder, lora
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.models.lora import LoraSettings
+from aloe_jax.ops.precision import in_precision_of
 from aloe_jax.run.manifest import read_manifest
 from aloe_jax.run.model import model_config, model_folder
 from aloe_jax.run.stage import Run
@@ -70,7 +72,8 @@ def merged_params(
     else:
         start = base(decoder.shardings(model, mesh))
     places = jax.tree.map(lambda leaf: leaf.sharding, start)
-    merge = jax.jit(lora.merge, static_argnums=1, donate_argnums=0, out_shardings=places)
+    exact = in_precision_of(jnp.float32)(lora.merge)
+    merge = jax.jit(exact, static_argnums=1, donate_argnums=0, out_shardings=places)
     return merge(lora.join(start, trained), trained_model.lora)
 
 

@@ -12,7 +12,8 @@ from jaxtyping import Array, Float, Int
 
 from aloe_jax.models import decoder, lora
 from aloe_jax.models.config import ModelConfig
-from aloe_jax.train.forward import Compute, gather_replies, reply_log_probs
+from aloe_jax.ops.precision import in_precision_of
+from aloe_jax.train.forward import DTYPES, Compute, gather_replies, reply_log_probs
 from aloe_jax.train.objectives import objective_of
 from aloe_jax.train.objectives.settings import ObjectiveSettings
 from aloe_jax.train.state import TrainState
@@ -51,6 +52,7 @@ def make_gradient(
     are not computed. `key` is the random key of the adapters' dropout; None drops nothing."""
     loss = _make_loss(model, settings, compute, mesh)
 
+    @in_precision_of(DTYPES[compute.dtype])
     def gradient(
         params: decoder.Params,
         frozen: decoder.Params,
@@ -83,6 +85,7 @@ def make_evaluation(
     each metric, over the first `used` of the N micro-batches, without dropout."""
     loss = _make_loss(model, settings, compute, mesh)
 
+    @in_precision_of(DTYPES[compute.dtype])
     def evaluate(params: decoder.Params, frozen: decoder.Params, rows: TreeRow, used: Int[Array, ""]) -> Sums:
         def add(number: Array, sums: Sums) -> Sums:
             micro = jax.tree.map(lambda leaf: leaf[number], rows)
