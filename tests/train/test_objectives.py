@@ -16,7 +16,7 @@ from aloe_jax.settings import plain as plain_values
 from aloe_jax.settings import read
 from aloe_jax.train.objectives import OBJECTIVES, check_objective
 from aloe_jax.train.objectives.settings import ObjectiveSettings, PairSettings
-from helpers.objective_samples import SETTINGS, means, pairs, plain, replies
+from helpers.objective_samples import SETTINGS, means, pairs, plain, random_row, replies
 
 TRL = json.loads((Path(__file__).parent.parent / "fixtures/train/trl_losses.json").read_text())
 PAIRWISE = [name for name, objective in OBJECTIVES.items() if "margin" in objective.reads]
@@ -209,18 +209,6 @@ def test_swapped_pair(name, slope):
     assert float(forward[0] / forward[1] - back[0] / back[1]) == pytest.approx(slope * margin, abs=1e-6)
 
 
-def random_row(seed):
-    """Six replies of two groups, each ranked without ties, with pairs that agree with the ranking."""
-    rng = np.random.default_rng(seed)
-    length = rng.integers(1, 9, 6)
-    given = replies(
-        list(-rng.uniform(0.1, 3, 6) * length), list(-rng.uniform(0.1, 3, 6) * length), length=list(length),
-        turn=[1, 1, 1, 2, 2, 2], group=[0, 0, 0, 1, 1, 1], value=[3.0, 2.0, 1.0, 5.0, 1.5, 4.0],
-        weight=[1.0, 0.0, 0.0, 2.0, 0.0, 0.5], entropy=list(rng.uniform(0, 2, 6) * length),
-    )  # fmt: skip
-    return given, pairs((0, 1), (0, 2), (1, 2), (3, 5), (3, 4), (5, 4), margin=list(rng.uniform(0.1, 1, 6)))
-
-
 def everything(name, given, all_pairs, config=SETTINGS):
     total, weight, metrics = OBJECTIVES[name].function(given, all_pairs, config)
     return {"loss": (total, weight), **metrics}
@@ -340,44 +328,6 @@ def test_the_documented_table_is_the_table():
     rows = [re.split(r"\s*\|\s*", line)[1:-1] for line in lines]
     documented = {row[0].strip("`"): (set(re.findall(r"`(\w+)`", row[4])), row[5] == "yes") for row in rows}
     assert documented == {name: (settings_read(name), entry.needs_reference) for name, entry in OBJECTIVES.items()}
-
-
-OWN = [field for field in dataclasses.fields(PairSettings) if not hasattr(ObjectiveSettings, field.name)]
-# Another value of each setting of PairSettings alone, and the objectives that read it; the others refuse it.
-READ_BY = {
-    "beta": (0.3, {*OBJECTIVES} - {"sft"}),
-    "margin": (0.4, {*PAIRWISE}),
-    "label_smoothing": (0.3, {"cdpo", "robust_dpo"}),
-    "nll_weight": (0.2, {"rpo"}),
-    "gamma": (0.1, {"simpo"}),
-    "ranking": ("preferences", {"listwise"}),
-}
-
-
-def test_the_table_of_settings_is_whole():
-    assert {field.name for field in OWN} == READ_BY.keys()
-
-
-@pytest.mark.parametrize("name", OBJECTIVES)
-@pytest.mark.parametrize("setting", READ_BY)
-def test_a_setting_is_used_or_refused(setting, name):
-    """Another value changes the loss of the objectives that read it; for the others it is an error."""
-    value, readers = READ_BY[setting]
-    usual = PairSettings(objective=name)
-    changed = dataclasses.replace(usual, **{setting: value})
-    given, all_pairs = random_row(3)
-    all_pairs = all_pairs._replace(weight=all_pairs.weight.at[0, 0].set(0))  # one the values alone rank
-    losses = [mean(name, given, all_pairs, settings) for settings in (usual, changed)]
-    check_objective(usual, "preference")
-    if name in readers:
-        check_objective(changed, "preference")
-        assert abs(losses[0] - losses[1]) > 1e-4
-    else:
-        assert losses[0] == losses[1]
-        with pytest.raises(
-            InputError, match=rf"config.preference.{setting}: {value} has no meaning for .* '{name}'; set"
-        ):
-            check_objective(changed, "preference")
 
 
 @pytest.mark.parametrize("noise", [0.4999, 0.49999, 0.499999])
