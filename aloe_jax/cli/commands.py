@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from aloe_jax.cli.arguments import STAGES
 from aloe_jax.cli.devices import has_tpus
 from aloe_jax.errors import AloeError
+from aloe_jax.outputs import check_apart, check_no_run
 
 if TYPE_CHECKING:
     from aloe_jax.run.stage import Stage
@@ -78,6 +79,8 @@ def merge(options: argparse.Namespace) -> None:
     """Merge the shards of one run."""
     from data_gen.publish.shards import merge
 
+    check_apart(options.out, *options.sources)
+    check_no_run(options.out)
     counts = merge(options.sources, options.out)
     print(f"{counts['trees']} conversations, {counts['preferences']} preferences in {options.out}")
 
@@ -133,6 +136,7 @@ def import_model(options: argparse.Namespace) -> None:
     from aloe_jax.hub.tensors import shard_bytes
 
     limit = shard_bytes(options.max_shard_size)
+    check_no_run(options.out)
     print(import_model(options.source, Path(options.out), options.dtype, options.overwrite, limit))
 
 
@@ -143,6 +147,7 @@ def export(options: argparse.Namespace) -> None:
 
     limit = shard_bytes(options.max_shard_size)
     out = Path(options.out)
+    check_no_run(out)
     print(export_source(options.source, out, options.dtype, options.overwrite, options.adapter, limit))
 
 
@@ -150,6 +155,8 @@ def convert(options: argparse.Namespace) -> None:
     """Convert conversation data."""
     from aloe_jax.formats.convert import convert
 
+    check_apart(options.out, options.file)
+    check_no_run(options.out)
     if Path(options.file).is_dir():
         from data_gen.publish.publish import publish
 
@@ -163,6 +170,7 @@ def score(options: argparse.Namespace) -> None:
     from aloe_jax.run.progress import Progress
     from aloe_jax.train.score import score_file
 
+    check_no_run(options.out)
     score_file(options.model, options.trees, options.out, options.dtype, options.system, Progress())
 
 

@@ -21,6 +21,7 @@ from aloe_jax.hub.source import resolve_model
 from aloe_jax.hub.tensors import MAX_SHARD_BYTES, as_dtype, checked, common_dtype, read_safetensors
 from aloe_jax.models import decoder
 from aloe_jax.models.lora import LoraSettings
+from aloe_jax.outputs import check_apart
 from aloe_jax.parallel.mesh import make_mesh
 from aloe_jax.run.manifest import Values, find_manifest, read_manifest
 from aloe_jax.run.model import model_config, model_inputs
@@ -51,23 +52,29 @@ def export_source(
     `source` is the folder of a training stage (or its `checkpoints`), or anything that `resolve_model` takes. `dtype`
     None keeps the stored type of every tensor, which is float32 in a checkpoint. With `adapter` the folder holds the
     adapters alone, for `peft` to load on top of the run's start model; without, they are merged. Raises InputError for
-    a source without checkpoint or model, for an `adapter` of a training without adapters, and as `export_model` does.
+    a source without checkpoint or model, for an `out` that is, contains or lies in the source or the run's start model,
+    for an `adapter` of a training without adapters, and as `export_model` does.
     """
     check_new(out, overwrite)
+    check_apart(out, source)
     mesh = make_mesh(devices=jax.local_devices())
     path = Path(source)  # run directories are local
     stage = epath.Path(path.parent if path.name == "checkpoints" else path)
     trained = (stage / "checkpoints").is_dir()
     base = str(read_manifest(stage).section("model")["source"]) if trained else source
     folder = resolve_model(base)
+    check_apart(out, folder, base)
     model, _ = read_config(folder)
     if not trained:
         if adapter:
             raise InputError(f"--adapter: '{source}' is no training stage of a run; give DIR/sft or DIR/preference")
         found = checked(read_safetensors(folder), model, str(folder))
         dtypes = {name: tensor.dtype for name, tensor in found.items() if tensor.dtype is not None}
-        # Tensors of several types are loaded as float32, which holds the others exactly.
-        params = load_params(folder, model, decoder.shardings(model, mesh), dtype or common_dtype(found.values()).name)
+        # Tensors of several types are loaded as float32, which holds the others exactly. A value beyond the range of
+        # float16 is noticed where it is written.
+        loaded = dtype if dtype and dtype != "float16" else common_dtype(found.values()).name
+        loaded = "float32" if loaded == "float64" else loaded  # JAX holds no f64; refused where it is written as such
+        params = load_params(folder, model, decoder.shardings(model, mesh), loaded)
         return export_model(params, model, folder, out, dtype, None, overwrite, max_shard_bytes, dtypes)
     card = stage_card(stage)
     if adapter:

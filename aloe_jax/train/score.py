@@ -17,6 +17,7 @@ from aloe_jax.hub.source import resolve_model
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.models.decoder import Params
 from aloe_jax.ops.attention import BLOCK
+from aloe_jax.outputs import check_apart
 from aloe_jax.run.progress import Progress
 from aloe_jax.train.forward import Compute, make_score
 from aloe_jax.tree.fragments import fragments
@@ -49,9 +50,12 @@ def score_file(
     `dtype`, a path longer than the model's context (naming the node) and token ids outside the model's vocabulary.
     """
     compute = Compute(dtype=dtype)
+    files.output_file(out)
+    check_apart(out, trees)
     conversations = list(read_trees(trees))
     folder = resolve_model(model)
     config, chat = read_chat_model(folder, system=system)
+    check_apart(out, model, folder)
     tries = [build_trie(tree, chat, config.context, "error") for tree in conversations]
     for tree, trie in zip(conversations, tries, strict=True):
         ids = (token for piece in trie.pieces for token in piece.tokens)
