@@ -143,12 +143,14 @@ def import_model(options: argparse.Namespace) -> None:
 def export(options: argparse.Namespace) -> None:
     """Write a training's result, or any importable model, as a Hugging Face folder."""
     from aloe_jax.hub.tensors import shard_bytes
+    from aloe_jax.run.progress import Progress
     from aloe_jax.train.export import export_source
 
     limit = shard_bytes(options.max_shard_size)
     out = Path(options.out)
     check_no_run(out)
-    print(export_source(options.source, out, options.dtype, options.overwrite, options.adapter, limit))
+    line = Progress().line
+    print(export_source(options.source, out, options.dtype, options.overwrite, options.adapter, limit, line))
 
 
 def convert(options: argparse.Namespace) -> None:

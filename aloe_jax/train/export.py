@@ -28,6 +28,7 @@ from aloe_jax.run.model import model_config, model_inputs
 from aloe_jax.run.stage import Run, Stage
 from aloe_jax.settings import setting
 from aloe_jax.train.adapters import CHAIN, joint_adapter, merged_params
+from aloe_jax.train.checkpoints import Line, quiet
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ def export_source(
     overwrite: bool = False,
     adapter: bool = False,
     max_shard_bytes: int = MAX_SHARD_BYTES,
+    line: Line = quiet,
 ) -> Path:
     """Write the model `source` as a Hugging Face folder to `out`; returns `out`.
 
@@ -78,9 +80,9 @@ def export_source(
         return export_model(params, model, folder, out, dtype, None, overwrite, max_shard_bytes, dtypes)
     card = stage_card(stage)
     if adapter:
-        grown, adapters = joint_adapter(model, stage, mesh)
+        grown, adapters = joint_adapter(model, stage, mesh, line)
         return export_adapter(adapters, grown, base, out, card, overwrite)
-    params = merged_params(model, stage, partial(load_params, folder, model), mesh)
+    params = merged_params(model, stage, partial(load_params, folder, model), mesh, line)
     return export_model(params, model, folder, out, dtype, card, overwrite, max_shard_bytes)
 
 
@@ -112,7 +114,8 @@ def _check(run: Run) -> None:
 def _work(run: Run) -> Values:
     settings, out = run.section("export", ExportSettings), Path(str(run.directory("export")))
     stage = str(run.directory(settings.model))
-    export_source(stage, out, settings.dtype, overwrite=True, adapter=settings.adapter)
+    line = run.progress.line
+    export_source(stage, out, settings.dtype, overwrite=True, adapter=settings.adapter, line=line)
     return {"parameters": decoder.parameter_count(model_config(run))}
 
 

@@ -22,7 +22,7 @@ from aloe_jax.errors import ResumableError
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.models.decoder import Params
 from aloe_jax.parallel import hosts
-from aloe_jax.train.checkpoints import Checkpoints
+from aloe_jax.train.checkpoints import Checkpoints, Line, quiet
 from aloe_jax.train.clock import Clock
 from aloe_jax.train.forward import Compute
 from aloe_jax.train.held_out import Measure, make_measure
@@ -66,19 +66,21 @@ def train(
     report: Report = lambda done, total, record: None,
     clock: Clock | None = None,
     stop: StopRequest | None = None,
+    line: Line = quiet,
 ) -> TrainState:
     """Train to the end of the plan and return the final state.
 
     `initial` returns the parameters at step 0, without adapters; if all of them are trained, it is not called when
     continuing from a checkpoint. `report` is called after every step with the steps done, the steps in all and the line
     of metrics.jsonl. After the return, `clock` holds the time since the last step's metrics. `stop` has been entered by
-    the caller; without it, signals are caught from the first step on.
+    the caller; without it, signals are caught from the first step on. `line` displays what was verified of the
+    checkpoint that the training continues from.
 
     Raises AloeError for a loss that is not finite and for an unexpected first loss, and ResumableError if a signal
     requested a stop, after saving a checkpoint if a step was done.
     """
     settings = training.settings
-    kept = settings.keep, settings.keep_every, settings.async_checkpoint
+    kept = settings.keep, settings.keep_every, settings.async_checkpoint, line
     with Checkpoints(training.directory / "checkpoints", *kept) as checkpoints:
         return _train(training, initial, report, clock or Clock(), checkpoints, stop)
 

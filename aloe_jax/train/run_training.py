@@ -89,7 +89,7 @@ def _run(run: Run, name: str, start: str, mesh: Mesh, stop: StopRequest | None) 
         run.progress.update(done, total, f"steps, {loss}{extra}{speed}")
 
     _report_sharding(run, name, abstract_state(model, make_optimizer(settings, 1), mesh))
-    state = train(training, initial, report, clock, stop)
+    state = train(training, initial, report, clock, stop, run.progress.line)
     spent = time_shares(time_split(read_metrics(directory / "metrics.jsonl"), clock.read()))
     run.progress.line(f"{name}: time: {spent}")
     return {
