@@ -23,7 +23,7 @@ from aloe_jax.models import decoder
 from aloe_jax.models.lora import LoraSettings
 from aloe_jax.outputs import check_apart
 from aloe_jax.parallel.mesh import make_mesh
-from aloe_jax.run.manifest import Values, find_manifest, read_manifest
+from aloe_jax.run.manifest import MANIFEST, Manifest, Values, find_manifest, read_manifest
 from aloe_jax.run.model import model_config, model_inputs
 from aloe_jax.run.stage import Run, Stage
 from aloe_jax.settings import setting
@@ -63,7 +63,7 @@ def export_source(
     path = Path(source)  # run directories are local
     stage = epath.Path(path.parent if path.name == "checkpoints" else path)
     trained = (stage / "checkpoints").is_dir()
-    base = str(read_manifest(stage).section("model")["source"]) if trained else source
+    base = _stored(read_manifest(stage), stage, "model", "source") if trained else source
     folder = resolve_model(base)
     check_apart(out, folder, base)
     model, _ = read_config(folder)
@@ -90,7 +90,8 @@ def stage_card(stage: epath.Path) -> ModelCard:
     """The model card of a training stage's result: base model, data, objective, config, and the benchmark results that
     the run has so far."""
     manifest, run = read_manifest(stage), stage.parent
-    base, objective = str(manifest.section("model")["source"]), str(manifest.section(stage.name)["objective"])
+    base = _stored(manifest, stage, "model", "source")
+    objective = _stored(manifest, stage, stage.name, "objective")
     grown = find_manifest(run / "conversations")
     trees = f"{grown.counts['trees']} conversation trees" if grown else "conversation trees"
     results = {name: run / "benchmark" / name / "metrics.json" for name in ("base", *CHAIN)}
@@ -102,6 +103,17 @@ def stage_card(stage: epath.Path) -> ModelCard:
         config=manifest.config,
         benchmark={name: files.read_json(path) for name, path in results.items() if path.exists()},
     )
+
+
+def _stored(manifest: Manifest, stage: epath.Path, section: str, name: str) -> str:
+    """A setting of a training, as its manifest has it. InputError if it has none."""
+    value = manifest.section(section).get(name)
+    if not isinstance(value, str):
+        raise InputError(
+            f"{stage / MANIFEST}: config.{section}.{name} is {value!r}, expected a text; restore the file, or name the "
+            "folder of a training"
+        )
+    return value
 
 
 def _check(run: Run) -> None:

@@ -25,7 +25,7 @@ from aloe_jax.parallel import hosts
 from aloe_jax.train.checkpoints import Checkpoints, Line, quiet
 from aloe_jax.train.clock import Clock
 from aloe_jax.train.forward import Compute
-from aloe_jax.train.held_out import Measure, make_measure
+from aloe_jax.train.held_out import PREFIX, Measure, make_measure
 from aloe_jax.train.hooks import AfterStep, Hooks
 from aloe_jax.train.metrics_log import MetricsLog
 from aloe_jax.train.optimizer import make_optimizer
@@ -105,6 +105,7 @@ def _train(
     with entered as stop, _trace(training) as trace, _log(training, start) as log:
         records = Records(training, work, log, clock, report, stop)
         hooks = _hooks(training, trace, records, checkpoints, iterator.get_state, clock)
+        _make_up(training, state, start, log, clock)
         if start < steps:
             stop.check(f"before step {start + 1} of {steps} in '{training.directory}'")
         for number in range(start + 1, steps + 1):
@@ -140,6 +141,8 @@ def _hooks(
     def measure_held_out(step: AfterStep) -> bool:
         jax.block_until_ready(step.metrics)  # so that the step's time is not counted as measuring
         assert measure is not None
+        if records.stopping():  # on another process, or while the step ran
+            return True
         with clock.part("held_out"):
             measured = measure(step.state)
         return records.read(measured)
@@ -154,9 +157,18 @@ def _hooks(
     hooks.add(trace.after)
     hooks.add(records.after)
     if measure is not None:
-        hooks.add(measure_held_out, every=settings.measure_every, at_end=True)
+        hooks.add(measure_held_out, every=settings.measure_every, at_end=True, can_wait=True)
     hooks.add(save, every=settings.checkpoint_every, at_end=True, at_stop=True)
     return hooks
+
+
+def _make_up(training: Training, state: TrainState, step: int, log: MetricsLog, clock: Clock) -> None:
+    """Measure the state of the checkpoint where the measurement after its step gave way to a signal."""
+    due = step % training.settings.measure_every == 0 or step == len(training.batches)
+    if not step or not due or log.has(f"{PREFIX}loss") or (measure := _measure(training)) is None:
+        return
+    with clock.part("held_out"):
+        log.amend(measure(state))
 
 
 def _start(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, cast
@@ -31,23 +32,38 @@ class MetricsLog:
         """With `tensorboard` the numbers are also written to event files in that folder; InputError if the package for
         that is missing."""
         self._path, self._writes, self._board = epath.Path(path), hosts.is_primary(), None
+        self._last: Record = {}
         if not self._writes:
             return
         files.repair_lines(path)
-        records = read_metrics(path)
-        files.write_lines(path, (json.dumps(record) for record in records if record["step"] <= step))
+        records = [record for record in read_metrics(path) if record["step"] <= step]
+        self._last = records[-1] if records else {}
+        files.write_lines(path, map(_line, records))
         if tensorboard is not None:
             self._board = _event_writer(tensorboard, step)
 
     def append(self, record: Record) -> None:
         """Write one line. A mean over nothing is NaN, which JSON lacks, so it is written as null."""
-        if not self._writes:
+        if self._writes:
+            files.append_line(self._path, _line(record))
+            self._show(record)
+
+    def has(self, name: str) -> bool:
+        """Whether the last line that was there at the start has a figure of that name; the same on all processes."""
+        return bool(hosts.broadcast_from_primary(int(name in self._last)))
+
+    def amend(self, measured: Record) -> None:
+        """Add figures to the last line that was there at the start."""
+        if not self._writes or not self._last:
             return
-        values = {name: None if value != value else value for name, value in record.items()}
-        files.append_line(self._path, json.dumps(values))
+        records = [*read_metrics(self._path)[:-1], {**self._last, **measured}]
+        files.write_lines(self._path, map(_line, records))
+        self._show({"step": self._last["step"], **measured})
+
+    def _show(self, record: Record) -> None:
         if self._board is not None:
-            for name, value in values.items():
-                if value is not None and name != "step":
+            for name, value in record.items():
+                if value is not None and math.isfinite(value) and name != "step":
                     self._board.add_scalar(name, value, record["step"])
 
     def __enter__(self) -> MetricsLog:
@@ -58,6 +74,13 @@ class MetricsLog:
     ) -> None:
         if self._board is not None:
             self._board.close()
+
+
+def _line(record: Record) -> str:
+    """A record as JSON, which has no number for what is not finite."""
+    return json.dumps(
+        {name: value if value is not None and math.isfinite(value) else None for name, value in record.items()}
+    )
 
 
 def _event_writer(folder: epath.PathLike, step: int) -> SummaryWriter:

@@ -46,6 +46,10 @@ class Records:
         self._pending = step, requested
         return stopping or requested is True
 
+    def stopping(self) -> bool:
+        """Whether a stop was requested up to the kept step, which is complete on the devices."""
+        return self._pending is not None and bool(self._pending[1])
+
     def read(self, measured: Mapping[str, float] | None = None) -> bool:
         """Wait for the kept step and write its line, with the metrics `measured` after it; returns whether a stop was
         requested. False if the step has been read already."""
