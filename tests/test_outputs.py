@@ -5,12 +5,13 @@ import os
 from pathlib import Path
 
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from aloe_jax import files
 from aloe_jax.errors import InputError
 from aloe_jax.outputs import check_apart, check_no_run
 from aloe_jax.tree.schema import write_records
-from helpers import hub_files
+from helpers import hub_files, tiny
 from helpers.aloe_in_process import aloe_in_process, contents, refused
 from helpers.tree_samples import aloe_tree
 
@@ -119,6 +120,22 @@ def test_a_model_folder_is_no_run_directory(aloe, model):
 def test_a_source_elsewhere_is_not_in_the_way(source, tmp_path):
     check_apart(tmp_path / "out", source)
     check_no_run(tmp_path / "out")
+
+
+def test_a_score_that_is_no_number_is_never_written(aloe, tmp_path):
+    """Weights that are finite, and overflow when they are multiplied."""
+    model = tiny.write_folder(tmp_path / "model")
+    stored = load_file(model / "model.safetensors")
+    stored = {name: array * (1e30 if "mlp" in name else 1) for name, array in stored.items()}
+    save_file({name: array.astype("float32") for name, array in stored.items()}, model / "model.safetensors")
+    write_records(tmp_path / "in.jsonl", [aloe_tree(1)])
+    out = tmp_path / "scores.jsonl"
+    code, _, errors = aloe("score", f"--model={model}", f"--trees={tmp_path / 'in.jsonl'}", f"--out={out}")
+    assert code == 2
+    assert "node 'good1'" in errors.splitlines()[-1]
+    assert "its log-probability under" in errors.splitlines()[-1]
+    assert "Traceback" not in errors
+    assert not out.exists()
 
 
 def test_an_ordinary_neighbour_is_fine(aloe, run, model, tmp_path):

@@ -89,6 +89,7 @@ def plan(options: argparse.Namespace) -> None:
     """Compile a stage for a TPU slice and print whether it fits. AloeError if it does not."""
     from aloe_jax.cli.experiment import load_experiment, planned_settings
     from aloe_jax.plan.plan import make_plan
+    from aloe_jax.plan.remedy import remedy
     from aloe_jax.plan.report import price_line, search_text, to_text
     from aloe_jax.plan.report_json import write_plan
     from aloe_jax.plan.search import search
@@ -108,13 +109,8 @@ def plan(options: argparse.Namespace) -> None:
     if options.json:
         write_plan(plan, options.json, found)
     if not plan.fits:
-        if options.stage == "benchmark":
-            remedy = "lower config.serve.slots or context, or take a larger slice"
-        elif options.search:
-            remedy = "nothing that the search tried does; take a larger slice, adapters or shorter rows"
-        else:
-            remedy = "try --search, or take a larger slice"
-        raise AloeError(f"{options.stage} does not fit a chip of {options.topology}; {remedy}")
+        sentence = f"{options.stage} does not fit a chip of {options.topology}"
+        raise AloeError(f"{sentence}; {remedy(plan, bool(options.search))}")
 
 
 def pipeline() -> list[Stage]:

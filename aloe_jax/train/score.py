@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import jax
@@ -11,6 +12,7 @@ import numpy as np
 from etils import epath
 
 from aloe_jax import files
+from aloe_jax.errors import InputError
 from aloe_jax.hub.chat_model import read_chat_model
 from aloe_jax.hub.load import load_params
 from aloe_jax.hub.source import resolve_model
@@ -63,7 +65,7 @@ def score_file(
     with progress.stage("score"):
         params = load_params(folder, config)
         scores = score_trees(params, config, conversations, tries, compute, progress)
-        files.write_lines(out, (json.dumps(vars(score)) for score in scores))
+        files.write_lines(out, (json.dumps(vars(score)) for score in _checked(scores, model)))
 
 
 def score_trees(
@@ -99,6 +101,17 @@ def score_trees(
         for index, node in enumerate(tree.nodes)
         if node.role == "assistant"
     ]
+
+
+def _checked(scores: Iterable[ReplyScore], model: str) -> Iterator[ReplyScore]:
+    """The scores. InputError for the first one that is no number, before it is written."""
+    for score in scores:
+        if not math.isfinite(score.log_prob):
+            raise InputError(
+                f"conversation '{score.conversation}', node '{score.node}': its log-probability under '{model}' is "
+                f"{score.log_prob}, since the model's weights overflow or are damaged; use another copy of it"
+            )
+        yield score
 
 
 def _by_node(row: TreeRow, log_probs: jax.Array) -> Iterator[tuple[tuple[int, int], tuple[float, int]]]:
