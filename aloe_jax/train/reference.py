@@ -59,7 +59,8 @@ def reference_log_probs(
         if (wrong := next((reply for reply, value in found.items() if not math.isfinite(value)), None)) is not None:
             raise AloeError(
                 f"the reference log-probability of reply {wrong[1]} of {batches.source.names([wrong[0]])} is "
-                f"{found[wrong]}, since the start model's weights overflow or are damaged; start from another copy of it"
+                f"{found[wrong]}, since the start model's weights overflow or are damaged; start from another "
+                "copy of it"
             )
         if hosts.is_primary():
             files.append_line(path, json.dumps({"replies": [[*reply, value] for reply, value in found.items()]}))
