@@ -335,3 +335,10 @@ def test_given_trees_take_the_place_of_grown_ones(aloe, model, tmp_path):
     assert (tmp_path / "run/conversations/trees.jsonl").read_text() == given.read_text()
     counts = json.loads((tmp_path / "run/dataset/manifest.json").read_text())["counts"]
     assert (counts["conversations"], counts["replies"], counts["pairs"]) == (2, 6, 3)
+
+
+@pytest.mark.parametrize("distributed", ["", "127.0.0.1:1,2,0"])
+def test_a_lost_process_is_a_reason_only_where_there_are_others(distributed):
+    """A message with "heartbeat" in it is a defect of a single process, not a state to continue from."""
+    found = cli._expected(RuntimeError("no heartbeat in 'patient.jsonl'"), bool(distributed))
+    assert (found is not None and found.exit_code == 75) == bool(distributed)
