@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -15,6 +16,7 @@ from etils import epath
 from aloe_jax.errors import InputError, ResumableError
 
 _BLOCK = 1 << 16  # bytes per read from the end of a file
+_DIGITS = 300  # of a whole number in JSON; a float holds 309
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Libraries with writers of their own (tensorstore, ArrayRecord) put it into the message of another exception.
 _FULL_MESSAGE = re.compile("No space left on device|Disk quota exceeded|File too large")
@@ -54,14 +56,61 @@ def read_json_lines(path: epath.PathLike) -> list[dict[str, object]]:
     return records
 
 
-def read_json(path: epath.PathLike) -> Any:
-    """The content of a JSON file. Raises InputError if it is missing or broken."""
+def read_text(path: epath.PathLike) -> str:
+    """The content of a text file. Raises InputError if it is missing, is no ordinary file (a pipe would block), or is
+    not UTF-8."""
+    found = existing(path)
+    if not found.is_file():
+        raise InputError(f"{path} is not an ordinary file; expected one with text")
     try:
-        return json.loads(existing(path).read_text())
+        return found.read_text()
     except UnicodeDecodeError:
         raise InputError(f"{path}: not UTF-8 text; save the file as UTF-8") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror or error}); check your access to it") from None
+
+
+def read_json(path: epath.PathLike) -> Any:
+    """The content of a JSON file. Raises InputError as `read_text` does, and if it is broken or holds a number that
+    is not finite or has hundreds of digits."""
+    text = read_text(path)
+    try:
+        value = json.loads(text, parse_constant=_Unusable, parse_float=_number, parse_int=_number)
     except json.JSONDecodeError as error:
         raise InputError(f"{path} line {error.lineno}: broken JSON ({error.msg})") from None
+    except RecursionError:
+        raise InputError(f"{path}: its JSON is nested too deeply to be read; repair the file") from None
+    if (found := _unusable(value)) is not None:
+        field, text = found
+        shown = text if len(text) <= 40 else f"{text[:20]}... of {len(text)} characters"
+        raise InputError(f"{path}: {field} is {shown}; expected a finite number")
+    return value
+
+
+class _Unusable(str):
+    """The text of a number that is not finite, or too long to be one."""
+
+
+def _number(text: str) -> int | float | _Unusable:
+    """The number of a JSON text. `int` refuses thousands of digits itself, with a message about its limit."""
+    if text.lstrip("-").isdecimal():
+        return int(text) if len(text) <= _DIGITS else _Unusable(text)
+    found = float(text)
+    return found if math.isfinite(found) else _Unusable(text)
+
+
+def _unusable(value: object) -> tuple[str, str] | None:
+    """The first unusable number in a JSON value: the name of its field, and its text."""
+    waiting = [("the content", value)]
+    while waiting:
+        name, value = waiting.pop()
+        if isinstance(value, _Unusable):
+            return name, value
+        if isinstance(value, dict):
+            waiting += [(f"field '{key}'", item) for key, item in value.items()]
+        elif isinstance(value, list):
+            waiting += [(name, item) for item in value]
+    return None
 
 
 def write_text(path: epath.PathLike, text: str) -> None:
