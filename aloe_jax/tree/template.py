@@ -34,6 +34,7 @@ class ChatTemplate:
     Attributes:
         text: source of the template.
         bos: text of `bos_token`; None leaves it undefined. `eos` likewise.
+        special: texts of further special tokens by their names, such as unk_token.
         date: the day, such as "26 Jul 2024", that `strftime_now` and `date_string` give, fixed so that runs repeat.
         system: "fold_into_first_user" prepends the system message to the first user message, for templates that refuse
             the system role.
@@ -46,6 +47,7 @@ class ChatTemplate:
     text: str
     bos: str | None = field(default=None, kw_only=True)
     eos: str | None = field(default=None, kw_only=True)
+    special: Mapping[str, str] = field(default_factory=dict, kw_only=True)
     date: str = field(default=DEFAULT_DATE, kw_only=True)
     system: SystemHandling = field(default="keep", kw_only=True)
     variables: Mapping[str, object] = field(default_factory=dict, kw_only=True)
@@ -78,8 +80,9 @@ class ChatTemplate:
     @functools.cached_property
     def hash(self) -> str:
         """Digest of everything that the rendered text depends on."""
-        rest = [self.bos, self.eos, self.date, self.system, dict(self.variables)]
-        return files.sha256(self.text, json.dumps(rest, sort_keys=True))
+        rest: list[object] = [self.bos, self.eos, self.date, self.system, dict(self.variables)]
+        used = {name: text for name, text in self.special.items() if name in self.text}
+        return files.sha256(self.text, json.dumps(rest + [used] * bool(used), sort_keys=True))
 
     def render(self, messages: Sequence[Message], add_generation_prompt: bool) -> str:
         """The conversation as text, followed by the beginning of the next reply if `add_generation_prompt`.
@@ -89,7 +92,7 @@ class ChatTemplate:
         folded = _fold_system(messages) if self.system == "fold_into_first_user" else messages
         special = {"bos_token": self.bos, "eos_token": self.eos}
         values: dict[str, object] = {"tools": None, "documents": None, "date_string": self.date}
-        values |= {name: text for name, text in special.items() if text is not None}
+        values |= {name: text for name, text in special.items() if text is not None} | dict(self.special)
         values |= self.variables
         values["messages"] = [{"role": message.role, "content": message.content} for message in folded]
         try:
@@ -134,6 +137,7 @@ class ChatFormat:
             tokenizer.chat_template,
             bos=tokenizer.bos_token,
             eos=tokenizer.eos_token,
+            special={name: text for name, text in tokenizer.special.items() if name not in ("bos_token", "eos_token")},
             date=date,
             system=system,
             variables=dict(variables or {}),
