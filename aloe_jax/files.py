@@ -56,11 +56,17 @@ def read_json_lines(path: epath.PathLike) -> list[dict[str, object]]:
     return records
 
 
+def ordinary(path: epath.PathLike) -> bool:
+    """Whether `path` is a file with content. `epath` takes a local pipe, which blocks whoever opens it, for one."""
+    name = os.fspath(path)
+    return epath.Path(path).is_file() if "://" in name else os.path.isfile(name)
+
+
 def read_text(path: epath.PathLike) -> str:
     """The content of a text file. Raises InputError if it is missing, is no ordinary file (a pipe would block), or is
     not UTF-8."""
     found = existing(path)
-    if not found.is_file():
+    if not ordinary(path):
         raise InputError(f"{path} is not an ordinary file; expected one with text")
     try:
         return found.read_text()
@@ -208,8 +214,10 @@ def sha256(*parts: bytes | str) -> str:
 
 
 def hash_file(path: epath.PathLike) -> str:
-    """SHA-256 of a file's bytes, read in chunks."""
+    """SHA-256 of a file's bytes, read in chunks. Raises InputError if it is missing or no ordinary file."""
     digest = hashlib.sha256()
+    if not ordinary(path):
+        raise InputError(f"{path} is not an ordinary file; expected one with content")
     with existing(path).open("rb") as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)

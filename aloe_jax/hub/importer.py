@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from aloe_jax.hub import config_file, folders, source, tensors
+from aloe_jax.hub.chat_model import read_chat_model
 
 
 def import_model(
@@ -26,8 +27,8 @@ def import_model(
     wanted = None if dtype is None else tensors.as_dtype(dtype)
     folders.check_new(Path(out), overwrite)
     folder = source.resolve_model(model)
+    read_chat_model(folder)
     config, settings = config_file.read_config(folder)
-    folders.checked_tokenizer(folder)
     stored = tensors.checked(tensors.read_safetensors(folder), config, str(folder))
     with folders.new_folder(Path(out), overwrite) as partial:
         folders.copy_companions(folder, partial)
