@@ -53,16 +53,27 @@ def lines(path: epath.PathLike) -> Iterator[tuple[int, str]]:
             raise InputError(f"{path} is damaged gzip after line {number} ({error}); copy it again") from None
 
 
+def ordinary(path: epath.PathLike) -> bool:
+    """Whether `path` is a file with content. `epath` takes a local pipe, which blocks whoever opens it, for one."""
+    name = os.fspath(path)
+    return epath.Path(path).is_file() if "://" in name else os.path.isfile(name)
+
+
 def read_text(path: epath.PathLike) -> str:
     """The text of a file without its byte order mark, line breaks as they are; gzip is unpacked. Raises InputError if
-    the file is missing, is not UTF-8, or is damaged gzip."""
+    the file is missing, is no ordinary file (a pipe would block), is not UTF-8, or is damaged gzip."""
+    found = existing(path)
+    if not ordinary(path):
+        raise InputError(f"{path} is not an ordinary file; expected one with text")
     try:
-        with existing(path).open("rb") as file:
+        with found.open("rb") as file:
             return _unpacked(file).read().decode("utf-8").removeprefix(BYTE_ORDER_MARK)
     except UnicodeDecodeError:
         raise InputError(f"{path}: not UTF-8 text; save the file as UTF-8") from None
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise InputError(f"{path} is damaged gzip ({error}); copy it again") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror or error}); check your access to it") from None
 
 
 def _unpacked(file: IO[bytes]) -> IO[bytes]:
@@ -156,15 +167,52 @@ def read_json_lines(path: epath.PathLike, finite: bool = True) -> list[dict[str,
 
 
 def read_json(path: epath.PathLike) -> Any:
-    """The content of a JSON file. Raises InputError if it is missing or broken."""
+    """The content of a JSON file. Raises InputError as `read_text` does, and if it is broken, is nested too deeply, has
+    a key twice, or holds a number that is not finite or has hundreds of digits."""
+    text = read_text(path)
     try:
-        return loads(existing(path).read_bytes().decode("utf-8"))
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not UTF-8 text; save the file as UTF-8") from None
+        value = json.loads(
+            text, parse_constant=_Unusable, parse_float=_number, parse_int=_number, object_pairs_hook=_object
+        )
+        if _SURROGATE.search(text):
+            check_unicode(json.dumps(value, ensure_ascii=False))
     except json.JSONDecodeError as error:
         raise InputError(f"{path} line {error.lineno}: broken JSON ({error.msg})") from None
+    except RecursionError:
+        raise InputError(f"{path}: its JSON is nested too deeply to be read; repair the file") from None
     except ValueError as error:
         raise InputError(f"{path}: {error}") from None
+    if (found := _unusable(value)) is not None:
+        field, given = found
+        shown = given if len(given) <= 40 else f"{given[:20]}... of {len(given)} characters"
+        raise InputError(f"{path}: {field} is {shown}; expected a finite number")
+    return value
+
+
+class _Unusable(str):
+    """The text of a number that is not finite, or too long to be one."""
+
+
+def _number(text: str) -> int | float | _Unusable:
+    """The number of a JSON text. `int` refuses thousands of digits itself, with a message about its limit."""
+    if text.lstrip("-").isdecimal():
+        return int(text) if len(text) <= _DIGITS else _Unusable(text)
+    found = float(text)
+    return found if math.isfinite(found) else _Unusable(text)
+
+
+def _unusable(value: object) -> tuple[str, str] | None:
+    """The first unusable number in a JSON value: the name of its field, and its text."""
+    waiting = [("the content", value)]
+    while waiting:
+        name, value = waiting.pop()
+        if isinstance(value, _Unusable):
+            return name, value
+        if isinstance(value, dict):
+            waiting += [(f"field '{key}'", item) for key, item in value.items()]
+        elif isinstance(value, list):
+            waiting += [(name, item) for item in value]
+    return None
 
 
 def json_line(value: object, compact: bool = False) -> str:
@@ -315,9 +363,12 @@ def sha256(*parts: bytes | str) -> str:
 
 
 def hash_file(path: epath.PathLike) -> str:
-    """SHA-256 of a file's bytes, read in chunks."""
+    """SHA-256 of a file's bytes, read in chunks. Raises InputError if it is missing or no ordinary file."""
     digest = hashlib.sha256()
-    with existing(path).open("rb") as file:
+    found = existing(path)
+    if not ordinary(path):
+        raise InputError(f"{path} is not an ordinary file; expected one with content")
+    with found.open("rb") as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()

@@ -9,6 +9,7 @@ import itertools
 import logging
 import math
 import os
+import stat
 import threading
 import weakref
 from typing import Protocol
@@ -49,6 +50,8 @@ class LocalFile:
     def __init__(self, path: epath.PathLike) -> None:
         self.path = path
         try:
+            if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for its writer
+                raise InputError(f"'{os.fspath(path)}' is not an ordinary file; expected one with weights")
             self._descriptor = os.open(path, os.O_RDONLY)
         except OSError as error:
             raise unreadable(path, error) from None

@@ -6,6 +6,7 @@ from etils import epath
 
 from aloe_jax.errors import InputError
 from aloe_jax.hub.config_file import read_config
+from aloe_jax.hub.folders import checked_tokenizer
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.tree.template import DEFAULT_DATE, ChatFormat, SystemHandling
 
@@ -15,10 +16,11 @@ def read_chat_model(
 ) -> tuple[ModelConfig, ChatFormat]:
     """Config, tokenizer and chat template of a Hugging Face folder.
 
-    Raises InputError as `read_config` and `ChatFormat.load` do, and if the tokenizer has ids beyond the model's
-    vocabulary, which would silently be looked up as other tokens.
+    Raises InputError as `read_config`, `checked_tokenizer` and `ChatFormat.load` do, and if the tokenizer has ids above
+    the model's vocabulary, which would silently be looked up as other tokens.
     """
     model, _ = read_config(folder)
+    checked_tokenizer(epath.Path(folder))
     chat = ChatFormat.load(folder, date=date, system=system)
     if (needed := chat.tokenizer.text_size) > model.vocab:
         raise InputError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from etils import epath
 
 from aloe_jax import files
 from aloe_jax.errors import InputError
-from aloe_jax.hub import families
+from aloe_jax.hub import families, folders, tensors
 from aloe_jax.models.config import HfConfig, ModelConfig
 
 CONFIG = "config.json"
@@ -20,13 +21,26 @@ TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 def read_config(folder: epath.PathLike) -> tuple[ModelConfig, HfConfig]:
     """The ModelConfig of a Hugging Face folder, and the content of its config.json.
 
-    Raises InputError if the file is missing or broken, or describes a model that is not supported.
+    A model that config.json calls tied counts as untied if the folder stores another output head.
+
+    Raises InputError if the file is missing or broken, or describes a model that is not supported, and for a folder
+    with adapters or quantised weights.
     """
     path = epath.Path(folder) / CONFIG
+    folders.refuse_adapter(epath.Path(folder))
     settings = files.read_json(path)
     if not isinstance(settings, dict):
         raise InputError(f"{path}: expected a JSON object, found {type(settings).__name__}")
-    return families.model_config(settings, str(folder)), settings
+    if method := settings.get("quantization_config"):
+        kind = method.get("quant_method", "") if isinstance(method, dict) else method
+        raise InputError(
+            f"{path}: quantization_config says that the weights are quantised ({str(kind)[:40]}), which are not read; "
+            "use the model that they were made from"
+        )
+    config = families.model_config(settings, str(folder))
+    if config.tied and tensors.untied(folder):
+        config = dataclasses.replace(config, tied=False)
+    return config, settings
 
 
 def write_config(out: Path, config: ModelConfig, dtype: np.dtype, token_ids: Mapping[str, object]) -> None:

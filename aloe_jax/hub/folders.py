@@ -20,12 +20,15 @@ CONVERTER_VERSION = 2
 TOKENIZER = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 CHAT_TEMPLATE = "chat_template.jinja"
+OLDER_TEMPLATE = "chat_template.json"
+ADAPTER = "adapter_config.json"
 GENERATION_CONFIG = "generation_config.json"
 # The files of a model besides its weights and config. Only data: no Python file is ever copied.
 COPIED = (
     TOKENIZER,
     TOKENIZER_CONFIG,
     CHAT_TEMPLATE,
+    OLDER_TEMPLATE,
     "special_tokens_map.json",
     "added_tokens.json",
     "vocab.json",
@@ -151,14 +154,31 @@ def checked_tokenizer(folder: epath.Path) -> None:
         raise InputError(f"{folder}: {TOKENIZER_CONFIG} must hold a JSON object, not {type(settings).__name__}")
     if "auto_map" in settings:
         raise InputError(f"{folder}: {TOKENIZER_CONFIG} requires the source's own code (auto_map), which is never run")
-    if not (folder / CHAT_TEMPLATE).exists() and not settings.get("chat_template"):
+    if not settings.get("chat_template") and not any(
+        (folder / name).exists() for name in (CHAT_TEMPLATE, OLDER_TEMPLATE)
+    ):
         raise InputError(
             f"{folder}: the tokenizer has no chat template; use an instruct model or add a {CHAT_TEMPLATE}"
         )
 
 
+def refuse_adapter(folder: epath.Path) -> None:
+    """Raise InputError for a folder with a PEFT adapter, alone or beside a model: transformers would apply it."""
+    if not (folder / ADAPTER).exists():
+        return
+    found = files.read_json(folder / ADAPTER)
+    base = found.get("base_model_name_or_path") if isinstance(found, dict) else None
+    whole = any((folder / name).exists() for name in ("model.safetensors", "model.safetensors.index.json"))
+    what = "beside the weights of a model" if whole else f"of the model '{base}' and not a model"
+    remedy = "take adapter_config.json and its weights out of the folder, or " if whole else ""
+    raise InputError(
+        f"{folder}: {ADAPTER} says that this is a PEFT adapter {what}; {remedy}merge it into its model (peft: "
+        "`merge_and_unload`, then `save_pretrained`)"
+    )
+
+
 def copy_companions(source: epath.Path, out: Path) -> None:
     """Copy the tokenizer files, generation config, licence and card that `source` has."""
     for name in COPIED:
-        if (source / name).exists():
+        if files.ordinary(source / name):
             (out / name).write_bytes((source / name).read_bytes())

@@ -10,7 +10,18 @@ from aloe_jax import files
 from aloe_jax.errors import InputError
 from aloe_jax.hub.byte_ranges import is_store
 
-DECIDING = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+# All that a model is read from beside its weights; a file that is missing does not count.
+DECIDING = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "model.safetensors.index.json",
+)
 
 
 @functools.cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from aloe_jax.hub import config_file, folders, source, tensors
+from aloe_jax.hub.chat_model import read_chat_model
 from aloe_jax.outputs import check_apart
 
 
@@ -29,8 +30,8 @@ def import_model(
     check_apart(out, model)
     folder = source.resolve_model(model)
     check_apart(out, folder)
+    read_chat_model(folder)
     config, settings = config_file.read_config(folder)
-    folders.checked_tokenizer(folder)
     stored = tensors.checked(tensors.read_safetensors(folder), config, str(folder))
     with folders.new_folder(Path(out), overwrite) as partial:
         folders.copy_companions(folder, partial)

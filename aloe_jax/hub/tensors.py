@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,12 +17,20 @@ from etils import epath
 from aloe_jax import files
 from aloe_jax.errors import InputError
 from aloe_jax.hub import families, safetensors_file
+from aloe_jax.hub.byte_ranges import is_store
 from aloe_jax.hub.safetensors_file import FileTensor, Tensor
 from aloe_jax.models.config import ModelConfig
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+# The ends of the tensors' names that GPTQ, AWQ, bitsandbytes, HQQ and fp8 store beside or in place of weights.
+QUANTISED = (
+    *(".qweight", ".qzeros", ".scales", ".g_idx", ".absmax", ".quant_map", ".SCB", ".W_q"),
+    *(".weight_scale", ".weight_scale_inv", ".weight_packed", ".input_scale"),
+)
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+COMPARED_BYTES = 16 << 20  # at a time
 MAX_SHARD_BYTES = 2_000_000_000
 UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
@@ -50,7 +61,7 @@ def read_safetensors(folder: epath.PathLike) -> dict[str, FileTensor]:
     """
     path = epath.Path(folder)
     if (path / INDEX).exists():
-        return _read_sharded(path)
+        return _read_unmistakable(path) if (path / WEIGHTS).exists() else _read_sharded(path)
     if (path / WEIGHTS).exists():
         return safetensors_file.read_file(path / WEIGHTS)
     pickles = sorted(found.name for found in path.iterdir() if found.suffix in PICKLES)
@@ -69,11 +80,21 @@ def pickled(name: str) -> str:
     )
 
 
+def _read_unmistakable(folder: epath.Path) -> dict[str, FileTensor]:
+    """The tensors of a folder with a single file and an index. Raises InputError if the index names other files: one of
+    the two is left from another model."""
+    remedy = f"remove {INDEX} if {WEIGHTS} is the whole model, else remove {WEIGHTS}"
+    try:
+        found = _read_sharded(folder)
+    except InputError as error:
+        raise InputError(f"{error}; or {remedy}") from None
+    if set(_weight_map(folder).values()) != {WEIGHTS}:
+        raise InputError(f"{folder}: {INDEX} names other files than {WEIGHTS}, which is there as well; {remedy}")
+    return found
+
+
 def _read_sharded(folder: epath.Path) -> dict[str, FileTensor]:
-    index = files.read_json(folder / INDEX)
-    weight_map = index.get("weight_map") if isinstance(index, dict) else None
-    if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
-        raise InputError(f"{folder / INDEX}: field weight_map must map tensor names to file names")
+    weight_map = _weight_map(folder)
     shards: dict[str, dict[str, FileTensor]] = {}
     for shard in sorted(set(weight_map.values())):
         if Path(shard).name != shard or "\\" in shard or shard == "..":
@@ -88,12 +109,26 @@ def _read_sharded(folder: epath.Path) -> dict[str, FileTensor]:
     return unlisted | {name: shards[shard][name] for name, shard in weight_map.items()}
 
 
+def _weight_map(folder: epath.Path) -> dict[str, str]:
+    index = files.read_json(folder / INDEX)
+    weight_map = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
+        raise InputError(f"{folder / INDEX}: field weight_map must map tensor names to file names")
+    return weight_map
+
+
 def checked(tensors: Mapping[str, AnyTensor], config: ModelConfig, where: str) -> dict[str, AnyTensor]:
     """The tensors of `config`'s weight table, in its order.
 
-    Raises InputError naming the first tensor that is missing, misshapen, not floating-point, or not in the table. A
-    stored copy of derived values (a tied head, rotary frequencies) is left out silently.
+    Raises InputError naming the first tensor that is missing, misshapen, not floating-point, or not in the table, and
+    when one is read that holds NaN or infinity. A stored copy of derived values (a tied head, which `untied` has
+    compared, rotary frequencies) is left out silently.
     """
+    if quantised := next((name for name in tensors if name.endswith(QUANTISED)), None):
+        raise InputError(
+            f"{where}: tensor '{quantised}' is part of a quantised model, whose weights are not read; use the model "
+            "that it was made from"
+        )
     result: dict[str, AnyTensor] = {}
     for weight in families.weights(config):
         for name in families.tensor_names(weight, config):
@@ -107,12 +142,73 @@ def checked(tensors: Mapping[str, AnyTensor], config: ModelConfig, where: str) -
                 )
             if tensor.dtype is None:
                 raise InputError(f"{where}: tensor '{name}' is not floating-point; import an unquantised model")
-            result[name] = tensor
+            result[name] = _finite(tensor, f"{where}: tensor '{name}'")
     for name in tensors:
-        derived = name.endswith("rotary_emb.inv_freq") or (config.tied and name == "lm_head.weight")
+        derived = name.endswith("rotary_emb.inv_freq") or (config.tied and name == HEAD)
         if name not in result and not derived:
             raise InputError(f"{where}: tensor '{name}' does not belong to {config.family} as config.json describes it")
     return result
+
+
+def _finite(tensor: AnyTensor, where: str) -> AnyTensor:
+    """The tensor with a check of all that is read of it."""
+
+    def checking(read: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+        @functools.wraps(read)
+        def checked_read(*args: object) -> np.ndarray:
+            array = read(*args)
+            if not is_finite(array):
+                raise InputError(f"{where} holds NaN or infinity; the model is damaged, download or train it again")
+            return array
+
+        return checked_read
+
+    if isinstance(tensor, FileTensor):
+        return dataclasses.replace(tensor, read=checking(tensor.read), read_block=checking(tensor.read_block))
+    return dataclasses.replace(tensor, read=checking(tensor.read))
+
+
+def is_finite(array: np.ndarray) -> bool:
+    """Whether no number is NaN or infinite: in two-byte types by the bits of the exponent, which is ten times faster
+    than their own functions."""
+    if array.dtype.itemsize != 2:
+        return bool(np.isfinite(array).all())
+    exponent = np.uint16(0x7F80 if array.dtype == ml_dtypes.bfloat16 else 0x7C00)
+    return not bool(((np.ascontiguousarray(array).view(np.uint16) & exponent) == exponent).any())
+
+
+def untied(folder: epath.PathLike) -> bool:
+    """Whether the folder stores an output head that differs from the embedding, so that they cannot be tied whatever
+    config.json says, as in transformers. False for a folder without readable weights."""
+    path = epath.Path(folder)
+    return _untied(path, tuple(map(_stamp, sorted(path.glob("*.safetensors")))))
+
+
+def _stamp(path: epath.Path) -> tuple[str, int, int]:
+    """Name, size and time of the last change, of a local file in nanoseconds."""
+    found = path.stat()
+    return path.name, found.length, found.mtime if is_store(path) else os.stat(path).st_mtime_ns
+
+
+@functools.lru_cache
+def _untied(folder: epath.Path, stamp: tuple[tuple[str, int, int], ...]) -> bool:
+    """`untied`, computed once for files of the same names, sizes and times of change."""
+    try:
+        found = read_safetensors(folder)
+    except InputError:
+        return False  # whoever reads the weights raises it
+    if HEAD not in found or EMBEDDING not in found:
+        return False
+    head, embedding = found[HEAD], found[EMBEDDING]
+    if head.shape != embedding.shape or head.dtype is None or embedding.dtype is None or len(head.shape) != 2:
+        return True
+    rows, width = head.shape
+    step = max(1, COMPARED_BYTES // max(1, 8 * width))
+    for row in range(0, rows, step):
+        block = slice(row, min(rows, row + step)), slice(0, width)
+        if not np.array_equal(head.read_block(head.shape, block), embedding.read_block(head.shape, block)):
+            return True
+    return False
 
 
 def write_safetensors(

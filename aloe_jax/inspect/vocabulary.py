@@ -104,7 +104,8 @@ def round_trip(tokenizer: Tokenizer) -> RoundTrip:
 def special_tokens(folder: epath.Path, tokenizer: Tokenizer, embeddings: int) -> tuple[SpecialToken, ...]:
     """The special tokens of `tokenizer.json` and all that the other files of the folder name, by id."""
     known = tokenizer.special_tokens
-    declared: dict[str, list[str]] = {text: ["tokenizer.json"] for text in known.values()}
+    own = {entry["content"] for entry in files.read_json(folder / "tokenizer.json").get("added_tokens") or ()}
+    declared: dict[str, list[str]] = {text: ["tokenizer.json"] if text in own else [] for text in known.values()}
     for text, where in _declared(folder, tokenizer):
         if where not in declared.setdefault(text, []):
             declared[text].append(where)

@@ -6,6 +6,7 @@ import jax
 from etils import epath
 from jax.sharding import Mesh
 
+from aloe_jax import files
 from aloe_jax.errors import InputError
 from aloe_jax.hub.chat_model import read_chat_model
 from aloe_jax.hub.config_file import read_config
@@ -57,3 +58,8 @@ def own_mesh(run: Run) -> Mesh:
 def model_inputs(run: Run) -> dict[str, str]:
     """The hash of the start model, as an input of stages that read it."""
     return {"model": model_hash(model_folder(run))}
+
+
+def call_identity(run: Run) -> str:
+    """The hash of the start model and its chat template, which the ids of its calls depend on."""
+    return files.sha256(model_hash(model_folder(run)), chat_format(run).template.hash)[:16]

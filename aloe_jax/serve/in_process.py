@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Self, Unpack
 
 from aloe_jax.decode.requests import Completion
 from aloe_jax.errors import ResumableError
@@ -15,10 +16,11 @@ from aloe_jax.serve.client import answers, constraints
 from aloe_jax.serve.client.abilities import Abilities, bodies
 from aloe_jax.serve.client.answers import Answer, said
 from aloe_jax.serve.client.call_errors import FailedCallError, RefusedCallError
-from aloe_jax.serve.client.interface import ChatClient, Completions, Request, Response, call_id
+from aloe_jax.serve.client.interface import CallOptions, ChatClient, Completions, Request, Response, call_id
 from aloe_jax.serve.client.limits import AdaptiveLimit
 from aloe_jax.serve.protocol import ApiError, ChatRequest, validated
 from aloe_jax.serve.worker import Engine, Worker
+from aloe_jax.tree.schema import Message
 from aloe_jax.tree.template import ChatFormat
 
 ADDRESS = "in process"
@@ -40,11 +42,16 @@ class InProcess:
 class InProcessClient(ChatClient):
     """Chat completions of `engine` under the name `model`; the answers are those that a server of the engine gives.
 
+    `identity` is the hash of the model and its template: the name alone does not say which model answered, so it is
+    part of every request, and so of the id that its answers are stored under.
+
     Inside `with client` the engine belongs to a thread of its own. At most `concurrency` calls are under way.
     """
 
-    def __init__(self, engine: Engine, chat_format: ChatFormat, model: str, *, concurrency: int) -> None:
-        self.model = model
+    def __init__(
+        self, engine: Engine, chat_format: ChatFormat, model: str, *, concurrency: int, identity: str = ""
+    ) -> None:
+        self.model, self._identity = model, identity
         self.completions = Completions()
         self._endpoint = InProcess(model, AdaptiveLimit(concurrency, concurrency))
         self.endpoints = [self._endpoint]
@@ -70,6 +77,13 @@ class InProcessClient(ChatClient):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Nothing to close: the engine stays with the surrounding `with`."""
+
+    def request(self, messages: Sequence[Message], **options: Unpack[CallOptions]) -> Request:
+        """A call as data, with the model's identity in its name."""
+        request = super().request(messages, **options)
+        if self._identity:
+            request["model"] = f"{self.model}@{self._identity}"
+        return request
 
     @property
     def waiting(self) -> int:

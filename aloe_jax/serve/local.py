@@ -30,14 +30,16 @@ def local_client(
     name: str,
     settings: ServeSettings,
     mesh: Mesh | None = None,
+    identity: str = "",
 ) -> Iterator[InProcessClient]:
-    """A client of an engine for these parameters, named `name`, that lives as long as the block.
+    """A client of an engine for these parameters, named `name`, that lives as long as the block. `identity` is the hash
+    of all that decides its answers, for the ids of calls.
 
     Raises AloeError if the engine fails while decoding.
     """
     engine = _engine(model, params, chat, settings.slots, settings.context, mesh)
     # The engine queues what does not fit into its slots; twice as many calls keep it busy.
-    client = InProcessClient(engine, chat, name, concurrency=2 * settings.slots)
+    client = InProcessClient(engine, chat, name, concurrency=2 * settings.slots, identity=identity)
     try:
         with client:
             yield client

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import datetime
 import functools
 import json
@@ -14,17 +16,19 @@ import jinja2
 import jinja2.ext
 import jinja2.nodes
 import jinja2.parser
-import jinja2.sandbox
 from etils import epath
 
 from aloe_jax import files
 from aloe_jax.errors import InputError
+from aloe_jax.tree.sandbox import BoundedEnvironment
 from aloe_jax.tree.schema import Message
 from aloe_jax.tree.tokenizer import MARK, Tokenizer
 
 DEFAULT_DATE = "26 Jul 2024"
 SystemHandling = Literal["keep", "fold_into_first_user"]
+LONGEST = 1_000_000  # characters of a template
 _DATE_FORMAT = "%d %b %Y"
+_THINKING = re.compile(r"(?:[<\[]/?\w*(?:think|thought|reason)\w*[>\]]\s*)+\Z", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class ChatTemplate:
     Attributes:
         text: source of the template.
         bos: text of `bos_token`; None leaves it undefined. `eos` likewise.
+        special: texts of further special tokens by their names, such as unk_token.
         date: the day, such as "26 Jul 2024", that `strftime_now` and `date_string` give, fixed so that runs repeat.
         system: "fold_into_first_user" prepends the system message to the first user message, for templates that refuse
             the system role.
@@ -46,6 +51,7 @@ class ChatTemplate:
     text: str
     bos: str | None = field(default=None, kw_only=True)
     eos: str | None = field(default=None, kw_only=True)
+    special: Mapping[str, str] = field(default_factory=dict, kw_only=True)
     date: str = field(default=DEFAULT_DATE, kw_only=True)
     system: SystemHandling = field(default="keep", kw_only=True)
     variables: Mapping[str, object] = field(default_factory=dict, kw_only=True)
@@ -55,11 +61,15 @@ class ChatTemplate:
         if self.system not in ("keep", "fold_into_first_user"):
             raise InputError(f"template.system is '{self.system}'; expected keep or fold_into_first_user")
         try:
-            _ = self._day, self._compiled
+            _ = self._day
         except ValueError:
             raise InputError(f"template.date is '{self.date}'; expected a day like '{DEFAULT_DATE}'") from None
-        except jinja2.TemplateError as error:
-            raise InputError(f"{self.name} does not compile: {error}") from None
+        if len(self.text) > LONGEST:
+            raise InputError(f"{self.name} has {len(self.text)} characters; expected at most {LONGEST}")
+        try:
+            _ = self._compiled
+        except Exception as error:  # of Jinja, and of Python's compiler for deep nesting
+            raise InputError(f"{self.name} does not compile: {_reason(error)}") from None
 
     @functools.cached_property
     def _day(self) -> datetime.datetime:
@@ -67,10 +77,10 @@ class ChatTemplate:
 
     @functools.cached_property
     def _compiled(self) -> jinja2.Template:
-        environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
+        environment = BoundedEnvironment(
             trim_blocks=True, lstrip_blocks=True, extensions=[jinja2.ext.loopcontrols, _GenerationBlock]
         )
-        environment.filters["tojson"] = _tojson
+        environment.add_filter("tojson", _tojson)
         environment.globals["raise_exception"] = _raise_exception
         environment.globals["strftime_now"] = self._day.strftime
         return environment.from_string(self.text)
@@ -78,30 +88,48 @@ class ChatTemplate:
     @functools.cached_property
     def hash(self) -> str:
         """Digest of everything that the rendered text depends on."""
-        rest = [self.bos, self.eos, self.date, self.system, dict(self.variables)]
-        return files.sha256(self.text, json.dumps(rest, sort_keys=True))
+        rest: list[object] = [self.bos, self.eos, self.date, self.system, dict(self.variables)]
+        used = {name: text for name, text in self.special.items() if name in self.text}
+        return files.sha256(self.text, json.dumps(rest + [used] * bool(used), sort_keys=True))
 
     def render(self, messages: Sequence[Message], add_generation_prompt: bool) -> str:
         """The conversation as text, followed by the beginning of the next reply if `add_generation_prompt`.
 
-        Raises InputError naming the template and the turn where the template refuses the messages.
+        Raises InputError naming the template and the turn where the template refuses the messages or fails on them.
         """
+        try:
+            return self._render(messages, add_generation_prompt)
+        except Exception as error:  # whatever a template raises
+            turn = sum(message.role == "user" for message in messages)
+            raise InputError(f"{self.name} refuses turn {turn}: {_reason(error)}{self._remedy(messages)}") from None
+
+    def _render(self, messages: Sequence[Message], add_generation_prompt: bool) -> str:
         folded = _fold_system(messages) if self.system == "fold_into_first_user" else messages
         special = {"bos_token": self.bos, "eos_token": self.eos}
         values: dict[str, object] = {"tools": None, "documents": None, "date_string": self.date}
-        values |= {name: text for name, text in special.items() if text is not None}
+        values |= {name: text for name, text in special.items() if text is not None} | dict(self.special)
         values |= self.variables
         values["messages"] = [{"role": message.role, "content": message.content} for message in folded]
-        try:
-            return self._compiled.render(values, add_generation_prompt=add_generation_prompt)
-        except (jinja2.TemplateError, TypeError, ValueError, LookupError) as error:
-            turn = sum(message.role == "user" for message in messages)
-            raise InputError(f"{self.name} refuses turn {turn}: {error}{self._remedy(messages)}") from None
+        values["add_generation_prompt"] = add_generation_prompt
+        environment = self._compiled.environment
+        assert isinstance(environment, BoundedEnvironment)
+        return environment.render(self._compiled, values)
 
     def _remedy(self, messages: Sequence[Message]) -> str:
+        """What helps, tried out."""
         if self.system == "keep" and messages and messages[0].role == "system":
-            return "; config.template.system=fold_into_first_user moves the system message into the first user message"
-        return "; expected user and assistant messages in turn, a user message first"
+            folded = dataclasses.replace(self, system="fold_into_first_user")
+            with contextlib.suppress(Exception):
+                prompt = folded._render(messages[:-1], True) if messages[-1].role == "assistant" else ""
+                if folded._render(messages, False).startswith(prompt):
+                    return (
+                        "; config.template.system=fold_into_first_user (of `aloe score`: --system) moves the system "
+                        "message into the first user message"
+                    )
+        roles = [message.role for message in messages if message.role != "system"]
+        if any(role != ("user", "assistant")[number % 2] for number, role in enumerate(roles)):
+            return "; expected user and assistant messages in turn, a user message first"
+        return "; repair the template in the model's folder, or use a model with another one"
 
     def not_a_continuation(self, messages: Sequence[Message]) -> InputError:
         """The error for rendered `messages`, the last one a reply, that do not begin with the reply's prompt."""
@@ -110,6 +138,14 @@ class ChatTemplate:
             f"{self.name}: the rendered turn {turn} does not start with its own prompt, so the reply cannot be told "
             f"from it{self._remedy(messages)}"
         )
+
+
+def without_thinking(prompt: str) -> str:
+    """A generation prompt without the tags that begin or skip the reply's thinking at its end.
+
+    Many templates add `<think>` there and leave thinking out of the replies that they render.
+    """
+    return _THINKING.sub("", prompt)
 
 
 @dataclass(frozen=True)
@@ -134,6 +170,7 @@ class ChatFormat:
             tokenizer.chat_template,
             bos=tokenizer.bos_token,
             eos=tokenizer.eos_token,
+            special={name: text for name, text in tokenizer.special.items() if name not in ("bos_token", "eos_token")},
             date=date,
             system=system,
             variables=dict(variables or {}),
@@ -155,9 +192,11 @@ class ChatFormat:
 
     def cuts(self, prompt: str, generation_prompts: Iterable[str]) -> list[int]:
         """The places where a rendered prompt is cut, in order: after each end-of-turn text, after each of the earlier
-        `generation_prompts` that it begins with, and at its end."""
+        `generation_prompts` that it begins with (without their thinking, if it does not), and at its end."""
         found = {match.end() for match in self.end_of_turn.finditer(prompt)}
-        found.update(len(earlier) for earlier in generation_prompts if prompt.startswith(earlier))
+        for earlier in generation_prompts:
+            shown = earlier if prompt.startswith(earlier) else without_thinking(earlier)
+            found.update([len(shown)] if prompt.startswith(shown) else [])
         return sorted((found | {len(prompt)}) - {0})
 
     def generation_prompts(self, messages: Sequence[Message]) -> list[str]:
@@ -215,5 +254,11 @@ def _tojson(
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
+def _reason(error: Exception) -> str:
+    """The first line of an exception's message, shortened, or its name."""
+    said = (str(error).strip().splitlines() or [""])[0] or type(error).__name__
+    return said if len(said) <= 300 else f"{said[:300]}..."
+
+
 def _raise_exception(message: str) -> NoReturn:
-    raise jinja2.TemplateError(message)
+    raise jinja2.TemplateError(message if isinstance(message, str) else "")

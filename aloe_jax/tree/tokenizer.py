@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import tokenizers
 from etils import epath
 
 from aloe_jax import files
 from aloe_jax.errors import InputError
+from aloe_jax.tree.special_tokens import read_special_tokens
 
 # Tokens that end a message in the chat formats of open models. Those of them that a vocabulary has count as end of turn
 # beside the declared eos tokens: many folders declare the end of text only.
@@ -20,6 +21,8 @@ TURN_ENDERS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end
 # Around a special token's text inside a message: private-use characters, as in transformers' `sanitize_control_tokens`.
 MARK, END_MARK = "\U000f0000", "\U000f0001"
 _THINKING = re.compile("think", re.IGNORECASE)  # tags that replies hold and templates look for: tokens also in messages
+# Unicode's, which `lstrip` and `rstrip` of an added token swallow; Python's own set has four control characters more.
+WHITE_SPACE = "\t\n\v\f\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
 
 
 @dataclass(frozen=True)
@@ -29,9 +32,8 @@ class Tokenizer:
     Attributes:
         end_of_turn_ids: tokens that end a reply; decoding stops at them.
         end_of_turn_texts: their texts, in the order of the ids; the trie cuts rendered conversations after them.
-        bos_token: text of the begin-of-sequence token for chat templates, None if there is none.
-        eos_token: text of the end-of-sequence token, likewise.
-        hash: SHA-256 of `tokenizer.json`; stored token ids are used only where it is equal.
+        special: texts of the special tokens by the names that chat templates know, such as bos_token.
+        hash: SHA-256 of `tokenizer.json` and of what other files add to it; stored token ids need an equal one.
         chat_template: source text of the folder's chat template.
         name: the folder, for error messages.
     """
@@ -39,40 +41,60 @@ class Tokenizer:
     _backend: tokenizers.Tokenizer
     end_of_turn_ids: frozenset[int]
     end_of_turn_texts: tuple[str, ...]
-    bos_token: str | None
-    eos_token: str | None
+    special: Mapping[str, str]
     hash: str
     chat_template: str
     name: str
 
     @classmethod
     def load(cls, folder: epath.PathLike) -> Tokenizer:
-        """Load tokenizer.json, tokenizer_config.json, the chat template and the eos ids of generation_config.json.
+        """Load tokenizer.json, the special tokens of the other files, the chat template and the eos ids of
+        generation_config.json.
 
-        Raises InputError if a file is missing or broken, or if there is no chat template or no end-of-turn token.
+        Raises InputError if a file is missing or broken, if there is no chat template or no end-of-turn token, or if
+        an end of turn is not one id.
         """
         path = epath.Path(folder)
-        raw = files.existing(path / "tokenizer.json", "tokenizer file").read_text()
-        try:
+        raw = files.read_text(files.existing(path / "tokenizer.json", "tokenizer file"))
+        with _sentence(f"{path / 'tokenizer.json'}: not a readable tokenizer"):
             backend = tokenizers.Tokenizer.from_str(raw)
-        except Exception as error:  # the Rust binding raises bare Exception
-            raise InputError(f"{path / 'tokenizer.json'}: not a readable tokenizer ({error})") from None
-        # A stored truncation or padding setting would cut long histories silently.
+        special = read_special_tokens(path, backend.padding)
+        # Stored settings for training would cut long histories, pad short ones, or give other ids at each call.
         backend.no_truncation()
         backend.no_padding()
-        config = files.read_json(path / "tokenizer_config.json")
-        bos, eos = (_special_token(path, config, name) for name in ("bos_token", "eos_token"))
-        enders = _end_of_turn(path, backend, eos)
-        return cls(
+        if getattr(backend.model, "dropout", None) is not None:
+            backend.model.dropout = None
+        backend.encode_special_tokens = split = _flag(path, special.config, "split_special_tokens")
+        digest = files.hash_file(path / "tokenizer.json")
+        if special.add_to(backend, str(path / "tokenizer_config.json")) or split:
+            digest = files.sha256(digest, repr(backend.get_added_tokens_decoder()), str(split))
+        enders = _end_of_turn(path, backend, special.named.get("eos_token"))
+        found = cls(
             _backend=backend,
             end_of_turn_ids=frozenset(enders),
             end_of_turn_texts=tuple(enders.values()),
-            bos_token=bos,
-            eos_token=eos,
-            hash=files.hash_file(path / "tokenizer.json"),
-            chat_template=_chat_template(path, config),
+            special=special.named,
+            hash=digest,
+            chat_template=_chat_template(path, special.config),
             name=str(folder),
         )
+        for number, text in enders.items():
+            if (ids := found.encode(text)) != [number]:
+                raise InputError(
+                    f"{path}: the end of turn {text!r} has the ids {ids}, not the one id {number}, so the model could "
+                    "never be trained to emit it; name it in added_tokens_decoder of tokenizer_config.json"
+                )
+        return found
+
+    @property
+    def bos_token(self) -> str | None:
+        """Text of the begin-of-sequence token, None if there is none."""
+        return self.special.get("bos_token")
+
+    @property
+    def eos_token(self) -> str | None:
+        """Text of the end-of-sequence token, likewise."""
+        return self.special.get("eos_token")
 
     @property
     def vocab_size(self) -> int:
@@ -126,10 +148,16 @@ class Tokenizer:
         `after` is the text that precedes it, empty for the first piece of a sequence. SentencePiece tokenizers prepend
         a space to the beginning of a text, which a piece in the middle must not get. With such a tokenizer the piece
         is encoded behind an anchor (the special token that ends `after`, else its last character) and the anchor's ids
-        are dropped, which leaves the ids that the whole text has from this border on.
+        are dropped, which leaves the ids that the whole text has from this border on. White space behind a token that
+        swallows it (`rstrip`) has no ids, here as in the whole text.
+
+        Raises InputError for text that the tokenizer fails on.
         """
         if MARK in text or END_MARK in text:
             return self._marked_ids(text, after)
+        kept = after.rstrip(WHITE_SPACE)
+        if self._right_stripping and kept.endswith(self._right_stripping):
+            text, after = text.lstrip(WHITE_SPACE), kept
         if not after or not self._marks_beginning:
             return self._ids(text)
         anchor = next((token for token in self._special_texts if after.endswith(token)), after[-1])
@@ -189,7 +217,13 @@ class Tokenizer:
         return re.compile(f"{MARK}({self._control.pattern}){END_MARK}|[{MARK}{END_MARK}]")
 
     def _ids(self, text: str) -> list[int]:
-        return self._backend.encode(text, add_special_tokens=False).ids
+        with _sentence(f"{self.name}: its tokenizer.json fails on a text of {len(text)} characters"):
+            return self._backend.encode(text, add_special_tokens=False).ids
+
+    @functools.cached_property
+    def _right_stripping(self) -> tuple[str, ...]:
+        """The texts of tokens that swallow white space behind them."""
+        return tuple(token.content for token in self._backend.get_added_tokens_decoder().values() if token.rstrip)
 
     @functools.cached_property
     def _marks_beginning(self) -> bool:
@@ -204,24 +238,38 @@ class Tokenizer:
         return tuple(sorted((token.content for token in added if token.special), key=len, reverse=True))
 
 
-def _special_token(path: epath.Path, config: Mapping[str, object], name: str) -> str | None:
-    """The text of a special token from `tokenizer_config.json` or `special_tokens_map.json`: a string in either, or an
-    object with the string as its content."""
-    found: Any = config.get(name)
-    fallback = path / "special_tokens_map.json"
-    if found is None and fallback.exists():
-        found = files.read_json(fallback).get(name)
-    return found["content"] if isinstance(found, dict) else found
+@contextlib.contextmanager
+def _sentence(what: str) -> Iterator[None]:
+    """Turn what the Rust library raises into an InputError: bare exceptions, and panics, which are BaseExceptions."""
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{what} ({reason[:200]}); use the tokenizer.json of the model's repository") from None
+
+
+def _flag(path: epath.Path, config: Mapping[str, object], name: str) -> bool:
+    value = config.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise InputError(f"{path / 'tokenizer_config.json'}: {name} is {value!r}; expected true or false")
+    return bool(value)
 
 
 def _chat_template(path: epath.Path, config: Mapping[str, object]) -> str:
     """The default chat template of the folder, in any of the places where versions of `transformers` write it."""
-    standalone = path / "chat_template.jinja"
-    template = standalone.read_text() if standalone.exists() else config.get("chat_template")
-    if template is None and (path / "chat_template.json").exists():
-        template = files.read_json(path / "chat_template.json").get("chat_template")
-    if isinstance(template, list):
-        template = {entry["name"]: entry["template"] for entry in template}.get("default")
+    standalone, older = path / "chat_template.jinja", path / "chat_template.json"
+    template = files.read_text(standalone) if standalone.exists() else config.get("chat_template")
+    if template is None and older.exists():
+        found = files.read_json(older)
+        template = found.get("chat_template") if isinstance(found, dict) else found
+    if isinstance(template, list) and all(isinstance(entry, dict) for entry in template):
+        template = {str(entry.get("name")): entry.get("template") for entry in template}
+    if isinstance(template, dict):
+        template = template.get("default")
+    if template is not None and not isinstance(template, str):
+        raise InputError(f"{path}: chat_template is {str(template)[:60]!r}; expected its text, or a list of named ones")
     if not isinstance(template, str):
         raise InputError(
             f"{path} has no chat template; expected chat_template.jinja or the key chat_template in "
@@ -236,11 +284,7 @@ def _end_of_turn(path: epath.Path, backend: tokenizers.Tokenizer, eos: str | Non
     found = {added[text]: text for text in TURN_ENDERS if text in added}
     if eos is not None and (token := backend.token_to_id(eos)) is not None:
         found[token] = eos
-    declared: Any = None
-    if (path / "generation_config.json").exists():
-        declared = files.read_json(path / "generation_config.json").get("eos_token_id")
-    single = [] if declared is None else [declared]
-    for token in declared if isinstance(declared, list) else single:
+    for token in _eos_ids(path / "generation_config.json"):
         text = backend.id_to_token(token)
         if text is None:
             raise InputError(f"{path / 'generation_config.json'}: eos_token_id {token} is not in the vocabulary")
@@ -248,3 +292,15 @@ def _end_of_turn(path: epath.Path, backend: tokenizers.Tokenizer, eos: str | Non
     if not found:
         raise InputError(f"{path} names no end-of-turn token; set eos_token in tokenizer_config.json")
     return dict(sorted(found.items()))
+
+
+def _eos_ids(path: epath.Path) -> list[int]:
+    """The eos ids of a generation_config.json, none if it is missing or names none."""
+    config = files.read_json(path) if path.exists() else {}
+    if not isinstance(config, dict):
+        raise InputError(f"{path}: expected a JSON object, found {type(config).__name__}")
+    declared = config.get("eos_token_id")
+    ids = declared if isinstance(declared, list) else [] if declared is None else [declared]
+    if any(isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < 2**31 for token in ids):
+        raise InputError(f"{path}: eos_token_id is {str(declared)[:60]}; expected an id or a list of ids")
+    return ids

@@ -15,7 +15,7 @@ from typing import Literal
 
 from aloe_jax.errors import InputError
 from aloe_jax.tree.schema import Conversation, Message, Node
-from aloe_jax.tree.template import ChatFormat
+from aloe_jax.tree.template import ChatFormat, without_thinking
 
 Tokens = tuple[int, ...]
 
@@ -102,7 +102,8 @@ def build_trie(
 
 @dataclass(frozen=True)
 class _Rendered:
-    """One reply as the template renders it. `text` is the text of its piece; `full` ends with the first end of turn."""
+    """One reply as the template renders it. `text` is the text of its piece; `full` ends with the first end of turn.
+    Both are empty for sampled ids behind a prompt that begins thinking, which the template does not render."""
 
     prompt: str
     text: str
@@ -193,7 +194,7 @@ class _Builder:
         ends = set()
         for at in replies[:-1]:
             start = len(rendered[at].prompt)
-            if last.prompt.startswith(rendered[at].prompt + rendered[at].full):
+            if rendered[at].text and last.prompt.startswith(rendered[at].prompt + rendered[at].full):
                 stored[start, start + len(rendered[at].text)] = path[at]
                 ends.add(start + len(rendered[at].text))
         cuts = self.chat.cuts(last.prompt, [rendered[at].prompt for at in replies[:-1]])
@@ -220,6 +221,10 @@ class _Builder:
         try:
             prompt = self.chat.render(messages[:-1], add_generation_prompt=True)
             rendered = self.chat.render(messages, add_generation_prompt=False)
+            if not rendered.startswith(prompt) and self._stored_ids(path[-1]):
+                return self._rendered.setdefault(key, _Rendered(prompt, "", ""))  # sampled after this very prompt
+            if not rendered.startswith(prompt):
+                prompt = without_thinking(prompt)
             if not prompt or not rendered.startswith(prompt):
                 raise self.chat.template.not_a_continuation(messages)
         except InputError as error:

@@ -9,7 +9,7 @@ from typing import Any
 
 from aloe_jax import files
 from aloe_jax.errors import InputError
-from aloe_jax.run.model import chat_format, check_source, model_config, own_mesh
+from aloe_jax.run.model import call_identity, chat_format, check_source, model_config, own_mesh
 from aloe_jax.run.settings import ModelSettings as StartModelSettings
 from aloe_jax.run.stage import Run
 from aloe_jax.serve.client.client import Client
@@ -101,7 +101,8 @@ def role_clients(run: Run, roles: Sequence[str], own: ChatClient | None = None) 
     if OWN in places.values() and own is None:
         mesh = own_mesh(run)
         params = load_stage_params(run, "base", mesh)
-        with local_client(model_config(run), params, chat_format(run), "base", settings, mesh) as started:
+        model, chat, identity = model_config(run), chat_format(run), call_identity(run)
+        with local_client(model, params, chat, "base", settings, mesh, identity) as started:
             yield {role: found.get(place, started) for role, place in places.items()}
         return
     yield {role: found.get(place) or own for role, place in places.items()}  # type: ignore[misc]

@@ -13,7 +13,7 @@ from etils import epath
 
 from aloe_jax.errors import InputError
 from aloe_jax.run.manifest import Values
-from aloe_jax.run.model import chat_format, model_config, model_inputs, own_mesh
+from aloe_jax.run.model import call_identity, chat_format, model_config, model_inputs, own_mesh
 from aloe_jax.run.stage import Run, Stage
 from aloe_jax.serve.client.interface import ChatClient
 from aloe_jax.serve.local import local_client
@@ -84,7 +84,10 @@ def _play(
     params = load_stage_params(run, name, mesh)
     with ExitStack() as opened:
         serve = run.section("serve", ServeSettings)
-        tested = opened.enter_context(local_client(model_config(run), params, chat_format(run), name, serve, mesh))
+        model, chat = model_config(run), chat_format(run)
+        # Only the base model plays roles too, whose answers are stored.
+        identity = call_identity(run) if name == "base" else ""
+        tested = opened.enter_context(local_client(model, params, chat, name, serve, mesh, identity))
         del params
         # The engine with the base model can play the others as well; no second one is started for them.
         own = tested if name == "base" else None

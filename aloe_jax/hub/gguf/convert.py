@@ -16,6 +16,7 @@ def convert_gguf(path: Path, out: Path) -> None:
     Raises InputError if the file is not a complete, supported model with a chat template.
     """
     source = GGUFFile(path)
+    source.check_layers()
     config = families.model_config(hf_config(source), str(path))
     stored = tensors.checked(source.tensors(), config, str(path))
     write_tokenizer(source, out)

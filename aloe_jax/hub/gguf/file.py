@@ -15,6 +15,7 @@ import ml_dtypes
 import numpy as np
 
 from aloe_jax.errors import InputError
+from aloe_jax.hub.gguf.header import check_header
 from aloe_jax.hub.gguf.layouts import LAYOUTS
 from aloe_jax.hub.tensors import Tensor
 
@@ -32,6 +33,7 @@ class GGUFFile:
         self.path = path
         if not path.exists():
             raise InputError(f"GGUF file '{path}' does not exist")
+        check_header(path)
         try:
             self._reader = gguf.GGUFReader(path)
         except (ValueError, IndexError, KeyError, TypeError, OverflowError, OSError) as error:
@@ -83,7 +85,7 @@ class GGUFFile:
         """The model's own value `name` as a positive integer. Raises InputError if it is something else, or absent
         without a default."""
         value = self.require(self.key(name)) if default is None else self.model(name, default)
-        if not isinstance(value, int) or value < 1:
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise InputError(f"{self.path}: metadata key '{self.key(name)}' is {value!r}; expected a positive integer")
         return value
 
@@ -91,9 +93,18 @@ class GGUFFile:
         """The model's own value `name` as the shortest decimal that rounds to the same f32: GGUF stores 1e-5 as
         9.999999747e-06. Raises InputError if it is not a number, or absent without a default."""
         value = self.require(self.key(name)) if default is None else self.model(name, default)
-        if not isinstance(value, int | float):
+        if not isinstance(value, int | float) or isinstance(value, bool) or not np.isfinite(value):
             raise InputError(f"{self.path}: metadata key '{self.key(name)}' is {value!r}; expected a number")
         return float(str(np.float32(value)))
+
+    def check_layers(self) -> None:
+        """Raise InputError for more layers than the file has tensors, before anything is made for each layer."""
+        if (layers := self.size("block_count")) > len(self._stored):
+            key = self.key("block_count")
+            raise InputError(
+                f"{self.path}: metadata key '{key}' is {layers}, the file has {len(self._stored)} tensors; download it "
+                "again"
+            )
 
     def holds(self, tensor: str) -> bool:
         """Whether the file has a tensor of this GGUF name."""

@@ -7,12 +7,14 @@ import pkgutil
 from typing import Protocol, cast
 
 from aloe_jax.models.config import HfConfig, ModelConfig, Weight
+from aloe_jax.models.families._table import Table
 
 
 class Family(Protocol):
     """The content of a family's module."""
 
     ARCHITECTURE: str  # the class name in Hugging Face's `config.json`
+    TABLE: Table  # what becomes of every field of `config.json`
     TINY: dict[str, object]  # `config.json` of a model of a few thousand parameters with the oddities of the family
 
     def from_hf(self, config: HfConfig) -> ModelConfig: ...

@@ -7,9 +7,15 @@ from typing import TypedDict, TypeVar
 
 from aloe_jax.errors import InputError
 from aloe_jax.models.config import HfConfig, ModelConfig
+from aloe_jax.models.families._table import Table, same, shown
 from aloe_jax.models.rope import LinearScaling, Llama3Scaling, Rope
 
 FULL, SLIDING = "full_attention", "sliding_attention"  # Hugging Face's layer_types
+LAYER_NORM_EPS = 1e-5  # of a family without the field: fixed in transformers
+MOST = 2**31 - 1  # of a size: positions and windows are int32
+MOST_LAYERS = 10_000  # lists are made of one item per layer before the weights are looked at
+ROPE = ("rope_type", "type", "rope_theta", "factor", "low_freq_factor", "high_freq_factor")
+ROPE_TABLE_NEUTRAL: dict[str, tuple[object, ...]] = {"rope partial_rotary_factor": (1,), "rope attention_factor": (1,)}
 
 
 T = TypeVar("T")
@@ -31,51 +37,71 @@ class Sizes(TypedDict):
 
 
 class Fields:
-    """The content of a `config.json`, read field by field. `defaults` are those of Hugging Face's class."""
+    """The content of a `config.json`, read field by field. `defaults` are those of Hugging Face's class.
 
-    def __init__(self, config: HfConfig, architecture: str, **defaults: object) -> None:
-        self._config, self._defaults, self._architecture = config, defaults, architecture
+    Raises InputError for a field that the `table` of the family does not know or allow, and for another `model_type`.
+    """
+
+    def __init__(self, config: HfConfig, table: Table, **defaults: object) -> None:
+        self._config, self._defaults, self._table = config, defaults, table
+        self._architecture = table.architecture
+        table.check(config)
+        if table.model_type:
+            self.only(model_type=table.model_type)
 
     def get(self, name: str, default: object = None) -> object:
         """A field; if it is absent the default of Hugging Face's class, if that is unknown or null `default`."""
+        assert name in self._table.used, f"{name} is missing in the table of {self._architecture}"
         value = self._config.get(name, self._defaults.get(name))
         return default if value is None else value
+
+    def flag(self, name: str, default: bool = False) -> bool:
+        """A field that must be true or false. Raises InputError otherwise."""
+        value = self.get(name, default)
+        if not isinstance(value, bool):
+            raise self._wrong(name, value, "true or false")
+        return value
 
     def number(self, name: str, default: float | None = None) -> float:
         """A field that must be a number above 0. Raises InputError otherwise."""
         value = self.get(name, default)
         if value is None:
             raise InputError(f"config.json: field '{name}' is missing; it is needed for {self._architecture}")
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
-            raise InputError(f"config.json: {name} is {value!r}; expected a number above 0 for {self._architecture}")
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+            raise self._wrong(name, value, "a number above 0")
         return value
 
     def size(self, name: str, default: int | None = None) -> int:
         """A field that must be a whole number above 0. Raises InputError otherwise."""
-        value = self.number(name, default)
+        value, most = self.number(name, default), MOST_LAYERS if name == "num_hidden_layers" else MOST
         if value != int(value):
-            raise InputError(f"config.json: {name} is {value!r}; expected a whole number for {self._architecture}")
+            raise self._wrong(name, value, "a whole number")
+        if value > most:
+            raise self._wrong(name, value, f"at most {most:,}")
         return int(value)
+
+    def _wrong(self, name: str, value: object, expected: str) -> InputError:
+        return InputError(f"config.json: {name} is {shown(value)}; expected {expected} for {self._architecture}")
 
     def count(self, name: str, default: int) -> int:
         """A field that must be a whole number of at least 0. Raises InputError otherwise."""
         value = self.get(name, default)
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise InputError(f"config.json: {name} is {value!r}; expected a whole number for {self._architecture}")
+            raise self._wrong(name, value, "a whole number")
         return value
 
     def items(self, name: str) -> list[object]:
         """A field that must be a list, empty if it is absent. Raises InputError otherwise."""
         value = self.get(name) or []
         if not isinstance(value, (list, tuple)):
-            raise InputError(f"config.json: {name} is {value!r}; expected a list for {self._architecture}")
+            raise self._wrong(name, value, "a list")
         return list(value)
 
     def table(self, name: str) -> HfConfig:
         """A field that must be an object, empty if it is absent. Raises InputError otherwise."""
         value = self.get(name) or {}
         if not isinstance(value, Mapping):
-            raise InputError(f"config.json: {name} is {value!r}; expected an object for {self._architecture}")
+            raise self._wrong(name, value, "an object")
         return value
 
     def only(self, **supported: object) -> None:
@@ -85,9 +111,9 @@ class Fields:
 
     def check(self, name: str, value: object, expected: object) -> None:
         """Raise InputError if the `value` of field `name` is not the supported one."""
-        if value != expected:
+        if not same(value, expected):
             raise InputError(
-                f"config.json: {name} is {value!r}; only {expected!r} is supported for {self._architecture}"
+                f"config.json: {name} is {shown(value)}; only {expected!r} is supported for {self._architecture}"
             )
 
     def rope(self, kind: str | None = None) -> Rope:
@@ -100,9 +126,10 @@ class Fields:
         elif self.get("rope_scaling") and kind != SLIDING:  # transformers scales full attention only
             found = self.table("rope_scaling")
         fallback = self.number("rope_local_base_freq" if kind == SLIDING else "rope_theta", 10_000.0)
-        part = Fields({f"rope {name}": value for name, value in found.items()}, self._architecture)
+        known = frozenset(f"rope {name}" for name in (*ROPE, "original_max_position_embeddings"))
+        table = Table(self._architecture, "", known, ROPE_TABLE_NEUTRAL)
+        part = Fields({f"rope {name}": value for name, value in found.items()}, table)
         theta = float(part.number("rope rope_theta", fallback))
-        part.only(**{"rope partial_rotary_factor": 1.0})
         rope_type = found.get("rope_type", found.get("type", "default"))
         if rope_type == "default":
             return Rope(theta)
@@ -112,10 +139,11 @@ class Fields:
             factor, low, high = (
                 float(part.number(f"rope {name}")) for name in ("factor", "low_freq_factor", "high_freq_factor")
             )
-            original = part.size("rope original_max_position_embeddings")
+            context = self.size("original_max_position_embeddings", self.size("max_position_embeddings"))
+            original = part.size("rope original_max_position_embeddings", context)
             return Rope(theta, Llama3Scaling(factor, low, high, original))
         raise InputError(
-            f"config.json: rope type is {rope_type!r}; default, linear and llama3 are supported for "
+            f"config.json: rope type is {shown(rope_type)}; default, linear and llama3 are supported for "
             f"{self._architecture}"
         )
 
@@ -125,7 +153,7 @@ class Fields:
         types = [str(kind) for kind in self.items("layer_types") or otherwise]
         if len(types) != self.size("num_hidden_layers") or set(types) - {FULL, SLIDING}:
             raise InputError(
-                f"config.json: layer_types is {types}; expected one of {FULL} and {SLIDING} for each of the "
+                f"config.json: layer_types is {shown(types)}; expected one of {FULL} and {SLIDING} for each of the "
                 f"{self.size('num_hidden_layers')} layers"
             )
         return types
@@ -150,9 +178,9 @@ class Fields:
             "kv_heads": kv_heads,
             "head_dim": head_dim,
             "mlp_dim": self.size("intermediate_size"),
-            "norm_eps": self.number("rms_norm_eps", 1e-6),
+            "norm_eps": self.number("rms_norm_eps", 1e-6) if "rms_norm_eps" in self._table.used else LAYER_NORM_EPS,
             "context": self.size("max_position_embeddings"),
-            "tied": bool(self.get("tie_word_embeddings", False)),
+            "tied": self.flag("tie_word_embeddings"),
         }
 
 
@@ -165,11 +193,11 @@ def shrunk(pattern: Sequence[T]) -> tuple[T, ...]:
     )
 
 
-def base_config(model: ModelConfig, architecture: str, model_type: str, dtype: str) -> dict[str, object]:
+def base_config(model: ModelConfig, table: Table, dtype: str) -> dict[str, object]:
     """The `config.json` fields that every family has, without token ids, which the exporter adds."""
     return {
-        "architectures": [architecture],
-        "model_type": model_type,
+        "architectures": [table.architecture],
+        "model_type": table.model_type,
         "vocab_size": model.vocab,
         "hidden_size": model.dim,
         "num_hidden_layers": model.layers,

@@ -6,6 +6,7 @@ from typing import Literal
 
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.models.families._config import FULL, SLIDING, Fields, Sizes, base_config
+from aloe_jax.models.families._table import Table
 
 NORMS = {
     "attention_norm": "input_layernorm",
@@ -13,6 +14,18 @@ NORMS = {
     "mlp_norm": "pre_feedforward_layernorm",
     "mlp_post_norm": "post_feedforward_layernorm",
 }
+USED = (
+    "rms_norm_eps",
+    "hidden_activation",
+    "use_bidirectional_attention",
+    "attention_bias",
+    "query_pre_attn_scalar",
+    "attn_logit_softcapping",
+    "final_logit_softcapping",
+    "sliding_window",
+    "layer_types",
+)
+NEUTRAL: dict[str, tuple[object, ...]] = {"hidden_act": ("gelu_pytorch_tanh", "gelu")}  # hidden_activation decides
 DEFAULTS = {"tie_word_embeddings": True, "head_dim": 256, "query_pre_attn_scalar": 256, "sliding_window": 4096}
 ACTIVATION = "gelu_pytorch_tanh"
 ATTENTION = ("query", "key", "value", "output")
@@ -41,7 +54,7 @@ def shared(fields: Fields) -> Shared:
         "embed_scale": fields.size("hidden_size") ** 0.5,
         "query_scale": fields.number("query_pre_attn_scalar") ** -0.5,
         "final_soft_cap": cap(fields, "final_logit_softcapping"),
-        "biases": ATTENTION if fields.get("attention_bias") else (),
+        "biases": ATTENTION if fields.flag("attention_bias") else (),
     }
 
 
@@ -50,11 +63,11 @@ def cap(fields: Fields, name: str) -> float | None:
     return float(fields.number(name)) if fields.get(name) is not None else None
 
 
-def to_hf(model: ModelConfig, architecture: str, model_type: str, dtype: str) -> dict[str, object]:
+def to_hf(model: ModelConfig, table: Table, dtype: str) -> dict[str, object]:
     """The `config.json` fields that both have."""
     layers = list(model.each_layer())
     scalar = model.scale**-2
-    return base_config(model, architecture, model_type, dtype) | {
+    return base_config(model, table, dtype) | {
         "hidden_activation": ACTIVATION,
         "query_pre_attn_scalar": round(scalar) if abs(scalar - round(scalar)) < 1e-6 * scalar else scalar,
         "attn_logit_softcapping": layers[0].soft_cap,

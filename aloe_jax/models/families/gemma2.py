@@ -6,9 +6,11 @@ from __future__ import annotations
 from aloe_jax.models.config import HfConfig, Layer, ModelConfig, Weight
 from aloe_jax.models.families import _gemma
 from aloe_jax.models.families._config import FULL, SLIDING, Fields, rope_config, shrunk
+from aloe_jax.models.families._table import table
 from aloe_jax.models.families._weights import weight_table
 
 ARCHITECTURE = "Gemma2ForCausalLM"
+TABLE = table(ARCHITECTURE, "gemma2", _gemma.USED, _gemma.NEUTRAL)
 TINY: dict[str, object] = {
     "hidden_size": 32,
     "num_hidden_layers": 4,
@@ -30,7 +32,7 @@ def from_hf(config: HfConfig) -> ModelConfig:
     Raises InputError for a missing field and for options of the family that are not supported.
     """
     caps = {"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0}
-    fields = Fields(config, ARCHITECTURE, **_gemma.DEFAULTS, **caps)
+    fields = Fields(config, TABLE, **_gemma.DEFAULTS, **caps)
     rope, score_cap = fields.rope(), _gemma.cap(fields, "attn_logit_softcapping")
     types = fields.layer_types([(SLIDING, FULL)[layer % 2] for layer in range(fields.size("num_hidden_layers"))])
     window = fields.size("sliding_window")
@@ -42,7 +44,7 @@ def to_hf(model: ModelConfig, dtype: str) -> dict[str, object]:
     """The Hugging Face config of `model`."""
     rope = model.pattern[0].rope
     assert rope
-    return _gemma.to_hf(model, ARCHITECTURE, "gemma2", dtype) | rope_config(rope)
+    return _gemma.to_hf(model, TABLE, dtype) | rope_config(rope)
 
 
 def weights(model: ModelConfig) -> list[Weight]:

@@ -6,9 +6,13 @@ from __future__ import annotations
 from aloe_jax.models.config import HfConfig, Layer, ModelConfig, Weight
 from aloe_jax.models.families import _gemma
 from aloe_jax.models.families._config import FULL, SLIDING, Fields, rope_config, shrunk
+from aloe_jax.models.families._table import table
 from aloe_jax.models.families._weights import weight_table
 
 ARCHITECTURE = "Gemma3ForCausalLM"
+TABLE = table(
+    ARCHITECTURE, "gemma3_text", (*_gemma.USED, "sliding_window_pattern", "rope_local_base_freq"), _gemma.NEUTRAL
+)
 TINY: dict[str, object] = {
     "hidden_size": 32,
     "num_hidden_layers": 4,
@@ -31,7 +35,7 @@ def from_hf(config: HfConfig) -> ModelConfig:
 
     Raises InputError for a missing field and for options of the family that are not supported.
     """
-    fields = Fields(config, ARCHITECTURE, **_gemma.DEFAULTS, rope_theta=1e6)
+    fields = Fields(config, TABLE, **_gemma.DEFAULTS, rope_theta=1e6)
     every = fields.size("sliding_window_pattern", 6)
     layers = range(1, fields.size("num_hidden_layers") + 1)
     types = fields.layer_types([SLIDING if layer % every else FULL for layer in layers])
@@ -47,7 +51,7 @@ def from_hf(config: HfConfig) -> ModelConfig:
 def to_hf(model: ModelConfig, dtype: str) -> dict[str, object]:
     """The Hugging Face config of `model`."""
     ropes = {bool(layer.window): layer.rope for layer in model.each_layer()}
-    found = _gemma.to_hf(model, ARCHITECTURE, "gemma3_text", dtype)
+    found = _gemma.to_hf(model, TABLE, dtype)
     whole, local = ropes.get(False), ropes.get(True)
     return found | (rope_config(whole) if whole else {}) | ({"rope_local_base_freq": local.theta} if local else {})
 

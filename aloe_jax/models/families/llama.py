@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from aloe_jax.models.config import HfConfig, Layer, ModelConfig, Weight
 from aloe_jax.models.families._config import Fields, base_config, rope_config
+from aloe_jax.models.families._table import table
 from aloe_jax.models.families._weights import PRE_NORMS, weight_table
 
 ARCHITECTURE = "LlamaForCausalLM"
+TABLE = table(ARCHITECTURE, "llama", ("rms_norm_eps", "hidden_act", "attention_bias", "mlp_bias"))
 TINY: dict[str, object] = {
     "hidden_size": 32,
     "num_hidden_layers": 2,
@@ -35,9 +37,9 @@ def from_hf(config: HfConfig) -> ModelConfig:
 
     Raises InputError for a missing field and for options of the family that are not supported.
     """
-    fields = Fields(config, ARCHITECTURE)
+    fields = Fields(config, TABLE)
     fields.only(hidden_act="silu")
-    biases = ATTENTION * bool(fields.get("attention_bias")) + MLP * bool(fields.get("mlp_bias"))
+    biases = ATTENTION * fields.flag("attention_bias") + MLP * fields.flag("mlp_bias")
     return ModelConfig("llama", **fields.sizes(), pattern=(Layer(fields.rope()),), biases=biases)
 
 
@@ -45,7 +47,7 @@ def to_hf(model: ModelConfig, dtype: str) -> dict[str, object]:
     """The Hugging Face config of `model`."""
     rope = model.pattern[0].rope
     assert rope
-    return base_config(model, ARCHITECTURE, "llama", dtype) | {
+    return base_config(model, TABLE, dtype) | {
         **rope_config(rope),
         "attention_bias": "query" in model.biases,
         "mlp_bias": "gate" in model.biases,

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from aloe_jax.models.config import HfConfig, Layer, ModelConfig, Weight
 from aloe_jax.models.families._config import Fields, base_config, rope_config
+from aloe_jax.models.families._table import table
 from aloe_jax.models.families._weights import weight_table
 
 ARCHITECTURE = "OlmoForCausalLM"
+TABLE = table(ARCHITECTURE, "olmo", ("hidden_act", "attention_bias", "clip_qkv"))
 TINY: dict[str, object] = {
     "hidden_size": 32,
     "num_hidden_layers": 2,
@@ -18,7 +20,6 @@ TINY: dict[str, object] = {
     "rope_theta": 10_000.0,
     "clip_qkv": 0.5,
 }
-EPS = 1e-5  # fixed in transformers
 ATTENTION = ("query", "key", "value", "output")
 
 
@@ -27,20 +28,20 @@ def from_hf(config: HfConfig) -> ModelConfig:
 
     Raises InputError for a missing field and for options of the family that are not supported.
     """
-    fields = Fields(config, ARCHITECTURE)
+    fields = Fields(config, TABLE)
     fields.only(hidden_act="silu")
     clip = fields.number("clip_qkv") if fields.get("clip_qkv") is not None else None
-    biases = ATTENTION if fields.get("attention_bias") else ()
-    sizes = fields.sizes()
-    sizes["norm_eps"] = EPS
-    return ModelConfig("olmo", **sizes, pattern=(Layer(fields.rope()),), norm="layer", clip_qkv=clip, biases=biases)
+    biases = ATTENTION if fields.flag("attention_bias") else ()
+    return ModelConfig(
+        "olmo", **fields.sizes(), pattern=(Layer(fields.rope()),), norm="layer", clip_qkv=clip, biases=biases
+    )
 
 
 def to_hf(model: ModelConfig, dtype: str) -> dict[str, object]:
     """The Hugging Face config of `model`."""
     rope = model.pattern[0].rope
     assert rope
-    base = base_config(model, ARCHITECTURE, "olmo", dtype)
+    base = base_config(model, TABLE, dtype)
     del base["rms_norm_eps"]
     return base | {
         **rope_config(rope),

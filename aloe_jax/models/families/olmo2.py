@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from aloe_jax.models.config import HfConfig, Layer, ModelConfig, Weight
 from aloe_jax.models.families._config import Fields, base_config, rope_config
+from aloe_jax.models.families._table import table
 from aloe_jax.models.families._weights import weight_table
 
 ARCHITECTURE = "Olmo2ForCausalLM"
+TABLE = table(ARCHITECTURE, "olmo2", ("rms_norm_eps", "hidden_act", "attention_bias"))
 TINY: dict[str, object] = {
     "hidden_size": 32,
     "num_hidden_layers": 2,
@@ -27,7 +29,7 @@ def from_hf(config: HfConfig) -> ModelConfig:
 
     Raises InputError for a missing field and for options of the family that are not supported.
     """
-    fields = Fields(config, ARCHITECTURE, rms_norm_eps=1e-5)
+    fields = Fields(config, TABLE, rms_norm_eps=1e-5)
     fields.only(hidden_act="silu")
     return ModelConfig(
         "olmo2",
@@ -36,7 +38,7 @@ def from_hf(config: HfConfig) -> ModelConfig:
         pre_norms=False,
         post_norms=True,
         qk_norm="width",
-        biases=ATTENTION if fields.get("attention_bias") else (),
+        biases=ATTENTION if fields.flag("attention_bias") else (),
     )
 
 
@@ -44,7 +46,7 @@ def to_hf(model: ModelConfig, dtype: str) -> dict[str, object]:
     """The Hugging Face config of `model`."""
     rope = model.pattern[0].rope
     assert rope
-    return base_config(model, ARCHITECTURE, "olmo2", dtype) | {
+    return base_config(model, TABLE, dtype) | {
         **rope_config(rope),
         "attention_bias": bool(model.biases),
         "hidden_act": "silu",

@@ -5,9 +5,11 @@ from __future__ import annotations
 from aloe_jax.models.config import HfConfig, ModelConfig, Weight
 from aloe_jax.models.families import _qwen
 from aloe_jax.models.families._config import Fields, base_config
+from aloe_jax.models.families._table import table
 from aloe_jax.models.families._weights import PRE_NORMS, weight_table
 
 ARCHITECTURE = "Qwen2ForCausalLM"
+TABLE = table(ARCHITECTURE, "qwen2", ("rms_norm_eps", "hidden_act", *_qwen.WINDOWS))
 TINY: dict[str, object] = {
     "hidden_size": 32,
     "num_hidden_layers": 3,
@@ -29,7 +31,7 @@ def from_hf(config: HfConfig) -> ModelConfig:
 
     Raises InputError for a missing field and for options of the family that are not supported.
     """
-    fields = Fields(config, ARCHITECTURE)
+    fields = Fields(config, TABLE)
     fields.only(hidden_act="silu")
     biases = ("query", "key", "value")
     return ModelConfig("qwen2", **fields.sizes(), pattern=_qwen.pattern(fields), biases=biases)
@@ -37,7 +39,7 @@ def from_hf(config: HfConfig) -> ModelConfig:
 
 def to_hf(model: ModelConfig, dtype: str) -> dict[str, object]:
     """The Hugging Face config of `model`."""
-    base = base_config(model, ARCHITECTURE, "qwen2", dtype)
+    base = base_config(model, TABLE, dtype)
     return base | _qwen.window_config(model) | {"hidden_act": "silu"}
 
 

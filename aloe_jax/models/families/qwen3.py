@@ -5,9 +5,11 @@ from __future__ import annotations
 from aloe_jax.models.config import HfConfig, ModelConfig, Weight
 from aloe_jax.models.families import _qwen
 from aloe_jax.models.families._config import Fields, base_config
+from aloe_jax.models.families._table import table
 from aloe_jax.models.families._weights import PRE_NORMS, weight_table
 
 ARCHITECTURE = "Qwen3ForCausalLM"
+TABLE = table(ARCHITECTURE, "qwen3", ("rms_norm_eps", "hidden_act", "attention_bias", *_qwen.WINDOWS))
 TINY: dict[str, object] = {
     "hidden_size": 32,
     "num_hidden_layers": 2,
@@ -28,15 +30,15 @@ def from_hf(config: HfConfig) -> ModelConfig:
 
     Raises InputError for a missing field and for options of the family that are not supported.
     """
-    fields = Fields(config, ARCHITECTURE, head_dim=128)
+    fields = Fields(config, TABLE, head_dim=128)
     fields.only(hidden_act="silu")
-    biases = ATTENTION if fields.get("attention_bias") else ()
+    biases = ATTENTION if fields.flag("attention_bias") else ()
     return ModelConfig("qwen3", **fields.sizes(), pattern=_qwen.pattern(fields), qk_norm="head", biases=biases)
 
 
 def to_hf(model: ModelConfig, dtype: str) -> dict[str, object]:
     """The Hugging Face config of `model`."""
-    base = base_config(model, ARCHITECTURE, "qwen3", dtype) | _qwen.window_config(model)
+    base = base_config(model, TABLE, dtype) | _qwen.window_config(model)
     return base | {"attention_bias": bool(model.biases), "hidden_act": "silu"}
 
 
