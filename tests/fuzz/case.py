@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from aloe_jax.cli import main as cli
 
-DEADLINE = 30.0  # seconds; far more than any case takes on a busy machine
+DEADLINE = 20.0  # seconds; far more than any case takes on a busy machine
 ROOM = 4 << 30  # bytes of address space beyond what the process has
 MOST_GROWTH = 1 << 30  # bytes of resident memory that a case may take
 LONGEST = 2_000  # characters of an error sentence

@@ -90,7 +90,8 @@ def fuzz(
 ) -> dict[str, Counter[str]]:
     """Counts by target and outcome. Case after case of every target in turn until the time is over or `last` is done;
     failing inputs are kept in `out`."""
-    scratch = Path(tempfile.mkdtemp(prefix="aloe-fuzz-"))
+    out.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=".running-", dir=out))
     counts: dict[str, Counter[str]] = {name: Counter() for name in names}
     seen: Counter[str] = Counter()
     worker, began, shown, number = Worker(scratch), time.monotonic(), time.monotonic(), first
@@ -131,7 +132,7 @@ def keep(
     folder, made = out / f"{name}-{seed}-{number}", scratch / f"{name}-{seed}-{number}"
     remove(folder)
     if made.exists():
-        shutil.move(made, folder)
+        made.rename(folder)
     folder.mkdir(parents=True, exist_ok=True)
     repeat = f"uv run python tests/fuzz/run.py --target={name} --seed={seed} --case={number}"
     (folder / "REPORT.txt").write_text(f"{repeat}\n{told}\n{mutation}\n{outcome}\n\n{problem}\n", errors="replace")

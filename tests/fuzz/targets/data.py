@@ -57,7 +57,7 @@ LAYOUTS: dict[str, Callable[[int], dict[str, Any]]] = {
     "margin": lambda k: _pair(k) | {"margin": 0.5},
     "whole": _whole_pair,
     "binarized": lambda k: _whole_pair(k) | {"messages": _whole_pair(k)["chosen"]},
-    "question": lambda k: {"system": f"Short {k}.", "question": f"Why {k}?", "chosen": f"So {k}.", "rejected": f"No {k}."},
+    "question": lambda k: {"system": f"Be {k}.", "question": f"Why {k}?", "chosen": f"S{k}.", "rejected": f"N{k}."},
     "sharegpt": lambda k: {"conversations": _chat(k, 2, ("from", "value", "human", "gpt"))},
 }  # fmt: skip
 TEXT_KEYS = ("content", "value", "text", "prompt", "question", "system", "chosen", "rejected")
@@ -312,9 +312,8 @@ def _texts_of_paper(row: dict[str, Any]) -> Iterator[str]:
 
 def scores(rng: random.Random, folder: Path) -> Case:
     """`aloe metrics`: the levels are the means of the scores."""
-    draw = np.random.default_rng(rng.randrange(100))
     rows: list[Any] = [
-        {"case": f"p{p}-q{q}", "profile": f"p{p}", "personality": f"q{q}", "turn": turn, "score": float(draw.integers(1, 6))}
+        {"case": f"p{p}-q{q}", "profile": f"p{p}", "personality": f"q{q}", "turn": turn, "score": 1.5 + turn % 2}
         for p in range(2) for q in range(2) for turn in (1, 2, 3)
     ]  # fmt: skip
     if rng.random() < 0.3:

@@ -35,7 +35,7 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
 STATEMENTS = (
     "{{ 1/0 }}", "{{ messages[99]['content'] }}", "{{ unknown.field }}", "{{ raise_exception('no') }}",
     "{% for i in range(10**9) %}x{% endfor %}", "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "{{ 'x' * 10**10 }}",
-    "{{ messages | tojson }}", "{% set a = messages.append(1) %}", "{{ bos_token }}{{ unk_token }}", "{{ ''.__class__ }}",
+    "{{ messages | tojson }}", "{% set a = messages.clear() %}", "{{ bos_token }}{{ unk_token }}", "{{ 0.__class__ }}",
     "{% if %}", "{{ strftime_now('%Y') }}", "{% include 'x' %}", "{{ cycler.__init__.__globals__ }}", "\x00", "{#",
     "{% for a in messages %}{% for b in range(9999) %}{% for c in range(9999) %}{% endfor %}{% endfor %}{% endfor %}",
     "{{ '%s' | format }}", "{{ messages[0].content.split('') }}", "{{ 10 ** 10 ** 8 }}", "{% break %}", "{{ 'a' ~ }}",
@@ -61,7 +61,7 @@ def mutated_folder(rng: random.Random, folder: Path, base: str) -> tuple[str, bo
     """A copy of a good folder as `folder`/model with one file changed: the change in words, and whether it decides
     nothing."""
     shutil.copytree(_made() / base, folder / "model")
-    names = [name for name in (CONFIG, CONFIG, TOKENIZER, TOKENIZER, SETTINGS, GENERATION, TEMPLATE, TEMPLATE)]
+    names = (CONFIG, CONFIG, TOKENIZER, TOKENIZER, SETTINGS, GENERATION, TEMPLATE, TEMPLATE)
     path = folder / "model" / rng.choice(names)
     if not path.exists():
         path = folder / "model" / CONFIG
@@ -148,7 +148,7 @@ def _unnamed(value: Any) -> Any:
         return {key: _unnamed(inner) for key, inner in value.items()}
     if isinstance(value, list):
         return [_unnamed(inner) for inner in value]
-    return "" if isinstance(value, str) and ("/" in value or value == "model" or len(value) == 64) else value
+    return "" if isinstance(value, str) and ("/" in value or value in ("model", "out") or len(value) == 64) else value
 
 
 def _strict(text: str) -> Any:

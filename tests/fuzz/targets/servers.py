@@ -119,9 +119,9 @@ def _timing() -> Timing:
 
 def _asked(responses: list[bytes], use: Callable[[Client], Any]) -> Any:
     async def run() -> Any:
-        async with Wire(responses) as url:
-            async with Client(url, "tiny", retries=2, timeout=3.0, patience=5.0, timing=_timing()) as client:
-                return await use(client)
+        options = {"retries": 2, "timeout": 3.0, "patience": 5.0, "timing": _timing()}
+        async with Wire(responses) as url, Client(url, "tiny", **options) as client:
+            return await use(client)
 
     return asyncio.run(run())
 
@@ -163,9 +163,9 @@ def _sound(found: list[Answer], n: int, responses: list[bytes]) -> str | None:
             texts = [choice["message"]["content"] for choice in choices]
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             continue
-        if all(isinstance(text, str) for text in texts) and one.text.strip() not in [text.strip() for text in texts]:
-            if not any("<think>" in text or "</think>" in text for text in texts):
-                return f"the text {one.text[:80]!r} is in no choice"
+        plain = all(isinstance(text, str) and "think>" not in text for text in texts)
+        if plain and one.text.strip() not in [text.strip() for text in texts]:
+            return f"the text {one.text[:80]!r} is in no choice"
         if all(reason not in ("stop", None) for reason in reasons) and not one.truncated:
             return f"finish_reason {reasons} counts as a normal end"
     return None
