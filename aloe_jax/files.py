@@ -1,19 +1,28 @@
-"""File helpers: atomic writes, JSON lines, appends that survive a kill, hashes."""
+"""File helpers: atomic writes, strict JSON, JSON lines, appends that survive a kill, hashes."""
 
 from __future__ import annotations
 
 import errno
+import gzip
 import hashlib
 import json
+import math
 import os
 import re
-from collections.abc import Iterable, Iterator
-from typing import Any
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import IO, Any, NoReturn
 
 from etils import epath
 
 from aloe_jax.errors import InputError, ResumableError
 
+BYTE_ORDER_MARK = "\ufeff"
+_GZIP = b"\x1f\x8b"
+# Numbers that may be beyond a float, and escapes of half a character; a text with neither is read at full speed.
+_DIGITS = 300
+_HUGE = re.compile(rf"[eE]\+?\d{{3}}|\d{{{_DIGITS}}}")
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _BLOCK = 1 << 16  # bytes per read from the end of a file
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Libraries with writers of their own (tensorstore, ArrayRecord) put it into the message of another exception.
@@ -29,25 +38,116 @@ def existing(path: epath.PathLike, what: str = "file") -> epath.Path:
 
 
 def lines(path: epath.PathLike) -> Iterator[tuple[int, str]]:
-    """The non-empty lines with their numbers from 1. Raises InputError if the file is missing or is not UTF-8."""
+    """The non-empty lines with their numbers from 1, without byte order marks; gzip is unpacked. Raises InputError if
+    the file is missing, is not UTF-8, or is damaged gzip."""
+    number = 0
     with existing(path).open("rb") as file:
-        for number, raw in enumerate(file, start=1):
-            try:
-                line = raw.decode("utf-8").strip()
-            except UnicodeDecodeError:
-                raise InputError(f"{path} line {number}: not UTF-8 text; save the file as UTF-8") from None
-            if line:
-                yield number, line
+        try:
+            for number, raw in enumerate(_unpacked(file), start=1):
+                if line := raw.decode("utf-8").strip().lstrip(BYTE_ORDER_MARK):
+                    yield number, line
+        except UnicodeDecodeError:
+            raise InputError(f"{path} line {number}: not UTF-8 text; save the file as UTF-8") from None
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise InputError(f"{path} is damaged gzip after line {number} ({error}); copy it again") from None
 
 
-def read_json_lines(path: epath.PathLike) -> list[dict[str, object]]:
-    """The objects of a JSON-lines file. Raises InputError with the number of a line that is not a JSON object."""
+def read_text(path: epath.PathLike) -> str:
+    """The text of a file without its byte order mark, line breaks as they are; gzip is unpacked. Raises InputError if
+    the file is missing, is not UTF-8, or is damaged gzip."""
+    try:
+        with existing(path).open("rb") as file:
+            return _unpacked(file).read().decode("utf-8").removeprefix(BYTE_ORDER_MARK)
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not UTF-8 text; save the file as UTF-8") from None
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise InputError(f"{path} is damaged gzip ({error}); copy it again") from None
+
+
+def _unpacked(file: IO[bytes]) -> IO[bytes]:
+    """The same bytes, unpacked if they are gzip."""
+    packed = file.read(len(_GZIP)) == _GZIP
+    file.seek(0)
+    return gzip.GzipFile(fileobj=file) if packed else file  # type: ignore[return-value]
+
+
+def loads(text: str, finite: bool = True) -> Any:
+    """The value of a JSON text, read strictly.
+
+    Raises ValueError (JSONDecodeError for broken JSON) with the reason for what the standard library takes and JSON or
+    UTF-8 has no place for: NaN and Infinity (read if not `finite`), numbers beyond a float, a key that stands twice,
+    half a surrogate pair; and for nesting or digits beyond what can be read.
+    """
+    try:
+        value = json.loads(
+            text.removeprefix(BYTE_ORDER_MARK),
+            parse_constant=_not_finite if finite else None,
+            parse_float=_finite if (huge := _HUGE.search(text)) else None,
+            parse_int=_whole if huge else None,
+            object_pairs_hook=_object,
+        )
+    except RecursionError:
+        raise ValueError("it is nested too deeply to be read; expected a few levels") from None
+    if _SURROGATE.search(text):
+        check_unicode(json.dumps(value, ensure_ascii=False))
+    return value
+
+
+def check_unicode(text: str) -> None:
+    """Raise ValueError if a text has half a surrogate pair, which is no character and cannot be stored."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        code = ord(text[error.start])
+        raise ValueError(
+            f"a text holds half a surrogate pair (\\u{code:04x}), which is no character; write the whole pair or leave "
+            "it out"
+        ) from None
+
+
+def _not_finite(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number of JSON; expected a finite number or null")
+
+
+def _finite(text: str) -> float:
+    if math.isinf(value := float(text)):
+        raise ValueError(f"the number {text[:40]} is beyond a float; expected a finite number or null")
+    return value
+
+
+def _whole(text: str) -> int:
+    if len(text) > _DIGITS:
+        raise ValueError(f"a number has {len(text):,} digits; expected one of at most {_DIGITS}")
+    return int(text)
+
+
+def _object(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"key '{twice[:80]}' stands twice in one object; expected it once")
+    return found
+
+
+def parse_json(text: str, where: str, finite: bool = True) -> Any:
+    """The value of a JSON text, read strictly (`loads`). Raises InputError, beginning with `where`, with the reason."""
+    try:
+        return loads(text, finite)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{where}: broken JSON ({error.msg} at column {error.colno})") from None
+    except ValueError as error:
+        raise InputError(f"{where}: {error}") from None
+
+
+def read_json_lines(path: epath.PathLike, finite: bool = True) -> list[dict[str, object]]:
+    """The objects of a JSON-lines file; unless `finite`, NaN and infinities too, which earlier versions wrote.
+
+    Raises InputError with the number of a line that is not a JSON object.
+    """
     records = []
     for number, line in lines(path):
-        try:
-            value = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{path} line {number}: broken JSON ({error.msg} at column {error.colno})") from None
+        value = parse_json(line, f"{path} line {number}", finite)
         if not isinstance(value, dict):
             raise InputError(f"{path} line {number}: expected a JSON object, found {type(value).__name__}")
         records.append(value)
@@ -57,11 +157,39 @@ def read_json_lines(path: epath.PathLike) -> list[dict[str, object]]:
 def read_json(path: epath.PathLike) -> Any:
     """The content of a JSON file. Raises InputError if it is missing or broken."""
     try:
-        return json.loads(existing(path).read_text())
+        return loads(existing(path).read_bytes().decode("utf-8"))
     except UnicodeDecodeError:
         raise InputError(f"{path}: not UTF-8 text; save the file as UTF-8") from None
     except json.JSONDecodeError as error:
         raise InputError(f"{path} line {error.lineno}: broken JSON ({error.msg})") from None
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def json_line(value: object, compact: bool = False) -> str:
+    """A value as one line of JSON. NaN and infinities, which JSON lacks, are written as null.
+
+    Raises InputError for a text with half a surrogate pair.
+    """
+    separators = (",", ":") if compact else None
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=separators)
+    except ValueError:
+        text = json.dumps(_nulled(value), ensure_ascii=False, allow_nan=False, separators=separators)
+    try:
+        check_unicode(text)
+    except ValueError as error:
+        raise InputError(f"a record cannot be written: {error}") from None
+    return text
+
+
+def _nulled(value: object) -> object:
+    """The same value with None for each number that is not finite."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _nulled(inner) for key, inner in value.items()}
+    return [_nulled(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def write_text(path: epath.PathLike, text: str) -> None:

@@ -180,7 +180,13 @@ def convert(options: argparse.Namespace) -> None:
 
         print("\n".join(publish(options.file, options.out)))
         return
-    print("\n".join(convert(options.file, options.out).lines()))
+    chat = None
+    if options.model:
+        from aloe_jax.hub.chat_model import read_chat_model
+        from aloe_jax.hub.source import resolve_model
+
+        _, chat = read_chat_model(resolve_model(options.model))
+    print("\n".join(convert(options.file, options.out, options.refused, chat).lines()))
 
 
 def inspect(options: argparse.Namespace) -> None:

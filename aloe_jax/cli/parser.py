@@ -141,7 +141,7 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "file",
         type=_path,
-        help="conversations.jsonl, messages or prompt/chosen/rejected data, trees.jsonl, or a run directory",
+        help="conversations.jsonl, chats, preference pairs or trees as JSON, CSV, parquet or Arrow; or a run directory",
     )
     command.add_argument(
         "--out",
@@ -149,6 +149,13 @@ def make_parser() -> argparse.ArgumentParser:
         required=True,
         help="trees.jsonl, personas.jsonl or .parquet file; for a run, the folder of its data set",
     )
+    command.add_argument(
+        "--refused",
+        choices=("error", "drop"),
+        default="error",
+        help="what a record that cannot be read whole does: end the command, or be left out and counted",
+    )
+    command.add_argument("--model", default="", help="also count the tokens of the trees for this model")
 
     command = add(
         "inspect",

@@ -21,6 +21,7 @@ from aloe_jax.tree.row import COLUMNS, TreeRow
 
 ORIGIN = "origin"  # the feature with the index of the source that a fragment came from
 IDS = "conversations.jsonl"
+SHARDS = "aloe_trees/*/*.array_record*"
 NAMED = 3  # conversations that a message names at most
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -78,6 +77,7 @@ class DatasetWriter:
         longest: maximum tokens of a path; whole turns are cut from the left of longer ones.
         vocab: number of token ids of the model.
         progress: called after each conversation with (conversations done, conversations in all).
+        notice: called with a sentence about keys of records that are not read.
     """
 
     sources: Sequence[Source]
@@ -87,6 +87,7 @@ class DatasetWriter:
     longest: int
     vocab: int
     progress: Callable[[int, int], None]
+    notice: Callable[[str], None] = lambda sentence: None
     counts: dict[str, Counts] = field(default_factory=dict)
 
     def write(self, directory: epath.Path) -> Values:
@@ -100,9 +101,9 @@ class DatasetWriter:
         read = [
             (origin, source, tree)
             for origin, source in enumerate(self.sources)
-            for tree in read_source(source, self.own)
+            for tree in read_source(source, self.own, self.notice)
         ]
-        ids = (json.dumps({"id": tree.id, "source": source.name}, ensure_ascii=False) for _, source, tree in read)
+        ids = (files.json_line({"id": tree.id, "source": source.name}) for _, source, tree in read)
         files.write_lines(directory / IDS, ids)
         written = write_dataset(self._fragments(read), directory, [source.name for source in self.sources])
         total = Counts()

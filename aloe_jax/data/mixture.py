@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,11 +64,16 @@ def _paths(value: str, where: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def read_source(source: Source, own: epath.PathLike) -> Iterator[Conversation]:
-    """The conversations of a source; `own` is the file of the run's trees. InputError for a file without
-    conversations."""
+def read_source(
+    source: Source, own: epath.PathLike, notice: Callable[[str], None] = lambda sentence: None
+) -> Iterator[Conversation]:
+    """The conversations of a source; `own` is the file of the run's trees. `notice` is called with what was not read.
+    InputError for a file without conversations."""
     for path in source.paths or (own,):
-        yield from read_conversations(path)
+        found = read_conversations(path)
+        for warning in found.report.warnings():
+            notice(f"{path}: {warning}")
+        yield from found.trees
 
 
 def drawn(pools: Sequence[Sequence[int]], weights: Sequence[float], seed: int, epoch: int) -> list[int]:

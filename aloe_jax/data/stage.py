@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from aloe_jax.data.builder import IDS, SHARDS
 from aloe_jax.data.dataset_writer import DatasetWriter
 from aloe_jax.data.mixture import sources_of
 from aloe_jax.data.settings import DatasetSettings
@@ -31,6 +32,7 @@ def _work(run: Run) -> Values:
         settings.max_path,
         model_config(run).vocab,
         lambda done, total: run.progress.update(done, total, "conversations"),
+        lambda sentence: run.progress.line(f"dataset: {sentence}"),
     )
     counts = writer.write(run.directory("dataset"))
     for name, found in writer.counts.items():
@@ -44,4 +46,12 @@ def _inputs(run: Run) -> dict[str, str]:
     return model_inputs(run) | {f"source {source.name}": source.hash() for source in sources if source.paths}
 
 
-DATASET = Stage("dataset", ("conversations",), ("model", "template", "dataset"), _work, _inputs, check=_check)
+DATASET = Stage(
+    "dataset",
+    ("conversations",),
+    ("model", "template", "dataset"),
+    _work,
+    _inputs,
+    (IDS, SHARDS),
+    check=_check,
+)

@@ -4,240 +4,227 @@ to parquet."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from etils import epath
 
 from aloe_jax import files
 from aloe_jax.errors import InputError
-from aloe_jax.formats import paper
-from aloe_jax.formats.records import Forest, add_record
+from aloe_jax.formats import keys, paper
+from aloe_jax.formats.dialogue import Reader
+from aloe_jax.formats.keys import Tally, given
+from aloe_jax.formats.parquet import TREES_SCHEMA, write_parquet
+from aloe_jax.formats.records import LAYOUTS, Forest, add_record
 from aloe_jax.formats.repair import Repairs, read_values
+from aloe_jax.formats.report import ConversionReport, Format, Merged, token_count, tree_count
+from aloe_jax.formats.source import Row, RowError, container_of, rows
 from aloe_jax.tree import schema
 from aloe_jax.tree.schema import Conversation
+from aloe_jax.tree.template import ChatFormat
 
-# "reference" (the name in the report) is the format of the conversations that the paper's code writes.
-Format = Literal["reference", "pool", "messages", "preference", "trees"]
+Refused = Literal["error", "drop"]
 R = TypeVar("R")
-BATCH = 256  # records in memory while parquet is written
-_EXPECTED = (
-    "expected trees, conversations or pools of the paper's code, records with 'messages', or with 'chosen' and "
-    "'rejected'"
-)
-_ITEM = pa.struct([("id", pa.string()), ("text", pa.string())])
-_NODE = pa.struct(
-    [
-        ("id", pa.string()),
-        ("parent", pa.string()),
-        ("role", pa.string()),
-        ("text", pa.string()),
-        ("condition", pa.string()),
-        ("belief", pa.list_(pa.struct([("id", pa.string()), ("node", pa.string())]))),
-        ("token_ids", pa.list_(pa.int32())),
-        ("logprobs", pa.list_(pa.float64())),
-        ("tokenizer", pa.string()),
-        (
-            "scores",
-            pa.list_(pa.struct([("judge", pa.string()), ("criterion", pa.string()), ("value", pa.float64())])),
-        ),
-        ("value", pa.float64()),
-        ("calls", pa.list_(pa.string())),
-        ("flags", pa.list_(pa.string())),
-    ]
-)
-_PERSONA = pa.struct(
-    [
-        ("id", pa.string()),
-        ("profile", pa.string()),
-        ("personality", pa.string()),
-        ("facts", pa.list_(_ITEM)),
-        ("traits", pa.list_(_ITEM)),
-    ]
-)
-_PREFERENCE = pa.struct(
-    [("chosen", pa.string()), ("rejected", pa.string()), ("margin", pa.float64()), ("judge", pa.string())]
-)
-PERSONA_SCHEMA = pa.schema(list(_PERSONA))
-TREES_SCHEMA = pa.schema(
-    [
-        ("schema_version", pa.int32()),
-        ("id", pa.string()),
-        ("persona", _PERSONA),
-        ("nodes", pa.list_(_NODE)),
-        ("preferences", pa.list_(_PREFERENCE)),
-        ("path", pa.list_(pa.string())),
-    ]
-)
+_EXPECTED = f"expected trees, conversations or pools of the paper's code, or users' records ({LAYOUTS})"
+_REMEDY = "; `aloe convert --refused=drop` leaves such records out and counts them"
 
 
 @dataclass(frozen=True)
-class ConversionReport:
-    """The records that a conversion read, wrote, repaired and left out.
+class Conversion:
+    """The conversations of a file, and what became of its records."""
 
-    Where records were merged, `sharing_messages` and `sharing_characters` are the ratios of their messages and
-    characters to those of the trees; `equal_pairs` counts pairs with two equal sides.
-    """
-
-    format: Format
-    read: int
-    written: int
-    repairs: Repairs = field(default_factory=Repairs)
-    sharing_messages: float | None = None
-    sharing_characters: float | None = None
-    equal_pairs: int = 0
-
-    def lines(self) -> list[str]:
-        """The report as text, one finding per line."""
-        found = [f"read {self.read} {self.format} records, wrote {self.written}"]
-        if self.sharing_messages is not None:
-            found.append(
-                f"sharing factor {self.sharing_messages:.2f} in messages, {self.sharing_characters:.2f} in characters"
-            )
-        if self.equal_pairs:
-            found.append(f"{self.equal_pairs} pairs left out: chosen and rejected are the same")
-        for kind, lines in sorted(self.repairs.repaired.items()):
-            found.append(f"repaired: {kind}: {len(lines)} (lines {_enumerated(lines)})")
-        reasons: dict[str, list[int]] = {}
-        for line, reason in self.repairs.dropped:
-            reasons.setdefault(reason, []).append(line)
-        for reason, lines in sorted(reasons.items()):
-            found.append(f"left out: {reason}: {len(lines)} (lines {_enumerated(lines)})")
-        return found
+    trees: Sequence[Conversation]
+    report: ConversionReport
 
 
-def convert(source: epath.PathLike, out: epath.PathLike) -> ConversionReport:
-    """Convert `source` (JSON lines or parquet, its format detected by content) and write `out` atomically.
+def convert(
+    source: epath.PathLike, out: epath.PathLike, refused: Refused = "error", chat: ChatFormat | None = None
+) -> ConversionReport:
+    """Convert `source` (its format detected by content) and write `out` atomically.
 
     The `conversations.jsonl` of the paper's code and users' own records become `trees.jsonl`, pools of the paper's code
     `personas.jsonl`, trees become parquet or, from parquet, JSON lines: `out` is parquet if it ends in `.parquet`. The
-    paper's files are read tolerantly; the report lists what was repaired or left out.
+    paper's files are read tolerantly; the report lists what was repaired or left out. With `chat` the report counts
+    the tokens of the trees.
 
-    Raises InputError with the line number for a broken line or record of any other format, for an unknown format, and
-    if nothing is left to write.
+    Raises InputError with the line for a broken line or record of any other format, unless `refused` is "drop", for an
+    unknown format, and if nothing is left to write.
     """
+    if refused not in ("error", "drop"):
+        raise InputError(f"--refused is '{refused}'; expected error or drop")
     found = _detect(source)
-    repairs = Repairs()
     if found == "pool":
         if _is_parquet(out):
             raise InputError(f"out is '{out}'; personas are written as JSON lines, expected a name ending in .jsonl")
-        values = list(read_values(source, repairs))
+        repairs = Repairs()
+        values = list(_tolerant(source, repairs))
         personas = list(paper.personas(values, repairs, _pool_kind(source)))
-        return ConversionReport(found, len(values), schema.write_records(out, _some(personas, source)), repairs)
-    trees, read, forest = _conversations(source, found, repairs)
-    written = _write_trees(out, _some(trees, source))
-    if forest is None:
-        return ConversionReport(found, read, written, repairs)
-    return ConversionReport(found, read, written, repairs, *forest.sharing(), forest.equal_pairs)
+        written = schema.write_records(out, _some(personas, source))
+        return ConversionReport(found, len(values), written, written, repairs)
+    conversion = _conversations(source, found, refused)
+    report = conversion.report
+    if chat is not None:
+        report = report.with_tokens(token_count(conversion.trees, chat))
+    _write_trees(out, _some(conversion.trees, source))
+    return report
 
 
-def read_conversations(source: epath.PathLike) -> list[Conversation]:
+def read_conversations(source: epath.PathLike) -> Conversion:
     """The conversations of a file in any format except a pool's, as `convert` writes them. Raises InputError as it
     does."""
     found = _detect(source)
     if found == "pool":
         raise InputError(f"{source} holds personas, no conversations; {_EXPECTED}")
-    return list(_some(_conversations(source, found, Repairs())[0], source))
+    conversion = _conversations(source, found, "error")
+    _some(conversion.trees, source)
+    return conversion
 
 
-def _conversations(
-    source: epath.PathLike, found: Format, repairs: Repairs
-) -> tuple[list[Conversation], int, Forest | None]:
-    """The trees of a file, the number of its records, and, where records were merged, the forest of the trees."""
+def _conversations(source: epath.PathLike, found: Format, refused: Refused) -> Conversion:
+    repairs = Repairs()
     if found == "reference":
-        values = list(read_values(source, repairs))
-        return list(paper.conversations(values, repairs)), len(values), None
-    if found == "trees":
-        trees = list(_read_trees(source))
-        return trees, len(trees), None
-    forest, count = Forest(), 0
-    for where, record in _records(source):
-        add_record(forest, record, where)
-        count += 1
-    return list(forest.conversations()), count, forest
+        values = list(_tolerant(source, repairs))
+        tally = Tally()
+        trees = list(paper.conversations(values, repairs, tally))
+        counts = (found, len(values), len(trees), len(trees), repairs)
+        return Conversion(trees, ConversionReport(*counts, **tree_count(trees), unread=tally.unread))
+    reader: _TreeReader | _RecordReader = _TreeReader() if found == "trees" else _RecordReader()
+    read = kept = 0
+    for row in rows(source):
+        read += 1
+        try:
+            if isinstance(row, RowError):
+                raise ValueError(row.reason)
+            if (repair := reader.add(row)) is not None:
+                repairs.repair(repair, row.number)
+            kept += 1
+        except ValueError as error:
+            if refused == "error":
+                raise InputError(f"{row.where}: {error}{_REMEDY}") from None
+            repairs.drop(row.number, str(error))
+    trees = reader.trees()
+    report = ConversionReport(found, read, len(trees), kept, repairs, **tree_count(trees), **reader.findings())
+    return Conversion(trees, report)
+
+
+class _TreeReader:
+    """Collects the trees of a `trees.jsonl` or of its parquet form."""
+
+    def __init__(self) -> None:
+        self._trees: dict[str, Conversation] = {}
+
+    def add(self, row: Row) -> None:
+        """Add the tree of a row. Raises ValueError with the reason for a broken one and for an id used twice."""
+        try:
+            tree = schema.parse(Conversation, json.dumps(row.value, ensure_ascii=False, default=str), row.where)
+        except InputError as error:
+            raise ValueError(str(error).removeprefix(f"{row.where}: ")) from None
+        if tree.id in self._trees:
+            raise ValueError(f"conversation id '{tree.id}' is used twice")
+        for pair in tree.preferences:
+            if not any(node.role == "user" for node in tree.path_to(pair.chosen)):
+                raise ValueError(f"the pair of '{pair.chosen}' has no prompt: no user message stands before it")
+        self._trees[tree.id] = tree
+
+    def trees(self) -> list[Conversation]:
+        return list(self._trees.values())
+
+    def findings(self) -> Merged:
+        return Merged()
+
+
+class _RecordReader:
+    """Merges users' records into trees."""
+
+    def __init__(self) -> None:
+        self._forest, self._tally = Forest(), Tally()
+
+    def add(self, row: Row) -> str | None:
+        """Add a record; returns the repair that it took, if any. Raises ValueError with the reason for a broken one."""
+        return add_record(self._forest, row.value, Reader(self._tally, row.number))
+
+    def trees(self) -> list[Conversation]:
+        return list(self._forest.conversations())
+
+    def findings(self) -> Merged:
+        messages, characters = self._forest.sharing()
+        return Merged(
+            sharing_messages=messages,
+            sharing_characters=characters,
+            equal_pairs=self._forest.equal_pairs,
+            unread=self._tally.unread,
+        )
 
 
 def _detect(source: epath.PathLike) -> Format:
-    """The format of a file, by its columns or its first readable value."""
-    if _is_parquet(source):
-        first: object = dict.fromkeys(_parquet(source).column_names)
-    else:
-        first = next((value for _, value in read_values(source, Repairs())), None)
+    """The format of a file, by its first readable record."""
+    lines = container_of(source) == "lines"
+    first = next((value for _, value in _tolerant(source, Repairs())), None) if lines else _first(source)
     if first is None:
-        number, _ = next(files.lines(source), (0, ""))
-        raise InputError(f"{source} line {number}: broken JSON" if number else f"{source} is empty; {_EXPECTED}")
+        number, _ = next(files.lines(source), (0, "")) if lines else (0, "")
+        raise InputError(
+            f"{source} line {number}: broken JSON{_looks_like(source)}" if number else f"{source} is empty; {_EXPECTED}"
+        )
     if isinstance(first, str):
         return "pool"
-    keys = set(first) if isinstance(first, dict) else set()
-    if "nodes" in keys:
+    record = first if isinstance(first, dict) else {}
+    if "nodes" in record:
         return "trees"
-    if "messages" in keys:
-        return "messages"
-    if {"chosen", "rejected"} <= keys:
-        return "preference"
-    if "conversations" in keys and not _is_parquet(source):
+    if not given(record.get("messages")) and "chosen" not in record and _of_the_paper(record.get("conversations")):
         return "reference"
-    raise InputError(f"{source} is in none of the known formats; {_EXPECTED}")
+    if set(keys.SIDES) <= set(record):
+        return "preference"
+    if any(name in record for name in keys.CHATS + keys.REPLIES):
+        return "messages"
+    known = (*keys.PROMPTS, *keys.SIDES)
+    if record and any(name in record for name in known):
+        return "preference"
+    columns = f"; its keys are {', '.join(map(repr, list(record)[:12]))}" if record else ""
+    raise InputError(f"{source} is in none of the known formats{columns}; {_EXPECTED}")
 
 
-def _records(source: epath.PathLike) -> Iterator[tuple[str, object]]:
-    """The records, each with its place in the file for messages. Raises InputError for a broken line."""
-    if _is_parquet(source):
-        for number, record in enumerate(_parquet(source).to_pylist(), start=1):
-            yield f"{source} row {number}", record
+def _of_the_paper(turns: object) -> bool:
+    """Whether these are turns of the paper's code, which name no role."""
+    if not isinstance(turns, list):
+        return False
+    return not turns or (isinstance(turns[0], dict) and not any(key in turns[0] for key in keys.ROLES))
+
+
+def _first(source: epath.PathLike) -> object:
+    row = next(iter(rows(source)), None)
+    if isinstance(row, RowError):
+        raise row
+    return None if row is None else row.value
+
+
+def _tolerant(source: epath.PathLike, repairs: Repairs) -> Iterator[tuple[int, object]]:
+    """The values of a file of the paper's code."""
+    if container_of(source) == "lines":
+        yield from read_values(source, repairs)
         return
-    for number, line in files.lines(source):
-        try:
-            yield f"{source} line {number}", json.loads(line)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{source} line {number}: broken JSON ({error.msg} at column {error.colno})") from None
+    for row in rows(source):
+        if isinstance(row, RowError):
+            repairs.drop(row.number, row.reason)
+        else:
+            yield row.number, row.value
 
 
-def _read_trees(source: epath.PathLike) -> Iterator[Conversation]:
-    if not _is_parquet(source):
-        yield from schema.read_trees(source)
-        return
-    for where, record in _records(source):
-        yield schema.parse(Conversation, json.dumps(record), where)
+def _looks_like(source: epath.PathLike) -> str:
+    """What a text that is no JSON seems to be, and what to do."""
+    _, line = next(files.lines(source))
+    for mark, name in (("\t", "tsv"), (",", "csv")):
+        if any(cell.strip('" ') in (*keys.PROMPTS, *keys.SIDES) for cell in line.split(mark)):
+            return f"; it looks like a table: give it a name ending in .{name}"
+    return "; expected one record per line, a JSON array, .csv, .tsv, .parquet or .arrow"
 
 
 def _write_trees(out: epath.PathLike, trees: Sequence[Conversation]) -> int:
     return write_parquet(out, trees, TREES_SCHEMA) if _is_parquet(out) else schema.write_records(out, trees)
 
 
-def write_parquet(out: epath.PathLike, records: Iterable[schema.Record], columns: pa.Schema) -> int:
-    """Write records as parquet, in batches and atomically; returns their number. Raises ResumableError if the disk is
-    full."""
-    path, count, rows = epath.Path(out), 0, list[dict[str, object]]()
-    partial = path.parent / f".{path.name}.partial"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file, pq.ParquetWriter(file, columns) as writer:
-            for record in records:
-                rows.append(record.model_dump(mode="json"))
-                count += 1
-                if len(rows) == BATCH:
-                    writer.write_table(pa.Table.from_pylist(rows, schema=columns))
-                    rows.clear()
-            writer.write_table(pa.Table.from_pylist(rows, schema=columns))
-        partial.replace(path)
-    except OSError as error:
-        raise files.failed_write(out, error) from error
-    return count
-
-
 def _is_parquet(path: epath.PathLike) -> bool:
     return epath.Path(path).suffix == ".parquet"
-
-
-def _parquet(path: epath.PathLike) -> pa.Table:
-    try:
-        return pq.read_table(pa.BufferReader(files.existing(path).read_bytes()))
-    except pa.ArrowInvalid as error:
-        raise InputError(f"{path} is not a readable parquet file ({error})") from None
 
 
 def _pool_kind(source: epath.PathLike) -> str:
@@ -253,9 +240,3 @@ def _some(records: Sequence[R], source: epath.PathLike) -> Sequence[R]:
     if not records:
         raise InputError(f"{source} holds no whole record; {_EXPECTED}")
     return records
-
-
-def _enumerated(lines: list[int]) -> str:
-    """The first line numbers as text."""
-    shown = ", ".join(map(str, lines[:10]))
-    return f"{shown}, ..." if len(lines) > 10 else shown

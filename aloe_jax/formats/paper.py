@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from aloe_jax.errors import InputError
+from aloe_jax.formats import keys
+from aloe_jax.formats.keys import Tally
 from aloe_jax.formats.repair import Repairs, clean_texts
 from aloe_jax.tree.schema import Belief, Conversation, Item, Node, Persona, Preference
 
@@ -20,15 +22,26 @@ _WORD = re.compile(r"[\w'-]+")
 SHOWN_SHARE = 2 / 3
 
 
-def conversations(values: Iterable[tuple[int, object]], repairs: Repairs) -> Iterator[Conversation]:
+def conversations(
+    values: Iterable[tuple[int, object]], repairs: Repairs, tally: Tally | None = None
+) -> Iterator[Conversation]:
     """The trees of flat records. Each turn has a user message, two replies of which one is preferred, and the one that
     the conversation continued from (`chosen`), which the tree's `path` follows.
 
     A record is cut before its first broken turn, and a record without a whole turn is dropped; `repairs` notes both.
+    Keys that are not read are counted in `tally`; a record is dropped for one that would change the dialogue.
     """
+    tally = tally or Tally()
     for count, (line, value) in enumerate(values, start=1):
         if not isinstance(value, dict) or not isinstance(turns := value.get("conversations"), list):
             repairs.drop(line, "expected an object with the list 'conversations'")
+            continue
+        try:
+            tally.check(value, keys.PAPER, line)
+            for record in turns:
+                tally.check(record if isinstance(record, dict) else {}, keys.PAPER_TURN, line, "conversations[].")
+        except ValueError as error:
+            repairs.drop(line, str(error))
             continue
         persona = _persona(value, line, repairs)
         nodes: list[Node] = []

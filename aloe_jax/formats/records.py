@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from aloe_jax.errors import InputError
+from aloe_jax.formats import keys
+from aloe_jax.formats.dialogue import Reader, Turn
+from aloe_jax.formats.keys import given
 from aloe_jax.tree.schema import Conversation, Message, Node, Preference
 
-_ROLES = ("system", "user", "assistant")
-
-
-@dataclass(frozen=True)
-class Turn:
-    """A message of a record; `no_loss` if the record excludes it from training (`"weight": 0`)."""
-
-    message: Message
-    no_loss: bool = False
+LAYOUTS = "expected an object with 'messages', or with 'chosen' and 'rejected', or with a prompt and its reply"
 
 
 @dataclass
@@ -71,7 +65,8 @@ class Forest:
 
         Raises ValueError with the reason if they differ elsewhere.
         """
-        fork = next((at for at, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b), None)
+        pairs = zip(chosen, rejected, strict=False)
+        fork = next((at for at, (a, b) in enumerate(pairs) if a.message != b.message), None)
         if fork is None:
             if len(chosen) != len(rejected):
                 raise ValueError("'chosen' and 'rejected' differ only in length; expected two different replies")
@@ -83,9 +78,15 @@ class Forest:
                 f"'chosen' and 'rejected' differ first in a message of role {'/'.join(sorted(roles))}; expected two "
                 "different assistant messages after the same history"
             )
+        if not any(turn.message.role == "user" for turn in chosen[:fork]):
+            raise ValueError(
+                f"the pair has no prompt: no user message stands before its replies; expected one of "
+                f"{', '.join(keys.PROMPTS)}, or whole dialogues"
+            )
         tree = self._tree(chosen)
         pair = (tree.add(self._counted(chosen))[fork], tree.add(self._counted(rejected))[fork])
-        tree.preferences.setdefault(pair, Preference(chosen=pair[0], rejected=pair[1], margin=margin))
+        preference = Preference(chosen=pair[0], rejected=pair[1], margin=margin)
+        tree.preferences.setdefault((preference.chosen, preference.rejected), preference)
 
     def conversations(self) -> Iterator[Conversation]:
         """The trees, in the order of their first record."""
@@ -109,67 +110,30 @@ class Forest:
         return turns
 
 
-def read_messages(value: object, name: str) -> list[Turn]:
-    """The turns of a list of {"role", "content"}. Raises ValueError naming the broken entry of field `name`."""
-    if not isinstance(value, list) or not value:
-        raise ValueError(f"'{name}' is {type(value).__name__}; expected a list of messages with role and content")
-    turns = []
-    for position, entry in enumerate(value):
-        entry = entry if isinstance(entry, dict) else {}
-        role = entry.get("role")
-        if role not in _ROLES:
-            raise ValueError(f"'{name}' message {position} has role {role!r}; expected one of {', '.join(_ROLES)}")
-        if role == "system" and position:
-            raise ValueError(f"'{name}' message {position} is a system message; expected it first")
-        text = _content(entry.get("content"))
-        if text is None:
-            raise ValueError(f"'{name}' message {position} has content that is not text")
-        turns.append(Turn(Message(role=role, content=text), no_loss=role == "assistant" and entry.get("weight") == 0))
-    return turns
+def add_record(forest: Forest, record: object, reader: Reader) -> str | None:
+    """Add a user's record of any layout to `forest`; returns the repair that it took, if any. Raises ValueError with
+    the reason if it is of no known layout or broken."""
+    if not isinstance(record, dict):
+        raise ValueError(f"the record is {type(record).__name__}; {LAYOUTS}")
+    sides = [side for side in keys.SIDES if record.get(side) is not None]
+    if len(sides) == 2:
+        pair = reader.pair(record)
+        forest.add_pair(pair.chosen, pair.rejected, pair.margin)
+        return pair.repair
+    if sides or not any(given(record.get(name)) for name in keys.CHATS + keys.REPLIES):
+        for name in keys.CHATS:
+            if record.get(name) is not None:
+                reader.messages(record[name], name)
+        raise ValueError(f"{LAYOUTS}; found {_found(record)}")
+    turns, repair = reader.chat(record)
+    forest.add_chat(turns)
+    return repair
 
 
-def read_pair(record: Mapping[str, object]) -> tuple[list[Turn], list[Turn], float]:
-    """The two whole paths of a prompt/chosen/rejected record, and its margin (1 if it names none).
-
-    The prompt is a string or messages, or missing if chosen and rejected are whole conversations; these are strings or
-    messages, with or without the prompt in front. Raises ValueError with the reason for a broken record.
-    """
-    prompt: list[Turn] = []
-    if record.get("prompt") is not None:
-        prompt = _as_turns(record["prompt"], "prompt", "user")
-    paths = []
-    for name in ("chosen", "rejected"):
-        turns = _as_turns(record.get(name), name, "assistant")
-        paths.append(turns if turns[: len(prompt)] == prompt else prompt + turns)
-    margin = record.get("margin")
-    margin = 1.0 if margin is None else margin
-    if not isinstance(margin, int | float) or not -1 <= margin <= 1:
-        raise ValueError(f"'margin' is {margin!r}; expected a number from -1 to 1")
-    return paths[0], paths[1], float(margin)
-
-
-def _as_turns(value: object, name: str, role: str) -> list[Turn]:
-    return read_messages([{"role": role, "content": value}] if isinstance(value, str) else value, name)
-
-
-def _content(value: object) -> str | None:
-    """The text of a message's content: a string, or a list of text parts; None if it contains anything else."""
-    if isinstance(value, str):
-        return value
-    parts = value if isinstance(value, list) else [None]
-    texts = [part.get("text") if isinstance(part, dict) else part for part in parts]
-    known = [text for text in texts if isinstance(text, str)]
-    return "".join(known) if len(known) == len(texts) else None
-
-
-def add_record(forest: Forest, record: object, where: str) -> None:
-    """Add a chat or a preference record to `forest`. Raises InputError naming `where` if it is neither or broken."""
-    try:
-        if isinstance(record, dict) and record.get("messages") is not None:
-            forest.add_chat(read_messages(record["messages"], "messages"))
-        elif isinstance(record, dict) and "chosen" in record and "rejected" in record:
-            forest.add_pair(*read_pair(record))
-        else:
-            raise ValueError("expected an object with 'messages', or with 'chosen' and 'rejected'")
-    except ValueError as error:
-        raise InputError(f"{where}: {error}") from None
+def _found(record: dict[str, object]) -> str:
+    """The keys of a record, and where lists of records may be inside."""
+    inside = [
+        name for name, value in record.items() if isinstance(value, list) and value and isinstance(value[0], dict)
+    ]
+    hint = f" (if the records are the list '{inside[0]}', make that list the file)" if inside else ""
+    return (", ".join(f"'{name}'" for name in list(record)[:12]) or "no keys") + hint

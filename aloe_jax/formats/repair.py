@@ -43,18 +43,28 @@ def read_values(path: epath.PathLike, repairs: Repairs) -> Iterator[tuple[int, o
     a line behind an unreadable value is dropped.
     """
     for number, line in files.lines(path):
-        text, count = line.lstrip("\ufeff").strip(" \t,"), 0
+        text, count = line.strip(" \t,"), 0
         while text:
             try:
-                value, end = _DECODER.raw_decode(text)
-            except json.JSONDecodeError as error:
-                repairs.drop(number, f"broken JSON ({error.msg})")
+                value, end = _decoded(text)
+            except ValueError as error:
+                repairs.drop(number, f"broken JSON ({getattr(error, 'msg', error)})")
                 break
             count += 1
             if count == 2:
                 repairs.repair("several JSON values on one line", number)
             text = text[end:].lstrip(" \t,")
             yield from ((number, inner) for inner in _unwrapped(value, number, repairs))
+
+
+def _decoded(text: str) -> tuple[object, int]:
+    """The first JSON value of a text and where it ends. Raises ValueError with the reason for what cannot be read."""
+    try:
+        value, end = _DECODER.raw_decode(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    files.check_unicode(json.dumps(value, ensure_ascii=False))
+    return value, end
 
 
 def _unwrapped(value: object, line: int, repairs: Repairs) -> list[object]:
@@ -65,8 +75,8 @@ def _unwrapped(value: object, line: int, repairs: Repairs) -> list[object]:
     text = value.strip()
     while text:
         try:
-            inner, end = _DECODER.raw_decode(text)
-        except json.JSONDecodeError:
+            inner, end = _decoded(text)
+        except ValueError:
             return [value]
         found += _unwrapped(inner, line, repairs)
         text = text[end:].lstrip()

@@ -89,7 +89,7 @@ def inspect_trees(
         if value is not None and value < 1:
             raise InputError(f"{name} is {value}; expected at least 1")
     path = _trees_of(trees)
-    found = read_conversations(path)
+    found = list(read_conversations(path).trees)
     chosen = found[:limit] if conversation is None else [_named(found, conversation, path)]
     config, chat = read_chat_model(resolve_model(model), system=system)
     if max_path is not None and max_path > config.context:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from etils import epath
@@ -83,6 +83,36 @@ def read_manifest(directory: epath.PathLike) -> Manifest:
     known = {one.name for one in dataclasses.fields(Manifest)}
     given = {key: value for key, value in values.items() if key in known}
     return Manifest(**given | {"free": tuple(given.get("free", ()))})
+
+
+def output_hashes(directory: epath.Path, patterns: Sequence[str]) -> dict[str, str]:
+    """The hashes of a stage's output files by name; a pattern with `*` names all files that it matches."""
+    found: list[epath.Path] = []
+    for pattern in patterns:
+        found += sorted(directory.glob(pattern)) if "*" in pattern else [directory / pattern]
+    return {str(path.relative_to(directory)): files.hash_file(path) for path in found}
+
+
+def changed_output(directory: epath.Path, manifest: Manifest) -> str | None:
+    """The first output file of a finished stage that is missing or no longer has the hash in its manifest; None if all
+    are as the stage wrote them."""
+    for name, known in (manifest.outputs or {}).items():
+        path = directory / name
+        if not path.exists() or files.hash_file(path) != known:
+            return name
+    return None
+
+
+def check_outputs(directory: epath.PathLike, manifest: Manifest) -> None:
+    """Raise InputError naming the file if an output of a stage is not as the stage wrote it."""
+    folder = epath.Path(directory)
+    if (name := changed_output(folder, manifest)) is not None:
+        found = "is not as its stage wrote it" if (folder / name).exists() else "is missing"
+        raise InputError(
+            f"'{folder}' is damaged: {name} {found} ({MANIFEST} has its hash); restore the file from a copy, or start "
+            f"over with --stages={manifest.stage} --fork, which keeps answers that were paid for; if there are none, "
+            f"delete the folder and run the stage `{manifest.stage}` again"
+        )
 
 
 def versions() -> dict[str, str]:

@@ -20,7 +20,17 @@ from aloe_jax.errors import InputError
 from aloe_jax.parallel import hosts
 from aloe_jax.run.config import differences
 from aloe_jax.run.lock import exclusive
-from aloe_jax.run.manifest import MANIFEST, Manifest, Values, find_manifest, read_manifest, versions
+from aloe_jax.run.manifest import (
+    MANIFEST,
+    Manifest,
+    Values,
+    changed_output,
+    check_outputs,
+    find_manifest,
+    output_hashes,
+    read_manifest,
+    versions,
+)
 from aloe_jax.run.progress import Progress
 from aloe_jax.settings import decided, missing_key, plain, split
 
@@ -69,7 +79,8 @@ class Stage:
         sections: the sections of the config that it depends on.
         work: runs the stage, continuing an interrupted call, and returns the counts for the manifest.
         inputs: hashes of further inputs, by name.
-        outputs: files on whose content later stages depend.
+        outputs: files on whose content later stages depend; they are verified before a later stage runs. Patterns
+            with `*` match several.
         check: raises InputError for settings that cannot work. All selected stages are checked before the first one
             runs, so that a typo in the last one does not cost the hours of the others.
         everywhere: whether it runs on all processes of the run, not the primary process alone.
@@ -183,6 +194,8 @@ def _run_stage(stage: Stage, run: Run, fresh: bool, paid: Sequence[str] = ()) ->
             hosts.lead(hosts.SKIP)
         run.progress.skipped(stage.name)
         return
+    for name in stage.reads(run):
+        check_outputs(run.directory(name), run.manifest(name))
     config, free = stage.settings(run)
     used = before.free if before else ()
     manifest = Manifest(
@@ -201,7 +214,7 @@ def _run_stage(stage: Stage, run: Run, fresh: bool, paid: Sequence[str] = ()) ->
             with hosts.together() if stage.everywhere else contextlib.nullcontext():
                 counts = stage.work(run)
             memory.release()  # for the next stage
-            outputs = {name: files.hash_file(directory / name) for name in stage.outputs}
+            outputs = output_hashes(directory, stage.outputs)
             manifest = dataclasses.replace(manifest, counts=counts, outputs=outputs, status="finished")
         except Exception as error:
             if files.disk_full(error):  # whatever exception the writing library raised
@@ -215,14 +228,16 @@ def _run_stage(stage: Stage, run: Run, fresh: bool, paid: Sequence[str] = ()) ->
 
 def _earlier(stage: Stage, run: Run, inputs: Mapping[str, str], fresh: bool, paid: Sequence[str]) -> Manifest | None:
     """The manifest of earlier calls, finished or interrupted; None if the stage starts anew. With `fresh` the files of
-    a changed setting are removed, else InputError."""
+    a changed setting, or of a stage with a damaged output, are removed; without it a changed setting is an
+    InputError."""
     before = find_manifest(run.directory(stage.name))
     if before is None:
         return None
     changes = stage.changes(run, before) + differences(before.inputs, inputs, "input")
     if changes:
         _refuse(stage, run, changes, fresh)
-    if changes or before.status == "discarded":
+    damaged = fresh and before.finished and changed_output(run.directory(stage.name), before) is not None
+    if changes or damaged or before.status == "discarded":
         _discard(run.directory(stage.name), before, paid)
         return None
     return before

@@ -24,7 +24,7 @@ import pydantic_core
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from aloe_jax.decode.requests import MAX_TOP_LOGPROBS, Constraint
-from aloe_jax.tree.schema import Message
+from aloe_jax.tree.schema import Message, content_text
 
 # Limits of the decoding engine's arrays: keys are seeded with 32 unsigned bits, top_k is a signed integer.
 MAX_SEED = 2**32 - 1
@@ -99,17 +99,13 @@ class ApiError(Exception):
 
 
 class ChatMessage(Message):
-    """A message as clients send it: the content is a string or a list of text parts, which are joined by newlines."""
+    """A message as clients send it: the content is a string or a list of text parts, which are joined as in training
+    data."""
 
     @field_validator("content", mode="before")
     @classmethod
     def _join_parts(cls, value: object) -> object:
-        if not isinstance(value, list):
-            return value
-        for part in value:
-            if not (isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)):
-                raise ValueError('expected a string or a list of {"type": "text", "text": ...} parts')
-        return "\n".join(part["text"] for part in value)
+        return content_text(value) if isinstance(value, list) else value
 
 
 class StreamOptions(BaseModel):

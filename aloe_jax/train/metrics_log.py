@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, cast
@@ -35,19 +35,18 @@ class MetricsLog:
             return
         files.repair_lines(path)
         records = read_metrics(path)
-        files.write_lines(path, (json.dumps(record) for record in records if record["step"] <= step))
+        files.write_lines(path, (files.json_line(record) for record in records if record["step"] <= step))
         if tensorboard is not None:
             self._board = _event_writer(tensorboard, step)
 
     def append(self, record: Record) -> None:
-        """Write one line. A mean over nothing is NaN, which JSON lacks, so it is written as null."""
+        """Write one line. A mean over nothing is NaN, which JSON lacks, so it is written as null, as infinity is."""
         if not self._writes:
             return
-        values = {name: None if value != value else value for name, value in record.items()}
-        files.append_line(self._path, json.dumps(values))
+        files.append_line(self._path, files.json_line(record))
         if self._board is not None:
-            for name, value in values.items():
-                if value is not None and name != "step":
+            for name, value in record.items():
+                if value is not None and math.isfinite(value) and name != "step":
                     self._board.add_scalar(name, value, record["step"])
 
     def __enter__(self) -> MetricsLog:
@@ -73,7 +72,7 @@ def _event_writer(folder: epath.PathLike, step: int) -> SummaryWriter:
 
 def read_metrics(path: epath.PathLike) -> Sequence[Record]:
     """The lines of a `metrics.jsonl`; none if the file is missing."""
-    return cast(Sequence[Record], files.read_json_lines(path)) if epath.Path(path).exists() else []
+    return cast(Sequence[Record], files.read_json_lines(path, finite=False)) if epath.Path(path).exists() else []
 
 
 def time_split(records: Sequence[Record], rest: Mapping[str, float]) -> dict[str, float]:

@@ -8,7 +8,6 @@ never reads an old file. One of the stored batches is computed again as a check.
 
 from __future__ import annotations
 
-import json
 import operator
 from collections.abc import Callable, Iterator, Mapping
 from typing import cast
@@ -56,7 +55,7 @@ def reference_log_probs(
             stop.check(f"before batch {number + 1} of {steps} of the reference model in '{directory}'")
         found = _step(params, score, batches, mesh, number)
         if hosts.is_primary():
-            files.append_line(path, json.dumps({"replies": [[*reply, value] for reply, value in found.items()]}))
+            files.append_line(path, files.json_line({"replies": [[*reply, value] for reply, value in found.items()]}))
         reference |= found
         progress(number + 1, steps)
     return reference

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -59,7 +58,7 @@ def score_file(
     with progress.stage("score"):
         params = load_params(folder, config)
         scores = score_trees(params, config, conversations, tries, compute, progress)
-        files.write_lines(out, (json.dumps(vars(score)) for score in scores))
+        files.write_lines(out, (files.json_line(vars(score)) for score in scores))
 
 
 def score_trees(

@@ -6,12 +6,11 @@ An ordinary chat is a tree without branches; a prompt/chosen/rejected record is 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from typing import Literal, TypeVar
 
 from etils import epath
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from aloe_jax import files
 from aloe_jax.errors import InputError
@@ -22,9 +21,9 @@ R = TypeVar("R", bound="Record")
 
 
 class Record(BaseModel):
-    """Base of every stored record: unknown keys are errors, instances are immutable."""
+    """Base of every stored record: unknown keys and numbers that are not finite are errors, instances are immutable."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Item(Record):
@@ -77,12 +76,25 @@ class Node(Record):
 
 
 class Preference(Record):
-    """`chosen` is preferred to `rejected` with `margin` = 2p - 1, p the judge's probability, mean of both orders."""
+    """`chosen` is preferred to `rejected` with `margin` = 2p - 1, p the judge's probability, mean of both orders.
+
+    A negative margin prefers the other reply: it is read as the swapped pair with the positive margin, so `margin` is
+    never negative and means the same to training, viewer, report and data set. Zero is a tie.
+    """
 
     chosen: str
     rejected: str
     margin: float = Field(default=1.0, ge=-1.0, le=1.0)
     judge: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _towards_chosen(cls, values: object) -> object:
+        margin = values.get("margin") if isinstance(values, dict) else None
+        if not isinstance(values, dict) or not isinstance(margin, int | float) or not -1 <= margin < 0:
+            return values
+        swapped = {"chosen": values.get("rejected"), "rejected": values.get("chosen"), "margin": -margin}
+        return {**values, **swapped}
 
 
 class Message(Record):
@@ -90,6 +102,31 @@ class Message(Record):
 
     role: Role
     content: str
+
+
+def content_text(value: object) -> str:
+    """The text of a message's content: a string, or a list of text parts, which chat templates write one after the
+    other with nothing between them. Raises ValueError for any other content, such as an image."""
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, list) or not value:
+        raise ValueError(_NO_TEXT)
+    return "".join(map(_part_text, value))
+
+
+_NO_TEXT = 'content that is not text; expected a string or a list of {"type": "text", "text": ...} parts'
+_PART_KEYS = ("type", "text", "cache_control", "annotations")
+
+
+def _part_text(part: object) -> str:
+    if isinstance(part, str):
+        return part
+    text = part.get("text") if isinstance(part, dict) and part.get("type", "text") == "text" else None
+    if not isinstance(part, dict) or not isinstance(text, str):
+        raise ValueError(_NO_TEXT)
+    if (key := next((key for key, value in part.items() if value and key not in _PART_KEYS), None)) is not None:
+        raise ValueError(f"content with a part that holds '{key}'; expected text alone")
+    return text
 
 
 class Conversation(Record):
@@ -101,6 +138,11 @@ class Conversation(Record):
     nodes: tuple[Node, ...] = Field(min_length=1)
     preferences: tuple[Preference, ...] = ()
     path: tuple[str, ...] = ()
+
+    @field_validator("schema_version", mode="before")
+    @classmethod
+    def _number(cls, value: object) -> object:
+        return None if isinstance(value, bool) else value  # true equals 1
 
     @model_validator(mode="after")
     def _check(self) -> Conversation:
@@ -156,14 +198,19 @@ class Conversation(Record):
         return [node for node in self.nodes if node.role == "assistant"]
 
 
-def parse(cls: type[R], line: str, where: str) -> R:
-    """One JSON line as a record. Raises InputError naming `where` (file and line) and the first broken field."""
+def parse(cls: type[R], line: str, where: str, strict: bool = True) -> R:
+    """One JSON line as a record; unless `strict`, its fields decide what is read from text.
+
+    Raises InputError naming `where` (file and line) and the first broken field.
+    """
     try:
-        return cls.model_validate_json(line)
+        return cls.model_validate_json(line, strict=strict or None)
     except ValidationError as error:
         first = error.errors()[0]
+        if first["type"] == "json_invalid":
+            files.parse_json(line, where)  # has more to say about what is wrong
         field = ".".join(str(part) for part in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
+        message = " ".join(first["msg"].removeprefix("Value error, ").split())
         found = f", found {str(first['input'])[:80]!r}" if field else ""
         raise InputError(f"{where}: {f'field {field}: ' if field else ''}{message}{found}") from None
 
@@ -192,7 +239,7 @@ def dump(record: Record) -> str:
     data = record.model_dump(mode="json", exclude_defaults=True)
     if isinstance(record, Conversation):
         data = {"schema_version": SCHEMA_VERSION, **data}
-    return json.dumps(data, ensure_ascii=False)
+    return files.json_line(data)
 
 
 def write_records(path: epath.PathLike, records: Iterable[Record]) -> int:

@@ -20,7 +20,7 @@ from etils import epath
 from aloe_jax import files
 from aloe_jax.errors import InputError
 from aloe_jax.tree.schema import Message
-from aloe_jax.tree.tokenizer import Tokenizer
+from aloe_jax.tree.tokenizer import MARK, Tokenizer
 
 DEFAULT_DATE = "26 Jul 2024"
 SystemHandling = Literal["keep", "fold_into_first_user"]
@@ -143,9 +143,15 @@ class ChatFormat:
 
     @functools.cached_property
     def end_of_turn(self) -> re.Pattern[str]:
-        """A pattern that matches the text of any end-of-turn token."""
+        """A pattern that matches the text of any end-of-turn token, except where a message holds it as text."""
         texts = sorted(self.tokenizer.end_of_turn_texts, key=len, reverse=True)
-        return re.compile("|".join(map(re.escape, texts)))
+        return re.compile(f"(?<!{MARK})(?:{'|'.join(map(re.escape, texts))})")
+
+    def render(self, messages: Sequence[Message], add_generation_prompt: bool) -> str:
+        """The conversation as the template renders it, with marks around the texts of special tokens inside messages
+        (`Tokenizer.marked`). Raises InputError as the template does."""
+        marked = [Message(role=one.role, content=self.tokenizer.marked(one.content)) for one in messages]
+        return self.template.render(marked, add_generation_prompt)
 
     def cuts(self, prompt: str, generation_prompts: Iterable[str]) -> list[int]:
         """The places where a rendered prompt is cut, in order: after each end-of-turn text, after each of the earlier
@@ -157,7 +163,7 @@ class ChatFormat:
     def generation_prompts(self, messages: Sequence[Message]) -> list[str]:
         """The rendered prompt of every assistant message in `messages`, in order."""
         return [
-            self.template.render(messages[:index], add_generation_prompt=True)
+            self.render(messages[:index], add_generation_prompt=True)
             for index, message in enumerate(messages)
             if message.role == "assistant"
         ]
@@ -167,7 +173,7 @@ class ChatFormat:
 
         Raises InputError where the template refuses the messages.
         """
-        prompt = self.template.render(messages, add_generation_prompt=True)
+        prompt = self.render(messages, add_generation_prompt=True)
         ids: list[int] = []
         start = 0
         for end in self.cuts(prompt, self.generation_prompts(messages)):

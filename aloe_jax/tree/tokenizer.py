@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,9 @@ from aloe_jax.errors import InputError
 # Tokens that end a message in the chat formats of open models. Those of them that a vocabulary has count as end of turn
 # beside the declared eos tokens: many folders declare the end of text only.
 TURN_ENDERS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end_of_turn|>", "<|end|>")
+# Around a special token's text inside a message: private-use characters, as in transformers' `sanitize_control_tokens`.
+MARK, END_MARK = "\U000f0000", "\U000f0001"
+_THINKING = re.compile("think", re.IGNORECASE)  # tags that replies hold and templates look for: tokens also in messages
 
 
 @dataclass(frozen=True)
@@ -108,14 +112,24 @@ class Tokenizer:
         """The content of `tokenizer.json`, for other readers of that format; truncation and padding are off."""
         return self._backend.to_str()
 
+    def marked(self, content: str) -> str:
+        """A message's text with marks around the texts of special tokens, which `encode` then takes as ordinary text:
+        what somebody writes about a token must not become that token."""
+        bare = content.replace(MARK, "").replace(END_MARK, "")
+        return self._control.sub(rf"{MARK}\g<0>{END_MARK}", bare)
+
     def encode(self, text: str, after: str = "") -> list[int]:
-        """The ids of `text` as it is: nothing is added, and texts of special tokens in it are recognised.
+        """The ids of `text` as it is: nothing is added, and texts of special tokens in it are recognised, except those
+        within marks (`marked`), which are ordinary text. Raises InputError where the vocabulary has no other ids for
+        one.
 
         `after` is the text that precedes it, empty for the first piece of a sequence. SentencePiece tokenizers prepend
         a space to the beginning of a text, which a piece in the middle must not get. With such a tokenizer the piece
         is encoded behind an anchor (the special token that ends `after`, else its last character) and the anchor's ids
         are dropped, which leaves the ids that the whole text has from this border on.
         """
+        if MARK in text or END_MARK in text:
+            return self._marked_ids(text, after)
         if not after or not self._marks_beginning:
             return self._ids(text)
         anchor = next((token for token in self._special_texts if after.endswith(token)), after[-1])
@@ -127,6 +141,52 @@ class Tokenizer:
     def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
         """The text of `ids`, without special tokens unless `skip_special` is False."""
         return self._backend.decode([int(token) for token in ids], skip_special_tokens=skip_special)
+
+    def _marked_ids(self, text: str, after: str) -> list[int]:
+        """The ids of a text with marks. The text is cut at them, as transformers does; a mark without its partner,
+        which a template separated, only cuts."""
+        ids: list[int] = []
+        for number, piece in enumerate(self._marks.split(text)):
+            if not piece:
+                continue
+            if number % 2:
+                ids += self._plain_ids(piece)
+            else:
+                ids += self.encode(piece, after=after)
+            after += piece
+        return ids
+
+    def _plain_ids(self, token: str) -> list[int]:
+        """The ids of a special token's text as ordinary text."""
+        pipeline = self._backend
+        anchor = "\n"  # keeps SentencePiece tokenizers from prepending the space of a beginning
+
+        def ids(text: str) -> list[int]:
+            normal = pipeline.normalizer.normalize_str(text) if pipeline.normalizer else text
+            splits = [normal]
+            if pipeline.pre_tokenizer is not None:
+                splits = [split for split, _ in pipeline.pre_tokenizer.pre_tokenize_str(normal)]
+            return [found.id for split in splits for found in pipeline.model.tokenize(split)]
+
+        dropped, found = self._ids(anchor), ids(anchor + token)
+        found = found[len(dropped) :] if found[: len(dropped)] == dropped else ids(token)
+        if self._backend.token_to_id(token) in found:
+            raise InputError(
+                f"a message holds the text of the token '{token}', which the tokenizer of {self.name} has no other "
+                "tokens for; remove it from the message"
+            )
+        return found
+
+    @functools.cached_property
+    def _control(self) -> re.Pattern[str]:
+        """Matches the texts of special tokens and of ends of turn, longest first, but not those of thinking tags."""
+        texts = {*self._special_texts, *self.end_of_turn_texts}
+        kept = sorted((text for text in texts if not _THINKING.search(text)), key=len, reverse=True)
+        return re.compile("|".join(map(re.escape, kept)) or "(?!)")
+
+    @functools.cached_property
+    def _marks(self) -> re.Pattern[str]:
+        return re.compile(f"{MARK}({self._control.pattern}){END_MARK}|[{MARK}{END_MARK}]")
 
     def _ids(self, text: str) -> list[int]:
         return self._backend.encode(text, add_special_tokens=False).ids

@@ -218,8 +218,8 @@ class _Builder:
         nodes = [self.tree.nodes[index] for index in path]
         messages = [Message(role=node.role, content=node.text) for node in nodes]
         try:
-            prompt = self.chat.template.render(messages[:-1], add_generation_prompt=True)
-            rendered = self.chat.template.render(messages, add_generation_prompt=False)
+            prompt = self.chat.render(messages[:-1], add_generation_prompt=True)
+            rendered = self.chat.render(messages, add_generation_prompt=False)
             if not prompt or not rendered.startswith(prompt):
                 raise self.chat.template.not_a_continuation(messages)
         except InputError as error:

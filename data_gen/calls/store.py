@@ -131,7 +131,7 @@ class Store:
 
     def add_call(self, name: str, record: Mapping[str, object]) -> None:
         """Store a call under its id (64 hex digits)."""
-        line = json.dumps({"id": name, **record}, ensure_ascii=False, separators=(",", ":")).encode()
+        line = files.json_line({"id": name, **record}, compact=True).encode()
         self._places[bytes.fromhex(name)] = self._ledgers[CALLS].append(line)
         self._sync()
 
@@ -139,7 +139,7 @@ class Store:
         """Append a record under a key of its own; returns False and writes nothing if the key exists already."""
         if key in self._keys[ledger]:
             return False
-        line = json.dumps({"key": key, **record}, ensure_ascii=False, separators=(",", ":"))
+        line = files.json_line({"key": key, **record}, compact=True)
         self._ledgers[ledger].append(line.encode())
         self._keys[ledger].add(key)
         self._sync()

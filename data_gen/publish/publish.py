@@ -10,9 +10,9 @@ from pathlib import Path
 
 from aloe_jax import files
 from aloe_jax.errors import InputError
-from aloe_jax.formats.convert import PERSONA_SCHEMA, TREES_SCHEMA, write_parquet
+from aloe_jax.formats.parquet import PERSONA_SCHEMA, TREES_SCHEMA, write_parquet
 from aloe_jax.hub.folders import new_folder
-from aloe_jax.run.manifest import find_manifest
+from aloe_jax.run.manifest import check_outputs, find_manifest
 from aloe_jax.run.stage import CONFIG
 from aloe_jax.tree.schema import Conversation, read_personas, read_trees
 from data_gen.personas.contamination import FactorOverlap
@@ -53,6 +53,7 @@ def publish(workdir: str, out: str) -> list[str]:
         raise InputError(
             f"'{workdir}' is a directory without finished conversations; name a run's --workdir, or a file"
         )
+    check_outputs(source / "conversations", manifest)
     with new_folder(target) as folder:
         diversity = Diversity()
         trees = diversity.seen(read_trees(source / "conversations" / TREES))

@@ -13,7 +13,7 @@ from aloe_jax import files
 from aloe_jax.errors import InputError
 from aloe_jax.hub.folders import new_folder
 from aloe_jax.run.config import differences
-from aloe_jax.run.manifest import MANIFEST, Manifest, Values, read_manifest
+from aloe_jax.run.manifest import MANIFEST, Manifest, Values, check_outputs, read_manifest
 from aloe_jax.run.stage import CONFIG
 from data_gen.calls.store import CALLS, LEDGERS
 from data_gen.game.counts import conversation_counts
@@ -33,6 +33,8 @@ def merge(sources: Sequence[str], out: str) -> Values:
     """
     manifests = [_manifest(Path(source)) for source in sources]
     _check_same(sources, manifests)
+    for source, manifest in zip(sources, manifests, strict=True):
+        check_outputs(Path(source) / "conversations", manifest)
     shards = {
         parse_shard(manifest.inputs[SHARD]): Path(source) for source, manifest in zip(sources, manifests, strict=True)
     }

@@ -106,7 +106,7 @@ def summarise(personas: Sequence[Persona], resamples: int, seed: int, directory:
         for tree in ordered
         for turn, node in enumerate(tree.replies(), start=1)
     ]
-    files.write_lines(directory / SCORES, (record.model_dump_json() for record in records))
+    files.write_lines(directory / SCORES, (files.json_line(record.model_dump(mode="json")) for record in records))
     result = metrics(records, resamples, seed)
     files.write_json(directory / METRICS, result.model_dump(mode="json"))
     return result

@@ -107,7 +107,7 @@ def read_scores(path: epath.PathLike) -> list[ScoreRecord]:
     """
     records, places = [], []
     for number, line in files.lines(path):
-        records.append(parse(ScoreRecord, line, f"{path} line {number}"))
+        records.append(parse(ScoreRecord, line, f"{path} line {number}", strict=False))
         places.append(f"line {number}: ")
     try:
         score_table(records, places)

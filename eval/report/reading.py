@@ -77,7 +77,9 @@ def read_run(workdir: epath.PathLike, stages: Sequence[str], conversations: int 
         missing=tuple(stage for stage, manifest in found.items() if manifest is None and stage != NAME),
         personas=tuple(read_personas(personas)) if personas.exists() else (),
         trees=summarise(read_trees(trees), conversations) if trees.exists() else None,
-        training={stage: files.read_json_lines(path) for stage, path in training.items() if path.exists()},
+        training={
+            stage: files.read_json_lines(path, finite=False) for stage, path in training.items() if path.exists()
+        },
         results={model: _read_result(path) for model, path in results.items() if path.exists()},
     )
 

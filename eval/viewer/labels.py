@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import asdict, dataclass
 
@@ -154,7 +153,7 @@ class LabelFile:
         from aloe_jax import files  # not at the top, so that the page is served sooner
 
         files.repair_lines(self._file.path)
-        files.append_line(self._file.path, json.dumps(asdict(new), ensure_ascii=False))
+        files.append_line(self._file.path, files.json_line(asdict(new)))
 
 
 def _label(data: bytes) -> Label | None:

@@ -9,7 +9,7 @@ from aloe_jax.hub.chat_model import read_chat_model
 from aloe_jax.run.progress import Progress
 from aloe_jax.serve.local import load_engine
 from aloe_jax.train.score import score_file
-from aloe_jax.tree.schema import write_records
+from aloe_jax.tree.schema import Node, write_records
 from helpers import tiny
 from helpers.tree_samples import aloe_tree, conversation, tokenizer
 
@@ -65,9 +65,12 @@ def test_neither_scores_nor_serves(mismatched, tmp_path):
 def test_special_tokens_beyond_the_vocabulary_are_refused_only_where_they_are_used(seeing, tmp_path):
     _, chat = read_chat_model(seeing)
     assert chat.tokenizer.encode(IMAGE) == [tiny.MODEL.vocab]
-    shown = conversation(("u", None, "user", f"{IMAGE} What is it?"), ("a", "u", "assistant", "A cat."), name="shown")
+    user, sampled = Node(id="u", parent=None, role="user", text=f"{IMAGE} What is it?"), (tiny.MODEL.vocab, 2)
+    reply = Node(id="a", parent="u", role="assistant", text="A cat.")
+    ours = reply.model_copy(update={"token_ids": sampled, "tokenizer": chat.tokenizer.hash})
+    shown = conversation(user, ours, name="shown")
     said = rf"conversation 'shown' has the token id {tiny.MODEL.vocab}: .* the model's vocab_size is {tiny.MODEL.vocab}"
     with pytest.raises(InputError, match=said):
         score(seeing, tmp_path, aloe_tree(1), shown)
-    score(seeing, tmp_path, aloe_tree(1))
-    assert (tmp_path / "scores.jsonl").read_text().count("\n") == 2
+    score(seeing, tmp_path, aloe_tree(1), conversation(user, reply))  # the text of the token is text
+    assert (tmp_path / "scores.jsonl").read_text().count("\n") == 3

@@ -118,10 +118,18 @@ def test_chosen_reply_is_trained_on_where_there_are_preferences():
     assert weights_of(fork()) == ([1, 0], [1, -1], [[0, 1]])
 
 
-@pytest.mark.parametrize("margin", [0.0, -0.5])
-def test_undecided_preference_is_no_pair(margin):
-    undecided = (Preference(chosen="a", rejected="b", margin=margin),)
+def test_undecided_preference_is_no_pair():
+    undecided = (Preference(chosen="a", rejected="b", margin=0.0),)
     assert weights_of(fork(preferences=undecided)) == ([0, 0], [0, 0], [])
+
+
+def test_negative_margin_prefers_the_other_reply():
+    """A margin of -0.5 for a over b is one of 0.5 for b over a."""
+    reversed_ = (Preference(chosen="a", rejected="b", margin=-0.5),)
+    assert reversed_ == (Preference(chosen="b", rejected="a", margin=0.5),)
+    assert weights_of(fork(preferences=reversed_)) == ([0, 1], [-1, 1], [[1, 0]])
+    (row,) = fragments(fork(preferences=reversed_), build_trie(fork(), chat_format("chatml")), ROOM, 0)
+    assert row.pair_margin.tolist() == [0.5]
 
 
 def test_two_judges_make_one_pair_with_their_mean_margin():

@@ -128,7 +128,7 @@ def test_system_message_text_parts_and_returned_assistant_message(sdk, engine, c
     sdk.chat.completions.create(model="tiny", messages=messages)
     engine.submitted.get(timeout=WAIT)
     prompt = chat_format.tokenizer.decode(engine.submitted.get(timeout=WAIT).prompt, skip_special=False)
-    assert prompt.startswith("<|start|>system\nbe kind<|end|><|start|>user\none\ntwo<|end|><|start|>assistant\n")
+    assert prompt.startswith("<|start|>system\nbe kind<|end|><|start|>user\nonetwo<|end|><|start|>assistant\n")
     assert first.choices[0].message.content in prompt
 
 

@@ -1,0 +1,272 @@
+"""Users' records as paths of turns: chats, pairs of replies, prompts with a reply, and the transcripts of HH-RLHF."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from aloe_jax.formats import keys
+from aloe_jax.formats.keys import Tally, given
+from aloe_jax.tree.schema import Message, Role, content_text
+
+_ROLES: Mapping[str, Role] = {
+    "system": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "human": "user",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "model": "assistant",
+}
+_WEIGHTS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
+_SPEAKER = re.compile(r"(?:^|\n\n)\s*(Human|Assistant):")
+TRIMMED = "a prompt that differs from the dialogue's own in white space, written once"
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A message of a record; `no_loss` if the record excludes it from training."""
+
+    message: Message
+    no_loss: bool = False
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two whole paths, the margin between their replies, and the repair that joining the prompt took, if any."""
+
+    chosen: list[Turn]
+    rejected: list[Turn]
+    margin: float
+    repair: str | None = None
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads the record on a line; keys that are not read are counted in `tally`. Methods raise ValueError with the
+    reason for a broken record."""
+
+    tally: Tally
+    line: int
+
+    def chat(self, record: Mapping[str, object]) -> tuple[list[Turn], str | None]:
+        """The turns of a chat, or of a prompt with its reply, and the repair that joining the prompt took, if any."""
+        name = next((name for name in keys.CHATS if given(record.get(name))), None)
+        if name is None:
+            return self._answered(record), None
+        said = self.messages(record[name], name)
+        self.tally.check(record, (name, *keys.PROMPTS, *keys.SYSTEMS), self.line)
+        turns, repair = self._joined(self._prompt(record, ()), said, name)
+        turns = _with_system(turns, _system(record))
+        _check_replies(turns, name)
+        return turns, repair
+
+    def pair(self, record: Mapping[str, object]) -> Pair:
+        """The two paths of a record with `chosen` and `rejected`: texts, messages or transcripts, with or without the
+        prompt in front. Messages beside them are the prompt, or one of the two paths once more."""
+        replies = {side: self._reply(record.get(side), side) for side in keys.SIDES}
+        if isinstance(asked := record.get("prompt"), str) and _transcript(asked):
+            replies = {side: [_stripped(turn) for turn in turns] for side, turns in replies.items()}
+        used = (*keys.SIDES, keys.MARGIN, *keys.CHATS, *keys.PROMPTS, *keys.INPUTS, *keys.SYSTEMS)
+        self.tally.check(record, used, self.line)
+        prompt = self._prompt(record, keys.INPUTS)
+        name = next((name for name in keys.CHATS if given(record.get(name))), None)
+        beside = self.messages(record[name], name) if name is not None else []
+        if beside and not prompt and beside[-1].message.role == "user":
+            prompt = beside
+        paths, repairs = [], []
+        for side in keys.SIDES:
+            path, repair = self._joined(prompt, replies[side], side)
+            paths.append(_with_system(path, _system(record)))
+            repairs.append(repair)
+        if beside and not any(_heads(beside, path) for path in paths):
+            raise ValueError(f"'{name}' is the head of neither 'chosen' nor 'rejected'; remove it, or mend the record")
+        if not given(paths[0][-1].message.content.strip()):
+            raise ValueError("'chosen' ends with an empty reply; expected text")
+        return Pair(paths[0], paths[1], _margin(record.get(keys.MARGIN)), repairs[0] or repairs[1])
+
+    def messages(self, value: object, name: str) -> list[Turn]:
+        """The turns of a list of {"role", "content"} or {"from", "value"}."""
+        if not isinstance(value, list) or not value:
+            raise ValueError(f"'{name}' is {type(value).__name__}; expected a list of messages with role and content")
+        turns = []
+        for position, entry in enumerate(value):
+            entry = entry if isinstance(entry, dict) else {}
+            where = f"'{name}' message {position}"
+            self.tally.check_message(entry, where, self.line)
+            role = _one(entry, keys.ROLES, where)
+            known = _ROLES.get(role) if isinstance(role, str) else None
+            if known is None:
+                raise ValueError(f"{where} has role {str(role)[:40]!r}; expected one of {', '.join(_ROLES)}")
+            if known == "system" and position:
+                raise ValueError(f"{where} is a system message; expected it first")
+            try:
+                text = content_text(_one(entry, keys.CONTENTS, where))
+            except ValueError as error:
+                raise ValueError(f"{where} has {error}") from None
+            trained = _trained(entry, where)
+            if trained and known != "assistant":
+                self.tally.count(f"weights of {known} messages", trained, self.line)
+            no_loss = known == "assistant" and trained is False
+            turns.append(Turn(Message(role=known, content=text), no_loss))
+        return turns
+
+    def _answered(self, record: Mapping[str, object]) -> list[Turn]:
+        """A prompt with its reply, such as `instruction`, `input` and `output`."""
+        if keys.refuses(label := record.get(keys.LABEL)):
+            raise ValueError(f"key '{keys.LABEL}' is {label!r}: the reply is a bad one, and has no good one beside it")
+        self.tally.check(record, (*keys.PROMPTS, *keys.INPUTS, *keys.SYSTEMS, *keys.REPLIES, keys.LABEL), self.line)
+        name = next(name for name in keys.REPLIES if given(record.get(name)))
+        _one(record, keys.REPLIES, "the record")
+        turns, _ = self._joined(self._prompt(record, keys.INPUTS), self._reply(record[name], name), name)
+        turns = _with_system(turns, _system(record))
+        _check_replies(turns, name)
+        return turns
+
+    def _prompt(self, record: Mapping[str, object], inputs: Sequence[str]) -> list[Turn]:
+        """The turns before the reply; none if no key holds them. `inputs` are the keys that are joined to a text."""
+        value = _one(record, keys.PROMPTS, "the record")
+        extra = _one(record, inputs, "the record")
+        if given(extra):
+            if not isinstance(extra, str) or not isinstance(value or "", str):
+                raise ValueError("'input' or 'context' stands beside messages; expected texts that can be joined")
+            value = f"{value}\n{extra}" if given(value) else extra
+        if not given(value):
+            return []
+        if isinstance(value, str):
+            return _transcript(value) or [Turn(Message(role="user", content=value))]
+        return self.messages(value, "prompt")
+
+    def _reply(self, value: object, name: str) -> list[Turn]:
+        """The turns of a reply, or of the whole dialogue that ends with it."""
+        if isinstance(value, str):
+            return _transcript(value) or [Turn(Message(role="assistant", content=value))]
+        return self.messages([value] if isinstance(value, dict) else value, name)
+
+    def _joined(self, prompt: list[Turn], rest: list[Turn], name: str) -> tuple[list[Turn], str | None]:
+        """The prompt and what follows it. Where `rest` is a whole dialogue, the prompt has to be its head, and is
+        written once, as the dialogue has it."""
+        if not prompt:
+            return rest, None
+        body = _body(rest)
+        if not body or body[0].message.role == "assistant":
+            if len(body) < len(rest):
+                raise ValueError(f"'{name}' begins with a system message and a reply; expected the prompt between them")
+            if prompt[-1].message.role == "assistant":
+                raise ValueError(
+                    f"the prompt ends with an assistant message, and so does '{name}' begin; expected turns"
+                )
+            return prompt + rest, None
+        if not _heads(prompt, rest):
+            raise ValueError(
+                f"the prompt is not the head of the dialogue in '{name}'; expected it once more, or no prompt"
+            )
+        exact = _body(prompt) == body[: len(_body(prompt))]
+        own = prompt[: len(prompt) - len(_body(prompt))] if len(body) == len(rest) else []
+        return own + rest, None if exact else TRIMMED
+
+
+def _body(turns: Sequence[Turn]) -> Sequence[Turn]:
+    """The turns without their system message."""
+    return turns[1:] if turns and turns[0].message.role == "system" else turns
+
+
+def _heads(head: Sequence[Turn], path: Sequence[Turn]) -> bool:
+    """Whether a path begins with `head`, white space aside; a system message counts only if both have one."""
+    both = len(_body(head)) < len(head) and len(_body(path)) < len(path)
+    first, second = (head, path) if both else (_body(head), _body(path))
+    return len(first) <= len(second) and all(map(_same, first, second))
+
+
+def _same(first: Turn, second: Turn) -> bool:
+    a, b = first.message, second.message
+    return a.role == b.role and a.content.split() == b.content.split()
+
+
+def _with_system(turns: list[Turn], system: str | None) -> list[Turn]:
+    """The turns after the record's system message."""
+    if system is None:
+        return turns
+    first = Turn(Message(role="system", content=system))
+    if len(_body(turns)) < len(turns):
+        if not _same(first, turns[0]):
+            raise ValueError("the record and its messages have different system messages; expected one")
+        return turns
+    return [first, *turns]
+
+
+def _stripped(turn: Turn) -> Turn:
+    """The turn without the space that separates it from its "Assistant:"."""
+    return Turn(Message(role=turn.message.role, content=turn.message.content.strip()), turn.no_loss)
+
+
+def _system(record: Mapping[str, object]) -> str | None:
+    value = _one(record, keys.SYSTEMS, "the record")
+    if not given(value):
+        return None
+    if not isinstance(value, str):
+        raise ValueError(f"the system message is {type(value).__name__}; expected text")
+    return value
+
+
+def _one(record: Mapping[str, object], names: Sequence[str], where: str) -> object:
+    """The value under one of several names for the same thing. Raises ValueError if two differ."""
+    found = [(name, record[name]) for name in names if given(record.get(name))]
+    for name, value in found[1:]:
+        if value != found[0][1]:
+            raise ValueError(f"{where} has '{found[0][0]}' and '{name}' with different values; expected one of them")
+    if found:
+        return found[0][1]
+    return next((record[name] for name in names if record.get(name) is not None), None)
+
+
+def _trained(entry: Mapping[str, object], where: str) -> bool | None:
+    """Whether a message is trained on: true, 1 and their texts say yes, false and 0 say no; None if nothing does."""
+    found = set()
+    for name in keys.WEIGHTS:
+        value = entry.get(name)
+        if value is None:
+            continue
+        weight = _WEIGHTS.get(str(value).strip().lower()) if isinstance(value, str | int | float) else None
+        if weight is None:
+            raise ValueError(f"{where} has {name} {str(value)[:40]!r}; expected true or 1, false or 0")
+        found.add(weight)
+    if len(found) > 1:
+        raise ValueError(f"{where} has weights that contradict each other; expected one of {', '.join(keys.WEIGHTS)}")
+    return found.pop() if found else None
+
+
+def _margin(value: object) -> float:
+    """The margin of a pair, also as text; 1 without one."""
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            value = float(value)
+    value = 1.0 if value is None else value
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -1 <= value <= 1:
+        raise ValueError(f"'margin' is {repr(value)[:40]}; expected a number from -1 to 1")
+    return float(value)
+
+
+def _check_replies(turns: Sequence[Turn], name: str) -> None:
+    """Raise ValueError for a chat without replies, or with an empty one that would be trained on."""
+    if not any(turn.message.role == "assistant" for turn in turns):
+        raise ValueError(f"'{name}' has no assistant message; expected a reply to train on")
+    if not any(turn.message.role == "user" for turn in turns):
+        raise ValueError(f"'{name}' has no user message before the reply; expected a prompt")
+    for position, turn in enumerate(turns):
+        if turn.message.role == "assistant" and not turn.no_loss and not turn.message.content.strip():
+            raise ValueError(f"'{name}' message {position} is an empty reply; expected text, or \"weight\": 0")
+
+
+def _transcript(text: str) -> list[Turn]:
+    """The turns of a text that begins with "Human:" and marks each turn so, as in HH-RLHF; none for another text. An
+    open "Assistant:" at the end belongs to the reply."""
+    pieces = _SPEAKER.split(text.strip())
+    if pieces[0].strip() or len(pieces) < 5 or pieces[1] != "Human" or "Assistant" not in pieces[1::2]:
+        return []
+    spoken = zip(pieces[1::2], pieces[2::2], strict=True)
+    turns = [Turn(Message(role=_ROLES[name.lower()], content=said.strip())) for name, said in spoken]
+    last = turns[-1].message
+    return turns[:-1] if last.role == "assistant" and not last.content else turns
