@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import hashlib
 import io
 import os
@@ -128,7 +127,6 @@ def judge(name: str, target: Target, seed: int, number: int, folder: Path) -> Ve
 def _run(case: Case) -> tuple[str, str | None, Result]:
     """Kind and text of a problem with the call itself, and its result."""
     result, began = Result(-1, "", ""), time.process_time()
-    gc.collect()
     resident = _memory("VmRSS")
     try:
         with _limits():
