@@ -58,11 +58,13 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Said:
-    """A user message; `truncated` if it was cut off. `calls` are the ids of the calls that made it."""
+    """A user message; `truncated` if it was cut off, `thought` if thoughts were cut out of it. `calls` are the ids of
+    the calls that made it."""
 
     text: str
     truncated: bool = False
     calls: tuple[str, ...] = ()
+    thought: bool = False
 
 
 class User(Protocol):

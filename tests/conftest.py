@@ -9,6 +9,7 @@ from pathlib import Path
 from helpers import xla_flags
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("NO_PROXY", "127.0.0.1,localhost")  # servers of tests are on this machine
 
 # Most of the time goes to XLA, so programs compiled by one process of the session are loaded by the others: the
 # workers, which inherit the environment, and the commands that they start. Each session has a new folder.

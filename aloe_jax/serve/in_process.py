@@ -9,11 +9,12 @@ from types import TracebackType
 from typing import Self
 
 from aloe_jax.decode.requests import Completion
-from aloe_jax.errors import InputError, ResumableError
+from aloe_jax.errors import ResumableError
 from aloe_jax.serve.chat_completions import ChatCompletions
 from aloe_jax.serve.client import answers, constraints
 from aloe_jax.serve.client.abilities import Abilities, bodies
-from aloe_jax.serve.client.answers import Answer
+from aloe_jax.serve.client.answers import Answer, said
+from aloe_jax.serve.client.call_errors import FailedCallError, RefusedCallError
 from aloe_jax.serve.client.interface import ChatClient, Completions, Request, Response, call_id
 from aloe_jax.serve.client.limits import AdaptiveLimit
 from aloe_jax.serve.protocol import ApiError, ChatRequest, validated
@@ -76,15 +77,14 @@ class InProcessClient(ChatClient):
         return self._open - self._endpoint.limit.under_way
 
     @property
-    def failure(self) -> Exception | None:
+    def failure(self) -> BaseException | None:
         """What the engine raised while decoding; from then on every call ends in ResumableError."""
         return self._worker.failure
 
     async def respond(self, request: Request, affinity: str = "") -> Response:
         """The answers to a request; all calls of equal `affinity` are at one place anyway.
 
-        Raises InputError if the request is refused, and ResumableError if the engine stopped or gives an answer that
-        is none.
+        Raises CallError if the request is refused or its answer is none, and ResumableError if the engine stopped.
         """
         self._open += 1
         try:
@@ -102,7 +102,10 @@ class InProcessClient(ChatClient):
             asked = validated(body)
             completed = await self._decoding.complete(asked)
         except ApiError as error:
-            raise (InputError if error.status == 400 else ResumableError)(str(error)) from None
+            if error.status == 400:
+                code = error.body["error"]["code"]
+                raise RefusedCallError(str(error), f"400 {code}" if code else "400") from None
+            raise ResumableError(str(error)) from None
         finally:
             self._endpoint.limit.leave()
         assert completed is not None  # nobody goes away
@@ -111,7 +114,7 @@ class InProcessClient(ChatClient):
         given = [self._answer(asked, completion, call) for completion in completed.completions]
         for answer in given:
             if reason := answers.wrong_log_prob(answer.logprobs or ()) or broken(answer):
-                raise ResumableError(f"{self.model} {ADDRESS}: {reason}")
+                raise FailedCallError(f"{self.model} {ADDRESS}: {reason}", "broken answer")
         self._endpoint.answered += 1
         return Response(given, completed.usage)
 
@@ -121,7 +124,7 @@ class InProcessClient(ChatClient):
             text = self._decoding.token_text
             tokens = tuple(map(text, completion.token_ids))
             top = tuple(tuple((text(token), log_prob) for token, log_prob in each) for each in completion.top)
-        return Answer(
+        given = Answer(
             text=self._decoding.text(completion),
             finish_reason=completion.finish_reason,
             token_ids=completion.token_ids if asked.return_token_ids else None,
@@ -131,3 +134,4 @@ class InProcessClient(ChatClient):
             tokens=tokens,
             top=top,
         )
+        return said(given)

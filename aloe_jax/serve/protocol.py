@@ -272,7 +272,7 @@ class Usage(BaseModel):
 
 
 class ChatResponse(BaseModel):
-    """Answer to a chat completion. Fields that servers other than ours may leave out have a default."""
+    """Answer to a chat completion; `aloe_jax/serve/client/response.py` reads those of any server."""
 
     id: str = ""
     object: str = "chat.completion"

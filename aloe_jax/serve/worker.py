@@ -62,7 +62,7 @@ class Worker:
 
     def __init__(self, engine: Engine, *, max_open: int = 1024, on_failure: Callable[[], None] | None = None) -> None:
         self.context = engine.context
-        self.failure: Exception | None = None
+        self.failure: BaseException | None = None
         self._engine = engine
         self._max_open = max_open
         self._on_failure = on_failure
@@ -121,7 +121,7 @@ class Worker:
                     # False if it was cancelled meanwhile: then the result is not needed.
                     if future.set_running_or_notify_cancel():
                         future.set_result(completions)
-        except Exception as error:
+        except BaseException as error:  # a panic of a native library is no Exception
             log.exception("the decoding engine failed; the server takes no more requests")
             self.failure = error
         self._close()
@@ -148,7 +148,7 @@ class Worker:
             return
         try:
             self._tickets[future] = self._engine.submit(request)
-        except Exception as error:
+        except BaseException as error:
             # The request's fault, not the engine's: only its sender gets the error.
             if future.set_running_or_notify_cancel():
                 future.set_exception(error)

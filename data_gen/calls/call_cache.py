@@ -30,13 +30,16 @@ class Chat(Protocol):
 
 @dataclass
 class Usage:
-    """What a role has used so far; `stored` answers came from the store."""
+    """What a role has used so far; `stored` answers came from the store. `thoughts` is the number of answers from which
+    thoughts were cut, `said` the text of the last answer."""
 
     calls: int = 0
     stored: int = 0
     tokens_in: int = 0
     tokens_out: int = 0
     seconds: float = 0.0  # from request to answer, summed over calls
+    thoughts: int = 0
+    said: str = ""
 
 
 @dataclass
@@ -61,15 +64,21 @@ class CallCache:
         if (stored := self.store.call(name)) is not None:
             self.usage.stored += 1
             return [_answer(each, name) for each in stored["answers"]]
-        if (under_way := self._under_way.get(name)) is not None:
-            return await asyncio.shield(under_way)
+        while (under_way := self._under_way.get(name)) is not None:
+            await asyncio.wait([under_way])
+            if not under_way.cancelled():
+                return under_way.result()
+            # The conversation that made the call was given up meanwhile: make it for this one.
         future: asyncio.Future[list[Answer]] = asyncio.get_running_loop().create_future()
         self._under_way[name] = future
         try:
             given = await self._respond(request, name, affinity)
-        except BaseException as error:
-            future.set_exception(error if isinstance(error, Exception) else asyncio.CancelledError())
+        except Exception as error:
+            future.set_exception(error)
             future.exception()  # it is raised here; nobody else may be waiting for it
+            raise
+        except BaseException:
+            future.cancel()
             raise
         else:
             future.set_result(given)
@@ -90,6 +99,8 @@ class CallCache:
         self.store.add_call(name, record)
         self.usage.calls += 1
         self.usage.seconds += seconds
+        self.usage.thoughts += sum(each.thought is not None for each in given)
+        self.usage.said = given[-1].text
         return given
 
 

@@ -9,13 +9,16 @@ from pathlib import Path
 from data_gen.calls.store import EVENTS, PREFERENCES, REJECTS, records
 from data_gen.roles import Comparison
 
+FEW_TURNS = "too few turns"  # of a conversation in which the guards let too little through
+
 
 class Tally:
-    """Texts turned down by reason, conversations given up, and the judge's comparisons: all of them, those without a
-    readable verdict, and those whose verdict turned with the order."""
+    """Texts turned down and conversations given up, both by reason, and the judge's comparisons: all of them, those
+    without a readable verdict, and those whose verdict turned with the order."""
 
     def __init__(self) -> None:
         self.rejects: Counter[str] = Counter()
+        self.reasons: Counter[str] = Counter()  # of conversations that were given up
         self.given_up = self.compared = self.unreadable = self.flipped = 0
 
     @classmethod
@@ -38,5 +41,6 @@ class Tally:
                 self.flipped += Comparison(*orders).flipped
             else:
                 self.unreadable += 1
-        elif ledger == EVENTS:
-            self.given_up += record["event"] == "given_up"
+        elif ledger == EVENTS and record["event"] == "given_up":
+            self.given_up += 1
+            self.reasons[str(record.get("reason", FEW_TURNS))] += 1

@@ -20,12 +20,13 @@ class Dropped(TypedDict):
 
 
 class TreeCounts(TypedDict):
-    """What trees hold; `mean_score` is by condition."""
+    """What trees hold; `thoughts` are the messages that thoughts were cut out of, `mean_score` is by condition."""
 
     trees: int
     replies: int
     preferences: int
     truncated: int
+    thoughts: int
     mean_score: dict[str, float]
     dropped: Dropped
 
@@ -40,10 +41,12 @@ class JudgeCounts(TypedDict):
 
 
 class GrowthCounts(TreeCounts):
-    """What was grown, what was turned down (`rejects`, by guard), and how the judge did."""
+    """What was grown, what was turned down (`rejects`, by guard), how many conversations were `given_up` and why, and
+    how the judge did."""
 
     wanted: int
     given_up: int
+    given_up_because: dict[str, int]
     rejects: dict[str, int]
     judge: JudgeCounts
 
@@ -56,6 +59,7 @@ def conversation_counts(directory: Path, wanted: int) -> GrowthCounts:
         **tree_counts(directory / TREES),
         "wanted": wanted,
         "given_up": tally.given_up,
+        "given_up_because": dict(tally.reasons.most_common()),
         "rejects": dict(tally.rejects.most_common()),
         "judge": {
             "compared": tally.compared,
@@ -68,7 +72,7 @@ def conversation_counts(directory: Path, wanted: int) -> GrowthCounts:
 
 def tree_counts(path: Path) -> TreeCounts:
     """Counts of a trees.jsonl, with one tree in memory at a time."""
-    totals = dict.fromkeys(("trees", "replies", "preferences", "truncated", "empty", "compared"), 0)
+    totals = dict.fromkeys(("trees", "replies", "preferences", "truncated", "thoughts", "empty", "compared"), 0)
     scores: dict[str, tuple[float, int]] = {}
     for tree in read_trees(path):
         _add(tree, totals, scores)
@@ -77,6 +81,7 @@ def tree_counts(path: Path) -> TreeCounts:
         "replies": totals["replies"],
         "preferences": totals["preferences"],
         "truncated": totals["truncated"],
+        "thoughts": totals["thoughts"],
         "mean_score": {condition: round(total / count, 3) for condition, (total, count) in sorted(scores.items())},
         "dropped": {"empty": totals["empty"], "never_compared": totals["replies"] - totals["compared"]},
     }
@@ -92,5 +97,6 @@ def _add(tree: Conversation, totals: dict[str, int], scores: dict[str, tuple[flo
     totals["replies"] += len(replies)
     totals["preferences"] += len(tree.preferences)
     totals["truncated"] += sum("truncated" in node.flags for node in replies)
+    totals["thoughts"] += sum("thought" in node.flags for node in tree.nodes)
     totals["empty"] += sum("empty" in node.flags for node in replies)
     totals["compared"] += len({name for pair in tree.preferences for name in (pair.chosen, pair.rejected)})

@@ -12,7 +12,9 @@ from typing import Protocol
 
 from aloe_jax import files
 from aloe_jax.errors import AloeError, InputError
+from aloe_jax.serve.client.call_errors import CallError
 from aloe_jax.tree.schema import Persona, dump
+from data_gen.calls.given_up import Endings
 from data_gen.calls.store import EVENTS, NODES, Store
 from data_gen.game.tree_growth import Shape, grow
 from data_gen.roles import Roles
@@ -74,11 +76,16 @@ class Scheduler:
 
     def __init__(self, path: Path, store: Store, shape: Shape, seed: int, concurrency: int) -> None:
         self.path, self.store, self.shape, self.seed, self.concurrency = path, store, shape, seed, concurrency
+        self.endings = Endings("conversations")
+        # Conversations given up for a server since the last one that was accepted. They count once the server is known
+        # to do for others; where the run stops before, they are tried again.
+        self._unsure: list[tuple[str, CallError]] = []
         files.repair_lines(path)
         self.accepted = set(identities(path)) if path.exists() else set[str]()
 
     async def run(self, candidates: Candidates, roles: Roles, events: Events) -> int:
-        """Grow until the share is accepted or the candidates are used up; returns the number of accepted ones."""
+        """Grow until the share is accepted or the candidates are used up; returns the number of accepted ones. Raises
+        InputError or ResumableError where most conversations are given up for a server."""
         accepted, under_way = 0, set[asyncio.Task[bool]]()
         remaining = iter(candidates)
         try:
@@ -90,12 +97,15 @@ class Scheduler:
                     name, persona = candidate
                     if name in self.accepted:
                         accepted += 1
-                    elif not self.store.has(EVENTS, f"{name} given up"):
+                    elif not self.store.has(EVENTS, given_up(name)):
                         under_way.add(asyncio.create_task(self._one(name, persona, roles, events)))
                 if not under_way:
+                    self._end(accepted, events)
                     return accepted
                 done, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
                 accepted += sum(task.result() for task in done)
+                if (problem := self.endings.stop) is not None:
+                    raise problem
         finally:
             for task in under_way:
                 task.cancel()
@@ -108,12 +118,39 @@ class Scheduler:
             if ledger == NODES and record["role"] == "user":
                 events.grown(name, str(record["id"]))
 
-        tree = await grow(name, persona, roles, self.shape, self.seed, note)
+        tree = failure = None
+        try:
+            tree = await grow(name, persona, roles, self.shape, self.seed, note)
+        except CallError as error:
+            failure = error
+            self._unsure.append((name, error))
+        self.endings.add(failure)
         if tree is not None:
             files.append_line(self.path, dump(tree))
             self.accepted.add(name)
+            self._give_up(events)
         events.ended(name, tree is not None)
         return tree is not None
+
+    def _give_up(self, events: Events) -> None:
+        """Note the conversations given up for a server, which does for others."""
+        for name, error in self._unsure:
+            record = {"event": "given_up", "conversation": name, "reason": error.kind, "said": str(error)}
+            if self.store.add(EVENTS, given_up(name), record):
+                events.noted(EVENTS, record)
+        self._unsure.clear()
+
+    def _end(self, accepted: int, events: Events) -> None:
+        if accepted:
+            self._give_up(events)
+        elif self._unsure:
+            failures = [error for _, error in self._unsure]
+            raise self.endings.error(failures, max(len(failures), self.endings.ended))
+
+
+def given_up(name: str) -> str:
+    """The key of the event that a conversation was given up."""
+    return f"{name} given up"
 
 
 def identities(path: Path) -> dict[str, tuple[int, int]]:

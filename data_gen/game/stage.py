@@ -14,6 +14,7 @@ from aloe_jax.run.stage import Run, Stage
 from aloe_jax.serve.client.interface import ChatClient
 from aloe_jax.tree.schema import read_personas, read_trees, write_records
 from data_gen.calls.connections import Cast
+from data_gen.calls.given_up import told
 from data_gen.calls.status import STATUS, Status, panel
 from data_gen.calls.store import CALLS, EVENTS, Store
 from data_gen.game.counts import conversation_counts, tree_counts
@@ -31,7 +32,7 @@ from data_gen.players.assemble import (
     template_hash,
 )
 from data_gen.players.table import GAME, RolesSettings
-from data_gen.players.trials import JudgeTrials, trials, try_judge
+from data_gen.players.trials import JudgeTrials, trials, try_judge, unreadable
 from data_gen.roles import Judge
 from data_gen.run_files import JUDGE, PERSONAS, TREES
 
@@ -85,7 +86,12 @@ def _work(run: Run) -> Values:
             f"{directory}/rejects.jsonl says what was turned down"
         )
     put_in_order(path)
-    return conversation_counts(directory, candidates.share)
+    counts = conversation_counts(directory, candidates.share)
+    if counts["given_up"]:
+        run.progress.line(f"conversations: {counts['given_up']} given up: {told(counts['given_up_because'])}")
+    if counts["thoughts"]:
+        run.progress.line(f"conversations: thoughts were cut out of {counts['thoughts']} messages")
+    return counts
 
 
 class _Events:
@@ -142,6 +148,8 @@ async def _try_judge(run: Run, judge: Judge, cast: Cast, path: Path) -> None:
     if "judge" in cast.recorded and count:
         run.progress.line(f"conversations: trying the judge on {count} pairs of the scripted world")
         found = await try_judge(judge, trials(count, run.seed))
+        if (problem := unreadable(found, cast.recorded["judge"].usage.said)) is not None:
+            raise problem
     files.write_json(path, found)
 
 

@@ -23,6 +23,8 @@ from data_gen.game.values import backed_up, pairs, preference, preferred_by_valu
 from data_gen.roles import Revealed, Roles, Said, calls_of, hint_text
 from data_gen.seeds import stable_seed
 
+EQUAL = "equal"  # why a candidate is turned down whose text another one has
+THOUGHT = "thought"  # flag of a message from which the model's thoughts were cut
 # Called with (ledger, key, record) for everything that happens, once more after an interruption.
 Note = Callable[[str, str, dict[str, object]], object]
 
@@ -136,7 +138,15 @@ class _Growth:
         shown_at = {**branch.shown_at, turn: user_id}
         known = await self.roles.inducer.beliefs(self.persona, dialogue, branch.known)
         belief = tuple(Belief(id=item.id, node=shown_at[item.turn]) for item in known)
-        user = Node(id=user_id, parent=branch.parent, role="user", text=said.text, belief=belief, calls=said.calls)
+        user = Node(
+            id=user_id,
+            parent=branch.parent,
+            role="user",
+            text=said.text,
+            belief=belief,
+            calls=said.calls,
+            flags=(THOUGHT,) if said.thought else (),
+        )
         candidates = await self._candidates(dialogue, known, f"{prefix}a{turn}", seed)
         replies = await gather_all(
             self._reply(f"{prefix}a{turn}.{number}", user_id, dialogue, known, condition, reply)
@@ -178,9 +188,10 @@ class _Growth:
     async def _candidates(
         self, dialogue: Sequence[Message], known: Sequence[Revealed], place: str, seed: int
     ) -> list[tuple[str, Answer]]:
-        """Candidates that the guards let through, with their conditions; a candidate that is turned down is drawn
-        again."""
+        """Candidates that the guards let through and that differ, with their conditions; a candidate that is turned
+        down is drawn again. Where all draws are equal one is left, and the turn has nothing to compare."""
         found: list[tuple[str, Answer]] = []
+        texts, equal = set[str](), False
         hint = hint_text(self.persona, known)
         turn = (len(dialogue) + 1) // 2
         for condition, told, count in (
@@ -197,13 +208,17 @@ class _Growth:
                 for number, reply in enumerate(drawn):
                     scene = Scene(dialogue, reply.truncated, self.persona, known, told)
                     reason = guards.broken(guards.REPLY, self.tree.guards, reply.text, scene)
+                    text = reply.text.strip()
+                    if reason is None and text in texts:
+                        reason, equal = EQUAL, True
                     if reason is None:
                         good.append(reply)
+                        texts |= {text} - {""}
                     else:
                         key = f"{place} {condition}.{number}#{attempt}"
                         self._reject(key, turn, condition, reason, reply.text, calls_of(reply))
             found += [(condition, reply) for reply in good]
-        if len(found) < 2:
+        if len(found) + equal < 2:
             raise _RejectedError(f"{len(found)} usable replies in {self.tree.attempts} attempts")
         return found
 
@@ -221,6 +236,8 @@ class _Growth:
         flags = ["truncated"] if reply.truncated else []
         if not reply.text.strip():
             flags += ["empty", "no_loss"]
+        if reply.thought is not None:
+            flags.append(THOUGHT)
         return Node(
             id=name,
             parent=parent,

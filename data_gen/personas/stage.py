@@ -15,8 +15,10 @@ from aloe_jax.errors import InputError
 from aloe_jax.run.manifest import Values
 from aloe_jax.run.model import model_inputs
 from aloe_jax.run.stage import Run, Stage
+from aloe_jax.serve.client.call_errors import CallError
 from aloe_jax.serve.client.interface import ChatClient
 from aloe_jax.tree.schema import Message, Persona, write_records
+from data_gen.calls.given_up import Endings
 from data_gen.calls.store import CALLS, EVENTS, REJECTS, Store
 from data_gen.personas.contamination import Factor, contamination
 from data_gen.personas.encoder import MiniLM
@@ -118,19 +120,29 @@ async def _generated(run: Run, clients: Mapping[str, ChatClient], store: Store) 
         MiniLM(),
     )
     found: dict[Kind, PoolResult] = {}
+    endings = Endings("rounds of proposals")
     async with assemble(run, clients, store) as cast:
         for warning in cast.warnings:
             run.progress.line(f"personas: {warning}")
 
         async def ask(messages: Sequence[Message], schema: Mapping[str, object], seed: int) -> str:
-            [answer] = await cast.recorded[AUTHOR].chat(
-                messages,
-                seed=seed,
-                schema=schema,
-                token_ids=False,
-                logprobs=False,
-                **sampling_of(author),
-            )
+            """The author's answer; empty where its server fails on this round."""
+            try:
+                [answer] = await cast.recorded[AUTHOR].chat(
+                    messages,
+                    seed=seed,
+                    schema=schema,
+                    token_ids=False,
+                    logprobs=False,
+                    **sampling_of(author),
+                )
+            except CallError as error:
+                endings.add(error)
+                if (problem := endings.stop) is not None:
+                    raise problem from None
+                run.progress.line(f"personas: a round of proposals was given up: {error}")
+                return ""
+            endings.add(None)
             return answer.text
 
         def record(event: Accepted | Rejected) -> None:
@@ -140,6 +152,8 @@ async def _generated(run: Run, clients: Mapping[str, ChatClient], store: Store) 
         for kind in _FACTORS:
             target, seed = sum(_wanted(settings, kind)), stable_seed(run.seed, "pool", kind)
             found[kind] = await grow_pool(kind, ask, encoder, settings, target, seed, record, run.progress.update)
+        if (stopped := endings.stop_at_end(endings.ended)) is not None:
+            raise stopped
     return found
 
 

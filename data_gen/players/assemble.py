@@ -14,15 +14,15 @@ from aloe_jax.run.settings import ModelSettings as StartModelSettings
 from aloe_jax.run.stage import Run
 from aloe_jax.serve.client.client import Client
 from aloe_jax.serve.client.interface import ChatClient
-from aloe_jax.serve.client.probe import missing, probe
+from aloe_jax.serve.client.probe import missing, probe, spent_on_thoughts
 from aloe_jax.serve.local import local_client
 from aloe_jax.serve.settings import ServeSettings
 from aloe_jax.train.adapters import load_stage_params
 from data_gen.calls.call_cache import CallCache
 from data_gen.calls.connections import Cast
 from data_gen.calls.store import EVENTS, Store
-from data_gen.players.player import one_family
-from data_gen.players.settings import RoleSettings
+from data_gen.players.player import one_family, thinking_of
+from data_gen.players.settings import ModelSettings, RoleSettings
 from data_gen.players.table import GAME, ROLES, RolesSettings, load_prompt
 from data_gen.roles import Roles
 from data_gen.seeds import stable_seed
@@ -36,6 +36,14 @@ def check_roles(run: Run, scripted_personas: bool) -> None:
     settings = run.section("roles", RolesSettings)
     for role in GAME:
         load_prompt(role, settings.of_game(role).template)
+    for role in ROLES:
+        model = settings.of(role)
+        if (model.chat_template_kwargs or model.reasoning_effort) and servers(run, role) == OWN:
+            name = "chat_template_kwargs" if model.chat_template_kwargs else "reasoning_effort"
+            raise InputError(
+                f"config.roles.{role}.{name}: our own engine takes none; leave it empty, or name servers in "
+                f"config.roles.{role}.base_url"
+            )
     scripted = [role for role in GAME if settings.of_game(role).player == "scripted"]
     for role in scripted:
         if ROLES[role].scripted is None:
@@ -117,22 +125,49 @@ async def assemble(run: Run, clients: Mapping[str, ChatClient], store: Store | N
         for client in distinct:
             played = [role for role, each in clients.items() if each is client]
             if isinstance(client, Client) and store is not None:  # what our own engine can do is known
-                cast.warnings += await _probed(client, played, store)
+                cast.warnings += await _probed(run, client, played, store)
         if (warning := one_family(models)) is not None:
             cast.warnings.append(warning)
         yield cast
 
 
-async def _probed(client: Client, played: Sequence[str], store: Store) -> list[str]:
-    """What the servers of a client lack of what its roles need; what they can do is recorded among the events."""
+async def _probed(run: Run, client: Client, played: Sequence[str], store: Store) -> list[str]:
+    """What the servers of a client lack of what its roles need; what they can do is recorded among the events.
+    InputError where a role cannot be played with its settings."""
     wanted = tuple(dict.fromkeys(name for role in played for name in ROLES[role].wanted))
-    lacking = []
-    for address, abilities in (await probe(client, wanted)).items():
+    settings = {role: run.section("roles", RolesSettings).of(role) for role in played}
+    lacking: list[str] = []
+    client.notice = lacking.append
+    # The probe thinks as the roles do where these agree.
+    ways = [thinking_of(each) for each in settings.values()]
+    found_abilities = await probe(client, wanted, ways[0] if ways.count(ways[0]) == len(ways) else {})
+    client.notice = run.progress.line
+    for role, each in settings.items():
+        await _check_settings(client, role, each)
+    for address, abilities in found_abilities.items():
         found: dict[str, object] = {"event": "probe", "address": address, "model": client.model}
-        found["abilities"] = abilities.model_dump(mode="json")
+        found["abilities"] = abilities.recorded()
         store.add(EVENTS, f"probe {files.sha256(files.canonical(found))}", found)
         lacking += [f"{address}: {sentence}" for sentence in missing(abilities)]
     return lacking
+
+
+async def _check_settings(client: Client, role: str, settings: ModelSettings) -> None:
+    """InputError for a role whose servers refuse its sampling, or think for all of its answers' tokens."""
+    for server in client.endpoints:
+        for name in ("temperature", "top_p"):
+            if name in server.refused and getattr(settings, name) != 1.0:
+                raise InputError(
+                    f"config.roles.{role}.{name}: {getattr(settings, name):g} is refused by {server.address}; set it "
+                    "to 1.0, which is then left out of requests"
+                )
+    spent = await spent_on_thoughts(client, settings.max_tokens, thinking_of(settings))
+    if spent is not None:
+        raise InputError(
+            f"config.roles.{role}.max_tokens: all of {settings.max_tokens} went into reasoning at {spent.address}, "
+            f"which gave no text; raise it, or let the model think less with config.roles.{role}.chat_template_kwargs "
+            f"(such as '{{\"enable_thinking\": false}}') or config.roles.{role}.reasoning_effort"
+        )
 
 
 def player_of(run: Run, cast: Cast, role: str, purpose: str) -> Any:

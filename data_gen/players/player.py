@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypedDict
+from typing import Protocol
 
+from aloe_jax.serve.client.interface import SamplingOptions
 from aloe_jax.tree.schema import Item, Message, Persona
 from data_gen.calls.call_cache import Chat
 from data_gen.players.prompts import Prompt
+from data_gen.players.settings import ModelSettings
 from data_gen.roles import Dialogue, Revealed
 
 
@@ -32,14 +35,6 @@ class Sampling(Protocol):
         ...
 
 
-class SamplingArguments(TypedDict):
-    """The sampling as `Client.request` takes it."""
-
-    temperature: float
-    top_p: float
-    max_tokens: int
-
-
 @dataclass(frozen=True)
 class Player:
     """A role's way to call its model (`chat`), its `prompt`, its `sampling`, and the model's `name`."""
@@ -49,14 +44,29 @@ class Player:
     sampling: Sampling
     name: str = "model"
 
-    def how(self) -> SamplingArguments:
+    def how(self) -> SamplingOptions:
         """The sampling as `Client.request` takes it."""
         return sampling_of(self.sampling)
 
 
-def sampling_of(settings: Sampling) -> SamplingArguments:
+def sampling_of(settings: Sampling) -> SamplingOptions:
     """The part of the settings that `Client.request` takes."""
-    return {"temperature": settings.temperature, "top_p": settings.top_p, "max_tokens": settings.max_tokens}
+    found: SamplingOptions = {
+        "temperature": settings.temperature,
+        "top_p": settings.top_p,
+        "max_tokens": settings.max_tokens,
+    }
+    return found | thinking_of(settings) if isinstance(settings, ModelSettings) else found
+
+
+def thinking_of(settings: ModelSettings) -> SamplingOptions:
+    """How the model is to think; what is not set stays out of requests, whose ids are then those of before."""
+    found: SamplingOptions = {}
+    if settings.chat_template_kwargs:
+        found["chat_template_kwargs"] = json.loads(settings.chat_template_kwargs)
+    if settings.reasoning_effort:
+        found["reasoning_effort"] = settings.reasoning_effort
+    return found
 
 
 def system(content: str) -> Message:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 from aloe_jax.serve.settings import check_servers
 from aloe_jax.settings import setting
 
 PLAYERS = ("model", "scripted")
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return not text or isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 @dataclass(frozen=True)
@@ -21,7 +29,14 @@ class ModelSettings:
     api_key_env: str = setting("ALOE_API_KEY", "environment variable that holds their key", decides=False)
     temperature: float = setting(0.0, "of the sampling; 0 is greedy")
     top_p: float = setting(1.0, "of the sampling")
-    max_tokens: int = setting(128, "longest answer", minimum=1)
+    max_tokens: int = setting(128, "longest answer, thoughts included", minimum=1)
+    chat_template_kwargs: str = setting(
+        "",
+        'values for the chat template of its servers as a JSON object, such as {"enable_thinking": false}; empty: none',
+        holds=_is_object,
+        expected="a JSON object or empty",
+    )
+    reasoning_effort: str = setting("", "how long it thinks, as its servers call it (low, none, ...); empty: not sent")
     price_in: float = setting(0.0, "US dollars per million tokens, to show what a run costs", decides=False)
     price_out: float = setting(0.0, "the same of what is sampled", decides=False)
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NotRequired, TypedDict
 
+from aloe_jax.errors import InputError
+from aloe_jax.serve.client.call_errors import CallError
 from aloe_jax.tree.schema import Message, Persona
 from data_gen.agreement import Choice, kappa
 from data_gen.concurrency import gather_all
@@ -18,6 +20,7 @@ from data_gen.world.responders import STRATEGIES, play
 
 CLEAR = 1.0  # points of the scripted score by which the better reply leads
 TURNS = 3
+READABLE = 0.25  # share of the verdicts that have to be readable
 
 
 @dataclass(frozen=True)
@@ -71,10 +74,11 @@ def trials(count: int, seed: int) -> list[Trial]:
 
 
 async def try_judge(judge: Judge, cases: Sequence[Trial]) -> JudgeTrials:
-    """Figures of a judge over the cases."""
-    verdicts = await gather_all(
-        judge.prefer(case.persona, case.dialogue, case.first, case.second, case.revealed) for case in cases
-    )
+    """Figures of a judge over the cases. Raises CallError where its server fails on most of them."""
+    failures: list[CallError] = []
+    verdicts = await gather_all(_verdict(judge, case, failures) for case in cases)
+    if 2 * len(failures) > len(cases):
+        raise failures[-1]
     readable = [(case, verdict) for case, verdict in zip(cases, verdicts, strict=True) if verdict is not None]
     found = kappa([(_label(verdict), "first" if case.first_better else "second") for case, verdict in readable])
     return {
@@ -85,6 +89,28 @@ async def try_judge(judge: Judge, cases: Sequence[Trial]) -> JudgeTrials:
         "agreement": None if found.agreement is None else round(found.agreement, 3),
         "kappa": None if found.kappa is None else round(found.kappa, 3),
     }
+
+
+async def _verdict(judge: Judge, case: Trial, failures: list[CallError]) -> Comparison | None:
+    """The verdict on a case; None if it is unreadable, or the server fails on this case, which goes to `failures`."""
+    try:
+        return await judge.prefer(case.persona, case.dialogue, case.first, case.second, case.revealed)
+    except CallError as error:
+        failures.append(error)
+        return None
+
+
+def unreadable(found: JudgeTrials, said: str) -> InputError | None:
+    """The error if hardly any verdict was readable, so that trees would be paid for and hold no preference; else None.
+    `said` is what the judge said last."""
+    count = found.get("unreadable", 0)
+    if found["pairs"] - count >= READABLE * found["pairs"]:
+        return None
+    return InputError(
+        f"config.roles.judge: {count} of {found['pairs']} verdicts of '{found['judge']}' in its trials are unreadable; "
+        f"expected 1 or 2, it said {said[:60]!r}; raise config.roles.judge.max_tokens, let it think less with "
+        "config.roles.judge.chat_template_kwargs or reasoning_effort, or name another model, and add --fork"
+    )
 
 
 def _label(verdict: Comparison) -> Choice:

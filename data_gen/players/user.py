@@ -21,4 +21,4 @@ class ModelUser(Player):
         [answer] = await self.chat.chat(
             messages, seed=seed, affinity=home(persona, dialogue), token_ids=False, logprobs=False, **self.how()
         )
-        return Said(answer.text.strip(), answer.truncated, calls_of(answer))
+        return Said(answer.text.strip(), answer.truncated, calls_of(answer), answer.thought is not None)

@@ -43,6 +43,7 @@ class StoredCounts(_Counts):
     preferences: int = 0
     wanted: int | None = None
     given_up: int = 0
+    given_up_because: dict[str, int] = Field(default_factory=dict)
     rejects: dict[str, int] = Field(default_factory=dict)
     judge: StoredJudge | None = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from data_gen.calls.given_up import told
 from data_gen.players.player import one_family
 from data_gen.publish.stored import StoredCounts, StoredModels, StoredTrials
 
@@ -59,7 +60,8 @@ def growth_sentences(counts: StoredCounts) -> list[str]:
     from a file."""
     if counts.wanted is None:
         return []
-    said = [f"{counts.trees:,} of {counts.wanted:,} conversations were accepted and {counts.given_up:,} given up."]
+    why = f" ({told(counts.given_up_because)})" if counts.given_up_because else ""
+    said = [f"{counts.trees:,} of {counts.wanted:,} conversations were accepted and {counts.given_up:,} given up{why}."]
     if counts.rejects:
         parts = ", ".join(f"{name.replace('_', ' ')} {number:,}" for name, number in counts.rejects.items())
         said.append(f"Texts that were turned down, by the first guard that did: {parts}.")

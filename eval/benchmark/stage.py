@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
@@ -19,20 +20,23 @@ from aloe_jax.serve.local import local_client
 from aloe_jax.serve.settings import ServeSettings
 from aloe_jax.train.adapters import load_stage_params
 from aloe_jax.tree.schema import Persona, read_personas
+from data_gen.calls.given_up import told
 from data_gen.calls.store import Store
 from data_gen.personas.settings import PersonaSettings
 from data_gen.players.assemble import assemble, check_roles, model_roles, player_of, role_clients
 from data_gen.run_files import HELD_OUT
-from eval.benchmark.dialogues import METRICS, Benchmark, summarise
+from eval.benchmark.dialogues import METRICS, Benchmark, read_given_up, summarise
 from eval.benchmark.settings import MODELS, BenchmarkSettings
 
 
 class _Counts(TypedDict):
-    """What the manifest says of the benchmark; `average` is the mean alignment level by model."""
+    """What the manifest says of the benchmark; `average` is the mean alignment level by model, `given_up` the cases on
+    which a server failed, by model and reason; their replies are unscored."""
 
     cases: int
     turns: int
     average: dict[str, float | None]
+    given_up: dict[str, dict[str, int]]
 
 
 def _check(run: Run) -> None:
@@ -51,7 +55,7 @@ def _work(run: Run) -> Values:
     """Play every model's dialogues. Users and judge are those of `config.roles`, whatever model is under test."""
     settings = run.section("benchmark", BenchmarkSettings)
     personas = read_personas(run.directory("personas") / HELD_OUT)
-    counts: _Counts = {"cases": len(personas), "turns": settings.turns, "average": {}}
+    counts: _Counts = {"cases": len(personas), "turns": settings.turns, "average": {}, "given_up": {}}
     for number, name in enumerate(settings.models):
         directory = run.directory("benchmark") / name
         if not (directory / METRICS).exists():
@@ -62,6 +66,12 @@ def _work(run: Run) -> Values:
 
             _play(run, name, personas, directory, report)
         counts["average"][name] = summarise(personas, settings.resamples, run.seed, directory).average
+        if given_up := Counter(each.reason for each in read_given_up(directory)):
+            counts["given_up"][name] = dict(given_up.most_common())
+            run.progress.line(
+                f"benchmark: {given_up.total()} of {len(personas)} cases of the model {name} were given up and count "
+                f"as unscored: {told(given_up)}"
+            )
     return counts
 
 

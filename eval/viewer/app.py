@@ -17,9 +17,9 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from aloe_jax.errors import AloeError, InputError
+from aloe_jax.serve.server.guard import HOSTS, Guard
 from aloe_jax.serve.server.http_server import read_body
 from eval.viewer.agreement import report
-from eval.viewer.guard import HOSTS, Guard
 from eval.viewer.index import TreeIndex
 from eval.viewer.labels import LabelFile, LabelRequest, label
 from eval.viewer.page import page

@@ -122,12 +122,16 @@ def value_of(schema: dict, key: str):
 
 
 class FakeServer:
-    """State of one server. `faults` strike `share` of the attempts; `bias` makes it answer the first of two choices
-    whatever is asked; `ignores` makes it keep to no constraint; `down` closes every connection."""
+    """State of one server. `faults` strike `share` of the attempts; `hopeless` are shares of the conversations whose
+    opening is refused, answered with garbage, or kills the connection at every attempt; `bias` makes it answer the
+    first of two choices whatever is asked; `ignores` makes it keep to no constraint; `down` closes every connection."""
 
-    def __init__(self, *, latency=0.0, faults=(), share=0.3, seed=0, bias=False, ignores=False, key="", log=None):
+    def __init__(
+        self, *, latency=0.0, faults=(), share=0.3, seed=0, bias=False, ignores=False, key="", log=None, hopeless=None
+    ):
         self.latency, self.faults, self.share, self.bias, self.ignores = latency, tuple(faults), share, bias, ignores
         self.key, self.log = key, log
+        self.hopeless = hopeless or {}
         self.rng = random.Random(seed)
         self.asked: Counter[str] = Counter()  # requests by content
         self.paid: Counter[str] = Counter()  # answers handed out, by content
@@ -166,6 +170,8 @@ class FakeServer:
         try:
             if self.latency:
                 await asyncio.sleep(self.latency)
+            if (never := self.never(request, asked)) is not None:
+                return never
             fault = self.rng.choice(self.faults) if self.faults and self.rng.random() < self.share else None
             if fault is not None:
                 self.struck[fault] += 1
@@ -180,6 +186,27 @@ class FakeServer:
             self.log.flush()
         self.paid[name] += 1
         return response
+
+    def never(self, request, asked: dict):
+        """The response to an opening that this server will never answer; None for all others."""
+        messages = asked["messages"]
+        if len(messages) != 2 or messages[0]["role"] != "system" or messages[1]["content"] == "Hello!":
+            return None  # no opening of a user, or a probe
+        if choices_of(asked) or schema_of(asked):
+            return None
+        drawn = number("hopeless", json.dumps(messages), asked.get("seed")) % 1000 / 1000
+        for kind, share in self.hopeless.items():
+            if drawn < share:
+                self.struck[kind] += 1
+                if kind == "dies":
+                    request.transport.abort()
+                    return web.Response()
+                if kind == "garbage":
+                    return web.Response(text="<<<< " + sentence(drawn), content_type="text/plain")
+                refusal = {"message": "the prompt was filtered", "code": "content_filter", "param": "prompt"}
+                return web.json_response({"error": refusal}, status=400)
+            drawn -= share
+        return None
 
     def answer(self, asked: dict) -> dict:
         choices = [self.choice(asked, index) for index in range(asked.get("n", 1))]

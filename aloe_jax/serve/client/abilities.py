@@ -30,6 +30,15 @@ class Abilities(Record):
     n: bool = True
     seed: bool = True
     system: bool = True
+    finish: bool = True  # whether it says how an answer ended
+    reasons: bool = False  # whether it thinks before it answers
+    varied: bool = True  # whether `n` answers to one call differ
+
+    def recorded(self) -> dict[str, object]:
+        """The abilities for a record; those found since version 1 only where they are out of the ordinary."""
+        found = self.model_dump(mode="json")
+        later = {"finish": True, "reasons": False, "varied": True}
+        return {name: value for name, value in found.items() if name not in later or value != later[name]}
 
 
 def bodies(request: Request, abilities: Abilities, refused: Collection[str] = ()) -> list[Body]:
@@ -47,10 +56,28 @@ def bodies(request: Request, abilities: Abilities, refused: Collection[str] = ()
     if not (abilities.top_logprobs and body["logprobs"]):
         body.pop("top_logprobs", None)
     # A field that is off is left out: not every server accepts it.
-    body = {name: value for name, value in body.items() if value is not False and name not in refused}
-    if abilities.n or request["n"] == 1:
-        return [body]
-    return [body | {"n": 1, "seed": request["seed"] + number} for number in range(request["n"])]
+    body = {name: value for name, value in body.items() if value is not False}
+    one_by_one = request["n"] > 1 and ("n" in refused or not abilities.n or not abilities.varied)
+    seeds = [request["seed"] + number for number in range(request["n"])] if one_by_one else [request["seed"]]
+    parts = [body | {"seed": seed} | ({"n": 1} if one_by_one else {}) for seed in seeds]
+    return [without(part, refused) for part in parts]
+
+
+def without(body: Body, refused: Collection[str]) -> Body:
+    """The body without the fields that a server refused; the limit of tokens goes by its later name then."""
+    kept = {name: value for name, value in body.items() if name not in refused}
+    if "max_tokens" in body and "max_tokens" in refused:
+        kept["max_completion_tokens"] = body["max_tokens"]
+    return kept
+
+
+def left_out(field: str) -> str:
+    """The notice of a field that a server refuses."""
+    if field == "max_tokens":
+        return "refuses max_tokens; max_completion_tokens is sent in its place"
+    if field == "n":
+        return "refuses n; completions are requested one by one"
+    return f"refuses {field}; it is left out"
 
 
 def folded(messages: Sequence[RoleAndContent]) -> list[RoleAndContent]:

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from pydantic import ValidationError
-
-from aloe_jax.errors import AloeError, InputError, ResumableError
-from aloe_jax.serve.protocol import ChatResponse, Choice
+from aloe_jax.errors import AloeError, ResumableError
+from aloe_jax.serve.client.call_errors import CallError, RefusedCallError
+from aloe_jax.serve.client.response import NO_REASON, GivenChoice, GivenResponse, first_words, halved, parsed_response
+from aloe_jax.serve.client.thinking import said_from, without_thoughts
 
 # Rounding in a server's log-softmax may leave a certain token a little above probability 1.
 ABOVE_ZERO = 1e-3
 Top = tuple[tuple[str, float], ...]
+# How servers call an end that the model itself chose.
+ENDED = frozenset({"stop", "eos", "eos_token", "stop_sequence", "end_turn"})
+BROKEN_OFF = frozenset({"abort", "aborted", "cancelled", "canceled", "error", "failed"})  # tried again
 
 
 @dataclass(frozen=True)
 class Answer:
     """One completion. None where the server does not give it: `token_ids` (end-of-turn included unless `truncated`),
     `logprobs` (one per token id, or per token that the server reports), `tokens` (their texts), `top` (for each, the
-    most probable tokens as text and log-probability), `tokenizer` (hash). `call` is the id of the request."""
+    most probable tokens as text and log-probability), `tokenizer` (hash). `call` is the id of the request. `thought` is
+    what was cut out of the text because the model only thought it; the token ids are left out then."""
 
     text: str
     finish_reason: str = "stop"
@@ -31,44 +34,56 @@ class Answer:
     call: str = ""
     tokens: tuple[str, ...] | None = None
     top: tuple[Top, ...] | None = None
+    thought: str | None = None
 
     @property
     def truncated(self) -> bool:
-        """Whether the reply was cut off."""
-        return self.finish_reason == "length"
+        """Whether the reply did not come to its end: it was cut off, filtered, broken off, or nobody says how it
+        ended."""
+        return self.finish_reason.lower() not in ENDED
 
 
 @dataclass(frozen=True)
 class Failure:
     """Why an attempt gave no answer. `error` is raised where no retry is left, or none would help (`again` False).
     `server` tells whose fault it is: the server's (it counts as failing) or this request's. `load` is a refusal
-    because of too many calls."""
+    because of too many calls. `refused_field` is the field to leave out, `refused_value` one that is refused at this
+    value only. `kind` is the reason in a few words."""
 
     reason: str
     retry_after: float | None = None
     again: bool = True
     error: type[AloeError] = ResumableError
     refused_field: str | None = None
+    refused_value: str | None = None
     server: bool = True
     load: bool = False
+    kind: str = "broken answer"
+
+    def raised(self, message: str) -> AloeError:
+        """The error to raise, with this message."""
+        return self.error(message, self.kind) if issubclass(self.error, CallError) else self.error(message)
 
 
-def read(content: bytes, n: int) -> ChatResponse | Failure:
+def read(content: bytes, n: int) -> GivenResponse | Failure:
     """The response in a 200 body, or a Failure if it is not whole."""
-    try:
-        response = ChatResponse.model_validate_json(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        return Failure(f"the server's answer is broken ({f'{place}: ' if place else ''}{first['msg']})")
+    response = parsed_response(content)
+    if isinstance(response, str):
+        return Failure(f"the server's answer is broken ({response}): {first_words(content)}")
     if len(response.choices) != n:
         reason = f"the server gives {len(response.choices)} choices where n={n} were asked"
-        return Failure(f"{reason}; ask for n=1 or use a server that supports n", error=InputError, server=False)
+        return Failure(
+            f"{reason}; ask for n=1 or use a server that supports n", error=RefusedCallError, server=False, kind="no n"
+        )
     for choice in response.choices:
+        if any(map(halved, (choice.message.content, choice.message.thought, choice.message.refusal))):
+            reason = "the server's answer holds half of a surrogate pair, which is no character and cannot be stored"
+            return Failure(reason, again=False, error=RefusedCallError, server=False, kind="half a character")
         tokens = (choice.logprobs.content if choice.logprobs else None) or ()
-        if wrong := wrong_log_prob(token.logprob for token in tokens):
+        listed = (each for token in tokens for each in (token, *token.top_logprobs))
+        if wrong := wrong_log_prob(each.logprob for each in listed):
             return Failure(wrong)
-    return response.model_copy(update={"choices": sorted(response.choices, key=lambda choice: choice.index)})
+    return response
 
 
 def wrong_log_prob(values: Iterable[float]) -> str | None:
@@ -77,8 +92,9 @@ def wrong_log_prob(values: Iterable[float]) -> str | None:
     return next((f"the server's answer has a log-probability of {value}" for value in wrong), None)
 
 
-def answer(choice: Choice, tokenizer: str | None, call: str) -> Answer:
-    """The answer that a choice of a response is."""
+def answer(choice: GivenChoice, tokenizer: str | None, call: str, ends: bool = False) -> Answer:
+    """The answer that a choice of a response is. `ends` is whether the server says how answers end, so that one without
+    a reason did not come to its end."""
     token_ids = None if choice.token_ids is None else tuple(choice.token_ids)
     logprobs = tokens = top = None
     if choice.logprobs is not None and choice.logprobs.content is not None:
@@ -89,9 +105,10 @@ def answer(choice: Choice, tokenizer: str | None, call: str) -> Answer:
             top = tuple(tuple((other.token, other.logprob) for other in token.top_logprobs) for token in content)
     if token_ids is not None and logprobs is not None and len(token_ids) != len(logprobs):
         logprobs = None  # they do not say which tokens they belong to
-    return Answer(
-        text=choice.message.content or "",
-        finish_reason=choice.finish_reason or "stop",
+    message = choice.message
+    given = Answer(
+        text=message.content or message.refusal,
+        finish_reason=choice.finish_reason or (NO_REASON if ends else "stop"),
         token_ids=token_ids,
         logprobs=logprobs,
         tokenizer=tokenizer if token_ids is not None else None,
@@ -99,14 +116,28 @@ def answer(choice: Choice, tokenizer: str | None, call: str) -> Answer:
         tokens=tokens,
         top=top,
     )
+    if message.refusal and not message.content:
+        given = replace(given, finish_reason="refusal")
+    return said(given, message.thought or None)
 
 
-def error_message(content: bytes) -> str:
-    """The message of an OpenAI error object, else the start of the body."""
-    try:
-        data = json.loads(content)
-    except ValueError:
-        return " ".join(content[:200].decode(errors="replace").split())
-    error = data.get("error", data) if isinstance(data, dict) else data
-    message = error.get("message") if isinstance(error, dict) else None
-    return message if isinstance(message, str) else json.dumps(error, ensure_ascii=False)[:200]
+def said(answer: Answer, thought: str | None = None) -> Answer:
+    """The answer without the model's thoughts; `thought` are those that the server has separated already. Token ids and
+    log-probabilities that include thoughts are left out, so that nothing is trained on them."""
+    text, inside = without_thoughts(answer.text)
+    thought = "".join(filter(None, (thought, inside))) or None
+    if thought is None:
+        return answer
+    begin = said_from(answer.tokens) if answer.tokens is not None else None
+    if begin is None and inside is None and answer.tokens and "".join(answer.tokens).strip() == text.strip():
+        begin = 0
+    return replace(
+        answer,
+        text=text,
+        thought=thought,
+        token_ids=None,
+        logprobs=None,
+        tokenizer=None,
+        tokens=None if begin is None or answer.tokens is None else answer.tokens[begin:],
+        top=None if begin is None or answer.top is None else answer.top[begin:],
+    )

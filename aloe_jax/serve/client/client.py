@@ -3,8 +3,8 @@
 Several servers of one model share the calls: a conversation stays with one server while that has room (its prefix is
 cached there), else the least loaded one takes the call. Each server is given as many calls at a time as it takes
 (`limits.py`). A failure that passes (no connection, 429, 5xx, a torn answer) is retried after random growing pauses; a
-server that keeps failing gets no calls until it answers a health probe. A lasting failure ends in ResumableError, a
-refused request in InputError.
+server that keeps failing gets no calls until it answers a health probe. A request that is refused, or fails for good
+while others are answered, ends in a CallError; what no request would survive in ResumableError or InputError.
 """
 
 from __future__ import annotations
@@ -14,17 +14,21 @@ import random
 import time
 import zlib
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 
 import aiohttp
 
 from aloe_jax.errors import InputError, ResumableError
 from aloe_jax.serve.client import endpoint
+from aloe_jax.serve.client.abilities import left_out, without
 from aloe_jax.serve.client.answers import Failure
+from aloe_jax.serve.client.call_errors import FailedCallError
 from aloe_jax.serve.client.endpoint import Endpoint
+from aloe_jax.serve.client.exchange import api_key, certificates
 from aloe_jax.serve.client.interface import ChatClient, Completions, Request, Response
+from aloe_jax.serve.client.response import GivenResponse
 
 # Seconds. Full jitter: each pause is uniform between 0 and min(LONGEST_PAUSE, FIRST_PAUSE * 2^attempt).
 FIRST_PAUSE = 1.0
@@ -32,6 +36,7 @@ LONGEST_PAUSE = 60.0
 LONGEST_PROBE = 15.0  # between two health probes of a server that is down
 # A conversation leaves its server when that is fuller than the emptiest one by this share of its limit.
 MOST_UNEVEN = 0.5
+GREETING = [{"role": "user", "content": "Hello!"}]
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,7 @@ class Client(ChatClient):
     retries: int = 6
     patience: float = 60.0
     timing: Timing = field(default_factory=Timing, repr=False)
+    notice: Callable[[str], None] = field(default=lambda sentence: None, repr=False)  # of a field that is left out
     completions: Completions = field(default_factory=Completions, init=False, repr=False)
     endpoints: list[Endpoint] = field(init=False, repr=False, compare=False)
 
@@ -84,8 +90,9 @@ class Client(ChatClient):
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Client:
+        api_key(self.api_key_env)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),  # the limits are the bound
+            connector=aiohttp.TCPConnector(limit=0, ssl=certificates()),  # the limits are the bound
             timeout=aiohttp.ClientTimeout(total=self.timeout),
         )
         return self
@@ -109,8 +116,8 @@ class Client(ChatClient):
     async def respond(self, request: Request, affinity: str = "") -> Response:
         """The answers to a request. Calls of equal `affinity` prefer one server.
 
-        Raises InputError if the server refuses the request (the message is the server's) and ResumableError if it
-        cannot be reached or keeps failing.
+        Raises CallError if the server refuses this request or fails on it alone (the message is the server's),
+        InputError if it refuses every request, and ResumableError if it cannot be reached or keeps failing.
         """
         self._open += 1
         try:
@@ -128,23 +135,43 @@ class Client(ChatClient):
 
     async def _persist(self, request: Request, affinity: str) -> Response:
         """The response of the first attempt that gives one; raises once the failure is final or no retry is left."""
-        failed = 0
+        failed, before, tried = 0, self._answered, set[str]()
         while True:
-            server = await self._place(affinity)
+            server = await self._place(affinity, tried)
             outcome = await self._attempt(server, request)
             if isinstance(outcome, Response):
                 return outcome
             if outcome.refused_field is not None:
-                server.refused.add(outcome.refused_field)
+                if outcome.refused_field not in server.refused:  # other calls may have learnt it meanwhile
+                    server.refused.add(outcome.refused_field)
+                    self.notice(server.redact(f"{server.address}: {left_out(outcome.refused_field)}"))
                 continue
+            if not outcome.load:
+                tried.add(server.address)
             if not outcome.again or failed == self.retries:
+                if outcome.again and outcome.error is ResumableError and await self._answers_others(server, before):
+                    outcome = replace(outcome, error=FailedCallError)
                 tries = f" ({failed + 1} attempts)" if failed else ""
-                raise outcome.error(server.redact(f"{server.address}: {outcome.reason}{tries}"))
+                raise outcome.raised(server.redact(f"{server.address}: {outcome.reason}{tries}"))
             pause = self.timing.jitter(0.0, min(LONGEST_PAUSE, FIRST_PAUSE * 2**failed))
             failed += 1
             self.completions.retries += 1
             server.retries += 1
             await self.timing.sleep(pause)
+
+    @property
+    def _answered(self) -> int:
+        """Answers of all servers so far."""
+        return sum(server.answered for server in self.endpoints)
+
+    async def _answers_others(self, server: Endpoint, before: int) -> bool:
+        """Whether a failure that lasts is that of one call: others were answered since there were `before` answers, or
+        the server answers a greeting."""
+        if self._answered > before:
+            return True
+        body = without({"model": server.model, "messages": GREETING, "max_tokens": 16}, server.refused)
+        raw = await server.post(self.session, body)
+        return not isinstance(raw, Failure) and isinstance(server.read(raw, body, 1, self.timing.now()), GivenResponse)
 
     async def _attempt(self, server: Endpoint, request: Request) -> Response | Failure:
         """The outcome of one attempt, after the server's state was updated by it."""
@@ -194,8 +221,9 @@ class Client(ChatClient):
         server.limit.restart()
         self._wake(len(self._waiting))
 
-    async def _place(self, affinity: str) -> Endpoint:
-        """A server that takes a call, as soon as there is one. ResumableError if all are gone."""
+    async def _place(self, affinity: str, tried: Collection[str] = ()) -> Endpoint:
+        """A server that takes a call, as soon as there is one, those `tried` in vain last. ResumableError if all are
+        gone."""
         while True:
             if self._lost is not None:
                 raise ResumableError(self._lost)
@@ -203,6 +231,7 @@ class Client(ChatClient):
             up = [server for server in self.endpoints if not server.down]
             ready = [server for server in up if server.rest_until <= now]
             free = [server for server in ready if server.limit.free]
+            free = [server for server in free if server.address not in tried] or free
             if free:
                 return _choose(free, affinity)
             if up and not ready:

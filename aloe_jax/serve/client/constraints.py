@@ -52,19 +52,43 @@ SCHEMA_FORMS: dict[str, Callable[[JsonSchema], Fields]] = {
 }
 
 
+# What may stand before a choice: marks and one of the words for what was asked.
+_WORD = r"(?:answer|choice|option|rating|reply|response|score|verdict)\b\W*"
+_BEFORE = rf"[\W_]*(?:(?:the\s+)?(?:final\s+|better\s+|best\s+|my\s+)?{_WORD}(?:is\b\W*)?(?:{_WORD})?)?"
+_ANOTHER = r"[\W_]*?\s*(?:or|and|to|/|,|&|\+|-|=)\s*(?:reply\s+)?"  # before a choice beside the first
+
+
+def _place(text: str, choices: Sequence[str]) -> tuple[int, str] | None:
+    """Where an answer names its choice, and which; None if it names none, or another one beside it.
+
+    The choice stands alone, as a JSON string, or at the head of an answer: "1.", "**1**", "Reply 1", "1\n\nbecause".
+    "1.5", "1 or 2" and a choice somewhere in a sentence are none.
+    """
+    begin = len(text) - len(text.lstrip())
+    if text.strip() in choices:
+        return begin, text.strip()
+    names = "|".join(map(re.escape, sorted(choices, key=len, reverse=True)))
+    found = re.match(rf"{_BEFORE}({names})(?![\w]|[.,:/-]\w)", text, re.IGNORECASE)
+    if found is None:
+        return None
+    if re.match(
+        rf"[\W_]*?\s*(?:or|and|to|/|,|&|\+|-|=)\s*(?:reply\s+)?(?:{names})(?!\w)", text[found.end() :], re.IGNORECASE
+    ):
+        return None
+    return found.start(1), next(each for each in choices if each.lower() == found[1].lower())
+
+
 def chosen(text: str, choices: Sequence[str]) -> str | None:
-    """The choice that an answer is, bare or as a JSON string; None if it is none."""
-    bare = text.strip()
-    if bare not in choices and len(bare) > 1 and bare[0] == bare[-1] == '"':
-        bare = bare[1:-1]
-    return bare if bare in choices else None
+    """The choice that an answer is or begins with; None if it is none."""
+    found = _place(text, choices)
+    return found[1] if found else None
 
 
 def parsed(text: str | bytes) -> Any:
     """The JSON value of an answer, None if it is not JSON."""
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
@@ -96,16 +120,17 @@ def probabilities(answer: Answer, choices: Sequence[str]) -> dict[str, float] | 
 
 
 def _masses(answer: Answer, choices: Sequence[str]) -> dict[str, float]:
-    """Probability of the tokens that only one choice begins with, at the first token that holds text of the choice."""
+    """Probability of the tokens that only one choice begins with, at the token where the answer names its choice."""
     masses = dict.fromkeys(choices, 0.0)
+    found = _place("".join(answer.tokens or ()), choices)
     before = ""
     for token, top in zip(answer.tokens or (), answer.top or (), strict=False):
-        if (before + token).strip().strip('"'):
+        before += token
+        if len(before) > found[0] if found else before.strip().strip('"'):
             for text, log_prob in top:
                 begun = text.strip().strip('"')
                 owners = [choice for choice in choices if begun and choice.startswith(begun)]
                 if len(owners) == 1:
                     masses[owners[0]] += math.exp(log_prob)
             break
-        before += token
     return masses

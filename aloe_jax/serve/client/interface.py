@@ -43,6 +43,8 @@ class Request(TypedDict):
     top_logprobs: NotRequired[int]
     choices: NotRequired[list[str]]
     schema: NotRequired[dict[str, object]]
+    chat_template_kwargs: NotRequired[dict[str, object]]
+    reasoning_effort: NotRequired[str]
 
 
 class SamplingOptions(TypedDict, total=False):
@@ -51,6 +53,8 @@ class SamplingOptions(TypedDict, total=False):
     temperature: float  # default 1.0
     top_p: float  # 1.0
     max_tokens: int  # 256
+    chat_template_kwargs: Mapping[str, object]  # none; only what is set enters the request
+    reasoning_effort: str  # none
 
 
 class CallOptions(SamplingOptions, total=False):
@@ -116,7 +120,8 @@ class ChatClient(Protocol):
     async def respond(self, request: Request, affinity: str = "") -> Response:
         """The answers to a request. Calls of equal `affinity` prefer one server.
 
-        Raises InputError if the request is refused and ResumableError if the model cannot be reached or keeps failing.
+        Raises CallError (`call_errors.py`) where this request alone is refused or fails, InputError if the server
+        refuses every request, and ResumableError if the model cannot be reached or keeps failing.
         """
         ...
 
@@ -145,6 +150,10 @@ class ChatClient(Protocol):
             request["choices"] = list(choices)
         if (schema := options.get("schema")) is not None:
             request["schema"] = dict(schema)
+        if kwargs := options.get("chat_template_kwargs"):
+            request["chat_template_kwargs"] = dict(kwargs)
+        if effort := options.get("reasoning_effort"):
+            request["reasoning_effort"] = effort
         return request
 
     async def __aenter__(self) -> Self: ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+import logging
 import time
 import uuid
 
@@ -14,6 +15,7 @@ from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aloe_jax.decode.requests import Completion
 from aloe_jax.serve.chat_completions import ChatCompletions, Completed
@@ -28,6 +30,7 @@ from aloe_jax.serve.protocol import (
     TopLogprob,
     parse_request,
 )
+from aloe_jax.serve.server.guard import HOSTS, Guard
 from aloe_jax.serve.server.http_server import read_body
 from aloe_jax.serve.worker import Worker
 from aloe_jax.tree.template import ChatFormat
@@ -35,6 +38,9 @@ from aloe_jax.tree.template import ChatFormat
 MAX_BODY_BYTES = 8 * 2**20
 # nginx's status for "client closed request"; the client is gone, but middleware may count it.
 CLIENT_GONE = 499
+POLICY = "default-src 'none'; frame-ancestors 'none'"  # nothing here is a page
+
+log = logging.getLogger(__name__)
 
 
 def create_app(
@@ -195,6 +201,42 @@ def _events(request: ChatRequest, response: ChatResponse) -> str:
     return "".join(f"data: {line}\n\n" for line in [*lines, "[DONE]"])
 
 
+class OpenAiErrors:
+    """Answers with an OpenAI-shaped error where `app` raises anything, a panic of a native library too, which is no
+    Exception and passes the application's handlers."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = False
+
+        async def watched(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:
+            log.exception("a request failed")
+            if begun or scope["type"] != "http":
+                return  # the application's own handler has answered
+            await _failure()(scope, receive, send)
+
+
+def guarded(app: ASGIApp, host: str) -> ASGIApp:
+    """The application for a server without a key: it answers to `host` and the names of loopback, and to no page of
+    another origin (DNS rebinding, cross-site requests)."""
+    return Guard(app, POLICY, HOSTS | {host}, error=_refused_body, pages_only=False)
+
+
+def _refused_body(status: int, sentence: str) -> object:
+    return ApiError(status, sentence, code="forbidden").body
+
+
 # Starlette types handlers by the base class Exception; each is registered for the class it narrows to.
 async def _refuse(http: HttpRequest, error: Exception) -> Response:
     assert isinstance(error, ApiError)
@@ -208,5 +250,9 @@ async def _refuse_http(http: HttpRequest, error: Exception) -> Response:
 
 
 async def _fail(http: HttpRequest, error: Exception) -> Response:
+    return _failure()
+
+
+def _failure() -> Response:
     failure = ApiError(500, "the server failed on this request; its log says why", type="server_error")
     return JSONResponse(failure.body, status_code=500)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 from types import TracebackType
 
+from starlette.types import ASGIApp
+
 from aloe_jax.errors import AloeError, InputError
-from aloe_jax.serve.server.app import create_app
+from aloe_jax.serve.client.exchange import api_key
+from aloe_jax.serve.server.app import OpenAiErrors, create_app, guarded
 from aloe_jax.serve.server.http_server import HttpServer, is_loopback, signals_call
 from aloe_jax.serve.worker import Engine, Worker
 from aloe_jax.tree.template import ChatFormat
@@ -20,8 +22,9 @@ class Server:
     """An OpenAI-compatible server for one engine, in this process.
 
     Between `start` and `stop` the engine belongs to the server's thread. Port 0 takes a free one. If the environment
-    variable ALOE_API_KEY is set, requests must carry it as a bearer token. `on_failure` is called, on another thread,
-    if the engine fails while serving. A server starts once.
+    variable ALOE_API_KEY is set, requests must carry it as a bearer token; without one, requests of web pages and to
+    foreign host names are refused. `on_failure` is called, on another thread,
+    if the engine fails while serving. A server starts once. Raises InputError for a key that no header can carry.
     """
 
     def __init__(
@@ -36,8 +39,10 @@ class Server:
         on_failure: Callable[[], None] | None = None,
     ) -> None:
         self._worker = Worker(engine, on_failure=on_failure)
-        self._api_key = os.environ.get(API_KEY_ENV, "").strip() or None
-        app = create_app(self._worker, chat_format, model_name, api_key=self._api_key)
+        self._api_key = api_key(API_KEY_ENV) or None
+        app: ASGIApp = OpenAiErrors(create_app(self._worker, chat_format, model_name, api_key=self._api_key))
+        if self._api_key is None:
+            app = guarded(app, host)
         self._http = HttpServer(app, host, port, grace_seconds)
 
     @property
@@ -51,7 +56,7 @@ class Server:
         return self._http.port
 
     @property
-    def failure(self) -> Exception | None:
+    def failure(self) -> BaseException | None:
         """The error that the engine raised while serving; after it every completion is answered with 503."""
         return self._worker.failure
 

@@ -8,11 +8,13 @@ import pytest
 
 from aloe_jax.errors import InputError, ResumableError
 from aloe_jax.serve.client.answers import Answer
+from aloe_jax.serve.client.client import Client
 from aloe_jax.serve.client.interface import Response, call_id
 from aloe_jax.serve.protocol import Usage
 from aloe_jax.tree.schema import Message
 from data_gen.calls.call_cache import CallCache
 from data_gen.calls.store import EVENTS, NODES, Store, records
+from helpers.scripted_server import GOOD, HELLO, Script
 
 NAMES = [f"{number:064x}" for number in range(5)]
 
@@ -149,3 +151,21 @@ def test_equal_calls_at_the_same_time_are_one(tmp_path):
         answers = asyncio.run(run(store))
     assert client.asked == 1
     assert all(each == answers[0] for each in answers)
+
+
+def test_a_call_whose_maker_is_cancelled_is_made_for_the_one_that_waits(tmp_path):
+    """A conversation that is given up cancels its calls; another one may wait for an equal one."""
+
+    async def run():
+        async with Script(GOOD).serving() as url, Client(url, "tiny") as client:
+            with Store(tmp_path) as store:
+                recorded = CallCache(client, store, "judge", "hash")
+                first = asyncio.create_task(recorded.chat(HELLO, seed=1))
+                await asyncio.sleep(0)
+                second = asyncio.create_task(recorded.chat(HELLO, seed=1))
+                await asyncio.sleep(0)
+                first.cancel()
+                [answer] = await second
+                return answer.text, store.calls
+
+    assert asyncio.run(run()) == ("hi", 1)

@@ -207,3 +207,30 @@ def test_conditions_that_are_not_asked_for_are_not_called(roles):
     tree = grown(roles, shape=changed(hinted=0, plain=2))
     assert {node.condition for node in tree.replies()} == {"plain"}
     assert {hint for _, hint, _, _ in roles.responder.calls} == {None}
+
+
+def test_equal_siblings_are_dropped_and_drawn_again(roles):
+    """Two equal texts are no two candidates, in one condition or in both; a redraw that differs takes the place."""
+    drawn = []
+
+    def text(turn, condition, number):
+        drawn.append(condition)
+        return f"other {turn}" if len(drawn) % 4 == 0 else f" the same in turn {turn}" + " " * (condition == "plain")
+
+    notes = []
+    roles = dataclasses.replace(roles, responder=Responder(text))
+    shape = changed(hinted=2, plain=1, attempts=2)
+    tree = asyncio.run(grow("c1", PERSONA, roles, shape, 0, lambda ledger, key, record: notes.append((ledger, record))))
+    for turn in range(1, TURNS + 1):
+        texts = [node.text.strip() for node in tree.replies() if node.parent == f"u{turn}"]
+        assert len(texts) == len(set(texts)) > 0
+    assert {record["reason"] for ledger, record in notes if ledger == "rejects"} == {"equal"}
+
+
+def test_messages_that_thoughts_were_cut_from_are_flagged(roles):
+    class Thinker(Responder):
+        async def replies(self, dialogue, hint, n, seed):
+            return [dataclasses.replace(each, thought="Hm.") for each in await super().replies(dialogue, hint, n, seed)]
+
+    tree = grown(dataclasses.replace(roles, responder=Thinker()))
+    assert all("thought" in node.flags for node in tree.replies())

@@ -7,6 +7,7 @@ import pytest
 
 from aloe_jax.errors import InputError
 from aloe_jax.serve.client.answers import Answer
+from aloe_jax.serve.client.call_errors import RefusedCallError
 from aloe_jax.tree.schema import Item, Message, Persona
 from data_gen.players.inducer import ModelInducer
 from data_gen.players.judge import ModelJudge
@@ -15,7 +16,7 @@ from data_gen.players.prompts import Prompt
 from data_gen.players.responder import ModelResponder
 from data_gen.players.settings import ModelSettings
 from data_gen.players.table import GAME, ROLES, RolesSettings, load_prompt
-from data_gen.players.trials import trials, try_judge
+from data_gen.players.trials import trials, try_judge, unreadable
 from data_gen.players.user import ModelUser
 from data_gen.roles import Comparison, Revealed
 from data_gen.world.judge import ScriptedJudge
@@ -205,3 +206,38 @@ def test_templates_are_sandboxed_and_hashed():
         Prompt("mine", "{% block system %}")
     with pytest.raises(InputError, match="'hnt' is undefined"):
         Prompt("mine", "{% block system %}{{ hnt }}{% endblock %}").render("system", hint="a")
+
+
+def test_a_judge_of_whom_hardly_a_verdict_is_readable_is_turned_down():
+    found = {"judge": "j", "pairs": 48, "unreadable": 37}
+    assert "37 of 48 verdicts of 'j'" in str(unreadable(found, "Well, both"))
+    assert "it said 'Well, both'" in str(unreadable(found, "Well, both"))
+    assert unreadable({**found, "unreadable": 36}, "") is None
+    assert unreadable({"judge": "j", "pairs": 0}, "") is None
+
+
+def test_a_trial_on_which_the_server_fails_is_unreadable_and_most_of_them_are_its_failure():
+    class Picky(ScriptedJudge):
+        refused = False
+
+        async def prefer(self, persona, dialogue, first, second, revealed=None):
+            if self.refused:
+                raise RefusedCallError("filtered", "400")
+            return await super().prefer(persona, dialogue, first, second, revealed)
+
+    cases = trials(24, seed=0)
+    judge = Picky()
+    assert asyncio.run(try_judge(judge, cases))["unreadable"] == 0
+    judge.refused = True
+    with pytest.raises(RefusedCallError, match="filtered"):
+        asyncio.run(try_judge(judge, cases))
+
+
+def test_what_is_set_about_thinking_is_asked_for():
+    chat = Scripted(lambda messages, how: "Hm.")
+    settings = dataclasses.replace(SAMPLING, chat_template_kwargs='{"enable_thinking": false}', reasoning_effort="low")
+    asyncio.run(ModelUser(chat, load_prompt("user"), settings).message(PERSONA, [], seed=1))
+    asyncio.run(ModelUser(chat, load_prompt("user"), SAMPLING).message(PERSONA, [], seed=1))
+    (_, _, more), (_, _, bare) = chat.asked
+    assert (more["chat_template_kwargs"], more["reasoning_effort"]) == ({"enable_thinking": False}, "low")
+    assert not {"chat_template_kwargs", "reasoning_effort"} & set(bare)

@@ -9,6 +9,8 @@ from etils import epath
 
 from aloe_jax import files
 from aloe_jax.decode.engine import Engine
+from aloe_jax.errors import InputError
+from aloe_jax.serve.client.call_errors import RefusedCallError
 from aloe_jax.serve.client.client import Client
 from aloe_jax.serve.server.server import Server
 from aloe_jax.tree.schema import dump, read_trees
@@ -16,7 +18,7 @@ from data_gen.roles import Verdict
 from data_gen.world.judge import ScriptedJudge
 from data_gen.world.personas import scripted_personas
 from data_gen.world.user import ScriptedUser
-from eval.benchmark.dialogues import METRICS, SCORES, TREES, Benchmark, summarise
+from eval.benchmark.dialogues import METRICS, SCORES, TREES, Benchmark, read_given_up, summarise
 from eval.benchmark.settings import BenchmarkSettings
 from helpers import tiny
 
@@ -183,3 +185,40 @@ def test_an_unreadable_judgement_is_unscored(servers, tmp_path):
     result = summarised(game, directory)
     assert (result["unscored"], result["cases"]) == (1, 4)
     assert files.read_json_lines(directory / SCORES)[0]["score"] is None
+
+
+def picky(names):
+    """A judge whose server refuses the cases of these personas."""
+
+    class Picky(ScriptedJudge):
+        async def score(self, persona, dialogue, reply, revealed=None):
+            if persona.id in names:
+                raise RefusedCallError("the prompt was filtered", "400 content_filter")
+            return await super().score(persona, dialogue, reply, revealed)
+
+    return Picky()
+
+
+def test_a_case_on_which_a_server_fails_is_unscored_and_counted(played, servers, tmp_path):
+    directory, _, _ = played
+    lost = PERSONAS[1].id
+    game, folder = benchmark(picky({lost})), epath.Path(tmp_path / "lost")
+    play(game, servers[0], folder)
+    result = summarised(game, folder)
+    [given_up] = read_given_up(folder)
+    assert (given_up.case, given_up.reason) == (lost, "400 content_filter")
+    assert "was filtered" in given_up.said
+    assert (result["cases"], result["unscored"], result["turns"]) == (4, 2, 2)
+    there = {tree.id: dump(tree) for tree in read_trees(directory / TREES)}
+    assert {tree.id: dump(tree) for tree in read_trees(folder / TREES)} == {
+        name: line for name, line in there.items() if name != lost
+    }
+    play(benchmark(), servers[0], folder)  # a server that does for it later: the case is played
+    assert read_given_up(folder) == []
+    assert summarised(game, folder)["unscored"] == 0
+
+
+def test_a_server_that_fails_on_most_cases_ends_the_benchmark(servers, tmp_path):
+    game = benchmark(picky({persona.id for persona in PERSONAS[:3]}))
+    with pytest.raises(InputError, match=r"3 of the last 4 cases were given up .*the prompt was filtered"):
+        play(game, servers[0], epath.Path(tmp_path / "lost"))

@@ -259,7 +259,7 @@ def test_client_that_goes_away_cancels_its_request(server, engine):
     engine.hold()
     body = json.dumps({"model": "tiny", "messages": HELLO}).encode()
     with socket.create_connection((server.host, server.port), timeout=WAIT) as connection:
-        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
         connection.sendall(head.encode() + body)
         engine.submitted.get(timeout=WAIT)
     assert engine.cancelled.get(timeout=WAIT) == 1

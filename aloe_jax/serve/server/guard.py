@@ -1,4 +1,4 @@
-"""Restricts access to the viewer to pages that it served itself, on this machine.
+"""Restricts access to a server on loopback: to this machine, and in a browser to pages that it served itself.
 
 Any web page can send requests to a server on loopback. A page of another origin is recognised by its `Origin`, a page
 whose name was pointed at 127.0.0.1 after it was loaded (DNS rebinding) by its `Host`. Both are refused, and every
@@ -8,6 +8,7 @@ response forbids the browser to run anything that came with the data.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -24,14 +25,30 @@ HEADERS = {
 }
 
 
-class Guard:
-    """Refuses foreign requests with 403, a POST that is not JSON with 415, and adds `policy` (a
-    Content-Security-Policy) and `HEADERS` to every response. `hosts` are the names that the server answers to."""
+def _plain(status: int, sentence: str) -> object:
+    return {"error": sentence}
 
-    def __init__(self, app: ASGIApp, policy: str, hosts: frozenset[str] = HOSTS) -> None:
+
+class Guard:
+    """Refuses foreign requests with 403, a POST of a browser that is not JSON with 415, and adds `policy` (a
+    Content-Security-Policy) and `HEADERS` to every response. `hosts` are the names that the server answers to, `error`
+    makes the body of a refusal. With `pages_only` a POST has to come from a page, else from a program too, which sends
+    no Origin."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        policy: str,
+        hosts: frozenset[str] = HOSTS,
+        *,
+        error: Callable[[int, str], object] = _plain,
+        pages_only: bool = True,
+    ) -> None:
         self._app = app
         self._policy = policy
         self._hosts = hosts
+        self._error = error
+        self._pages_only = pages_only
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -48,7 +65,7 @@ class Guard:
             await self._app(scope, receive, guarded)
             return
         status, sentence = refusal
-        body = json.dumps({"error": sentence}).encode()
+        body = json.dumps(self._error(status, sentence)).encode()
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         await guarded({"type": "http.response.start", "status": status, "headers": headers})
         await guarded({"type": "http.response.body", "body": body})
@@ -60,6 +77,8 @@ class Guard:
         if origin is not None and origin != f"http://{host}":
             return 403, "requests of other web pages are refused"
         if method in ("GET", "HEAD"):
+            return None
+        if origin is None and not self._pages_only:
             return None
         if origin is None:
             return 403, "the header Origin is missing; label from the page, or send the server's own address in it"
