@@ -5,7 +5,7 @@ from __future__ import annotations
 from aloe_jax.data.builder import IDS, SHARDS
 from aloe_jax.data.dataset_writer import DatasetWriter
 from aloe_jax.data.mixture import sources_of
-from aloe_jax.data.settings import DatasetSettings
+from aloe_jax.data.settings import TREES, DatasetSettings
 from aloe_jax.errors import InputError
 from aloe_jax.run.manifest import Values
 from aloe_jax.run.model import chat_format, model_config, model_inputs
@@ -46,9 +46,14 @@ def _inputs(run: Run) -> dict[str, str]:
     return model_inputs(run) | {f"source {source.name}": source.hash() for source in sources if source.paths}
 
 
+def _needs(run: Run) -> tuple[str, ...]:
+    """The stage `conversations`, unless a file takes the place of its trees."""
+    return () if run.section("dataset", DatasetSettings).sources[TREES].path else ("conversations",)
+
+
 DATASET = Stage(
     "dataset",
-    ("conversations",),
+    _needs,
     ("model", "template", "dataset"),
     _work,
     _inputs,

@@ -251,3 +251,12 @@ def test_a_path_for_trees_takes_the_place_of_the_runs_own(run, tmp_path):
     write_records(tmp_path / "other.jsonl", TREES[:1])
     assert run(f"--config.dataset.sources.trees.path={tmp_path / 'other.jsonl'}")[0] == 0
     assert len(FragmentSource(tmp_path / "run/dataset")) == 1
+
+
+def test_a_path_for_trees_needs_no_conversations(run, tmp_path):
+    """As the card of a published data set says: in a folder of its own, from the file alone."""
+    write_records(tmp_path / "other.jsonl", TREES[:1])
+    path = f"--config.dataset.sources.trees.path={tmp_path / 'other.jsonl'}"
+    assert run(path, stages="dataset")[0] == 0
+    assert len(FragmentSource(tmp_path / "run/dataset")) == 1
+    refused(run(stages="dataset"), "needs 'conversations'", "run it first")
