@@ -85,8 +85,7 @@ def function(call: Callable[[], object]) -> Callable[[], Result]:
             expected = cli._expected(error)
             if expected is None:
                 raise
-            print(f"aloe: {expected}", file=sys.stderr)
-            return expected.exit_code
+            return cli._fail(str(expected), expected.exit_code)
         return 0
 
     return lambda: captured(run)
