@@ -170,7 +170,10 @@ def _judged(case: Case, result: Result, before: dict[str, str], after: dict[str,
         return "traceback", result.err[-3000:]
     if case.refuses:
         return "wrong value", f"exit 0, expected a refusal; {result.out[-500:]}"
-    wrong = case.check(result)
+    try:
+        wrong = case.check(result)
+    except Exception:
+        wrong = f"the check of the result failed:\n{traceback.format_exc()[-3000:]}"
     return ("wrong value", wrong) if wrong else ("ok", None)
 
 
