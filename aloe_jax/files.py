@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gzip
 import hashlib
@@ -211,19 +212,46 @@ def write_lines(path: epath.PathLike, items: Iterable[str]) -> int:
 
 
 def _write_parts(path: epath.PathLike, parts: Iterable[str]) -> int:
-    path = epath.Path(path)
-    partial = path.parent / f".{path.name}.partial"
     count = 0
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("w", encoding="utf-8") as file:
-            for part in parts:
-                file.write(part)
-                count += 1
-        partial.replace(path)
-    except OSError as error:
-        raise failed_write(path, error) from error
+    with replacing(path) as partial, partial.open("w", encoding="utf-8") as file:
+        for part in parts:
+            file.write(part)
+            count += 1
     return count
+
+
+@contextlib.contextmanager
+def replacing(path: epath.PathLike) -> Iterator[epath.Path]:
+    """A temporary path beside `path`, which takes its place when the block succeeds and is removed when it fails. Of a
+    symbolic link the target is replaced.
+
+    Raises ResumableError if the system refuses the write, and InputError as `output_file` does.
+    """
+    out = output_file(path)
+    partial = out.parent / f".{out.name}.partial"
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        partial.replace(out)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise failed_write(path, error) from error
+        raise
+
+
+def output_file(path: epath.PathLike) -> epath.Path:
+    """The file that a write to `path` replaces: the target of a symbolic link. InputError if a folder, or what is no
+    regular file, is in the way. Also called before long work."""
+    out = epath.Path(path)
+    if "://" in str(path):
+        return out
+    if out.is_dir():
+        raise InputError(f"cannot write '{path}': it is a folder; give a file")
+    if os.path.exists(out) and not os.path.isfile(out):
+        raise InputError(f"cannot write '{path}': it is a device, a pipe or a socket; give a file")
+    return epath.Path(os.path.realpath(out))
 
 
 def append_line(path: epath.PathLike, line: str) -> None:

@@ -3,8 +3,9 @@ or 1, a number.
 
 Needs torch, trl and transformers only. `DPOTrainer` runs as it does for a user: ten records, one optimiser step over
 all of them in micro-batches of BATCH pairs, the reference model computed in the step (TRL's default), its default
-AdamW, no truncation. The records are text, not chat messages, with which TRL would also train on the line break that
-the template puts after a reply's end-of-turn token. The ids must be the same as on the other side.
+AdamW. Nothing is truncated, while TRL 1.16 by default cuts at max_length=1024 and keeps the start. The records are
+text, not chat messages, with which TRL would also train on the line break that the template puts after a reply's
+end-of-turn token. The ids must be the same as on the other side.
 """
 
 from __future__ import annotations

@@ -347,3 +347,10 @@ def test_a_sentence_that_quotes_a_long_value_or_control_characters_is_one_short_
     refused(result, "line 2: case 'a' has profile and personality", "[...]", "a case is one pair of them")
     assert len(result[2]) < 1_300
     refused(aloe("metrics", "no\n\x1b[31mfile\u2028"), r"'no\n\x1b[31mfile\u2028' does not exist")
+
+
+@pytest.mark.parametrize("distributed", ["", "127.0.0.1:1,2,0"])
+def test_a_lost_process_is_a_reason_only_where_there_are_others(distributed):
+    """A message with "heartbeat" in it is a defect of a single process, not a state to continue from."""
+    found = cli._expected(RuntimeError("no heartbeat in 'patient.jsonl'"), bool(distributed))
+    assert (found is not None and found.exit_code == 75) == bool(distributed)

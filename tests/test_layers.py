@@ -19,7 +19,8 @@ LINES = (
     ("aloe_jax/models",),
     ("aloe_jax/ops",),
     ("aloe_jax/tree", "aloe_jax/parallel"),
-    ("aloe_jax/errors", "aloe_jax/files", "aloe_jax/memory", "aloe_jax/settings"),  # files, not folders
+    ("aloe_jax/outputs",),  # a file, not a folder; so are those below
+    ("aloe_jax/errors", "aloe_jax/files", "aloe_jax/memory", "aloe_jax/settings"),
 )
 LEVEL = {room: -number for number, line in enumerate(LINES) for room in line}
 # The same inside data_gen. Conversations are about personas, so `game` reads their settings.

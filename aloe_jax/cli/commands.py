@@ -15,6 +15,7 @@ from aloe_jax.cli import signals
 from aloe_jax.cli.arguments import STAGES, TRAINING
 from aloe_jax.cli.devices import has_tpus
 from aloe_jax.errors import AloeError
+from aloe_jax.outputs import check_apart, check_no_run
 
 if TYPE_CHECKING:
     from aloe_jax.run.stage import Stage
@@ -93,6 +94,8 @@ def merge(options: argparse.Namespace) -> None:
 
     signals.raise_interrupts()
 
+    check_apart(options.out, *options.sources)
+    check_no_run(options.out)
     counts = merge(options.sources, options.out)
     print(f"{counts['trees']} conversations, {counts['preferences']} preferences in {options.out}")
 
@@ -101,6 +104,7 @@ def plan(options: argparse.Namespace) -> None:
     """Compile a stage for a TPU slice and print whether it fits. AloeError if it does not."""
     from aloe_jax.cli.experiment import load_experiment, planned_settings
     from aloe_jax.plan.plan import make_plan
+    from aloe_jax.plan.remedy import remedy
     from aloe_jax.plan.report import price_line, search_text, to_text
     from aloe_jax.plan.report_json import write_plan
     from aloe_jax.plan.search import search
@@ -124,13 +128,8 @@ def plan(options: argparse.Namespace) -> None:
     if options.json:
         write_plan(plan, options.json, found)
     if not plan.fits:
-        if options.stage == "benchmark":
-            remedy = "lower config.serve.slots or context, or take a larger slice"
-        elif options.search:
-            remedy = "nothing that the search tried does; take a larger slice, adapters or shorter rows"
-        else:
-            remedy = "try --search, or take a larger slice"
-        raise AloeError(f"{options.stage} does not fit a chip of {options.topology}; {remedy}")
+        sentence = f"{options.stage} does not fit a chip of {options.topology}"
+        raise AloeError(f"{sentence}; {remedy(plan, bool(options.search))}")
 
 
 def pipeline() -> list[Stage]:
@@ -154,19 +153,23 @@ def import_model(options: argparse.Namespace) -> None:
     signals.raise_interrupts()
 
     limit = shard_bytes(options.max_shard_size)
+    check_no_run(options.out)
     print(import_model(options.source, Path(options.out), options.dtype, options.overwrite, limit))
 
 
 def export(options: argparse.Namespace) -> None:
     """Write a training's result, or any importable model, as a Hugging Face folder."""
     from aloe_jax.hub.tensors import shard_bytes
+    from aloe_jax.run.progress import Progress
     from aloe_jax.train.export import export_source
 
     signals.raise_interrupts()
 
     limit = shard_bytes(options.max_shard_size)
     out = Path(options.out)
-    print(export_source(options.source, out, options.dtype, options.overwrite, options.adapter, limit))
+    check_no_run(out)
+    line = Progress().line
+    print(export_source(options.source, out, options.dtype, options.overwrite, options.adapter, limit, line))
 
 
 def convert(options: argparse.Namespace) -> None:
@@ -175,6 +178,8 @@ def convert(options: argparse.Namespace) -> None:
 
     signals.raise_interrupts()
 
+    check_apart(options.out, options.file)
+    check_no_run(options.out)
     if Path(options.file).is_dir():
         from data_gen.publish.publish import publish
 
@@ -225,6 +230,7 @@ def score(options: argparse.Namespace) -> None:
 
     signals.raise_interrupts()
 
+    check_no_run(options.out)
     score_file(options.model, options.trees, options.out, options.dtype, options.system, Progress())
 
 

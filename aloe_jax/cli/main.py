@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output exited
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
-        expected = _expected(error)
+        expected = _expected(error, bool(options.distributed))
         if expected is not None:
             code = _fail(str(expected), expected.exit_code)
         elif not options.distributed:
@@ -73,15 +73,16 @@ def one_line(sentence: str) -> str:
     return f"{shown[: LONGEST // 2]} [...] {shown[-LONGEST // 2 :]}"
 
 
-def _expected(error: BaseException) -> AloeError | None:
-    """The failure that a user can fix, if `error` is one or a group that contains one; None for a defect of ours."""
+def _expected(error: BaseException, distributed: bool) -> AloeError | None:
+    """The failure that a user can fix, if `error` is one or a group that contains one; None for a defect of ours. Only
+    a `distributed` run has other processes that can go away."""
     from aloe_jax.files import disk_full, failed_write
 
     if isinstance(error, AloeError):
         return error
     if isinstance(error, BaseExceptionGroup):
-        return next(filter(None, map(_expected, error.exceptions)), None)
-    if (gone := _other_process_gone(error)) is not None:
+        return next(filter(None, (_expected(one, distributed) for one in error.exceptions)), None)
+    if distributed and (gone := _other_process_gone(error)) is not None:
         return gone
     if disk_full(error):
         # Of a copy, the second file is the one that is written.

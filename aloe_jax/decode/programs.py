@@ -22,6 +22,7 @@ from aloe_jax.models import decoder
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.models.decoder import Options
 from aloe_jax.ops.attention import cap
+from aloe_jax.ops.precision import in_precision_of
 
 BURST = 8  # decode steps between two looks at the results
 CHUNK = 64  # prompt tokens that are run at a time
@@ -75,7 +76,8 @@ def prefill(
     """The cache after one chunk of a prompt, whose first token is at position `start`, was run into a slot."""
     positions = start + jnp.arange(tokens.shape[1])[None]
     attend = attend_cached(jnp.asarray(slot)[None], positions, model.scale)
-    return decoder.hidden_states(params, model, tokens, positions, attend, cache, Options(dtype))[1]
+    run = in_precision_of(dtype)(decoder.hidden_states)
+    return run(params, model, tokens, positions, attend, cache, Options(dtype))[1]
 
 
 def burst(
@@ -95,9 +97,10 @@ def burst(
     each slot was going at each step, and what was sampled, [N, S, ...]. Of the N = `BURST` places only the first
     `steps` are filled: their number is a value and not a shape, so that slots get the same numbers from the same
     program whatever runs beside them."""
-    head = decoder.head_weight(params, model).astype(dtype)
+    head = in_precision_of(dtype)(decoder.head_weight)(params, model).astype(dtype)
     slots = jnp.arange(state.token.shape[0])
 
+    @in_precision_of(dtype)
     def one(cache: Cache, state: Slots) -> tuple[Cache, Slots, tuple[Array, Sampled]]:
         going = state.left > 0
         positions = state.position[:, None]

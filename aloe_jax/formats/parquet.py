@@ -61,19 +61,17 @@ TREES_SCHEMA = pa.schema(
 def write_parquet(out: epath.PathLike, records: Iterable[schema.Record], columns: pa.Schema) -> int:
     """Write records as parquet, in batches and atomically; returns their number. Raises ResumableError if the disk is
     full."""
-    path, count, rows = epath.Path(out), 0, list[dict[str, object]]()
-    partial = path.parent / f".{path.name}.partial"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file, pq.ParquetWriter(file, columns, write_page_checksum=True) as writer:
-            for record in records:
-                rows.append(record.model_dump(mode="json"))
-                count += 1
-                if len(rows) == BATCH:
-                    writer.write_table(pa.Table.from_pylist(rows, schema=columns))
-                    rows.clear()
-            writer.write_table(pa.Table.from_pylist(rows, schema=columns))
-        partial.replace(path)
-    except OSError as error:
-        raise files.failed_write(out, error) from error
+    count, rows = 0, list[dict[str, object]]()
+    with (
+        files.replacing(out) as partial,
+        partial.open("wb") as file,
+        pq.ParquetWriter(file, columns, write_page_checksum=True) as writer,
+    ):
+        for record in records:
+            rows.append(record.model_dump(mode="json"))
+            count += 1
+            if len(rows) == BATCH:
+                writer.write_table(pa.Table.from_pylist(rows, schema=columns))
+                rows.clear()
+        writer.write_table(pa.Table.from_pylist(rows, schema=columns))
     return count

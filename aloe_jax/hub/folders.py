@@ -39,13 +39,14 @@ COPIED = (
 
 @contextlib.contextmanager
 def new_folder(out: Path, overwrite: bool = False) -> Iterator[Path]:
-    """A new folder that becomes `out` when the block succeeds and is removed when it fails.
+    """A new folder that becomes `out` when the block succeeds and is removed when it fails. Of a symbolic link the
+    target is replaced.
 
-    Raises InputError if `out` is a file, or a folder with content without `overwrite`, and ResumableError for a failed
-    write. An earlier folder `out` is not touched until the new one is complete.
+    Raises InputError as `check_new` does, and ResumableError for a failed write. An earlier folder `out` is not touched
+    until the new one is complete.
     """
-    out = Path(os.path.abspath(out))
     check_new(out, overwrite)
+    out = Path(os.path.realpath(out))
     marker = f".{out.name}.{socket.gethostname()}-"
     partial = out.parent / f"{marker}{os.getpid()}.partial"
     try:
@@ -61,12 +62,17 @@ def new_folder(out: Path, overwrite: bool = False) -> Iterator[Path]:
 
 
 def check_new(out: Path, overwrite: bool) -> None:
-    """Raise InputError if `out` is a file, or a folder with content without `overwrite`; also called before long
-    work."""
+    """Raise InputError if `out` is a file, a folder with content without `overwrite`, or one with folders of its own,
+    which no model folder has and which are not to be lost; also called before long work."""
     if out.exists() and not out.is_dir():
         raise InputError(f"'{out}' is a file; give a new folder")
     if not overwrite:
         _refuse_content(out)
+    elif (inner := next((path for path in _content(out) if path.is_dir() and not path.is_symlink()), None)) is not None:
+        raise InputError(
+            f"--overwrite: '{out}' holds the folder '{inner.name}', so it is no model folder to replace; give another "
+            "one, or remove it yourself"
+        )
 
 
 def _put(partial: Path, out: Path, overwrite: bool) -> None:
@@ -84,8 +90,12 @@ def _put(partial: Path, out: Path, overwrite: bool) -> None:
         raise
 
 
+def _content(out: Path) -> list[Path]:
+    return sorted(out.iterdir()) if out.is_dir() else []
+
+
 def _refuse_content(out: Path) -> None:
-    if out.is_dir() and any(out.iterdir()):
+    if _content(out):
         raise InputError(f"folder '{out}' is not empty; give a new one or allow overwriting")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from aloe_jax.hub import config_file, folders, source, tensors
+from aloe_jax.outputs import check_apart
 
 
 def import_model(
@@ -21,11 +22,13 @@ def import_model(
     most `max_shard_bytes`. The folder is written atomically; returns `out`.
 
     Raises InputError for a source that is not a supported, complete model with a chat template and for an `out` with
-    content unless `overwrite`, and ResumableError for a failed write.
+    content unless `overwrite`, or that is, contains or lies in the source, and ResumableError for a failed write.
     """
     wanted = None if dtype is None else tensors.as_dtype(dtype)
     folders.check_new(Path(out), overwrite)
+    check_apart(out, model)
     folder = source.resolve_model(model)
+    check_apart(out, folder)
     config, settings = config_file.read_config(folder)
     folders.checked_tokenizer(folder)
     stored = tensors.checked(tensors.read_safetensors(folder), config, str(folder))

@@ -112,7 +112,8 @@ def _block(file: RangeFile, begin: int, dtype: np.dtype | None, shape: tuple[int
 def write_file(path: Path, tensors: Mapping[str, Tensor], dtype: np.dtype | None) -> None:
     """Write `tensors` in their order, one in memory at a time. `dtype` None keeps the type of each.
 
-    Raises OSError for a failed write.
+    Raises InputError for a tensor with a value that is not finite, or is not in its stored type, and OSError for a
+    failed write.
     """
     names = {stored: name for name, stored in STORED_DTYPES.items()}
     header: dict[str, object] = {METADATA: {"format": "pt"}}  # transformers requires the name of the format
@@ -125,8 +126,30 @@ def write_file(path: Path, tensors: Mapping[str, Tensor], dtype: np.dtype | None
     text += b" " * (-len(text) % 8)  # so that the data is aligned
     with path.open("wb") as out:
         out.write(len(text).to_bytes(8, "little") + text)
-        for tensor in tensors.values():
-            out.write(np.ascontiguousarray(tensor.read(), stored_dtype(tensor, dtype)).reshape(-1).view(np.uint8).data)
+        for name, tensor in tensors.items():
+            array = _converted(name, tensor.read(), stored_dtype(tensor, dtype))
+            out.write(array.reshape(-1).view(np.uint8).data)
+
+
+def _converted(name: str, array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """A tensor's elements in its stored type. InputError naming the tensor where that would change them beyond
+    rounding, or name a type that they no longer have."""
+    if array.dtype.itemsize < dtype.itemsize == 8:
+        raise InputError(
+            f"tensor '{name}' is {dtype} and was rounded to {array.dtype}; choose --dtype=float32, or keep it as it is "
+            "with `aloe import`"
+        )
+    with np.errstate(over="ignore"):
+        found = np.ascontiguousarray(array, dtype)
+    if np.isfinite(found).all():
+        return found
+    if np.isfinite(array).all():
+        largest = np.abs(array).max()
+        raise InputError(
+            f"tensor '{name}' has the value {largest:.4g}, beyond the {float(ml_dtypes.finfo(dtype).max):.4g} of "
+            f"{dtype}; choose a wider --dtype, such as float32"
+        )
+    raise InputError(f"tensor '{name}' has a value that is not finite ({array[~np.isfinite(array)][0]}); it is damaged")
 
 
 def stored_dtype(tensor: Tensor, dtype: np.dtype | None) -> np.dtype:

@@ -131,6 +131,11 @@ def process_index() -> int:
     return jax.process_index()
 
 
+def process_count() -> int:
+    """The number of processes."""
+    return jax.process_count()
+
+
 def is_primary() -> bool:
     """Whether this is process 0, which writes files and prints."""
     return jax.process_index() == 0
@@ -228,6 +233,11 @@ def _barrier(name: str, seconds: int) -> None:
 def broadcast_from_primary(value: int) -> int:
     """The primary process's value, on all processes: on the others a shared folder may lag behind."""
     return int(multihost_utils.broadcast_one_to_all(np.int32(value))) if is_multiprocess() else value
+
+
+def largest(value: int) -> int:
+    """The largest of all processes' values, on all processes."""
+    return int(np.max(multihost_utils.process_allgather(np.int32(value)))) if is_multiprocess() else value
 
 
 def broadcast_array_from_primary(array: np.ndarray) -> np.ndarray:

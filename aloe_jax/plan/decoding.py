@@ -11,6 +11,8 @@ from aloe_jax.plan.program import Target, compiled_figures, estimated
 from aloe_jax.plan.records import DecodingPlan, Program
 from aloe_jax.plan.settings import PlannedSettings
 
+DTYPE = "float32"  # of the engine of a run
+
 
 def plan_decoding(
     settings: PlannedSettings, target: Target, progress: Callable[[str], None]
@@ -28,7 +30,9 @@ def plan_decoding(
         flops = model.matmul_flops(tokens[name], 0, states[name]) / topology.chips
         # A slot's attention runs over its whole place in the cache, on every chip that holds its heads.
         flops += model.matmul_flops(0, tokens[name] * context, 0) / mesh.shape["tensor"]
-        programs[name] = estimated(name, found, topology, parameters=parameters, optimizer=0.0, flops=flops)
+        programs[name] = estimated(
+            name, found, topology, dtype=DTYPE, parameters=parameters, optimizer=0.0, flops=flops
+        )
     burst, prefill = (programs[name].time for name in ("burst", "prefill"))
     if not (burst and prefill):
         return tuple(programs.values()), None

@@ -14,7 +14,7 @@ from aloe_jax.errors import InputError
 from aloe_jax.ops.attention import chosen
 from aloe_jax.plan import training
 from aloe_jax.plan.compile import planned_model, topology_mesh
-from aloe_jax.plan.decoding import plan_decoding
+from aloe_jax.plan.decoding import DTYPE, plan_decoding
 from aloe_jax.plan.flags import flags
 from aloe_jax.plan.program import Target
 from aloe_jax.plan.records import DecodingPlan, Plan, Program, TrainingPlan
@@ -49,7 +49,8 @@ def make_plan(
         program, trained = training.plan_training(settings, stage, target, workdir, progress)
         programs = (program,)
     warnings = tuple(_warnings(stage, attention, mesh, programs))
-    return Plan(stage, topology, dict(mesh.shape), attention, flags(), warnings, programs, trained, decoded)
+    dtype = DTYPE if stage == BENCHMARK else settings.compute.dtype
+    return Plan(stage, topology, dict(mesh.shape), attention, dtype, flags(), warnings, programs, trained, decoded)
 
 
 def _warnings(stage: str, attention: str, mesh: Mesh, programs: Sequence[Program]) -> Iterator[str]:

@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from aloe_jax.models.config import ModelConfig
+from aloe_jax.ops.precision import PASSES
 from aloe_jax.plan.cache import cached
 from aloe_jax.plan.figures import Figures, figures
 from aloe_jax.plan.flags import flags
@@ -44,10 +46,12 @@ def compiled_figures(
 
 
 def estimated(
-    name: str, found: Figures, topology: Topology, *, parameters: float, optimizer: float, flops: float
+    name: str, found: Figures, topology: Topology, *, dtype: str, parameters: float, optimizer: float, flops: float
 ) -> Program:
     """The program with those figures, bytes of `parameters` and `optimizer` state per chip, and operations per chip and
-    run. A program that was refused has no time."""
+    run, each of which takes as many passes of the bf16 unit as `dtype` needs. A program that was refused has no
+    time."""
+    work = flops * PASSES[jnp.dtype(dtype)]
     return Program(
         name,
         _memory(found, topology, parameters, optimizer),
@@ -55,7 +59,7 @@ def estimated(
         found.hbm,
         found.received,
         found.runs,
-        roofline(flops, found.hbm, found.over, topology) if found.compiled else None,
+        roofline(work, found.hbm, found.over, topology) if found.compiled else None,
         found.seconds,
         found.over,
         found.unbounded,

@@ -97,6 +97,7 @@ class Plan:
     topology: Topology
     mesh: Mapping[str, int]
     attention: str
+    dtype: str  # that the programs compute in
     flags: str
     warnings: tuple[str, ...]
     programs: tuple[Program, ...]

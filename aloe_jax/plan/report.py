@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
+import jax.numpy as jnp
+
+from aloe_jax.ops.precision import HIGHEST, PASSES
 from aloe_jax.parallel.mesh import shape_in_words
 from aloe_jax.plan.records import Candidate, DecodingPlan, Plan, Program, TrainingPlan
 from aloe_jax.plan.topology import Topology
@@ -44,6 +47,9 @@ def _lines(plan: Plan) -> Iterator[str]:
     yield ""
     chips = f"{topology.chips} chips as {shape_in_words(plan.mesh)}"
     yield f"{plan.stage} on {topology.name}: {chips}, attention {plan.attention}"
+    passes = PASSES[jnp.dtype(plan.dtype)]
+    exact = f"at precision {HIGHEST}: {passes} passes" if passes > 1 else "1 pass"
+    yield f"computed in {plan.dtype}, {exact} of the matrix unit per product"
     if plan.flags:
         yield f"compiled with LIBTPU_INIT_ARGS='{plan.flags}', as `aloe run` sets it on TPUs"
     yield from (f"warning: {warning}" for warning in plan.warnings)

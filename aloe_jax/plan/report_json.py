@@ -27,6 +27,7 @@ def to_json(plan: Plan) -> dict[str, object]:
         "interconnect_bandwidth": plan.topology.bandwidth,
         "mesh": dict(plan.mesh),
         "attention": plan.attention,
+        "dtype": plan.dtype,
         "libtpu_init_args": plan.flags,
         "warnings": list(plan.warnings),
         "fits": plan.fits,

@@ -58,6 +58,7 @@ def plan_training(
         "step",
         found,
         topology,
+        dtype=compute.dtype,
         parameters=bytes_per_chip((state.params, state.frozen)),
         optimizer=bytes_per_chip(state.opt_state),
         flops=step_flops(model, compute, capacity, attention, pairs, rows * micro_batches) / topology.chips,

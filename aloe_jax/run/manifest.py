@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.metadata
+import json
+import math
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from etils import epath
@@ -14,6 +15,7 @@ from aloe_jax import files
 from aloe_jax.errors import InputError
 
 MANIFEST = "manifest.json"
+STATUSES = ("running", "finished", "discarded")
 PACKAGES = ("aloe_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
 Values = Mapping[str, object]  # JSON values by name
 
@@ -77,11 +79,18 @@ def find_manifest(directory: epath.PathLike) -> Manifest | None:
 def read_manifest(directory: epath.PathLike) -> Manifest:
     """The manifest in a stage's folder. InputError if the stage has not started or the file is broken."""
     path = epath.Path(directory) / MANIFEST
-    values = files.read_json(path)
+    remedy = "restore the file, or move the folder away and run the stage again"
+    try:
+        values = files.read_json(path)
+    except (RecursionError, ValueError) as error:  # nested too deep, or a number of too many digits
+        raise InputError(f"{path}: broken JSON ({type(error).__name__}); {remedy}") from None
     if not isinstance(values, dict) or not isinstance(values.get("stage"), str):
-        raise InputError(f"{path}: no manifest of a stage of `aloe run`; start the stage over with --fresh")
-    known = {one.name for one in dataclasses.fields(Manifest)}
-    given = {key: value for key, value in values.items() if key in known}
+        raise InputError(f"{path}: no manifest of a stage of `aloe run`; {remedy}")
+    given = {name: values[name] for name in _KINDS if name in values}
+    for name, value in given.items():
+        expected, holds = _KINDS[name]
+        if not holds(value):
+            raise InputError(f"{path}: {name} is {json.dumps(value)[:60]}, expected {expected}; {remedy}")
     return Manifest(**given | {"free": tuple(given.get("free", ()))})
 
 
@@ -113,6 +122,41 @@ def check_outputs(directory: epath.PathLike, manifest: Manifest) -> None:
             f"over with --stages={manifest.stage} --fork, which keeps answers that were paid for; if there are none, "
             f"delete the folder and run the stage `{manifest.stage}` again"
         )
+
+
+def _is_mapping(value: object) -> bool:
+    return isinstance(value, dict)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _maps_to_text(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(one, str) for one in value.values())
+
+
+# What each field of the file has to be: in words, and as a condition.
+_KINDS: Mapping[str, tuple[str, Callable[[object], bool]]] = {
+    "stage": ("a text", _is_text),
+    "status": (f"one of {', '.join(STATUSES)}", lambda value: value in STATUSES),
+    "inputs": ("texts by name", _maps_to_text),
+    "config": ("sections by name", _is_mapping),
+    "free": ("a list of sections by name", lambda value: isinstance(value, list) and all(map(_is_mapping, value))),
+    "versions": ("texts by name", _maps_to_text),
+    "seed": ("a whole number", _is_whole),
+    "counts": ("values by name", _is_mapping),
+    "seconds": ("a number", _is_number),
+    "outputs": ("texts by name, or nothing", lambda value: value is None or _maps_to_text(value)),
+}
 
 
 def versions() -> dict[str, str]:

@@ -142,6 +142,7 @@ def run_stages(
         return
     with hosts.leading(), exclusive(run.workdir):
         _check_config(stages, run, selected, fresh or fork)
+        _check_own(run.workdir / CONFIG)
         files.write_json(run.workdir / CONFIG, plain(run.settings))
         for stage in chosen:
             _run_stage(stage, run, fresh or fork, stage.paid if fork else ())
@@ -169,6 +170,14 @@ def _check_config(stages: Sequence[Stage], run: Run, selected: Sequence[str], fr
         before = find_manifest(run.directory(stage.name)) if stage.name in read else None
         if before is not None and (changes := stage.changes(run, before)):
             _refuse(stage, run, changes, fresh, chosen=stage.name in selected)
+
+
+def _check_own(path: epath.Path) -> None:
+    """Raise InputError if there is a config.json of something else, such as a model, which would be replaced."""
+    if path.exists():
+        found = files.read_json(path)
+        if not isinstance(found, dict) or "seed" not in found:
+            raise InputError(f"--workdir: '{path}' is no config of a run and would be replaced; choose another folder")
 
 
 def _refuse(stage: Stage, run: Run, changes: Sequence[str], fresh: bool, chosen: bool = True) -> None:

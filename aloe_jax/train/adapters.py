@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 from etils import epath
 from jax.sharding import Mesh
 
@@ -15,8 +16,10 @@ from aloe_jax.hub.load import load_params
 from aloe_jax.models import decoder, lora
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.models.lora import LoraSettings
+from aloe_jax.ops.precision import in_precision_of
 from aloe_jax.run.manifest import read_manifest
 from aloe_jax.run.model import model_config, model_folder
+from aloe_jax.run.progress import Line, quiet
 from aloe_jax.run.stage import Run
 from aloe_jax.settings import read
 
@@ -44,45 +47,52 @@ def load_stage_params(run: Run, name: str, mesh: Mesh) -> decoder.Params:
     base = partial(load_params, model_folder(run), model)
     if name == "base":
         return base(decoder.shardings(model, mesh))
-    return merged_params(model, run.directory(name), base, mesh)
+    return merged_params(model, run.directory(name), base, mesh, run.progress.line)
 
 
-def _trained(model: ModelConfig, stage: epath.Path, mesh: Mesh) -> tuple[ModelConfig, decoder.Params]:
+def _trained(model: ModelConfig, stage: epath.Path, mesh: Mesh, line: Line) -> tuple[ModelConfig, decoder.Params]:
     """The model of the training in the folder `stage`, and its final parameters: all of them, or the adapters alone."""
     from aloe_jax.train.checkpoints import restore_params  # loads Orbax
 
     stored = read_manifest(stage).section("lora")
     if stored:
         model = with_adapters(model, read(LoraSettings, stored, "config.lora"))
-    return model, restore_params(stage / "checkpoints", model, decoder.shardings(model, mesh))
+    return model, restore_params(stage / "checkpoints", model, decoder.shardings(model, mesh), line)
 
 
 def merged_params(
-    model: ModelConfig, stage: epath.Path, base: Callable[[decoder.Params], decoder.Params], mesh: Mesh
+    model: ModelConfig,
+    stage: epath.Path,
+    base: Callable[[decoder.Params], decoder.Params],
+    mesh: Mesh,
+    line: Line = quiet,
 ) -> decoder.Params:
     """The final parameters of the training in the folder `stage` of a run, f32, its adapters merged into the weights
     they were trained on. `base(shardings)` loads the start model of the run and is called only if needed."""
-    trained_model, trained = _trained(model, stage, mesh)
+    trained_model, trained = _trained(model, stage, mesh, line)
     if not trained_model.lora:
         return trained
     before = CHAIN[: CHAIN.index(stage.name)]
     if before:
-        start = merged_params(model, stage.parent / before[-1], base, mesh)
+        start = merged_params(model, stage.parent / before[-1], base, mesh, line)
     else:
         start = base(decoder.shardings(model, mesh))
     places = jax.tree.map(lambda leaf: leaf.sharding, start)
-    merge = jax.jit(lora.merge, static_argnums=1, donate_argnums=0, out_shardings=places)
+    exact = in_precision_of(jnp.float32)(lora.merge)
+    merge = jax.jit(exact, static_argnums=1, donate_argnums=0, out_shardings=places)
     return merge(lora.join(start, trained), trained_model.lora)
 
 
-def joint_adapter(model: ModelConfig, stage: epath.Path, mesh: Mesh) -> tuple[ModelConfig, decoder.Params]:
+def joint_adapter(
+    model: ModelConfig, stage: epath.Path, mesh: Mesh, line: Line = quiet
+) -> tuple[ModelConfig, decoder.Params]:
     """The model with one adapter that stands for all trainings up to `stage`, and that adapter's parameters.
 
     The adapters of two trainings are concatenated along the rank, which computes the sum of both. Raises InputError if
     a training up to `stage` trained all weights: then no adapter leads from the start model to its result.
     """
     names = CHAIN[: CHAIN.index(stage.name) + 1]
-    found = [_trained(model, stage.parent / name, mesh) for name in names]
+    found = [_trained(model, stage.parent / name, mesh, line) for name in names]
     for name, (trained_model, _) in zip(names, found, strict=True):
         if not trained_model.lora:
             raise InputError(

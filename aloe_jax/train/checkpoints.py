@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
 import jax
@@ -18,6 +20,8 @@ from aloe_jax.models.config import ModelConfig
 from aloe_jax.models.decoder import Params, abstract_params
 from aloe_jax.parallel import hosts
 from aloe_jax.parallel.sharding import placed
+from aloe_jax.run.progress import Line, quiet
+from aloe_jax.train.digests import verify, write_digests
 from aloe_jax.train.state import TrainState, split_params
 
 policies = ocp.training.preservation_policies
@@ -31,14 +35,21 @@ class Checkpoints:
     """
 
     def __init__(
-        self, directory: epath.PathLike, keep: int = 1, keep_every: int = 0, asynchronous: bool = True
+        self,
+        directory: epath.PathLike,
+        keep: int = 1,
+        keep_every: int = 0,
+        asynchronous: bool = True,
+        line: Line = quiet,
     ) -> None:
         """If `asynchronous`, a checkpoint is written while training goes on, from a copy of the state in host
-        memory."""
+        memory. `line` displays what was verified before a restore."""
+        self._line = line
         self._directory = epath.Path(directory).resolve()  # Orbax requires an absolute path
         self._directory.mkdir(parents=True, exist_ok=True)
         kept = [policies.LatestN(keep), *([policies.EveryNSteps(keep_every)] if keep_every else [])]
-        self._saving: ocp.AsyncResponse[None] | None = None
+        self._saving: Future[None] | None = None
+        self._finishing = ThreadPoolExecutor(1, "aloe-checkpoint")
         self._asynchronous = asynchronous
         self._quiet = contextlib.ExitStack()
         # A killed save leaves a temporary folder behind, which is never taken for a checkpoint.
@@ -57,6 +68,9 @@ class Checkpoints:
     ) -> None:
         with self._quiet:
             try:
+                if error is None:
+                    self.wait()
+                self._finishing.shutdown()
                 self._checkpointer.close()
             except Exception:  # a failed save is raised a second time here, while its first error propagates
                 if error is None:
@@ -81,12 +95,20 @@ class Checkpoints:
             "data": {name: np.asarray(value) for name, value in iterator.items()},
         }
         with self._writing():
-            self._saving = self._checkpointer.save_checkpointables_async(int(state.step), parts)
+            step = int(state.step)
+            written = self._checkpointer.save_checkpointables_async(step, parts)
+            self._saving = self._finishing.submit(self._finish, written, step)
         if not self._asynchronous:
             self.wait()
 
+    def _finish(self, written: ocp.AsyncResponse[None], step: int) -> None:
+        """Write the digests of a checkpoint once it is complete."""
+        written.result()
+        if hosts.is_primary():
+            write_digests(self._directory / str(step))
+
     def wait(self) -> None:
-        """Wait until the last save is complete on disk. Raises as `save` does."""
+        """Wait until the last save and its digests are complete on disk. Raises as `save` does."""
         if self._saving is not None:
             saving, self._saving = self._saving, None
             with self._writing():
@@ -104,22 +126,23 @@ class Checkpoints:
 
     def restore(self, abstract: TrainState, step: int) -> tuple[TrainState, dict[str, int]]:
         """The train state of a step, in the shardings of `abstract` and without the frozen parameters, and the
-        iterator's state. InputError if the checkpoint cannot be read."""
+        iterator's state. InputError if the checkpoint cannot be read or a file differs from its digest."""
         optimizer = {"step": abstract.step, "state": abstract.opt_state}
         older = "move that folder away, and the same command goes on from the checkpoint before it, or from the start"
-        with _reading(self._directory / str(step), older):
+        with _reading(self._directory / str(step), older), _verified(self._directory / str(step), self._line):
             parts = {"params": abstract.params, "optimizer": optimizer, "data": None}
             loaded = self._checkpointer.load_checkpointables(step, parts)
         state = TrainState(loaded["optimizer"]["step"], loaded["params"], loaded["optimizer"]["state"], {})
         return state, {name: int(value) for name, value in loaded["data"].items()}
 
 
-def restore_params(directory: epath.PathLike, model: ModelConfig, shardings: Params) -> Params:
+def restore_params(directory: epath.PathLike, model: ModelConfig, shardings: Params, line: Line = quiet) -> Params:
     """The trained parameters of the newest checkpoint in a folder, f32; for a `model` with adapters, the adapters
     alone.
 
     `shardings` are those of all parameters of the model. Nothing but the parameters is read. Only the processes whose
-    devices are in the shardings take part. InputError if there is no checkpoint or if it cannot be read.
+    devices are in the shardings take part. `line` displays what was verified. InputError if there is no checkpoint, if
+    it cannot be read, or if a file differs from its digest.
     """
     folder = epath.Path(directory).resolve()
     alone = hosts.is_local(jax.tree.leaves(shardings)[0].mesh)
@@ -135,7 +158,11 @@ def restore_params(directory: epath.PathLike, model: ModelConfig, shardings: Par
         own = context.multiprocessing
         mine = hosts.process_index()
         own.primary_host, own.active_processes, own.barrier_sync_key_prefix = mine, {mine}, "alone"
-    with context, _reading(folder / str(newest), f"delete '{folder.parent}' and train again"):
+    remedy, before = f"delete '{folder.parent}' and train again", sorted(steps)[:-1]
+    if before:
+        remedy += f", or move that folder away to use the checkpoint of step {before[-1]}"
+    found = folder / str(newest)
+    with context, _reading(found, remedy), _verified(found, line, ("params",), alone):
         return ocp.load_checkpointables(folder / str(newest), {"params": trained})["params"]
 
 
@@ -153,6 +180,16 @@ def _reading(checkpoint: epath.Path, remedy: str) -> Iterator[None]:
             raise
         reason = (str(cause).strip() or type(cause).__name__).splitlines()[0]
         raise InputError(f"checkpoint '{checkpoint}' cannot be read ({reason}); {remedy}") from error
+
+
+@contextlib.contextmanager
+def _verified(checkpoint: epath.Path, line: Line, parts: Sequence[str] = (), alone: bool = False) -> Iterator[None]:
+    """Compare the checkpoint's files with their digests before the block reads them; `line` gets the share of the
+    time that this took."""
+    start = time.monotonic()
+    verified = verify(checkpoint, parts, alone)
+    yield
+    line(verified.line(checkpoint, time.monotonic() - start))
 
 
 @contextlib.contextmanager

@@ -21,9 +21,11 @@ from aloe_jax.hub.source import resolve_model
 from aloe_jax.hub.tensors import MAX_SHARD_BYTES, as_dtype, checked, common_dtype, read_safetensors
 from aloe_jax.models import decoder
 from aloe_jax.models.lora import LoraSettings
+from aloe_jax.outputs import check_apart
 from aloe_jax.parallel.mesh import make_mesh
-from aloe_jax.run.manifest import Values, find_manifest, read_manifest
+from aloe_jax.run.manifest import MANIFEST, Manifest, Values, find_manifest, read_manifest
 from aloe_jax.run.model import model_config, model_inputs
+from aloe_jax.run.progress import Line, quiet
 from aloe_jax.run.stage import Run, Stage
 from aloe_jax.settings import setting
 from aloe_jax.train.adapters import CHAIN, joint_adapter, merged_params
@@ -45,35 +47,42 @@ def export_source(
     overwrite: bool = False,
     adapter: bool = False,
     max_shard_bytes: int = MAX_SHARD_BYTES,
+    line: Line = quiet,
 ) -> Path:
     """Write the model `source` as a Hugging Face folder to `out`; returns `out`.
 
     `source` is the folder of a training stage (or its `checkpoints`), or anything that `resolve_model` takes. `dtype`
     None keeps the stored type of every tensor, which is float32 in a checkpoint. With `adapter` the folder holds the
     adapters alone, for `peft` to load on top of the run's start model; without, they are merged. Raises InputError for
-    a source without checkpoint or model, for an `adapter` of a training without adapters, and as `export_model` does.
+    a source without checkpoint or model, for an `out` that is, contains or lies in the source or the run's start model,
+    for an `adapter` of a training without adapters, and as `export_model` does.
     """
     check_new(out, overwrite)
+    check_apart(out, source)
     mesh = make_mesh(devices=jax.local_devices())
     path = Path(source)  # run directories are local
     stage = epath.Path(path.parent if path.name == "checkpoints" else path)
     trained = (stage / "checkpoints").is_dir()
-    base = str(read_manifest(stage).section("model")["source"]) if trained else source
+    base = _stored(read_manifest(stage), stage, "model", "source") if trained else source
     folder = resolve_model(base)
+    check_apart(out, folder, base)
     model, _ = read_config(folder)
     if not trained:
         if adapter:
             raise InputError(f"--adapter: '{source}' is no training stage of a run; give DIR/sft or DIR/preference")
         found = checked(read_safetensors(folder), model, str(folder))
         dtypes = {name: tensor.dtype for name, tensor in found.items() if tensor.dtype is not None}
-        # Tensors of several types are loaded as float32, which holds the others exactly.
-        params = load_params(folder, model, decoder.shardings(model, mesh), dtype or common_dtype(found.values()).name)
+        # Tensors of several types are loaded as float32, which holds the others exactly. A value beyond the range of
+        # float16 is noticed where it is written.
+        loaded = dtype if dtype and dtype != "float16" else common_dtype(found.values()).name
+        loaded = "float32" if loaded == "float64" else loaded  # JAX holds no f64; refused where it is written as such
+        params = load_params(folder, model, decoder.shardings(model, mesh), loaded)
         return export_model(params, model, folder, out, dtype, None, overwrite, max_shard_bytes, dtypes)
     card = stage_card(stage)
     if adapter:
-        grown, adapters = joint_adapter(model, stage, mesh)
+        grown, adapters = joint_adapter(model, stage, mesh, line)
         return export_adapter(adapters, grown, base, out, card, overwrite)
-    params = merged_params(model, stage, partial(load_params, folder, model), mesh)
+    params = merged_params(model, stage, partial(load_params, folder, model), mesh, line)
     return export_model(params, model, folder, out, dtype, card, overwrite, max_shard_bytes)
 
 
@@ -81,7 +90,8 @@ def stage_card(stage: epath.Path) -> ModelCard:
     """The model card of a training stage's result: base model, data, objective, config, and the benchmark results that
     the run has so far."""
     manifest, run = read_manifest(stage), stage.parent
-    base, objective = str(manifest.section("model")["source"]), str(manifest.section(stage.name)["objective"])
+    base = _stored(manifest, stage, "model", "source")
+    objective = _stored(manifest, stage, stage.name, "objective")
     grown = find_manifest(run / "conversations")
     trees = f"{grown.counts['trees']} conversation trees" if grown else "conversation trees"
     results = {name: run / "benchmark" / name / "metrics.json" for name in ("base", *CHAIN)}
@@ -95,6 +105,17 @@ def stage_card(stage: epath.Path) -> ModelCard:
     )
 
 
+def _stored(manifest: Manifest, stage: epath.Path, section: str, name: str) -> str:
+    """A setting of a training, as its manifest has it. InputError if it has none."""
+    value = manifest.section(section).get(name)
+    if not isinstance(value, str):
+        raise InputError(
+            f"{stage / MANIFEST}: config.{section}.{name} is {value!r}, expected a text; restore the file, or name the "
+            "folder of a training"
+        )
+    return value
+
+
 def _check(run: Run) -> None:
     settings = run.section("export", ExportSettings)
     as_dtype(settings.dtype)
@@ -105,8 +126,13 @@ def _check(run: Run) -> None:
 def _work(run: Run) -> Values:
     settings, out = run.section("export", ExportSettings), Path(str(run.directory("export")))
     stage = str(run.directory(settings.model))
-    export_source(stage, out, settings.dtype, overwrite=True, adapter=settings.adapter)
+    line = run.progress.line
+    export_source(stage, out, settings.dtype, overwrite=True, adapter=settings.adapter, line=line)
     return {"parameters": decoder.parameter_count(model_config(run))}
 
 
-EXPORT = Stage("export", ("preference",), ("model", "lora", "export"), _work, model_inputs, (CARD_FILE,), _check)
+def _needs(run: Run) -> tuple[str, ...]:
+    return (run.section("export", ExportSettings).model,)
+
+
+EXPORT = Stage("export", _needs, ("model", "lora", "export"), _work, model_inputs, (CARD_FILE,), _check)

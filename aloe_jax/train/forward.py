@@ -18,6 +18,7 @@ from aloe_jax.models.config import ModelConfig
 from aloe_jax.models.decoder import LayerValues, Options
 from aloe_jax.ops.attention import AUTO, BLOCK_SIZES, IMPLEMENTATIONS, chosen, tree_attention
 from aloe_jax.ops.log_probs import CHUNK, TargetScores, target_log_probs
+from aloe_jax.ops.precision import in_precision_of
 from aloe_jax.parallel.mesh import ROWS
 from aloe_jax.settings import rule_of, setting
 from aloe_jax.train.objectives import Pairs, Replies
@@ -175,6 +176,7 @@ def make_score(
     forward = dataclasses.replace(compute, remat="none")
 
     @jax.jit
+    @in_precision_of(DTYPES[compute.dtype])
     def score(params: decoder.Params, row: TreeRow) -> Float[Array, "B R"]:
         return gather_replies(reply_log_probs(params, model, row, forward, mesh), row)[0].log_prob
 

@@ -29,8 +29,11 @@ class _Entry:
     every: int
     at_end: bool
     at_stop: bool
+    can_wait: bool
 
     def due(self, step: AfterStep, stopping: bool) -> bool:
+        if stopping and self.can_wait:
+            return False
         return step.number % self.every == 0 or (self.at_end and step.last) or (self.at_stop and stopping)
 
 
@@ -40,15 +43,20 @@ class Hooks:
     def __init__(self) -> None:
         self._entries: list[_Entry] = []
 
-    def add(self, hook: Hook, every: int = 1, at_end: bool = False, at_stop: bool = False) -> None:
+    def add(
+        self, hook: Hook, every: int = 1, at_end: bool = False, at_stop: bool = False, can_wait: bool = False
+    ) -> None:
         """Call `hook` after every `every`-th step; with `at_end` also after the last one, with `at_stop` also when an
-        earlier hook returned that a stop was requested."""
-        self._entries.append(_Entry(hook, every, at_end, at_stop))
+        earlier hook returned that a stop was requested. With `can_wait` it is not called then: what is left of a
+        process that must end belongs to the checkpoint, and the next call makes up for it."""
+        self._entries.append(_Entry(hook, every, at_end, at_stop, can_wait))
 
     def run(self, step: AfterStep) -> bool:
-        """Call the hooks that are due after a step; returns whether the training must stop before its end."""
+        """Call the hooks that are due after a step; returns whether the training must stop: before its end, or after
+        the last step with a hook that did not run."""
         stopping = False
         for entry in self._entries:
             if entry.due(step, stopping):
                 stopping |= entry.hook(step)
-        return stopping and not step.last
+        waiting = any(entry.can_wait and entry.due(step, stopping=False) for entry in self._entries)
+        return stopping and (waiting or not step.last)

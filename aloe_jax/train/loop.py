@@ -22,10 +22,11 @@ from aloe_jax.errors import ResumableError
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.models.decoder import Params
 from aloe_jax.parallel import hosts
+from aloe_jax.run.progress import Line, quiet
 from aloe_jax.train.checkpoints import Checkpoints
 from aloe_jax.train.clock import Clock
 from aloe_jax.train.forward import Compute
-from aloe_jax.train.held_out import Measure, make_measure
+from aloe_jax.train.held_out import PREFIX, Measure, make_measure
 from aloe_jax.train.hooks import AfterStep, Hooks
 from aloe_jax.train.metrics_log import MetricsLog
 from aloe_jax.train.optimizer import make_optimizer
@@ -66,19 +67,21 @@ def train(
     report: Report = lambda done, total, record: None,
     clock: Clock | None = None,
     stop: StopRequest | None = None,
+    line: Line = quiet,
 ) -> TrainState:
     """Train to the end of the plan and return the final state.
 
     `initial` returns the parameters at step 0, without adapters; if all of them are trained, it is not called when
     continuing from a checkpoint. `report` is called after every step with the steps done, the steps in all and the line
     of metrics.jsonl. After the return, `clock` holds the time since the last step's metrics. `stop` has been entered by
-    the caller; without it, signals are caught from the first step on.
+    the caller; without it, signals are caught from the first step on. `line` displays what was verified of the
+    checkpoint that the training continues from.
 
     Raises AloeError for a loss that is not finite and for an unexpected first loss, and ResumableError if a signal
     requested a stop, after saving a checkpoint if a step was done.
     """
     settings = training.settings
-    kept = settings.keep, settings.keep_every, settings.async_checkpoint
+    kept = settings.keep, settings.keep_every, settings.async_checkpoint, line
     with Checkpoints(training.directory / "checkpoints", *kept) as checkpoints:
         return _train(training, initial, report, clock or Clock(), checkpoints, stop)
 
@@ -103,6 +106,7 @@ def _train(
     with entered as stop, _trace(training) as trace, _log(training, start) as log:
         records = Records(training, work, log, clock, report, stop)
         hooks = _hooks(training, trace, records, checkpoints, iterator.get_state, clock)
+        _make_up(training, state, start, log, clock)
         if start < steps:
             stop.check(f"before step {start + 1} of {steps} in '{training.directory}'")
         for number in range(start + 1, steps + 1):
@@ -139,6 +143,8 @@ def _hooks(
     def measure_held_out(step: AfterStep) -> bool:
         jax.block_until_ready(step.metrics)  # so that the step's time is not counted as measuring
         assert measure is not None
+        if records.stopping():  # on another process, or while the step ran
+            return True
         with clock.part("held_out"):
             measured = measure(step.state)
         return records.read(measured)
@@ -153,9 +159,18 @@ def _hooks(
     hooks.add(trace.after)
     hooks.add(records.after)
     if measure is not None:
-        hooks.add(measure_held_out, every=settings.measure_every, at_end=True)
+        hooks.add(measure_held_out, every=settings.measure_every, at_end=True, can_wait=True)
     hooks.add(save, every=settings.checkpoint_every, at_end=True, at_stop=True)
     return hooks
+
+
+def _make_up(training: Training, state: TrainState, step: int, log: MetricsLog, clock: Clock) -> None:
+    """Measure the state of the checkpoint where the measurement after its step gave way to a signal."""
+    due = step % training.settings.measure_every == 0 or step == len(training.batches)
+    if not step or not due or log.has(f"{PREFIX}loss") or (measure := _measure(training)) is None:
+        return
+    with clock.part("held_out"):
+        log.amend(measure(state))
 
 
 def _start(

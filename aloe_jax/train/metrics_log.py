@@ -31,19 +31,35 @@ class MetricsLog:
         """With `tensorboard` the numbers are also written to event files in that folder; InputError if the package for
         that is missing."""
         self._path, self._writes, self._board = epath.Path(path), hosts.is_primary(), None
+        self._last: Record = {}
         if not self._writes:
             return
         files.repair_lines(path)
-        records = read_metrics(path)
-        files.write_lines(path, (files.json_line(record) for record in records if record["step"] <= step))
+        records = [record for record in read_metrics(path) if record["step"] <= step]
+        self._last = records[-1] if records else {}
+        files.write_lines(path, map(files.json_line, records))
         if tensorboard is not None:
             self._board = _event_writer(tensorboard, step)
 
     def append(self, record: Record) -> None:
         """Write one line. A mean over nothing is NaN, which JSON lacks, so it is written as null, as infinity is."""
-        if not self._writes:
+        if self._writes:
+            files.append_line(self._path, files.json_line(record))
+            self._show(record)
+
+    def has(self, name: str) -> bool:
+        """Whether the last line that was there at the start has a figure of that name; the same on all processes."""
+        return bool(hosts.broadcast_from_primary(int(name in self._last)))
+
+    def amend(self, measured: Record) -> None:
+        """Add figures to the last line that was there at the start."""
+        if not self._writes or not self._last:
             return
-        files.append_line(self._path, files.json_line(record))
+        records = [*read_metrics(self._path)[:-1], {**self._last, **measured}]
+        files.write_lines(self._path, map(files.json_line, records))
+        self._show({"step": self._last["step"], **measured})
+
+    def _show(self, record: Record) -> None:
         if self._board is not None:
             for name, value in record.items():
                 if value is not None and math.isfinite(value) and name != "step":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from aloe_jax.data.builder import FragmentSource
@@ -31,6 +33,9 @@ def training_plans(run: Run, name: str, source: FragmentSource) -> tuple[PackPla
         trained = source.trained
     weights = np.array([dataset.sources[key].weight for key in source.sources])
     trained = np.where(weights[source.origin] > 0, trained, 0)
+    if not objective.weighs_sources:
+        mixed = {source.sources[number] for number in source.origin[trained > 0].tolist()}
+        _check_equal_weights(name, settings.objective, dataset, mixed)
     useless = len(np.unique(source.conversation)) - len(np.unique(source.conversation[trained > 0]))
     if useless:
         run.progress.line(f"{name}: {useless:,} conversations with nothing to train on are left out")
@@ -55,3 +60,15 @@ def training_plans(run: Run, name: str, source: FragmentSource) -> tuple[PackPla
         )
 
     return plan(~is_held_out, settings.epochs), plan(is_held_out, 1) if trained[is_held_out].any() else PackPlan(())
+
+
+def _check_equal_weights(name: str, objective: str, dataset: DatasetSettings, sources: Iterable[str]) -> None:
+    """Raise InputError if the sources that an objective trains on have different loss weights, which it does not read.
+    Equal ones change no mean."""
+    found = {key: dataset.sources[key].loss_weight for key in sources}
+    if len(set(found.values())) > 1:
+        given = ", ".join(f"config.dataset.sources.{key}.loss_weight: {found[key]}" for key in sorted(found))
+        raise InputError(
+            f"{given}: config.{name}.objective '{objective}' counts all lists alike; make them equal, or use a "
+            "pairwise objective"
+        )

@@ -46,6 +46,10 @@ class Records:
         self._pending = step, requested
         return stopping or requested is True
 
+    def stopping(self) -> bool:
+        """Whether a stop was requested up to the kept step, which is complete on the devices."""
+        return self._pending is not None and bool(self._pending[1])
+
     def read(self, measured: Mapping[str, float] | None = None) -> bool:
         """Wait for the kept step and write its line, with the metrics `measured` after it; returns whether a stop was
         requested. False if the step has been read already."""
@@ -73,7 +77,8 @@ class Records:
 
 def _check(record: Record, training: Training, number: int) -> None:
     loss, stage = record["loss"], training.directory.name
-    if not math.isfinite(loss) or not math.isfinite(record["grad_norm"]):
+    finite = math.isfinite(loss) or not record["weight"]  # a mean over nothing is NaN
+    if not finite or not math.isfinite(record["grad_norm"]):
         source, rows = training.batches.source, training.batches.plan.steps[number - 1]
         owners = sorted({int(source.conversation[index]) for row in rows for index in row})
         raise AloeError(

@@ -8,6 +8,7 @@ never reads an old file. One of the stored batches is computed again as a check.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Iterator, Mapping
 from typing import cast
@@ -54,6 +55,12 @@ def reference_log_probs(
         if stop is not None:
             stop.check(f"before batch {number + 1} of {steps} of the reference model in '{directory}'")
         found = _step(params, score, batches, mesh, number)
+        if (wrong := next((reply for reply, value in found.items() if not math.isfinite(value)), None)) is not None:
+            raise AloeError(
+                f"the reference log-probability of reply {wrong[1]} of {batches.source.names([wrong[0]])} is "
+                f"{found[wrong]}, since the start model's weights overflow or are damaged; start from another "
+                "copy of it"
+            )
         if hosts.is_primary():
             files.append_line(path, files.json_line({"replies": [[*reply, value] for reply, value in found.items()]}))
         reference |= found

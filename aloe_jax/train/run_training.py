@@ -85,10 +85,11 @@ def _run(run: Run, name: str, start: str, mesh: Mesh, stop: StopRequest | None) 
         kind = "held-out accuracy" if "held_out_accuracy" in record else "accuracy"
         extra = "" if accuracy is None else f", {kind} {accuracy:.2f}"
         speed = f", {record['tokens_per_second']:,.0f} tokens per second"
-        run.progress.update(done, total, f"steps, loss {record['loss']:.4f}{extra}{speed}")
+        loss = f"loss {record['loss']:.4f}" if record["weight"] else "nothing to train on"
+        run.progress.update(done, total, f"steps, {loss}{extra}{speed}")
 
     _report_sharding(run, name, abstract_state(model, make_optimizer(settings, 1), mesh))
-    state = train(training, initial, report, clock, stop)
+    state = train(training, initial, report, clock, stop, run.progress.line)
     spent = time_shares(time_split(read_metrics(directory / "metrics.jsonl"), clock.read()))
     run.progress.line(f"{name}: time: {spent}")
     return {

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import jax
@@ -10,12 +11,14 @@ import numpy as np
 from etils import epath
 
 from aloe_jax import files
+from aloe_jax.errors import InputError
 from aloe_jax.hub.chat_model import read_chat_model
 from aloe_jax.hub.load import load_params
 from aloe_jax.hub.source import resolve_model
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.models.decoder import Params
 from aloe_jax.ops.attention import BLOCK
+from aloe_jax.outputs import check_apart
 from aloe_jax.run.progress import Progress
 from aloe_jax.train.forward import Compute, make_score
 from aloe_jax.tree.fragments import fragments
@@ -48,9 +51,12 @@ def score_file(
     `dtype`, a path longer than the model's context (naming the node) and token ids outside the model's vocabulary.
     """
     compute = Compute(dtype=dtype)
+    files.output_file(out)
+    check_apart(out, trees)
     conversations = list(read_trees(trees))
     folder = resolve_model(model)
     config, chat = read_chat_model(folder, system=system)
+    check_apart(out, model, folder)
     tries = [build_trie(tree, chat, config.context, "error") for tree in conversations]
     for tree, trie in zip(conversations, tries, strict=True):
         ids = (token for piece in trie.pieces for token in piece.tokens)
@@ -58,7 +64,7 @@ def score_file(
     with progress.stage("score"):
         params = load_params(folder, config)
         scores = score_trees(params, config, conversations, tries, compute, progress)
-        files.write_lines(out, (files.json_line(vars(score)) for score in scores))
+        files.write_lines(out, (files.json_line(vars(score)) for score in _checked(scores, model)))
 
 
 def score_trees(
@@ -94,6 +100,17 @@ def score_trees(
         for index, node in enumerate(tree.nodes)
         if node.role == "assistant"
     ]
+
+
+def _checked(scores: Iterable[ReplyScore], model: str) -> Iterator[ReplyScore]:
+    """The scores. InputError for the first one that is no number, before it is written."""
+    for score in scores:
+        if not math.isfinite(score.log_prob):
+            raise InputError(
+                f"conversation '{score.conversation}', node '{score.node}': its log-probability under '{model}' is "
+                f"{score.log_prob}, since the model's weights overflow or are damaged; use another copy of it"
+            )
+        yield score
 
 
 def _by_node(row: TreeRow, log_probs: jax.Array) -> Iterator[tuple[tuple[int, int], tuple[float, int]]]:

@@ -12,7 +12,8 @@ from jaxtyping import Array, Float, Int
 
 from aloe_jax.models import decoder, lora
 from aloe_jax.models.config import ModelConfig
-from aloe_jax.train.forward import Compute, gather_replies, reply_log_probs
+from aloe_jax.ops.precision import in_precision_of
+from aloe_jax.train.forward import DTYPES, Compute, gather_replies, reply_log_probs
 from aloe_jax.train.objectives import objective_of
 from aloe_jax.train.objectives.settings import ObjectiveSettings
 from aloe_jax.train.state import TrainState
@@ -51,6 +52,7 @@ def make_gradient(
     are not computed. `key` is the random key of the adapters' dropout; None drops nothing."""
     loss = _make_loss(model, settings, compute, mesh)
 
+    @in_precision_of(DTYPES[compute.dtype])
     def gradient(
         params: decoder.Params,
         frozen: decoder.Params,
@@ -83,6 +85,7 @@ def make_evaluation(
     each metric, over the first `used` of the N micro-batches, without dropout."""
     loss = _make_loss(model, settings, compute, mesh)
 
+    @in_precision_of(DTYPES[compute.dtype])
     def evaluate(params: decoder.Params, frozen: decoder.Params, rows: TreeRow, used: Int[Array, ""]) -> Sums:
         def add(number: Array, sums: Sums) -> Sums:
             micro = jax.tree.map(lambda leaf: leaf[number], rows)
@@ -126,9 +129,8 @@ def make_step(
         key = jax.random.fold_in(jax.random.key(seed), state.step) if drops else None
         sums, grads = gradient(state.params, state.frozen, rows, used, key)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        total, weight = sums["loss"]
         metrics = {name: jnp.where(pair[1] > 0, pair[0] / pair[1], jnp.nan) for name, pair in sums.items()}
-        metrics |= {"loss": total / jnp.maximum(weight, 1e-9), "grad_norm": optax.tree.norm(grads), "weight": weight}
+        metrics |= {"grad_norm": optax.tree.norm(grads), "weight": sums["loss"][1]}
         params: decoder.Params = optax.apply_updates(state.params, updates)
         return TrainState(state.step + 1, params, opt_state, state.frozen), metrics
 

@@ -30,6 +30,7 @@ from aloe_jax import files
 from aloe_jax.errors import InputError
 
 CALLS, NODES, PREFERENCES, REJECTS, EVENTS = "calls", "nodes", "preferences", "rejects", "events"
+GIVEN_UP = " given up"  # after a conversation's id, the key of its event
 LEDGERS = (NODES, PREFERENCES, REJECTS, EVENTS)
 # The texts without which a record says nothing.
 NEEDED = {NODES: ("key",), PREFERENCES: ("key",), REJECTS: ("key", "reason"), EVENTS: ("key", "event")}
@@ -160,6 +161,11 @@ class Store:
     def has(self, ledger: str, key: str) -> bool:
         """Whether there is a record with that key."""
         return key in self._keys[ledger]
+
+    def begun(self) -> set[str]:
+        """The ids of the conversations of which there is a turn, or which were given up."""
+        turns = {key.rpartition(" ")[0] for key in self._keys[NODES]}
+        return turns | {key.removesuffix(GIVEN_UP) for key in self._keys[EVENTS] if key.endswith(GIVEN_UP)}
 
     def _sync(self) -> None:
         now = time.monotonic()

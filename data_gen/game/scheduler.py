@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -15,8 +15,9 @@ from aloe_jax.errors import AloeError, InputError
 from aloe_jax.serve.client.call_errors import CallError
 from aloe_jax.tree.schema import Persona, dump
 from data_gen.calls.given_up import Endings
-from data_gen.calls.store import EVENTS, NODES, REMEDY, Store
+from data_gen.calls.store import EVENTS, GIVEN_UP, NODES, REMEDY, Store
 from data_gen.game.tree_growth import Shape, grow
+from data_gen.personas.split import spread
 from data_gen.roles import Roles
 
 Shard = tuple[int, int]  # number, from 0, and count
@@ -49,8 +50,25 @@ class Candidates:
 
     def __iter__(self) -> Iterator[tuple[str, Persona]]:
         for number in range(self.shard[0], self.limit, self.shard[1]):
-            persona = self.personas[number % len(self.personas)]
-            yield f"c{number:05d}-{persona.id}", persona
+            yield conversation_name(number, self.personas), self.personas[number % len(self.personas)]
+
+
+def conversation_name(number: int, personas: Sequence[Persona]) -> str:
+    """The id of a conversation: the number of its candidate, and its persona."""
+    return f"c{number:05d}-{personas[number % len(personas)].id}"
+
+
+def in_order(personas: Sequence[Persona], seed: int, begun: Iterable[str]) -> Sequence[Persona]:
+    """The personas in the order in which conversations are begun: spread over profiles and personalities.
+
+    An older run took them as listed. One that was interrupted continues so: the ids of the conversations `begun` tell.
+    """
+    found, ordered = list(begun), spread(personas, seed)
+
+    def followed(order: Sequence[Persona]) -> bool:
+        return all(name == conversation_name(int(name[1:].partition("-")[0]), order) for name in found)
+
+    return personas if not followed(ordered) and followed(personas) else ordered
 
 
 class Events(Protocol):
@@ -97,7 +115,7 @@ class Scheduler:
                     name, persona = candidate
                     if name in self.accepted:
                         accepted += 1
-                    elif not self.store.has(EVENTS, given_up(name)):
+                    elif not self.store.has(EVENTS, name + GIVEN_UP):
                         under_way.add(asyncio.create_task(self._one(name, persona, roles, events)))
                 if not under_way:
                     self._end(accepted, events)
@@ -136,7 +154,7 @@ class Scheduler:
         """Note the conversations given up for a server, which does for others."""
         for name, error in self._unsure:
             record = {"event": "given_up", "conversation": name, "reason": error.kind, "said": str(error)}
-            if self.store.add(EVENTS, given_up(name), record):
+            if self.store.add(EVENTS, name + GIVEN_UP, record):
                 events.noted(EVENTS, record)
         self._unsure.clear()
 
@@ -146,11 +164,6 @@ class Scheduler:
         elif self._unsure:
             failures = [error for _, error in self._unsure]
             raise self.endings.error(failures, max(len(failures), self.endings.ended))
-
-
-def given_up(name: str) -> str:
-    """The key of the event that a conversation was given up."""
-    return f"{name} given up"
 
 
 def identities(path: Path) -> dict[str, tuple[int, int]]:

@@ -15,7 +15,9 @@ class TreeSettings:
     expand: int = setting(1, "replies per turn that are continued; 1: the paper's single path", minimum=1)
     depth: int = setting(1, "turns that the replies beside the main path are continued for", minimum=1)
     discount: float = setting(
-        0.0, "weight of what happens a turn later in a reply's value; 0: its own score alone", minimum=0
+        0.0,
+        "weight of what happens a turn later in a reply's value, over `depth` turns; 0: its own score alone",
+        minimum=0,
     )
     prefer: str = setting(
         "judge",

@@ -18,7 +18,7 @@ from data_gen.calls.given_up import told
 from data_gen.calls.status import STATUS, Status, panel
 from data_gen.calls.store import CALLS, EVENTS, Store
 from data_gen.game.counts import conversation_counts, tree_counts
-from data_gen.game.scheduler import Candidates, Scheduler, put_in_order, too_few
+from data_gen.game.scheduler import Candidates, Scheduler, in_order, put_in_order, too_few
 from data_gen.game.settings import ConversationSettings, TreeSettings
 from data_gen.game.tree_growth import Shape
 from data_gen.personas.settings import PersonaSettings
@@ -70,8 +70,9 @@ def _work(run: Run) -> Values:
         write_records(path, read_trees(settings.source))
         return tree_counts(path)
     personas = read_personas(run.directory("personas") / PERSONAS)
-    candidates = Candidates(personas, settings.trees, settings.trees * tree.candidates, run.shard)
     with Store(directory) as store:
+        ordered = in_order(personas, run.seed, store.begun())
+        candidates = Candidates(ordered, settings.trees, settings.trees * tree.candidates, run.shard)
         shape = Shape(settings, tree, guard_user="user" in model_roles(run))
         scheduler = Scheduler(path, store, shape, run.seed, settings.concurrency)
         if len(scheduler.accepted) < candidates.share or not (directory / JUDGE).exists():

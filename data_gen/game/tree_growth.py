@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from aloe_jax.serve.client.answers import Answer
 from aloe_jax.tree.schema import Belief, Conversation, Message, Node, Persona, Preference, Score
-from data_gen.calls.store import EVENTS, NODES, PREFERENCES, REJECTS
+from data_gen.calls.store import EVENTS, GIVEN_UP, NODES, PREFERENCES, REJECTS
 from data_gen.concurrency import gather_all
 from data_gen.game import guards
 from data_gen.game.guards import Scene
@@ -101,11 +101,11 @@ class _Growth:
         path = _path(turns)
         done = sum(node.startswith("u") for node in path)
         if done < self.tree.min_turns:
-            self.note(EVENTS, f"{self.name} given up", {"event": "given_up", "conversation": self.name, "turns": done})
+            self.note(EVENTS, self.name + GIVEN_UP, {"event": "given_up", "conversation": self.name, "turns": done})
             return None
         nodes = tuple(node for turn in turns for node in turn.nodes)
         if self.tree.discount:
-            nodes = backed_up(nodes, self.tree.discount)
+            nodes = backed_up(nodes, self.tree.discount, self.tree.depth)
         preferences = tuple(pair for turn in turns for pair in turn.preferences)
         if self.tree.prefer == "value":
             preferences = preferred_by_value(nodes, self.conversations.min_margin, self.roles.judge.name)

@@ -14,41 +14,56 @@ from aloe_jax.tree.schema import Node, Preference
 TEMPERATURE = 0.5  # points of value; a lead of one point is preferred with probability 0.88
 
 
-def backed_up(nodes: Sequence[Node], discount: float) -> tuple[Node, ...]:
-    """Nodes whose replies have their backed-up value.
+def backed_up(nodes: Sequence[Node], discount: float, depth: int = 1) -> tuple[Node, ...]:
+    """Nodes whose replies have their backed-up value, over at most `depth` turns of their future.
 
     With the judge's score s(r) and the replies C(r) one turn later below r,
 
-        value(r) = N(r) / D(r),   N(r) = s(r) + discount * mean N(c),   D(r) = 1 + discount * mean D(c)
+        value(r) = N_h(r) / D_h(r)
+        N_h(r) = s(r) + discount * mean N_(h-1)(c),   D_h(r) = 1 + discount * mean D_(h-1)(c)
 
-    over c in C(r): an average of the scores of r and of its future, weighted down by `discount` per turn. A reply
-    without a future keeps its score. Unscored replies do not count.
+    over c in C(r), without the second terms for h = 0: an average of the scores of r and of its next h turns, weighted
+    down by `discount` per turn. A reply without a future keeps its score. Unscored replies do not count.
+
+    Siblings are compared, so those with a future have one horizon h: `depth`, or as far as all of them were continued.
+    The main path goes on to the end of the dialogue and the others for `depth` turns; where scores rise with the turns,
+    a longer horizon alone would make it the better one.
     """
-    children: dict[str, list[Node]] = {}
+    below: dict[str, list[Node]] = {}  # the replies one turn later, by reply
+    askers = {node.id: node.parent for node in nodes if node.role == "user"}
     for node in nodes:
-        if node.parent is not None:
-            children.setdefault(node.parent, []).append(node)
-    sums: dict[str, tuple[float, float]] = {}
+        if node.role == "assistant" and node.parent is not None and (before := askers.get(node.parent)) is not None:
+            below.setdefault(before, []).append(node)
+    sums: dict[str, list[tuple[float, float]]] = {}  # (N, D) by reply, for each horizon up to its own future
     for node in reversed(nodes):  # children come after their parents
-        if node.role != "assistant":
-            continue
-        below = [
-            sums[reply.id]
-            for user in children.get(node.id, ())
-            for reply in children.get(user.id, ())
-            if sums[reply.id][1]
-        ]
-        score, weight = (0.0, 0.0) if node.value is None else (node.value, 1.0)
-        if below:
-            score += discount * sum(each[0] for each in below) / len(below)
-            weight += discount * sum(each[1] for each in below) / len(below)
-        sums[node.id] = (score, weight)
-    return tuple(
-        node.model_copy(update={"value": sums[node.id][0] / sums[node.id][1]})
-        if node.role == "assistant" and sums[node.id][1]
-        else node
-        for node in nodes
-    )
+        if node.role == "assistant":
+            sums[node.id] = _by_horizon(node, [sums[reply.id] for reply in below.get(node.id, ())], discount, depth)
+    horizon: dict[str | None, int] = {}  # by message that siblings answer
+    for node in nodes:
+        if node.role == "assistant" and (future := len(sums[node.id]) - 1):
+            horizon[node.parent] = min(future, horizon.get(node.parent, future))
+
+    def valued(node: Node) -> Node:
+        found = sums[node.id]
+        score, weight = found[min(len(found) - 1, horizon.get(node.parent, 0))]
+        return node.model_copy(update={"value": score / weight}) if weight else node
+
+    return tuple(valued(node) if node.role == "assistant" else node for node in nodes)
+
+
+def _by_horizon(
+    node: Node, below: Sequence[list[tuple[float, float]]], discount: float, depth: int
+) -> list[tuple[float, float]]:
+    """(N_h, D_h) of a reply for h = 0, 1, ..., as far as its future goes, at most `depth`. `below` are those of the
+    replies one turn later; one that ends before h - 1 counts as far as it goes."""
+    own = (0.0, 0.0) if node.value is None else (node.value, 1.0)
+    found = [own]
+    for turns in range(min(depth, max(map(len, below), default=0))):
+        parts = [each[min(turns, len(each) - 1)] for each in below]
+        parts = [part for part in parts if part[1]]
+        means = [sum(part[side] for part in parts) / len(parts) if parts else 0.0 for side in (0, 1)]
+        found.append((own[0] + discount * means[0], own[1] + discount * means[1]))
+    return found
 
 
 def preferred_by_value(nodes: Sequence[Node], min_margin: float, judge: str) -> tuple[Preference, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 
 from jaxtyping import Float
@@ -77,6 +78,31 @@ def personas(
             used[column] += 1
             found.append(_persona(profile, personalities[column]))
     return found
+
+
+def spread(found: Sequence[Persona], seed: int) -> list[Persona]:
+    """The personas in an order whose every beginning uses all profiles and personalities about equally often, drawn by
+    `seed`.
+
+    It goes round the profiles in a random order; each gives, of its personas that are left, the one whose personality
+    was used least so far.
+    """
+    rng = random.Random(f"order {seed}")
+    left: dict[str, list[Persona]] = {}
+    for persona in rng.sample(found, len(found)):
+        left.setdefault(persona.profile, []).append(persona)
+    used: Counter[str] = Counter()
+    ordered: list[Persona] = []
+    while left:
+        for profile in list(left):
+            mine = left[profile]
+            best = min(mine, key=lambda persona: used[persona.personality])
+            mine.remove(best)
+            used[best.personality] += 1
+            ordered.append(best)
+            if not mine:
+                del left[profile]
+    return ordered
 
 
 def _persona(profile: Entry, personality: Entry) -> Persona:

@@ -160,6 +160,31 @@ def test_a_training_leaves_out_what_it_cannot_train_on(run, tmp_path, capsys):
         training_plans(Run(epath.Path(tmp_path / "run"), settings, Progress()), "preference", source)
 
 
+def test_list_wise_training_refuses_lists_of_different_loss_weights(run, tmp_path):
+    """It counts all lists alike; equal weights, or a pairwise objective, are no error."""
+    more = tmp_path / "more.jsonl"
+    write_records(more, [aloe_tree(2, name=f"m{number}") for number in range(2)])
+    path = f"--config.dataset.sources.chat.path={more}"
+    assert run(path)[0] == 0
+    source = FragmentSource(tmp_path / "run/dataset")
+
+    def plans(objective, trees, chat):
+        weights = (
+            f"--config.dataset.sources.trees.loss_weight={trees}",
+            f"--config.dataset.sources.chat.loss_weight={chat}",
+        )
+        changed = (path, *weights, f"--config.preference.objective={objective}", "--config.sft.batch=2")
+        settings = load_experiment([f"--config={ROOT / 'configs/demo.py'}:debug", *changed])
+        return training_plans(Run(epath.Path(tmp_path / "run"), settings, Progress()), "preference", source)
+
+    with pytest.raises(
+        InputError, match=r"chat\.loss_weight: 2\.0, .*trees\.loss_weight: 1\.0: .*'listwise' counts all"
+    ):
+        plans("listwise", 1.0, 2.0)
+    plans("listwise", 2.0, 2.0)
+    plans("dpo", 1.0, 2.0)
+
+
 def test_nothing_to_train_on_at_all(run):
     trees = [tree.model_copy(update={"preferences": TREES[0].preferences[:0]}) for tree in TREES]
     muted = [
@@ -259,4 +284,5 @@ def test_a_path_for_trees_needs_no_conversations(run, tmp_path):
     path = f"--config.dataset.sources.trees.path={tmp_path / 'other.jsonl'}"
     assert run(path, stages="dataset")[0] == 0
     assert len(FragmentSource(tmp_path / "run/dataset")) == 1
+    shutil.rmtree(tmp_path / "run")
     refused(run(stages="dataset"), "needs 'conversations'", "run it first")

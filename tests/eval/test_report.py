@@ -181,7 +181,7 @@ def test_figures_come_from_the_scores_where_metrics_json_is_missing(run):
 
 def test_steps_that_are_not_finite_are_counted_not_drawn(run):
     with open(run / "sft/metrics.jsonl", "a") as file:
-        file.write('{"step": 19, "loss": NaN}\n')
+        file.write('{"step": NaN, "loss": 1.0}\n{"step": 19, "loss": NaN}\n')
     found = page(run)
     assert "SFT loss, nats per token (1 step not finite)" in found.text
     assert "nan" not in found.text.split()

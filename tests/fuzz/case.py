@@ -82,7 +82,7 @@ def function(call: Callable[[], object]) -> Callable[[], Result]:
         try:
             call()
         except Exception as error:
-            expected = cli._expected(error)
+            expected = cli._expected(error, False)
             if expected is None:
                 raise
             return cli._fail(str(expected), expected.exit_code)

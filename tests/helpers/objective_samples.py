@@ -3,6 +3,7 @@
 import math
 
 import jax.numpy as jnp
+import numpy as np
 
 from aloe_jax.train.objectives import Pairs, Replies
 from aloe_jax.train.objectives.settings import PairSettings
@@ -41,3 +42,15 @@ def pairs(*index, weight=None, margin=None):
 def means(metrics):
     """(sum, weight) pairs as means."""
     return {name: float(total / weight) for name, (total, weight) in metrics.items()}
+
+
+def random_row(seed):
+    """Six replies of two groups, each ranked without ties, with pairs that agree with the ranking."""
+    rng = np.random.default_rng(seed)
+    length = rng.integers(1, 9, 6)
+    given = replies(
+        list(-rng.uniform(0.1, 3, 6) * length), list(-rng.uniform(0.1, 3, 6) * length), length=list(length),
+        turn=[1, 1, 1, 2, 2, 2], group=[0, 0, 0, 1, 1, 1], value=[3.0, 2.0, 1.0, 5.0, 1.5, 4.0],
+        weight=[1.0, 0.0, 0.0, 2.0, 0.0, 0.5], entropy=list(rng.uniform(0, 2, 6) * length),
+    )  # fmt: skip
+    return given, pairs((0, 1), (0, 2), (1, 2), (3, 5), (3, 4), (5, 4), margin=list(rng.uniform(0.1, 1, 6)))

@@ -98,5 +98,6 @@ def test_out_with_content(tmp_path):
         importer.import_model(str(folder), tmp_path / "out")
     importer.import_model(str(folder), tmp_path / "out", dtype="float16", overwrite=True)
     assert load_file(tmp_path / "out" / "model.safetensors")["model.norm.weight"].dtype == np.float16
-    importer.import_model(str(tmp_path / "out"), tmp_path / "out", overwrite=True)  # onto itself
+    with pytest.raises(InputError, match=r"is '.*out', which it would be made from"):
+        importer.import_model(str(tmp_path / "out"), tmp_path / "out", overwrite=True)
     assert load_file(tmp_path / "out" / "model.safetensors")["model.norm.weight"].dtype == np.float16

@@ -58,6 +58,7 @@ class TestCompiled:
         assert "estimates" in lines[0]
         for part in (
             "4 chips as replica 1 x fsdp 4 x tensor 1",
+            "computed in bfloat16, 1 pass of the matrix unit per product",
             "15.75 GiB: fits",
             "all-gather",
             "bound by",

@@ -12,7 +12,8 @@ from aloe_jax.models.decoder import REMAT
 from aloe_jax.models.lora import Lora
 from aloe_jax.parallel.chips import CHIPS, chip_of
 from aloe_jax.parallel.mesh import make_mesh
-from aloe_jax.plan.figures import too_large
+from aloe_jax.plan.figures import Figures, too_large
+from aloe_jax.plan.program import estimated
 from aloe_jax.plan.roofline import roofline, step_flops
 from aloe_jax.plan.topology import parse_topology
 from aloe_jax.train.forward import Compute
@@ -28,6 +29,16 @@ from helpers.tiny import MODEL
 # The weights of a layer of the tiny model, and the width of its heads together; it has two layers.
 WEIGHTS, HEAD_WIDTH = 64 * 64 * 2 + 64 * 32 * 2 + 3 * 64 * 96, 8 * 8
 ROW = Capacity(tokens=256, targets=200, replies=8, pairs=8)
+
+
+@pytest.mark.parametrize(("dtype", "passes"), [("bfloat16", 1), ("float32", 6)])
+def test_a_float32_product_takes_six_passes(dtype, passes):
+    """197 TFLOP of a v5e's 197 TFLOP/s take a second in bf16, and as many as there are passes at precision highest;
+    the operations are the same, and so is the time that 819 GB of its 819 GB/s take."""
+    topology = parse_topology("v5e:2x2")
+    found = Figures(needed=1.0, hbm=819e9)
+    program = estimated("step", found, topology, dtype=dtype, parameters=0, optimizer=0, flops=197e12)
+    assert (program.flops, program.time.compute, program.time.memory) == (197e12, passes, 1.0)
 
 
 def test_slices():

@@ -99,3 +99,78 @@ def test_the_agreed_one_is_restored(batches, reference, one_device, tmp_path):
         assert checkpoints.latest == 5
         state, position = checkpoints.restore(abstract_state(MODEL, make_optimizer(SETTINGS, 5), one_device), 2)
     assert (int(state.step), position) == (2, {"next_index": 2})
+
+
+def flipped(path, place, bit=3):
+    """The file with one bit of the byte at `place`, a share of its length, the other way round."""
+    data = bytearray(path.read_bytes())
+    data[int(place * (len(data) - 1))] ^= 1 << bit
+    path.write_bytes(data)
+
+
+FLIPS = [
+    *((ARRAYS, place) for place in (0.0, 0.2, 0.5, 0.8, 1.0)),
+    ("params/_METADATA", 0.5),
+    ("params/manifest.ocdbt", 0.5),
+    ("params/_sharding", 0.5),
+    ("_CHECKPOINT_METADATA", 0.5),
+    ("digests.json", 0.5),
+    ("digests.json", 0.0),
+]
+
+
+@pytest.mark.parametrize(("files", "place"), FLIPS)
+def test_a_flipped_bit_is_refused_by_resume_and_export(files, place, whole, batches, reference, one_device, tmp_path):
+    """Without digests Orbax loads most of these as other parameters."""
+    shutil.copytree(whole[0] / "checkpoints", tmp_path / "checkpoints")
+    newest = tmp_path / "checkpoints/5"
+    path = max(newest.glob(files), key=lambda path: path.stat().st_size)
+    flipped(path, place)
+    named = path.relative_to(newest) if path.name != "digests.json" else ""
+    resume = training(batches, reference, one_device, tmp_path)
+    with pytest.raises(InputError, match=rf"checkpoint '{newest}' cannot be read \(.*{named}.*\); move that folder"):
+        train(resume, lambda: pytest.fail("there is a checkpoint"))
+    places = param_shardings(decoder.abstract_params(MODEL), decoder.logical_axes(MODEL), one_device)
+    with pytest.raises(InputError, match=rf"checkpoint '{newest}' cannot be read \(.*{named}.*\); delete '{tmp_path}'"):
+        restore_params(epath.Path(tmp_path / "checkpoints"), MODEL, places)
+
+
+def test_an_export_does_not_read_the_optimiser(whole, one_device, tmp_path):
+    """So its damage is noticed where it matters, and the parameters are verified alone."""
+    shutil.copytree(whole[0] / "checkpoints", tmp_path / "checkpoints")
+    flipped(max((tmp_path / "checkpoints/5").glob("optimizer/*/d/*"), key=lambda path: path.stat().st_size), 0.5)
+    places, lines = decoder.shardings(MODEL, one_device), []
+    params = restore_params(epath.Path(tmp_path / "checkpoints"), MODEL, places, lines.append)
+    jax.tree.map(np.testing.assert_array_equal, params, whole[1].params)
+    assert len(lines) == 1
+    assert "GB verified in " in lines[0]
+    assert lines[0].endswith("% of the restore")
+
+
+def test_the_one_before_is_used_on_request(batches, reference, one_device, tmp_path):
+    """The remedy of the sentence, step by step."""
+    train(training(batches, reference, one_device, tmp_path, keep=3), copied)
+    places = decoder.shardings(MODEL, one_device)
+    flipped(max((tmp_path / "checkpoints/5").glob(ARRAYS), key=lambda path: path.stat().st_size), 0.5)
+    with pytest.raises(InputError, match=r"or move that folder away to use the checkpoint of step 4$"):
+        restore_params(tmp_path / "checkpoints", MODEL, places)
+    shutil.move(tmp_path / "checkpoints/5", tmp_path / "away")
+    restore_params(tmp_path / "checkpoints", MODEL, places)
+
+
+def test_a_file_that_is_gone_is_named(whole, one_device, tmp_path):
+    shutil.copytree(whole[0] / "checkpoints", tmp_path / "checkpoints")
+    path = max((tmp_path / "checkpoints/5").glob(ARRAYS), key=lambda path: path.stat().st_size)
+    path.unlink()
+    with pytest.raises(InputError, match=f"its file .*{path.name} is missing"):
+        restore_params(tmp_path / "checkpoints", MODEL, decoder.shardings(MODEL, one_device))
+
+
+def test_a_checkpoint_of_before_is_read_as_it_is(whole, one_device, tmp_path):
+    shutil.copytree(whole[0] / "checkpoints", tmp_path / "checkpoints")
+    (tmp_path / "checkpoints/5/digests.json").unlink()
+    lines = []
+    params = restore_params(tmp_path / "checkpoints", MODEL, decoder.shardings(MODEL, one_device), lines.append)
+    jax.tree.map(np.testing.assert_array_equal, params, whole[1].params)
+    assert len(lines) == 1
+    assert "has no digests.json" in lines[0]

@@ -16,10 +16,10 @@ from aloe_jax.settings import plain as plain_values
 from aloe_jax.settings import read
 from aloe_jax.train.objectives import OBJECTIVES, check_objective
 from aloe_jax.train.objectives.settings import ObjectiveSettings, PairSettings
-from helpers.objective_samples import SETTINGS, means, pairs, plain, replies
+from helpers.objective_samples import SETTINGS, means, pairs, plain, random_row, replies
 
 TRL = json.loads((Path(__file__).parent.parent / "fixtures/train/trl_losses.json").read_text())
-PAIRWISE = [name for name, objective in OBJECTIVES.items() if objective.takes_margin]
+PAIRWISE = [name for name, objective in OBJECTIVES.items() if "margin" in objective.reads]
 # name in the golden file -> (objective, its settings there)
 AS_TRL = {
     "sft": ("sft", {}),
@@ -209,18 +209,6 @@ def test_swapped_pair(name, slope):
     assert float(forward[0] / forward[1] - back[0] / back[1]) == pytest.approx(slope * margin, abs=1e-6)
 
 
-def random_row(seed):
-    """Six replies of two groups, each ranked without ties, with pairs that agree with the ranking."""
-    rng = np.random.default_rng(seed)
-    length = rng.integers(1, 9, 6)
-    given = replies(
-        list(-rng.uniform(0.1, 3, 6) * length), list(-rng.uniform(0.1, 3, 6) * length), length=list(length),
-        turn=[1, 1, 1, 2, 2, 2], group=[0, 0, 0, 1, 1, 1], value=[3.0, 2.0, 1.0, 5.0, 1.5, 4.0],
-        weight=[1.0, 0.0, 0.0, 2.0, 0.0, 0.5], entropy=list(rng.uniform(0, 2, 6) * length),
-    )  # fmt: skip
-    return given, pairs((0, 1), (0, 2), (1, 2), (3, 5), (3, 4), (5, 4), margin=list(rng.uniform(0.1, 1, 6)))
-
-
 def everything(name, given, all_pairs, config=SETTINGS):
     total, weight, metrics = OBJECTIVES[name].function(given, all_pairs, config)
     return {"loss": (total, weight), **metrics}
@@ -327,7 +315,7 @@ def test_preferences_and_values_that_agree_rank_alike():
     ],
 )
 def test_settings_that_cannot_work(objective, changes, message):
-    values = plain_values(SETTINGS) | {"objective": objective}
+    values = plain_values(PairSettings(objective=objective))
     check_objective(read(PairSettings, values, "config.preference"), "preference")
     with pytest.raises(InputError, match=message):
         check_objective(read(PairSettings, values | changes, "config.preference"), "preference")
@@ -340,6 +328,20 @@ def test_the_documented_table_is_the_table():
     rows = [re.split(r"\s*\|\s*", line)[1:-1] for line in lines]
     documented = {row[0].strip("`"): (set(re.findall(r"`(\w+)`", row[4])), row[5] == "yes") for row in rows}
     assert documented == {name: (settings_read(name), entry.needs_reference) for name, entry in OBJECTIVES.items()}
+
+
+@pytest.mark.parametrize("noise", [0.4999, 0.49999, 0.499999])
+def test_robust_dpo_is_exact_near_one_half(noise):
+    """In f32 at margin 0 the loss is log 2 whatever the noise; at m = 0.01 it is log(1 + e^-0.01) - 0.01 e / (1 - 2 e),
+    up to the rounding of e itself. The difference of two weighted losses would be off by up to 2^-24 / (1 - 2 e)."""
+    with jax.enable_x64(False):
+        settings = plain(label_smoothing=noise, beta=1.0)
+        for margin, wanted in (
+            (0.0, math.log(2)),
+            (0.01, math.log1p(math.exp(-0.01)) - 0.01 * noise / (1 - 2 * noise)),
+        ):
+            found = mean("robust_dpo", replies([margin, 0.0]), pairs((0, 1)), settings)
+            assert found == pytest.approx(wanted, rel=2e-7)
 
 
 def settings_read(name):

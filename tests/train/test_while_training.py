@@ -66,6 +66,28 @@ def test_a_signal_stops_several_hosts(changes, whole, batches, reference, one_de
     assert (tmp_path / "checkpoints/3").is_dir()
 
 
+def test_a_signal_saves_before_it_measures(batches, reference, one_device, tmp_path):
+    """Measurements are due after steps 3 and 5. A signal while one of these runs leaves its checkpoint and no
+    measurement, which the next call makes up for, to the same lines as without signals."""
+
+    def given(folder):
+        made = training(batches, reference, one_device, folder, checkpoint_every=100, measure_every=3)
+        return dataclasses.replace(made, held_out=made.batches)
+
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "stopped").mkdir()
+    train(given(tmp_path / "whole"), copied)
+    folder = tmp_path / "stopped"
+    for step in (3, 5):
+        with pytest.raises(ResumableError, match=f"stopped after step {step} of 5"):
+            train(given(folder), copied, send(step - 1, signal.SIGTERM))
+        assert (folder / f"checkpoints/{step}").is_dir()
+        assert not any(name.startswith("held_out_") for name in records(folder)[-1])
+    train(given(folder), lambda: pytest.fail("the checkpoint has the parameters"))
+    assert records(folder) == records(tmp_path / "whole")
+    assert [record["step"] for record in records(folder) if "held_out_loss" in record] == [3, 5]
+
+
 def test_a_request_from_before_the_first_step(batches, reference, one_device, tmp_path):
     """The signal arrived while the model was loaded, for the steps or for the reference pass."""
     with StopRequest(one_device) as stop:

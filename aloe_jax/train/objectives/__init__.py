@@ -7,6 +7,8 @@ A new objective is an entry of the table at the end of one of the files here (CO
 
 from __future__ import annotations
 
+import dataclasses
+
 from aloe_jax.errors import InputError
 from aloe_jax.train.objectives.listwise import LISTWISE
 from aloe_jax.train.objectives.pairwise import PAIRWISE
@@ -40,8 +42,14 @@ def check_objective(settings: ObjectiveSettings, section: str) -> None:
             f"config.{section}.objective: '{settings.objective}' compares replies, whose settings stand in "
             "config.preference; set it there"
         )
-    if isinstance(settings, PairSettings) and settings.margin and not objective.takes_margin:
+    shared = {one.name for one in dataclasses.fields(ObjectiveSettings)}
+    own = dataclasses.fields(PairSettings) if isinstance(settings, PairSettings) else ()
+    for field in own:
+        value = getattr(settings, field.name)
+        if field.name in shared | objective.reads or value == field.default:
+            continue
+        readers = ", ".join(name for name, one in OBJECTIVES.items() if field.name in one.reads)
         raise InputError(
-            f"config.{section}.margin: {settings.margin} has no meaning for the objective '{settings.objective}', "
-            "which compares no pairs; set it to 0"
+            f"config.{section}.{field.name}: {value} has no meaning for the objective '{settings.objective}'; set it "
+            f"to {field.default}, or the objective to one of {readers}"
         )

@@ -67,4 +67,12 @@ def _pick(values: Float[Array, "B R"]) -> tuple[Float[Array, "B R 1"], Float[Arr
     return values[..., :, None], values[..., None, :]
 
 
-LISTWISE = {"listwise": Objective(listwise, unit="conversations", needs_reference=True)}
+LISTWISE = {
+    "listwise": Objective(
+        listwise,
+        unit="conversations",
+        needs_reference=True,
+        reads=frozenset({"beta", "ranking"}),
+        weighs_sources=False,  # lists are counted alike
+    )
+}

@@ -63,9 +63,13 @@ def smoothed(margin: Float[Array, "*S"], settings: PairSettings) -> Float[Array,
 
 
 def unbiased(margin: Float[Array, "*S"], settings: PairSettings) -> Float[Array, "*S"]:
-    """The loss whose mean over labels flipped with probability `label_smoothing` equals the loss of the true labels."""
+    """The loss whose mean over labels flipped with probability e (`label_smoothing`) equals that of the true labels.
+
+    With l(m) = -log sigmoid(m) it is ((1 - e) l(m) - e l(-m)) / (1 - 2 e). Since l(-m) = l(m) + m, that is
+    l(m) - m e / (1 - 2 e), which cancels nothing as e approaches 1/2.
+    """
     noise = settings.label_smoothing
-    return ((1 - noise) * sigmoid(margin, settings) - noise * sigmoid(-margin, settings)) / (1 - 2 * noise)
+    return sigmoid(margin, settings) - margin * (noise / (1 - 2 * noise))
 
 
 def hinge(margin: Float[Array, "*S"], settings: PairSettings) -> Float[Array, "*S"]:
@@ -93,9 +97,10 @@ def pairwise(
     loss: MarginLoss,
     nll_weight: Callable[[PairSettings], float] | None = None,
     needs_reference: bool = True,
+    reads: tuple[str, ...] = (),
 ) -> Objective:
     """The objective with a reward and a loss of margins, plus `nll_weight` x the chosen replies' negative
-    log-probability per token."""
+    log-probability per token. `reads` are the settings that it depends on besides `beta` and `margin`."""
 
     def function(replies: Replies, pairs: Pairs, settings: PairSettings) -> Result:
         pick = lambda values: _by_pair(values, pairs)  # noqa: E731
@@ -114,7 +119,8 @@ def pairwise(
             return None
         return float(loss(jnp.zeros(()), settings))
 
-    return Objective(function, "pairs", needs_reference, takes_margin=True, first_loss=first_loss)
+    read = frozenset({"beta", "margin", *reads})
+    return Objective(function, "pairs", needs_reference, reads=read, first_loss=first_loss)
 
 
 def _by_pair(values: Array, pairs: Pairs) -> tuple[Array, Array]:
@@ -129,17 +135,17 @@ PAIRWISE = {
     # arXiv 2310.12036, equation 17, over lengths as its authors and TRL do
     "ipo": pairwise(implicit_per_token, squared),
     # Mitchell 2023, "A note on DPO with noisy preferences"
-    "cdpo": pairwise(implicit, smoothed),
+    "cdpo": pairwise(implicit, smoothed, reads=("label_smoothing",)),
     # arXiv 2403.00409
-    "robust_dpo": pairwise(implicit, unbiased),
+    "robust_dpo": pairwise(implicit, unbiased, reads=("label_smoothing",)),
     # RSO, arXiv 2309.06657, the hinge loss of SLiC on implicit rewards
     "hinge": pairwise(implicit, hinge),
     # Tulu 3, arXiv 2411.15124, section 5
     "dpo_norm": pairwise(implicit_per_token, sigmoid),
     # arXiv 2404.19733, equation 1
-    "rpo": pairwise(implicit, sigmoid, lambda settings: settings.nll_weight),
+    "rpo": pairwise(implicit, sigmoid, lambda settings: settings.nll_weight, reads=("nll_weight",)),
     # arXiv 2405.14734, equation 6
-    "simpo": pairwise(log_prob_per_token, sigmoid_beyond, needs_reference=False),
+    "simpo": pairwise(log_prob_per_token, sigmoid_beyond, needs_reference=False, reads=("gamma",)),
     # arXiv 2403.07691, equations 6 and 7; beta is its lambda
     "orpo": pairwise(log_odds, scaled_sigmoid, lambda settings: 1.0, needs_reference=False),
 }

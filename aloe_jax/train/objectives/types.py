@@ -55,7 +55,8 @@ class Objective:
         unit: the unit of the batch size.
         needs_reference: whether reference log-probabilities are read.
         compares: whether it compares replies and so needs `PairSettings`.
-        takes_margin: whether it reads the setting `margin`.
+        reads: the settings of `PairSettings` alone that its loss depends on; others must keep their defaults.
+        weighs_sources: whether it multiplies by the `loss_weight` of a reply's source.
         first_loss: the loss while policy and reference are the same model; None where it depends on the data.
     """
 
@@ -63,7 +64,8 @@ class Objective:
     unit: Unit
     needs_reference: bool = False
     compares: bool = True
-    takes_margin: bool = False
+    reads: frozenset[str] = frozenset()
+    weighs_sources: bool = True
     first_loss: Callable[[PairSettings], float | None] = field(default=_unknown)
 
     def __call__(self, replies: Replies, pairs: Pairs, settings: ObjectiveSettings) -> Result:

@@ -39,6 +39,35 @@ def test_a_value_is_the_discounted_mean_of_its_future():
     assert values(backed_up(better, 0.5))["a"] == pytest.approx(5.5 / 1.5)
 
 
+def dialogue(scores):
+    """u1 - a1, b1; a1 - u2 - a2 - u3 - a3 ... to the end of the main path, b1 - v2 - b2 - v3 - b3 ... beside it."""
+    nodes = [node("u1", None, "user")]
+    nodes += [node(f"{side}1", "u1", "assistant", found[0]) for side, found in scores.items()]
+    for side, found in scores.items():
+        for turn, score in enumerate(found[1:], start=2):
+            nodes.append(node(f"{side}u{turn}", f"{side}{turn - 1}", "user"))
+            nodes.append(node(f"{side}{turn}", f"{side}u{turn}", "assistant", score))
+    return nodes
+
+
+def test_siblings_have_one_horizon():
+    """Scores rise by a point per turn whoever replies; the drawn reply a1 went on for four turns, b1 for depth = 2.
+    Both: N = 1 + 0.5 (2 + 0.5 * 3) = 2.75, D = 1 + 0.5 (1 + 0.5) = 1.75. Over its whole rest a1 would have
+    (1 + 1 + 0.75 + 0.5 + 0.3125) / 1.9375 = 1.84 against 1.57, and be preferred for having been drawn."""
+    nodes = dialogue({"a": [1.0, 2.0, 3.0, 4.0, 5.0], "b": [1.0, 2.0, 3.0]})
+    found = values(backed_up(nodes, 0.5, 2))
+    assert found["a1"] == found["b1"] == pytest.approx(2.75 / 1.75)
+    assert preferred_by_value(backed_up(nodes, 0.5, 2), 0.0, "judge") == ()
+    assert found["a3"] == pytest.approx((3 + 0.5 * (4 + 0.5 * 5)) / 1.75)
+    assert found["a5"] == 5.0
+
+
+def test_a_future_that_ended_early_cuts_that_of_its_sibling():
+    """b1 ended after one of two turns: both count one, (1 + 0.5 * 2) / 1.5 and (1 + 0.5 * 4) / 1.5."""
+    found = values(backed_up(dialogue({"a": [1.0, 2.0, 9.0], "b": [1.0, 4.0]}), 0.5, 2))
+    assert (found["a1"], found["b1"]) == (pytest.approx(2 / 1.5), pytest.approx(3 / 1.5))
+
+
 def test_unscored_replies_count_for_nothing():
     """a is unscored: its value is its future's; d is: the future is c alone."""
     nodes = [each.model_copy(update={"value": None}) if each.id in ("a", "d") else each for each in NODES]

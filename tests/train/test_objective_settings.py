@@ -1,0 +1,52 @@
+"""Every setting of objectives against every objective: used or refused."""
+
+import dataclasses
+
+import pytest
+
+from aloe_jax.errors import InputError
+from aloe_jax.train.objectives import OBJECTIVES, check_objective
+from aloe_jax.train.objectives.settings import ObjectiveSettings, PairSettings
+from helpers.objective_samples import random_row
+
+OWN = [field for field in dataclasses.fields(PairSettings) if not hasattr(ObjectiveSettings, field.name)]
+# Another value of each setting of PairSettings alone, and the objectives that read it; the others refuse it.
+READ_BY = {
+    "beta": (0.3, {*OBJECTIVES} - {"sft"}),
+    "margin": (0.4, {*OBJECTIVES} - {"sft", "listwise"}),
+    "label_smoothing": (0.3, {"cdpo", "robust_dpo"}),
+    "nll_weight": (0.2, {"rpo"}),
+    "gamma": (0.1, {"simpo"}),
+    "ranking": ("preferences", {"listwise"}),
+}
+
+
+def loss(name, given, all_pairs, settings):
+    total, weight, _ = OBJECTIVES[name].function(given, all_pairs, settings)
+    return float(total / weight)
+
+
+def test_the_table_of_settings_is_whole():
+    assert {field.name for field in OWN} == READ_BY.keys()
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("setting", READ_BY)
+def test_a_setting_is_used_or_refused(setting, name):
+    """Another value changes the loss of the objectives that read it; for the others it is an error."""
+    value, readers = READ_BY[setting]
+    usual = PairSettings(objective=name)
+    changed = dataclasses.replace(usual, **{setting: value})
+    given, all_pairs = random_row(3)
+    all_pairs = all_pairs._replace(weight=all_pairs.weight.at[0, 0].set(0))  # one the values alone rank
+    losses = [loss(name, given, all_pairs, settings) for settings in (usual, changed)]
+    check_objective(usual, "preference")
+    if name in readers:
+        check_objective(changed, "preference")
+        assert abs(losses[0] - losses[1]) > 1e-4
+    else:
+        assert losses[0] == losses[1]
+        with pytest.raises(
+            InputError, match=rf"config.preference.{setting}: {value} has no meaning for .* '{name}'; set"
+        ):
+            check_objective(changed, "preference")
