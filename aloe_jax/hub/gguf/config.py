@@ -13,6 +13,7 @@ from aloe_jax.hub.gguf.rope import llama3_scaling
 # Gemma 3 as llama.cpp computes it if the file does not state the values.
 LOCAL_ROPE_BASE = 10_000.0
 WINDOW_PATTERN = 6
+MOST_LAYERS = 1_000  # of a file without tensors
 LAYER_TYPES = {False: "full_attention", True: "sliding_attention"}
 GEMMA3_27B_LAYERS = 62  # the one size whose queries are scaled by dim / heads, not by head_dim
 
@@ -37,6 +38,8 @@ def hf_config(source: GGUFFile) -> dict[str, object]:
         if source.model(name, expected) != expected:
             raise InputError(f"{source.path}: {source.key(name)} is {source.model(name)}; only {expected} is supported")
     theta, layers = source.decimal("rope.freq_base", 10_000.0), source.size("block_count")
+    if layers > max(source.count, MOST_LAYERS):
+        raise InputError(f"{source.path}: {source.key('block_count')} is {layers}; the file has {source.count} tensors")
     fields = {
         "architectures": [source.layout.architecture],
         "vocab_size": len(source.require("tokenizer.ggml.tokens")),
