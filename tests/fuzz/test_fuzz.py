@@ -11,7 +11,7 @@ from fuzz.targets import TARGETS
 
 SEED = 0
 # Cases per target; those that compile a program or run a stage are fewer.
-CASES = dict.fromkeys(TARGETS, 24) | {"score": 6, "model": 16, "pools": 10, "resume": 12, "store": 12}
+CASES = dict.fromkeys(TARGETS, 24) | {"score": 6, "model": 16, "pools": 6, "resume": 12, "store": 12}
 
 
 @pytest.mark.slow

@@ -27,7 +27,7 @@ def check_counts(path: Path) -> None:
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             try:
                 _Head(data).walk()
-            except (ValueError, struct.error) as error:
+            except (ValueError, OverflowError, struct.error) as error:
                 raise _broken(path, str(error)) from None
 
 

@@ -188,6 +188,8 @@ def _read_back(folder: Path, same: bool) -> str | None:
         if clean.code or _tensors(folder / "clean") != _tensors(folder / "out"):
             return "other weights than without the key"
     result: Result = case.aloe(("inspect", "out", "--json=found.json"))
+    if "holds the text of" in result.err:  # a letter of the sample has become a special token
+        return None
     return f"imported, but inspect says {result.err}" if result.code else None
 
 

@@ -176,3 +176,11 @@ def test_metadata_of_another_kind_is_refused_by_its_key(tmp_path, key, value, ex
         convert_gguf(file, tmp_path / "out")
     assert key in str(caught.value)
     assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize("length", [2**31, 2**63, 2**64 - 1])
+def test_a_text_that_is_longer_than_the_file(tmp_path, length):
+    head = b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + struct.pack("<Q", 1) + b"k"
+    (tmp_path / "f.gguf").write_bytes(head + struct.pack("<IIQQ", 9, 8, 3, length) + bytes(24))
+    with pytest.raises(InputError, match=r"is not a complete GGUF file \("):
+        GGUFFile(tmp_path / "f.gguf")
