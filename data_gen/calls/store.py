@@ -33,7 +33,7 @@ CALLS, NODES, PREFERENCES, REJECTS, EVENTS = "calls", "nodes", "preferences", "r
 GIVEN_UP = " given up"  # after a conversation's id, the key of its event
 LEDGERS = (NODES, PREFERENCES, REJECTS, EVENTS)
 # The texts without which a record says nothing.
-NEEDED = {NODES: ("key",), PREFERENCES: ("key",), REJECTS: ("key", "reason"), EVENTS: ("key", "event")}
+NEEDED = {NODES: ("key",), PREFERENCES: ("key",), REJECTS: ("key", "reason"), EVENTS: ("key",)}
 SYNC_EVERY = 1.0  # seconds between two syncs to the disk
 # The line of a call begins with its id, so that ids are found without parsing JSON.
 _HEAD = b'{"id":"'

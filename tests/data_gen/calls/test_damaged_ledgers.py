@@ -52,7 +52,7 @@ def test_stored_answers_that_cannot_be_read(tmp_path, answers):
         (PREFERENCES, '{"key": "a", "orders": [0.5]}'),
         (PREFERENCES, '{"key": "a", "orders": [0.5, "x"]}'),
         (PREFERENCES, '{"key": "a", "orders": {}}'),
-        ("events", '{"key": "a"}'),
+        ("events", '{"key": 7}'),
         ("nodes", '{"key": ' + "[" * 100_000),
     ],
 )
