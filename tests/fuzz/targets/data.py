@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from aloe_jax.tree.schema import Conversation, dump, read_personas, read_trees
+from aloe_jax.tree.schema import dump, read_personas, read_trees
 from fuzz import case, mutators
 from fuzz.case import Case, Result, command
 from helpers.aloe_command import ROOT
@@ -384,11 +384,3 @@ def _personas_written(result: Result) -> str | None:
     found = [persona for name in names for persona in read_personas(f"run/personas/{name}")]
     empty = [persona.id for persona in found if not persona.facts or not persona.traits]
     return f"persona '{empty[0]}' has no facts or no traits" if empty else None
-
-
-def read_or_none(line: str) -> Conversation | None:
-    """The tree of a line, None if it is broken."""
-    try:
-        return Conversation.model_validate_json(line)
-    except ValueError:
-        return None
