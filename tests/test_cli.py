@@ -337,6 +337,18 @@ def test_given_trees_take_the_place_of_grown_ones(aloe, model, tmp_path):
     assert (counts["conversations"], counts["replies"], counts["pairs"]) == (2, 6, 3)
 
 
+def test_a_sentence_that_quotes_a_long_value_or_control_characters_is_one_short_line(aloe, tmp_path):
+    rows = [
+        {"case": "a", "profile": name, "personality": "q", "turn": turn} for turn, name in ((1, "x" * 9_000), (2, "y"))
+    ]
+    lines = [json.dumps(row | {"score": 1.0}) for row in rows]
+    (tmp_path / "scores.jsonl").write_text("\n".join(lines))
+    result = aloe("metrics", tmp_path / "scores.jsonl")
+    refused(result, "line 2: case 'a' has profile and personality", "[...]", "a case is one pair of them")
+    assert len(result[2]) < 1_300
+    refused(aloe("metrics", "no\n\x1b[31mfile\u2028"), r"'no\n\x1b[31mfile\u2028' does not exist")
+
+
 @pytest.mark.parametrize("distributed", ["", "127.0.0.1:1,2,0"])
 def test_a_lost_process_is_a_reason_only_where_there_are_others(distributed):
     """A message with "heartbeat" in it is a defect of a single process, not a state to continue from."""

@@ -116,3 +116,9 @@ def test_a_run_refuses_the_same(aloe, file, tmp_path):
     refused(aloe(*run, file("config.sft.bach = 2")), "did you mean 'batch'?")
     refused(aloe(*run, DEMO, "--config.sft.save_beside=False"), "is now called --config.sft.async_checkpoint")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_config_file_that_returns_nothing_is_one_sentence(aloe, tmp_path, caplog):
+    (tmp_path / "empty.py").write_text("def get_config():\n    pass\n")
+    refused(aloe("config", f"--config={tmp_path / 'empty.py'}"), "returned NoneType, expected a ConfigDict")
+    assert not caplog.records

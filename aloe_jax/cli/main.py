@@ -17,6 +17,9 @@ from aloe_jax.cli.devices import leave_libtpu_alone
 from aloe_jax.cli.parser import make_parser
 from aloe_jax.errors import AloeError, InputError, ResumableError
 
+LONGEST = 1_200  # characters of a sentence that ends a command
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
@@ -57,8 +60,17 @@ def _is_config(argument: str) -> bool:
 
 
 def _fail(sentence: str, code: int) -> int:
-    print(f"aloe: {sentence}", file=sys.stderr)
+    print(f"aloe: {one_line(sentence)}", file=sys.stderr)
     return code
+
+
+def one_line(sentence: str) -> str:
+    """A sentence on one line of at most `LONGEST` characters: it quotes values of files, which may be long and hold
+    line breaks and the control characters of terminals. Its middle is left out, as its ends say what to do where."""
+    shown = _CONTROL.sub(lambda found: repr(found[0])[1:-1], sentence.strip())
+    if len(shown) <= LONGEST:
+        return shown
+    return f"{shown[: LONGEST // 2]} [...] {shown[-LONGEST // 2 :]}"
 
 
 def _expected(error: BaseException, distributed: bool) -> AloeError | None:

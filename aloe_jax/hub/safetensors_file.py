@@ -18,6 +18,7 @@ import ml_dtypes
 import numpy as np
 from etils import epath
 
+from aloe_jax import files
 from aloe_jax.errors import InputError
 from aloe_jax.hub import byte_ranges
 from aloe_jax.hub.byte_ranges import Index, RangeFile
@@ -80,8 +81,10 @@ def _header(file: RangeFile) -> tuple[dict[str, Entry], int]:
     length = int.from_bytes(byte_ranges.read_bytes(file, 0, 8), "little")
     if length > min(HEADER_LIMIT, file.size - 8):
         raise ValueError("its header is cut off or none")
-    header = json.loads(byte_ranges.read_bytes(file, 8, length))
-    header.pop(METADATA, None)
+    header = files.loads(bytes(byte_ranges.read_bytes(file, 8, length)).decode("utf-8"))
+    notes = header.pop(METADATA, {})
+    if not all(isinstance(text, str) for text in notes.values()):
+        raise ValueError(f"its header has {METADATA} that are no texts")
     begin, covered = 8 + length, 0
     for first, last in sorted(entry["data_offsets"] for entry in header.values()):
         if first != covered or last < first:
@@ -95,7 +98,7 @@ def _header(file: RangeFile) -> tuple[dict[str, Entry], int]:
 def _tensor(file: RangeFile, begin: int, entry: Entry) -> FileTensor:
     shape, dtype = tuple(entry["shape"]), STORED_DTYPES.get(entry["dtype"])
     first, last = entry["data_offsets"]
-    if not all(isinstance(size, int) and size >= 0 for size in shape):
+    if not all(type(size) is int and size >= 0 for size in shape):
         raise ValueError(f"its header names a tensor of shape {list(shape)}")
     if dtype is not None and math.prod(shape) * dtype.itemsize != last - first:
         raise ValueError(f"its header gives {last - first} bytes to a tensor {entry['dtype']} {list(shape)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.resources
 import json
+import logging
 import math
 import re
 import sys
@@ -149,9 +150,14 @@ def _path(arguments: Sequence[str]) -> tuple[Path, str]:
 
 def _parse(arguments: Sequence[str]) -> object:
     values, argv = flags.FlagValues(), ["aloe", *arguments]
-    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
-    values(argv)
-    return values.config
+    library = logging.getLogger("absl")
+    before, library.disabled = library.disabled, True  # what it warns of ends in a sentence of ours
+    try:
+        config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
+        values(argv)
+        return values.config
+    finally:
+        library.disabled = before
 
 
 def _check_keys(arguments: Sequence[str], config: ConfigDict, renamed: Mapping[str, str]) -> None:

@@ -7,7 +7,7 @@ An ordinary chat is a tree without branches; a prompt/chosen/rejected record is 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from etils import epath
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -18,6 +18,7 @@ from aloe_jax.errors import InputError
 SCHEMA_VERSION: Literal[1] = 1
 Role = Literal["system", "user", "assistant"]
 R = TypeVar("R", bound="Record")
+TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class Record(BaseModel):
@@ -66,7 +67,7 @@ class Node(Record):
     text: str
     condition: str | None = Field(default=None, description="the prompt of the reply: hinted, plain, ...")
     belief: tuple[Belief, ...] | None = None
-    token_ids: tuple[int, ...] | None = None
+    token_ids: tuple[TokenId, ...] | None = None
     logprobs: tuple[float, ...] | None = None
     tokenizer: str | None = Field(default=None, description="hash of the tokenizer that `token_ids` belong to")
     scores: tuple[Score, ...] = ()

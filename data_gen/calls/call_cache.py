@@ -10,10 +10,11 @@ from typing import Protocol, Unpack
 
 from pydantic import TypeAdapter
 
+from aloe_jax.errors import InputError
 from aloe_jax.serve.client.answers import Answer
 from aloe_jax.serve.client.interface import CallOptions, ChatClient, Request, call_id
 from aloe_jax.tree.schema import Message
-from data_gen.calls.store import Store
+from data_gen.calls.store import CALLS, REMEDY, Store
 
 _ANSWER = TypeAdapter(Answer)
 
@@ -63,7 +64,11 @@ class CallCache:
         name = call_id(request)
         if (stored := self.store.call(name)) is not None:
             self.usage.stored += 1
-            return [_answer(each, name) for each in stored["answers"]]
+            try:
+                return [_answer(each, name) for each in stored["answers"]]
+            except (ValueError, TypeError):
+                where = self.store.directory / f"{CALLS}.jsonl"
+                raise InputError(f"{where}: the stored answers of call {name} are damaged; {REMEDY}") from None
         while (under_way := self._under_way.get(name)) is not None:
             await asyncio.wait([under_way])
             if not under_way.cancelled():

@@ -238,7 +238,7 @@ def show(workdir: Path, console: Console, stages: Sequence[str]) -> None:
             table.add_row(name, manifest.status, f"{manifest.seconds:.0f}")
     console.print(table)
     if (path := workdir / "conversations" / STATUS).exists():
-        figures = parse(Figures, path.read_text(), str(path))
+        figures = parse(Figures, files.read_text(path), str(path))
         age = time.time() - figures.time
         console.print(f"conversations, as of {duration(age)} ago" + (" (nothing writes now)" if age > STALE else ""))
         console.print(panel(figures))

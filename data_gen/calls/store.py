@@ -32,6 +32,8 @@ from aloe_jax.errors import InputError
 CALLS, NODES, PREFERENCES, REJECTS, EVENTS = "calls", "nodes", "preferences", "rejects", "events"
 GIVEN_UP = " given up"  # after a conversation's id, the key of its event
 LEDGERS = (NODES, PREFERENCES, REJECTS, EVENTS)
+# The texts without which a record says nothing.
+NEEDED = {NODES: ("key",), PREFERENCES: ("key",), REJECTS: ("key", "reason"), EVENTS: ("key",)}
 SYNC_EVERY = 1.0  # seconds between two syncs to the disk
 # The line of a call begins with its id, so that ids are found without parsing JSON.
 _HEAD = b'{"id":"'
@@ -46,6 +48,9 @@ class StoredCall(TypedDict):
     template: str
     request: Mapping[str, object]
     answers: list[Mapping[str, object]]
+
+
+REMEDY = "restore the file, or move the folder away to start over"
 
 
 class Ledger:
@@ -128,7 +133,14 @@ class Store:
         if place is None:
             return None
         self._reader.seek(place)
-        return json.loads(self._reader.readline())
+        path = self.directory / f"{CALLS}.jsonl"
+        try:
+            record = json.loads(self._reader.readline())
+            if not isinstance(record.get("answers"), list):
+                raise ValueError
+        except (ValueError, AttributeError, RecursionError):
+            raise InputError(f"{path} at byte {place:,}: damaged; {REMEDY}") from None
+        return record
 
     def add_call(self, name: str, record: Mapping[str, object]) -> None:
         """Store a call under its id (64 hex digits)."""
@@ -173,7 +185,7 @@ def records(directory: Path, ledger: str) -> Iterator[Mapping[str, object]]:
         with open(path, "rb") as file:
             for number, line in enumerate(file, start=1):
                 if line.endswith(b"\n"):
-                    yield _parsed(line, path, number)
+                    yield _parsed(line, ledger, path, number)
 
 
 def _call_places(path: Path) -> Iterator[tuple[bytes, int]]:
@@ -190,15 +202,23 @@ def _call_places(path: Path) -> Iterator[tuple[bytes, int]]:
             place += len(line)
 
 
-def _parsed(line: bytes, path: Path, number: int) -> Mapping[str, object]:
+def _parsed(line: bytes, ledger: str, path: Path, number: int) -> Mapping[str, object]:
     try:
         record = json.loads(line)
-        if not isinstance(record, dict) or "key" not in record:
+        if not isinstance(record, dict) or not all(isinstance(record.get(name), str) for name in NEEDED[ledger]):
             raise ValueError
-    except ValueError:
+        if ledger == PREFERENCES and not _readable(record.get("orders")):
+            raise ValueError
+    except (ValueError, RecursionError):
         raise _damaged(path, number) from None
     return record
 
 
+def _readable(orders: object) -> bool:
+    """Whether it is the verdict of both orders of a pair, two probabilities, or none at all."""
+    numbers = isinstance(orders, list) and len(orders) == 2 and all(type(one) in (int, float) for one in orders)
+    return orders is None or numbers
+
+
 def _damaged(path: Path, number: int) -> InputError:
-    return InputError(f"{path} line {number}: damaged; restore the file, or move the folder away to start over")
+    return InputError(f"{path} line {number}: damaged; {REMEDY}")

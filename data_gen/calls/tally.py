@@ -41,6 +41,6 @@ class Tally:
                 self.flipped += Comparison(*orders).flipped
             else:
                 self.unreadable += 1
-        elif ledger == EVENTS and record["event"] == "given_up":
+        elif ledger == EVENTS and record.get("event") == "given_up":
             self.given_up += 1
             self.reasons[str(record.get("reason", FEW_TURNS))] += 1

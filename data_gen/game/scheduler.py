@@ -15,7 +15,7 @@ from aloe_jax.errors import AloeError, InputError
 from aloe_jax.serve.client.call_errors import CallError
 from aloe_jax.tree.schema import Persona, dump
 from data_gen.calls.given_up import Endings
-from data_gen.calls.store import EVENTS, GIVEN_UP, NODES, Store
+from data_gen.calls.store import EVENTS, GIVEN_UP, NODES, REMEDY, Store
 from data_gen.game.tree_growth import Shape, grow
 from data_gen.personas.split import spread
 from data_gen.roles import Roles
@@ -167,11 +167,18 @@ class Scheduler:
 
 
 def identities(path: Path) -> dict[str, tuple[int, int]]:
-    """Position and length of the line of each conversation in a trees.jsonl, by its id."""
-    found, place = {}, 0
+    """Position and length of the line of each conversation in a trees.jsonl, by its id. Raises InputError for a line
+    that holds none."""
+    found, place = dict[str, tuple[int, int]](), 0
     with open(path, "rb") as file:
-        for line in file:
-            found[json.loads(line)["id"]] = (place, len(line))
+        for number, line in enumerate(file, start=1):
+            try:
+                name = json.loads(line.decode("utf-8"))["id"]
+                if not isinstance(name, str) or name in found:
+                    raise ValueError
+            except (ValueError, TypeError, KeyError, RecursionError):
+                raise InputError(f"{path} line {number}: no conversation with an id of its own; {REMEDY}") from None
+            found[name] = (place, len(line))
             place += len(line)
     return found
 

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 from etils import epath
+from pydantic import Field, model_validator
 
 from aloe_jax.errors import InputError
 from aloe_jax.tree.schema import Record
 from eval.benchmark.figures import Figures, figures, is_flat
 from eval.benchmark.scores import ScoreRecord, ScoreTable, read_scores, score_table
+from eval.benchmark.settings import MOST_RESAMPLES
 from eval.benchmark.statistics import percentile_interval, two_way_weights, weighted_means
 
 Interval = tuple[float, float] | None
@@ -19,9 +21,9 @@ Interval = tuple[float, float] | None
 class Bootstrap(Record):
     """How the intervals were made."""
 
-    resamples: int
+    resamples: int = Field(ge=0, le=MOST_RESAMPLES)
     seed: int
-    level: float
+    level: float = Field(gt=0, lt=1)
     profiles: int
     personalities: int
     flat: int  # resamples with a flat curve: they have no R2, N_IR and N_R2, and are left out of their intervals
@@ -38,6 +40,12 @@ class Metrics(Figures[float | None]):
     unscored: int
     turns: int
     bootstrap: Bootstrap
+
+    @model_validator(mode="after")
+    def _check(self) -> Metrics:
+        if not len(self.AL) == len(self.ci.AL) == self.turns:
+            raise ValueError(f"AL has {len(self.AL)} values and {len(self.ci.AL)} intervals for {self.turns} turns")
+        return self
 
 
 def metrics(scores: Sequence[ScoreRecord], resamples: int = 2000, seed: int = 0, level: float = 0.95) -> Metrics:

@@ -8,6 +8,8 @@ from aloe_jax.settings import setting
 
 MODELS = ("base", "sft", "preference")
 
+MOST_RESAMPLES = 1_000_000
+
 
 @dataclass(frozen=True)
 class BenchmarkSettings:
@@ -21,4 +23,4 @@ class BenchmarkSettings:
     top_p: float = setting(0.9, "of the model under test")
     max_tokens: int = setting(128, "longest reply", minimum=1)
     concurrency: int = setting(64, "dialogues at the same time", minimum=1, decides=False)
-    resamples: int = setting(2000, "of the two-way bootstrap", minimum=1)
+    resamples: int = setting(2000, "of the two-way bootstrap", minimum=1, maximum=MOST_RESAMPLES)

@@ -163,7 +163,7 @@ def _recorded(rows: Sequence[Values], key: str) -> list[tuple[float, float]]:
     found = []
     for row in rows:
         step, value = row.get("step"), row.get(key)
-        if isinstance(step, int | float) and isinstance(value, int | float):
+        if isinstance(step, int | float) and math.isfinite(step) and isinstance(value, int | float):
             found.append((float(step), float(value)))
     return found
 

@@ -97,7 +97,7 @@ def _read_result(directory: epath.Path) -> ModelResult:
     )
     scores = tuple(read_scores(scores_file)) if scores_file.exists() else ()
     if metrics_file.exists():
-        figures: Metrics | None = parse(Metrics, metrics_file.read_text(), str(metrics_file))
+        figures: Metrics | None = parse(Metrics, files.read_text(metrics_file), str(metrics_file))
     else:
         figures = metrics(scores) if scores else None
     return ModelResult(scores, figures, tuple(read_trees(trees_file)) if trees_file.exists() else ())

@@ -1,5 +1,6 @@
 """The report as a whole: its content, that it loads nothing, and that an unfinished run has one too."""
 
+import json
 import re
 import shutil
 from functools import partial
@@ -180,7 +181,7 @@ def test_figures_come_from_the_scores_where_metrics_json_is_missing(run):
 
 def test_steps_that_are_not_finite_are_counted_not_drawn(run):
     with open(run / "sft/metrics.jsonl", "a") as file:
-        file.write('{"step": 19, "loss": NaN}\n')
+        file.write('{"step": NaN, "loss": 1.0}\n{"step": 19, "loss": NaN}\n')
     found = page(run)
     assert "SFT loss, nats per token (1 step not finite)" in found.text
     assert "nan" not in found.text.split()
@@ -202,4 +203,29 @@ def test_broken_input_is_named(run, tmp_path):
         write_report(run / "config.json")
     (run / "sft/metrics.jsonl").write_text('{"step": 1}\n{"step": \n')
     with pytest.raises(InputError, match=r"metrics\.jsonl line 2: broken JSON"):
+        write_report(run)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda made: made["AL"].pop(), "AL has 2 values and 3 intervals for 3 turns"),
+        (lambda made: made["ci"]["AL"].pop(), "AL has 3 values and 2 intervals for 3 turns"),
+        (lambda made: made.update(turns=10**9), "AL has 3 values and 3 intervals for 1000000000 turns"),
+        (lambda made: made["bootstrap"].update(resamples=10**12), "bootstrap.resamples"),
+        (lambda made: made["bootstrap"].update(level=2.0), "bootstrap.level"),
+    ],
+)
+def test_metrics_that_contradict_themselves_are_refused(run, change, said):
+    path = run / "benchmark/sft/metrics.json"
+    made = json.loads(path.read_text())
+    change(made)
+    path.write_text(json.dumps(made))
+    with pytest.raises(InputError, match=said):
+        write_report(run)
+
+
+def test_metrics_that_are_no_utf_8_are_refused(run):
+    (run / "benchmark/sft/metrics.json").write_text("{}", encoding="utf-16")
+    with pytest.raises(InputError, match=r"metrics\.json: not UTF-8"):
         write_report(run)

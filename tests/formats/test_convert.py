@@ -9,7 +9,7 @@ import pytest
 
 from aloe_jax.errors import InputError
 from aloe_jax.formats.convert import convert
-from aloe_jax.tree.schema import read_personas, read_trees, write_records
+from aloe_jax.tree.schema import dump, read_personas, read_trees, write_records
 from helpers.tree_samples import aloe_tree
 
 PROFILE = "He is a 40-year-old baker who lives by the sea. He owns two boats. He likes Dr. Seuss."
@@ -270,3 +270,13 @@ def test_damaged_parquet_is_refused(tmp_path):
     (tmp_path / "data.parquet").write_bytes(b"no parquet")
     with pytest.raises(InputError, match="not a readable parquet file"):
         convert(tmp_path / "data.parquet", tmp_path / "trees.jsonl")
+
+
+@pytest.mark.parametrize("token", [-1, 2**31, 2**63])
+def test_token_ids_that_no_vocabulary_has_are_refused(tmp_path, token):
+    tree = json.loads(dump(aloe_tree(1))) | {"id": "one"}
+    tree["nodes"][1]["token_ids"] = [1, token]
+    source = write(tmp_path / "trees.jsonl", json.dumps(tree))
+    with pytest.raises(InputError, match=r"line 1: field nodes\.1\.token_ids\.1: .* found '-?\d+'"):
+        convert(source, tmp_path / "trees.parquet")
+    assert not (tmp_path / "trees.parquet").exists()

@@ -189,3 +189,22 @@ def test_shard_sizes(text, size):
 def test_unknown_dtype():
     with pytest.raises(InputError, match="dtype is 'int4'; expected one of float32, bfloat16, float16"):
         tensors.as_dtype("int4")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ('{"__metadata__": 7, "t": ENTRY}', "not a complete safetensors file"),
+        ('{"__metadata__": {"format": 7}, "t": ENTRY}', "__metadata__ that are no texts"),
+        ('{"__metadata__": {"format": NaN}, "t": ENTRY}', "NaN"),
+        ('{"t": ENTRY, "t": ENTRY}', "key 't' stands twice"),
+        ('{"t": {"dtype": "F32", "shape": [3, true], "data_offsets": [0, 12]}}', "of shape"),
+        ('["t"]', "not a complete safetensors file"),
+    ],
+)
+def test_headers_that_the_format_refuses(tmp_path, text, sentence):
+    """The format's own library refuses them too: JSON without NaN and repeated keys, notes that are texts."""
+    head = text.replace("ENTRY", '{"dtype": "F32", "shape": [3], "data_offsets": [0, 12]}').encode()
+    (tmp_path / "model.safetensors").write_bytes(len(head).to_bytes(8, "little") + head + bytes(12))
+    with pytest.raises(InputError, match=sentence):
+        tensors.read_safetensors(tmp_path)

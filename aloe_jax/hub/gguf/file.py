@@ -7,6 +7,9 @@ undone here, as the file's layout (layouts.py) describes them. Quantised blocks 
 from __future__ import annotations
 
 import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,53 @@ from aloe_jax.hub.gguf.layouts import LAYOUTS
 from aloe_jax.hub.tensors import Tensor
 
 ROPE_FACTORS = "rope_freqs.weight"  # metadata in the form of a tensor
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _all(holds: Callable[[object], bool]) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, list) and all(map(holds, value))
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What the values of keys with this end are: in words, and as a condition."""
+
+    end: str
+    words: str
+    holds: Callable[[object], bool]
+
+
+_KINDS = (
+    _Kind("general.architecture", "a text", _is_text),
+    _Kind("split.count", "a whole number", _is_whole),
+    _Kind(".rope.scaling.type", "a text", _is_text),
+    _Kind("tokenizer.ggml.model", "a text", _is_text),
+    _Kind("tokenizer.ggml.pre", "a text", _is_text),
+    _Kind("tokenizer.chat_template", "a text", _is_text),
+    _Kind("tokenizer.ggml.tokens", "a list of texts", _all(_is_text)),
+    _Kind("tokenizer.ggml.merges", "a list of texts", _all(lambda one: isinstance(one, str) and " " in one)),
+    _Kind("tokenizer.ggml.token_type", "a list of whole numbers", _all(_is_whole)),
+    _Kind("tokenizer.ggml.scores", "a list of numbers", _all(_is_number)),
+    _Kind("_token_id", "a whole number", _is_whole),
+    _Kind("_token", "true or false", lambda value: isinstance(value, bool)),
+    _Kind("_space_prefix", "true or false", lambda value: isinstance(value, bool)),
+)
+
+
+def _kind(key: str) -> _Kind | None:
+    """What the values of a key are; None if they are checked where they are used."""
+    return next((kind for kind in _KINDS if key.endswith(kind.end)), None)
 
 
 class GGUFFile:
@@ -59,11 +109,15 @@ class GGUFFile:
             return default
         if key not in self._values:  # decoding a vocabulary takes a second, and each special token reads it
             try:
-                self._values[key] = field.contents()
+                value = field.contents()
             except UnicodeDecodeError:
                 raise InputError(
                     f"{self.path}: metadata key '{key}' is not UTF-8 text; download the file again"
                 ) from None
+            if (kind := _kind(key)) and not kind.holds(value):
+                shown = str(value)[:60]
+                raise InputError(f"{self.path}: metadata key '{key}' is {shown!r}; expected {kind.words}")
+            self._values[key] = value
         return self._values[key]
 
     def require(self, key: str) -> Any:
@@ -85,7 +139,7 @@ class GGUFFile:
         """The model's own value `name` as a positive integer. Raises InputError if it is something else, or absent
         without a default."""
         value = self.require(self.key(name)) if default is None else self.model(name, default)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        if not _is_whole(value) or value < 1:
             raise InputError(f"{self.path}: metadata key '{self.key(name)}' is {value!r}; expected a positive integer")
         return value
 
@@ -93,17 +147,21 @@ class GGUFFile:
         """The model's own value `name` as the shortest decimal that rounds to the same f32: GGUF stores 1e-5 as
         9.999999747e-06. Raises InputError if it is not a number, or absent without a default."""
         value = self.require(self.key(name)) if default is None else self.model(name, default)
-        if not isinstance(value, int | float) or isinstance(value, bool) or not np.isfinite(value):
+        if not _is_number(value):
             raise InputError(f"{self.path}: metadata key '{self.key(name)}' is {value!r}; expected a number")
         return float(str(np.float32(value)))
 
+    @property
+    def count(self) -> int:
+        """The number of tensors."""
+        return len(self._stored)
+
     def check_layers(self) -> None:
         """Raise InputError for more layers than the file has tensors, before anything is made for each layer."""
-        if (layers := self.size("block_count")) > len(self._stored):
+        if (layers := self.size("block_count")) > self.count:
             key = self.key("block_count")
             raise InputError(
-                f"{self.path}: metadata key '{key}' is {layers}, the file has {len(self._stored)} tensors; download it "
-                "again"
+                f"{self.path}: metadata key '{key}' is {layers}, the file has {self.count} tensors; download it again"
             )
 
     def holds(self, tensor: str) -> bool:

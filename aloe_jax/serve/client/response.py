@@ -107,7 +107,7 @@ _THOUGHTS = ("thinking", "reasoning")
 
 
 class GivenChoice(_Part):
-    """One completion. `finish_reason` is None where there is none, and `NO_REASON` where it is null."""
+    """One completion. `finish_reason` is None where there is none, and `NO_REASON` where it is null or no text."""
 
     index: Annotated[int, BeforeValidator(_number)] = 0
     message: GivenMessage
@@ -118,7 +118,7 @@ class GivenChoice(_Part):
     @model_validator(mode="before")
     @classmethod
     def _unfinished(cls, data: object) -> object:
-        unfinished = isinstance(data, dict) and "finish_reason" in data and data["finish_reason"] is None
+        unfinished = isinstance(data, dict) and not isinstance(data.get("finish_reason", ""), str)
         return {**data, "finish_reason": NO_REASON} if isinstance(data, dict) and unfinished else data
 
 

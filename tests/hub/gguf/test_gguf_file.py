@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import gguf
 import numpy as np
 import pytest
@@ -136,3 +138,49 @@ def test_foreign_and_missing_files(tmp_path):
         GGUFFile(tmp_path / "f.gguf")
     with pytest.raises(InputError, match="does not exist"):
         GGUFFile(tmp_path / "g.gguf")
+
+
+@pytest.mark.parametrize("count", [2**20, 2**31, 2**63, 2**64 - 1])
+@pytest.mark.parametrize("kind", [0, 4, 8, 9, 12])
+def test_an_array_that_is_longer_than_the_file_takes_no_memory(tmp_path, kind, count):
+    """50 bytes: the head, a key of one letter, an array of `count` elements, nothing behind it."""
+    head = b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + struct.pack("<Q", 1) + b"k"
+    (tmp_path / "f.gguf").write_bytes(head + struct.pack("<IIQ", 9, kind, count) + b"\0")
+    with pytest.raises(InputError, match=r"is not a complete GGUF file \("):
+        GGUFFile(tmp_path / "f.gguf")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("tokenizer.ggml.tokens", 3, "a list of texts"),
+        ("tokenizer.ggml.tokens", [3], "a list of texts"),
+        ("tokenizer.ggml.merges", 1, "a list of texts"),
+        ("tokenizer.ggml.merges", ["ab"], "a list of texts"),
+        ("tokenizer.ggml.token_type", 7, "a list of whole numbers"),
+        ("tokenizer.ggml.eos_token_id", "gpt2", "a whole number"),
+        ("tokenizer.ggml.padding_token_id", True, "a whole number"),
+        ("tokenizer.ggml.add_bos_token", "yes", "true or false"),
+        ("tokenizer.chat_template", 1, "a text"),
+        ("tokenizer.ggml.pre", ["a"], "a text"),
+        ("llama.block_count", True, "a positive integer"),
+        ("llama.block_count", 2**31, "the file has"),
+        ("llama.rope.freq_base", float("nan"), "a number"),
+        ("llama.rope.scaling.type", 1, "a text"),
+    ],
+)
+def test_metadata_of_another_kind_is_refused_by_its_key(tmp_path, key, value, expected):
+    file = hub_files.write_gguf(tmp_path / "f.gguf", hub_files.TINY, {}, **{key: value})
+    (tmp_path / "out").mkdir()
+    with pytest.raises(InputError) as caught:
+        convert_gguf(file, tmp_path / "out")
+    assert key in str(caught.value)
+    assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize("length", [2**31, 2**63, 2**64 - 1])
+def test_a_text_that_is_longer_than_the_file(tmp_path, length):
+    head = b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + struct.pack("<Q", 1) + b"k"
+    (tmp_path / "f.gguf").write_bytes(head + struct.pack("<IIQQ", 9, 8, 3, length) + bytes(24))
+    with pytest.raises(InputError, match=r"is not a complete GGUF file \("):
+        GGUFFile(tmp_path / "f.gguf")

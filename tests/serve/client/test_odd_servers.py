@@ -84,7 +84,7 @@ def test_a_message_of_another_shape_is_read(message):
     assert reply.text == "hi"
 
 
-@pytest.mark.parametrize("reason", ["content_filter", "length", "tool_calls", "SAFETY", None])
+@pytest.mark.parametrize("reason", ["content_filter", "length", "tool_calls", "SAFETY", None, 3, ["stop"]])
 def test_what_did_not_end_is_truncated(reason):
     (reply,), _ = talk(Script(choice(finish=reason)))
     assert reply.truncated

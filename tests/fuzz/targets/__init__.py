@@ -1,0 +1,27 @@
+"""The targets by name: each makes a case of one kind of input."""
+
+from __future__ import annotations
+
+from fuzz.case import Target
+from fuzz.targets import data, models, runs, servers, weights
+
+TARGETS: dict[str, Target] = {
+    "records": data.records,
+    "trees": data.trees,
+    "paper": data.paper,
+    "scores": data.scores,
+    "pools": data.pools,
+    "model": models.model,
+    "score": models.score,
+    "weights": weights.weights,
+    "gguf": weights.gguf,
+    "answers": servers.answers,
+    "probe": servers.probe,
+    "config": runs.config,
+    "status": runs.status,
+    "report": runs.report,
+    "publish": runs.publish,
+    "viewer": runs.viewer,
+    "resume": runs.resume,
+    "store": runs.store,
+}
