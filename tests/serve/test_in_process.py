@@ -16,10 +16,13 @@ from aloe_jax.models.config import Layer, ModelConfig
 from aloe_jax.models.rope import Rope
 from aloe_jax.serve import local
 from aloe_jax.serve.client.client import Client
+from aloe_jax.serve.client.interface import call_id
 from aloe_jax.serve.in_process import InProcessClient
 from aloe_jax.serve.server.server import Server
 from aloe_jax.serve.settings import ServeSettings
 from aloe_jax.tree.schema import Message
+from data_gen.calls.call_cache import CallCache
+from data_gen.calls.store import Store
 
 TINY = ModelConfig(
     family="llama",
@@ -204,3 +207,24 @@ def test_a_client_whose_block_has_ended_says_so(engine, chat_format):
         pass
     with pytest.raises(ResumableError, match="stopping"):
         asyncio.run(client.chat(HELLO, seed=1))
+
+
+def test_the_model_is_part_of_a_calls_id(engine, chat_format, tmp_path):
+    """The name "base" stays while `config.model.source` changes: stored answers of another model are not replayed."""
+
+    async def ask(identity, store):
+        with InProcessClient(engine, chat_format, "base", concurrency=2, identity=identity) as client:
+            async with client:
+                cache = CallCache(client, store, "user", "")
+                await cache.chat(HELLO, seed=1, max_tokens=4)
+            return cache.usage.calls, client.model
+
+    with Store(tmp_path) as store:
+        asked = [asyncio.run(ask(identity, store)) for identity in ("one", "one", "other", "")]
+    assert asked == [(1, "base"), (0, "base"), (1, "base"), (1, "base")]
+
+
+def test_ids_of_calls_of_servers_are_unchanged():
+    """Fixed since the first release: runs replay what they have paid for."""
+    request = Client("http://localhost/v1", "m").request(HELLO, seed=1)
+    assert call_id(request) == "685c383c663e48329050552edf75ba5001070f50dbf9f2e0f6baf4024813b960"
