@@ -20,10 +20,10 @@ def remedy(plan: Plan, searched: bool) -> str:
     if beside >= memory.available:
         what = "a micro-batch" if plan.training else "the cache"
         tried = "nothing that the search tried does; " if searched else ""
-        search = "try --search, " if plan.training and not searched else ""
+        search = "--search, " if plan.training and not searched else ""
         return (
-            f"{tried}{what} alone needs {beside / GIB:.1f} GiB per chip on a larger slice too; {search}{split}, or "
-            f"{shorter}"
+            f"{tried}{what} alone needs {beside / GIB:.1f} GiB per chip on a larger slice too; try {search}{split}, "
+            f"or {shorter}"
         )
     larger = "take a larger slice"
     if plan.mesh["replica"] > 1:

@@ -21,7 +21,11 @@ class TestRefused:
     def test_what_does_not_fit_has_no_times(self, here, tmp_path):
         """18 GiB are needed: what is no parameter (f32) and no moment counts as temporaries."""
         code, out, said = here(refusing(TOO_LARGE), "--stage=sft", f"--json={tmp_path / 'plan.json'}", "--price=1")
-        assert (code, said[-1]) == (1, "aloe: sft does not fit a chip of v5e:2x2; try --search, or take a larger slice")
+        assert (code, said[-1]) == (
+            1, "aloe: sft does not fit a chip of v5e:2x2; a micro-batch alone needs 18.0 GiB per chip on a larger "
+            "slice too; try --search, a larger config.mesh.tensor, now 1, which splits it over chips, or shorter rows "
+            "(config.dataset.row.tokens)"
+        )  # fmt: skip
         assert "18.00 of 15.75 GiB: DOES NOT FIT" in out
         assert "temporaries at least 18.00" in out
         found = json.loads((tmp_path / "plan.json").read_text())
@@ -75,7 +79,9 @@ class TestRefused:
 
         code, out, said = here(compiler, "--stage=preference", "--search", f"--json={tmp_path / 'plan.json'}")
         assert (code, said[-1].partition("; ")[2]) == (
-            1, "nothing that the search tried does; take a larger slice, adapters or shorter rows"
+            1, "nothing that the search tried does; a micro-batch alone needs 18.0 GiB per chip on a larger slice too; "
+            "try a larger config.mesh.tensor, now 1, which splits it over chips, or shorter rows "
+            "(config.dataset.row.tokens)"
         )  # fmt: skip
         axes = [(4, 1), (2, 2), (1, 4)]
         assert tried == [({"replica": 1, "fsdp": fsdp, "tensor": tensor}, fsdp, 1, "full") for fsdp, tensor in axes]
