@@ -9,7 +9,9 @@ from pathlib import Path
 from helpers import xla_flags
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ.setdefault("NO_PROXY", "127.0.0.1,localhost")  # servers of tests are on this machine
+# Servers of tests are on this machine. JAX warns of the variable at each start, so it is set only beside a proxy.
+if any(name.lower() in ("http_proxy", "https_proxy", "all_proxy") for name in os.environ):
+    os.environ.setdefault("NO_PROXY", "127.0.0.1,localhost")
 
 # Most of the time goes to XLA, so programs compiled by one process of the session are loaded by the others: the
 # workers, which inherit the environment, and the commands that they start. Each session has a new folder.
