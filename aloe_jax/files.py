@@ -11,7 +11,7 @@ import math
 import os
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, Any, NoReturn
 
 from etils import epath
@@ -90,16 +90,28 @@ def loads(text: str, finite: bool = True) -> Any:
     UTF-8 has no place for: NaN and Infinity (read if not `finite`), numbers beyond a float, a key that stands twice,
     half a surrogate pair; and for nesting or digits beyond what can be read.
     """
+    huge = _HUGE.search(text) is not None
     try:
-        value = json.loads(
-            text.removeprefix(BYTE_ORDER_MARK),
-            parse_constant=_not_finite if finite else None,
-            parse_float=_finite if (huge := _HUGE.search(text)) else None,
-            parse_int=_whole if huge else None,
-            object_pairs_hook=_object,
-        )
+        return _decoded(text, _not_finite if finite else None, _finite if huge else None, _whole if huge else None)
     except RecursionError:
         raise ValueError("it is nested too deeply to be read; expected a few levels") from None
+
+
+def _decoded(
+    text: str,
+    constant: Callable[[str], object] | None,
+    decimal: Callable[[str], object] | None,
+    whole: Callable[[str], object] | None,
+) -> Any:
+    """The value of a JSON text, with functions for NaN and infinities, decimals and whole numbers. ValueError for a key
+    that stands twice and for half a surrogate pair."""
+    value = json.loads(
+        text.removeprefix(BYTE_ORDER_MARK),
+        parse_constant=constant,
+        parse_float=decimal,
+        parse_int=whole,
+        object_pairs_hook=_object,
+    )
     if _SURROGATE.search(text):
         check_unicode(json.dumps(value, ensure_ascii=False))
     return value
@@ -171,11 +183,7 @@ def read_json(path: epath.PathLike) -> Any:
     a key twice, or holds a number that is not finite or has hundreds of digits."""
     text = read_text(path)
     try:
-        value = json.loads(
-            text, parse_constant=_Unusable, parse_float=_number, parse_int=_number, object_pairs_hook=_object
-        )
-        if _SURROGATE.search(text):
-            check_unicode(json.dumps(value, ensure_ascii=False))
+        value = _decoded(text, _Unusable, _marked(_finite), _marked(_whole))
     except json.JSONDecodeError as error:
         raise InputError(f"{path} line {error.lineno}: broken JSON ({error.msg})") from None
     except RecursionError:
@@ -189,16 +197,28 @@ def read_json(path: epath.PathLike) -> Any:
     return value
 
 
+def read_object(path: epath.PathLike) -> dict[str, Any]:
+    """The object in a JSON file. Raises InputError as `read_json` does, and for another value."""
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: expected a JSON object, found {type(value).__name__}")
+    return value
+
+
 class _Unusable(str):
     """The text of a number that is not finite, or too long to be one."""
 
 
-def _number(text: str) -> int | float | _Unusable:
-    """The number of a JSON text. `int` refuses thousands of digits itself, with a message about its limit."""
-    if text.lstrip("-").isdecimal():
-        return int(text) if len(text) <= _DIGITS else _Unusable(text)
-    found = float(text)
-    return found if math.isfinite(found) else _Unusable(text)
+def _marked(number: Callable[[str], object]) -> Callable[[str], object]:
+    """The same function, which marks the text that it refuses: its field is known later."""
+
+    def marking(text: str) -> object:
+        try:
+            return number(text)
+        except ValueError:
+            return _Unusable(text)
+
+    return marking
 
 
 def _unusable(value: object) -> tuple[str, str] | None:

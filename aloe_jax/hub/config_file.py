@@ -28,9 +28,7 @@ def read_config(folder: epath.PathLike) -> tuple[ModelConfig, HfConfig]:
     """
     path = epath.Path(folder) / CONFIG
     folders.refuse_adapter(epath.Path(folder))
-    settings = files.read_json(path)
-    if not isinstance(settings, dict):
-        raise InputError(f"{path}: expected a JSON object, found {type(settings).__name__}")
+    settings = files.read_object(path)
     if method := settings.get("quantization_config"):
         kind = method.get("quant_method", "") if isinstance(method, dict) else method
         raise InputError(

@@ -80,10 +80,7 @@ def read_manifest(directory: epath.PathLike) -> Manifest:
     """The manifest in a stage's folder. InputError if the stage has not started or the file is broken."""
     path = epath.Path(directory) / MANIFEST
     remedy = "restore the file, or move the folder away and run the stage again"
-    try:
-        values = files.read_json(path)
-    except (RecursionError, ValueError) as error:  # nested too deep, or a number of too many digits
-        raise InputError(f"{path}: broken JSON ({type(error).__name__}); {remedy}") from None
+    values = files.read_json(path)
     if not isinstance(values, dict) or not isinstance(values.get("stage"), str):
         raise InputError(f"{path}: no manifest of a stage of `aloe run`; {remedy}")
     given = {name: values[name] for name in _KINDS if name in values}

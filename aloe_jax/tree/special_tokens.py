@@ -50,11 +50,11 @@ def read_special_tokens(folder: epath.Path, padding: Mapping[str, object] | None
     with its text as `content`.
     """
     path = folder / CONFIG
-    config = _object(path)
+    config = files.read_object(path)
     stated, known = config, dict(_decoder(path, config))
     if config.get("added_tokens_decoder") is None:
         if (folder / MAP).exists():
-            stated = {**config, **_object(folder / MAP)}
+            stated = {**config, **files.read_object(folder / MAP)}
         known = dict(_older(folder / ADDED, stated)) if (folder / ADDED).exists() else {}
     by_text = {token.content: token for token in known.values()}
     named: dict[str, str] = {}
@@ -95,7 +95,7 @@ def _decoder(path: epath.Path, config: Mapping[str, object]) -> Iterator[tuple[i
 def _older(path: epath.Path, stated: Mapping[str, object]) -> Iterator[tuple[int, tokenizers.AddedToken]]:
     """The tokens of added_tokens.json: text -> id."""
     special = {_token(path, name, stated[name], special=True).content for name in NAMES if stated.get(name) is not None}
-    for text, number in _object(path).items():
+    for text, number in files.read_object(path).items():
         if isinstance(number, bool) or not isinstance(number, int):
             raise _wrong(path, repr(text), number, "an id")
         yield number, tokenizers.AddedToken(text, normalized=text not in special, special=text in special)
@@ -112,13 +112,6 @@ def _token(path: epath.Path, name: str, value: object, *, special: bool) -> toke
         if not isinstance(found, bool):
             raise _wrong(path, f"{flag} of {name}", found, "true or false")
     return tokenizers.AddedToken(value["content"], **({"special": special} | flags))
-
-
-def _object(path: epath.Path) -> Mapping[str, object]:
-    found = files.read_json(path)
-    if not isinstance(found, Mapping):
-        raise InputError(f"{path}: expected a JSON object, found {type(found).__name__}")
-    return found
 
 
 def _wrong(path: epath.Path, name: str, value: object, expected: str) -> InputError:

@@ -155,8 +155,7 @@ class Tokenizer:
         """
         if MARK in text or END_MARK in text:
             return self._marked_ids(text, after)
-        kept = after.rstrip(WHITE_SPACE)
-        if self._right_stripping and kept.endswith(self._right_stripping):
+        if self._right_stripping and (kept := after.rstrip(WHITE_SPACE)).endswith(self._right_stripping):
             text, after = text.lstrip(WHITE_SPACE), kept
         if not after or not self._marks_beginning:
             return self._ids(text)
@@ -296,9 +295,7 @@ def _end_of_turn(path: epath.Path, backend: tokenizers.Tokenizer, eos: str | Non
 
 def _eos_ids(path: epath.Path) -> list[int]:
     """The eos ids of a generation_config.json, none if it is missing or names none."""
-    config = files.read_json(path) if path.exists() else {}
-    if not isinstance(config, dict):
-        raise InputError(f"{path}: expected a JSON object, found {type(config).__name__}")
+    config = files.read_object(path) if path.exists() else {}
     declared = config.get("eos_token_id")
     ids = declared if isinstance(declared, list) else [] if declared is None else [declared]
     if any(isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < 2**31 for token in ids):

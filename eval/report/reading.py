@@ -72,7 +72,7 @@ def read_run(workdir: epath.PathLike, stages: Sequence[str], conversations: int 
     results = {model: root / "benchmark" / model for model in MODELS}
     return RunRecord(
         name=root.name,
-        config=_read_config(config) if config.exists() else {},
+        config=files.read_object(config) if config.exists() else {},
         manifests={stage: manifest for stage, manifest in found.items() if manifest is not None},
         missing=tuple(stage for stage, manifest in found.items() if manifest is None and stage != NAME),
         personas=tuple(read_personas(personas)) if personas.exists() else (),
@@ -82,13 +82,6 @@ def read_run(workdir: epath.PathLike, stages: Sequence[str], conversations: int 
         },
         results={model: _read_result(path) for model, path in results.items() if path.exists()},
     )
-
-
-def _read_config(path: epath.Path) -> Values:
-    config = files.read_json(path)
-    if not isinstance(config, dict):
-        raise InputError(f"{path}: expected a JSON object, found {type(config).__name__}")
-    return config
 
 
 def _read_result(directory: epath.Path) -> ModelResult:

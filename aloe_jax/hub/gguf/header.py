@@ -7,11 +7,11 @@ is a key, a type and a value; a tensor its name, sizes, type and offset. Numbers
 from __future__ import annotations
 
 import os
-import stat
 import struct
 from pathlib import Path
 from typing import BinaryIO
 
+from aloe_jax import files
 from aloe_jax.errors import InputError
 
 # Bytes of a value by the number of its type; strings and arrays state their own length.
@@ -23,7 +23,7 @@ MOST_SIZES = 8  # of a tensor
 
 def check_header(path: Path) -> None:
     """Raise InputError for a file that is no ordinary one, or whose header states more than the file can hold."""
-    if not stat.S_ISREG(path.stat().st_mode):
+    if not files.ordinary(path):
         raise InputError(f"{path} is not an ordinary file; expected a GGUF file")
     with path.open("rb") as file:
         try:
