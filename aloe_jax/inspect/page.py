@@ -4,23 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from aloe_jax.inspect import wording
 from aloe_jax.inspect.inspection import Inspection
 from aloe_jax.inspect.layout import Fork, layout, runs
 from aloe_jax.inspect.tokens import visible
+from aloe_jax.pages import templates
 
 
 def page(inspection: Inspection) -> str:
     """The page as HTML text. The template escapes all text of the model and of the conversations."""
-    here = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    here = templates(Path(__file__).parent)
     here.filters["visible"] = visible
     here.tests["fork"] = lambda item: isinstance(item, Fork)
     replies = [{reply.node: reply for reply in view.replies} for view in inspection.conversations]

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from aloe_jax.errors import InputError
+from aloe_jax.pages import templates
 from aloe_jax.run.manifest import Values
 from aloe_jax.settings import plain, read
 from data_gen.publish.stored import StoredCounts, StoredModels
@@ -51,13 +51,7 @@ class Panel:
 
 def render(run: RunRecord) -> str:
     """The page as HTML text. The template escapes all text of the run."""
-    here = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    here = templates(Path(__file__).parent)
     here.filters["decimal"] = tables.decimal
     return here.get_template("page.html").render(**_content(run))
 

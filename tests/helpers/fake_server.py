@@ -17,6 +17,7 @@ import json
 import math
 import random
 import signal
+import threading
 from collections import Counter
 
 from aiohttp import web
@@ -287,6 +288,27 @@ async def serving(*servers: FakeServer):
             stack.push_async_callback(runner.cleanup)
             urls.append(f"http://127.0.0.1:{port}/v1")
         yield ",".join(urls)
+
+
+@contextlib.contextmanager
+def running(server: FakeServer):
+    """The server's address; it runs in a thread of its own until the block ends."""
+    loop, found, started = asyncio.new_event_loop(), [], threading.Event()
+
+    def work():
+        asyncio.set_event_loop(loop)
+        found.append(loop.run_until_complete(serve(server, 0)))
+        started.set()
+        loop.run_forever()
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    started.wait()
+    try:
+        yield f"http://127.0.0.1:{found[0][1]}/v1"
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
 
 
 async def main() -> None:

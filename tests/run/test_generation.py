@@ -1,11 +1,9 @@
 """Data generation with a model in every role, from the command line: personas, conversations, shards, what is shown and
 what is given away."""
 
-import asyncio
 import json
 import shutil
 import signal
-import threading
 
 import pyarrow.parquet as pq
 import pytest
@@ -14,7 +12,7 @@ from aloe_jax.cli import main as cli
 from aloe_jax.serve.client import client
 from aloe_jax.tree.schema import dump, read_personas, read_trees
 from helpers.aloe_command import ROOT
-from helpers.fake_server import MODEL, FakeServer, serve
+from helpers.fake_server import MODEL, FakeServer, running
 
 SMALL = (
     f"--config.serve.model={MODEL}",
@@ -35,21 +33,9 @@ SMALL = (
 @pytest.fixture(scope="module")
 def fake():
     """A server in a thread of its own, and its address."""
-    server, started, loop = FakeServer(), threading.Event(), asyncio.new_event_loop()
-    found = []
-
-    def work():
-        asyncio.set_event_loop(loop)
-        found.append(loop.run_until_complete(serve(server, 0)))
-        started.set()
-        loop.run_forever()
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    started.wait()
-    yield server, f"http://127.0.0.1:{found[0][1]}/v1"
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
+    server = FakeServer()
+    with running(server) as address:
+        yield server, address
 
 
 @pytest.fixture

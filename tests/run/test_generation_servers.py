@@ -1,16 +1,14 @@
 """Data generation from the command line with servers that fail on some prompts, think, or judge in prose."""
 
-import asyncio
 import json
 import signal
-import threading
 
 import pytest
 
 from aloe_jax.cli import main as cli
 from aloe_jax.serve.client import client
 from helpers.aloe_command import ROOT
-from helpers.fake_server import MODEL, FakeServer, serve
+from helpers.fake_server import MODEL, FakeServer, running
 
 SMALL = (
     f"--config.serve.model={MODEL}",
@@ -37,23 +35,11 @@ def aloe(tmp_path, monkeypatch, capsys):
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def run(server, *more):
-        loop, found, started = asyncio.new_event_loop(), [], threading.Event()
-
-        def work():
-            asyncio.set_event_loop(loop)
-            found.append(loop.run_until_complete(serve(server, 0)))
-            started.set()
-            loop.run_forever()
-
-        thread = threading.Thread(target=work, daemon=True)
-        thread.start()
-        started.wait()
-        address = f"--config.serve.base_url=http://127.0.0.1:{found[0][1]}/v1"
         stages = "--stages=personas,conversations"
         config = f"--config={ROOT / 'configs/demo_llm.py'}"
-        code = cli.main(["run", config, f"--workdir={tmp_path / 'run'}", address, *SMALL, stages, *more])
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
+        with running(server) as url:
+            address = f"--config.serve.base_url={url}"
+            code = cli.main(["run", config, f"--workdir={tmp_path / 'run'}", address, *SMALL, stages, *more])
         return code, capsys.readouterr().err
 
     yield run

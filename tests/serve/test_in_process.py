@@ -12,8 +12,6 @@ from aloe_jax.decode.engine import Engine
 from aloe_jax.decode.requests import Completion
 from aloe_jax.errors import AloeError, InputError, ResumableError
 from aloe_jax.models import decoder
-from aloe_jax.models.config import Layer, ModelConfig
-from aloe_jax.models.rope import Rope
 from aloe_jax.serve import local
 from aloe_jax.serve.client.client import Client
 from aloe_jax.serve.client.interface import call_id
@@ -23,21 +21,8 @@ from aloe_jax.serve.settings import ServeSettings
 from aloe_jax.tree.schema import Message
 from data_gen.calls.call_cache import CallCache
 from data_gen.calls.store import Store
+from helpers.byte_model import TINY
 
-TINY = ModelConfig(
-    family="llama",
-    vocab=258,  # the 256 bytes and two special tokens of the chat format
-    dim=32,
-    layers=2,
-    heads=4,
-    kv_heads=2,
-    head_dim=8,
-    mlp_dim=48,
-    pattern=(Layer(Rope(10_000.0)),),
-    norm_eps=1e-5,
-    context=128,
-    tied=True,
-)
 HELLO = [Message(role="user", content="héllo")]
 LONG = [Message(role="user", content="x" * 200)]
 SCHEMA = {

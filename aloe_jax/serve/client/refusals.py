@@ -11,6 +11,7 @@ from typing import NamedTuple
 from aloe_jax.errors import AloeError, InputError
 from aloe_jax.serve.client.answers import Failure
 from aloe_jax.serve.client.call_errors import RefusedCallError
+from aloe_jax.serve.client.constraints import parsed
 from aloe_jax.serve.client.response import first_words, one_line
 
 # Where a server asks for a longer pause than this, the command is better run again later.
@@ -62,9 +63,8 @@ class ErrorObject(NamedTuple):
 
 def error_object(content: bytes) -> ErrorObject:
     """The error in a body, whatever its shape; else the start of the body as the message."""
-    try:
-        data = json.loads(content)
-    except (ValueError, RecursionError):
+    data = parsed(content)
+    if data is None:
         return ErrorObject(first_words(content))
     error = data.get("error") or data.get("detail") or data if isinstance(data, dict) else data
     if isinstance(error, list) and error:
@@ -88,10 +88,7 @@ def error_object(content: bytes) -> ErrorObject:
 def error_inside(raw: RawResponse) -> RawResponse | None:
     """The refusal that a body of status 200 is, under the status that it names itself (500 if it names none); None if
     it is none."""
-    try:
-        data = json.loads(raw.content)
-    except (ValueError, RecursionError):
-        return None
+    data = parsed(raw.content)
     if not isinstance(data, dict) or data.get("choices"):
         return None
     if not (data.get("error") or data.get("object") == "error" or "detail" in data):

@@ -14,27 +14,12 @@ from aloe_jax.decode.engine import Engine
 from aloe_jax.decode.requests import Request, Sampling
 from aloe_jax.hub import load, source
 from aloe_jax.models import decoder
-from aloe_jax.models.config import Layer, ModelConfig
-from aloe_jax.models.rope import Rope
 from aloe_jax.serve.client.client import Client
 from aloe_jax.serve.server.server import Server
 from aloe_jax.tree.schema import Message
 from aloe_jax.tree.template import ChatFormat
+from helpers.byte_model import TINY
 
-TINY = ModelConfig(
-    family="llama",
-    vocab=258,  # the 256 bytes and two special tokens of the chat format
-    dim=32,
-    layers=2,
-    heads=4,
-    kv_heads=2,
-    head_dim=8,
-    mlp_dim=48,
-    pattern=(Layer(Rope(10_000.0)),),
-    norm_eps=1e-5,
-    context=128,
-    tied=True,
-)
 DIALOGUES = [[Message(role="user", content=text)] for text in ("one", "two", "three", "four")]
 
 
