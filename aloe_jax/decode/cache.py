@@ -1,6 +1,6 @@
-"""The KV cache (keys and values of earlier tokens) and attention over it.
+"""The KV cache: pages of keys and values of earlier tokens, one pair of arrays per layer.
 
-Axes: L layers, S slots, C context (tokens per slot), G key heads, R queries per key head, K head width, T new tokens.
+Axes: N pages, G key heads, P tokens of a page, K head width, B rows, T new tokens of a row, W pages of a row, C copies.
 """
 
 from __future__ import annotations
@@ -9,72 +9,91 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as Spec
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
+from aloe_jax.decode.pages import SCRATCH
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.models.decoder import Attend, LayerValues
-from aloe_jax.ops.attention import cap
-from aloe_jax.ops.constants import MASKED
+from aloe_jax.ops.paged_attention import paged_attention
+from aloe_jax.parallel.mesh import ROWS
 
 
-class Cache(NamedTuple):
-    """Keys and values of every slot, heads in front so that attention has its batch axes first. How they are sharded
-    stands in `parallel/sharding.py`."""
+class Pages(NamedTuple):
+    """One layer's keys and values. Their sharding is in `parallel/sharding.py`: pages go with the rows that use them,
+    heads with the weights that write them."""
 
-    key: Float[Array, "L S G C K"]
-    value: Float[Array, "L S G C K"]
-
-
-def empty_cache(model: ModelConfig, slots: int, context: int, dtype: DTypeLike) -> Cache:
-    shape = (model.layers, slots, model.kv_heads, context, model.head_dim)
-    return Cache(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
+    key: Float[Array, "N G P K"]
+    value: Float[Array, "N G P K"]
 
 
-def attend_cached(slots: Int[Array, B], positions: Int[Array, "B T"], scale: float) -> Attend:
-    """Attention of new tokens at `positions` of `slots` over the slot's tokens up to each token's own position, within
-    the layer's window if it has one. Scores are multiplied by `scale`.
+def empty_pages(model: ModelConfig, pages: int, size: int, dtype: DTypeLike) -> tuple[Pages, ...]:
+    """`pages` pages of `size` tokens for every layer."""
+    shape = (pages, model.kv_heads, size, model.head_dim)
+    return tuple(Pages(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype)) for _ in range(model.layers))
 
-    The carry is the cache; the new keys and values are written to it first. Positions of one slot are consecutive.
+
+def attend_pages(
+    tables: Int[Array, "B W"], start: Int[Array, B], count: Int[Array, B], scale: float, mesh: Mesh | None
+) -> Attend:
+    """Attention of `count[b]` of T new tokens of each row, from position `start[b]` on, over the row's pages
+    `tables[b]` and what they hold up to each token's own position, within the layer's window if it has one.
+
+    The carry is the layer's `Pages`; the new keys and values are written to them first. A row that starts below 0 is
+    idle. On a mesh a row and its pages are on the same devices, and `tables` has the numbers of that share's pages.
     """
 
-    def attend(layer: LayerValues, query: Array, key: Array, value: Array, cache: Cache) -> tuple[Array, Cache]:
-        batch, new, heads, width = query.shape
-        start = positions[:, 0]
-        cache = Cache(
-            _write(cache.key, layer.index, slots, start, key),
-            _write(cache.value, layer.index, slots, start, value),
+    def local(
+        layer: LayerValues, tables: Array, start: Array, count: Array, query: Array, key: Array, value: Array, pages: Pages
+    ) -> tuple[Array, Pages]:
+        size = pages.key.shape[2]
+        position = start[:, None] + jnp.arange(key.shape[1])
+        written = (jnp.arange(key.shape[1]) < count[:, None]) & (start[:, None] >= 0)
+        number = jnp.take_along_axis(tables, jnp.maximum(position, 0) // size, axis=1, mode="clip")
+        number, offset = jnp.where(written, number, SCRATCH), position % size
+        pages = Pages(_write(pages.key, number, offset, key), _write(pages.value, number, offset, value))
+        out = paged_attention(
+            query, pages.key, pages.value, tables, start, scale=scale, window=layer.window, soft_cap=layer.soft_cap
         )
-        keys, values = cache.key[layer.index, slots], cache.value[layer.index, slots]  # B G C K
-        grouped = query.reshape(batch, new, keys.shape[1], -1, width).transpose(0, 2, 3, 1, 4)
-        grouped = grouped.reshape(batch, keys.shape[1], -1, width)  # B G (R T) K
-        scores = jnp.einsum("bgqk,bgck->bgqc", grouped, keys, preferred_element_type=jnp.float32) * scale
-        scores = cap(scores, layer.soft_cap)
-        reach = jnp.tile(positions, (1, heads // keys.shape[1]))  # B (R T)
-        distance = reach[:, None, :, None] - jnp.arange(keys.shape[2])
-        visible = distance >= 0
-        if layer.window is not None:
-            visible &= distance < layer.window
-        weights = jax.nn.softmax(jnp.where(visible, scores, MASKED), axis=-1).astype(values.dtype)
-        out = jnp.einsum("bgqc,bgck->bgqk", weights, values)
-        out = out.reshape(batch, keys.shape[1], -1, new, width).transpose(0, 3, 1, 2, 4)
-        return out.reshape(query.shape), cache
+        return out, pages
+
+    def attend(layer: LayerValues, query: Array, key: Array, value: Array, pages: Pages) -> tuple[Array, Pages]:
+        if mesh is None:
+            return local(layer, tables, start, count, query, key, value, pages)
+        rows, heads, stored = Spec(ROWS), Spec(ROWS, None, "tensor"), Spec(ROWS, "tensor")
+        whole = jax.tree.map(lambda _: Spec(), layer)
+        return jax.shard_map(
+            local,
+            mesh=mesh,
+            in_specs=(whole, rows, rows, rows, heads, heads, heads, Pages(stored, stored)),
+            out_specs=(heads, Pages(stored, stored)),
+            check_vma=False,
+        )(layer, tables, start, count, query, key, value, pages)
 
     return attend
 
 
+def copy_pages(
+    pages: tuple[Pages, ...], source: Int[Array, C], target: Int[Array, C], mesh: Mesh | None
+) -> tuple[Pages, ...]:
+    """The cache with each page of `source` at the page of `target` as well; on a mesh equally many per share of the
+    rows, with the numbers of that share's pages."""
+
+    def local(pages: tuple[Pages, ...], source: Array, target: Array) -> tuple[Pages, ...]:
+        return jax.tree.map(lambda stored: stored.at[target].set(stored[source]), pages)
+
+    if mesh is None:
+        return local(pages, source, target)
+    stored = jax.tree.map(lambda _: Spec(ROWS, "tensor"), pages)
+    rows = Spec(ROWS)
+    return jax.shard_map(local, mesh=mesh, in_specs=(stored, rows, rows), out_specs=stored, check_vma=False)(
+        pages, source, target
+    )
+
+
 def _write(
-    store: Float[Array, "L S G C K"],
-    layer: Array,
-    slots: Int[Array, B],
-    start: Int[Array, B],
-    new: Float[Array, "B T G K"],
-) -> Float[Array, "L S G C K"]:
-    """`store` with `new` at (layer, slot, start...) of each slot, in place inside a jitted loop."""
-    rows = new.transpose(0, 2, 1, 3).astype(store.dtype)
-
-    def one(number: Array, store: Array) -> Array:
-        part = rows[number][None, None]
-        return jax.lax.dynamic_update_slice(store, part, (layer, slots[number], 0, start[number], 0))
-
-    return jax.lax.fori_loop(0, slots.shape[0], one, store)
+    stored: Float[Array, "N G P K"], number: Int[Array, "B T"], offset: Int[Array, "B T"], new: Float[Array, "B T G K"]
+) -> Float[Array, "N G P K"]:
+    return stored.at[number, :, offset].set(new.astype(stored.dtype))

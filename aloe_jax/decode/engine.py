@@ -1,11 +1,13 @@
-"""Batched decoding with a KV cache: requests come and go, the compiled shapes stay.
+"""Batched decoding over a tree of pages: requests come and go, the compiled shapes stay.
 
-A prompt is run into a slot of the cache in chunks of one shape. The whole chunks of it that a slot already holds are
-forked and not computed again: for further completions of one prompt, and for the next turn of a dialogue. All slots
-then decode together in short bursts on the device, of a single token while one of them is constrained: a grammar on the
-host gives the tokens that may come next. Randomness is keyed by (seed, completion, position), and a chunk's keys and
-values depend on nothing but the tokens up to it, so a request gives the same tokens whatever runs beside it or ran
-before.
+A request goes on where the tree already holds the beginning of its prompt: siblings, samples and the turns of a
+dialogue share the pages of their trunk. What is missing of the prompts runs in chunks, many at a time, between bursts
+in which all sequences decode together. A constrained sequence takes one token per burst, since a grammar on the host
+gives the tokens that may come next; its neighbours go on. Which programs run depends only on the order of calls, not
+on time, and randomness is keyed by (seed, completion, position): equal schedules give equal bits. Beside other
+neighbours a sequence's log-probabilities differ by rounding alone.
+
+The engine schedules on one process. On several hosts every process runs its plans (`decode/executor.py`).
 """
 
 from __future__ import annotations
@@ -13,47 +15,41 @@ from __future__ import annotations
 import functools
 import math
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jax.typing import DTypeLike
-from jaxtyping import Array, UInt32
+from jaxtyping import UInt32
 
-from aloe_jax.decode import programs
-from aloe_jax.decode.cache import empty_cache
-from aloe_jax.decode.constraint import Grammar, Matcher
-from aloe_jax.decode.programs import BURST, CHUNK, Slots, cache_length, idle_slots
+from aloe_jax.decode import plans
+from aloe_jax.decode.constraint import Grammar
+from aloe_jax.decode.executor import Executor, shares_of, words_of
+from aloe_jax.decode.pages import SCRATCH
+from aloe_jax.decode.plans import COPIES, Burst, Copy, Plan, Prefill, Shape, make_shape
+from aloe_jax.decode.programs import BURST, Drawn
 from aloe_jax.decode.requests import MAX_TOP_LOGPROBS, Completion, ConstraintError, Request
 from aloe_jax.decode.sampling import ALL, Sampled
+from aloe_jax.decode.share import Sequence, Share
 from aloe_jax.errors import InputError
 from aloe_jax.models import decoder
 from aloe_jax.models.config import ModelConfig
-from aloe_jax.parallel.sharding import cache_sharding, replicated
 
-
-@dataclass
-class _Work:
-    """One completion of a request, waiting or in a slot."""
-
-    ticket: int
-    index: int
-    request: Request
-    token_ids: list[int] = field(default_factory=list)
-    log_probs: list[float] = field(default_factory=list)
-    top: list[tuple[tuple[int, float], ...]] = field(default_factory=list)
-    matcher: Matcher | None = None  # at the beginning while the work waits, then behind the reply's last token
+MIXED_BURST = 4  # steps of a burst with a constrained sequence, which takes one of them
+SHORT = 16  # chunks of a prefill per share where more sequences decode than wait for it
+UNEVEN = 64  # tokens already held that outweigh one more sequence in a share
 
 
 class Engine:
-    """Decodes requests over `slots` parallel sequences of up to `context` tokens, prompt included. Not thread-safe.
+    """Decodes requests: at most `slots` sequences at a time, each of up to `context` tokens, prompt included. Not
+    thread-safe.
 
     `vocab` is the size of the tokenizer's vocabulary, beyond which an output head is only padded. Requests may be
-    constrained if there is a `grammar`, of the same tokenizer. Raises InputError if `slots` or `context` do not fit the
-    model.
+    constrained if there is a `grammar`, of the same tokenizer. The cache has `pages` pages per share of the mesh, by
+    default enough for all slots; what running sequences do not need of them keeps earlier ones. `relay` is called with
+    every plan before it runs here, and with None at the end.
+
+    Raises InputError if `slots`, `context`, `pages` or the mesh do not fit the model.
     """
 
     def __init__(
@@ -67,42 +63,51 @@ class Engine:
         vocab: int | None = None,
         grammar: Grammar | None = None,
         mesh: Mesh | None = None,
-        dtype: DTypeLike = jnp.float32,
+        dtype: str = "float32",
+        pages: int | None = None,
+        relay: Callable[[Plan | None], None] | None = None,
+        whole: bool | None = None,
     ) -> None:
-        if slots < 1:
-            raise InputError(f"slots: {slots} must be at least 1")
-        if not 2 <= context <= model.context:
+        if slots >= 1 and not 2 <= context <= model.context:
             raise InputError(f"context: {context} must be between 2 and the model's {model.context}")
-        self.slots, self.context = slots, context
-        self._params = params
+        self.shape = shape_for(slots, context, mesh, pages)
+        self.context = context
+        self.slots = self.shape.rows * self.shape.shares
+        self._executor = Executor(
+            model, params, self.shape, end_of_turn=end_of_turn, vocab=vocab, mesh=mesh, dtype=dtype, whole=whole
+        )
+        self._relay = relay
         self._end_of_turn = end_of_turn
         self._grammar = grammar
-        self._mesh = mesh
-        ends = jnp.asarray(sorted(end_of_turn), jnp.int32)
-        self._prefill = jax.jit(functools.partial(programs.prefill, model=model, dtype=dtype), donate_argnums=1)
-        self._burst = jax.jit(
-            functools.partial(programs.burst, model=model, dtype=dtype, ends=ends, vocab=vocab), donate_argnums=(1, 2)
-        )
-        self._fork = jax.jit(programs.fork, donate_argnums=0)
-        self._assign = jax.jit(programs.assign, donate_argnums=0)
-        self._cache = empty_cache(model, slots, cache_length(context), dtype)
-        self._state = idle_slots(slots)
-        if mesh is not None:
-            self._cache = jax.device_put(self._cache, cache_sharding(mesh))
-            self._state = jax.device_put(self._state, replicated(mesh))
         self._known = model.vocab  # ids below it have an embedding
-        self._unconstrained = self._allowed({}, -(-model.vocab // 32))
-        self._held: list[tuple[int, ...]] = [()] * slots  # the prompt whose keys and values a slot holds
-        self._free = deque(range(slots))  # idle slots, longest idle first
-        self._running: dict[int, _Work] = {}
-        self._waiting: deque[_Work] = deque()
+        self._words = words_of(model)
+        self._shares = [Share(self.shape) for _ in range(self.shape.shares)]
+        self._waiting: deque[Sequence] = deque()
         self._finished: dict[int, dict[int, Completion]] = {}
         self._tickets = 0
+        self.prefilled = 0  # prompt tokens that were computed
+        self.found = 0  # prompt tokens that the pages already held
 
     @property
     def busy(self) -> bool:
         """Whether a request waits or runs."""
-        return bool(self._waiting or self._running)
+        return bool(self._waiting or any(share.running for share in self._shares))
+
+    @property
+    def decoded(self) -> int:
+        """Tokens drawn on the devices of this process."""
+        return self._executor.decoded
+
+    @property
+    def compiled(self) -> str:
+        """How many programs were compiled, of how many there can be, as text."""
+        return f"{self._executor.compiled} of at most {self._executor.most_compiled} programs compiled"
+
+    @property
+    def held_pages(self) -> tuple[int, int]:
+        """The pages that have tokens, and those of them that sequences use."""
+        held = sum(share.tree.held for share in self._shares)
+        return held, held - sum(share.tree.unused for share in self._shares)
 
     def submit(self, request: Request) -> int:
         """Queue a request and return its ticket. Raises InputError if the prompt is empty, leaves no room or has ids
@@ -121,54 +126,30 @@ class Engine:
                 f"prompt with the token id {largest}: the model's vocab_size is {self._known}; leave special tokens "
                 "that it does not know out of the text"
             )
-        matcher = self._matcher(request)
+        matcher = self._grammar_of(request).matcher(request.constraint) if request.constraint else None
         self._tickets += 1
         self._finished[self._tickets] = {}
-        works = (_Work(self._tickets, index, request, matcher=matcher) for index in range(request.n))
-        self._waiting.extend(works)
+        most = min(request.sampling.max_tokens, self.context - len(request.prompt))
+        for index in range(request.n):
+            key = np.asarray(_key_data(request.seed, index))
+            own = matcher and (matcher.copy() if request.n > 1 else matcher)
+            self._waiting.append(Sequence(self._tickets, index, request, most, key, own))
         return self._tickets
 
     def cancel(self, ticket: int) -> None:
-        """Forget a request; its slots become free. Unknown tickets are ignored."""
-        self._waiting = deque(work for work in self._waiting if work.ticket != ticket)
-        stopped = [slot for slot, work in self._running.items() if work.ticket == ticket]
-        for slot in stopped:
-            self._release(slot)
-        self._halt(stopped)
+        """Forget a request; its pages become free. Unknown tickets are ignored."""
+        self._waiting = deque(sequence for sequence in self._waiting if sequence.ticket != ticket)
+        for share in self._shares:
+            for sequence in [running for running in share.running if running.ticket == ticket]:
+                share.release(sequence)
         self._finished.pop(ticket, None)
 
     def step(self) -> list[tuple[int, list[Completion]]]:
-        """(ticket, completions) of the requests that finish, after starting those that fit and decoding one burst."""
-        while self._waiting and self._free:
-            self._start(self._waiting.popleft())
-        if not self._running:
-            return []
-        matchers = {slot: work.matcher for slot, work in self._running.items() if work.matcher}
-        steps = 1 if matchers else BURST
-        allowed = self._allowed(matchers, self._unconstrained.shape[1]) if matchers else self._unconstrained
-        want_top = any(work.request.sampling.top_logprobs for work in self._running.values())
-        self._cache, self._state, going, sampled = self._burst(
-            self._params, self._cache, self._state, allowed, want_top, steps
-        )
-        going, sampled = jax.tree.map(lambda leaf: leaf[:steps], jax.device_get((going, sampled)))
-        done, cut = [], []
-        for slot, work in list(self._running.items()):
-            mine = going[:, slot]
-            _record(work, jax.tree.map(lambda leaf, mine=mine, slot=slot: leaf[mine, slot], sampled))
-            complete = not mine.all() or self._complete(work)
-            if not complete and work.matcher and not work.matcher.take(work.token_ids[-1]):
-                complete = True
-                cut.append(slot)
-            if complete:
-                self._release(slot)
-                done += self._finish(work)
-        self._halt(cut)
-        return done
-
-    def close(self) -> None:
-        """Free the memory of parameters and cache, even while the engine is referenced. It cannot decode afterwards."""
-        for name in ("_params", "_cache", "_state"):
-            vars(self).pop(name, None)
+        """(ticket, completions) of the requests that finish, after starting those that fit, running some chunks of
+        their prompts and decoding one burst."""
+        self._admit()
+        self._prefill()
+        return self._burst()
 
     def generate(self, requests: list[Request]) -> list[list[Completion]]:
         """Completions of each request, in order; for callers without a queue of their own."""
@@ -178,92 +159,208 @@ class Engine:
             results.update(self.step())
         return [results[ticket] for ticket in tickets]
 
-    def _complete(self, work: _Work) -> bool:
-        room = self.context - len(work.request.prompt)
-        full = len(work.token_ids) >= min(work.request.sampling.max_tokens, room)
-        return full or work.token_ids[-1] in self._end_of_turn
+    def load(self, params: decoder.Params) -> None:
+        """Replace the parameters; nothing that was computed with earlier ones is used again. The engine may not be
+        busy, and every process has to load the same."""
+        assert not self.busy, "parameters are replaced between requests"
+        for share in self._shares:
+            share.tree.clear()
+        self._executor.load(params)
 
-    def _finish(self, work: _Work) -> list[tuple[int, list[Completion]]]:
-        reason = "stop" if work.token_ids[-1] in self._end_of_turn else "length"
-        parts = self._finished[work.ticket]
-        parts[work.index] = Completion(tuple(work.token_ids), tuple(work.log_probs), reason, tuple(work.top))
-        if len(parts) < work.request.n:
-            return []
-        del self._finished[work.ticket]
-        return [(work.ticket, [parts[index] for index in range(work.request.n)])]
+    def warm_up(self) -> None:
+        """Compile every program, so that no request waits for it."""
+        for rows in self.shape.row_buckets:
+            self._run(plans.idle_rows(rows * self.shape.shares, self.shape.width))
+        for chunks in self.shape.chunk_buckets:
+            self._run(plans.no_chunks(chunks * self.shape.shares, self.shape))
+        self._copy([[] for _ in self._shares])
 
-    def _release(self, slot: int) -> None:
-        del self._running[slot]
-        self._free.append(slot)
+    def close(self) -> None:
+        """Free the memory of parameters and cache, even while the engine is referenced. It cannot decode afterwards."""
+        if self._relay is not None:
+            self._relay(None)
+            self._relay = None
+        self._executor.close()
 
-    def _halt(self, slots: list[int]) -> None:
-        """Stop slots that would continue."""
-        if slots:
-            self._state = self._state._replace(left=self._state.left.at[np.array(slots)].set(0))
+    def _run(self, plan: Plan) -> Drawn | None:
+        if self._relay is not None:
+            self._relay(plan)
+        return self._executor.run(plan)
 
-    def _matcher(self, request: Request) -> Matcher | None:
-        if request.constraint is None:
-            return None
+    def _grammar_of(self, request: Request) -> Grammar:
         if self._grammar is None:
             raise ConstraintError("replies cannot be constrained: the engine was made without a grammar")
-        return self._grammar.matcher(request.constraint)
+        return self._grammar
 
-    def _allowed(self, matchers: Mapping[int, Matcher], words: int) -> UInt32[Array, "S W"]:
-        """Bits of the tokens that each slot may draw: all of them, except in slots with a matcher."""
-        allowed = np.full((self.slots, words), ALL, np.uint32)
-        for slot, matcher in matchers.items():
-            row = matcher.allowed[:words]  # the model's vocabulary is padded, or that of the tokenizer is
-            allowed[slot] = np.pad(row, (0, words - len(row)))
-        bits = jnp.asarray(allowed)
-        return bits if self._mesh is None else jax.device_put(bits, replicated(self._mesh))
+    def _admit(self) -> None:
+        """Start waiting sequences, in order, while there are rows and pages for them. One that waits for another's
+        prompt lets later ones pass."""
+        copies: list[list[tuple[int, int]]] = [[] for _ in self._shares]
+        passed: list[Sequence] = []
+        while self._waiting and len(passed) < self.slots and not all(share.full for share in self._shares):
+            sequence = self._waiting.popleft()
+            if not self._start(sequence, copies):
+                passed.append(sequence)
+        self._waiting.extendleft(reversed(passed))
+        if any(copies):
+            self._copy(copies)
 
-    def _start(self, work: _Work) -> None:
-        """Compute the prompt's keys and values in a free slot and start it. The last prompt token is the first that the
-        slot decodes, so that only decoding needs the output head."""
-        prompt = work.request.prompt
-        kept = [_kept(prompt, held) for held in self._held]
-        source = max(range(self.slots), key=lambda slot: (kept[slot], slot in self._free))
-        slot = source if source in self._free and kept[source] else self._free[0]
-        self._free.remove(slot)
-        if slot != source and kept[source]:
-            self._cache = self._fork(self._cache, source, slot)
-        for start in range(kept[source], len(prompt) - 1, CHUNK):
-            chunk = np.zeros((1, CHUNK), np.int32)
-            tokens = prompt[start : min(start + CHUNK, len(prompt) - 1)]
-            chunk[0, : len(tokens)] = tokens  # keys of the padding are overwritten before they become visible
-            self._cache = self._prefill(self._params, self._cache, chunk, start, slot)
-        self._held[slot] = prompt
-        work.matcher = work.matcher and work.matcher.copy()
-        sampling = work.request.sampling
-        values = Slots(
-            token=jnp.asarray(prompt[-1]),
-            position=jnp.asarray(len(prompt) - 1),
-            left=jnp.asarray(min(sampling.max_tokens, self.context - len(prompt))),
-            key=jax.random.fold_in(jax.random.key(work.request.seed), work.index),
-            temperature=jnp.asarray(sampling.temperature, jnp.float32),
-            top_p=jnp.asarray(sampling.top_p, jnp.float32),
-            top_k=jnp.asarray(sampling.top_k, jnp.int32),
+    def _start(self, sequence: Sequence, copies: list[list[tuple[int, int]]]) -> bool:
+        """Start a sequence in the share that holds most of its prompt, or in one with fewer sequences where that
+        outweighs it. False if it has to wait."""
+        best, choice = -math.inf, None
+        for number, share in enumerate(self._shares):
+            if not share.full and (found := share.find(sequence)) is not None:
+                held = len(found.full) * self.shape.page + found.common
+                if (worth := held - UNEVEN * len(share.running)) > best:
+                    best, choice = worth, (number, found)
+        if choice is None:
+            return False
+        number, found = choice
+        copied = self._shares[number].admit(sequence, found)
+        if copied is None:
+            return False
+        copies[number] += copied
+        self.found += sequence.ran
+        return True
+
+    def _copy(self, copies: list[list[tuple[int, int]]]) -> None:
+        """Copy pages within each share, a fixed number at a time; the scratch page fills up."""
+        groups = [_independent(share) for share in copies]
+        for number in range(max(map(len, groups))):
+            parts = [share[number] if number < len(share) else [] for share in groups]
+            padded = [pair for part in parts for pair in (*part, *((SCRATCH, SCRATCH),) * (COPIES - len(part)))]
+            source, target = np.array(padded, np.int32).T
+            self._run(Copy(source, target))
+
+    def _prefill(self) -> None:
+        """Run some chunks of the prompts of admitted sequences."""
+        size = self.shape.chunk
+        waiting = [[each for each in share.running if not each.decodes] for share in self._shares]
+        decoding = sum(len(share.running) for share in self._shares) - sum(map(len, waiting))
+        most = plans.MOST_CHUNKS if decoding <= sum(map(len, waiting)) else SHORT
+        chunks: list[list[tuple[Sequence, int, int]]] = [[] for _ in self._shares]
+        for found, sequences in zip(chunks, waiting, strict=True):
+            for sequence in sequences:
+                body = len(sequence.body)
+                starts = range(sequence.ran, body, size)[: most - len(found)]
+                found += [(sequence, start, min(size, body - start)) for start in starts]
+        if not any(chunks):
+            return
+        bucket = _bucket(max(map(len, chunks)), self.shape.chunk_buckets)
+        plan = plans.no_chunks(bucket * self.shape.shares, self.shape)
+        for number, (share, found) in enumerate(zip(self._shares, chunks, strict=True)):
+            for row, (sequence, start, count) in enumerate(found[:bucket], number * bucket):
+                plan.tokens[row, :count] = sequence.body[start : start + count]
+                plan.start[row], plan.count[row] = start, count
+                table = share.table(sequence)
+                plan.tables[row, : len(table)] = table
+        self._run(plan)
+        for share, found in zip(self._shares, chunks, strict=True):
+            for sequence, _, count in found[:bucket]:
+                share.prefilled(sequence, count)
+                self.prefilled += count
+
+    def _burst(self) -> list[tuple[int, list[Completion]]]:
+        """Decode all sequences whose prompts were run for some steps."""
+        rows = [[each for each in share.running if each.decodes] for share in self._shares]
+        if not any(rows):
+            return []
+        plan, steps = self._plan_burst(rows)
+        drawn = self._run(plan)
+        assert drawn is not None
+        done: list[tuple[int, list[Completion]]] = []
+        for number, (share, sequences) in enumerate(zip(self._shares, rows, strict=True)):
+            first = number * (len(plan.token) // self.shape.shares)
+            for row, sequence in enumerate(sequences, first):
+                going = drawn.going[:, row]
+                _record(sequence, jax.tree.map(lambda leaf, row=row, going=going: leaf[going, row], drawn.sampled))
+                share.decoded(sequence, int(going.sum()))
+                complete = len(sequence.token_ids) >= sequence.most or sequence.token_ids[-1] in self._end_of_turn
+                if not complete and sequence.matcher and not sequence.matcher.take(sequence.token_ids[-1]):
+                    complete = True
+                if complete:
+                    share.release(sequence)
+                    done += self._finish(sequence)
+        return done
+
+    def _plan_burst(self, rows: list[list[Sequence]]) -> tuple[Burst, int]:
+        everyone = [sequence for share in rows for sequence in share]
+        constrained = sum(sequence.matcher is not None for sequence in everyone)
+        steps = BURST if not constrained else 1 if constrained == len(everyone) else MIXED_BURST
+        left = {id(each): 1 if each.matcher else each.most - len(each.token_ids) for each in everyone}
+        steps = min(steps, max(left.values()))
+        bucket = next(size for size in self.shape.row_buckets if size >= max(map(len, rows)))
+        plan = plans.idle_rows(bucket * self.shape.shares, self.shape.width)
+        if constrained:
+            plan = plan._replace(allowed=np.full((len(plan.token), self._words), ALL, np.uint32))
+        for number, (share, sequences) in enumerate(zip(self._shares, rows, strict=True)):
+            for row, sequence in enumerate(sequences, number * bucket):
+                sampling = sequence.request.sampling
+                share.reserve(sequence, min(steps, left[id(sequence)]))
+                plan.token[row], plan.position[row] = sequence.token, sequence.ran
+                plan.left[row], plan.key[row] = left[id(sequence)], sequence.key
+                plan.temperature[row], plan.top_p[row], plan.top_k[row] = (
+                    sampling.temperature,
+                    sampling.top_p,
+                    sampling.top_k,
+                )
+                table = share.table(sequence)
+                plan.tables[row, : len(table)] = table
+                if sequence.matcher:
+                    words = sequence.matcher.allowed[: self._words]  # either vocabulary may be padded
+                    plan.allowed[row] = 0
+                    plan.allowed[row, : len(words)] = words
+        want_top = any(sequence.request.sampling.top_logprobs for sequence in everyone)
+        return plan._replace(want_top=np.asarray(want_top), steps=np.asarray(steps, np.int32)), steps
+
+    def _finish(self, sequence: Sequence) -> list[tuple[int, list[Completion]]]:
+        reason = "stop" if sequence.token_ids[-1] in self._end_of_turn else "length"
+        parts = self._finished[sequence.ticket]
+        parts[sequence.index] = Completion(
+            tuple(sequence.token_ids), tuple(sequence.log_probs), reason, tuple(sequence.top)
         )
-        self._state = self._assign(self._state, slot, values)
-        self._running[slot] = work
+        if len(parts) < sequence.request.n:
+            return []
+        del self._finished[sequence.ticket]
+        return [(sequence.ticket, [parts[index] for index in range(sequence.request.n)])]
 
 
-def _kept(prompt: tuple[int, ...], held: tuple[int, ...]) -> int:
-    """The number of leading tokens of `prompt` that need not be run where `held` was: all but the last if they are
-    equal, else the whole chunks that both begin with. (Tokens decoded behind a prompt were computed in another shape.)
-    """
-    if prompt == held:
-        return len(prompt) - 1
-    most = (min(len(prompt), len(held)) - 1) // CHUNK * CHUNK
-    return next((start for start in range(most, 0, -CHUNK) if prompt[:start] == held[:start]), 0)
+def shape_for(slots: int, context: int, mesh: Mesh | None, pages: int | None = None) -> Shape:
+    """The sizes of an engine on `mesh`. Pages and chunks of TPUs fit the tiles of their attention kernel."""
+    tpu = (jax.devices() if mesh is None else mesh.devices.flat)[0].platform == "tpu"
+    page, chunk = (128, 128) if tpu else (64, 16)
+    return make_shape(slots=slots, context=context, page=page, chunk=chunk, shares=shares_of(mesh), pages=pages)
 
 
-def _record(work: _Work, sampled: Sampled) -> None:
-    """Append the N tokens [N, ...] that its slot sampled to a completion."""
-    work.token_ids += sampled.token.tolist()
-    work.log_probs += sampled.log_prob.tolist()
-    wanted = work.request.sampling.top_logprobs
+@functools.lru_cache(maxsize=1024)
+def _key_data(seed: int, index: int) -> UInt32[np.ndarray, 2]:
+    return np.asarray(jax.random.key_data(jax.random.fold_in(jax.random.key(seed), index)))
+
+
+def _bucket(number: int, buckets: tuple[int, ...]) -> int:
+    """The bucket for `number` chunks: the next larger one if at most a quarter of it stays empty, else the next smaller
+    one, and the rest runs later."""
+    above = next((size for size in buckets if size >= number), buckets[-1])
+    return above if number > 0.75 * above or above == buckets[0] else max(size for size in buckets if size < above)
+
+
+def _independent(copies: list[tuple[int, int]]) -> list[list[tuple[int, int]]]:
+    """Copies in groups that each can be done at once: none reads what another one of its group writes."""
+    groups: list[list[tuple[int, int]]] = [[]]
+    for source, target in copies:
+        if len(groups[-1]) == COPIES or source in {written for _, written in groups[-1]}:
+            groups.append([])
+        groups[-1].append((source, target))
+    return groups
+
+
+def _record(sequence: Sequence, sampled: Sampled) -> None:
+    """Append the N tokens [N, ...] that its row sampled to a completion."""
+    sequence.token_ids += sampled.token.tolist()
+    sequence.log_probs += sampled.log_prob.tolist()
+    wanted = sequence.request.sampling.top_logprobs
     if wanted:
         for ids, log_probs in zip(sampled.top_ids.tolist(), sampled.top_log_probs.tolist(), strict=True):
             pairs = zip(ids[:wanted], log_probs, strict=False)
-            work.top.append(tuple(pair for pair in pairs if pair[1] > -math.inf))
+            sequence.top.append(tuple(pair for pair in pairs if pair[1] > -math.inf))

@@ -1,130 +1,240 @@
 """The compiled programs of the engine, which `aloe plan` compiles for TPUs as well.
 
-`prefill` runs a chunk of a prompt into a slot of the cache, `burst` decodes all slots for a few steps, `fork` copies a
-slot, `assign` starts decoding in one. The engine and the planner jit them, each with shardings of its own.
+`prefill` runs chunks of prompts, `burst` decodes rows for a few steps, `copy` copies pages. All three are made of the
+same few parts: the embedding, a layer, the head with the drawing of a token. On an accelerator a burst is one program.
+On CPUs each part is one, and the host calls them layer by layer: XLA compiles a single layer in a second and all of
+them at once in ten, and a call costs nothing beside a layer's products there.
 
-Axes: S slots, T tokens of a chunk, V vocabulary, W words of 32 tokens' bits, N steps of a burst, E end-of-turn tokens.
+Axes: B rows, T tokens of a chunk, W pages of a row, V vocabulary, M words of 32 tokens' bits, N steps of a burst, E
+end-of-turn tokens.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float, Int, Key, UInt32
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array, Bool, Float, Int, UInt32
 
-from aloe_jax.decode.cache import Cache, attend_cached
+from aloe_jax.decode.cache import Pages, attend_pages, copy_pages
 from aloe_jax.decode.sampling import Sampled, sample
 from aloe_jax.models import decoder
 from aloe_jax.models.config import ModelConfig
-from aloe_jax.models.decoder import Options
+from aloe_jax.models.decoder import LayerInput, Layers, Options, Params
 from aloe_jax.ops.attention import cap
 from aloe_jax.ops.precision import in_precision_of
+from aloe_jax.parallel.mesh import ROWS
+from aloe_jax.parallel.sharding import constraint
 
-BURST = 8  # decode steps between two looks at the results
-CHUNK = 64  # prompt tokens that are run at a time
+BURST = 8  # maximum of decode steps between two looks at the results
 
-
-class Slots(NamedTuple):
-    """Device state of the slots [S]."""
-
-    token: Int[Array, S]  # the next token to run through the model
-    position: Int[Array, S]
-    left: Int[Array, S]  # tokens that may still be sampled; 0 = idle
-    key: Key[Array, S]
-    temperature: Float[Array, S]
-    top_p: Float[Array, S]
-    top_k: Int[Array, S]
+Cache = tuple[Pages, ...]  # of each layer
 
 
-def cache_length(context: int) -> int:
-    """Tokens that a slot of the cache holds: whole chunks, so that a prompt's last chunk, padding included, always
-    fits."""
-    return -(-context // CHUNK) * CHUNK
+class Chunks(NamedTuple):
+    """Chunks of prompts to run: `count[b]` of the T tokens from position `start[b]` on of a row with the pages
+    `tables[b]`. A later chunk of a sequence may stand beside an earlier one: keys are written before any is read."""
+
+    tokens: Int[Array, "B T"]
+    start: Int[Array, B]
+    count: Int[Array, B]
+    tables: Int[Array, "B W"]
 
 
-def idle_slots(slots: int) -> Slots:
-    """The state of slots that decode nothing."""
-    whole = functools.partial(jnp.zeros, slots, jnp.int32)  # a buffer each, since the state is donated
-    real = functools.partial(jnp.ones, slots, jnp.float32)
-    return Slots(whole(), whole(), whole(), jax.random.split(jax.random.key(0), slots), real(), real(), whole())
+class Rows(NamedTuple):
+    """Sequences that decode, from their last token on."""
+
+    token: Int[Array, B]  # the next token to run through the model
+    position: Int[Array, B]
+    left: Int[Array, B]  # tokens that may be sampled in this burst; 0 = idle
+    key: UInt32[Array, "B 2"]
+    temperature: Float[Array, B]
+    top_p: Float[Array, B]
+    top_k: Int[Array, B]
+    tables: Int[Array, "B W"]
 
 
-def assign(state: Slots, slot: int, values: Slots) -> Slots:
-    """The state with `values` (scalars) at one slot."""
-    return jax.tree.map(lambda leaf, value: leaf.at[slot].set(value), state, values)
+class Drawn(NamedTuple):
+    """The results of steps [N, B, ...]: whether each row was going, and its sampled token if so."""
+
+    going: Bool[Array, "N B"]
+    sampled: Sampled
 
 
-def fork(cache: Cache, source: int, target: int) -> Cache:
-    """The cache with what slot `source` holds at slot `target` as well."""
-    return jax.tree.map(lambda store: store.at[:, target].set(store[:, source]), cache)
+@dataclass(frozen=True)
+class Setup:
+    """What the programs depend on besides their arguments. `ends` are the tokens that end a turn, `vocab` is the
+    tokenizer's vocabulary, beyond which nothing is drawn."""
+
+    model: ModelConfig
+    dtype: str
+    ends: tuple[int, ...]
+    vocab: int | None = None
+    mesh: Mesh | None = None
+
+    @property
+    def options(self) -> Options:
+        return Options(jnp.dtype(self.dtype), constrain=constraint(self.mesh, PartitionSpec(ROWS)))
 
 
-def prefill(
-    params: decoder.Params,
-    cache: Cache,
-    tokens: Int[Array, "1 T"],
-    start: Array,
-    slot: Array,
+def embed(outer: Params, tokens: Int[Array, "B T"], *, setup: Setup) -> Float[Array, "B T D"]:
+    """The states before the first layer."""
+    return decoder.embedded(outer, setup.model, tokens, setup.options)
+
+
+def layer(
+    part: LayerInput,
+    x: Float[Array, "B T D"],
+    pages: Pages,
+    start: Int[Array, B],
+    count: Int[Array, B],
+    tables: Int[Array, "B W"],
     *,
-    model: ModelConfig,
-    dtype: DTypeLike,
-) -> Cache:
-    """The cache after one chunk of a prompt, whose first token is at position `start`, was run into a slot."""
-    positions = start + jnp.arange(tokens.shape[1])[None]
-    attend = attend_cached(jnp.asarray(slot)[None], positions, model.scale)
-    run = in_precision_of(dtype)(decoder.hidden_states)
-    return run(params, model, tokens, positions, attend, cache, Options(dtype))[1]
+    setup: Setup,
+) -> tuple[Float[Array, "B T D"], Pages]:
+    """The states after a layer, and its pages with the new keys and values."""
+    attend = attend_pages(tables, start, count, setup.model.scale, setup.mesh)
+    positions = jnp.maximum(start, 0)[:, None] + jnp.arange(x.shape[1])
+    return decoder.layer_states(part, setup.model, x, positions, attend, pages, setup.options)
 
 
-def burst(
-    params: decoder.Params,
-    cache: Cache,
-    state: Slots,
-    allowed: UInt32[Array, "S W"] | None,
-    want_top: Bool[Array, ""] | bool,
-    steps: Int[Array, ""] | int,
+def draw(
+    outer: Params,
+    x: Float[Array, "B 1 D"],
+    rows: Rows,
+    allowed: UInt32[Array, "B M"],
+    want_top: Bool[Array, ""],
     *,
-    model: ModelConfig,
-    dtype: DTypeLike,
-    ends: Int[Array, E],
-    vocab: int | None,
-) -> tuple[Cache, Slots, Bool[Array, "N S"], Sampled]:
-    """The cache and the state after `steps` decode steps, at most `BURST`, that draw from the `allowed` tokens; whether
-    each slot was going at each step, and what was sampled, [N, S, ...]. Of the N = `BURST` places only the first
-    `steps` are filled: their number is a value and not a shape, so that slots get the same numbers from the same
-    program whatever runs beside them."""
-    head = in_precision_of(dtype)(decoder.head_weight)(params, model).astype(dtype)
-    slots = jnp.arange(state.token.shape[0])
+    setup: Setup,
+) -> tuple[Rows, Drawn]:
+    """The rows after a step, and what they drew from the `allowed` tokens."""
+    hidden = decoder.final_states(outer, setup.model, x[:, 0])
+    head = decoder.head_weight(outer, setup.model)
+    logits = cap(jnp.einsum("bd,dv->bv", hidden, head, preferred_element_type=jnp.float32), setup.model.final_soft_cap)
+    keys = jax.vmap(jax.random.fold_in)(jax.random.wrap_key_data(rows.key), rows.position)
+    sampled = sample(logits, keys, rows.temperature, rows.top_p, rows.top_k, setup.vocab, allowed, want_top)
+    going = rows.left > 0
+    ended = jnp.any(sampled.token[:, None] == jnp.asarray(setup.ends, jnp.int32), axis=1)
+    rows = rows._replace(
+        token=jnp.where(going, sampled.token, rows.token),
+        position=rows.position + going,
+        left=jnp.where(going & ~ended, rows.left - 1, 0),
+    )
+    return rows, Drawn(going, sampled)
 
-    @in_precision_of(dtype)
-    def one(cache: Cache, state: Slots) -> tuple[Cache, Slots, tuple[Array, Sampled]]:
-        going = state.left > 0
-        positions = state.position[:, None]
-        attend = attend_cached(slots, positions, model.scale)
-        options = Options(dtype)
-        hidden, cache = decoder.hidden_states(params, model, state.token[:, None], positions, attend, cache, options)
-        logits = jnp.einsum("sd,dv->sv", hidden[:, 0], head, preferred_element_type=jnp.float32)
-        logits = cap(logits, model.final_soft_cap)
-        keys = jax.vmap(jax.random.fold_in)(state.key, state.position)
-        sampled = sample(logits, keys, state.temperature, state.top_p, state.top_k, vocab, allowed, want_top)
-        ended = jnp.any(sampled.token[:, None] == ends, axis=1)
-        state = state._replace(
-            token=jnp.where(going, sampled.token, state.token),
-            position=state.position + going,
-            left=jnp.where(going & ~ended, state.left - 1, 0),
-        )
-        return cache, state, (going, sampled)
 
-    def put(number: Array, carry: tuple[Cache, Slots, Any]) -> tuple[Cache, Slots, Any]:
-        cache, state, found = carry
-        cache, state, new = one(cache, state)
-        return cache, state, jax.tree.map(lambda places, leaf: places.at[number].set(leaf), found, new)
+def begin(outer: Params, rows: Rows, *, setup: Setup) -> tuple[Float[Array, "B 1 D"], Int[Array, B], Int[Array, B]]:
+    """The states of the rows' next tokens, and where they start: idle rows below 0; each has one token."""
+    start = jnp.where(rows.left > 0, rows.position, -1)
+    return embed(outer, rows.token[:, None], setup=setup), start, jnp.ones_like(start)
 
-    _, _, shapes = jax.eval_shape(one, cache, state)
+
+class Parts(NamedTuple):
+    """The parts of the programs, compiled by themselves or only when they are part of a larger program."""
+
+    embed: Callable[..., Array]
+    begin: Callable[..., tuple[Array, Array, Array]]
+    layer: Callable[..., tuple[Array, Pages]]
+    draw: Callable[..., tuple[Rows, Drawn]]
+
+
+def _run_layers(
+    parts: Parts, params: Layers, x: Array, cache: Cache, start: Array, count: Array, tables: Array
+) -> tuple[Array, Cache]:
+    found = []
+    for each, pages in zip(params.layers, cache, strict=True):
+        x, pages = parts.layer(each, x, pages, start, count, tables)
+        found.append(pages)
+    return x, tuple(found)
+
+
+def _prefill(parts: Parts, params: Layers, cache: Cache, chunks: Chunks) -> Cache:
+    """The cache after the chunks were run."""
+    x = parts.embed(params.outer, chunks.tokens)
+    return _run_layers(parts, params, x, cache, chunks.start, chunks.count, chunks.tables)[1]
+
+
+def _step(
+    parts: Parts, params: Layers, cache: Cache, rows: Rows, allowed: Array, want_top: Array
+) -> tuple[Cache, Rows, Drawn]:
+    x, start, count = parts.begin(params.outer, rows)
+    x, cache = _run_layers(parts, params, x, cache, start, count, rows.tables)
+    rows, drawn = parts.draw(params.outer, x, rows, allowed, want_top)
+    return cache, rows, drawn
+
+
+def _burst_on_device(
+    parts: Parts, params: Layers, cache: Cache, rows: Rows, allowed: Array, want_top: Array, steps: Array
+) -> tuple[Cache, Drawn]:
+    """A burst as one program, which ends when no row is left. Of `BURST` places only the first `steps` are filled:
+    their number is a value and not a shape."""
+    step = functools.partial(_step, parts, params, allowed=allowed, want_top=want_top)
+    shapes = jax.eval_shape(lambda: step(cache=cache, rows=rows)[2])
     found = jax.tree.map(lambda leaf: jnp.zeros((BURST, *leaf.shape), leaf.dtype), shapes)
-    cache, state, (going, sampled) = jax.lax.fori_loop(0, steps, put, (cache, state, found))
-    return cache, state, going, sampled
+
+    def more(carry: tuple[Array, Cache, Rows, Drawn]) -> Array:
+        return (carry[0] < steps) & jnp.any(carry[2].left > 0)
+
+    def body(carry: tuple[Array, Cache, Rows, Drawn]) -> tuple[Array, Cache, Rows, Drawn]:
+        number, cache, rows, found = carry
+        cache, rows, drawn = step(cache=cache, rows=rows)
+        return number + 1, cache, rows, jax.tree.map(lambda places, leaf: places.at[number].set(leaf), found, drawn)
+
+    _, cache, _, found = jax.lax.while_loop(more, body, (jnp.int32(0), cache, rows, found))
+    return cache, found
+
+
+def _burst_by_parts(
+    parts: Parts, params: Layers, cache: Cache, rows: Rows, allowed: Array, want_top: Array, steps: int
+) -> tuple[Cache, Drawn]:
+    """The same burst, part by part from the host."""
+    found = []
+    for _ in range(int(steps)):
+        cache, rows, drawn = _step(parts, params, cache, rows, allowed, want_top)
+        found.append(drawn)
+    return cache, jax.tree.map(lambda *leaves: jnp.stack(leaves), *found)
+
+
+class Programs(NamedTuple):
+    """`prefill(params, cache, chunks) -> cache`, `burst(params, cache, rows, allowed, want_top, steps) -> (cache,
+    drawn)`, `copy(cache, source, target) -> cache`; the cache is donated. `compiled()` is the number of programs that
+    were compiled."""
+
+    prefill: Callable[[Layers, Cache, Chunks], Cache]
+    burst: Callable[..., tuple[Cache, Drawn]]
+    copy: Callable[[Cache, Array, Array], Cache]
+    compiled: Callable[[], int]
+
+
+@functools.lru_cache(maxsize=16)
+def programs(setup: Setup, whole: bool) -> Programs:
+    """The programs of a setup, as one program each (`whole`) or part by part. Engines of one setup share them."""
+
+    def part(function: Callable[..., Any]) -> Callable[..., Any]:
+        return in_precision_of(setup.dtype)(functools.partial(function, setup=setup))
+
+    copy = jax.jit(functools.partial(copy_pages, mesh=setup.mesh), donate_argnums=0)
+    if whole:
+        parts = Parts(*map(part, (embed, begin, layer, draw)))
+        prefill = jax.jit(functools.partial(_prefill, parts), donate_argnums=1)
+        burst = jax.jit(functools.partial(_burst_on_device, parts), donate_argnums=1)
+        compiled = (prefill, burst, copy)
+        return Programs(prefill, burst, copy, functools.partial(_count, compiled))
+    jitted = Parts(
+        jax.jit(part(embed)), jax.jit(part(begin)), jax.jit(part(layer), donate_argnums=2), jax.jit(part(draw))
+    )
+    return Programs(
+        functools.partial(_prefill, jitted),
+        functools.partial(_burst_by_parts, jitted),
+        copy,
+        functools.partial(_count, (*jitted, copy)),
+    )
+
+
+def _count(jitted: tuple[Any, ...]) -> int:
+    return sum(function._cache_size() for function in jitted)

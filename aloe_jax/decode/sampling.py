@@ -59,8 +59,9 @@ def sample(
     scaled = drawable / jnp.maximum(temperature, 1e-6)[:, None]
     filtering = jnp.any(((top_p < 1.0) | (top_k > 0)) & (temperature > 0))
     scaled = jax.lax.cond(filtering, lambda: _filter(scaled, top_p, top_k), lambda: scaled)
-    drawn = jax.vmap(jax.random.categorical)(keys, scaled)
-    token = jnp.where(temperature > 0, drawn, greedy)
+    draws = temperature > 0
+    drawn = jax.lax.cond(jnp.any(draws), lambda: jax.vmap(jax.random.categorical)(keys, scaled), lambda: greedy)
+    token = jnp.where(draws, drawn, greedy)
     log_prob = jnp.take_along_axis(log_probs, token[:, None], axis=-1)[:, 0]
     return Sampled(token, log_prob, *_most_probable(drawable, want_top))
 

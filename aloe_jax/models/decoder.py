@@ -19,7 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from aloe_jax.models import lora
@@ -30,7 +31,7 @@ from aloe_jax.models.params import Params, set_leaf
 from aloe_jax.models.rope import rotary
 from aloe_jax.ops.attention import NO_WINDOW
 from aloe_jax.ops.constants import ATTENTION_OUTPUT
-from aloe_jax.parallel.sharding import param_shardings
+from aloe_jax.parallel.sharding import param_shardings, replicated
 
 HEAD, HEAD_AXES = "head", ("embed", "vocab")  # the output head, a linear map too
 ACTIVATIONS = {"silu": jax.nn.silu, "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True)}
@@ -201,9 +202,7 @@ class Decoder(nnx.Module):
         options: Options,
     ) -> tuple[Float[Array, "B T D"], Any]:
         config, constrain = self.config, options.constrain
-        x = constrain(self.embed[...].astype(options.dtype)[tokens])
-        if config.embed_scale != 1:
-            x *= jnp.asarray(config.embed_scale, options.dtype)
+        x = _embedded(self.embed[...], config, tokens, options)
         graph, stacked = nnx.split(self.layers)
 
         def body(state: tuple[Array, Any], layer: _ScanInput) -> tuple[tuple[Array, Any], None]:
@@ -216,6 +215,13 @@ class Decoder(nnx.Module):
         body = jax.checkpoint(body, policy=REMAT[options.remat], prevent_cse=False)
         (x, carry), _ = jax.lax.scan(body, (x, carry), _scan_input(config, stacked))
         return _norm(config, x, None if config.norm == "layer" else self.final_norm[...]), carry
+
+
+def _embedded(
+    embed: Float[Array, "V D"], config: ModelConfig, tokens: Int[Array, "B T"], options: Options
+) -> Float[Array, "B T D"]:
+    x = options.constrain(embed.astype(options.dtype)[tokens])
+    return x if config.embed_scale == 1 else x * jnp.asarray(config.embed_scale, options.dtype)
 
 
 def _scan_input(config: ModelConfig, params: Any) -> _ScanInput:
@@ -233,10 +239,82 @@ def _scan_input(config: ModelConfig, params: Any) -> _ScanInput:
     return _ScanInput(values, jnp.asarray(np.stack(frequencies), jnp.float32), params)
 
 
+class LayerInput(NamedTuple):
+    """What one layer has of its own: its values for attention, its rotary frequencies [K / 2], and its parameters."""
+
+    values: LayerValues
+    frequencies: Float[Array, Half]
+    params: Params
+
+
+class Layers(NamedTuple):
+    """A decoder whose layers are apart, for programs that do not scan over them: a scan copies each layer's slice of
+    the stacked parameters, which decoding would pay for with every token."""
+
+    outer: Params  # embedding, final norm, head
+    layers: tuple[LayerInput, ...]
+
+
+def apart(params: Params, config: ModelConfig, dtype: DTypeLike) -> Layers:
+    """The decoder's layers apart, with all parameters but those of norms in `dtype`."""
+
+    def converted(path: tuple[Any, ...], leaf: Array) -> Array:
+        return leaf if "norm" in path[-1].key else leaf.astype(dtype)
+
+    params = jax.tree_util.tree_map_with_path(converted, params)
+    stacked = _scan_input(config, params["layers"])
+    each = [jax.tree.map(lambda leaf, number=number: leaf[number], stacked) for number in range(config.layers)]
+    outer = {name: value for name, value in params.items() if name != "layers"}
+    return Layers(outer, tuple(LayerInput(*layer) for layer in each))
+
+
+def apart_shardings(config: ModelConfig, mesh: Mesh) -> Layers:
+    """The shardings of `apart` for decoding. Raises InputError as `param_shardings` does."""
+    places, whole = shardings(config, mesh, decoding=True), replicated(mesh)
+    layer = jax.tree.map(lambda place: NamedSharding(mesh, PartitionSpec(*place.spec[1:])), places["layers"])
+    values, frequencies, _ = jax.tree.map(lambda _: whole, _scan_input(config, {}))
+    outer = {name: place for name, place in places.items() if name != "layers"}
+    return Layers(outer, (LayerInput(values, frequencies, layer),) * config.layers)
+
+
+def embedded(
+    outer: Params, config: ModelConfig, tokens: Int[Array, "B T"], options: Options
+) -> Float[Array, "B T D"]:
+    """The states before the first layer."""
+    return _embedded(outer["embed"], config, tokens, options)
+
+
+def layer_states(
+    layer: LayerInput,
+    config: ModelConfig,
+    x: Float[Array, "B T D"],
+    positions: Int[Array, "B T"],
+    attend: Attend,
+    carry: Any,
+    options: Options,
+) -> tuple[Float[Array, "B T D"], Any]:
+    """The states after one layer, and the attention's carry."""
+    graph, abstract = _block_structure(config)
+    block = nnx.merge(graph, jax.tree.unflatten(jax.tree.structure(abstract), jax.tree.leaves(layer.params)))
+    x, carry = block(x, positions, layer.values, layer.frequencies, attend, carry, None)
+    return options.constrain(x), carry
+
+
+def final_states(outer: Params, config: ModelConfig, x: Float[Array, "N D"]) -> Float[Array, "N D"]:
+    """The states after the final norm, before the output head."""
+    return _norm(config, x, None if config.norm == "layer" else outer["final_norm"])
+
+
 @functools.cache
 def structure(config: ModelConfig) -> tuple[Any, Any]:
     """(graph definition, abstract state with logical axes) of the decoder, without computing anything."""
     return nnx.split(nnx.eval_shape(lambda: Decoder(config, nnx.Rngs(0))))
+
+
+@functools.cache
+def _block_structure(config: ModelConfig) -> tuple[Any, Any]:
+    """(graph definition, abstract state) of one layer."""
+    return nnx.split(nnx.eval_shape(lambda: Block(config, nnx.Rngs(0))))
 
 
 def abstract_params(config: ModelConfig) -> Params:
@@ -258,9 +336,10 @@ def logical_axes(config: ModelConfig) -> Params:
     return axes
 
 
-def shardings(config: ModelConfig, mesh: Mesh) -> Params:
-    """The sharding of every parameter, adapters included. Raises InputError as `param_shardings` does."""
-    return param_shardings(abstract_params(config), logical_axes(config), mesh)
+def shardings(config: ModelConfig, mesh: Mesh, decoding: bool = False) -> Params:
+    """The sharding of every parameter, adapters included, in training or in decoding. Raises InputError as
+    `param_shardings` does."""
+    return param_shardings(abstract_params(config), logical_axes(config), mesh, decoding)
 
 
 def init_params(config: ModelConfig, key: Array) -> Params:

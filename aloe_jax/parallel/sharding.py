@@ -3,63 +3,71 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array
 
 from aloe_jax.errors import InputError
 from aloe_jax.parallel.mesh import ROWS
 
-RULES: dict[str, str | None] = {
-    "layers": None,
-    "vocab": "tensor",
-    "embed": "fsdp",
-    "heads": "tensor",
-    "kv_heads": "tensor",
-    "head_dim": None,
-    "mlp": "tensor",
-    "norm": None,
-    "rank": None,
-    "slots": None,
+class _Axes(NamedTuple):
+    """The mesh axis of a logical axis in training, and in decoding. There weights are whole over `fsdp`, where every
+    step would gather all of them; the rows of requests, and the pages of the cache that go with them, are spread over
+    `replica` and `fsdp` (`ROWS`), as the rows of training are."""
+
+    training: str | None
+    decoding: str | None
+
+
+RULES: dict[str, _Axes] = {
+    "layers": _Axes(None, None),
+    "vocab": _Axes("tensor", "tensor"),
+    "embed": _Axes("fsdp", None),
+    "heads": _Axes("tensor", "tensor"),
+    "kv_heads": _Axes("tensor", "tensor"),
+    "head_dim": _Axes(None, None),
+    "mlp": _Axes("tensor", "tensor"),
+    "norm": _Axes(None, None),
+    "rank": _Axes(None, None),
 }
-# Of the KV cache's keys and values; context and head_dim, behind them, stay whole. Named as well, they would give
-# the same layout another spec than programs return it with, and each program would be compiled twice.
-CACHE_AXES = ("layers", "slots", "kv_heads")
 # A tensor of at most so many bytes is replicated where its axes do not divide; a larger one is an error.
 REPLICATED_BYTES = 1 << 20
 
 
 def partition_spec(
-    name: str, shape: tuple[int, ...], axes: tuple[str, ...], mesh: Mesh, itemsize: int = 4
+    name: str, shape: tuple[int, ...], axes: tuple[str, ...], mesh: Mesh, itemsize: int = 4, decoding: bool = False
 ) -> PartitionSpec:
-    """The layout of a tensor on the mesh.
+    """The layout of a tensor on the mesh, in training or in decoding.
 
     Raises InputError for a tensor above `REPLICATED_BYTES` of which an axis does not divide by its mesh axis.
     """
     spec: list[str | None] = []
     for size, axis in zip(shape, axes, strict=True):
-        mesh_axis = RULES[axis]
+        mesh_axis = RULES[axis].decoding if decoding else RULES[axis].training
         ways = mesh.shape[mesh_axis] if mesh_axis else 1
         if size % ways == 0:
             spec.append(mesh_axis if ways > 1 else None)
         elif math.prod(shape) * itemsize <= REPLICATED_BYTES:
             spec.append(None)
         else:
+            section = "config.decode.mesh" if decoding else "config.mesh"
             raise InputError(
-                f"config.mesh.{mesh_axis}: {ways} does not divide axis '{axis}' of {name} ({size} in {shape}); "
+                f"{section}.{mesh_axis}: {ways} does not divide axis '{axis}' of {name} ({size} in {shape}); "
                 f"choose a divisor of {size}"
             )
     return PartitionSpec(*spec)
 
 
-def param_shardings(abstract: Any, axes: Any, mesh: Mesh) -> Any:
-    """The sharding of each parameter. `abstract` is a tree of `jax.ShapeDtypeStruct`, `axes` its logical axes."""
+def param_shardings(abstract: Any, axes: Any, mesh: Mesh, decoding: bool = False) -> Any:
+    """The sharding of each parameter, in training or in decoding. `abstract` is a tree of `jax.ShapeDtypeStruct`,
+    `axes` its logical axes."""
 
     def leaf(path: tuple[Any, ...], value: jax.ShapeDtypeStruct, names: tuple[str, ...]) -> NamedSharding:
         name = ".".join(part.key for part in path)
-        return NamedSharding(mesh, partition_spec(name, value.shape, names, mesh, value.dtype.itemsize))
+        return NamedSharding(mesh, partition_spec(name, value.shape, names, mesh, value.dtype.itemsize, decoding))
 
     return jax.tree_util.tree_map_with_path(leaf, abstract, axes)
 
@@ -76,9 +84,18 @@ def row_sharding(mesh: Mesh, leading: int = 0) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(*(None,) * leading, ROWS))
 
 
-def cache_sharding(mesh: Mesh) -> NamedSharding:
-    """The sharding of the KV cache: over KV heads, like the weights that write them."""
-    return NamedSharding(mesh, PartitionSpec(*(RULES[axis] for axis in CACHE_AXES)))
+def pages_sharding(mesh: Mesh) -> NamedSharding:
+    """The sharding of the KV cache's pages [N, G, P, K]: with the rows that use them, and over key heads like the
+    weights that write them. (The axes behind stay whole; named as well, they would give the same layout another spec
+    than programs return it with, and each program would be compiled twice.)"""
+    return NamedSharding(mesh, PartitionSpec(ROWS, RULES["kv_heads"].decoding))
+
+
+def constraint(mesh: Mesh | None, spec: PartitionSpec) -> Callable[[Array], Array]:
+    """A function that pins the layout of an array inside a program; it does nothing without several devices."""
+    if mesh is None or mesh.size == 1:
+        return lambda array: array
+    return lambda array: jax.lax.with_sharding_constraint(array, NamedSharding(mesh, spec))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float
 
 from aloe_jax.errors import InputError
@@ -20,6 +20,7 @@ from aloe_jax.ops.attention import AUTO, BLOCK_SIZES, IMPLEMENTATIONS, chosen, t
 from aloe_jax.ops.log_probs import CHUNK, TargetScores, target_log_probs
 from aloe_jax.ops.precision import in_precision_of
 from aloe_jax.parallel.mesh import ROWS
+from aloe_jax.parallel.sharding import constraint
 from aloe_jax.settings import rule_of, setting
 from aloe_jax.train.objectives import Pairs, Replies
 from aloe_jax.tree.row import TreeRow
@@ -102,7 +103,7 @@ def reply_log_probs(
         )
         return out, carry
 
-    residual = _constraint(mesh, PartitionSpec(ROWS))
+    residual = constraint(mesh, PartitionSpec(ROWS))
     options = Options(DTYPES[compute.dtype], compute.remat, residual, dropout)
     hidden, _ = decoder.hidden_states(params, model, row.tokens, row.positions, attend, options=options)
     head = decoder.head_weight(params, model)
@@ -128,7 +129,7 @@ def _sharded_log_probs(
     score = functools.partial(target_log_probs, chunk=compute.chunk, soft_cap=model.final_soft_cap, entropy=entropy)
     if mesh is None or mesh.size == 1:
         return score(hidden, head, row.source, row.target)
-    head = _constraint(mesh, PartitionSpec(None, "tensor"))(head)
+    head = constraint(mesh, PartitionSpec(None, "tensor"))(head)
     rows, whole = PartitionSpec(ROWS), PartitionSpec()
     return jax.shard_map(
         score,
@@ -138,12 +139,6 @@ def _sharded_log_probs(
         axis_names=set(ROWS),
         check_vma=False,
     )(hidden, head, row.source, row.target)
-
-
-def _constraint(mesh: Mesh | None, spec: PartitionSpec) -> Callable[[Array], Array]:
-    if mesh is None or mesh.size == 1:
-        return lambda array: array
-    return lambda array: jax.lax.with_sharding_constraint(array, NamedSharding(mesh, spec))
 
 
 def gather_replies(scores: TargetScores, row: TreeRow) -> tuple[Replies, Pairs]:

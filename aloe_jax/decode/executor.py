@@ -1,0 +1,152 @@
+"""What the devices hold and run: parameters, pages and the compiled programs.
+
+On several hosts every process has one, over the mesh of all devices, and all run the same plans (`decode/plans.py`).
+"""
+
+from __future__ import annotations
+
+import functools
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from aloe_jax.decode.cache import empty_pages
+from aloe_jax.decode.plans import Burst, Copy, Plan, Prefill, Shape
+from aloe_jax.decode.programs import Chunks, Drawn, Rows, Setup, programs
+from aloe_jax.decode.sampling import ALL
+from aloe_jax.errors import InputError
+from aloe_jax.models import decoder
+from aloe_jax.models.config import ModelConfig
+from aloe_jax.parallel.mesh import ROWS, row_shards
+from aloe_jax.parallel.sharding import pages_sharding, replicated
+
+
+class Executor:
+    """Runs plans for a model whose cache has the sizes of `shape`.
+
+    `end_of_turn` are the tokens that end a reply; `vocab` is the size of the tokenizer's vocabulary, beyond which an
+    output head is only padded. The parameters may be sharded in any way over the devices of `mesh`. `whole` makes a
+    burst one program; by default it is one on accelerators.
+
+    Raises InputError if the mesh does not fit the model.
+    """
+
+    def __init__(
+        self,
+        model: ModelConfig,
+        params: decoder.Params,
+        shape: Shape,
+        *,
+        end_of_turn: frozenset[int],
+        vocab: int | None = None,
+        mesh: Mesh | None = None,
+        dtype: str = "float32",
+        whole: bool | None = None,
+    ) -> None:
+        check_mesh(model, mesh)
+        self.shape, self.model = shape, model
+        self.mesh = None if mesh is None or mesh.size == 1 else mesh
+        self._dtype = dtype
+        setup = Setup(model, dtype, tuple(sorted(end_of_turn)), vocab, self.mesh)
+        self._whole = jax.default_backend() != "cpu" if whole is None else whole
+        self._programs = programs(setup, self._whole)
+        self._unconstrained: dict[int, jax.Array] = {}  # by the number of rows
+        self.decoded = 0  # tokens drawn in shares that begin on a device of this process
+        self._own = np.array([process == jax.process_index() for process in _share_owners(self.mesh)])
+        self.load(params)
+        make = functools.partial(empty_pages, model, shape.shares * shape.pages, shape.page, jnp.dtype(dtype))
+        self._cache = jax.jit(make, out_shardings=self.mesh and pages_sharding(self.mesh))()
+        self._gather = jax.jit(lambda tree: tree, out_shardings=self.mesh and replicated(self.mesh))
+
+    def load(self, params: decoder.Params) -> None:
+        """Replace the parameters, which stay on the devices on their way into the layout of decoding."""
+        places = self.mesh and decoder.apart_shardings(self.model, self.mesh)
+        apart = functools.partial(decoder.apart, config=self.model, dtype=self._dtype)
+        self._params = jax.jit(apart, out_shardings=places)(params)
+
+    @property
+    def compiled(self) -> int:
+        """The number of programs compiled so far, by all engines of this setup."""
+        return self._programs.compiled()
+
+    @property
+    def most_compiled(self) -> int:
+        """The number of programs that there can be."""
+        rows, chunks = len(self.shape.row_buckets), len(self.shape.chunk_buckets)
+        return rows + chunks + 1 if self._whole else 3 * rows + 2 * chunks + 1
+
+    def run(self, plan: Plan) -> Drawn | None:
+        """Run a plan. The result of a burst is [N, B, ...], on the host."""
+        if isinstance(plan, Burst):
+            return self._burst(plan)
+        if isinstance(plan, Prefill):
+            chunks = Chunks(*map(self._rows, plan))
+            self._cache = self._programs.prefill(self._params, self._cache, chunks)
+        else:
+            self._cache = self._programs.copy(self._cache, self._rows(plan.source), self._rows(plan.target))
+        return None
+
+    def close(self) -> None:
+        """Free the memory of parameters and cache."""
+        for name in ("_params", "_cache", "_unconstrained"):
+            vars(self).pop(name, None)
+
+    def _burst(self, plan: Burst) -> Drawn:
+        rows = Rows(*(self._rows(getattr(plan, name)) for name in Rows._fields))
+        steps, number = int(plan.steps), len(plan.token)
+        allowed = self._rows(plan.allowed) if len(plan.allowed) else self._all_allowed(number)
+        self._cache, drawn = self._programs.burst(
+            self._params, self._cache, rows, allowed, self._everywhere(plan.want_top), plan.steps
+        )
+        drawn = jax.device_get(self._gather(drawn) if self.mesh else drawn)
+        drawn = jax.tree.map(lambda leaf: leaf[:steps], drawn)
+        self.decoded += int(drawn.going[:, np.repeat(self._own, number // len(self._own))].sum())
+        return drawn
+
+    def _rows(self, array: np.ndarray) -> jax.Array:
+        """An array on the devices, its first axis spread as rows are."""
+        return self._placed(array, PartitionSpec(ROWS))
+
+    def _everywhere(self, array: np.ndarray) -> jax.Array:
+        return self._placed(array, PartitionSpec())
+
+    def _placed(self, array: np.ndarray, spec: PartitionSpec) -> jax.Array:
+        if self.mesh is None:
+            return jnp.asarray(array)
+        place = NamedSharding(self.mesh, spec)
+        return jax.make_array_from_callback(array.shape, place, lambda index: array[index])
+
+    def _all_allowed(self, rows: int) -> jax.Array:
+        if rows not in self._unconstrained:
+            words = np.full((rows, words_of(self.model)), ALL, np.uint32)
+            self._unconstrained[rows] = self._rows(words)
+        return self._unconstrained[rows]
+
+
+def words_of(model: ModelConfig) -> int:
+    """The number of words of 32 tokens' bits that the model's vocabulary takes."""
+    return -(-model.vocab // 32)
+
+
+def shares_of(mesh: Mesh | None) -> int:
+    """The number of shares that rows and pages are spread over."""
+    return 1 if mesh is None else row_shards(mesh)
+
+
+def check_mesh(model: ModelConfig, mesh: Mesh | None) -> None:
+    """InputError if the key heads do not divide over the mesh's `tensor` axis."""
+    ways = 1 if mesh is None else mesh.shape["tensor"]
+    if model.kv_heads % ways:
+        fit = [size for size in range(1, model.kv_heads + 1) if model.kv_heads % size == 0]
+        raise InputError(
+            f"config.decode.mesh.tensor: {ways} does not divide the model's {model.kv_heads} key heads; choose one of "
+            f"{', '.join(map(str, fit))}, and give the other devices to config.decode.mesh.fsdp"
+        )
+
+
+def _share_owners(mesh: Mesh | None) -> list[int]:
+    """The process of the first device of each share."""
+    if mesh is None:
+        return [jax.process_index()]
+    return [devices[0].process_index for devices in mesh.devices.reshape(row_shards(mesh), -1)]

@@ -1,0 +1,137 @@
+"""Plans: what the devices run next, as plain arrays of a few fixed shapes.
+
+The scheduler makes them on one process; every process of the mesh runs them. Rows and pages are in shares, one per
+place along the mesh's `replica` and `fsdp` axes: of B rows the share s has those from s * B / shares on, and a row's
+pages are numbered within its share.
+
+Axes: B rows, T tokens of a chunk, W pages of a row, M words of 32 tokens' bits, C copies.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt32
+
+from aloe_jax.errors import InputError
+
+MOST_CHUNKS = 64  # per share and prefill
+COPIES = 8  # per share and copy
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes of an engine: `slots` sequences at most decode together, each of at most `context` tokens; a page holds
+    `page` tokens, a whole number of chunks of `chunk` prompt tokens; each of `shares` shares has `pages` pages, the
+    scratch page included."""
+
+    slots: int
+    context: int
+    page: int
+    chunk: int
+    shares: int
+    pages: int
+
+    @property
+    def width(self) -> int:
+        """Pages of the longest row."""
+        return -(-self.context // self.page)
+
+    @property
+    def rows(self) -> int:
+        """Rows per share."""
+        return -(-self.slots // self.shares)
+
+    @property
+    def row_buckets(self) -> tuple[int, ...]:
+        """The numbers of rows per share that a burst may have: powers of two, and all."""
+        return (*(size for size in map(_power, range(self.rows.bit_length())) if size < self.rows), self.rows)
+
+    @property
+    def chunk_buckets(self) -> tuple[int, ...]:
+        """The numbers of chunks per share that a prefill may have."""
+        return tuple(map(_power, range(MOST_CHUNKS.bit_length())))
+
+
+def _power(number: int) -> int:
+    return 1 << number
+
+
+def make_shape(*, slots: int, context: int, page: int, chunk: int, shares: int, pages: int | None = None) -> Shape:
+    """The sizes for `slots` sequences of `context` tokens. Without `pages` every slot has room for its whole context.
+    Raises InputError for sizes that do not fit each other."""
+    if slots < 1:
+        raise InputError(f"slots: {slots} must be at least 1")
+    shape = Shape(slots, context, page, chunk, shares, 0)
+    least = shape.width + 2  # the scratch page, and one to copy from
+    if pages is not None and pages < least:
+        raise InputError(f"pages: {pages} of {page} tokens are too few for a context of {context}; give {least} or more")
+    return Shape(slots, context, page, chunk, shares, pages or shape.rows * shape.width + 2)
+
+
+class Copy(NamedTuple):
+    """Copy the pages `source` to `target`."""
+
+    source: Int[np.ndarray, C]
+    target: Int[np.ndarray, C]
+
+
+class Prefill(NamedTuple):
+    """Run chunks of prompts, as `programs.Chunks` describes them."""
+
+    tokens: Int[np.ndarray, "B T"]
+    start: Int[np.ndarray, B]
+    count: Int[np.ndarray, B]
+    tables: Int[np.ndarray, "B W"]
+
+
+class Burst(NamedTuple):
+    """Decode rows for `steps` steps, as `programs.Rows` describes them. `allowed` has no row where every token is
+    allowed everywhere."""
+
+    token: Int[np.ndarray, B]
+    position: Int[np.ndarray, B]
+    left: Int[np.ndarray, B]
+    key: UInt32[np.ndarray, "B 2"]
+    temperature: Float[np.ndarray, B]
+    top_p: Float[np.ndarray, B]
+    top_k: Int[np.ndarray, B]
+    tables: Int[np.ndarray, "B W"]
+    allowed: UInt32[np.ndarray, "B M"]
+    want_top: Bool[np.ndarray, ""]
+    steps: Int[np.ndarray, ""]
+
+
+Plan = Copy | Prefill | Burst
+KINDS: tuple[type[Plan], ...] = (Copy, Prefill, Burst)
+
+
+def idle_rows(rows: int, width: int) -> Burst:
+    """A burst in which no row decodes, for a scheduler to fill in."""
+    whole, real = np.int32, np.float32
+    return Burst(
+        token=np.zeros(rows, whole),
+        position=np.zeros(rows, whole),
+        left=np.zeros(rows, whole),
+        key=np.zeros((rows, 2), np.uint32),
+        temperature=np.zeros(rows, real),
+        top_p=np.ones(rows, real),
+        top_k=np.zeros(rows, whole),
+        tables=np.zeros((rows, width), whole),
+        allowed=np.zeros((0, 0), np.uint32),
+        want_top=np.asarray(False),
+        steps=np.asarray(1, whole),
+    )
+
+
+def no_chunks(chunks: int, shape: Shape) -> Prefill:
+    """A prefill of chunks without tokens, for a scheduler to fill in."""
+    whole = np.int32
+    return Prefill(
+        tokens=np.zeros((chunks, shape.chunk), whole),
+        start=np.full(chunks, -1, whole),
+        count=np.zeros(chunks, whole),
+        tables=np.zeros((chunks, shape.width), whole),
+    )
