@@ -8,6 +8,7 @@ import io
 import json
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from aloe_jax.errors import AloeError
 from aloe_jax.outputs import check_apart, check_no_run
 
 if TYPE_CHECKING:
+    from aloe_jax.parallel.meeting import HostSettings
     from aloe_jax.run.stage import Stage
 
 
@@ -38,7 +40,7 @@ def run(options: argparse.Namespace) -> None:
 
     settings, shard = load_experiment(options.config_arguments), parse_shard(options.shard)
     if options.distributed:
-        hosts.connect(options.distributed)
+        hosts.connect(options.distributed, _host_settings(settings))
     stages = pipeline()
     run = Run(
         epath.Path(options.workdir), settings, Progress(Console(stderr=True, quiet=not hosts.is_primary())), shard
@@ -61,6 +63,14 @@ def run(options: argparse.Namespace) -> None:
                 f"  aloe chat --model={done}/export\n"
                 f"  aloe score --model={done}/export --trees={done}/conversations/trees.jsonl --out=scores.jsonl"
             )
+
+
+def _host_settings(settings: Mapping[str, object]) -> HostSettings | None:
+    """`config.hosts`; None for a config from before there was one."""
+    from aloe_jax.parallel.meeting import HostSettings
+
+    found = settings.get("hosts")
+    return found if isinstance(found, HostSettings) else None
 
 
 def _names(text: str) -> list[str]:

@@ -26,6 +26,7 @@ from aloe_jax.data.settings import DatasetSettings
 from aloe_jax.errors import InputError
 from aloe_jax.hub.families import model_config
 from aloe_jax.models.lora import LoraSettings
+from aloe_jax.parallel.meeting import HostSettings
 from aloe_jax.parallel.mesh import MeshSettings
 from aloe_jax.plan.settings import BenchmarkDialogues, GrownConversations, PlannedSettings
 from aloe_jax.run.config import load_config, overridden, shipped_file
@@ -50,6 +51,7 @@ class Experiment:
     model: ModelSettings = section(ModelSettings)
     template: TemplateSettings = section(TemplateSettings)
     mesh: MeshSettings = section(MeshSettings)
+    hosts: HostSettings = section(HostSettings, decides=False)
     compute: Compute = section(Compute, dtype="bfloat16")
     lora: LoraSettings = section(LoraSettings)
     serve: ServeSettings = section(ServeSettings)

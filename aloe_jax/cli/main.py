@@ -18,12 +18,14 @@ from aloe_jax.cli.parser import make_parser
 from aloe_jax.errors import AloeError, InputError, ResumableError
 
 LONGEST = 1_200  # characters of a sentence that ends a command
+# Time for the reason to arrive from another process, after an error of a collective and after any other one.
+LOST_SECONDS, UNKNOWN_SECONDS = 5.0, 0.5
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
-    code, options = 0, argparse.Namespace(distributed="")
+    code, sentence, options = 0, "", argparse.Namespace(distributed="")
     leave_libtpu_alone()
     try:
         options, rest = make_parser().parse_known_args(argv, options)
@@ -36,22 +38,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.command(options)
         sys.stdout.flush()
     except KeyboardInterrupt:
-        code = _fail(signals.STOPPED, ResumableError.exit_code)
+        code, sentence = ResumableError.exit_code, signals.STOPPED
     except BrokenPipeError:  # the reader of our output exited
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
         expected = _expected(error, bool(options.distributed))
         if expected is not None:
-            code = _fail(str(expected), expected.exit_code)
+            code, sentence = expected.exit_code, str(expected)
         elif not options.distributed:
             raise
         else:
             traceback.print_exc()
-            code = 1
-    if code and options.distributed:
-        from aloe_jax.parallel import hosts
-
-        hosts.leave(code)
+            _leave(1, f"{type(error).__name__}: {error}")
+    if not code:
+        return 0
+    print(f"aloe: {one_line(sentence)}", file=sys.stderr)
+    if options.distributed:
+        _leave(code, sentence)
     return code
 
 
@@ -59,9 +62,11 @@ def _is_config(argument: str) -> bool:
     return argument == "--config" or argument.startswith(("--config=", "--config."))
 
 
-def _fail(sentence: str, code: int) -> int:
-    print(f"aloe: {one_line(sentence)}", file=sys.stderr)
-    return code
+def _leave(code: int, why: str) -> NoReturn:
+    """End one of several processes after a failure; the others are told the reason."""
+    from aloe_jax.parallel import hosts
+
+    hosts.leave(code, one_line(why))
 
 
 def one_line(sentence: str) -> str:
@@ -82,7 +87,7 @@ def _expected(error: BaseException, distributed: bool) -> AloeError | None:
         return error
     if isinstance(error, BaseExceptionGroup):
         return next(filter(None, (_expected(one, distributed) for one in error.exceptions)), None)
-    if distributed and (gone := _other_process_gone(error)) is not None:
+    if distributed and (gone := _failure_elsewhere(error)) is not None:
         return gone
     if disk_full(error):
         # Of a copy, the second file is the one that is written.
@@ -93,14 +98,19 @@ def _expected(error: BaseException, distributed: bool) -> AloeError | None:
     return None
 
 
-def _other_process_gone(error: BaseException) -> ResumableError | None:
-    """The failure for a lost partner in a collective, which JAX raises as one of several types; None for other
-    errors."""
-    if not re.search("Gloo .* failed|coordination service|heartbeat", str(error)):
-        return None
-    return ResumableError(
-        f"another process of this run went away ({str(error).splitlines()[0]}); the same command on all hosts continues"
-    )
+def _failure_elsewhere(error: BaseException) -> AloeError | None:
+    """The failure of another process of the run, if `error` follows from it: a collective with a lost partner raises
+    one of several types before the connection says who was lost. None if the cause is in this process."""
+    from aloe_jax.parallel import hosts
+
+    partner = re.search("Gloo .* failed|coordination service|heartbeat", str(error)) is not None
+    found = hosts.failure_elsewhere(LOST_SECONDS if partner else UNKNOWN_SECONDS)
+    if found is None and partner:
+        reason = str(error).splitlines()[0]
+        return ResumableError(
+            f"another process of this run went away ({reason}); the same command on all hosts continues"
+        )
+    return found
 
 
 def entry() -> NoReturn:

@@ -1,4 +1,4 @@
-"""One run in several processes, each with its own devices: `jax.distributed`, broadcasts and barriers.
+"""One run in several processes, each with its own devices: what they say to each other, and how they end together.
 
 Process 0 is the primary one: it writes the files, prints, and decides which stages run. With a single process every
 function here returns at once.
@@ -7,13 +7,12 @@ function here returns at once.
 from __future__ import annotations
 
 import atexit
-import contextlib
-import itertools
+import ctypes
 import os
+import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
-from types import ModuleType
+from collections.abc import Sequence
 from typing import NoReturn
 
 import jax
@@ -22,103 +21,66 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from aloe_jax import files
-from aloe_jax.errors import InputError, ResumableError
+from aloe_jax.errors import InputError
+from aloe_jax.parallel.control import PRIMARY, Control, Failure, OtherProcessError
+from aloe_jax.parallel.frames import Message
+from aloe_jax.parallel.meeting import HostSettings, meet
 
-AUTO = "auto"
-CONNECT_SECONDS = 300  # time for all processes to connect
-_NO_TIMEOUT = 30 * 24 * 3600  # seconds; a stage that only the primary process works on may take days
-LEAVE_SECONDS = 10  # time that a leaving process gives the others to notice
-POLL_SECONDS = 1.0  # between two polls of the leaving key
-END_SECONDS = 5  # time for the others to end by themselves after that; below LEAVE_SECONDS, so that they end first
-SKIP, WORK, _STOP = range(3)  # the primary process's decision about the next shared stage
-_barriers = itertools.count()  # numbers of the barriers, the same sequence on every process
-_in_shared_stage = False  # whether the primary process is working on a shared stage
-_LEAVING = "aloe-leaving"  # the key that a leaving process sets in the coordination service
+END_SECONDS = 3  # for this process to end by itself after the failure of another one
+LEAVE_SECONDS = 10  # for the others to end before process 0 does; JAX aborts those that are left
+SKIP, WORK = range(2)  # the primary process's decision about the next shared stage
+_control: Control | None = None
 _ending = threading.Event()  # set when this process ends
 
 
-def connect(where: str) -> None:
-    """Connect this process with the others of its run through `jax.distributed`; must precede any use of a device.
+def connect(where: str, settings: HostSettings | None = None) -> None:
+    """Connect this process with the others of its run; must precede any use of a device.
 
     `where` is "auto" on Cloud TPU slices and other clusters that JAX detects, else `ADDRESS:PORT,PROCESSES,NUMBER` with
     the address of process 0. Raises InputError if it has another form, if "auto" detects no cluster, or if the
     processes cannot be connected.
     """
-    arguments = {} if where == AUTO else _arguments(where)
-    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from the command line
-    if os.environ.get("JAX_PLATFORMS", "").startswith("cpu"):
-        jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    # At its own timeout JAX aborts the process; this timer ends it with a sentence before that.
-    timer = threading.Timer(CONNECT_SECONDS, _exit_unconnected)
-    timer.daemon = True
-    timer.start()
-    try:
-        jax.distributed.initialize(
-            **arguments, initialization_timeout=2 * CONNECT_SECONDS, shutdown_timeout_seconds=CONNECT_SECONDS
-        )
-    except ValueError as error:
-        raise InputError(
-            f"--distributed: JAX cannot tell the processes of this cluster ({error}); "
-            "give --distributed=ADDRESS:PORT,PROCESSES,NUMBER"
-        ) from None
-    except RuntimeError as error:
-        raise InputError(
-            f"--distributed: the processes cannot be joined ({str(error).splitlines()[0]}); the port has to be free on "
-            "the host of process 0, and each process has a number of its own"
-        ) from None
-    finally:
-        timer.cancel()
-    watch = threading.Thread(target=_exit_with_others, daemon=True)
-    watch.start()
-    # At exit Python would stop the thread in the middle of JAX's code, which aborts the process.
-    atexit.register(watch.join, LEAVE_SECONDS)
-    atexit.register(_ending.set)  # runs first
+    global _control
+    _control = meet(where, settings or HostSettings(), _end_with)
+    if _control is not None:
+        _delay_aborts()
+        atexit.register(_control.end)
+        atexit.register(_ending.set)  # runs first
 
 
-def _multihost() -> ModuleType:
-    """Orbax's helpers for several processes, loaded only there: that takes a second."""
-    from orbax.checkpoint import multihost
+def _delay_aborts() -> None:
+    """Let a thread that aborts this process sleep for a few seconds first.
 
-    return multihost
-
-
-def _exit_with_others() -> None:
-    """End this process after another one has left.
-
-    This process may be blocked on a device computation with the other one, where no exception reaches it and only JAX's
-    heartbeat would end it. Everything that it writes survives a kill.
+    When process 0 dies, JAX aborts all others at once; so each has the time to end with the code of a lost process.
+    The handler is the C library's own `sleep`, which a signal handler may call, and its argument is the number of the
+    signal: six seconds. The abort then takes place as always. A handler that was there before stays.
     """
-    client, left = _multihost().get_jax_distributed_client(), None
-    while left is None:
-        if _ending.wait(POLL_SECONDS):
-            return
-        with contextlib.suppress(Exception):  # JAX raises for a missing key
-            left = client.key_value_try_get(_LEAVING)
-    if not _ending.wait(END_SECONDS):
-        sentence = "another process of this run stopped; its message says why, and the same command on all continues"
-        print(f"aloe: {sentence}", file=sys.stderr, flush=True)
-        os._exit(ResumableError.exit_code)
+    library = ctypes.CDLL(None)
+    library.signal.restype = ctypes.c_void_p
+    library.signal.argtypes = (ctypes.c_int, ctypes.c_void_p)
+    before = library.signal(signal.SIGABRT, ctypes.cast(library.sleep, ctypes.c_void_p))
+    if before:
+        library.signal(signal.SIGABRT, before)
 
 
-def _exit_unconnected() -> None:
-    print(
-        f"aloe: --distributed: not all processes met within {CONNECT_SECONDS} seconds; start the same command on every "
-        "host, each with a number of its own, and see that all reach the address of process 0",
-        file=sys.stderr,
-        flush=True,
-    )
-    os._exit(InputError.exit_code)
+def _end_with(failure: Failure) -> None:
+    """End this process after another one has left, in a thread.
+
+    This process may be blocked on a device computation with the other one, where no exception reaches it. Everything
+    that it writes survives a kill.
+    """
+    if _ending.wait(END_SECONDS):
+        return
+    print(f"aloe: {failure.sentence()}", file=sys.stderr, flush=True)
+    _exit(failure.code)
 
 
-def _arguments(where: str) -> dict[str, object]:
-    address, _, rest = where.partition(",")
-    count, _, number = rest.partition(",")
-    port = address.rpartition(":")[2]
-    if not (address.rpartition(":")[0] and port.isdigit() and count.isdigit() and number.isdigit()):
-        raise InputError(f"--distributed: '{where}' is not ADDRESS:PORT,PROCESSES,NUMBER, as 10.0.0.2:8476,4,0")
-    if int(number) >= int(count):
-        raise InputError(f"--distributed: number {number} of {count} processes; they are numbered from 0")
-    return {"coordinator_address": address, "num_processes": int(count), "process_id": int(number)}
+def _exit(code: int) -> NoReturn:
+    if _control is not None and _control.number == PRIMARY:
+        _control.wait_for_others(LEAVE_SECONDS)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)
 
 
 def is_multiprocess() -> bool:
@@ -138,7 +100,7 @@ def process_count() -> int:
 
 def is_primary() -> bool:
     """Whether this is process 0, which writes files and prints."""
-    return jax.process_index() == 0
+    return jax.process_index() == PRIMARY
 
 
 def is_local(mesh: Mesh) -> bool:
@@ -146,110 +108,76 @@ def is_local(mesh: Mesh) -> bool:
     return is_multiprocess() and {device.process_index for device in mesh.devices.flat} == {jax.process_index()}
 
 
+def send(message: Sequence[np.ndarray] | bytes) -> None:
+    """Send bytes or arrays of numbers from the primary process to all others, each of which calls `receive`. Raises
+    OtherProcessError if one of them has left, and ValueError for a message above `frames.LARGEST_BODY`."""
+    if _control is not None:
+        _control.send(message)
+
+
+def receive() -> Message:
+    """The next message of the primary process, on each of the others: bytes, or a list of arrays. Blocks until it is
+    there; raises OtherProcessError, with the exit code to end with, as soon as a process has left."""
+    assert _control is not None
+    return _control.receive()
+
+
 def lead(decision: int) -> None:
-    """Broadcast the primary process's decision about the next shared stage, SKIP or WORK; the others call `follow`."""
-    _broadcast_decision(decision)
+    """Send the primary process's decision about the next shared stage, or at the end; the others call `follow`."""
+    send(bytes([decision]))
 
 
 def follow() -> bool:
-    """Whether to work on the next shared stage, after the primary process has decided. Raises ResumableError if the
-    primary process failed."""
-    decision = _broadcast_decision(SKIP)
-    if decision == _STOP:
-        raise ResumableError("the first process stopped; its message says why, and the same command on all continues")
-    return decision == WORK
+    """Whether to work on the next shared stage, after the primary process has decided. Raises OtherProcessError if a
+    process has left."""
+    return receive() == bytes([WORK])
 
 
-@contextlib.contextmanager
-def leading() -> Iterator[None]:
-    """The primary process's part of a run: broadcasts at the end that it is over, and after a failure outside a shared
-    stage, where the others are blocked in `follow`, that they have to stop."""
-    try:
-        yield
-    except BaseException:
-        if is_multiprocess() and not _in_shared_stage:
-            with contextlib.suppress(Exception):
-                _broadcast_decision(_STOP, LEAVE_SECONDS)
-        raise
-    lead(SKIP)
+def wait_for_primary() -> None:
+    """Block until the primary process has got here too."""
+    broadcast_from_primary(0)
 
 
-@contextlib.contextmanager
-def together() -> Iterator[None]:
-    """The primary process's part of a shared stage, which all processes work on."""
-    global _in_shared_stage
-    lead(WORK)
-    _in_shared_stage = True
-    yield
-    _in_shared_stage = False  # after a failure it stays set: the others are not in `follow`
+def failure_elsewhere(seconds: float) -> OtherProcessError | None:
+    """The failure of another process, after which errors in this one are no wonder; None if there is none within that
+    time."""
+    failure = None if _control is None else _control.failure(seconds)
+    return None if failure is None else OtherProcessError(failure)
 
 
-def leave(code: int) -> NoReturn:
-    """End this process with `code` after a failure.
+def leave(code: int, why: str = "") -> NoReturn:
+    """End this process after a failure, with `code`, unless another one failed before: then with the code of that.
 
     Waiting for the others at exit could deadlock, since they may be blocked on this process. So they are told through
-    the coordination service first, except where this process stops in a resumable state: then mostly all of them stop
-    at the same time, and one may still be writing the last checkpoint.
+    the control connection first, with the sentence `why`, and end with the same code.
     """
     _ending.set()
-    seconds = LEAVE_SECONDS
-    with contextlib.suppress(Exception):
-        if code != ResumableError.exit_code:
-            _multihost().get_jax_distributed_client().key_value_set(_LEAVING, str(code), allow_overwrite=True)
-            if not is_primary():
-                seconds = END_SECONDS // 2  # JAX aborts the processes that are left when the primary one ends
-        _barrier("aloe-leave", seconds)
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-    os._exit(code)
-
-
-def _broadcast_decision(decision: int, seconds: int = _NO_TIMEOUT) -> int:
-    if not is_multiprocess():
-        return decision
-    _barrier(f"aloe-{next(_barriers)}", seconds)
-    return int(multihost_utils.broadcast_one_to_all(np.int32(decision)))
-
-
-def _barrier(name: str, seconds: int) -> None:
-    """Block until all processes have called this with the same `name`, each name once. The wait is in another thread,
-    so that this one still handles signals."""
-    everyone, failed = set(range(jax.process_count())), []
-
-    def wait() -> None:
-        try:
-            _multihost().sync_global_processes(name, timeout=seconds, processes=everyone)
-        except Exception as error:
-            failed.append(error)
-
-    thread = threading.Thread(target=wait, daemon=True)
-    thread.start()
-    while thread.is_alive():
-        thread.join(1.0)
-    if failed:
-        raise failed[0]
+    if _control is not None:
+        first = _control.report(code, why)
+        if first.code != code:
+            print(f"aloe: {first.sentence()}", file=sys.stderr)
+        code = first.code
+    _exit(code)
 
 
 def broadcast_from_primary(value: int) -> int:
     """The primary process's value, on all processes: on the others a shared folder may lag behind."""
-    return int(multihost_utils.broadcast_one_to_all(np.int32(value))) if is_multiprocess() else value
+    return int(broadcast_array_from_primary(np.array([value]))[0])
+
+
+def broadcast_array_from_primary(array: np.ndarray) -> np.ndarray:
+    """The primary process's array, on all processes."""
+    if _control is None or is_primary():
+        send([array])
+        return array
+    (found,) = receive()
+    assert isinstance(found, np.ndarray)
+    return found
 
 
 def largest(value: int) -> int:
     """The largest of all processes' values, on all processes."""
     return int(np.max(multihost_utils.process_allgather(np.int32(value)))) if is_multiprocess() else value
-
-
-def broadcast_array_from_primary(array: np.ndarray) -> np.ndarray:
-    """The primary process's array, on all processes. The arrays of the others give the type and the axes after the
-    first; their length may differ."""
-    if not is_multiprocess():
-        return array
-    length = broadcast_from_primary(len(array))
-    if not length:
-        return array[:0]
-    own = array if is_primary() else np.zeros((length, *array.shape[1:]), array.dtype)
-    return np.asarray(multihost_utils.broadcast_one_to_all(own))
 
 
 def check_same(parts: Sequence[bytes | str], what: str) -> None:

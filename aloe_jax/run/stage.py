@@ -6,7 +6,6 @@ decide its result. A rerun compares these two; later stages also depend on the h
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -140,12 +139,13 @@ def run_stages(
     if not hosts.is_primary():
         _follow(chosen, run)
         return
-    with hosts.leading(), exclusive(run.workdir):
+    with exclusive(run.workdir):
         _check_config(stages, run, selected, fresh or fork)
         _check_own(run.workdir / CONFIG)
         files.write_json(run.workdir / CONFIG, plain(run.settings))
         for stage in chosen:
             _run_stage(stage, run, fresh or fork, stage.paid if fork else ())
+        hosts.lead(hosts.SKIP)  # the end of the run
 
 
 def _follow(stages: Sequence[Stage], run: Run) -> None:
@@ -220,8 +220,9 @@ def _run_stage(stage: Stage, run: Run, fresh: bool, paid: Sequence[str] = ()) ->
     began, earlier = time.monotonic(), manifest.seconds
     with run.progress.stage(stage.name):
         try:
-            with hosts.together() if stage.everywhere else contextlib.nullcontext():
-                counts = stage.work(run)
+            if stage.everywhere:
+                hosts.lead(hosts.WORK)
+            counts = stage.work(run)
             memory.release()  # for the next stage
             outputs = output_hashes(directory, stage.outputs)
             manifest = dataclasses.replace(manifest, counts=counts, outputs=outputs, status="finished")

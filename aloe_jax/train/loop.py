@@ -120,6 +120,7 @@ def _train(
                 state, metrics = run_step(state, rows, used)
             if hooks.run(AfterStep(number, state, metrics, last=number == steps)):
                 checkpoints.wait()
+                hosts.wait_for_primary()  # which writes the digests; the end of one process is that of all
                 raise ResumableError(
                     f"stopped after step {number} of {steps} in '{training.directory}'; the same command continues"
                 )

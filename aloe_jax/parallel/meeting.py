@@ -1,0 +1,132 @@
+"""The start of a run of several processes: `jax.distributed`, then the control connection."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import jax
+
+from aloe_jax.errors import InputError
+from aloe_jax.parallel.control import PRIMARY, Control, Failure
+from aloe_jax.parallel.joining import Invitation, Listener, join
+from aloe_jax.settings import setting
+
+AUTO = "auto"
+JOIN_SECONDS = 60  # to open the control connection, once the processes have met
+SHUTDOWN_SECONDS = 300  # for all processes to end after the last stage
+_INVITATION = "aloe-control"  # a key of JAX's coordination service
+_LARGEST_PORT = 65535
+
+
+@dataclass(frozen=True)
+class HostSettings:
+    """`config.hosts`: how the processes of a run of several hosts meet and watch each other."""
+
+    # Slices of one job boot up to twelve minutes apart (marin-community/marin, pull requests 7030 and 7232).
+    meet_seconds: int = setting(1800, "seconds that the processes wait for each other at the start", minimum=1)
+    heartbeat_seconds: int = setting(
+        900,
+        "seconds without a sign of life after which JAX ends the run, where a lost connection has not done so; more "
+        "than the longest compilation",
+        minimum=1,
+    )
+    # The firewall rule of TPU pods lets 8470, 8471, 8474, 8476 and 11211 through (jax-ml/jax, issue 35905); libtpu
+    # listens on 8471, and JAX's own choice since 0.8.1, 8482, is not among them.
+    port: int = setting(
+        8476,
+        "port of JAX's coordinator on the first host with --distributed=auto; 0: JAX's own choice",
+        minimum=0,
+        maximum=_LARGEST_PORT,
+    )
+    control_port: int = setting(
+        8474,
+        "port on the first host through which the processes notice each other's end; if it is in use, or 0, any free "
+        "one",
+        minimum=0,
+        maximum=_LARGEST_PORT,
+    )
+
+
+def meet(where: str, settings: HostSettings, on_failure: Callable[[Failure], None]) -> Control | None:
+    """Connect this process with the others of its run; see `hosts.connect`. Returns None if it is the only one."""
+    arguments = {} if where == AUTO else _arguments(where)
+    if where == AUTO and settings.port:
+        os.environ.setdefault("JAX_COORDINATOR_PORT", str(settings.port))  # the only way to give JAX the port alone
+    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from the command line
+    if os.environ.get("JAX_PLATFORMS", "").startswith("cpu"):
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    # At its own timeout JAX aborts the process; this timer ends it with a sentence before that.
+    timer = threading.Timer(settings.meet_seconds, _exit_unconnected, (settings.meet_seconds,))
+    timer.daemon = True
+    timer.start()
+    try:
+        jax.distributed.initialize(
+            **arguments,
+            initialization_timeout=2 * settings.meet_seconds,
+            heartbeat_timeout_seconds=settings.heartbeat_seconds,
+            shutdown_timeout_seconds=SHUTDOWN_SECONDS,
+        )
+    except ValueError as error:
+        raise InputError(
+            f"--distributed: JAX cannot tell the processes of this cluster ({error}); "
+            "give --distributed=ADDRESS:PORT,PROCESSES,NUMBER"
+        ) from None
+    except RuntimeError as error:
+        raise InputError(
+            f"--distributed: the processes cannot be joined ({str(error).splitlines()[0]}); the port has to be free on "
+            "the host of process 0, and each process has a number of its own"
+        ) from None
+    finally:
+        timer.cancel()
+    return _control(settings.control_port, on_failure)
+
+
+def _control(port: int, on_failure: Callable[[Failure], None]) -> Control | None:
+    """This process's end of the control connection. Process 0 publishes port and token in JAX's coordination service,
+    which every process of the run can read."""
+    state = _jax_state()
+    if state.num_processes == 1:
+        return None
+    host = state.coordinator_address.rpartition(":")[0].strip("[]")
+    if state.process_id == PRIMARY:
+        listener = Listener(host, port)
+        state.client.key_value_set(_INVITATION, json.dumps(asdict(listener.invitation)))
+        return Control(PRIMARY, listener.accept(state.num_processes, JOIN_SECONDS), on_failure)
+    found = json.loads(state.client.blocking_key_value_get(_INVITATION, 1000 * JOIN_SECONDS))
+    connection = join(host, Invitation(found["port"], found["token"]), state.process_id, JOIN_SECONDS)
+    return Control(state.process_id, {PRIMARY: connection}, on_failure)
+
+
+def _jax_state() -> Any:
+    """JAX's record of the run: the address of its coordinator, the client, numbers. JAX has no public name for it;
+    Orbax reads it too."""
+    from jax._src import distributed
+
+    return distributed.global_state
+
+
+def _exit_unconnected(seconds: int) -> None:
+    print(
+        f"aloe: --distributed: not all processes met within {seconds} seconds (config.hosts.meet_seconds); start the "
+        "same command on every host, each with a number of its own, and see that all reach the address of process 0",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(InputError.exit_code)
+
+
+def _arguments(where: str) -> dict[str, object]:
+    address, _, rest = where.partition(",")
+    count, _, number = rest.partition(",")
+    port = address.rpartition(":")[2]
+    if not (address.rpartition(":")[0] and port.isdigit() and count.isdigit() and number.isdigit()):
+        raise InputError(f"--distributed: '{where}' is not ADDRESS:PORT,PROCESSES,NUMBER, as 10.0.0.2:8476,4,0")
+    if int(number) >= int(count):
+        raise InputError(f"--distributed: number {number} of {count} processes; they are numbered from 0")
+    return {"coordinator_address": address, "num_processes": int(count), "process_id": int(number)}
