@@ -23,6 +23,7 @@ from ml_collections import ConfigDict
 from aloe_jax import settings
 from aloe_jax.cli.arguments import DEBUG, STAGES, parse_argument
 from aloe_jax.data.settings import DatasetSettings
+from aloe_jax.decode.settings import DecodeSettings
 from aloe_jax.errors import InputError
 from aloe_jax.hub.families import model_config
 from aloe_jax.models.lora import LoraSettings
@@ -55,6 +56,7 @@ class Experiment:
     compute: Compute = section(Compute, dtype="bfloat16")
     lora: LoraSettings = section(LoraSettings)
     serve: ServeSettings = section(ServeSettings)
+    decode: DecodeSettings = section(DecodeSettings)
     roles: RolesSettings = section(RolesSettings)
     personas: PersonaSettings = section(PersonaSettings)
     tree: TreeSettings = section(TreeSettings)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import functools
 import math
 from collections import deque
-from collections.abc import Callable
+from contextlib import nullcontext
 
 import jax
 import numpy as np
@@ -28,8 +28,10 @@ from aloe_jax.decode.executor import Executor, shares_of, words_of
 from aloe_jax.decode.pages import SCRATCH
 from aloe_jax.decode.plans import COPIES, Burst, Copy, Plan, Prefill, Shape, make_shape
 from aloe_jax.decode.programs import BURST, Drawn
+from aloe_jax.decode.relay import Relay
 from aloe_jax.decode.requests import MAX_TOP_LOGPROBS, Completion, ConstraintError, Request
 from aloe_jax.decode.sampling import ALL, Sampled
+from aloe_jax.decode.settings import platform_of
 from aloe_jax.decode.share import Sequence, Share
 from aloe_jax.errors import InputError
 from aloe_jax.models import decoder
@@ -46,8 +48,8 @@ class Engine:
 
     `vocab` is the size of the tokenizer's vocabulary, beyond which an output head is only padded. Requests may be
     constrained if there is a `grammar`, of the same tokenizer. The cache has `pages` pages per share of the mesh, by
-    default enough for all slots; what running sequences do not need of them keeps earlier ones. `relay` is called with
-    every plan before it runs here, and with None at the end.
+    default enough for all slots; what running sequences do not need of them keeps earlier ones. `whole` is as in
+    `Executor`.
 
     Raises InputError if `slots`, `context`, `pages` or the mesh do not fit the model.
     """
@@ -65,22 +67,31 @@ class Engine:
         mesh: Mesh | None = None,
         dtype: str = "float32",
         pages: int | None = None,
-        relay: Callable[[Plan | None], None] | None = None,
         whole: bool | None = None,
     ) -> None:
-        if slots >= 1 and not 2 <= context <= model.context:
+        shape = shape_for(slots, context, mesh, pages)
+        if not 2 <= context <= model.context:
             raise InputError(f"context: {context} must be between 2 and the model's {model.context}")
-        self.shape = shape_for(slots, context, mesh, pages)
-        self.context = context
-        self.slots = self.shape.rows * self.shape.shares
-        self._executor = Executor(
-            model, params, self.shape, end_of_turn=end_of_turn, vocab=vocab, mesh=mesh, dtype=dtype, whole=whole
+        executor = Executor(
+            model, params, shape, end_of_turn=end_of_turn, vocab=vocab, mesh=mesh, dtype=dtype, whole=whole
         )
-        self._relay = relay
-        self._end_of_turn = end_of_turn
-        self._grammar = grammar
-        self._known = model.vocab  # ids below it have an embedding
-        self._words = words_of(model)
+        self._begin(executor, grammar, None)
+
+    @classmethod
+    def of(cls, executor: Executor, grammar: Grammar | None = None, relay: Relay | None = None) -> Engine:
+        """An engine that schedules for `executor`. With a `relay` the other processes run its plans too."""
+        engine = cls.__new__(cls)
+        engine._begin(executor, grammar, relay)
+        return engine
+
+    def _begin(self, executor: Executor, grammar: Grammar | None, relay: Relay | None) -> None:
+        self._executor, self._grammar, self._relay = executor, grammar, relay
+        self.shape = executor.shape
+        self.context = self.shape.context
+        self.slots = self.shape.rows * self.shape.shares
+        self._end_of_turn = executor.end_of_turn
+        self._known = executor.model.vocab  # ids below it have an embedding
+        self._words = words_of(executor.model)
         self._shares = [Share(self.shape) for _ in range(self.shape.shares)]
         self._waiting: deque[Sequence] = deque()
         self._finished: dict[int, dict[int, Completion]] = {}
@@ -94,8 +105,8 @@ class Engine:
         return bool(self._waiting or any(share.running for share in self._shares))
 
     @property
-    def decoded(self) -> int:
-        """Tokens drawn on the devices of this process."""
+    def decoded(self) -> dict[int, int]:
+        """The number of tokens drawn, by process."""
         return self._executor.decoded
 
     @property
@@ -161,7 +172,7 @@ class Engine:
 
     def load(self, params: decoder.Params) -> None:
         """Replace the parameters; nothing that was computed with earlier ones is used again. The engine may not be
-        busy, and every process has to load the same."""
+        busy, and on several processes every one has to load them."""
         assert not self.busy, "parameters are replaced between requests"
         for share in self._shares:
             share.tree.clear()
@@ -178,14 +189,13 @@ class Engine:
     def close(self) -> None:
         """Free the memory of parameters and cache, even while the engine is referenced. It cannot decode afterwards."""
         if self._relay is not None:
-            self._relay(None)
+            self._relay.close()
             self._relay = None
         self._executor.close()
 
     def _run(self, plan: Plan) -> Drawn | None:
-        if self._relay is not None:
-            self._relay(plan)
-        return self._executor.run(plan)
+        with self._relay.running(plan) if self._relay else nullcontext():
+            return self._executor.run(plan)
 
     def _grammar_of(self, request: Request) -> Grammar:
         if self._grammar is None:
@@ -328,8 +338,7 @@ class Engine:
 
 def shape_for(slots: int, context: int, mesh: Mesh | None, pages: int | None = None) -> Shape:
     """The sizes of an engine on `mesh`. Pages and chunks of TPUs fit the tiles of their attention kernel."""
-    tpu = (jax.devices() if mesh is None else mesh.devices.flat)[0].platform == "tpu"
-    page, chunk = (128, 128) if tpu else (64, 16)
+    page, chunk = (128, 128) if platform_of(mesh) == "tpu" else (64, 16)
     return make_shape(slots=slots, context=context, page=page, chunk=chunk, shares=shares_of(mesh), pages=pages)
 
 

@@ -52,8 +52,9 @@ class Executor:
         self._whole = jax.default_backend() != "cpu" if whole is None else whole
         self._programs = programs(setup, self._whole)
         self._unconstrained: dict[int, jax.Array] = {}  # by the number of rows
-        self.decoded = 0  # tokens drawn in shares that begin on a device of this process
-        self._own = np.array([process == jax.process_index() for process in _share_owners(self.mesh)])
+        self.end_of_turn = end_of_turn
+        self._owners = _share_owners(self.mesh)
+        self.decoded = dict.fromkeys(self._owners, 0)  # tokens drawn, by the process whose devices drew them
         self.load(params)
         make = functools.partial(empty_pages, model, shape.shares * shape.pages, shape.page, jnp.dtype(dtype))
         self._cache = jax.jit(make, out_shardings=self.mesh and pages_sharding(self.mesh))()
@@ -101,7 +102,9 @@ class Executor:
         )
         drawn = jax.device_get(self._gather(drawn) if self.mesh else drawn)
         drawn = jax.tree.map(lambda leaf: leaf[:steps], drawn)
-        self.decoded += int(drawn.going[:, np.repeat(self._own, number // len(self._own))].sum())
+        by_share = drawn.going.reshape(steps, len(self._owners), -1).sum(axis=(0, 2))
+        for owner, count in zip(self._owners, by_share.tolist(), strict=True):
+            self.decoded[owner] += count
         return drawn
 
     def _rows(self, array: np.ndarray) -> jax.Array:
@@ -146,7 +149,7 @@ def check_mesh(model: ModelConfig, mesh: Mesh | None) -> None:
 
 
 def _share_owners(mesh: Mesh | None) -> list[int]:
-    """The process of the first device of each share."""
+    """The process whose devices decode each share; the first one's, where a share is on several."""
     if mesh is None:
         return [jax.process_index()]
     return [devices[0].process_index for devices in mesh.devices.reshape(row_shards(mesh), -1)]

@@ -29,6 +29,7 @@ from aloe_jax.parallel.meeting import HostSettings, meet
 END_SECONDS = 3  # for this process to end by itself after the failure of another one
 LEAVE_SECONDS = 10  # for the others to end before process 0 does; JAX aborts those that are left
 SKIP, WORK = range(2)  # the primary process's decision about the next shared stage
+END = b""  # the message after which the others stop taking part in a stage of the primary process
 _control: Control | None = None
 _ending = threading.Event()  # set when this process ends
 

@@ -27,13 +27,20 @@ class MeshSettings:
     fsdp: int = setting(-1, "rows and parameter shards; -1 takes the devices that are left")
     tensor: int = setting(1, "heads and MLP width")
 
-    def build(self, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    def build(self, devices: Sequence[jax.Device] | None = None, where: str = "config.mesh") -> Mesh:
         """The mesh over `devices` (default: all, of all processes); see `make_mesh`."""
-        return make_mesh(self.replica, self.fsdp, self.tensor, devices)
+        return make_mesh(self.replica, self.fsdp, self.tensor, devices, where)
 
 
-def make_mesh(replica: int = 1, fsdp: int = -1, tensor: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(
+    replica: int = 1,
+    fsdp: int = -1,
+    tensor: int = 1,
+    devices: Sequence[jax.Device] | None = None,
+    where: str = "config.mesh",
+) -> Mesh:
     """A mesh over `devices` (default: all, of all processes). One axis may be -1 and takes the devices that are left.
+    `where` names the settings in messages.
 
     Over several TPU slices only `replica` crosses them, so that layers are gathered within a slice. Raises InputError
     if the product of the sizes is not the number of devices, or if `replica` is not a multiple of the number of slices.
@@ -43,16 +50,16 @@ def make_mesh(replica: int = 1, fsdp: int = -1, tensor: int = 1, devices: Sequen
     available = len(devices)
     known = math.prod(size for size in sizes if size != -1)
     if sizes.count(-1) > 1 or any(size < 1 and size != -1 for size in sizes):
-        raise InputError(f"config.mesh: sizes {sizes} of {AXES} must be positive, and at most one may be -1")
+        raise InputError(f"{where}: sizes {sizes} of {AXES} must be positive, and at most one may be -1")
     if available % known or (-1 not in sizes and known != available):
         raise InputError(
-            f"config.mesh: replica x fsdp x tensor = {known} does not fit {available} devices; set one axis to -1"
+            f"{where}: replica x fsdp x tensor = {known} does not fit {available} devices; set one axis to -1"
         )
     shape = tuple(available // known if size == -1 else size for size in sizes)
     slices = len({getattr(device, "slice_index", 0) for device in devices})
     if shape[0] % slices:
         raise InputError(
-            f"config.mesh.replica: {shape[0]} copies of the model on {slices} slices; set it to {slices} or a multiple"
+            f"{where}.replica: {shape[0]} copies of the model on {slices} slices; set it to {slices} or a multiple"
         )
     types = (AxisType.Auto,) * len(AXES)
     if slices == 1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import jax
 from etils import epath
 from jax.sharding import Mesh
 
@@ -13,8 +12,7 @@ from aloe_jax.hub.config_file import read_config
 from aloe_jax.hub.identity import model_hash
 from aloe_jax.hub.source import resolve_model
 from aloe_jax.models.config import ModelConfig
-from aloe_jax.parallel import hosts
-from aloe_jax.parallel.mesh import MeshSettings, make_mesh
+from aloe_jax.parallel.mesh import MeshSettings
 from aloe_jax.run.settings import ModelSettings, TemplateSettings
 from aloe_jax.run.stage import Run
 from aloe_jax.tree.template import ChatFormat
@@ -48,11 +46,6 @@ def chat_format(run: Run) -> ChatFormat:
 def mesh_of(run: Run) -> Mesh:
     """The mesh of `config.mesh` over the devices of all processes, on which trainings run."""
     return run.section("mesh", MeshSettings).build()
-
-
-def own_mesh(run: Run) -> Mesh:
-    """The mesh of a stage that runs on one process: `mesh_of`, or of several processes over the own devices alone."""
-    return make_mesh(devices=jax.local_devices()) if hosts.is_multiprocess() else mesh_of(run)
 
 
 def model_inputs(run: Run) -> dict[str, str]:

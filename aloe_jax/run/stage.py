@@ -83,6 +83,8 @@ class Stage:
         check: raises InputError for settings that cannot work. All selected stages are checked before the first one
             runs, so that a typo in the last one does not cost the hours of the others.
         everywhere: whether it runs on all processes of the run, not the primary process alone.
+        assist: what the other processes do while the primary process alone works on the stage, until it sends
+            `hosts.END`; None if nothing.
         unread: dotted names of settings in its sections that it does not read.
         paid: files with paid answers of servers, which are kept when the stage is started over with `fork`.
     """
@@ -95,8 +97,14 @@ class Stage:
     outputs: tuple[str, ...] = ()
     check: Callable[[Run], None] = field(default=lambda run: None)
     everywhere: bool = False
+    assist: Callable[[Run], None] | None = None
     unread: frozenset[str] = frozenset()
     paid: tuple[str, ...] = ()
+
+    @property
+    def shared(self) -> bool:
+        """Whether other processes take part in it."""
+        return self.everywhere or self.assist is not None
 
     def reads(self, run: Run) -> tuple[str, ...]:
         """The stages whose files it reads in this run."""
@@ -153,8 +161,8 @@ def _follow(stages: Sequence[Stage], run: Run) -> None:
     for stage in stages:
         stage.check(run)
     for stage in stages:
-        if stage.everywhere and hosts.follow():
-            stage.work(run)
+        if stage.shared and hosts.follow():
+            (stage.assist or stage.work)(run)
     hosts.follow()  # the end of the run
 
 
@@ -199,7 +207,7 @@ def _run_stage(stage: Stage, run: Run, fresh: bool, paid: Sequence[str] = ()) ->
     inputs = {name: _finished(run, name, stage.name) for name in stage.reads(run)} | stage.inputs(run)
     before = _earlier(stage, run, inputs, fresh, paid)
     if before is not None and before.finished:
-        if stage.everywhere:
+        if stage.shared:
             hosts.lead(hosts.SKIP)
         run.progress.skipped(stage.name)
         return
@@ -220,9 +228,11 @@ def _run_stage(stage: Stage, run: Run, fresh: bool, paid: Sequence[str] = ()) ->
     began, earlier = time.monotonic(), manifest.seconds
     with run.progress.stage(stage.name):
         try:
-            if stage.everywhere:
+            if stage.shared:
                 hosts.lead(hosts.WORK)
             counts = stage.work(run)
+            if stage.assist:
+                hosts.send(hosts.END)
             memory.release()  # for the next stage
             outputs = output_hashes(directory, stage.outputs)
             manifest = dataclasses.replace(manifest, counts=counts, outputs=outputs, status="finished")

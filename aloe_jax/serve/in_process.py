@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -25,6 +27,7 @@ from aloe_jax.tree.template import ChatFormat
 
 ADDRESS = "in process"
 OUR_ABILITIES = Abilities()
+ROUNDS = 64  # of the event loop, more than there are callbacks between an answer and the next question
 
 
 @dataclass
@@ -55,7 +58,8 @@ class InProcessClient(ChatClient):
         self.completions = Completions()
         self._endpoint = InProcess(model, AdaptiveLimit(concurrency, concurrency))
         self.endpoints = [self._endpoint]
-        self._worker = Worker(engine, max_open=concurrency)
+        self._worker = Worker(engine, max_open=concurrency, settle=self._settle)
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._decoding = ChatCompletions(self._worker, chat_format)
         self._places = asyncio.Semaphore(concurrency)
         self._open = 0  # calls that have no answer yet
@@ -71,12 +75,14 @@ class InProcessClient(ChatClient):
 
     async def __aenter__(self) -> Self:
         self._places = asyncio.Semaphore(self._endpoint.limit.most)  # one of this event loop
+        self._loop = asyncio.get_running_loop()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Nothing to close: the engine stays with the surrounding `with`."""
+        self._loop = None
 
     def request(self, messages: Sequence[Message], **options: Unpack[CallOptions]) -> Request:
         """A call as data, with the model's identity in its name."""
@@ -94,6 +100,24 @@ class InProcessClient(ChatClient):
     def failure(self) -> BaseException | None:
         """What the engine raised while decoding; from then on every call ends in ResumableError."""
         return self._worker.failure
+
+    def _settle(self) -> None:
+        """Wait, in the engine's thread, until the event loop has gone round often enough for callers that got an answer
+        to ask again."""
+        loop, settled = self._loop, threading.Event()
+        if loop is None:
+            return
+
+        def go_round(times: int) -> None:
+            if times:
+                loop.call_soon(go_round, times - 1)
+            else:
+                settled.set()
+
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(go_round, ROUNDS)
+            while not settled.wait(1.0) and not loop.is_closed():
+                pass
 
     async def respond(self, request: Request, affinity: str = "") -> Response:
         """The answers to a request; all calls of equal `affinity` are at one place anyway.

@@ -3,43 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from jax.sharding import Mesh
 
+from aloe_jax import memory
 from aloe_jax.decode.constraint import Grammar
-from aloe_jax.decode.engine import Engine
+from aloe_jax.decode.engine import Engine, shape_for
+from aloe_jax.decode.executor import Executor
+from aloe_jax.decode.relay import Relay, follow
+from aloe_jax.decode.settings import DecodeSettings, platform_of
 from aloe_jax.errors import AloeError
 from aloe_jax.hub.chat_model import read_chat_model
 from aloe_jax.hub.load import load_params
 from aloe_jax.hub.source import resolve_model
 from aloe_jax.models import decoder
-from aloe_jax.models.config import ModelConfig
-from aloe_jax.models.decoder import Params
+from aloe_jax.parallel import hosts
 from aloe_jax.parallel.mesh import make_mesh
+from aloe_jax.run.model import chat_format, model_config
+from aloe_jax.run.stage import Run
 from aloe_jax.serve.in_process import InProcessClient
 from aloe_jax.serve.settings import ServeSettings
+from aloe_jax.train.adapters import load_stage_params
 from aloe_jax.tree.template import ChatFormat
 
 
 @contextmanager
-def local_client(
-    model: ModelConfig,
-    params: Params,
-    chat: ChatFormat,
-    name: str,
-    settings: ServeSettings,
-    mesh: Mesh | None = None,
-    identity: str = "",
-) -> Iterator[InProcessClient]:
-    """A client of an engine for these parameters, named `name`, that lives as long as the block. `identity` is the hash
-    of all that decides its answers, for the ids of calls.
+def stage_client(run: Run, name: str, identity: str = "") -> Iterator[InProcessClient]:
+    """A client of an engine for the model `name` of a run (`base`, or a training), over the devices of all processes;
+    it lives as long as the block. On several processes the others are in `assist` meanwhile.
 
-    Raises AloeError if the engine fails while decoding.
+    `identity` is the hash of all that decides the answers, for the ids of calls. Raises InputError if the mesh does not
+    fit, and AloeError if the engine fails while decoding.
     """
-    engine = _engine(model, params, chat, settings.slots, settings.context, mesh)
+    relay = Relay() if hosts.is_multiprocess() else None
+    with relay.opening(name) if relay else nullcontext():
+        executor = _stage_executor(run, name)
+    engine = _engine(executor, chat_format(run), relay)
+    with client_of(engine, chat_format(run), name, identity) as client:
+        yield client
+    if relay is not None:
+        told = ", ".join(f"{count:,} by process {number}" for number, count in sorted(engine.decoded.items()))
+        run.progress.line(f"decoded {sum(engine.decoded.values()):,} tokens with the model {name}: {told}")
+
+
+def assist(run: Run) -> None:
+    """Decode on this process what the primary process decodes in a stage, until that is over."""
+    follow(lambda name: _stage_executor(run, name))
+    memory.release()
+
+
+@contextmanager
+def client_of(engine: Engine, chat: ChatFormat, name: str, identity: str = "") -> Iterator[InProcessClient]:
+    """A client of an engine, named `name`, that lives as long as the block; the engine is closed at its end. Raises
+    AloeError if the engine fails while decoding."""
     # The engine queues what does not fit into its slots; twice as many calls keep it busy.
-    client = InProcessClient(engine, chat, name, concurrency=2 * settings.slots, identity=identity)
+    client = InProcessClient(engine, chat, name, concurrency=2 * engine.slots, identity=identity)
     try:
         with client:
             yield client
@@ -58,19 +77,37 @@ def load_engine(source: str, *, slots: int, context: int) -> tuple[Engine, ChatF
     model, chat = read_chat_model(folder)
     mesh = make_mesh()
     params = load_params(folder, model, decoder.shardings(model, mesh))
-    return _engine(model, params, chat, slots, context, mesh), chat
+    settings = DecodeSettings()
+    executor = _executor(model, params, chat, settings, ServeSettings(slots=slots, context=context), mesh)
+    return _engine(executor, chat), chat
 
 
-def _engine(
-    model: ModelConfig, params: Params, chat: ChatFormat, slots: int, context: int, mesh: Mesh | None
-) -> Engine:
-    return Engine(
+def _stage_executor(run: Run, name: str) -> Executor:
+    settings = run.section("decode", DecodeSettings)
+    model, mesh = model_config(run), settings.build()
+    params = load_stage_params(run, name, mesh)
+    return _executor(model, params, chat_format(run), settings, run.section("serve", ServeSettings), mesh)
+
+
+def _executor(
+    model: decoder.ModelConfig,
+    params: decoder.Params,
+    chat: ChatFormat,
+    settings: DecodeSettings,
+    serve: ServeSettings,
+    mesh: Mesh,
+) -> Executor:
+    shape = shape_for(serve.slots, min(serve.context, model.context), mesh, settings.pages or None)
+    return Executor(
         model,
         params,
-        slots=slots,
-        context=min(context, model.context),
+        shape,
         end_of_turn=chat.tokenizer.end_of_turn_ids,
         vocab=chat.tokenizer.vocab_size,
-        grammar=Grammar(chat.tokenizer),
         mesh=mesh,
+        dtype=settings.dtype_on(platform_of(mesh)),
     )
+
+
+def _engine(executor: Executor, chat: ChatFormat, relay: Relay | None = None) -> Engine:
+    return Engine.of(executor, grammar=Grammar(chat.tokenizer), relay=relay)

@@ -58,14 +58,25 @@ class Worker:
 
     A step that raises ends the thread: the engine's device buffers are in an unknown state then. `failure` holds what
     it raised, open requests fail with UnavailableError and `on_failure` is called once.
+
+    `settle` is called before every step and returns when everybody who got an answer has had the time to submit the
+    next request, so that the steps take the same requests whatever the time that answers take elsewhere.
     """
 
-    def __init__(self, engine: Engine, *, max_open: int = 1024, on_failure: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        max_open: int = 1024,
+        on_failure: Callable[[], None] | None = None,
+        settle: Callable[[], None] | None = None,
+    ) -> None:
         self.context = engine.context
         self.failure: BaseException | None = None
         self._engine = engine
         self._max_open = max_open
         self._on_failure = on_failure
+        self._settle = settle
         # (future, request) submits, (future, None) cancels, None stops.
         self._orders: queue.SimpleQueue[tuple[Future[list[Completion]], Request | None] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
@@ -113,7 +124,7 @@ class Worker:
 
     def _run(self) -> None:
         try:
-            while self._take_orders():
+            while self._take_orders() and self._settled():
                 by_ticket = {ticket: future for future, ticket in self._tickets.items()}
                 for ticket, completions in self._engine.step():
                     future = by_ticket[ticket]
@@ -127,6 +138,13 @@ class Worker:
         self._close()
         if self.failure is not None and self._on_failure is not None:
             self._on_failure()
+
+    def _settled(self) -> bool:
+        """Take the orders that come until everybody has submitted; False means stop."""
+        if self._settle is None:
+            return True
+        self._settle()
+        return self._take_orders()
 
     def _take_orders(self) -> bool:
         """Submit and cancel as ordered; blocks while the engine is idle. False means stop."""

@@ -12,6 +12,7 @@ from aloe_jax.run.manifest import Values
 from aloe_jax.run.model import model_inputs
 from aloe_jax.run.stage import Run, Stage
 from aloe_jax.serve.client.interface import ChatClient
+from aloe_jax.serve.local import assist
 from aloe_jax.tree.schema import read_personas, read_trees, write_records
 from data_gen.calls.connections import Cast
 from data_gen.calls.given_up import told
@@ -167,11 +168,12 @@ def _inputs(run: Run) -> dict[str, str]:
 CONVERSATIONS = Stage(
     "conversations",
     ("personas",),
-    ("model", "template", "serve", "roles", "tree", "conversations", "seed"),
+    ("model", "template", "serve", "decode", "roles", "tree", "conversations", "seed"),
     _work,
     _inputs,
     (TREES,),
     _check,
     unread=frozenset({"roles.author"}),
     paid=(f"{CALLS}.jsonl",),
+    assist=assist,
 )

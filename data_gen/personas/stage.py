@@ -17,6 +17,7 @@ from aloe_jax.run.model import model_inputs
 from aloe_jax.run.stage import Run, Stage
 from aloe_jax.serve.client.call_errors import CallError
 from aloe_jax.serve.client.interface import ChatClient
+from aloe_jax.serve.local import assist
 from aloe_jax.tree.schema import Message, Persona, write_records
 from data_gen.calls.given_up import Endings
 from data_gen.calls.store import CALLS, EVENTS, REJECTS, Store
@@ -219,4 +220,5 @@ PERSONAS_STAGE = Stage(
     check=check_personas,
     unread=frozenset(f"roles.{role}" for role in GAME),
     paid=(f"{CALLS}.jsonl",),
+    assist=assist,
 )

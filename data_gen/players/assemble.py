@@ -9,15 +9,14 @@ from typing import Any
 
 from aloe_jax import files
 from aloe_jax.errors import InputError
-from aloe_jax.run.model import call_identity, chat_format, check_source, model_config, own_mesh
+from aloe_jax.run.model import call_identity, check_source
 from aloe_jax.run.settings import ModelSettings as StartModelSettings
 from aloe_jax.run.stage import Run
 from aloe_jax.serve.client.client import Client
 from aloe_jax.serve.client.interface import ChatClient
 from aloe_jax.serve.client.probe import missing, probe, spent_on_thoughts
-from aloe_jax.serve.local import local_client
+from aloe_jax.serve.local import stage_client
 from aloe_jax.serve.settings import ServeSettings
-from aloe_jax.train.adapters import load_stage_params
 from data_gen.calls.call_cache import CallCache
 from data_gen.calls.connections import Cast
 from data_gen.calls.store import EVENTS, Store
@@ -99,10 +98,7 @@ def role_clients(run: Run, roles: Sequence[str], own: ChatClient | None = None) 
         if place != OWN
     }
     if OWN in places.values() and own is None:
-        mesh = own_mesh(run)
-        params = load_stage_params(run, "base", mesh)
-        model, chat, identity = model_config(run), chat_format(run), call_identity(run)
-        with local_client(model, params, chat, "base", settings, mesh, identity) as started:
+        with stage_client(run, "base", call_identity(run)) as started:
             yield {role: found.get(place, started) for role, place in places.items()}
         return
     yield {role: found.get(place) or own for role, place in places.items()}  # type: ignore[misc]

@@ -13,12 +13,10 @@ from etils import epath
 
 from aloe_jax.errors import InputError
 from aloe_jax.run.manifest import Values
-from aloe_jax.run.model import call_identity, chat_format, model_config, model_inputs, own_mesh
+from aloe_jax.run.model import call_identity, model_inputs
 from aloe_jax.run.stage import Run, Stage
 from aloe_jax.serve.client.interface import ChatClient
-from aloe_jax.serve.local import local_client
-from aloe_jax.serve.settings import ServeSettings
-from aloe_jax.train.adapters import load_stage_params
+from aloe_jax.serve.local import assist, stage_client
 from aloe_jax.tree.schema import Persona, read_personas
 from data_gen.calls.given_up import told
 from data_gen.calls.store import Store
@@ -79,16 +77,11 @@ def _play(
     run: Run, name: str, personas: Sequence[Persona], directory: epath.Path, report: Callable[[int, int], None]
 ) -> None:
     """Play the dialogues of one model."""
-    mesh = own_mesh(run)
     around = [role for role in ("user", "judge") if role in model_roles(run)]
-    params = load_stage_params(run, name, mesh)
     with ExitStack() as opened:
-        serve = run.section("serve", ServeSettings)
-        model, chat = model_config(run), chat_format(run)
         # Only the base model plays roles too, whose answers are stored.
         identity = call_identity(run) if name == "base" else ""
-        tested = opened.enter_context(local_client(model, params, chat, name, serve, mesh, identity))
-        del params
+        tested = opened.enter_context(stage_client(run, name, identity))
         # The engine with the base model can play the others as well; no second one is started for them.
         own = tested if name == "base" else None
         clients = opened.enter_context(role_clients(run, around, own))
@@ -118,9 +111,10 @@ async def _dialogues(
 BENCHMARK = Stage(
     "benchmark",
     _needed_stages,
-    ("model", "template", "serve", "roles", "benchmark", "seed"),
+    ("model", "template", "serve", "decode", "roles", "benchmark", "seed"),
     _work,
     model_inputs,
     check=_check,
+    assist=assist,
     unread=frozenset({"roles.author", "roles.inducer", "roles.responder", "roles.judge.trials"}),
 )

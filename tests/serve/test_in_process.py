@@ -1,7 +1,6 @@
 """Calls within the process against the same calls over HTTP: one engine, equal answers, equal refusals."""
 
 import asyncio
-import dataclasses
 import math
 
 import jax
@@ -12,12 +11,11 @@ from aloe_jax.decode.engine import Engine
 from aloe_jax.decode.requests import Completion
 from aloe_jax.errors import AloeError, InputError, ResumableError
 from aloe_jax.models import decoder
-from aloe_jax.serve import local
 from aloe_jax.serve.client.client import Client
 from aloe_jax.serve.client.interface import call_id
 from aloe_jax.serve.in_process import InProcessClient
+from aloe_jax.serve.local import client_of
 from aloe_jax.serve.server.server import Server
-from aloe_jax.serve.settings import ServeSettings
 from aloe_jax.tree.schema import Message
 from data_gen.calls.call_cache import CallCache
 from data_gen.calls.store import Store
@@ -162,12 +160,11 @@ def test_a_cancelled_call_is_cancelled_in_the_engine(engine, chat_format):
     assert client.endpoints[0].limit.under_way == 0
 
 
-def test_a_failing_engine_ends_the_block_with_its_reason(engine, chat_format, monkeypatch):
+def test_a_failing_engine_ends_the_block_with_its_reason(engine, chat_format):
     engine.broken = True
     closed = []
     engine.close = lambda: closed.append(True)
-    asked = []
-    monkeypatch.setattr(local, "_engine", lambda *parts: asked.append(parts[3:]) or engine)
+    engine.slots = 2
 
     async def calls(client):
         async with client, asyncio.TaskGroup() as tasks:
@@ -175,15 +172,13 @@ def test_a_failing_engine_ends_the_block_with_its_reason(engine, chat_format, mo
                 tasks.create_task(client.chat(HELLO, seed=seed))
 
     def block():
-        settings = dataclasses.replace(ServeSettings(), slots=2, context=64)
-        with local.local_client(TINY, {}, chat_format, "base", settings) as client:
+        with client_of(engine, chat_format, "base") as client:
             assert client.endpoints[0].limit.most == 4
             asyncio.run(calls(client))
 
     with pytest.raises(AloeError, match="the decoding engine failed: the device is lost") as caught:
         block()
     assert caught.value.exit_code == 1
-    assert asked == [(2, 64, None)]
     assert closed
 
 
