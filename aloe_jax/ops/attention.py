@@ -155,8 +155,12 @@ def chosen(implementation: str, mesh: Mesh | None = None) -> str:
     `pallas` on TPUs and `blocked` elsewhere."""
     if implementation != AUTO:
         return implementation
-    platform = jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
-    return "pallas" if platform == "tpu" else "blocked"
+    return "pallas" if on_tpu(mesh) else "blocked"
+
+
+def on_tpu(mesh: Mesh | None) -> bool:
+    """Whether the devices of the mesh (without one, the default devices) are TPUs."""
+    return (jax.default_backend() if mesh is None else mesh.devices.flat[0].platform) == "tpu"
 
 
 class _Mask(NamedTuple):

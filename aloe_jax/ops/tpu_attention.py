@@ -125,7 +125,7 @@ def _forward_kernel(
     weights = jnp.exp(scores - new_largest)
     shrink = jnp.exp(largest[...] - new_largest)
     total[...] = total[...] * shrink + weights.sum(axis=1, keepdims=True)
-    sums[...] = sums[...] * shrink + _product(weights.astype(v.dtype), v[...], contract=0)
+    sums[...] = sums[...] * shrink + product(weights.astype(v.dtype), v[...], contract=0)
     largest[...] = new_largest
 
     @pl.when(at.ends)
@@ -160,9 +160,9 @@ def _query_kernel(
     scores, slope = _scores(at, q[...], k[...])
     visible = _visible(at, 0, at.seen.end, at.seen.key_position, position)
     weights = jnp.where(visible, jnp.exp(scores - log_sum_column[...]), 0.0)
-    d_weights = _product(d_out[...], v[...], contract=1)
+    d_weights = product(d_out[...], v[...], contract=1)
     d_scores = weights * (d_weights - delta_column[...]) * slope
-    sums[...] += _product(d_scores.astype(k.dtype), k[...], contract=0)
+    sums[...] += product(d_scores.astype(k.dtype), k[...], contract=0)
 
     @pl.when(at.ends)
     def _() -> None:
@@ -197,10 +197,10 @@ def _key_kernel(
     scores, slope = _scores(at, k[...], q[...])
     visible = _visible(at, 1, end, position, at.seen.query_position)
     weights = jnp.where(visible, jnp.exp(scores - log_sum[...]), 0.0)
-    value_sums[...] += _product(weights.astype(d_out.dtype), d_out[...], contract=0)
-    d_weights = _product(v[...], d_out[...], contract=1)
+    value_sums[...] += product(weights.astype(d_out.dtype), d_out[...], contract=0)
+    d_weights = product(v[...], d_out[...], contract=1)
     d_scores = weights * (d_weights - delta[...]) * slope
-    key_sums[...] += _product(d_scores.astype(q.dtype), q[...], contract=0)
+    key_sums[...] += product(d_scores.astype(q.dtype), q[...], contract=0)
 
     @pl.when(at.ends)
     def _() -> None:
@@ -210,7 +210,7 @@ def _key_kernel(
 
 def _scores(at: Step, left: Array, right: Array) -> tuple[Array, Array | float]:
     """Scaled and capped products [S,S] of two blocks of vectors, and the slope of the cap at each."""
-    scores = _product(left, right, contract=1) * at.scale
+    scores = product(left, right, contract=1) * at.scale
     if at.limits.soft_cap is None:
         return scores, 1.0
     cap = at.limits.soft_cap[0]
@@ -232,7 +232,7 @@ def _visible(at: Step, query_axis: int, end: Ref, key_position: Ref, query_posit
     return visible
 
 
-def _product(left: Array, right: Array, contract: int) -> Float[Array, ...]:
+def product(left: Array, right: Array, contract: int) -> Float[Array, ...]:
     """left times right in f32, over the last axis of `left` and axis `contract` of `right`. f32 inputs keep full
     precision, which takes several passes of the matrix unit."""
     precision = jax.lax.Precision.HIGHEST if left.dtype == jnp.float32 else None
