@@ -1,6 +1,6 @@
 """The KV cache: pages of keys and values of earlier tokens, one pair of arrays per layer.
 
-Axes: N pages, G key heads, P tokens of a page, K head width, B rows, T new tokens of a row, W pages of a row, C copies.
+Axes: N pages, G key heads, P tokens of a page, K head width, B rows, T new tokens of a row, W pages of a row.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from jaxtyping import Array, Float, Int
 from aloe_jax.decode.pages import SCRATCH
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.models.decoder import Attend, LayerValues
-from aloe_jax.ops.paged_attention import paged_attention
+from aloe_jax.ops.attention import AUTO
+from aloe_jax.ops.paged_attention import IMPLEMENTATIONS, chosen
 from aloe_jax.parallel.mesh import ROWS
 
 
@@ -45,8 +46,17 @@ def attend_pages(
     idle. On a mesh a row and its pages are on the same devices, and `tables` has the numbers of that share's pages.
     """
 
+    attention = IMPLEMENTATIONS[chosen(AUTO, mesh)]
+
     def local(
-        layer: LayerValues, tables: Array, start: Array, count: Array, query: Array, key: Array, value: Array, pages: Pages
+        layer: LayerValues,
+        tables: Array,
+        start: Array,
+        count: Array,
+        query: Array,
+        key: Array,
+        value: Array,
+        pages: Pages,
     ) -> tuple[Array, Pages]:
         size = pages.key.shape[2]
         position = start[:, None] + jnp.arange(key.shape[1])
@@ -54,10 +64,8 @@ def attend_pages(
         number = jnp.take_along_axis(tables, jnp.maximum(position, 0) // size, axis=1, mode="clip")
         number, offset = jnp.where(written, number, SCRATCH), position % size
         pages = Pages(_write(pages.key, number, offset, key), _write(pages.value, number, offset, value))
-        out = paged_attention(
-            query, pages.key, pages.value, tables, start, scale=scale, window=layer.window, soft_cap=layer.soft_cap
-        )
-        return out, pages
+        values = {"window": layer.window, "soft_cap": layer.soft_cap}
+        return attention(query, pages.key, pages.value, tables, start, scale=scale, **values), pages
 
     def attend(layer: LayerValues, query: Array, key: Array, value: Array, pages: Pages) -> tuple[Array, Pages]:
         if mesh is None:
@@ -76,7 +84,7 @@ def attend_pages(
 
 
 def copy_pages(
-    pages: tuple[Pages, ...], source: Int[Array, C], target: Int[Array, C], mesh: Mesh | None
+    pages: tuple[Pages, ...], source: Int[Array, N], target: Int[Array, N], mesh: Mesh | None
 ) -> tuple[Pages, ...]:
     """The cache with each page of `source` at the page of `target` as well; on a mesh equally many per share of the
     rows, with the numbers of that share's pages."""

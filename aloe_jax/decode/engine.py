@@ -26,7 +26,7 @@ from aloe_jax.decode import plans
 from aloe_jax.decode.constraint import Grammar
 from aloe_jax.decode.executor import Executor, shares_of, words_of
 from aloe_jax.decode.pages import SCRATCH
-from aloe_jax.decode.plans import COPIES, Burst, Copy, Plan, Prefill, Shape, make_shape
+from aloe_jax.decode.plans import COPIES, Burst, Copy, Plan, Shape, make_shape
 from aloe_jax.decode.programs import BURST, Drawn
 from aloe_jax.decode.relay import Relay
 from aloe_jax.decode.requests import MAX_TOP_LOGPROBS, Completion, ConstraintError, Request
@@ -262,7 +262,7 @@ class Engine:
         for number, (share, found) in enumerate(zip(self._shares, chunks, strict=True)):
             for row, (sequence, start, count) in enumerate(found[:bucket], number * bucket):
                 plan.tokens[row, :count] = sequence.body[start : start + count]
-                plan.start[row], plan.count[row] = start, count
+                plan.start[row], plan.length[row] = start, count
                 table = share.table(sequence)
                 plan.tables[row, : len(table)] = table
         self._run(plan)
@@ -276,7 +276,7 @@ class Engine:
         rows = [[each for each in share.running if each.decodes] for share in self._shares]
         if not any(rows):
             return []
-        plan, steps = self._plan_burst(rows)
+        plan = self._plan_burst(rows)
         drawn = self._run(plan)
         assert drawn is not None
         done: list[tuple[int, list[Completion]]] = []
@@ -294,7 +294,7 @@ class Engine:
                     done += self._finish(sequence)
         return done
 
-    def _plan_burst(self, rows: list[list[Sequence]]) -> tuple[Burst, int]:
+    def _plan_burst(self, rows: list[list[Sequence]]) -> Burst:
         everyone = [sequence for share in rows for sequence in share]
         constrained = sum(sequence.matcher is not None for sequence in everyone)
         steps = BURST if not constrained else 1 if constrained == len(everyone) else MIXED_BURST
@@ -322,7 +322,7 @@ class Engine:
                     plan.allowed[row] = 0
                     plan.allowed[row, : len(words)] = words
         want_top = any(sequence.request.sampling.top_logprobs for sequence in everyone)
-        return plan._replace(want_top=np.asarray(want_top), steps=np.asarray(steps, np.int32)), steps
+        return plan._replace(want_top=np.asarray(want_top), steps=np.asarray(steps, np.int32))
 
     def _finish(self, sequence: Sequence) -> list[tuple[int, list[Completion]]]:
         reason = "stop" if sequence.token_ids[-1] in self._end_of_turn else "length"

@@ -6,13 +6,14 @@ On several hosts every process has one, over the mesh of all devices, and all ru
 from __future__ import annotations
 
 import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from aloe_jax.decode.cache import empty_pages
-from aloe_jax.decode.plans import Burst, Copy, Plan, Prefill, Shape
+from aloe_jax.decode.plans import Burst, Plan, Prefill, Shape
 from aloe_jax.decode.programs import Chunks, Drawn, Rows, Setup, programs
 from aloe_jax.decode.sampling import ALL
 from aloe_jax.errors import InputError

@@ -4,7 +4,8 @@ The scheduler makes them on one process; every process of the mesh runs them. Ro
 place along the mesh's `replica` and `fsdp` axes: of B rows the share s has those from s * B / shares on, and a row's
 pages are numbered within its share.
 
-Axes: B rows, T tokens of a chunk, W pages of a row, M words of 32 tokens' bits, C copies.
+Axes: B rows, T tokens of a chunk, W pages of a row, M words of 32 tokens' bits, N
+copies.
 """
 
 from __future__ import annotations
@@ -67,15 +68,17 @@ def make_shape(*, slots: int, context: int, page: int, chunk: int, shares: int, 
     shape = Shape(slots, context, page, chunk, shares, 0)
     least = shape.width + 2  # the scratch page, and one to copy from
     if pages is not None and pages < least:
-        raise InputError(f"pages: {pages} of {page} tokens are too few for a context of {context}; give {least} or more")
+        raise InputError(
+            f"pages: {pages} of {page} tokens are too few for a context of {context}; give {least} or more"
+        )
     return Shape(slots, context, page, chunk, shares, pages or shape.rows * shape.width + 2)
 
 
 class Copy(NamedTuple):
     """Copy the pages `source` to `target`."""
 
-    source: Int[np.ndarray, C]
-    target: Int[np.ndarray, C]
+    source: Int[np.ndarray, N]
+    target: Int[np.ndarray, N]
 
 
 class Prefill(NamedTuple):
@@ -83,7 +86,7 @@ class Prefill(NamedTuple):
 
     tokens: Int[np.ndarray, "B T"]
     start: Int[np.ndarray, B]
-    count: Int[np.ndarray, B]
+    length: Int[np.ndarray, B]
     tables: Int[np.ndarray, "B W"]
 
 
@@ -132,6 +135,6 @@ def no_chunks(chunks: int, shape: Shape) -> Prefill:
     return Prefill(
         tokens=np.zeros((chunks, shape.chunk), whole),
         start=np.full(chunks, -1, whole),
-        count=np.zeros(chunks, whole),
+        length=np.zeros(chunks, whole),
         tables=np.zeros((chunks, shape.width), whole),
     )

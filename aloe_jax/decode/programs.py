@@ -37,12 +37,12 @@ Cache = tuple[Pages, ...]  # of each layer
 
 
 class Chunks(NamedTuple):
-    """Chunks of prompts to run: `count[b]` of the T tokens from position `start[b]` on of a row with the pages
+    """Chunks of prompts to run: `length[b]` of the T tokens from position `start[b]` on of a row with the pages
     `tables[b]`. A later chunk of a sequence may stand beside an earlier one: keys are written before any is read."""
 
     tokens: Int[Array, "B T"]
     start: Int[Array, B]
-    count: Int[Array, B]
+    length: Int[Array, B]
     tables: Int[Array, "B W"]
 
 
@@ -156,7 +156,7 @@ def _run_layers(
 def _prefill(parts: Parts, params: Layers, cache: Cache, chunks: Chunks) -> Cache:
     """The cache after the chunks were run."""
     x = parts.embed(params.outer, chunks.tokens)
-    return _run_layers(parts, params, x, cache, chunks.start, chunks.count, chunks.tables)[1]
+    return _run_layers(parts, params, x, cache, chunks.start, chunks.length, chunks.tables)[1]
 
 
 def _step(
@@ -220,7 +220,7 @@ def programs(setup: Setup, whole: bool) -> Programs:
 
     copy = jax.jit(functools.partial(copy_pages, mesh=setup.mesh), donate_argnums=0)
     if whole:
-        parts = Parts(*map(part, (embed, begin, layer, draw)))
+        parts = Parts(part(embed), part(begin), part(layer), part(draw))
         prefill = jax.jit(functools.partial(_prefill, parts), donate_argnums=1)
         burst = jax.jit(functools.partial(_burst_on_device, parts), donate_argnums=1)
         compiled = (prefill, burst, copy)

@@ -18,7 +18,9 @@ class DecodeMeshSettings(MeshSettings):
     """`config.decode.mesh`: the arrangement of the devices of all processes for decoding."""
 
     replica: int = setting(1, "copies of the model over slices", decides=False)
-    fsdp: int = setting(-1, "shares of the sequences, each with a whole model; -1 takes the devices left", decides=False)
+    fsdp: int = setting(
+        -1, "shares of the sequences, each with a whole model; -1 takes the devices left", decides=False
+    )
     tensor: int = setting(1, "parts of every layer; must divide the model's key heads", decides=False)
 
 
@@ -29,14 +31,15 @@ class DecodeSettings:
     mesh: DecodeMeshSettings = section(DecodeMeshSettings)
     dtype: str = setting(
         AUTO,
-        "type of weights, activations and cache: float32, bfloat16, or auto (bfloat16 on accelerators, float32 on CPUs)",
+        "type of weights, activations and cache: float32, bfloat16, or auto (bfloat16 on accelerators, float32 on "
+        "CPUs)",
         choices=(AUTO, "float32", "bfloat16"),
         decides=False,
     )
     pages: int = setting(
         0,
-        "pages of the cache per share of the sequences; 0: as many as `serve.slots` sequences of `serve.context` tokens "
-        "may need",
+        "pages of the cache per share of the sequences; 0: as many as serve.slots sequences of serve.context tokens may "
+        "need",
         minimum=0,
         decides=False,
     )

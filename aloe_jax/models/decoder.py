@@ -277,9 +277,7 @@ def apart_shardings(config: ModelConfig, mesh: Mesh) -> Layers:
     return Layers(outer, (LayerInput(values, frequencies, layer),) * config.layers)
 
 
-def embedded(
-    outer: Params, config: ModelConfig, tokens: Int[Array, "B T"], options: Options
-) -> Float[Array, "B T D"]:
+def embedded(outer: Params, config: ModelConfig, tokens: Int[Array, "B T"], options: Options) -> Float[Array, "B T D"]:
     """The states before the first layer."""
     return _embedded(outer["embed"], config, tokens, options)
 

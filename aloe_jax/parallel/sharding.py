@@ -13,6 +13,7 @@ from jaxtyping import Array
 from aloe_jax.errors import InputError
 from aloe_jax.parallel.mesh import ROWS
 
+
 class _Axes(NamedTuple):
     """The mesh axis of a logical axis in training, and in decoding. There weights are whole over `fsdp`, where every
     step would gather all of them; the rows of requests, and the pages of the cache that go with them, are spread over

@@ -74,14 +74,14 @@ def perturbed(request, index, completion, place):
 
 def assert_agree(requests, expected, found):
     """Equal tokens, and log-probabilities to 5e-5. Tokens may differ where the two best scores lie within 1e-4, and
-    behind such a place: a wrong engine cannot hide there, since its scores are compared with those of the forward pass."""
+    behind such a place. A wrong engine cannot hide there: its scores are compared with the forward pass's."""
     ties = 0
     for request, left, right in zip(requests, expected, found, strict=True):
         for index, (one, other) in enumerate(zip(left, right, strict=True)):
             pairs = zip(one.token_ids, other.token_ids, strict=False)
             same = next((place for place, (a, b) in enumerate(pairs) if a != b), None)
             if same is None:
-                assert one.token_ids == other.token_ids and one.finish_reason == other.finish_reason
+                assert (one.token_ids, one.finish_reason) == (other.token_ids, other.finish_reason)
                 assert [[token for token, _ in top] for top in one.top] == [
                     [token for token, _ in top] for top in other.top
                 ]
@@ -177,7 +177,7 @@ def test_a_mesh_changes_a_request_by_rounding_alone(shared, fsdp, tensor):
 
 
 def test_key_heads_divide_over_the_mesh():
-    with pytest.raises(InputError, match="config.decode.mesh.tensor: 8 does not divide the model's 4 key heads"):
+    with pytest.raises(InputError, match=r"config\.decode\.mesh\.tensor: 8 does not divide the model's 4 key heads"):
         engine(mesh=make_mesh(fsdp=1, tensor=8))
 
 

@@ -95,7 +95,7 @@ def test_requests_wait_for_pages_and_nothing_is_lost():
     found = small.generate(requests)
     assert [[each.token_ids for each in one] for one in found] == [[each.token_ids for each in one] for one in expected]
     [share] = small._shares
-    assert share.tree.available == 5 and share._promised == 0 and not share.running
+    assert (share.tree.available, share._promised, share.running) == (5, 0, [])
     with pytest.raises(InputError, match="pages: 3 of 64 tokens are too few for a context of 128; give 4 or more"):
         engine(context=2 * PAGE, pages=3)
 
@@ -125,7 +125,9 @@ def test_random_company_leaks_nothing_and_changes_nothing():
             base = said[draw.integers(len(said))]
             prompt = (*base[: draw.integers(0, len(base) + 1)], *draw.integers(6, 90, draw.integers(1, 40)).tolist())
             if len(prompt) < context - 8:
-                request = Request(prompt, Sampling(max_tokens=int(draw.integers(1, 20))), seed=3, n=int(draw.integers(1, 3)))
+                request = Request(
+                    prompt, Sampling(max_tokens=int(draw.integers(1, 20))), seed=3, n=int(draw.integers(1, 3))
+                )
                 sent[busy.submit(request)] = request
         if sent and draw.random() < 0.15:
             ticket = list(sent)[draw.integers(len(sent))]
@@ -137,10 +139,11 @@ def test_random_company_leaks_nothing_and_changes_nothing():
             said.append((*sent[ticket].prompt, *completions[0].token_ids))
     while busy.busy:
         done.update(busy.step())
-    assert set(done) == set(sent) and len(done) > 30
+    assert set(done) == set(sent)
+    assert len(done) > 30
     [share] = busy._shares
-    assert share.tree.available == 13 and share._promised == 0 and not busy._finished
-    assert busy.found > 200 and share.tree.evicted > 0
+    assert (share.tree.available, share._promised, busy._finished) == (13, 0, {})
+    assert min(busy.found, 200 * share.tree.evicted) >= 200
     for ticket in list(done)[::5]:
         request = dataclasses.replace(sent[ticket])
         assert [each.token_ids for each in alone.generate([request])[0]] == [each.token_ids for each in done[ticket]]
