@@ -6,7 +6,9 @@ alike can share pages (PagedAttention, arXiv 2309.06180). `dense` is the plain f
 some query reaches, whatever the width of the table and the length of its neighbours.
 
 One pool can hold all layers: with page p of layer l at `p * L + l`, the tables of layer l are `tables * L + l`. So a
-scan over layers passes the whole pool on, and no layer is cut out of it, which would copy it.
+scan over layers passes the whole pool on, and no layer is cut out of it, which would copy it. On TPUs the kernel wants
+the axes in memory as they are named; heads narrower than 128 have another layout by default, so a program that takes
+and returns such a pool states `Format(Layout((0, 1, 2, 3)), sharding)` for it, or copies it twice per call.
 
 Axes: B rows, T new tokens, H query heads, G key heads, R = H // G query heads per key head, K head width, N pages, P
 tokens per page, W entries of a row's table.
@@ -20,6 +22,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.experimental.layout import Layout, with_layout_constraint
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int
 
@@ -45,9 +48,9 @@ def dense(
     row's last page are not read. A negative `start` marks an idle row: zeros, at no cost. The new tokens' own keys and
     values are in the pages already. `window` and `soft_cap` are as in `attention.dense`.
 
-    Row by row and page by page: on XLA's CPU backend a page that is copied and used at once stays in the cache of the
-    core, which beats gathering the pages of all rows (1.2 to 1.9 times at 8 and 32 rows of 100 to 1,000 tokens,
-    SmolLM2's heads), and a row's numbers do not depend on its neighbours.
+    Row by row and page by page, so a row's numbers do not depend on its neighbours. On XLA's CPU backend it is also the
+    fastest of the plain forms: a page is in the core's cache when it is used, where a gather over all rows writes their
+    pages to memory and reads them again.
 
     Raises ValueError if H is no multiple of G, or the three types or head widths differ.
     """
@@ -84,6 +87,27 @@ def dense(
 
     out = jax.lax.map(row, (grouped, tables, start))
     return out.reshape(batch, groups, -1, new, width).transpose(0, 3, 1, 2, 4).reshape(query.shape)
+
+
+def write(
+    pages: Float[Array, "N G P K"], new: Float[Array, "B T G K"], tables: Int[Array, "B W"], start: Int[Array, B]
+) -> Float[Array, "N G P K"]:
+    """The pages with the keys or values of every row's new tokens in them, changed in place inside a jitted loop. A
+    row's new tokens must lie in one page; those of an idle row go to page 0.
+
+    Row by row, and with the axes laid out in memory as they are named: left to itself, XLA for TPUs lays the pool out
+    for the write and copies all of it before and after each call of the kernel.
+    """
+    size = pages.shape[2]
+    page = jnp.take_along_axis(tables, jnp.maximum(start, 0)[:, None] // size, axis=1)[:, 0]
+    place, page = jnp.where(start < 0, 0, start % size), jnp.where(start < 0, 0, page)
+    tokens = new.swapaxes(1, 2).astype(pages.dtype)
+
+    def one(row: Array, pages: Array) -> Array:
+        pages = jax.lax.dynamic_update_slice(pages, tokens[row][None], (page[row], 0, place[row], 0))
+        return with_layout_constraint(pages, Layout((0, 1, 2, 3)))
+
+    return jax.lax.fori_loop(0, start.shape[0], one, pages)
 
 
 def page_range(start: Any, new: int, size: int, entries: int, window: Any) -> tuple[Any, Any]:

@@ -27,7 +27,7 @@ from jaxtyping import Array, Float, Int
 from aloe_jax.ops.block_walk import Limits, Ref
 from aloe_jax.ops.constants import MASKED
 from aloe_jax.ops.paged_attention import check, page_range
-from aloe_jax.ops.tpu_attention import product
+from aloe_jax.ops.tpu_attention import LANES, product
 
 BLOCK_BYTES = 1 << 19  # of keys in a block; as many of values, and two of each are in VMEM
 BLOCK_SCORES = 1 << 18  # of one key head in a block, f32
@@ -46,10 +46,11 @@ def pallas(
     scale: float,
     window: Int[Array, ""] | None = None,
     soft_cap: Float[Array, ""] | None = None,
-    interpret: bool = False,
+    pages: int | None = None,
+    interpret: bool | pltpu.InterpretParams = False,
 ) -> Float[Array, "B T H K"]:
-    """The same as `paged_attention.dense`. Under `jit` on several chips it must be called inside `shard_map`.
-    `interpret` runs it without a TPU, slowly.
+    """The same as `paged_attention.dense`. Under `jit` on several chips it must be called inside `shard_map`. `pages`
+    is the number of pages per block, by default as many as fit; `interpret` runs it without a TPU, slowly.
 
     Raises ValueError if P is no multiple of 16, H none of G, or the three types or head widths differ.
     """
@@ -57,14 +58,14 @@ def pallas(
     size = keys.shape[2]
     if size % ROWS_PER_TILE:
         raise ValueError(f"pages of {size} tokens: the TPU kernel needs a multiple of {ROWS_PER_TILE}")
-    batch, new, heads, width = query.shape
+    batch, new, _, width = query.shape
     groups = keys.shape[1]
     rows = query.reshape(batch, new, groups, -1, width).swapaxes(1, 2).reshape(batch, groups, -1, width)
     limits = Limits(
         None if window is None else jnp.asarray(window, jnp.int32).reshape(1),
         None if soft_cap is None else jnp.asarray(soft_cap, jnp.float32).reshape(1),
     )
-    shape = Shape(rows.shape, new, size, tables.shape[1], query.dtype)
+    shape = Shape(rows.shape, new, size, tables.shape[1], query.dtype, pages)
     out = _call(shape, scale, interpret)(tables.reshape(-1), start, limits, rows, keys, values)
     return out.reshape(batch, groups, new, -1, width).swapaxes(1, 2).reshape(query.shape)
 
@@ -77,6 +78,13 @@ class Shape(NamedTuple):
     page: int  # tokens per page
     entries: int  # of a row's table
     dtype: Any
+    given: int | None = None  # pages per block
+
+    @property
+    def token_bytes(self) -> int:
+        """Bytes of a token's keys, or of its values: in HBM and VMEM each head fills whole lanes."""
+        _, groups, _, width = self.queries
+        return groups * -(-width // LANES) * LANES * self.dtype.itemsize
 
     @property
     def parts(self) -> int:
@@ -85,10 +93,11 @@ class Shape(NamedTuple):
 
     @property
     def pages(self) -> int:
-        """Pages per block: as many as fit its memory, at most a row's."""
-        _, groups, rows, width = self.queries
-        fitting = BLOCK_BYTES // (groups * self.page * width * self.dtype.itemsize)
-        return max(1, min(self.entries, fitting, BLOCK_SCORES // (rows * self.page)))
+        """Pages per block: those given, else as many as fit its memory, at most a row's."""
+        if self.given is not None:
+            return self.given
+        fitting = min(BLOCK_BYTES // self.token_bytes, BLOCK_SCORES // self.queries[2]) // self.page
+        return max(1, min(self.entries, fitting))
 
     @property
     def cost(self) -> pl.CostEstimate:
@@ -99,11 +108,11 @@ class Shape(NamedTuple):
         return pl.CostEstimate(
             flops=4 * tokens * groups * rows * width,
             transcendentals=tokens * groups * rows,
-            bytes_accessed=2 * (tokens + batch * rows) * groups * width * self.dtype.itemsize,
+            bytes_accessed=2 * (tokens + batch * rows) * self.token_bytes,
         )
 
 
-def _call(shape: Shape, scale: float, interpret: bool) -> Callable[..., Array]:
+def _call(shape: Shape, scale: float, interpret: bool | pltpu.InterpretParams) -> Callable[..., Array]:
     batch, groups, rows, width = shape.queries
     per_part = batch // shape.parts
     block = (2, groups, shape.pages * shape.page, width)
@@ -206,7 +215,7 @@ def _kernel(
     blocks, begin = copies.blocks(row), turn[0]
     first, _ = copies.span(row)
 
-    def visit(block: Array, _: None) -> None:
+    def visit(block: Array, nothing: None) -> None:
         half = (begin + block) % 2
         more = block + 1 < blocks
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aloe_jax.ops.attention import NO_WINDOW
-from aloe_jax.ops.paged_attention import chosen, dense, paged_attention
+from aloe_jax.ops.paged_attention import chosen, dense, paged_attention, write
 from aloe_jax.parallel.mesh import make_mesh
 from helpers.paged_samples import Paged, assert_exact, paged
 
@@ -86,23 +86,28 @@ def test_tokens_beyond_the_table_leave_the_others_alone():
     assert_exact(out[:, :2], within, SCALE, 40)
 
 
+def test_new_tokens_are_written_where_their_rows_find_them():
+    """Three tokens from position 17 on, in the second page; of an idle row to page 0."""
+    sample = paged([17, -1, 0], 3)
+    sample = sample._replace(tables=sample.tables.at[1].set(sample.tables[2]))
+    new = jnp.asarray(np.random.default_rng(1).normal(size=(3, 3, 2, 16)), jnp.float32)
+    expected = np.array(sample.keys)
+    expected[sample.tables[0, 1], :, 1:4] = new[0].swapaxes(0, 1)
+    expected[0, :, :3] = new[1].swapaxes(0, 1)
+    expected[sample.tables[2, 0], :, :3] = new[2].swapaxes(0, 1)
+    np.testing.assert_array_equal(jax.jit(write)(sample.keys, new, *sample[3:]), expected)
+
+
 def test_a_layer_of_a_pool_of_all_layers_is_not_copied():
-    """Page p of layer l lies at p x L + l. A scan over layers that writes a token's key and value and attends needs
-    less memory than one layer's pages besides the pool, which it changes in place."""
+    """Page p of layer l lies at p x L + l. A scan over layers that writes tokens' keys and values and attends changes
+    the pools in place, and needs less memory besides than the pages of one layer."""
     layers, pages, (groups, size, width) = 4, 33, (2, 64, 16)
 
     def step(keys, values, query, tables, start):
         def layer(carry, number):
             x, keys, values = carry
             own = tables * layers + number
-            page = jnp.take_along_axis(own, start[:, None] // size, axis=1)[:, 0]
-
-            def write(row, pools):
-                at = (page[row], 0, start[row] % size, 0)
-                new = x[row].swapaxes(0, 1)[None, :groups]
-                return tuple(jax.lax.dynamic_update_slice(pool, new, at) for pool in pools)
-
-            keys, values = jax.lax.fori_loop(0, 4, write, (keys, values))
+            keys, values = (write(pool, x[:, :, :groups], own, start) for pool in (keys, values))
             return (x + paged_attention(x, keys, values, own, start, scale=SCALE), keys, values), None
 
         return jax.lax.scan(layer, (query, keys, values), jnp.arange(layers))[0]

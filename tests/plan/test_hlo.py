@@ -171,6 +171,17 @@ def test_a_collective_that_cannot_be_read_is_an_error():
         traffic_of(TEXT.replace("mesh['a'=2,'b'=4] {'a','b'}", "@elsewhere"))
 
 
+@pytest.mark.parametrize(("stated", "moved"), [('"bytes_accessed":"300"', 300), ('"bytes_accessed":"9999"', 2100)])
+def test_a_kernel_counts_with_what_it_states_up_to_its_operands_and_results(stated, moved):
+    """It reads a pool of 2,000 bytes and writes 100."""
+    config = f'backend_config={{"custom_call_config":{{"cost_estimate":{{"flops":"7",{stated}}}}}}}'
+    lines = [
+        "%x = f32[500]{0} parameter(0)",
+        f'ROOT %k = f32[25]{{0}} custom-call(%x), custom_call_target="tpu_custom_call", {config}',
+    ]
+    assert traffic_of(module(lines)).hbm == moved
+
+
 @pytest.mark.parametrize(
     ("groups", "members"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from aloe_jax.plan.hlo.module import (
@@ -23,7 +24,8 @@ _SLICES = ("dynamic-slice", "slice", "gather")
 
 
 def hbm_bytes(module: Module, computation: Computation, instruction: Instruction) -> float:
-    """What an instruction reads and writes. A slice of a larger array counts as the slice."""
+    """What an instruction reads and writes. A slice of a larger array counts as the slice, and a kernel that states
+    that it moves less than its operands and results with that."""
     opcode = instruction.opcode
     if opcode in _FREE or opcode.endswith(("-done", "-update")):
         return 0.0
@@ -42,8 +44,9 @@ def hbm_bytes(module: Module, computation: Computation, instruction: Instruction
         return 2 * bytes_of(computation, instruction.operands[1])
     if opcode == "fusion" and (inside := called_by(module, instruction)):
         return _fusion_bytes(module, computation, instruction, inside)
-    read = shapes_of(computation, instruction.operands)
-    return written + sum(shape.bytes for shape in read if shape.in_hbm)
+    moved = written + sum(shape.bytes for shape in shapes_of(computation, instruction.operands) if shape.in_hbm)
+    stated = re.search(r'"bytes_accessed":"?(\d+)', instruction.rest) if opcode == "custom-call" else None
+    return min(moved, float(stated[1])) if stated else moved
 
 
 def _started(computation: Computation, start: Instruction) -> Instruction:
