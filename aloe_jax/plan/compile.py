@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 from collections.abc import Callable
@@ -13,17 +14,20 @@ import jax.numpy as jnp
 from jax.experimental import topologies
 from jax.sharding import Mesh
 
-from aloe_jax.decode import programs
-from aloe_jax.decode.cache import Cache, empty_cache
+from aloe_jax.decode.cache import empty_pages
+from aloe_jax.decode.executor import check_mesh, words_of
+from aloe_jax.decode.plans import Shape, idle_rows, no_chunks
+from aloe_jax.decode.programs import Chunks, Rows, Setup, programs
 from aloe_jax.errors import InputError
 from aloe_jax.hub.config_file import read_config
 from aloe_jax.hub.families import model_config
 from aloe_jax.hub.source import resolve_model
 from aloe_jax.models import decoder
 from aloe_jax.models.config import ModelConfig
+from aloe_jax.models.decoder import Layers
 from aloe_jax.models.lora import LoraSettings
 from aloe_jax.parallel.mesh import MeshSettings
-from aloe_jax.parallel.sharding import cache_sharding, placed, replicated, row_sharding
+from aloe_jax.parallel.sharding import pages_sharding, placed, replicated, row_sharding
 from aloe_jax.plan.flags import set_flag
 from aloe_jax.plan.topology import Topology
 from aloe_jax.run.settings import ModelSettings
@@ -57,8 +61,8 @@ def planned_model(settings: ModelSettings, lora: LoraSettings) -> ModelConfig:
     return with_adapters(model, lora)
 
 
-def topology_mesh(topology: Topology, mesh: MeshSettings) -> Mesh:
-    """The config's mesh over the chips of a slice.
+def topology_mesh(topology: Topology, mesh: MeshSettings, where: str = "config.mesh") -> Mesh:
+    """The config's mesh, of the section `where`, over the chips of a slice.
 
     Raises InputError if libtpu is missing or does not know the slice, or if the mesh does not fit it.
     """
@@ -73,7 +77,7 @@ def topology_mesh(topology: Topology, mesh: MeshSettings) -> Mesh:
     except Exception as error:  # jax has no type for it
         reason = str(error).splitlines()[0]
         raise InputError(f"--topology: libtpu does not compile for '{topology.name}' ({reason})") from None
-    return mesh.build(devices)
+    return mesh.build(devices, where)
 
 
 def compile_step(
@@ -103,31 +107,33 @@ def abstract_params(model: ModelConfig, mesh: Mesh) -> decoder.Params:
 
 
 def decoding_programs(
-    model: ModelConfig, mesh: Mesh, slots: int, context: int
-) -> dict[str, Callable[[], jax.stages.Compiled]]:
-    """The engine's two programs, each a function that compiles it: a chunk of a prompt, and a burst of all slots. As
-    the engine of a run does, they compute in f32."""
-    whole = -(-context // programs.CHUNK) * programs.CHUNK
+    model: ModelConfig, mesh: Mesh, shape: Shape, dtype: str
+) -> tuple[Layers, dict[str, Callable[[], jax.stages.Compiled]]]:
+    """The engine's parameters as it holds them, abstract, and its two programs as functions that compile them: a full
+    prefill, and a burst of all slots, which counts as one step."""
+    check_mesh(model, mesh)
+    made = programs(Setup(model, dtype, ends=(0,), mesh=mesh), whole=True)
+    params = placed(
+        jax.eval_shape(functools.partial(decoder.apart, config=model, dtype=dtype), decoder.abstract_params(model)),
+        decoder.apart_shardings(model, mesh),
+    )
+    everywhere = replicated(mesh)
 
-    def abstract(tree: Any, place: jax.sharding.Sharding) -> Any:
+    def spread(tree: Any, place: jax.sharding.Sharding) -> Any:
         return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), tree)
 
-    params, everywhere = abstract_params(model, mesh), replicated(mesh)
-    cache = abstract(jax.eval_shape(lambda: empty_cache(model, slots, whole, jnp.float32)), cache_sharding(mesh))
-    state = abstract(jax.eval_shape(lambda: programs.idle_slots(slots)), everywhere)
-    number = jax.ShapeDtypeStruct((), jnp.int32, sharding=everywhere)
-    chunk = jax.ShapeDtypeStruct((1, programs.CHUNK), jnp.int32, sharding=everywhere)
-
-    def prefill(params: decoder.Params, cache: Cache, tokens: jax.Array, start: jax.Array, slot: jax.Array) -> Cache:
-        return programs.prefill(params, cache, tokens, start, slot, model=model, dtype=jnp.float32)
-
-    def burst(params: decoder.Params, cache: Cache, state: programs.Slots) -> Any:
-        ends = jnp.zeros(1, jnp.int32)
-        return programs.burst(
-            params, cache, state, None, False, programs.BURST, model=model, dtype=jnp.float32, ends=ends, vocab=None
-        )
-
-    return {
-        "prefill": lambda: jax.jit(prefill, donate_argnums=1).lower(params, cache, chunk, number, number).compile(),
-        "burst": lambda: jax.jit(burst, donate_argnums=(1, 2)).lower(params, cache, state).compile(),
+    pages = functools.partial(empty_pages, model, shape.shares * shape.pages, shape.page, jnp.dtype(dtype))
+    cache = spread(jax.eval_shape(pages), pages_sharding(mesh))
+    sequences, place = shape.rows * shape.shares, row_sharding(mesh)
+    plan = idle_rows(sequences, shape.width)
+    rows = Rows(*(spread(getattr(plan, name), place) for name in Rows._fields))
+    words = jax.ShapeDtypeStruct((sequences, words_of(model)), jnp.uint32, sharding=place)
+    want_top = jax.ShapeDtypeStruct((), jnp.bool, sharding=everywhere)
+    steps = jax.ShapeDtypeStruct((), jnp.int32, sharding=everywhere)
+    chunks = Chunks(*spread(no_chunks(shape.chunk_buckets[-1] * shape.shares, shape), place))
+    prefill: Any = made.prefill  # jitted, which their types do not say
+    burst: Any = made.burst
+    return params, {
+        "prefill": lambda: prefill.lower(params, cache, chunks).compile(),
+        "burst": lambda: burst.lower(params, cache, rows, words, want_top, steps).compile(),
     }

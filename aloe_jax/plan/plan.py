@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from jax.sharding import Mesh
 
 from aloe_jax.errors import InputError
-from aloe_jax.ops.attention import chosen
+from aloe_jax.ops.attention import AUTO, chosen
 from aloe_jax.plan import training
 from aloe_jax.plan.compile import planned_model, topology_mesh
-from aloe_jax.plan.decoding import DTYPE, plan_decoding
+from aloe_jax.plan.decoding import plan_decoding
 from aloe_jax.plan.flags import flags
 from aloe_jax.plan.program import Target
 from aloe_jax.plan.records import DecodingPlan, Plan, Program, TrainingPlan
@@ -38,18 +38,22 @@ def make_plan(
         raise InputError(f"--stage: '{stage}' cannot be planned; expected one of {', '.join(STAGES)}")
     topology = parse_topology(topology_name)
     model = planned_model(settings.model, settings.lora)
-    mesh = topology_mesh(topology, settings.mesh)
-    target, attention = Target(model, topology, mesh), chosen(settings.compute.attention, mesh)
+    if stage == BENCHMARK:
+        mesh = topology_mesh(topology, settings.decode.mesh, "config.decode.mesh")
+        dtype, attention = settings.decode.dtype_on("tpu"), chosen(AUTO, mesh)
+    else:
+        mesh = topology_mesh(topology, settings.mesh)
+        dtype, attention = settings.compute.dtype, chosen(settings.compute.attention, mesh)
+    target = Target(model, topology, mesh)
     programs: tuple[Program, ...]
     trained: TrainingPlan | None = None
     decoded: DecodingPlan | None = None
     if stage == BENCHMARK:
-        programs, decoded = plan_decoding(settings, target, progress)
+        programs, decoded = plan_decoding(settings, target, dtype, progress)
     else:
         program, trained = training.plan_training(settings, stage, target, workdir, progress)
         programs = (program,)
     warnings = tuple(_warnings(stage, attention, mesh, programs))
-    dtype = DTYPE if stage == BENCHMARK else settings.compute.dtype
     return Plan(stage, topology, dict(mesh.shape), attention, dtype, flags(), warnings, programs, trained, decoded)
 
 

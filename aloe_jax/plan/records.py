@@ -82,11 +82,15 @@ class TrainingPlan:
 
 @dataclass(frozen=True)
 class DecodingPlan:
-    """What the engine decodes when all its slots are busy."""
+    """What the engine decodes when all its slots are busy and full."""
 
     slots: int
-    tokens_a_second: float
+    context: int  # tokens of each
+    tokens_a_second: float  # of the slice
     dialogue_seconds: float  # chip-seconds per dialogue of the benchmark
+    step_bytes: float  # of HBM per chip and step
+    least_bytes: float  # the least that a step can move: weights and live pages once
+    chips: int
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ def remedy(plan: Plan, searched: bool) -> str:
     memory = next(program.memory for program in plan.programs if not program.memory.fits)
     beside = memory.peak - memory.parameters - memory.optimizer
     shorter = "shorter rows (config.dataset.row.tokens)" if plan.training else "lower config.serve.slots or context"
-    split = f"a larger config.mesh.tensor, now {plan.mesh['tensor']}, which splits it over chips"
+    section = "config.mesh" if plan.training else "config.decode.mesh"
+    split = f"a larger {section}.tensor, now {plan.mesh['tensor']}, which splits it over chips"
     if beside >= memory.available:
         what = "a micro-batch" if plan.training else "the cache"
         tried = "nothing that the search tried does; " if searched else ""
@@ -27,9 +28,9 @@ def remedy(plan: Plan, searched: bool) -> str:
         )
     larger = "take a larger slice"
     if plan.mesh["replica"] > 1:
-        larger = f"lower config.mesh.replica, now {plan.mesh['replica']}, of which each holds all parameters"
+        larger = f"lower {section}.replica, now {plan.mesh['replica']}, of which each holds all parameters"
     if not plan.training:
-        return f"{shorter}, or {larger}"
+        return f"{split}, or {shorter}"
     if searched:
         return f"nothing that the search tried does; {larger}, or use adapters or {shorter}"
     return f"try --search, or {larger}"

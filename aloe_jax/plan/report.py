@@ -131,8 +131,14 @@ def _training(training: TrainingPlan, fits: bool) -> Iterator[str]:
 
 def _decoding(decoding: DecodingPlan) -> Iterator[str]:
     yield (
-        f"engine: {decoding.slots} slots, {decoding.tokens_a_second:,.0f} tokens/s when all are busy; "
+        f"engine: {decoding.slots} sequences of {decoding.context:,} tokens; at most {decoding.tokens_a_second:,.0f} "
+        f"tokens/s, {decoding.tokens_a_second / decoding.chips:,.0f} per chip; "
         f"{decoding.dialogue_seconds:.2f} chip-seconds per dialogue"
+    )
+    yield (
+        f"  a step moves {decoding.step_bytes / 1e9:.3f} GB of HBM per chip, "
+        f"{decoding.step_bytes / decoding.least_bytes:.2f} times the least (weights and live pages once, "
+        f"{decoding.least_bytes / 1e9:.3f} GB)"
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from aloe_jax.data.settings import DatasetSettings
+from aloe_jax.decode.settings import DecodeSettings
 from aloe_jax.errors import InputError
 from aloe_jax.models.lora import LoraSettings
 from aloe_jax.parallel.mesh import MeshSettings
@@ -80,6 +81,10 @@ class PlannedSettings:
     def dataset(self) -> DatasetSettings:
         """`config.dataset`."""
         return self._section("dataset", DatasetSettings)
+
+    @property
+    def decode(self) -> DecodeSettings:
+        return self._section("decode", DecodeSettings)
 
     @property
     def serve(self) -> ServeSettings:
