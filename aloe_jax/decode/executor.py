@@ -16,6 +16,7 @@ from aloe_jax.decode.cache import empty_pages
 from aloe_jax.decode.plans import Burst, Plan, Prefill, Shape
 from aloe_jax.decode.programs import Chunks, Drawn, Rows, Setup, programs
 from aloe_jax.decode.sampling import ALL
+from aloe_jax.decode.settings import platform_of
 from aloe_jax.errors import InputError
 from aloe_jax.models import decoder
 from aloe_jax.models.config import ModelConfig
@@ -50,7 +51,7 @@ class Executor:
         self.mesh = None if mesh is None or mesh.size == 1 else mesh
         self._dtype = dtype
         setup = Setup(model, dtype, tuple(sorted(end_of_turn)), vocab, self.mesh)
-        self._whole = jax.default_backend() != "cpu" if whole is None else whole
+        self._whole = platform_of(mesh) != "cpu" if whole is None else whole
         self._programs = programs(setup, self._whole)
         self._unconstrained: dict[int, jax.Array] = {}  # by the number of rows
         self.end_of_turn = end_of_turn

@@ -34,9 +34,7 @@ def plan_decoding(
         found = compiled_figures(target, key, compile_it, unknown_trips=1)
         # The chips of a share divide its products; each token sees the whole context at most.
         flops = model.matmul_flops(tokens[name], tokens[name] * context, states[name]) / topology.chips
-        programs[name] = estimated(
-            name, found, topology, dtype=dtype, parameters=weights, optimizer=0.0, flops=flops
-        )
+        programs[name] = estimated(name, found, topology, dtype=dtype, parameters=weights, optimizer=0.0, flops=flops)
     burst, prefill = (programs[name].time for name in ("burst", "prefill"))
     if not (burst and prefill):
         return tuple(programs.values()), None

@@ -82,7 +82,9 @@ def test_one_dies_and_the_same_command_generates_equal_trees(aloe, finished, tin
 
 
 def test_the_benchmark_decodes_on_both(aloe, finished, tiny_model, tmp_path):
-    workdir = copy_stages(finished.workdir, tmp_path / "run", "personas", "conversations", "dataset", "sft", "preference")
+    workdir = copy_stages(
+        finished.workdir, tmp_path / "run", "personas", "conversations", "dataset", "sft", "preference"
+    )
     (first, errors), (second, others) = start(aloe, tiny_model, workdir, tmp_path, "benchmark")
     assert (first.wait(DEADLINE), second.wait(DEADLINE)) == (0, 0), errors.read_text() + others.read_text()
     assert errors.read_text().count("by process 1") == 3  # models

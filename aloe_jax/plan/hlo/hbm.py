@@ -21,6 +21,8 @@ _FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "whil
 _FREE |= {"after-all", "partition-id", "replica-id", "opt-barrier", "domain"}
 _FREE |= {"async-start"}  # what it calls counts
 _SLICES = ("dynamic-slice", "slice", "gather")
+# Operations that change parts of their first operand in place, and the operand that holds the parts.
+_UPDATES = {"dynamic-update-slice": 1, "scatter": 2}
 
 
 def hbm_bytes(module: Module, computation: Computation, instruction: Instruction) -> float:
@@ -40,8 +42,8 @@ def hbm_bytes(module: Module, computation: Computation, instruction: Instruction
     if opcode in _SLICES:
         source = computation.get(instruction.operands[0])
         return written + instruction.shapes[0].bytes * (source is None or source.shapes[0].in_hbm)
-    if opcode == "dynamic-update-slice":
-        return 2 * bytes_of(computation, instruction.operands[1])
+    if opcode in _UPDATES and len(instruction.shapes) == 1:
+        return 2 * bytes_of(computation, instruction.operands[_UPDATES[opcode]])
     if opcode == "fusion" and (inside := called_by(module, instruction)):
         return _fusion_bytes(module, computation, instruction, inside)
     moved = written + sum(shape.bytes for shape in shapes_of(computation, instruction.operands) if shape.in_hbm)
@@ -71,8 +73,8 @@ def _fusion_bytes(module: Module, computation: Computation, fusion: Instruction,
     for part, shape in zip(parts, fusion.shapes, strict=False):
         if shape.in_hbm:
             updated = _behind_bitcast(inside, part)
-            slice_only = updated and updated.opcode == "dynamic-update-slice"
-            total += bytes_of(inside, updated.operands[1]) if updated and slice_only else shape.bytes
+            in_place = updated and len(updated.shapes) == 1 and _UPDATES.get(updated.opcode)
+            total += bytes_of(inside, updated.operands[in_place]) if updated and in_place else shape.bytes
     return total
 
 
@@ -89,7 +91,7 @@ def _read(module: Module, inside: Computation, name: str, whole: float) -> float
     for user in [instruction for instruction in inside.values() if name in instruction.operands]:
         if user.opcode in _SLICES and user.operands[0] == name:
             total += user.shapes[0].bytes
-        elif user.opcode == "dynamic-update-slice" and user.operands[0] == name:
+        elif user.opcode in _UPDATES and user.operands[0] == name:
             pass  # the rest stays where it is
         elif user.opcode == "bitcast":
             total += _read(module, inside, user.name, whole)
