@@ -60,9 +60,14 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish():
-    """Exempts what the imports made from garbage collection: a run collects after every stage and checkpoint."""
+    """Exempts what the imports made from garbage collection: a run collects after every stage and checkpoint.
+
+    From here on this process writes no bytecode, which Python takes for that of any file of equal name, size and
+    second of change, as a config file that a test writes twice may be.
+    """
     gc.collect()
     gc.freeze()
+    sys.dont_write_bytecode = True
 
 
 def pytest_unconfigure():
