@@ -1,8 +1,10 @@
 """Shared by all tests: eight virtual CPU devices, so that meshes can be compared in one process, a cache of compiled
-programs, a folder common to all workers, and an order with the longest files first."""
+programs and of bytecode, a folder common to all workers, and an order with the longest files first."""
 
+import gc
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -21,10 +23,19 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
+# Where Python is told to write no bytecode, as in many containers, every process would compile jax and the libraries
+# again, which takes longer than most commands that the tests start. The session's folder leaves theirs as they are.
+if sys.dont_write_bytecode:
+    os.environ.setdefault("PYTHONPYCACHEPREFIX", os.path.join(os.environ["JAX_COMPILATION_CACHE_DIR"], "bytecode"))
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"]
+    sys.dont_write_bytecode = False
+
 import jax
 import pytest
 
 from aloe_jax.parallel.mesh import make_mesh
+from helpers.aloe_in_process import aloe_in_process
 
 # By measured time: a worker takes the next file when it has finished one, so long files must not come last.
 LONGEST = (
@@ -32,11 +43,15 @@ LONGEST = (
     "train/test_step.py",
     "run/test_several_hosts.py",
     "parallel/test_two_processes.py",
+    "run/test_pipeline.py",
+    "train/test_while_training.py",
     "train/test_loop.py",
     "plan/test_make_plan.py",
     "run/test_killed_training.py",
-    "run/test_pipeline.py",
     "hub/test_remote_sources.py",
+    "eval/viewer/test_viewer_browser.py",
+    "train/test_tree_equals_path.py",
+    "train/test_broken_checkpoints.py",
     "decode/test_engine.py",
     "run/test_adapters.py",
 )
@@ -46,6 +61,17 @@ def pytest_collection_modifyitems(items):
     """The longest files first; the others stay in the order in which they were collected."""
     rank = {Path(__file__).parent / file: place for place, file in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(item.path, len(LONGEST)))
+
+
+def pytest_collection_finish():
+    """Exempts what the imports made from garbage collection: a run collects after every stage and checkpoint.
+
+    From here on this process writes no bytecode, which Python takes for that of any file of equal name, size and
+    second of change, as a config file that a test writes twice may be.
+    """
+    gc.collect()
+    gc.freeze()
+    sys.dont_write_bytecode = True
 
 
 def pytest_unconfigure():
@@ -63,3 +89,10 @@ def shared_folder(tmp_path_factory, worker_id):
 @pytest.fixture(scope="session")
 def one_device():
     return make_mesh(devices=jax.devices()[:1])
+
+
+@pytest.fixture
+def aloe(capsys):
+    """The command in this process, which has JAX loaded: `aloe(*arguments)` returns exit code, stdout and stderr."""
+    with aloe_in_process(capsys) as call:
+        yield call

@@ -11,7 +11,7 @@ from aloe_jax.cli import main as cli
 from aloe_jax.tree.schema import Message, dump, write_records
 from helpers import tiny
 from helpers.aloe_command import ROOT, Aloe
-from helpers.aloe_in_process import aloe_in_process, contents, refused
+from helpers.aloe_in_process import contents, refused
 from helpers.tree_samples import aloe_tree, conversation
 
 DEMO = f"--config={ROOT / 'configs/demo.py'}:debug"
@@ -34,13 +34,6 @@ COMMANDS = (
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     return tiny.write_folder(tmp_path_factory.mktemp("model") / "tiny-llama")
-
-
-@pytest.fixture
-def aloe(capsys):
-    """The command in this process: `aloe(arguments)` returns its exit code, stdout and stderr."""
-    with aloe_in_process(capsys) as call:
-        yield call
 
 
 @pytest.mark.parametrize("command", [(), *((command,) for command in COMMANDS)])

@@ -7,7 +7,7 @@ import pytest
 from aloe_jax.cli.experiment import Experiment
 from aloe_jax.settings import leaves
 from helpers.aloe_command import ROOT
-from helpers.aloe_in_process import aloe_in_process, refused
+from helpers.aloe_in_process import refused
 
 DEMO = f"--config={ROOT / 'configs/demo.py'}:debug"
 FILE = """
@@ -18,13 +18,6 @@ def get_config(arg=""):
     {line}
     return config.lock()
 """
-
-
-@pytest.fixture
-def aloe(capsys):
-    """The command in this process: `aloe(arguments)` returns its exit code, stdout and stderr."""
-    with aloe_in_process(capsys) as call:
-        yield call
 
 
 @pytest.fixture

@@ -12,14 +12,8 @@ from aloe_jax.errors import InputError
 from aloe_jax.outputs import check_apart, check_no_run
 from aloe_jax.tree.schema import write_records
 from helpers import hub_files, tiny
-from helpers.aloe_in_process import aloe_in_process, contents, refused
+from helpers.aloe_in_process import contents, refused
 from helpers.tree_samples import aloe_tree
-
-
-@pytest.fixture
-def aloe(capsys):
-    with aloe_in_process(capsys) as call:
-        yield call
 
 
 @pytest.fixture

@@ -81,10 +81,11 @@ def _path_log_probs(weights: Any, tokens: jax.Array, length: int) -> jax.Array:
     return jnp.take_along_axis(log_probs, tokens[1:, None], axis=1)[:, 0]
 
 
-PADDED = 512  # one compiled shape for all paths; padding to the right does not affect a token
+PADDED = (64, 128, 512)  # few compiled shapes for all paths; padding to the right does not affect a token
 
 
 def path_log_prob(weights: Any, path: list[int], reply: int) -> jax.Array:
     """Log-probability of the last `reply` tokens of `path`, computed from that path alone."""
-    tokens = jnp.asarray(path + [0] * (PADDED - len(path)), jnp.int32)
-    return _path_log_probs(weights, tokens, PADDED)[len(path) - reply - 1 : len(path) - 1].sum()
+    length = next(length for length in PADDED if length >= len(path))
+    tokens = jnp.asarray(path + [0] * (length - len(path)), jnp.int32)
+    return _path_log_probs(weights, tokens, length)[len(path) - reply - 1 : len(path) - 1].sum()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import signal
 
 import ml_dtypes
 import numpy as np
@@ -12,7 +11,6 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from aloe_jax.cli import main as cli
 from helpers import hub_files
 from helpers.aloe_command import Aloe
 
@@ -83,22 +81,8 @@ BROKEN = {
 
 
 @pytest.fixture
-def aloe(tmp_path):
+def aloe_process(tmp_path):
     return Aloe(tmp_path)
-
-
-@pytest.fixture
-def aloe_here(capsys):
-    """The command in this process, which has JAX loaded: exit code, stdout, stderr."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def call(*arguments):
-        code = cli.main([str(argument) for argument in arguments])
-        return (code, *capsys.readouterr())
-
-    yield call
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 def _refused(result, sentence):
@@ -110,20 +94,20 @@ def _refused(result, sentence):
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_broken_folders(tmp_path, aloe_here, name):
+def test_broken_folders(tmp_path, aloe, name):
     breaking, sentence = BROKEN[name]
     breaking(hub_files.write_tiny(tmp_path / "m"))
     for command in ("import", "export"):
-        _refused(aloe_here(command, tmp_path / "m", f"--out={tmp_path}/new/out"), sentence)
+        _refused(aloe(command, tmp_path / "m", f"--out={tmp_path}/new/out"), sentence)
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
 
 
-def test_broken_folder_in_a_process_of_its_own(tmp_path, aloe):
+def test_broken_folder_in_a_process_of_its_own(tmp_path, aloe_process):
     """The exit code and both streams of the command in a shell."""
     breaking, sentence = BROKEN["truncated"]
     breaking(hub_files.write_tiny(tmp_path / "m"))
     for command in ("import", "export"):
-        result = aloe.call([command, "m", "--out=new/out"])
+        result = aloe_process.call([command, "m", "--out=new/out"])
         _refused((result.returncode, result.stdout, result.stderr), sentence)
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
 
@@ -140,12 +124,12 @@ def test_broken_folder_in_a_process_of_its_own(tmp_path, aloe):
         (("no such model", "--out=out"), "model 'no such model' does not exist; expected a Hugging Face folder"),
     ],
 )
-def test_arguments(tmp_path, aloe_here, monkeypatch, arguments, sentence):
+def test_arguments(tmp_path, aloe, monkeypatch, arguments, sentence):
     hub_files.write_tiny(tmp_path / "m")
     (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04.")
     monkeypatch.chdir(tmp_path)
     for command in ("import", "export"):
-        _refused(aloe_here(command, *arguments), sentence)
+        _refused(aloe(command, *arguments), sentence)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m", "pytorch_model.bin"]
 
 
@@ -161,7 +145,7 @@ def _stored(folder):
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_folder_of_several_types_keeps_every_byte(tmp_path, aloe, aloe_here, tied):
+def test_folder_of_several_types_keeps_every_byte(tmp_path, aloe_process, aloe, tied):
     """Tensors of three types in three shards, through `import` and `export`, in files of at most 40 kB."""
     config = dataclasses.replace(hub_files.TINY, tied=tied)
     folder = hub_files.write_tiny(tmp_path / "m", config, shards=3)
@@ -171,8 +155,8 @@ def test_folder_of_several_types_keeps_every_byte(tmp_path, aloe, aloe_here, tie
         save_file(arrays, file, metadata={"format": "pt"})
     before = _stored(folder)
     assert {kind for kind, _ in before.values()} == set(types)
-    assert aloe.call(["import", "m", "--out=imported", "--max-shard-size=40KB"]).returncode == 0
-    assert aloe_here("export", tmp_path / "imported", f"--out={tmp_path}/exported", "--max-shard-size=40 kb")[0] == 0
+    assert aloe_process.call(["import", "m", "--out=imported", "--max-shard-size=40KB"]).returncode == 0
+    assert aloe("export", tmp_path / "imported", f"--out={tmp_path}/exported", "--max-shard-size=40 kb")[0] == 0
     for out in (tmp_path / "imported", tmp_path / "exported"):
         assert _stored(out) == before
         files = sorted(out.glob("*.safetensors"))

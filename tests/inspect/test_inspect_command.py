@@ -11,17 +11,11 @@ from aloe_jax.inspect.command import inspect
 from aloe_jax.inspect.page import page
 from aloe_jax.inspect.text import print_inspection
 from aloe_jax.tree.schema import write_records
-from helpers.aloe_in_process import aloe_in_process, refused
+from helpers.aloe_in_process import refused
 from helpers.tree_samples import aloe_tree, conversation
 from helpers.viewer_browser import CHROMEDRIVER, CHROMIUM, chromium, size
 
 HOSTILE = "<script>alert('!')</script>\x1b[31m & \u202ebadge"
-
-
-@pytest.fixture
-def aloe(capsys):
-    with aloe_in_process(capsys) as call:
-        yield call
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ class Finished:
 
 
 @pytest.fixture(scope="session")
-def aloe(tmp_path_factory):
+def aloe_process(tmp_path_factory):
     return Aloe(tmp_path_factory.mktemp("aloe"))
 
 
@@ -31,11 +31,11 @@ def tiny_model(shared_folder):
 
 
 @pytest.fixture(scope="session")
-def finished(aloe, tiny_model, shared_folder):
+def finished(aloe_process, tiny_model, shared_folder):
     workdir, stderr = shared_folder / "finished/run", shared_folder / "finished/stderr"
     with FileLock(shared_folder / "finished.lock"):
         if not stderr.exists():
-            result = aloe.call(run_arguments(tiny_model, workdir))
+            result = aloe_process.call(run_arguments(tiny_model, workdir))
             assert result.returncode == 0, result.stderr
             stderr.write_text(result.stderr)
     return Finished(workdir, stderr.read_text())

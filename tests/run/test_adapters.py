@@ -14,14 +14,14 @@ LORA = ("--config.lora.maps=query|output|down", "--config.lora.rank=2", "--confi
 
 
 @pytest.fixture(scope="module")
-def adapted(finished, aloe, tiny_model, tmp_path_factory):
+def adapted(finished, aloe_process, tiny_model, tmp_path_factory):
     """The run's trainings again, with adapters, exported both ways: (run, merged model)."""
     folder = tmp_path_factory.mktemp("adapted")
     copy_stages(finished.workdir, folder / "run", "personas", "conversations", "dataset")
     arguments = run_arguments(tiny_model, folder / "run", "--stages=sft,preference,export", *LORA)
-    result = aloe.call([*arguments, "--config.export.adapter=True"])
+    result = aloe_process.call([*arguments, "--config.export.adapter=True"])
     assert result.returncode == 0, result.stderr
-    merged = aloe.call(["export", str(folder / "run/preference"), f"--out={folder / 'merged'}"])
+    merged = aloe_process.call(["export", str(folder / "run/preference"), f"--out={folder / 'merged'}"])
     assert merged.returncode == 0, merged.stderr
     return folder / "run", folder / "merged"
 
@@ -53,11 +53,11 @@ def test_the_adapter_of_both_trainings_adds_up_to_the_merged_model(adapted, tiny
     assert moved == 3 * MODEL.layers
 
 
-def test_an_adapter_needs_adapters(aloe, finished, tiny_model, tmp_path):
-    result = aloe.call(["export", str(finished.workdir / "sft"), f"--out={tmp_path / 'out'}", "--adapter"])
+def test_an_adapter_needs_adapters(aloe_process, finished, tiny_model, tmp_path):
+    result = aloe_process.call(["export", str(finished.workdir / "sft"), f"--out={tmp_path / 'out'}", "--adapter"])
     assert result.returncode == 2
     assert "trained all weights" in result.stderr
-    result = aloe.call(["export", str(tiny_model), f"--out={tmp_path / 'out'}", "--adapter"])
+    result = aloe_process.call(["export", str(tiny_model), f"--out={tmp_path / 'out'}", "--adapter"])
     assert result.returncode == 2
     assert "is no training stage of a run" in result.stderr
     assert not (tmp_path / "out").exists()

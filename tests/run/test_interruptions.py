@@ -70,14 +70,14 @@ def held(path):
             kept.rename(path)
 
 
-def test_a_run_that_is_killed_in_every_stage_ends_like_one_that_is_not(aloe, tiny_model, finished, tmp_path):
+def test_a_run_that_is_killed_in_every_stage_ends_like_one_that_is_not(aloe_process, tiny_model, finished, tmp_path):
     """One command, killed eleven times with SIGKILL, within every stage and between some; then it finishes with the
     same files as the uninterrupted run. Pipes in place of files block it where a stage would end too soon."""
     workdir = tmp_path / "run"
     arguments = run_arguments(tiny_model, workdir)
 
     def kill(reached, stage=None):
-        code, errors = aloe.stopped(arguments, reached)
+        code, errors = aloe_process.stopped(arguments, reached)
         assert code == -signal.SIGKILL
         assert stage is None or status(workdir, stage) == "running", f"not killed within the stage '{stage}'"
         return errors
@@ -119,7 +119,7 @@ def test_a_run_that_is_killed_in_every_stage_ends_like_one_that_is_not(aloe, tin
     with held(workdir / "report/.index.html.partial"):
         kill(says("report: started"), "report")
 
-    result = aloe.call(arguments)
+    result = aloe_process.call(arguments)
     assert result.returncode == 0, result.stderr
     assert [status(workdir, stage) for stage in STAGES] == ["finished"] * len(STAGES)
     for file in EQUAL:
@@ -130,9 +130,9 @@ def test_a_run_that_is_killed_in_every_stage_ends_like_one_that_is_not(aloe, tin
     assert not list(workdir.rglob("*.partial"))
 
 
-def test_two_trainings_from_the_same_trees_are_equal_but_for_time(aloe, tiny_model, finished, tmp_path):
+def test_two_trainings_from_the_same_trees_are_equal_but_for_time(aloe_process, tiny_model, finished, tmp_path):
     workdir = copy_stages(finished.workdir, tmp_path / "again", "personas", "conversations")
-    result = aloe.call(run_arguments(tiny_model, workdir, "--stages=dataset,sft,preference"))
+    result = aloe_process.call(run_arguments(tiny_model, workdir, "--stages=dataset,sft,preference"))
     assert result.returncode == 0, result.stderr
     for stage in ("sft", "preference"):
         assert steps(workdir, stage) == steps(finished.workdir, stage)
@@ -141,25 +141,25 @@ def test_two_trainings_from_the_same_trees_are_equal_but_for_time(aloe, tiny_mod
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_with_75_and_one_sentence(aloe, tiny_model, finished, tmp_path, number):
+def test_a_signal_stops_with_75_and_one_sentence(aloe_process, tiny_model, finished, tmp_path, number):
     """As with Ctrl-C and preemption; in the middle of sampling, whose engine runs on other threads."""
     workdir = copy_stages(finished.workdir, tmp_path / "run", "personas")
     arguments = run_arguments(tiny_model, workdir, "--stages=conversations")
     with held(workdir / "conversations/.trees.jsonl.partial"):
-        code, errors = aloe.stopped(arguments, has_lines(workdir / TREES, 1), number)
+        code, errors = aloe_process.stopped(arguments, has_lines(workdir / TREES, 1), number)
     assert code == 75, errors
     assert errors.splitlines()[-1] == "aloe: stopped; the same command continues where it was"
     assert "Traceback" not in errors
     assert status(workdir, "conversations") == "running"
     answered = lines(workdir / CALLS)
-    result = aloe.call(arguments)
+    result = aloe_process.call(arguments)
     assert result.returncode == 0, result.stderr
     assert sampled(result.stderr) == 6 * TURNS * CALLS_A_TURN - len(answered)
     assert (workdir / TREES).read_bytes() == (finished.workdir / TREES).read_bytes()
 
 
 @pytest.mark.parametrize("stage", ["conversations", "dataset", "sft", "export"])
-def test_a_full_disk_stops_with_75_and_the_same_command_finishes(aloe, tiny_model, finished, tmp_path, stage):
+def test_a_full_disk_stops_with_75_and_the_same_command_finishes(aloe_process, tiny_model, finished, tmp_path, stage):
     """A limit on file sizes stands for a full disk: the system refuses the write in the same way. Our own files,
     ArrayRecord, tensorstore and safetensors run into it."""
     workdir = copy_stages(finished.workdir, tmp_path / "run", *STAGES[: STAGES.index(stage)])
@@ -171,7 +171,7 @@ def test_a_full_disk_stops_with_75_and_the_same_command_finishes(aloe, tiny_mode
         "export": 200_000,
     }[stage]
     arguments = run_arguments(tiny_model, workdir, f"--stages={stage}")
-    result = aloe.call(arguments, largest_file=room)
+    result = aloe_process.call(arguments, largest_file=room)
     assert result.returncode == 75, result.stderr
     assert result.stderr.splitlines()[-1].startswith(f"aloe: cannot write '{workdir}/")
     assert result.stderr.count("aloe: ") == 1
@@ -180,7 +180,7 @@ def test_a_full_disk_stops_with_75_and_the_same_command_finishes(aloe, tiny_mode
         assert lines(workdir / TREES) == trees[:2]
         assert len(lines(workdir / CALLS)) == 9
 
-    result = aloe.call(arguments)
+    result = aloe_process.call(arguments)
     assert result.returncode == 0, result.stderr
     assert status(workdir, stage) == "finished"
     for file in EQUAL:

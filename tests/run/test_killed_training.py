@@ -20,7 +20,7 @@ def steps(workdir):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_it_goes_on_where_it_was(aloe, tiny_model, finished, tmp_path, number):
+def test_it_goes_on_where_it_was(aloe_process, tiny_model, finished, tmp_path, number):
     """Resumed on the same device it is equal bit for bit. A copy is resumed on eight devices as replica 2 x fsdp 2 x
     tensor 2, with settings for less memory and disk; it is equal up to rounding, which grows from step to step."""
     expected = steps(finished.workdir)
@@ -28,7 +28,7 @@ def test_it_goes_on_where_it_was(aloe, tiny_model, finished, tmp_path, number):
     print(f"seed {SEED}: stopped after step {stop} of {len(expected)}")
     workdir = copy_stages(finished.workdir, tmp_path / "run", *STAGES[:4])
     arguments = run_arguments(tiny_model, workdir, "--stages=preference")
-    code, errors = aloe.stopped(arguments, has_lines(workdir / "preference/metrics.jsonl", stop), number)
+    code, errors = aloe_process.stopped(arguments, has_lines(workdir / "preference/metrics.jsonl", stop), number)
     assert code == (-number if number == signal.SIGKILL else 75), errors
     if number == signal.SIGTERM:
         done = len(steps(workdir))
@@ -36,7 +36,7 @@ def test_it_goes_on_where_it_was(aloe, tiny_model, finished, tmp_path, number):
         assert (workdir / f"preference/checkpoints/{done}").is_dir()
     elsewhere = copy_stages(workdir, tmp_path / "elsewhere", *STAGES[:5])
 
-    result = aloe.call(arguments)
+    result = aloe_process.call(arguments)
     assert result.returncode == 0, result.stderr
     assert steps(workdir) == expected
 
@@ -49,7 +49,7 @@ def test_it_goes_on_where_it_was(aloe, tiny_model, finished, tmp_path, number):
         )
     ]  # fmt: skip
     other = run_arguments(tiny_model, elsewhere, "--stages=preference", *mesh, *smaller)
-    result = aloe.call(other, flags=EIGHT)
+    result = aloe_process.call(other, flags=EIGHT)
     assert result.returncode == 0, result.stderr
     for got, wanted in zip(steps(elsewhere), expected, strict=True):
         assert (got["step"], got["tokens"], got["weight"]) == (wanted["step"], wanted["tokens"], wanted["weight"])

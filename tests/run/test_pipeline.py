@@ -74,28 +74,28 @@ def test_the_display_names_each_stage_and_ends_with_what_to_do_next(finished):
 
 def test_a_finished_run_is_skipped_as_a_whole(aloe, tiny_model, finished, tmp_path):
     workdir = copy_stages(finished.workdir, tmp_path / "run", *STAGES)
-    result = aloe.call(run_arguments(tiny_model, workdir))
-    assert result.returncode == 0, result.stderr
-    assert result.stderr.count("finished before, skipped") == len(STAGES)
+    code, _, errors = aloe(*run_arguments(tiny_model, workdir))
+    assert code == 0, errors
+    assert errors.count("finished before, skipped") == len(STAGES)
     for stage in STAGES:
         assert manifest(workdir, stage) == manifest(finished.workdir, stage)
 
 
-def test_the_score_command_works_as_it_is_shown(aloe, finished, tmp_path):
+def test_the_score_command_works_as_it_is_shown(aloe_process, finished, tmp_path):
     shown = next(line for line in finished.stderr.splitlines() if line.strip().startswith("aloe score")).split()
     scores = tmp_path / "scores.jsonl"
-    result = aloe.call([*shown[1:-1], f"--out={scores}"])
+    result = aloe_process.call([*shown[1:-1], f"--out={scores}"])
     assert result.returncode == 0, result.stderr
     trees = list(read_trees(finished.workdir / "conversations/trees.jsonl"))
     assert len(scores.read_text().splitlines()) == sum(len(tree.replies()) for tree in trees)
 
 
-def test_scores_are_the_log_probabilities_that_the_engine_gave(aloe, tiny_model, finished, tmp_path):
+def test_scores_are_the_log_probabilities_that_the_engine_gave(aloe_process, tiny_model, finished, tmp_path):
     """For plain first replies, which were sampled from exactly the path on which they are scored; truncated ones have
     no end-of-turn in both, those with thoughts, which are cut, have no stored ids. Later replies were sampled after
     earlier ones as text, and text of a random model does not tokenise to the same ids again."""
     trees, scores = finished.workdir / "conversations/trees.jsonl", tmp_path / "scores.jsonl"
-    result = aloe.call(["score", f"--model={tiny_model}", f"--trees={trees}", f"--out={scores}"])
+    result = aloe_process.call(["score", f"--model={tiny_model}", f"--trees={trees}", f"--out={scores}"])
     assert result.returncode == 0, result.stderr
     records = [json.loads(line) for line in scores.read_text().splitlines()]
     found = {(record["conversation"], record["node"]): record for record in records}
@@ -118,9 +118,9 @@ def test_scores_are_the_log_probabilities_that_the_engine_gave(aloe, tiny_model,
 @pytest.mark.parametrize("source", ["preference", "preference/checkpoints"])
 def test_export_of_a_stage_is_the_model_that_the_run_exported(aloe, finished, tmp_path, source):
     out = tmp_path / "model"
-    result = aloe.call(["export", str(finished.workdir / source), f"--out={out}"])
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.strip() == str(out)
+    code, printed, errors = aloe("export", finished.workdir / source, f"--out={out}")
+    assert code == 0, errors
+    assert printed.strip() == str(out)
     exported, whole = load_model(out), load_model(finished.workdir / "export")
     assert exported[0] == whole[0]
     np.testing.assert_array_equal(exported[1]["embed"], whole[1]["embed"])
@@ -128,14 +128,14 @@ def test_export_of_a_stage_is_the_model_that_the_run_exported(aloe, finished, tm
 
 
 def test_export_of_a_stage_that_has_not_trained(aloe, finished, tmp_path):
-    result = aloe.call(["export", str(finished.workdir / "personas"), f"--out={tmp_path / 'model'}"])
-    assert result.returncode == 2
-    assert result.stderr.startswith("aloe: ")
-    assert result.stderr.count("\n") == 1
+    code, _, errors = aloe("export", finished.workdir / "personas", f"--out={tmp_path / 'model'}")
+    assert code == 2
+    assert errors.startswith("aloe: ")
+    assert errors.count("\n") == 1
     assert not (tmp_path / "model").exists()
 
 
-def test_chat_with_the_exported_model(aloe, finished):
-    result = aloe.call(["chat", f"--model={finished.workdir / 'export'}", "--max-tokens=4"], stdin="Hello\n")
+def test_chat_with_the_exported_model(aloe_process, finished):
+    result = aloe_process.call(["chat", f"--model={finished.workdir / 'export'}", "--max-tokens=4"], stdin="Hello\n")
     assert result.returncode == 0, result.stderr
     assert result.stdout.endswith("\n")

@@ -14,7 +14,7 @@ TIME_OUT = 60  # seconds within which a process detects the loss of the other on
 
 
 @pytest.fixture
-def both(aloe, tiny_model, tmp_path):
+def both(aloe_process, tiny_model, tmp_path):
     """Starts the two processes, which are killed at the end if still running."""
     with contextlib.ExitStack() as stack:
 
@@ -25,7 +25,7 @@ def both(aloe, tiny_model, tmp_path):
                 place = f"--distributed=localhost:{port},2,{number}"
                 arguments = run_arguments(tiny_model, workdir, "--stages=sft,preference,export", place, *extra)
                 errors = tmp_path / f"stderr-{number}"
-                process = aloe.started(arguments, errors)
+                process = aloe_process.started(arguments, errors)
                 stack.callback(process.wait)
                 stack.callback(process.kill)
                 started.append((process, errors))

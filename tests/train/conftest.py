@@ -1,5 +1,6 @@
-"""Data and results of the small training, created once per session."""
+"""Data, programs and results of the small training, created once per session."""
 
+import functools
 import json
 
 import pytest
@@ -9,6 +10,7 @@ from aloe_jax import files
 from aloe_jax.data.builder import IDS, FragmentSource, write_dataset
 from aloe_jax.data.pipeline import Batches, micro_batch_rows
 from aloe_jax.data.plan import pack_plan
+from aloe_jax.train import loop
 from aloe_jax.train.forward import make_score
 from aloe_jax.train.loop import train
 from aloe_jax.train.reference import reference_log_probs
@@ -17,6 +19,15 @@ from aloe_jax.tree.trie import build_trie
 from helpers.small_training import CAPACITY, COMPUTE, copied, training
 from helpers.tiny import CHAT, MODEL, params
 from helpers.tree_samples import aloe_tree
+
+
+@pytest.fixture(scope="session", autouse=True)
+def traced_once():
+    """One jitted step per settings and plan: a new one in every training would be traced and lowered again."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "make_optimizer", functools.cache(loop.make_optimizer))
+        patch.setattr(loop, "make_step", functools.cache(loop.make_step))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -73,7 +73,7 @@ def test_losses_and_gradients_are_trls(name):
             )
             return total / count
 
-        value_and_gradient = jax.value_and_grad(loss)
+        value_and_gradient = jax.jit(jax.value_and_grad(loss))
         for number, expected in enumerate(TRL["losses"][name]):
             alone = jnp.zeros_like(all_pairs.weight).at[0, number].set(1.0)
             got, gradient = value_and_gradient(given.log_prob, alone)
@@ -254,7 +254,7 @@ def test_gradient_is_finite_for_extreme_log_probs(name):
         given = replies([0.0, 0.0], value=[2.0, 1.0])._replace(log_prob=log_prob, weighted_log_prob=log_prob)
         return OBJECTIVES[name].function(given, pairs((0, 1)), SETTINGS)[0]
 
-    gradient = jax.grad(loss)
+    gradient = jax.jit(jax.grad(loss))
     for values in ([-1e4, 0.0], [0.0, -1e4], [0.0, 0.0], [-1e-9, -1e-9]):
         assert jnp.all(jnp.isfinite(gradient(jnp.asarray([values])))), values
 

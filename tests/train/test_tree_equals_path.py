@@ -66,7 +66,7 @@ def test_gradients(attention):
     def paths(values):
         return sum(coefficient[key] * path_log_prob(values, *span) for key, span in spans(forest).items())
 
-    got, expected = jax.grad(tree)(params()), jax.grad(paths)(params())
+    got, expected = jax.jit(jax.grad(tree))(params()), jax.grad(paths)(params())
     for (path, left), right in zip(jax.tree_util.tree_leaves_with_path(got), jax.tree.leaves(expected), strict=True):
         scale = float(jnp.max(jnp.abs(right)))
         assert float(jnp.max(jnp.abs(left - right))) <= TOLERANCE * max(scale, 1.0), path
