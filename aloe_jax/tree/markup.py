@@ -1,0 +1,67 @@
+"""The texts that chat formats write around messages. Where one stands in a message itself, it was rendered already, or
+a server did not stop at the end of the turn."""
+
+from __future__ import annotations
+
+import re
+
+from aloe_jax.tree.tokenizer import TURN_ENDERS
+
+# The ends of a turn or of a text, in open models' formats. "</s>" is also the end of struck-out HTML.
+_STRUCK = "</s>"
+ENDS = (
+    *TURN_ENDERS,
+    *(_STRUCK, "<eos>", "<|endoftext|>", "<|return|>", "<|END_OF_TURN_TOKEN|>", "<|END_RESPONSE|>", "<turn|>"),
+    *("<|endofassistant|>", "<|eom_id|>", "<|end_of_text|>", "<|end▁of▁sentence|>", "<｜end▁of▁sentence｜>"),
+)
+# What a rendered turn, or a rendered conversation, begins with.
+_OPENINGS = re.compile(
+    r"\s*(<\|im_start\|>|<\|start_header_id\|>|<\|begin_of_text\|>|<start_of_turn>|<bos>|<\|(?:user|system|assistant)\|>"
+    r"|<\|startoftext\|>|<\|START_OF_TURN_TOKEN\|>|<\|turn>|<\|start\|>(?:system|user|developer|assistant)"
+    r"|<[|｜](?:begin▁of▁sentence|User|Assistant)[|｜]>|(?:<s>\s*)?\[INST\]|<s>\s*(?=<\|))"
+)
+# Formats of words alone: the header of a user's turn and that of the reply.
+_WORDS = (
+    ("### Instruction:", "### Response:"),
+    ("### Human:", "### Assistant:"),
+    ("### User:", "### Assistant:"),
+    ("USER:", "ASSISTANT:"),
+    ("Human:", "Assistant:"),
+    ("User:", "Assistant:"),
+    ("Human:", "AI:"),
+)
+_UNMISTAKABLE = 4  # of them; the others also begin a dialogue that somebody asked for
+
+
+def opening(text: str) -> str | None:
+    """What a text begins with if it is a rendered turn or conversation; None if it is neither."""
+    if (found := _OPENINGS.match(text)) is not None:
+        return found[1].strip()
+    for asked, answered in _WORDS[:_UNMISTAKABLE]:
+        if text.lstrip().startswith(asked) and answered in text:
+            return asked
+    return None
+
+
+def reply_header(text: str) -> str | None:
+    """The header of the next reply with which a text ends if it is a rendered prompt; None if it is not."""
+    for asked, answered in _WORDS:
+        if text.rstrip().endswith(answered) and asked in text:
+            return answered
+    return None
+
+
+def without_end(text: str) -> str:
+    """A text without the ends of turn behind it, and without the white space before those."""
+    while (end := next((end for end in ENDS if text.rstrip().endswith(end)), None)) is not None:
+        text = text.rstrip().removesuffix(end)
+        if end == _STRUCK and text.count("<s>") > text.count(_STRUCK):
+            return text + end
+        text = text.rstrip()
+    return text
+
+
+def first_end(text: str) -> int | None:
+    """Where the first end of a turn begins in a text; None if there is none."""
+    found = [text.find(end) for end in ENDS if end in text and (end != _STRUCK or "<s>" not in text)]
+    return min(found, default=None)
