@@ -14,11 +14,17 @@ ENDS = (
     *(_STRUCK, "<eos>", "<|endoftext|>", "<|return|>", "<|END_OF_TURN_TOKEN|>", "<|END_RESPONSE|>", "<turn|>"),
     *("<|endofassistant|>", "<|eom_id|>", "<|end_of_text|>", "<|end▁of▁sentence|>", "<｜end▁of▁sentence｜>"),
 )
+_ANY_END = re.compile("|".join(map(re.escape, sorted(ENDS, key=len, reverse=True))))
+_ROLE = re.compile(r"\s*(?:user|assistant|system|model|human)\s*(?:\n|:|<)", re.IGNORECASE)
 # What a rendered turn, or a rendered conversation, begins with.
 _OPENINGS = re.compile(
     r"\s*(<\|im_start\|>|<\|start_header_id\|>|<\|begin_of_text\|>|<start_of_turn>|<bos>|<\|(?:user|system|assistant)\|>"
     r"|<\|startoftext\|>|<\|START_OF_TURN_TOKEN\|>|<\|turn>|<\|start\|>(?:system|user|developer|assistant)"
     r"|<[|｜](?:begin▁of▁sentence|User|Assistant)[|｜]>|(?:<s>\s*)?\[INST\]|<s>\s*(?=<\|))"
+)
+_HEADER = re.compile(
+    r"\s*(?:<\|im_start\|>assistant|<\|start_header_id\|>assistant<\|end_header_id\|>|<start_of_turn>model|<\|assistant\|>"
+    r"|<\|start\|>assistant<\|message\|>|<\|START_OF_TURN_TOKEN\|><\|CHATBOT_TOKEN\|>|assistant(?=\n\n))\s*"
 )
 # Formats of words alone: the header of a user's turn and that of the reply.
 _WORDS = (
@@ -51,6 +57,12 @@ def reply_header(text: str) -> str | None:
     return None
 
 
+def without_header(text: str) -> str:
+    """A reply without the header of its own turn."""
+    found = _HEADER.match(text)
+    return text if found is None else text[found.end() :]
+
+
 def without_end(text: str) -> str:
     """A text without the ends of turn behind it, and without the white space before those."""
     while (end := next((end for end in ENDS if text.rstrip().endswith(end)), None)) is not None:
@@ -62,6 +74,12 @@ def without_end(text: str) -> str:
 
 
 def first_end(text: str) -> int | None:
-    """Where the first end of a turn begins in a text; None if there is none."""
-    found = [text.find(end) for end in ENDS if end in text and (end != _STRUCK or "<s>" not in text)]
-    return min(found, default=None)
+    """Where a text ends that has nothing behind an end of turn, or ran on into another turn; None for a text that only
+    mentions ends of turns."""
+    for found in _ANY_END.finditer(text):
+        rest = text[found.end() :]
+        if found.group() == _STRUCK and "<s>" in text[: found.start()]:
+            continue
+        if not rest.strip() or opening(rest) is not None or _ANY_END.match(rest.lstrip()) or _ROLE.match(rest):
+            return found.start()
+    return None
