@@ -82,8 +82,8 @@ def test_forms_that_are_refused_come_with_the_sentence(template, form, refused):
 
 
 def test_a_text_that_a_template_drops_is_named():
-    """One template renders the last of several messages of a role, which loses texts without an error; another no system
-    message, which is refused."""
+    """One template renders the last of several messages of a role, which loses texts without an error; another one no
+    system message, which is refused."""
     turn = "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>"
     prompt = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     last = (
