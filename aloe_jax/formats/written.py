@@ -10,23 +10,35 @@ from aloe_jax.errors import InputError
 from aloe_jax.formats import keys
 
 LONGEST = 10_000_000  # characters that are read as Python's notation
-_BEGIN = re.compile(rf"\s*(?:array\(|\[|\()*\s*\{{\s*['\"](?:{'|'.join(keys.ROLES + keys.CONTENTS)})['\"]\s*:")
+_FIRST = "|".join((*keys.ROLES, *keys.CONTENTS, *keys.CHATS))
+_BEGIN = re.compile(rf"\s*(?:array\(|\[|\()*\s*\{{\s*['\"](?:{_FIRST})['\"]\s*:")
+_BOTH = [re.compile(rf"['\"](?:{'|'.join(names)})['\"]\s*:") for names in (keys.ROLES, keys.CONTENTS)]
 _NUMPY = re.compile(r"\}\s*\n\s*\{")  # NumPy prints no commas; inside a printed text there is no line break
 
 
-def written_messages(text: str) -> list[object] | dict[str, object] | None:
+def written_messages(text: str) -> object:
     """The messages that a text is, or the one message; None for any other text. Raises ValueError for a text that
-    begins as messages do and is none."""
+    begins as messages do and cannot be read, and for messages beside something else."""
     if _BEGIN.match(text) is None:
         return None
-    for read in (_json, _python):
-        found = read(text.strip())
-        if _is_message(found) or (isinstance(found, list) and found and all(map(_is_message, found))):
-            return found  # type: ignore[return-value]
-    raise ValueError(
-        f"the text {text.strip()[:40]!r} begins as a list of messages and cannot be read as one; expected messages, or "
-        "JSON of them"
-    )
+    value = _json(text.strip())
+    value = _python(text.strip()) if value is None else value
+    if value is None and all(name.search(text) for name in _BOTH):
+        raise ValueError(
+            f"the text {text.strip()[:40]!r} begins as a list of messages and cannot be read as one; expected "
+            "messages, or JSON of them"
+        )
+    inside = value
+    if isinstance(value, dict) and (name := next((name for name in keys.CHATS if name in value), None)) is not None:
+        inside = value[name]
+    if not (_is_message(inside) or (isinstance(inside, list) and inside and all(map(_is_message, inside)))):
+        return None
+    if isinstance(value, dict) and inside is not value and len(value) > 1:
+        raise ValueError(
+            f"a text holds messages beside {', '.join(map(repr, list(value)[:6]))}; expected the messages alone, and "
+            "other keys as columns"
+        )
+    return inside
 
 
 def _json(text: str) -> object:

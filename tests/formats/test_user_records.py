@@ -100,6 +100,7 @@ REPLIES_ALONE = {side: turns[1:] for side, turns in WHOLE.items()}
         },  # NumPy's
         {"prompt": "Best tea?", **{side: json.dumps(turns) for side, turns in REPLIES_ALONE.items()}},
         {"prompt": "Best tea?", **{side: json.dumps(turns[0]) for side, turns in REPLIES_ALONE.items()}},
+        {"prompt": "Best tea?", **{side: json.dumps({"messages": turns}) for side, turns in WHOLE.items()}},
         {"prompt": json.dumps([user("Best tea?")]), **TEXTS},
         {"prompt": json.dumps(user("Best tea?")), **TEXTS},
         {"messages": json.dumps([user("Best tea?")]), **TEXTS},
@@ -112,15 +113,28 @@ def test_messages_that_are_written_as_text_are_messages(tmp_path, record):
     assert report.repairs.repaired == {DECODED: [1]}
 
 
-@pytest.mark.parametrize("text", ["[{'role': 'assistant', 'content': 'Oolong.'", '[{"role": "assistant"}]'])
-def test_a_text_that_begins_as_messages_and_is_none_is_refused(tmp_path, text):
-    with pytest.raises(InputError, match=r"line 1: the text .* begins as a list of messages and cannot be read as one"):
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[{'role': 'assistant', 'content': 'Oolong.'", "begins as a list of messages and cannot be read as one"),
+        (
+            json.dumps({"messages": WHOLE["chosen"], "tools": [{"name": "kettle"}]}),
+            "messages beside 'messages', 'tools'",
+        ),
+    ],
+)
+def test_messages_that_are_written_as_text_and_cannot_be_read_whole_are_refused(tmp_path, text, said):
+    with pytest.raises(InputError, match=f"line 1: .*{said}"):
         converted(tmp_path, {"prompt": "Best tea?", "chosen": text, "rejected": "Gravel."})
 
 
-def test_json_that_is_no_message_is_a_reply(tmp_path):
-    (tree,), _ = converted(tmp_path, {"prompt": "Give me JSON.", "chosen": '[{"tea": "Oolong"}]', "rejected": "{}"})
-    assert shape(tree)[1] == [('[{"tea": "Oolong"}]', "{}")]
+@pytest.mark.parametrize(
+    "text", ['[{"tea": "Oolong"}]', '{"value": 3}', '[{"role": "cook"}]', '{"content": "tea"', "{}"]
+)
+def test_json_that_is_no_message_is_a_reply(tmp_path, text):
+    (tree,), report = converted(tmp_path, {"prompt": "Give me JSON.", "chosen": text, "rejected": "No."})
+    assert shape(tree)[1] == [(text, "No.")]
+    assert report.repairs.repaired == {}
 
 
 RENDERED = {
