@@ -17,6 +17,7 @@ from typing import IO, Any, NoReturn
 from etils import epath
 
 from aloe_jax.errors import InputError, ResumableError
+from aloe_jax.stand_ins import HEAD, refuse_stand_in
 
 BYTE_ORDER_MARK = "\ufeff"
 _GZIP = b"\x1f\x8b"
@@ -61,13 +62,16 @@ def ordinary(path: epath.PathLike) -> bool:
 
 def read_text(path: epath.PathLike) -> str:
     """The text of a file without its byte order mark, line breaks as they are; gzip is unpacked. Raises InputError if
-    the file is missing, is no ordinary file (a pipe would block), is not UTF-8, or is damaged gzip."""
+    the file is missing, is no ordinary file (a pipe would block), is one that only stands for it, is not UTF-8, or is
+    damaged gzip."""
     found = existing(path)
     if not ordinary(path):
         raise InputError(f"{path} is not an ordinary file; expected one with text")
     try:
         with found.open("rb") as file:
-            return _unpacked(file).read().decode("utf-8").removeprefix(BYTE_ORDER_MARK)
+            content = _unpacked(file).read()
+        refuse_stand_in(path, content[:HEAD])
+        return content.decode("utf-8").removeprefix(BYTE_ORDER_MARK)
     except UnicodeDecodeError:
         raise InputError(f"{path}: not UTF-8 text; save the file as UTF-8") from None
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:

@@ -20,7 +20,14 @@ LINES = (
     ("aloe_jax/ops",),
     ("aloe_jax/tree", "aloe_jax/parallel"),
     ("aloe_jax/outputs",),  # a file, not a folder; so are those below
-    ("aloe_jax/errors", "aloe_jax/files", "aloe_jax/memory", "aloe_jax/pages", "aloe_jax/settings"),
+    (
+        "aloe_jax/errors",
+        "aloe_jax/files",
+        "aloe_jax/memory",
+        "aloe_jax/pages",
+        "aloe_jax/settings",
+        "aloe_jax/stand_ins",
+    ),
 )
 LEVEL = {room: -number for number, line in enumerate(LINES) for room in line}
 # The same inside data_gen. Conversations are about personas, so `game` reads their settings.

@@ -16,6 +16,7 @@ from aloe_jax.run.manifest import Values
 from aloe_jax.tree.fragments import fragments
 from aloe_jax.tree.row import Capacity, TreeRow
 from aloe_jax.tree.schema import Conversation
+from aloe_jax.tree.supervision import supervision
 from aloe_jax.tree.template import ChatFormat
 from aloe_jax.tree.trie import Trie, build_trie
 
@@ -27,7 +28,7 @@ class Counts:
     """What one source, or all of them, contributed to the dataset.
 
     Conversations without trained tokens are `untrained`. Replies with token ids of another tokenizer are `retokenised`
-    from their text.
+    from their text. `equal_pairs` are left out, since their replies have the same tokens.
     """
 
     conversations: int = 0
@@ -39,6 +40,7 @@ class Counts:
     trained_tokens: int = 0
     untrained: int = 0
     retokenised: int = 0
+    equal_pairs: int = 0
 
     def add(self, other: Counts) -> None:
         """Add the counts of another source."""
@@ -66,6 +68,8 @@ class Counts:
             parts.append(f"{self.turns_cut:,} turns cut from paths that are too long")
         if self.retokenised:
             parts.append(f"{self.retokenised:,} replies of another tokenizer are taken by their text")
+        if self.equal_pairs:
+            parts.append(f"{self.equal_pairs:,} pairs left out, whose replies have the same tokens")
         return f"{name}: {'; '.join(parts)}"
 
 
@@ -128,15 +132,17 @@ class DatasetWriter:
 
     def _count(self, tree: Conversation, trie: Trie, parts: Sequence[TreeRow]) -> Counts:
         trained = sum(int(np.count_nonzero(part.weight)) for part in parts)
+        pairs = sum(len(part.pairs) for part in parts)
         known = self.chat.tokenizer.hash
         return Counts(
             conversations=1,
             replies=len(trie.replies),
-            pairs=sum(len(part.pairs) for part in parts),
+            pairs=pairs,
             tree_tokens=trie.tree_tokens,
             path_tokens=trie.path_tokens,
             turns_cut=trie.turns_cut,
             trained_tokens=trained,
             untrained=int(not trained),
             retokenised=sum(bool(node.token_ids) and node.tokenizer != known for node in tree.replies()),
+            equal_pairs=len(supervision(tree).pairs) - pairs,
         )

@@ -4,7 +4,7 @@ to parquet."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -96,7 +96,7 @@ def _conversations(source: epath.PathLike, found: Format, refused: Refused) -> C
         try:
             if isinstance(row, RowError):
                 raise ValueError(row.reason)
-            if (repair := reader.add(row)) is not None:
+            for repair in reader.add(row):
                 repairs.repair(repair, row.number)
             kept += 1
         except ValueError as error:
@@ -114,8 +114,9 @@ class _TreeReader:
     def __init__(self) -> None:
         self._trees: dict[str, Conversation] = {}
 
-    def add(self, row: Row) -> None:
-        """Add the tree of a row. Raises ValueError with the reason for a broken one and for an id used twice."""
+    def add(self, row: Row) -> Iterable[str]:
+        """Add the tree of a row; returns no repairs. Raises ValueError with the reason for a broken one and for an id
+        used twice."""
         try:
             tree = schema.parse(Conversation, json.dumps(row.value, ensure_ascii=False, default=str), row.where)
         except InputError as error:
@@ -126,6 +127,7 @@ class _TreeReader:
             if not any(node.role == "user" for node in tree.path_to(pair.chosen)):
                 raise ValueError(f"the pair of '{pair.chosen}' has no prompt: no user message stands before it")
         self._trees[tree.id] = tree
+        return ()
 
     def trees(self) -> list[Conversation]:
         return list(self._trees.values())
@@ -140,9 +142,11 @@ class _RecordReader:
     def __init__(self) -> None:
         self._forest, self._tally = Forest(), Tally()
 
-    def add(self, row: Row) -> str | None:
-        """Add a record; returns the repair that it took, if any. Raises ValueError with the reason for a broken one."""
-        return add_record(self._forest, row.value, Reader(self._tally, row.number))
+    def add(self, row: Row) -> Iterable[str]:
+        """Add a record; returns the repairs that it took. Raises ValueError with the reason for a broken one."""
+        reader = Reader(self._tally, row.number)
+        add_record(self._forest, row.value, reader)
+        return reader.repairs
 
     def trees(self) -> list[Conversation]:
         return list(self._forest.conversations())

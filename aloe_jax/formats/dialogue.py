@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aloe_jax.formats import keys
 from aloe_jax.formats.keys import Tally, given
+from aloe_jax.formats.written import written_messages
+from aloe_jax.tree import markup
 from aloe_jax.tree.schema import Message, Role, content_text
 
 _ROLES: Mapping[str, Role] = {
@@ -23,6 +25,9 @@ _ROLES: Mapping[str, Role] = {
 _WEIGHTS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
 _SPEAKER = re.compile(r"(?:^|\n\n)\s*(Human|Assistant):")
 TRIMMED = "a prompt that differs from the dialogue's own in white space, written once"
+DECODED = "messages that are written as text, read as messages"
+CUT = "the end of a turn behind a message's text, cut off"
+REPEATED_WORDS = 6  # of a prompt that both replies begin with; a shorter one may be repeated by chance
 
 
 @dataclass(frozen=True)
@@ -35,33 +40,32 @@ class Turn:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two whole paths, the margin between their replies, and the repair that joining the prompt took, if any."""
+    """Two whole paths, and the margin between their replies, None if the record states none."""
 
     chosen: list[Turn]
     rejected: list[Turn]
-    margin: float
-    repair: str | None = None
+    margin: float | None
 
 
 @dataclass(frozen=True)
 class Reader:
-    """Reads the record on a line; keys that are not read are counted in `tally`. Methods raise ValueError with the
-    reason for a broken record."""
+    """Reads the record on a line; keys that are not read are counted in `tally`, and the repairs that it took are added
+    to `repairs`. Methods raise ValueError with the reason for a broken record."""
 
     tally: Tally
     line: int
+    repairs: set[str] = field(default_factory=set)
 
-    def chat(self, record: Mapping[str, object]) -> tuple[list[Turn], str | None]:
-        """The turns of a chat, or of a prompt with its reply, and the repair that joining the prompt took, if any."""
+    def chat(self, record: Mapping[str, object]) -> list[Turn]:
+        """The turns of a chat, or of a prompt with its reply."""
         name = next((name for name in keys.CHATS if given(record.get(name))), None)
         if name is None:
-            return self._answered(record), None
+            return self._answered(record)
         said = self.messages(record[name], name)
         self.tally.check(record, (name, *keys.PROMPTS, *keys.SYSTEMS), self.line)
-        turns, repair = self._joined(self._prompt(record, ()), said, name)
-        turns = _with_system(turns, _system(record))
+        turns = _with_system(self._joined(self._prompt(record, ()), said, name), _system(record))
         _check_replies(turns, name)
-        return turns, repair
+        return turns
 
     def pair(self, record: Mapping[str, object]) -> Pair:
         """The two paths of a record with `chosen` and `rejected`: texts, messages or transcripts, with or without the
@@ -76,25 +80,25 @@ class Reader:
         beside = self.messages(record[name], name) if name is not None else []
         if beside and not prompt and beside[-1].message.role == "user":
             prompt = beside
-        paths, repairs = [], []
-        for side in keys.SIDES:
-            path, repair = self._joined(prompt, replies[side], side)
-            paths.append(_with_system(path, _system(record)))
-            repairs.append(repair)
+        _check_unrepeated(prompt, list(replies.values()))
+        paths = [_with_system(self._joined(prompt, replies[side], side), _system(record)) for side in keys.SIDES]
         if beside and not any(_heads(beside, path) for path in paths):
             raise ValueError(f"'{name}' is the head of neither 'chosen' nor 'rejected'; remove it, or mend the record")
-        if not given(paths[0][-1].message.content.strip()):
-            raise ValueError("'chosen' ends with an empty reply; expected text")
-        return Pair(paths[0], paths[1], _margin(record.get(keys.MARGIN)), repairs[0] or repairs[1])
+        for side, path in zip(keys.SIDES, paths, strict=True):
+            if not path[-1].message.content.strip():
+                raise ValueError(f"'{side}' ends with an empty reply; expected text")
+        return Pair(paths[0], paths[1], _margin(record.get(keys.MARGIN)))
 
     def messages(self, value: object, name: str) -> list[Turn]:
-        """The turns of a list of {"role", "content"} or {"from", "value"}."""
+        """The turns of a list of {"role", "content"} or {"from", "value"}, which may be written as text."""
+        value = self._decoded(value)
         if not isinstance(value, list) or not value:
             raise ValueError(f"'{name}' is {type(value).__name__}; expected a list of messages with role and content")
         turns = []
         for position, entry in enumerate(value):
-            entry = entry if isinstance(entry, dict) else {}
             where = f"'{name}' message {position}"
+            if not isinstance(entry, dict):
+                raise ValueError(f"{where} is {type(entry).__name__}; expected an object with role and content")
             self.tally.check_message(entry, where, self.line)
             role = _one(entry, keys.ROLES, where)
             known = _ROLES.get(role) if isinstance(role, str) else None
@@ -110,8 +114,29 @@ class Reader:
             if trained and known != "assistant":
                 self.tally.count(f"weights of {known} messages", trained, self.line)
             no_loss = known == "assistant" and trained is False
-            turns.append(Turn(Message(role=known, content=text), no_loss))
+            turns.append(self._turn(known, text, where, no_loss))
         return turns
+
+    def _turn(self, role: Role, text: str, where: str, no_loss: bool = False) -> Turn:
+        """A turn whose text holds nothing that a chat format writes around it. Raises ValueError for a rendered one."""
+        found = markup.opening(text) or (markup.reply_header(text) if role != "assistant" else None)
+        if found is not None:
+            raise ValueError(
+                f"{where} is rendered already: it holds '{found}', which a chat template writes; expected the texts "
+                "of the messages alone"
+            )
+        kept = markup.without_end(text)
+        if kept != text:
+            self.repairs.add(CUT)
+        return Turn(Message(role=role, content=kept), no_loss)
+
+    def _decoded(self, value: object) -> object:
+        """The value, or the messages that it is if they are written as text."""
+        found = written_messages(value) if isinstance(value, str) else None
+        if found is None:
+            return value
+        self.repairs.add(DECODED)
+        return found
 
     def _answered(self, record: Mapping[str, object]) -> list[Turn]:
         """A prompt with its reply, such as `instruction`, `input` and `output`."""
@@ -120,14 +145,14 @@ class Reader:
         self.tally.check(record, (*keys.PROMPTS, *keys.INPUTS, *keys.SYSTEMS, *keys.REPLIES, keys.LABEL), self.line)
         name = next(name for name in keys.REPLIES if given(record.get(name)))
         _one(record, keys.REPLIES, "the record")
-        turns, _ = self._joined(self._prompt(record, keys.INPUTS), self._reply(record[name], name), name)
-        turns = _with_system(turns, _system(record))
+        prompt, reply = self._prompt(record, keys.INPUTS), self._reply(record[name], name)
+        turns = _with_system(self._joined(prompt, reply, name), _system(record))
         _check_replies(turns, name)
         return turns
 
     def _prompt(self, record: Mapping[str, object], inputs: Sequence[str]) -> list[Turn]:
         """The turns before the reply; none if no key holds them. `inputs` are the keys that are joined to a text."""
-        value = _one(record, keys.PROMPTS, "the record")
+        value = self._decoded(_one(record, keys.PROMPTS, "the record"))
         extra = _one(record, inputs, "the record")
         if given(extra):
             if not isinstance(extra, str) or not isinstance(value or "", str):
@@ -136,20 +161,21 @@ class Reader:
         if not given(value):
             return []
         if isinstance(value, str):
-            return _transcript(value) or [Turn(Message(role="user", content=value))]
-        return self.messages(value, "prompt")
+            return _transcript(value) or [self._turn("user", value, "the prompt")]
+        return self.messages([value] if isinstance(value, dict) else value, "prompt")
 
     def _reply(self, value: object, name: str) -> list[Turn]:
         """The turns of a reply, or of the whole dialogue that ends with it."""
+        value = self._decoded(value)
         if isinstance(value, str):
-            return _transcript(value) or [Turn(Message(role="assistant", content=value))]
+            return _transcript(value) or [self._turn("assistant", value, f"'{name}'")]
         return self.messages([value] if isinstance(value, dict) else value, name)
 
-    def _joined(self, prompt: list[Turn], rest: list[Turn], name: str) -> tuple[list[Turn], str | None]:
+    def _joined(self, prompt: list[Turn], rest: list[Turn], name: str) -> list[Turn]:
         """The prompt and what follows it. Where `rest` is a whole dialogue, the prompt has to be its head, and is
         written once, as the dialogue has it."""
         if not prompt:
-            return rest, None
+            return rest
         body = _body(rest)
         if not body or body[0].message.role == "assistant":
             if len(body) < len(rest):
@@ -158,14 +184,15 @@ class Reader:
                 raise ValueError(
                     f"the prompt ends with an assistant message, and so does '{name}' begin; expected turns"
                 )
-            return prompt + rest, None
+            return prompt + rest
         if not _heads(prompt, rest):
             raise ValueError(
                 f"the prompt is not the head of the dialogue in '{name}'; expected it once more, or no prompt"
             )
-        exact = _body(prompt) == body[: len(_body(prompt))]
+        if _body(prompt) != body[: len(_body(prompt))]:
+            self.repairs.add(TRIMMED)
         own = prompt[: len(prompt) - len(_body(prompt))] if len(body) == len(rest) else []
-        return own + rest, None if exact else TRIMMED
+        return own + rest
 
 
 def _body(turns: Sequence[Turn]) -> Sequence[Turn]:
@@ -238,12 +265,13 @@ def _trained(entry: Mapping[str, object], where: str) -> bool | None:
     return found.pop() if found else None
 
 
-def _margin(value: object) -> float:
-    """The margin of a pair, also as text; 1 without one."""
+def _margin(value: object) -> float | None:
+    """The margin of a pair, also as text; None without one."""
     if isinstance(value, str):
         with contextlib.suppress(ValueError):
             value = float(value)
-    value = 1.0 if value is None else value
+    if value is None:
+        return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not -1 <= value <= 1:
         raise ValueError(f"'margin' is {repr(value)[:40]}; expected a number from -1 to 1")
     return float(value)
@@ -258,6 +286,16 @@ def _check_replies(turns: Sequence[Turn], name: str) -> None:
     for position, turn in enumerate(turns):
         if turn.message.role == "assistant" and not turn.no_loss and not turn.message.content.strip():
             raise ValueError(f"'{name}' message {position} is an empty reply; expected text, or \"weight\": 0")
+
+
+def _check_unrepeated(prompt: Sequence[Turn], replies: Sequence[Sequence[Turn]]) -> None:
+    """Raise ValueError if both replies begin with the prompt's own text: they are prompt and reply in one."""
+    asked = prompt[-1].message.content.strip() if prompt else ""
+    if len(asked.split()) >= REPEATED_WORDS and all(
+        reply[0].message.role == "assistant" and reply[0].message.content.lstrip().startswith(asked)
+        for reply in replies
+    ):
+        raise ValueError("'chosen' and 'rejected' both begin with the text of the prompt; expected the replies alone")
 
 
 def _transcript(text: str) -> list[Turn]:

@@ -17,7 +17,7 @@ LAYOUTS = "expected an object with 'messages', or with 'chosen' and 'rejected', 
 class _Tree:
     nodes: list[Node] = field(default_factory=list)
     children: dict[tuple[str | None, Message], int] = field(default_factory=dict)
-    preferences: dict[tuple[str, str], Preference] = field(default_factory=dict)
+    margins: dict[tuple[str, str], list[float]] = field(default_factory=dict)  # those stated, by (chosen, rejected)
 
     def add(self, turns: Sequence[Turn]) -> list[str]:
         """Add a path, with new nodes where there is no equal one; returns its node ids. A reply is excluded from the
@@ -42,11 +42,18 @@ class _Tree:
             path.append(self.nodes[index].id)
         return path
 
+    def preferences(self) -> Iterator[Preference]:
+        """The preferences, in the order of their first record."""
+        for (chosen, rejected), margins in self.margins.items():
+            for margin in margins or [1.0]:
+                yield Preference(chosen=chosen, rejected=rejected, margin=margin)
+
 
 @dataclass
 class Forest:
-    """Trees that are merged from records. Records share a tree if their system message and first user message are
-    equal: with the system message alone a whole data set would be one tree.
+    """Trees that are merged from records. Records share a tree if they are equal up to their first user message: with
+    the system message or a greeting alone a whole data set would be one tree. Chats and pairs share none, since in a
+    tree with preferences nothing else is trained on in SFT.
 
     `messages` and `characters` count the input, each path separately; `equal_pairs` counts pairs with equal sides.
     """
@@ -54,14 +61,15 @@ class Forest:
     messages: int = 0
     characters: int = 0
     equal_pairs: int = 0
-    _trees: dict[tuple[Message, ...], _Tree] = field(default_factory=dict)
+    _trees: dict[tuple[bool | Message, ...], _Tree] = field(default_factory=dict)
 
     def add_chat(self, turns: Sequence[Turn]) -> None:
         """Add a chat: one path, whose replies are all trained on unless they are excluded."""
-        self._tree(turns).add(self._counted(turns))
+        self._tree(turns, compared=False).add(self._counted(turns))
 
-    def add_pair(self, chosen: Sequence[Turn], rejected: Sequence[Turn], margin: float) -> None:
-        """Add two whole paths whose first difference is a reply, and the preference between these two replies.
+    def add_pair(self, chosen: Sequence[Turn], rejected: Sequence[Turn], margin: float | None) -> None:
+        """Add two whole paths whose first difference is a reply, and the preference between these two replies. Each
+        margin that the records state for a pair is kept; 1 if they state none.
 
         Raises ValueError with the reason if they differ elsewhere.
         """
@@ -83,25 +91,25 @@ class Forest:
                 f"the pair has no prompt: no user message stands before its replies; expected one of "
                 f"{', '.join(keys.PROMPTS)}, or whole dialogues"
             )
-        tree = self._tree(chosen)
+        tree = self._tree(chosen, compared=True)
         pair = (tree.add(self._counted(chosen))[fork], tree.add(self._counted(rejected))[fork])
-        preference = Preference(chosen=pair[0], rejected=pair[1], margin=margin)
-        tree.preferences.setdefault((preference.chosen, preference.rejected), preference)
+        stated = tree.margins.setdefault((pair[0], pair[1]), [])
+        if margin is not None and margin not in stated:
+            stated.append(margin)
 
     def conversations(self) -> Iterator[Conversation]:
         """The trees, in the order of their first record."""
         for number, tree in enumerate(self._trees.values(), start=1):
-            yield Conversation(
-                id=f"tree-{number:06d}", nodes=tuple(tree.nodes), preferences=tuple(tree.preferences.values())
-            )
+            yield Conversation(id=f"tree-{number:06d}", nodes=tuple(tree.nodes), preferences=tuple(tree.preferences()))
 
     def sharing(self) -> tuple[float, float]:
         """The ratios of the records' messages and characters to those of the trees; 1.0 if there are none."""
         nodes = [node for tree in self._trees.values() for node in tree.nodes]
         return self.messages / max(len(nodes), 1), self.characters / max(sum(len(node.text) for node in nodes), 1)
 
-    def _tree(self, turns: Sequence[Turn]) -> _Tree:
-        root = tuple(turn.message for turn in turns[: 2 if turns[0].message.role == "system" else 1])
+    def _tree(self, turns: Sequence[Turn], compared: bool) -> _Tree:
+        first = next((at for at, turn in enumerate(turns) if turn.message.role == "user"), 0)
+        root: tuple[bool | Message, ...] = (compared, *(turn.message for turn in turns[: first + 1]))
         return self._trees.setdefault(root, _Tree())
 
     def _counted(self, turns: Sequence[Turn]) -> Sequence[Turn]:
@@ -110,24 +118,22 @@ class Forest:
         return turns
 
 
-def add_record(forest: Forest, record: object, reader: Reader) -> str | None:
-    """Add a user's record of any layout to `forest`; returns the repair that it took, if any. Raises ValueError with
-    the reason if it is of no known layout or broken."""
+def add_record(forest: Forest, record: object, reader: Reader) -> None:
+    """Add a user's record of any layout to `forest`. Raises ValueError with the reason if it is of no known layout or
+    broken."""
     if not isinstance(record, dict):
         raise ValueError(f"the record is {type(record).__name__}; {LAYOUTS}")
     sides = [side for side in keys.SIDES if record.get(side) is not None]
     if len(sides) == 2:
         pair = reader.pair(record)
         forest.add_pair(pair.chosen, pair.rejected, pair.margin)
-        return pair.repair
+        return
     if sides or not any(given(record.get(name)) for name in keys.CHATS + keys.REPLIES):
         for name in keys.CHATS:
             if record.get(name) is not None:
                 reader.messages(record[name], name)
         raise ValueError(f"{LAYOUTS}; found {_found(record)}")
-    turns, repair = reader.chat(record)
-    forest.add_chat(turns)
-    return repair
+    forest.add_chat(reader.chat(record))
 
 
 def _found(record: dict[str, object]) -> str:

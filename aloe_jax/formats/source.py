@@ -16,9 +16,9 @@ from etils import epath
 
 from aloe_jax import files
 from aloe_jax.errors import InputError
+from aloe_jax.stand_ins import HEAD, refuse_stand_in
 
 Container = Literal["lines", "json", "csv", "tsv", "parquet", "arrow"]
-_HEAD = 8  # bytes that tell the kind of a file
 # What a file is that cannot be read, by its first bytes, and what to do.
 _OTHERS = {
     b"\x28\xb5\x2f\xfd": "zstd-compressed; unpack it with `zstd -d`, or compress it with gzip",
@@ -56,7 +56,8 @@ def container_of(path: epath.PathLike) -> Container:
     """How a file holds its records, by its name and its first bytes. Raises InputError for a missing file, and for one
     of a kind that is not read, with what to do about it."""
     with files.existing(path).open("rb") as file:
-        head = file.read(_HEAD)
+        head = file.read(HEAD)
+    refuse_stand_in(path, head)
     if (other := next((what for magic, what in _OTHERS.items() if head.startswith(magic)), None)) is not None:
         raise InputError(f"{path} is {other}")
     names = epath.Path(path).name.lower().removesuffix(".gz").rsplit(".", 1)

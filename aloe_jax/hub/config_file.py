@@ -28,6 +28,8 @@ def read_config(folder: epath.PathLike) -> tuple[ModelConfig, HfConfig]:
     """
     path = epath.Path(folder) / CONFIG
     folders.refuse_adapter(epath.Path(folder))
+    if not path.exists() and (snapshots := folders.hub_snapshots(epath.Path(folder))):
+        raise InputError(f"{folder} is an entry of the hub's cache; name the model's folder in it: {snapshots[-1]}")
     settings = files.read_object(path)
     if method := settings.get("quantization_config"):
         kind = method.get("quant_method", "") if isinstance(method, dict) else method

@@ -177,6 +177,12 @@ def refuse_adapter(folder: epath.Path) -> None:
     )
 
 
+def hub_snapshots(folder: epath.Path) -> list[epath.Path]:
+    """The folders of models in an entry of the hub's cache (`models--owner--name`); none in any other folder."""
+    inside = folder / "snapshots"
+    return sorted(path for path in inside.iterdir() if path.is_dir()) if inside.is_dir() else []
+
+
 def copy_companions(source: epath.Path, out: Path) -> None:
     """Copy the tokenizer files, generation config, licence and card that `source` has."""
     for name in COPIED:

@@ -22,6 +22,7 @@ from aloe_jax import files
 from aloe_jax.errors import InputError
 from aloe_jax.hub import byte_ranges
 from aloe_jax.hub.byte_ranges import Index, RangeFile
+from aloe_jax.stand_ins import HEAD, refuse_stand_in
 
 # Floating-point types by safetensors' names; weights of supported models have no other types.
 STORED_DTYPES = {
@@ -65,6 +66,7 @@ def read_file(path: epath.PathLike) -> dict[str, FileTensor]:
     Raises InputError for a file that is unreadable, truncated or of another format.
     """
     file = byte_ranges.open_file(path)
+    refuse_stand_in(path, bytes(byte_ranges.read_bytes(file, 0, min(HEAD, file.size))))
     try:
         header, begin = _header(file)
         return {name: _tensor(file, begin, entry) for name, entry in header.items()}

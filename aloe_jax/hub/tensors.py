@@ -68,8 +68,16 @@ def read_safetensors(folder: epath.PathLike) -> dict[str, FileTensor]:
     if pickles:
         raise InputError(f"{folder}: {pickled(pickles[0])}")
     raise InputError(
-        f"{folder}: neither {WEIGHTS} nor {INDEX} is there; expected a Hugging Face folder with safetensors"
+        f"{folder}: neither {WEIGHTS} nor {INDEX} is there{_other_weights(path)}; expected a Hugging Face folder with "
+        "safetensors"
     )
+
+
+def _other_weights(folder: epath.Path) -> str:
+    """What is there of weights instead, as a part of a sentence."""
+    names = sorted(found.name for found in folder.iterdir() if found.suffix in (".safetensors", ".gguf"))
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f", but {', '.join(names[:3])}{more} (shards need their index: download it too)" if names else ""
 
 
 def pickled(name: str) -> str:
@@ -133,8 +141,13 @@ def checked(tensors: Mapping[str, AnyTensor], config: ModelConfig, where: str) -
     for weight in families.weights(config):
         for name in families.tensor_names(weight, config):
             if name not in tensors:
-                raise InputError(f"{where}: tensor '{name}' is missing; config.json and the weights do not match")
+                raise InputError(f"{where}: tensor '{name}' is missing; {_stored_as(name, tensors)}")
             tensor = tensors[name]
+            if tensor.shape != weight.shape and 0 in tensor.shape:
+                raise InputError(
+                    f"{where}: tensor '{name}' is empty (shape {list(tensor.shape)}): it was saved while the weights "
+                    "lay in parts on several devices (ZeRO-3, FSDP); save the gathered model"
+                )
             if tensor.shape != weight.shape:
                 raise InputError(
                     f"{where}: tensor '{name}' has shape {list(tensor.shape)}; "
@@ -148,6 +161,27 @@ def checked(tensors: Mapping[str, AnyTensor], config: ModelConfig, where: str) -
         if name not in result and not derived:
             raise InputError(f"{where}: tensor '{name}' does not belong to {config.family} as config.json describes it")
     return result
+
+
+def _stored_as(name: str, tensors: Mapping[str, object]) -> str:
+    """What to do about a missing tensor: the weights of a wrapped model have other names."""
+    if name == HEAD:
+        return (
+            "set tie_word_embeddings to true in config.json if the embedding is the head as well, else the folder is "
+            "not complete"
+        )
+    bare = name.removeprefix("model.")
+    for stored in tensors:
+        if stored.endswith((f".{name}", f".{bare}")) or stored == bare:
+            return (
+                f"'{stored}' is there: a wrapped model or a part of one was saved (torch.compile, DDP, PEFT, a model "
+                "with images); save the language model itself, or rename the tensors"
+            )
+        if stored == f"{name.removesuffix('.weight')}.base_layer.weight":
+            return (
+                f"'{stored}' is there: adapters were not merged; merge them (peft: `merge_and_unload`) and save again"
+            )
+    return "config.json and the weights do not match"
 
 
 def _finite(tensor: AnyTensor, where: str) -> AnyTensor:

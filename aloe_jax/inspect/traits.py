@@ -147,8 +147,6 @@ def _system(chat: ChatFormat) -> Trait:
     if refused := refusal(chat, [*later, *messages(("assistant", LAST))]):
         return Trait(name, f"refused: {refused}")
     once, twice = (chat.template.render(given, add_generation_prompt=True) for given in (first, later))
-    if SYSTEM not in once:
-        return Trait(name, "dropped: its text is not in what the template renders", once)
     if twice.find(SYSTEM) > twice.find(QUESTION):
         return Trait(name, "moves to a later message as the conversation grows, which rewrites the history", twice)
     if chat.template.system == "fold_into_first_user":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 from aloe_jax.tree.row import COLUMNS, Capacity, TreeRow, make_row
@@ -24,15 +25,25 @@ def fragments(
     targets, so that each reply is a target once. Siblings stay together if they fit, else the replies that are
     compared with each other do.
 
+    Pairs whose two replies have the same tokens are left out.
+
     Args:
         weights: SFT weight by node id; see `supervision`.
 
     Raises InputError naming conversation, node, need and capacity if replies that must share a row do not fit in one.
     """
     known = supervision(tree, weights)
+    known = dataclasses.replace(known, pairs=_different(known.pairs, trie))
     order = depth_first(trie)
     parts = split(tree, trie, capacity, known.pairs, order)
     return [_layout(trie, part, known, conversation_index, order) for part in parts]
+
+
+def _different(pairs: Mapping[tuple[int, int], float], trie: Trie) -> dict[tuple[int, int], float]:
+    """The pairs whose replies have different tokens. A template that trims texts makes some equal: their margin stays 0
+    and nothing is learned from them."""
+    piece = {span.node: span.piece for span in trie.replies}
+    return {pair: margin for pair, margin in pairs.items() if piece[pair[0]] != piece[pair[1]]}
 
 
 def depth_first(trie: Trie) -> list[int]:

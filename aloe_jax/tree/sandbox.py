@@ -66,9 +66,10 @@ class BoundedEnvironment(jinja2.sandbox.ImmutableSandboxedEnvironment):
 
         self.filters[name] = counted
 
-    def render(self, template: jinja2.Template, values: Mapping[str, object]) -> str:
-        """The rendered text. Raises ExcessiveWorkError, or whatever the template raises."""
-        self._local.left, self._local.until = WORK, time.thread_time() + SECONDS
+    def render(self, template: jinja2.Template, values: Mapping[str, object], work: int = WORK) -> str:
+        """The rendered text, for at most `work` units beside those for its messages. Raises ExcessiveWorkError, or
+        whatever the template raises."""
+        self._local.left, self._local.until = work, time.thread_time() + SECONDS * work / WORK
         self._local.left += SHARE * self._size(values.get("messages"))
         return template.render(values)
 

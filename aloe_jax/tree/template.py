@@ -20,13 +20,15 @@ from etils import epath
 
 from aloe_jax import files
 from aloe_jax.errors import InputError
-from aloe_jax.tree.sandbox import BoundedEnvironment
+from aloe_jax.tree.content import Content, find_content
+from aloe_jax.tree.sandbox import WORK, BoundedEnvironment
 from aloe_jax.tree.schema import Message
 from aloe_jax.tree.tokenizer import MARK, Tokenizer
 
 DEFAULT_DATE = "26 Jul 2024"
 SystemHandling = Literal["keep", "fold_into_first_user"]
 LONGEST = 1_000_000  # characters of a template
+PROBE_WORK = WORK // 50  # of a render that tries a template out; a conversation needs less
 _DATE_FORMAT = "%d %b %Y"
 _THINKING = re.compile(r"(?:[<\[]/?\w*(?:think|thought|reason)\w*[>\]]\s*)+\Z", re.IGNORECASE)
 
@@ -86,6 +88,11 @@ class ChatTemplate:
         return environment.from_string(self.text)
 
     @functools.cached_property
+    def content(self) -> Content:
+        """How the template takes the texts of messages."""
+        return find_content(functools.partial(self._rendered, work=PROBE_WORK), without_thinking)
+
+    @functools.cached_property
     def hash(self) -> str:
         """Digest of everything that the rendered text depends on."""
         rest: list[object] = [self.bos, self.eos, self.date, self.system, dict(self.variables)]
@@ -105,15 +112,19 @@ class ChatTemplate:
 
     def _render(self, messages: Sequence[Message], add_generation_prompt: bool) -> str:
         folded = _fold_system(messages) if self.system == "fold_into_first_user" else messages
+        given = [{"role": one.role, "content": self.content.given(one.role, one.content)} for one in folded]
+        return self._rendered(given, add_generation_prompt)
+
+    def _rendered(self, messages: Sequence[Mapping[str, object]], add_generation_prompt: bool, work: int = WORK) -> str:
         special = {"bos_token": self.bos, "eos_token": self.eos}
         values: dict[str, object] = {"tools": None, "documents": None, "date_string": self.date}
         values |= {name: text for name, text in special.items() if text is not None} | dict(self.special)
         values |= self.variables
-        values["messages"] = [{"role": message.role, "content": message.content} for message in folded]
+        values["messages"] = list(messages)
         values["add_generation_prompt"] = add_generation_prompt
         environment = self._compiled.environment
         assert isinstance(environment, BoundedEnvironment)
-        return environment.render(self._compiled, values)
+        return environment.render(self._compiled, values, work)
 
     def _remedy(self, messages: Sequence[Message]) -> str:
         """What helps, tried out."""
@@ -121,7 +132,8 @@ class ChatTemplate:
             folded = dataclasses.replace(self, system="fold_into_first_user")
             with contextlib.suppress(Exception):
                 prompt = folded._render(messages[:-1], True) if messages[-1].role == "assistant" else ""
-                if folded._render(messages, False).startswith(prompt):
+                rendered = folded._render(messages, False)
+                if rendered and rendered.startswith(prompt):
                     return (
                         "; config.template.system=fold_into_first_user (of `aloe score`: --system) moves the system "
                         "message into the first user message"
@@ -130,6 +142,27 @@ class ChatTemplate:
         if any(role != ("user", "assistant")[number % 2] for number, role in enumerate(roles)):
             return "; expected user and assistant messages in turn, a user message first"
         return "; repair the template in the model's folder, or use a model with another one"
+
+    def check_written(self, messages: Sequence[Message], add_generation_prompt: bool) -> None:
+        """Raise InputError if the template leaves out the text of one of `messages`, or has no generation prompt where
+        one is needed."""
+        folded = _fold_system(messages) if self.system == "fold_into_first_user" else messages
+        lost = next((one.role for one in folded if one.role in self.content.dropped and one.content.strip()), None)
+        if lost == "system":
+            raise InputError(
+                f"{self.name} leaves out the text of system messages; config.template.system=fold_into_first_user (of "
+                "`aloe score`: --system) moves it into the first user message"
+            )
+        if lost is not None:
+            raise InputError(
+                f"{self.name} leaves out the text of {lost} messages, given as text and as parts; repair the template "
+                "in the model's folder"
+            )
+        if add_generation_prompt and self.content.header:
+            raise InputError(
+                f"{self.name} has no generation prompt: {self.content.header!r} would count as a part of each reply; "
+                "let the template write it also where add_generation_prompt is true"
+            )
 
     def not_a_continuation(self, messages: Sequence[Message]) -> InputError:
         """The error for rendered `messages`, the last one a reply, that do not begin with the reply's prompt."""
@@ -186,7 +219,9 @@ class ChatFormat:
 
     def render(self, messages: Sequence[Message], add_generation_prompt: bool) -> str:
         """The conversation as the template renders it, with marks around the texts of special tokens inside messages
-        (`Tokenizer.marked`). Raises InputError as the template does."""
+        (`Tokenizer.marked`). Raises InputError as the template does, and where it leaves out a text or the generation
+        prompt."""
+        self.template.check_written(messages, add_generation_prompt)
         marked = [Message(role=one.role, content=self.tokenizer.marked(one.content)) for one in messages]
         return self.template.render(marked, add_generation_prompt)
 

@@ -269,6 +269,8 @@ def _chat_template(path: epath.Path, config: Mapping[str, object]) -> str:
         template = template.get("default")
     if template is not None and not isinstance(template, str):
         raise InputError(f"{path}: chat_template is {str(template)[:60]!r}; expected its text, or a list of named ones")
+    if template is not None and not template.strip():
+        raise InputError(f"{path}: the chat template is empty; use that of the instruct version of the model")
     if not isinstance(template, str):
         raise InputError(
             f"{path} has no chat template; expected chat_template.jinja or the key chat_template in "

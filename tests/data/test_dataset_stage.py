@@ -127,6 +127,28 @@ def test_the_manifest_counts_each_source(run, tmp_path):
         assert counts[key] == sum(counts["sources"][name][key] for name in ("trees", "chat"))
 
 
+def test_pairs_of_equal_tokens_are_left_out_and_counted(run, model, tmp_path):
+    """Llama 3's template trims texts, so that two replies which differ in white space alone have the same tokens."""
+    folder = shutil.copytree(model, tmp_path / "trimming")
+    shutil.copy(ROOT / "tests/fixtures/templates/llama3.jinja", folder / "chat_template.jinja")
+    texts = {"same": ("Fine.", " Fine.\n"), "other": ("Fine.", "Bad.")}
+    trees = [
+        conversation(
+            ("u", None, "user", "How are you?"),
+            ("a", "u", "assistant", chosen),
+            ("b", "u", "assistant", rejected),
+            preferences=[("a", "b")],
+            name=name,
+        )
+        for name, (chosen, rejected) in texts.items()
+    ]
+    code, errors = run(f"--config.model.source={folder}", trees=trees)
+    assert code == 0, errors
+    assert "1 pairs left out, whose replies have the same tokens" in errors
+    counts = json.loads((tmp_path / "run/dataset/manifest.json").read_text())["counts"]
+    assert (counts["pairs"], counts["equal_pairs"], counts["replies"]) == (1, 1, 4)
+
+
 def test_a_changed_chat_file_is_noticed(run, tmp_path):
     path = chats(tmp_path / "chat.jsonl")
     argument = f"--config.dataset.sources.chat.path={path}"

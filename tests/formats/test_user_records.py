@@ -6,7 +6,9 @@ import pytest
 
 from aloe_jax.errors import InputError
 from aloe_jax.formats.convert import convert, read_conversations
+from aloe_jax.formats.dialogue import CUT, DECODED
 from aloe_jax.tree.schema import read_trees
+from aloe_jax.tree.supervision import supervision
 from helpers.tree_samples import chat_format
 
 
@@ -83,6 +85,155 @@ def test_a_pair_of_any_layout_is_one_tree_with_one_preference(tmp_path, record, 
     assert (report.kept, report.pairs, report.turns) == (1, 1, 1)
 
 
+WRITTEN = {side: json.dumps(turns) for side, turns in WHOLE.items()}
+REPLIES_ALONE = {side: turns[1:] for side, turns in WHOLE.items()}
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"prompt": "Best tea?", **WRITTEN},
+        {"prompt": "Best tea?", **{side: str(turns) for side, turns in WHOLE.items()}},
+        {
+            "prompt": "Best tea?",
+            **{side: str(turns).replace("}, {", "}\n {") for side, turns in WHOLE.items()},
+        },  # NumPy's
+        {"prompt": "Best tea?", **{side: json.dumps(turns) for side, turns in REPLIES_ALONE.items()}},
+        {"prompt": "Best tea?", **{side: json.dumps(turns[0]) for side, turns in REPLIES_ALONE.items()}},
+        {"prompt": "Best tea?", **{side: json.dumps({"messages": turns}) for side, turns in WHOLE.items()}},
+        {"prompt": json.dumps([user("Best tea?")]), **TEXTS},
+        {"prompt": json.dumps(user("Best tea?")), **TEXTS},
+        {"messages": json.dumps([user("Best tea?")]), **TEXTS},
+        {"conversations": "[{'from': 'human', 'value': 'Best tea?'}]", **TEXTS},
+    ],
+)
+def test_messages_that_are_written_as_text_are_messages(tmp_path, record):
+    (tree,), report = converted(tmp_path, record)
+    assert shape(tree) == FORK
+    assert report.repairs.repaired == {DECODED: [1]}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[{'role': 'assistant', 'content': 'Oolong.'", "begins as a list of messages and cannot be read as one"),
+        (
+            json.dumps({"messages": WHOLE["chosen"], "tools": [{"name": "kettle"}]}),
+            "messages beside 'messages', 'tools'",
+        ),
+    ],
+)
+def test_messages_that_are_written_as_text_and_cannot_be_read_whole_are_refused(tmp_path, text, said):
+    with pytest.raises(InputError, match=f"line 1: .*{said}"):
+        converted(tmp_path, {"prompt": "Best tea?", "chosen": text, "rejected": "Gravel."})
+
+
+@pytest.mark.parametrize(
+    "text", ['[{"tea": "Oolong"}]', '{"value": 3}', '[{"role": "cook"}]', '{"content": "tea"', "{}"]
+)
+def test_json_that_is_no_message_is_a_reply(tmp_path, text):
+    (tree,), report = converted(tmp_path, {"prompt": "Give me JSON.", "chosen": text, "rejected": "No."})
+    assert shape(tree)[1] == [(text, "No.")]
+    assert report.repairs.repaired == {}
+
+
+RENDERED = {
+    "<|im_start|>": "<|im_start|>user\nBest tea?<|im_end|>\n<|im_start|>assistant\n",
+    "<|begin_of_text|>": "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nBest tea?<|eot_id|>",
+    "<s>[INST]": "<s>[INST] Best tea? [/INST]",
+    "[INST]": "[INST] Best tea? [/INST]",
+    "<start_of_turn>": "<start_of_turn>user\nBest tea?<end_of_turn>\n<start_of_turn>model\n",
+    "<|user|>": "<|user|>\nBest tea?</s>\n<|assistant|>\n",
+    "### Response:": "Do what is said.\n\n### Instruction:\nBest tea?\n\n### Response:\n",
+    "ASSISTANT:": "A chat. USER: Best tea? ASSISTANT:",
+    "Assistant:": "Human: Best tea?\nAssistant:",
+}
+
+
+@pytest.mark.parametrize("header", RENDERED)
+def test_a_prompt_that_a_template_has_written_is_refused(tmp_path, header):
+    """It would be rendered a second time, inside a user's turn."""
+    records = {"prompt": RENDERED[header], **TEXTS}, {"messages": [user(RENDERED[header]), reply("Oolong.")]}
+    for record in records:
+        with pytest.raises(InputError, match=r"line 1: .* is rendered already: it holds ") as error:
+            converted(tmp_path, record)
+        assert f"'{header}'" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text", [RENDERED["<|im_start|>"] + "Oolong.<|im_end|>", "### Human: Best tea?\n### Assistant: Oolong."]
+)
+def test_a_rendered_dialogue_in_place_of_a_reply_is_refused(tmp_path, text):
+    with pytest.raises(InputError, match="'chosen' is rendered already"):
+        converted(tmp_path, {"prompt": "Best tea?", "chosen": text, "rejected": "Gravel."})
+
+
+@pytest.mark.parametrize("end", ["<|im_end|>", "<|im_end|>\n", "</s>", " <|eot_id|>", "<end_of_turn>\n<eos>"])
+def test_an_end_of_turn_behind_a_reply_is_cut_and_reported(tmp_path, end):
+    """Where both sides end so, the model would be trained to write the token's text before the token."""
+    (tree,), report = converted(
+        tmp_path, {"prompt": "Best tea?", "chosen": f"Oolong.{end}", "rejected": f"Gravel.{end}"}
+    )
+    assert shape(tree) == FORK
+    assert report.repairs.repaired == {CUT: [1]}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "said"),
+    [
+        ("What does <|im_end|> mean?", "<|im_end|> ends a turn."),
+        ("Strike it.", "Tea at <s>four</s>"),
+        ("Write a dialogue.", "User: Tea?\nAssistant: Yes."),
+        ("Assistant: who is that?", "Nobody."),
+    ],
+)
+def test_markup_that_a_text_is_about_stays(tmp_path, prompt, said):
+    (tree,), report = converted(tmp_path, {"prompt": prompt, "completion": said})
+    assert shape(tree)[0] == [("u", prompt), ("a", said)]
+    assert report.repairs.repaired == {}
+
+
+def test_replies_that_repeat_the_prompt_are_refused(tmp_path):
+    asked = "Which of all the teas is best?"
+    record = {"prompt": asked, "chosen": f"{asked} Oolong.", "rejected": f"{asked}\nGravel."}
+    with pytest.raises(InputError, match="both begin with the text of the prompt"):
+        converted(tmp_path, record)
+    (tree,), _ = converted(tmp_path, {"prompt": "Hello", "chosen": "Hello there.", "rejected": "Hello!"})
+    assert shape(tree)[1] == [("Hello there.", "Hello!")]
+
+
+def test_a_chat_with_the_prompt_of_a_pair_is_trained_on(tmp_path):
+    """In one tree its reply would count as one that no pair prefers, which has weight 0 in SFT."""
+    records = {"prompt": "Best tea?", **TEXTS}, {"messages": [user("Best tea?"), reply("Assam.")]}
+    for given in (records, records[::-1]):
+        trees, _ = converted(tmp_path, *given)
+        weights = {
+            node.text: weight
+            for tree in trees
+            for node, weight in zip(tree.nodes, supervision(tree).weights, strict=True)
+            if node.role == "assistant"
+        }
+        assert weights == {"Oolong.": 1.0, "Gravel.": 0.0, "Assam.": 1.0}
+
+
+def test_every_margin_that_is_stated_for_a_pair_counts(tmp_path):
+    """The mean of 1 and 0.25; a record that repeats the pair without a margin states none."""
+    records = [{"prompt": "Best tea?", **TEXTS, **more} for more in ({}, {"margin": 1}, {"margin": "0.25"}, {})]
+    (tree,), _ = converted(tmp_path, *records)
+    assert [pair.margin for pair in tree.preferences] == [1.0, 0.25]
+    assert list(supervision(tree).pairs.values()) == [0.625]
+
+
+def test_a_common_greeting_ties_nothing_together(tmp_path):
+    hi = reply("Hi, I am Ann.")
+    chats = [{"messages": [hi, user(text), reply("Yes.")]} for text in ("Tea?", "Cake?", "Tea?")]
+    trees, _ = converted(tmp_path, *chats)
+    assert [[node.text for node in tree.nodes] for tree in trees] == [
+        ["Hi, I am Ann.", "Tea?", "Yes."],
+        ["Hi, I am Ann.", "Cake?", "Yes."],
+    ]
+
+
 CHAT = [("u", "Best tea?"), ("a", "Oolong.")]
 
 
@@ -128,6 +279,8 @@ CALL = [{"type": "function", "function": {"name": "kettle", "arguments": {}}}]
         ({"instruction": "Boil.", "history": [["a", "b"]], "output": "c"}, "key 'history'"),
         ({"messages": [user("Boil."), reply(" ")]}, "message 1 is an empty reply"),
         ({"prompt": "Boil.", "chosen": "", "rejected": "b"}, "'chosen' ends with an empty reply"),
+        ({"prompt": "Boil.", "chosen": "a", "rejected": " "}, "'rejected' ends with an empty reply"),
+        ({"instruction": "Boil.", "output": ["Yes.", "No."]}, "'output' message 0 is str; expected an object"),
         ({"messages": [user("Boil.")]}, "has no assistant message"),
         ({"messages": [reply("Hello.")]}, "no user message before the reply"),
         ({"chosen": "a", "rejected": "b"}, "the pair has no prompt"),

@@ -57,7 +57,7 @@ BROKEN = {
     "cut in the header": (lambda folder: _cut(folder, 100), "not a complete safetensors file (its header is cut off"),
     "empty": (lambda folder: _cut(folder, 0), "is not a complete safetensors file (it has 0 bytes)"),
     "other format": (
-        lambda folder: (folder / WEIGHTS).write_text("version https://git-lfs.github.com/spec/v1\n"),
+        lambda folder: (folder / WEIGHTS).write_text("format=tar\n"),
         "is not a complete safetensors file",
     ),
     "architecture": (

@@ -82,19 +82,24 @@ def test_forms_that_are_refused_come_with_the_sentence(template, form, refused):
 
 
 def test_a_text_that_a_template_drops_is_named():
-    """The template renders user and assistant messages alone, so a system message is lost without an error."""
-    chat = chat_format("chatml")
-    deaf = dataclasses.replace(
-        chat.template,
-        text="{% for m in messages if m.role != 'system' %}"
-        "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>{% endfor %}"
-        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
+    """One template renders the last of several messages of a role, which loses texts without an error; another one no
+    system message, which is refused."""
+    turn = "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>"
+    prompt = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    last = (
+        "{% for m in messages %}{% if loop.last or loop.nextitem.role != m.role %}" + turn + "{% endif %}{% endfor %}"
     )
-    chat = dataclasses.replace(chat, template=deaf)
-    it = {form.name: form for form in forms(chat)}
-    assert it["a system message first"].lost == ("Answer like a sailor.",)
-    assert it["two turns"].lost == ()
-    assert "dropped" in {trait.name: trait for trait in traits(chat)}["system message"].finding
+    deaf = "{% for m in messages if m.role != 'system' %}" + turn + "{% endfor %}"
+    found = {}
+    for name, text in (("last", last), ("deaf", deaf)):
+        chat = chat_format("chatml")
+        chat = dataclasses.replace(chat, template=dataclasses.replace(chat.template, text=text + prompt))
+        found[name] = {form.name: form for form in forms(chat)}
+        system = {trait.name: trait for trait in traits(chat)}["system message"].finding
+        assert system == "taken" if name == "last" else "leaves out the text of system messages" in system
+    assert found["last"]["two user messages in a row"].lost == ("Answer like a sailor.",)
+    assert found["last"]["two turns"].lost == ()
+    assert "leaves out the text of system messages" in found["deaf"]["a system message first"].refused
 
 
 @pytest.mark.parametrize("template", SPECIAL)

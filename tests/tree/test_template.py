@@ -3,8 +3,10 @@
 import pytest
 
 from aloe_jax.errors import InputError
+from aloe_jax.hub import importer
 from aloe_jax.tree.schema import Message
-from aloe_jax.tree.template import ChatTemplate
+from aloe_jax.tree.template import ChatFormat, ChatTemplate
+from helpers import hub_files
 from helpers.tree_samples import chat_format, tokenizer
 
 SYSTEM = Message(role="system", content="Be kind.")
@@ -97,3 +99,77 @@ def test_cuts_lie_after_generation_prompts_and_ends_of_turn():
         pieces.append(prompt[start:end])
         start = end
     assert pieces == ["x<|im_end|>", "\ny:", "z<|im_end|>", "\nw:"]
+
+
+def message(role, content):
+    return Message(role=role, content=content)
+
+
+def turns_template(content, header="{{ '<|im_start|>' + m.role + '\n' }}", prompt="<|im_start|>assistant\n"):
+    """A template in ChatML whose messages are written by `content`."""
+    body = f"{{% for m in messages %}}{header}{content}{{{{ '<|im_end|>\n' }}}}{{% endfor %}}"
+    return body + f"{{% if add_generation_prompt %}}{{{{ '{prompt}' }}}}{{% endif %}}"
+
+
+PARTS = {
+    "loop": "{% for p in m['content'] %}{% if p['type'] == 'text' %}{{ p['text'] }}{% endif %}{% endfor %}",
+    "first": "{{ m['content'][0]['text'] }}",
+    "filter": "{% for p in m.content | selectattr('type', 'equalto', 'text') %}{{ p.text }}{% endfor %}",
+    "system": "{% if m.role == 'system' %}{{ m.content[0].text }}{% else %}{{ m.content }}{% endif %}",
+    "reply": "{% if m.role == 'assistant' %}{{ m.content[0].text }}{% else %}{{ m.content }}{% endif %}",
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_template_that_takes_parts_gets_parts(name):
+    """Given texts it writes nothing in their place, and each reply is trained on as its end of turn alone."""
+    messages = [message("system", "Be brief."), message("user", "Best tea?"), message("assistant", "Oolong.")]
+    plain = ChatFormat(tokenizer(), ChatTemplate(turns_template("{{ m.content }}")))
+    parts = ChatFormat(tokenizer(), ChatTemplate(turns_template(PARTS[name])))
+    assert parts.render(messages, False) == plain.render(messages, False)
+    assert "Oolong." in plain.render(messages, False)
+    assert parts.prompt_ids(messages[:2]) == plain.prompt_ids(messages[:2])
+
+
+def lossy(text, **options):
+    return ChatFormat(tokenizer(), ChatTemplate(text, name="the template", **options))
+
+
+NO_SYSTEM = turns_template("{{ m.content }}").replace("in messages", "in messages if m.role != 'system'")
+
+
+def test_a_system_message_that_is_not_written_is_refused_and_the_remedy_helps():
+    messages = [message("system", "Be brief."), message("user", "Best tea?")]
+    chat = lossy(NO_SYSTEM)
+    with pytest.raises(InputError, match=r"leaves out the text of system messages; config\.template\.system=fold"):
+        chat.prompt_ids(messages)
+    assert "Best tea?" in chat.render(messages[1:], True)
+    assert chat.render([message("system", " "), *messages[1:]], True) == chat.render(messages[1:], True)
+    assert "Be brief.\n\nBest tea?" in lossy(NO_SYSTEM, system="fold_into_first_user").render(messages, True)
+
+
+@pytest.mark.parametrize("content", ["{{ m['text'] }}", "{{ m.get('value') }}", "hi"])
+def test_a_template_that_writes_no_content_is_refused(content):
+    with pytest.raises(InputError, match="leaves out the text of user messages, given as text and as parts"):
+        lossy(turns_template(content)).prompt_ids([message("user", "Best tea?")])
+
+
+def test_a_template_without_a_generation_prompt_is_refused_where_its_header_would_be_trained_on():
+    without = turns_template("{{ m.content }}", prompt="")
+    chat = lossy(without)
+    with pytest.raises(InputError, match=r"has no generation prompt: '<|im_start|>assistant' would count as a part"):
+        chat.prompt_ids([message("user", "Best tea?")])
+    assert chat.render([message("user", "Best tea?")], False)  # nobody asks for a prompt
+    written = "'[INST] ' + m.content + ' [/INST]' if m.role == 'user' else ' ' + m.content + '</s>'"
+    bracket = f"{{% for m in messages %}}{{{{ {written} }}}}{{% endfor %}}"
+    assert lossy(bracket).render([message("user", "Best tea?")], True) == "[INST] Best tea? [/INST]"
+
+
+@pytest.mark.parametrize("text", ["", " \n"])
+def test_an_empty_template_is_refused_by_every_reader(tmp_path, text):
+    folder = hub_files.write_tiny(tmp_path / "m")
+    (folder / "chat_template.jinja").write_text(text)
+    with pytest.raises(InputError, match="the chat template is empty"):
+        ChatFormat.load(folder)
+    with pytest.raises(InputError, match="the chat template is empty"):
+        importer.import_model(str(folder), tmp_path / "out")

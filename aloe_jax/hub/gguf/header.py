@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 from aloe_jax import files
 from aloe_jax.errors import InputError
+from aloe_jax.stand_ins import HEAD, refuse_stand_in
 
 # Bytes of a value by the number of its type; strings and arrays state their own length.
 WIDTHS = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
@@ -26,6 +27,8 @@ def check_header(path: Path) -> None:
     if not files.ordinary(path):
         raise InputError(f"{path} is not an ordinary file; expected a GGUF file")
     with path.open("rb") as file:
+        refuse_stand_in(path, file.read(HEAD))
+        file.seek(0)
         try:
             _Walk(file, os.fstat(file.fileno()).st_size).header()
         except ValueError as error:

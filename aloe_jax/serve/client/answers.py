@@ -10,6 +10,7 @@ from aloe_jax.errors import AloeError, ResumableError
 from aloe_jax.serve.client.call_errors import CallError, RefusedCallError
 from aloe_jax.serve.client.response import NO_REASON, GivenChoice, GivenResponse, first_words, halved, parsed_response
 from aloe_jax.serve.client.thinking import said_from, without_thoughts
+from aloe_jax.tree import markup
 
 # Rounding in a server's log-softmax may leave a certain token a little above probability 1.
 ABOVE_ZERO = 1e-3
@@ -118,7 +119,25 @@ def answer(choice: GivenChoice, tokenizer: str | None, call: str, ends: bool = F
     )
     if message.refusal and not message.content:
         given = replace(given, finish_reason="refusal")
-    return said(given, message.thought or None)
+    return _ended(said(given, message.thought or None))
+
+
+def _ended(answer: Answer) -> Answer:
+    """The answer without the markup of its turn: the header that some servers leave in front, and everything from an
+    end of turn on, where the server did not stop. Its ids are left out then."""
+    text = markup.without_header(answer.text)
+    end = markup.first_end(text)
+    if end is None and text == answer.text:
+        return answer
+    finish_reason = answer.finish_reason if end is None else "stop"
+    return replace(
+        answer,
+        text=text[:end].rstrip(),
+        finish_reason=finish_reason,
+        token_ids=None,
+        logprobs=None,
+        tokenizer=None,
+    )
 
 
 def said(answer: Answer, thought: str | None = None) -> Answer:

@@ -98,10 +98,12 @@ def error_inside(raw: RawResponse) -> RawResponse | None:
 
 
 def no_json(raw: RawResponse, address: str) -> str | None:
-    """The sentence about a body that is a page for people and no answer; None if it is none."""
+    """The sentence about a body that is a page for people, or a stream, and no answer; None if it is neither."""
     kind = _kind(raw)
     if raw.content[:200].lstrip().startswith(b"{"):
         return None  # JSON under another name
+    if kind == "text/event-stream" or raw.content.startswith((b"data:", b"event:")):
+        return "the server streams its answer, which was not requested; switch that off there"
     if "html" not in kind and not raw.content[:200].lstrip().lower().startswith((b"<!doctype", b"<html")):
         return None
     said = (

@@ -5,10 +5,25 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-# Spellings of the tags: DeepSeek, Qwen and most others, Seed, Magistral, Kimi.
-_NAMES = "think|thinking|thought|reasoning|seed:think"
-_OPEN = rf"(?:<(?:{_NAMES})>|\[THINK\]|◁think▷)"
-_CLOSE = rf"(?:</(?:{_NAMES})>|\[/THINK\]|◁/think▷)"
+# Spellings of the tags: DeepSeek, Qwen and most others, Seed, MiniMax, LongCat; Magistral; Kimi; OpenThinker; Command
+# A; MedGemma; Gemma 4; gpt-oss, whose channels before the final one are thoughts; Apriel and Granite in words.
+_NAMES = "think|thinking|thought|reasoning|seed:think|mm:think|longcat_think"
+_OPEN = (
+    rf"(?:<(?:{_NAMES})>|\[THINK\]|◁think▷|<\|begin_of_thought\|>|<\|START_THINKING\|>|<\|thinking\|>|<unused94>"
+    r"|<\|channel>thought|<\|channel\|>\s*(?:analysis|commentary)[^<]*<\|message\|>)"
+)
+_CLOSE = (
+    rf"(?:</(?:{_NAMES})>|\[/THINK\]|◁/think▷|<\|end_of_thought\|>|<\|END_THINKING\|>|<\|/thinking\|>|<unused95>"
+    r"|<channel\|>|(?:<\|end\|>\s*)?(?:<\|start\|>assistant\s*)?<\|channel\|>\s*final[^<]*<\|message\|>"
+    r"|\[BEGIN FINAL RESPONSE\])"
+)
+_IN_WORDS = re.compile(r"\A\s*Here is my thought process:.*?\bHere is my response:", re.DOTALL)
+# What some models put around what they say after thinking.
+_WRAPPED = re.compile(
+    r"\s*(?:<(answer|response|output)>(.*)</\1>|<\|(?:begin_of_solution|START_RESPONSE)\|>(.*?)"
+    r"(?:<\|(?:end_of_solution|END_RESPONSE)\|>)?|(.*)\[END FINAL RESPONSE\])\s*\Z",
+    re.DOTALL,
+)
 _BLOCK = re.compile(rf"{_OPEN}.*?{_CLOSE}", re.DOTALL | re.IGNORECASE)
 _TO_CLOSE = re.compile(rf".*{_CLOSE}", re.DOTALL | re.IGNORECASE)
 _FROM_OPEN = re.compile(rf"{_OPEN}.*", re.DOTALL | re.IGNORECASE)
@@ -26,9 +41,13 @@ def without_thoughts(text: str) -> tuple[str, str | None]:
         thoughts.append(found.group())
         return ""
 
-    for pattern in (_BLOCK, _TO_CLOSE, _FROM_OPEN):
+    for pattern in (_IN_WORDS, _BLOCK, _TO_CLOSE, _FROM_OPEN):
         text = pattern.sub(cut, text)
-    return (text.strip(), "".join(thoughts)) if thoughts else (text, None)
+    if not thoughts:
+        return text, None
+    if (wrapped := _WRAPPED.fullmatch(text)) is not None:
+        text = next(inner for inner in wrapped.groups()[1:] if inner is not None)
+    return text.strip(), "".join(thoughts)
 
 
 def said_from(tokens: Sequence[str]) -> int | None:
