@@ -32,6 +32,7 @@ LONGEST = (
     "train/test_step.py",
     "run/test_several_hosts.py",
     "parallel/test_two_processes.py",
+    "parallel/test_exit_codes.py",
     "train/test_loop.py",
     "plan/test_make_plan.py",
     "run/test_killed_training.py",
