@@ -43,6 +43,7 @@ LONGEST = (
     "train/test_step.py",
     "run/test_several_hosts.py",
     "parallel/test_two_processes.py",
+    "parallel/test_exit_codes.py",
     "run/test_pipeline.py",
     "train/test_while_training.py",
     "train/test_loop.py",

@@ -94,6 +94,7 @@ class Control:
     def send(self, message: Sequence[np.ndarray] | bytes) -> None:
         """Send a message from process 0 to all others. OtherProcessError if one of them has left, ValueError as
         `frames.encode`."""
+        assert self.number == PRIMARY
         buffers = frames.encode(_MESSAGE, message)
         for process, connection in self._connections.items():
             self._raise_failure()

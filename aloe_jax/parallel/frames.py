@@ -41,17 +41,16 @@ def encode(kind: str, message: Sequence[np.ndarray] | bytes = b"", fields: Field
     other than numbers and booleans, and for a message above the largest sizes."""
     header: dict[str, object] = {"kind": kind, "fields": fields or {}}
     if isinstance(message, bytes):
-        header["bytes"] = len(message)
-        body = [memoryview(message)]
+        header["bytes"] = size = len(message)
+        body = iter((memoryview(message),))
     else:
-        arrays = [np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(array.shape) for array in message]
-        for array in arrays:
+        for array in message:
             if array.dtype.name not in _TYPES:
                 raise ValueError(f"an array of type {array.dtype} in a message; send numbers or booleans")
-        header["arrays"] = [[array.dtype.name, list(array.shape)] for array in arrays]
-        body = [_raw(array) for array in arrays]
+        header["arrays"] = [[array.dtype.name, list(array.shape)] for array in message]
+        size = sum(array.nbytes for array in message)
+        body = (_raw(np.ascontiguousarray(array, array.dtype.newbyteorder("="))) for array in message)
     text = json.dumps(header).encode()
-    size = sum(part.nbytes for part in body)
     if len(text) > LARGEST_HEADER or size > LARGEST_BODY:
         raise ValueError(f"a message of {size} bytes with a header of {len(text)}; send it in parts")
     return [memoryview(_LENGTH.pack(len(text)) + text), *body]

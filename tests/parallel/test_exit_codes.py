@@ -1,10 +1,10 @@
-"""Two processes of a run: whichever fails, in whatever way, both end with the same code and say why."""
+"""Two processes of a run: whichever fails, in whatever way, both end with the same code, and the other one says why."""
 
-import contextlib
+import json
 import os
+import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -12,7 +12,7 @@ from helpers import xla_flags
 from helpers.aloe_command import HELPERS, ROOT, free_port
 
 pytestmark = pytest.mark.slow
-DEADLINE = 200  # seconds to start two processes and to end them
+DEADLINE = 300  # seconds for all runs, which start at the same time
 SOON = 20  # seconds from the failure of one to the end of both
 CODES = {"exception": 1, "input": 2, "SIGTERM": 75, "SIGKILL": 75}
 # What the other one says of it.
@@ -24,38 +24,39 @@ SAYS = {
 }
 
 
-@pytest.mark.parametrize("place", [0, 1])
-@pytest.mark.parametrize("how", CODES)
-def test_all_end_with_the_code_of_the_first_that_fails(how, place, tmp_path):
-    port, stamp = free_port(), tmp_path / "stamp"
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory):
+    """The folder with what is left of all runs."""
+    folder = tmp_path_factory.mktemp("ended")
+    runs = [f"{how}:{failing}:{free_port()}" for how in CODES for failing in (0, 1)]
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests"))),
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": xla_flags.QUICK,
     }
-    started = []
-    with contextlib.ExitStack() as stack:
-        for number in range(2):
-            where = f"--distributed=localhost:{port},2,{number}"
-            if how == "SIGTERM":  # found by JAX, with our port
-                names = {"JOB_ID": 1, "STEP_NODELIST": "localhost", "NTASKS": 2, "PROCID": number, "LOCALID": number}
-                environment |= {f"SLURM_{name}": str(value) for name, value in names.items()}
-                where = "--distributed"
-            command = [sys.executable, HELPERS / "failing_stage.py", str(place), how, stamp, "run"]
-            command += ["--config=demo:debug", f"--workdir={tmp_path / 'run'}", "--stages=sft", where]
-            command += [f"--config.hosts.port={port}", "--config.hosts.control_port=0"]
-            process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-            stack.callback(process.communicate)
-            stack.callback(process.kill)
-            started.append(process)
-        for process in started:
-            process.wait(DEADLINE)
-        took = time.time() - float(stamp.read_text())
-        outputs = [process.stderr.read() for process in started]
-        codes = [process.returncode for process in started]
-    assert codes[1 - place] == CODES[how], outputs[1 - place]
-    assert codes[place] == (-9 if how == "SIGKILL" else CODES[how]), outputs[place]
-    last = outputs[1 - place].splitlines()[-1]
-    assert last.startswith(f"aloe: another process of this run {SAYS[how].format(place)}")
-    assert ("Traceback" in outputs[place]) == (how == "exception")
-    assert took < SOON
+    command = [sys.executable, HELPERS / "failing_stage.py", folder, *runs]
+    process = subprocess.Popen(command, env=environment, cwd=folder, stdin=subprocess.DEVNULL, start_new_session=True)
+    try:
+        assert process.wait(DEADLINE) == 0
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    return folder
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+@pytest.mark.parametrize("how", CODES)
+def test_all_end_with_the_code_of_the_first_that_fails(how, failing, ended):
+    """The other one is blocked without end where the input is wrong, in collectives otherwise."""
+    left = ended / f"{how}-{failing}"
+    outputs = [(left / f"stderr-{number}").read_text() for number in (0, 1)]
+    ends = json.loads((left / "ends.json").read_text())
+    (code, took), (other_code, other_took) = ends[failing], ends[1 - failing]
+    assert code == (-signal.SIGKILL if how == "SIGKILL" else CODES[how]), outputs[failing]
+    assert other_code == CODES[how], outputs[1 - failing]
+    assert max(took, other_took) < SOON
+    last = outputs[1 - failing].splitlines()[-1]
+    assert last.startswith(f"aloe: another process of this run {SAYS[how].format(failing)}")
+    assert ("Traceback" in outputs[failing]) == (how == "exception")
+    assert "Traceback" not in outputs[1 - failing]

@@ -12,7 +12,6 @@ from aloe_jax.errors import InputError
 from aloe_jax.parallel import hosts
 from aloe_jax.tree.fragments import fragments
 from aloe_jax.tree.trie import build_trie
-from helpers import xla_flags
 from helpers.aloe_command import HELPERS, ROOT, free_port
 from helpers.gradient_agreement import assert_agree
 from helpers.small_training import CAPACITY
@@ -58,37 +57,6 @@ def test_losses_and_gradients_are_those_of_one_device(gradients, objective, trai
     for found in both:
         assert (found["steps"], found["stop"]) == (alone["steps"], True)  # the second one was asked to stop
         assert_agree(*({name: arrays[name] for name in names} for arrays in (found, alone)))
-
-
-LEAVES = """
-import sys, threading
-from aloe_jax.parallel import hosts
-number = int(sys.argv[2])
-hosts.connect(f"localhost:{sys.argv[1]},2,{number}")
-assert hosts.is_multiprocess()  # both have their devices
-if number == int(sys.argv[3]):
-    hosts.leave(2)
-threading.Event().wait()
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("leaving", [0, 1])
-def test_one_that_fails_alone_does_not_leave_the_other_waiting(leaving):
-    """Even a blocked process ends before JAX's heartbeat times out."""
-    port, started = free_port(), []
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": xla_flags.QUICK}
-    for number in range(2):
-        command = [sys.executable, "-c", LEAVES, *map(str, (port, number, leaving))]
-        started.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
-    try:
-        assert started[leaving].wait(DEADLINE) == 2
-        assert started[1 - leaving].wait(hosts.END_SECONDS) == 75
-        assert "aloe: another process of this run stopped" in started[1 - leaving].stderr.read()
-    finally:
-        for process in started:
-            process.kill()
-            process.communicate()
 
 
 @pytest.mark.parametrize(
