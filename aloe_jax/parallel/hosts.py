@@ -79,8 +79,6 @@ def _end_with(failure: Failure) -> None:
 def _exit(code: int) -> NoReturn:
     if _control is not None and _control.number == PRIMARY:
         _control.wait_for_others(LEAVE_SECONDS)
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
     os._exit(code)
 
 
@@ -158,6 +156,8 @@ def leave(code: int, why: str = "") -> NoReturn:
         if first.code != code:
             print(f"aloe: {first.sentence()}", file=sys.stderr)
         code = first.code
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
     _exit(code)
 
 
