@@ -21,7 +21,7 @@ def training_plans(run: Run, name: str, source: FragmentSource) -> tuple[PackPla
     none.
 
     Both cover the conversations that the objective can train on; a line on the display counts the others. Raises
-    InputError if so much is held out that nothing is left to train on.
+    InputError if so much is held out that nothing is left to train on, or if all that is left has a turn weight of 0.
     """
     settings, dataset = run.section(name, TrainingSettings), run.section("dataset", DatasetSettings)
     objective = objective_of(settings)
@@ -59,7 +59,32 @@ def training_plans(run: Run, name: str, source: FragmentSource) -> tuple[PackPla
             trained=np.where(chosen, trained, 0),
         )
 
-    return plan(~is_held_out, settings.epochs), plan(is_held_out, 1) if trained[is_held_out].any() else PackPlan(())
+    made = plan(~is_held_out, settings.epochs)
+    _check_turns(name, settings, source, made)
+    return made, plan(is_held_out, 1) if trained[is_held_out].any() else PackPlan(())
+
+
+def _check_turns(name: str, settings: TrainingSettings, source: FragmentSource, plan: PackPlan) -> None:
+    """Raise InputError if every turn that something is trained on in has the weight 0. The first fragment decides, as
+    a rule; none is read where all weights are above 0."""
+    weights, objective = np.array(settings.turn_weights), objective_of(settings)
+    if weights.all():
+        return
+    for number in dict.fromkeys(plan.fragments):
+        fragment = source[number]
+        if objective.unit == "pairs":
+            replies = fragment.pairs[fragment.pair_weight > 0].ravel()
+        elif objective.needs_reference:  # list-wise: siblings
+            groups, counts = np.unique(fragment.group, return_counts=True)
+            replies = np.flatnonzero(np.isin(fragment.group, groups[counts > 1]))
+        else:
+            replies = fragment.reply[fragment.weight > 0]
+        if weights[np.minimum(fragment.turn[replies], weights.size) - 1].any():
+            return
+    raise InputError(
+        f"config.{name}.turn_weights: {settings.turn_weights} leaves nothing to train on: every turn that there is has "
+        "the weight 0; raise the weight of one of them (the last weight holds for all later turns)"
+    )
 
 
 def _check_equal_weights(name: str, objective: str, dataset: DatasetSettings, sources: Iterable[str]) -> None:

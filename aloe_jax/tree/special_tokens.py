@@ -30,17 +30,19 @@ class SpecialTokens:
     config: Mapping[str, object]  # tokenizer_config.json
 
     def add_to(self, backend: tokenizers.Tokenizer, where: str) -> bool:
-        """Add the tokens that `backend` lacks; whether there were any. Raises InputError if one gets another id than
-        the one stated for it."""
-        before = len(backend.get_added_tokens_decoder())
-        backend.add_tokens([token for _, token in self.added])
+        """Add the tokens that `backend` lacks, and set the flags that added_tokens_decoder states; whether anything
+        changed. A token that is only named keeps the flags that it has. Raises InputError if a token gets another id
+        than the one stated for it."""
+        before = _flags(backend)
+        known = {token.content for token in backend.get_added_tokens_decoder().values()}
+        backend.add_tokens([token for number, token in self.added if number is not None or token.content not in known])
         for number, token in self.added:
             if number is not None and (found := backend.token_to_id(token.content)) != number:
                 raise InputError(
                     f"{where}: added_tokens_decoder gives {token.content!r} the id {number}, by tokenizer.json it is "
                     f"{found}; use the two files of one model"
                 )
-        return len(backend.get_added_tokens_decoder()) != before
+        return _flags(backend) != before
 
 
 def read_special_tokens(folder: epath.Path, padding: Mapping[str, object] | None) -> SpecialTokens:
@@ -80,6 +82,11 @@ def read_special_tokens(folder: epath.Path, padding: Mapping[str, object] | None
     for token in more:
         token.special = True
     return SpecialTokens(named, (*sorted(known.items(), key=lambda item: item[0]), *((None, t) for t in more)), config)
+
+
+def _flags(backend: tokenizers.Tokenizer) -> dict[int, str]:
+    """The added tokens with their flags, as text, by id."""
+    return {number: repr(token) for number, token in backend.get_added_tokens_decoder().items()}
 
 
 def _decoder(path: epath.Path, config: Mapping[str, object]) -> Iterator[tuple[int, tokenizers.AddedToken]]:

@@ -20,6 +20,7 @@ from aloe_jax.tree.special_tokens import read_special_tokens
 TURN_ENDERS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end_of_turn|>", "<|end|>")
 # Around a special token's text inside a message: private-use characters, as in transformers' `sanitize_control_tokens`.
 MARK, END_MARK = "\U000f0000", "\U000f0001"
+_ANCHORS = ("\n", ".", "a")  # characters that a piece may be encoded behind
 _THINKING = re.compile("think", re.IGNORECASE)  # tags that replies hold and templates look for: tokens also in messages
 # Unicode's, which `lstrip` and `rstrip` of an added token swallow; Python's own set has four control characters more.
 WHITE_SPACE = "\t\n\v\f\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
@@ -147,9 +148,10 @@ class Tokenizer:
 
         `after` is the text that precedes it, empty for the first piece of a sequence. SentencePiece tokenizers prepend
         a space to the beginning of a text, which a piece in the middle must not get. With such a tokenizer the piece
-        is encoded behind an anchor (the special token that ends `after`, else its last character) and the anchor's ids
-        are dropped, which leaves the ids that the whole text has from this border on. White space behind a token that
-        swallows it (`rstrip`) has no ids, here as in the whole text.
+        is encoded behind an anchor (the special token that ends `after`, else its last character, or another one with
+        which the piece does not merge) and the anchor's ids are dropped, which leaves the ids that the whole text has
+        from this border on. White space behind a token that swallows it (`rstrip`) has no ids, here as in the whole
+        text.
 
         Raises InputError for text that the tokenizer fails on.
         """
@@ -159,11 +161,12 @@ class Tokenizer:
             text, after = text.lstrip(WHITE_SPACE), kept
         if not after or not self._marks_beginning:
             return self._ids(text)
-        anchor = next((token for token in self._special_texts if after.endswith(token)), after[-1])
-        dropped, ids = self._ids(anchor), self._ids(anchor + text)
-        if ids[: len(dropped)] != dropped:  # the anchor merged with the text: no border to imitate
-            return self._ids(text)
-        return ids[len(dropped) :]
+        special = next((token for token in self._special_texts if after.endswith(token)), None)
+        for anchor in (special,) if special else (after[-1], *_ANCHORS):
+            dropped, ids = self._ids(anchor), self._ids(anchor + text)
+            if ids[: len(dropped)] == dropped:
+                return ids[len(dropped) :]
+        return self._ids(text)
 
     def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
         """The text of `ids`, without special tokens unless `skip_special` is False."""
@@ -171,16 +174,18 @@ class Tokenizer:
 
     def _marked_ids(self, text: str, after: str) -> list[int]:
         """The ids of a text with marks. The text is cut at them, as transformers does; a mark without its partner,
-        which a template separated, only cuts."""
+        which a template separated, only cuts. Behind a special token's text, which is no token, the next piece is
+        encoded as behind any other text."""
         ids: list[int] = []
         for number, piece in enumerate(self._marks.split(text)):
             if not piece:
                 continue
             if number % 2:
                 ids += self._plain_ids(piece)
+                after = piece[-1]
             else:
                 ids += self.encode(piece, after=after)
-            after += piece
+                after += piece
         return ids
 
     def _plain_ids(self, token: str) -> list[int]:
@@ -226,9 +231,13 @@ class Tokenizer:
 
     @functools.cached_property
     def _marks_beginning(self) -> bool:
-        """Whether a letter has other ids at the beginning of a text than behind a line break."""
-        alone = self._ids("a")
-        return self._ids("\na")[-len(alone) :] != alone
+        """Whether something, such as a space, is put in front of a text that begins with a letter."""
+        text, backend = "a", self._backend
+        if backend.normalizer is not None:
+            text = backend.normalizer.normalize_str(text)
+        if backend.pre_tokenizer is not None:
+            text = "".join(split for split, _ in backend.pre_tokenizer.pre_tokenize_str(text))
+        return text != "a"
 
     @functools.cached_property
     def _special_texts(self) -> tuple[str, ...]:

@@ -232,9 +232,12 @@ class _Builder:
         end = self.chat.end_of_turn.search(rendered, len(prompt))
         if end is None:
             known = ", ".join(self.chat.tokenizer.end_of_turn_texts)
+            remedy = "put a special token behind a reply in the template"
+            if rendered.rstrip().endswith(tuple(self.chat.tokenizer.special_tokens.values())):
+                remedy = "name the token it uses in eos_token_id of generation_config.json"
             raise InputError(
                 f"{self._where(path[-1])}: {self.chat.template.name} ends the reply with none of the end-of-turn "
-                f"tokens {known}; name the token it uses in eos_token_id of generation_config.json"
+                f"tokens {known}; {remedy}"
             )
         text_end = end.start() if "truncated" in nodes[-1].flags else end.end()
         found = _Rendered(prompt, rendered[len(prompt) : text_end], rendered[len(prompt) : end.end()])

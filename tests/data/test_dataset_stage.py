@@ -216,6 +216,24 @@ def test_nothing_to_train_on_at_all(run):
     refused(run(trees=muted), "no reply of the conversations is trained on")
 
 
+def test_turns_without_weight_leave_nothing_to_train_on(run, tmp_path):
+    """The trees have two turns. One turn of any weight is enough; the last weight holds for later ones."""
+    assert run()[0] == 0
+    source = FragmentSource(tmp_path / "run/dataset")
+
+    def plans(name, weights, *more):
+        changed = (f"--config.{name}.turn_weights={weights}", *more)
+        settings = load_experiment([f"--config={ROOT / 'configs/demo.py'}:debug", "--config.sft.batch=2", *changed])
+        return training_plans(Run(epath.Path(tmp_path / "run"), settings, Progress()), name, source)
+
+    lists = "--config.preference.objective=listwise"
+    for name, more in (("sft", ()), ("preference", ()), ("preference", (lists,))):
+        with pytest.raises(InputError, match=rf"config\.{name}\.turn_weights: \(0.0, 0.0, 1.0\) leaves nothing to"):
+            plans(name, "(0.0,0.0,1.0)", *more)
+        for weights in ("(0.0,1e-6)", "(1.0,0.0)", "(0.0,2.0,0.0)"):
+            assert plans(name, weights, *more)[0].steps
+
+
 def test_no_trees_at_all(run):
     refused(run(trees=[]), "trees.jsonl", "is empty")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 
@@ -116,6 +117,30 @@ def test_layer_types_of_mistral(window, kinds, fine):
         return
     with pytest.raises(InputError, match=r"layer_types is .*sliding_window"):
         FAMILIES["mistral"].from_hf(config)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_absent_field_has_the_default_of_the_installed_class(family):
+    """Each field is left out in turn: what the class makes of the rest is read to the same model, or both are refused.
+    Sizes that have no sensible default have to be there."""
+    module = FAMILIES[family]
+    needed = {"vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"}
+
+    def model(config):
+        try:
+            return module.from_hf(config)
+        except InputError as error:
+            return f"refused: {str(error).split(';')[0]}"
+
+    for config in tiny_models.variants(family, module.TINY).values():
+        for name in config.keys() - needed - {"max_position_embeddings"}:
+            rest = {key: copy.copy(value) for key, value in config.items() if key != name}
+            try:
+                installed = CONFIG_MAPPING[module.TABLE.model_type](**copy.deepcopy(rest)).to_dict()
+            except Exception:  # an odd head_dim
+                assert model(rest).startswith("refused"), name
+                continue
+            assert model(rest) == model(installed), name
 
 
 def test_the_published_fields_of_common_models_load():

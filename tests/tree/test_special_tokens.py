@@ -67,6 +67,10 @@ FOLDERS = {
     "as an object": {"config": {"eos_token": END | {"__type": "AddedToken", "lstrip": True}}},
     "strips right": {"config": {"added_tokens_decoder": {"257": END | {"rstrip": True}}}},
     "strips both": {"config": {"added_tokens_decoder": {"257": END | {"rstrip": True, "lstrip": True}}}},
+    "named, its flags in tokenizer.json": {
+        "more": [AddedToken("<end>", special=True, lstrip=True, rstrip=True), AddedToken("<tool>", single_word=True)],
+        "config": {"extra_special_tokens": ["<tool>"]},
+    },
     "several": {
         "config": {
             "added_tokens_decoder": {
@@ -175,9 +179,10 @@ def test_the_hash_covers_what_other_files_add(tmp_path):
         {"pad_token": "<pad>"},
         {"pad_token": "<other>"},
         {"pad_token": END | {"content": "<pad>", "lstrip": True}},
+        {"added_tokens_decoder": {"257": END | {"rstrip": True}}},
     ):
         hashes.append(Tokenizer.load(write(plain, config, more=[AddedToken("<end>", special=True)])).hash)
-    assert len(set(hashes)) == 4
+    assert len(set(hashes)) == 5
 
 
 @pytest.mark.parametrize(

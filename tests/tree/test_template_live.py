@@ -1,61 +1,102 @@
-"""Every template of tests/fixtures renders as by `transformers`, live, and trains on the ids of the whole text."""
+"""Every template of tests/fixtures renders as by `transformers`, live: 33 of them, 8 conversations each, with and
+without a system message, options of the templates, and prompts that begin thinking."""
 
 from __future__ import annotations
 
-import datetime
+import contextlib
+import functools
+import json
 
 import pytest
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
 from transformers.utils import chat_template_utils
 
 from aloe_jax.errors import InputError
 from aloe_jax.tree.schema import Message, Node
 from aloe_jax.tree.template import DEFAULT_DATE, ChatFormat, ChatTemplate
 from aloe_jax.tree.trie import build_trie
+from helpers.template_samples import CONVERSATIONS, MARKS, SYSTEM, Then, messages, template
 from helpers.tree_samples import FIXTURES, conversation, tokenizer
 
-TEMPLATES = sorted(path.stem for path in (FIXTURES / "templates").glob("*.jinja"))
-NAMED = {"bos": "<s>", "eos": "<|im_end|>", "special": {"unk_token": "<unk>", "pad_token": "</s>"}}
-CONVERSATIONS = {
-    "question": ["How are you?"],
-    "answered": ["How are you?", "Fine.\n"],
-    "long": ["a", " b ", "c\r\nd", "<think>\nwhy\n</think>\n\ne", "f {{ x }} 'quoted' <b>", "世界 🌍"],
-    "thinking": ["Why?", "<think>\nhm\n</think>\n\nSo.", "And?", "</think> odd", "Go on"],
-    "empty": ["", "", "?", "!"],
+ROLES = {"s": "system", "u": "user", "a": "assistant"}
+TOOL = {"name": "now", "parameters": {"zone": {"type": "string", "enum": ["<a>", "é"]}}}
+OPTIONS = {
+    "qwen3": [{"enable_thinking": False}, {"enable_thinking": True}],
+    "qwq": [{"enable_thinking": False}, {"tools": [TOOL]}],
+    "smollm3": [{"enable_thinking": False}, {"enable_thinking": "slow"}, {"xml_tools": ["now"], "python_tools": None}],
+    "llama3": [{"date_string": "1 May 2020"}],
+    "llama3_tools": [{"builtin_tools": ["shell", "search"]}, {"custom_tools": [TOOL]}, {"tools": [TOOL, TOOL]}],
+    "granite": [{"controls": {"hints": True}, "documents": [{"doc_id": 1, "text": "Rain."}]}, {"tools": [TOOL]}],
+    "harmony": [{"reasoning_effort": "high", "model_identity": "A model."}],
+    "nemo_counted": [{"tools": [TOOL]}],
+    "glm4": [{"enable_thinking": False}],
+    "falcon3": [{"tools": [TOOL]}],
 }
 
 
-def messages(texts, system):
-    roles = ["user", "assistant"] * len(texts)
-    said = [{"role": role, "content": text} for role, text in zip(roles, texts, strict=False)]
-    return [{"role": "system", "content": "Be kind.\nBe short."}] * system + said
+@functools.cache
+def theirs(name):
+    made = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE()))
+    marks = MARKS[name]
+    made.bos_token, made.eos_token, made.unk_token, made.pad_token = marks.bos, marks.eos, "<unk>", "<pad>"
+    made.chat_template = template(name)
+    return made
 
 
-class _Then(datetime.datetime):
-    @classmethod
-    def now(cls, tz=None):
-        return cls.strptime(DEFAULT_DATE, "%d %b %Y")
+@functools.cache
+def ours(name, options):
+    marks, special = MARKS[name], {"unk_token": "<unk>", "pad_token": "<pad>"}
+    return ChatTemplate(template(name), bos=marks.bos, eos=marks.eos, special=special, variables=json.loads(options))
 
 
-@pytest.mark.parametrize("system", [False, True])
+def both(name, plain, prompt, **options):
+    """What `transformers` and we render; None where it is refused."""
+    options = {"date_string": DEFAULT_DATE} | options
+    expected = found = None
+    with contextlib.suppress(Exception):  # any of Jinja's, TypeError, ...
+        expected = theirs(name).apply_chat_template(plain, tokenize=False, add_generation_prompt=prompt, **options)
+    with contextlib.suppress(InputError):
+        found = ours(name, json.dumps(options)).render([Message(**each) for each in plain], prompt)
+    return expected, found
+
+
+@pytest.fixture(autouse=True)
+def _day(monkeypatch):
+    monkeypatch.setattr(chat_template_utils, "datetime", Then)
+
+
+def test_all_templates_are_here():
+    assert sorted(MARKS) == sorted(path.stem for path in (FIXTURES / "templates").glob("*.jinja"))
+
+
 @pytest.mark.parametrize("said", CONVERSATIONS)
-@pytest.mark.parametrize("name", TEMPLATES)
-def test_rendered_as_by_transformers(name, said, system, monkeypatch):
-    monkeypatch.setattr(chat_template_utils, "datetime", _Then)
-    text = (FIXTURES / "templates" / f"{name}.jinja").read_text()
-    template, plain = ChatTemplate(text, **NAMED), messages(CONVERSATIONS[said], system)
-    named = {"bos_token": NAMED["bos"], "eos_token": NAMED["eos"], **NAMED["special"], "date_string": DEFAULT_DATE}
-    for prompt in (False, True):
-        ours = theirs = None
-        try:
-            [theirs], _ = chat_template_utils.render_jinja_template(
-                [plain], chat_template=text, add_generation_prompt=prompt, tools=None, documents=None, **named
-            )
-        except Exception:  # refused, as by raise_exception
-            with pytest.raises(InputError, match="refuses turn"):
-                template.render([Message(**each) for each in plain], prompt)
-            continue
-        ours = template.render([Message(**each) for each in plain], prompt)
-        assert ours == theirs
+@pytest.mark.parametrize("name", MARKS)
+def test_rendered_as_by_transformers(name, said):
+    """Without a system message, with one, and with an empty one; with and without the generation prompt."""
+    rendered = 0
+    for system in (None, SYSTEM, ""):
+        for prompt in (False, True):
+            expected, found = both(name, messages(CONVERSATIONS[said], system), prompt)
+            assert found == expected
+            rendered += found is not None
+    assert rendered == (2 if name in ("gemma", "mistral_v0_1") else 6)  # these have no system role
+
+
+@pytest.mark.parametrize(("name", "options"), [(name, each) for name in OPTIONS for each in OPTIONS[name]])
+def test_options_of_templates(name, options):
+    for said in ("question", "long", "thinking"):
+        for system in (None, "Be brief. /no_think", SYSTEM):
+            expected, found = both(name, messages(CONVERSATIONS[said], system), True, **options)
+            assert found == expected is not None
+
+
+@pytest.mark.parametrize("name", MARKS)
+@pytest.mark.parametrize("roles", ["s", "a", "uu", "uaa", "usu", "sau"])
+def test_other_orders_are_rendered_or_refused_alike(name, roles):
+    plain = [{"role": role, "content": f"{number}, {role}"} for number, role in enumerate(map(ROLES.get, roles))]
+    expected, found = both(name, plain, True)
+    assert found == expected
 
 
 @pytest.fixture

@@ -120,3 +120,25 @@ def test_the_first_piece_keeps_its_prefix_space(folder):
     loaded = sentencepiece_like(folder, "first")
     assert loaded.encode("Hi") == [0, 5, 6]  # ▁ H i
     assert loaded.encode("Hi", after="a\n") == [5, 6]
+
+
+@pytest.mark.parametrize("scheme", ["first", "always", "normalizer"])
+def test_a_piece_that_would_merge_with_its_anchor_gets_no_prefix_space(folder, scheme):
+    """The line break before the border and the one behind it are one token of the whole text, but not of the pieces."""
+    sentencepiece_like(folder, scheme)
+    backend = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    backend.add_tokens([AddedToken("\n\n", normalized=False)])
+    backend.save(str(folder / "tokenizer.json"))
+    loaded = Tokenizer.load(folder)
+    assert loaded.encode("\nHi", after="a\n") == [1, 5, 6]  # line break, H, i
+
+
+def test_a_piece_behind_the_text_of_a_special_token_is_encoded_as_behind_any_text(folder):
+    loaded = sentencepiece_like(folder, "normalizer")
+    ids = loaded.encode(loaded.marked("[/INST] b<|im_end|>a"), after="a<|im_end|>")
+    assert [loaded.entry(token) for token in ids] == [
+        "▁",
+        "b",
+        "i",
+        "a",
+    ]  # of the special tokens' texts only the i is known

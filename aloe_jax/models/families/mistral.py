@@ -29,7 +29,7 @@ def from_hf(config: HfConfig) -> ModelConfig:
 
     Raises InputError for a missing field and for options of the family that are not supported.
     """
-    fields = Fields(config, TABLE)
+    fields = Fields(config, TABLE, num_key_value_heads=8, sliding_window=4096)
     fields.only(hidden_act="silu")
     window = fields.size("sliding_window") if fields.get("sliding_window") is not None else None
     kind = SLIDING if window else FULL  # transformers gives every layer the window

@@ -31,7 +31,7 @@ def from_hf(config: HfConfig) -> ModelConfig:
 
     Raises InputError for a missing field and for options of the family that are not supported.
     """
-    fields = Fields(config, TABLE)
+    fields = Fields(config, TABLE, num_key_value_heads=32)
     fields.only(hidden_act="silu")
     biases = ("query", "key", "value")
     return ModelConfig("qwen2", **fields.sizes(), pattern=_qwen.pattern(fields), biases=biases)

@@ -30,7 +30,7 @@ def from_hf(config: HfConfig) -> ModelConfig:
 
     Raises InputError for a missing field and for options of the family that are not supported.
     """
-    fields = Fields(config, TABLE, head_dim=128)
+    fields = Fields(config, TABLE, head_dim=128, num_key_value_heads=32)
     fields.only(hidden_act="silu")
     biases = ATTENTION if fields.flag("attention_bias") else ()
     return ModelConfig("qwen3", **fields.sizes(), pattern=_qwen.pattern(fields), qk_norm="head", biases=biases)
