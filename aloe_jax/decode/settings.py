@@ -38,8 +38,8 @@ class DecodeSettings:
     )
     pages: int = setting(
         0,
-        "pages of the cache per share of the sequences; 0: as many as serve.slots sequences of serve.context tokens may "
-        "need",
+        "pages of the cache per share of the sequences; 0: as many as serve.slots sequences of serve.context tokens "
+        "may need",
         minimum=0,
         decides=False,
     )
