@@ -18,7 +18,7 @@ from aloe_jax.decode.programs import Chunks, Drawn, Rows, Setup, programs
 from aloe_jax.decode.sampling import ALL
 from aloe_jax.decode.settings import platform_of
 from aloe_jax.errors import InputError
-from aloe_jax.models import decoder
+from aloe_jax.models import apart, decoder
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.parallel.mesh import ROWS, row_shards
 from aloe_jax.parallel.sharding import pages_sharding, replicated
@@ -64,9 +64,10 @@ class Executor:
 
     def load(self, params: decoder.Params) -> None:
         """Replace the parameters, which stay on the devices on their way into the layout of decoding."""
-        places = self.mesh and decoder.apart_shardings(self.model, self.mesh)
-        apart = functools.partial(decoder.apart, config=self.model, dtype=self._dtype)
-        self._params = jax.jit(apart, out_shardings=places)(params)
+        places = self.mesh and apart.apart_shardings(self.model, self.mesh)
+        blocks = platform_of(self.mesh) == "cpu" and self.mesh is None
+        convert = functools.partial(apart.apart, config=self.model, dtype=self._dtype, blocks=blocks)
+        self._params = jax.jit(convert, out_shardings=places)(params)
 
     @property
     def compiled(self) -> int:

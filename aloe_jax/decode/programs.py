@@ -23,10 +23,10 @@ from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from aloe_jax.decode.cache import Pages, attend_pages, copy_pages
 from aloe_jax.decode.sampling import Sampled, sample
-from aloe_jax.models import decoder
+from aloe_jax.models import apart
+from aloe_jax.models.apart import LayerInput, Layers
 from aloe_jax.models.config import ModelConfig
-from aloe_jax.models.decoder import LayerInput, Layers, Options, Params
-from aloe_jax.ops.attention import cap
+from aloe_jax.models.decoder import Options, Params
 from aloe_jax.ops.precision import in_precision_of
 from aloe_jax.parallel.mesh import ROWS
 from aloe_jax.parallel.sharding import constraint
@@ -84,7 +84,7 @@ class Setup:
 
 def embed(outer: Params, tokens: Int[Array, "B T"], *, setup: Setup) -> Float[Array, "B T D"]:
     """The states before the first layer."""
-    return decoder.embedded(outer, setup.model, tokens, setup.options)
+    return apart.embedded(outer, setup.model, tokens, setup.options)
 
 
 def layer(
@@ -100,7 +100,7 @@ def layer(
     """The states after a layer, and its pages with the new keys and values."""
     attend = attend_pages(tables, start, count, setup.model.scale, setup.mesh)
     positions = jnp.maximum(start, 0)[:, None] + jnp.arange(x.shape[1])
-    return decoder.layer_states(part, setup.model, x, positions, attend, pages, setup.options)
+    return apart.layer_states(part, setup.model, x, positions, attend, pages, setup.options)
 
 
 def draw(
@@ -113,9 +113,7 @@ def draw(
     setup: Setup,
 ) -> tuple[Rows, Drawn]:
     """The rows after a step, and what they drew from the `allowed` tokens."""
-    hidden = decoder.final_states(outer, setup.model, x[:, 0])
-    head = decoder.head_weight(outer, setup.model)
-    logits = cap(jnp.einsum("bd,dv->bv", hidden, head, preferred_element_type=jnp.float32), setup.model.final_soft_cap)
+    logits = apart.head_logits(outer, setup.model, x[:, 0])
     keys = jax.vmap(jax.random.fold_in)(jax.random.wrap_key_data(rows.key), rows.position)
     sampled = sample(logits, keys, rows.temperature, rows.top_p, rows.top_k, setup.vocab, allowed, want_top)
     going = rows.left > 0

@@ -19,8 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jax.typing import DTypeLike
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from aloe_jax.models import lora
@@ -29,9 +28,10 @@ from aloe_jax.models.lora import A, B
 from aloe_jax.models.norms import layer_norm, rms_norm
 from aloe_jax.models.params import Params, set_leaf
 from aloe_jax.models.rope import rotary
+from aloe_jax.ops import column_blocks
 from aloe_jax.ops.attention import NO_WINDOW
 from aloe_jax.ops.constants import ATTENTION_OUTPUT
-from aloe_jax.parallel.sharding import param_shardings, replicated
+from aloe_jax.parallel.sharding import param_shardings
 
 HEAD, HEAD_AXES = "head", ("embed", "vocab")  # the output head, a linear map too
 ACTIVATIONS = {"silu": jax.nn.silu, "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True)}
@@ -106,7 +106,12 @@ class Block(nnx.Module):
         """x W, plus the bias and the adapter if the map has them."""
         weight: Callable[[str], Array] = lambda suffix: getattr(self, name + suffix)[...].astype(x.dtype)  # noqa: E731
         inputs, lora = len(LINEAR[name][0]), self.config.lora
-        out = jnp.tensordot(x, weight(""), axes=inputs)
+        plain = self.config.shape(LINEAR[name][0] + LINEAR[name][1])
+        if weight("").shape == plain:
+            out = jnp.tensordot(x, weight(""), axes=inputs)
+        else:
+            columns = column_blocks.product(x.reshape(len(x), -1), weight(""))
+            out = columns.reshape(-1, *plain[inputs:])
         if lora and name in lora.maps:
             dropped = x
             if dropout is not None and lora.dropout:
@@ -118,7 +123,7 @@ class Block(nnx.Module):
         return out + weight("_bias") if name in self.config.biases else out
 
     def _norm(self, name: str, x: Float[Array, "N D"]) -> Float[Array, "N D"]:
-        return _norm(self.config, x, None if self.config.norm == "layer" else getattr(self, name)[...])
+        return norm(self.config, x, None if self.config.norm == "layer" else getattr(self, name)[...])
 
     def _qk_norm(self, name: str, x: Float[Array, "N H K"]) -> Float[Array, "N H K"]:
         c = self.config
@@ -172,7 +177,7 @@ def _add_adapter(
     setattr(module, name + B, _param(rngs, rank + config.shape(outputs), ("rank", *outputs), 0.0, 0.0))
 
 
-def _norm(config: ModelConfig, x: Float[Array, "N D"], scale: Float[Array, D] | None) -> Float[Array, "N D"]:
+def norm(config: ModelConfig, x: Float[Array, "N D"], scale: Float[Array, D] | None) -> Float[Array, "N D"]:
     if scale is None:
         return layer_norm(x, config.norm_eps)
     return rms_norm(x, scale, config.norm_eps, offset=1.0 if config.norm == "rms_offset" else 0.0)
@@ -202,7 +207,7 @@ class Decoder(nnx.Module):
         options: Options,
     ) -> tuple[Float[Array, "B T D"], Any]:
         config, constrain = self.config, options.constrain
-        x = _embedded(self.embed[...], config, tokens, options)
+        x = embed_tokens(self.embed[...], config, tokens, options)
         graph, stacked = nnx.split(self.layers)
 
         def body(state: tuple[Array, Any], layer: _ScanInput) -> tuple[tuple[Array, Any], None]:
@@ -213,18 +218,18 @@ class Decoder(nnx.Module):
 
         # Inside a scan the compiler does not merge the two computations, so no barrier is needed.
         body = jax.checkpoint(body, policy=REMAT[options.remat], prevent_cse=False)
-        (x, carry), _ = jax.lax.scan(body, (x, carry), _scan_input(config, stacked))
-        return _norm(config, x, None if config.norm == "layer" else self.final_norm[...]), carry
+        (x, carry), _ = jax.lax.scan(body, (x, carry), scan_input(config, stacked))
+        return norm(config, x, None if config.norm == "layer" else self.final_norm[...]), carry
 
 
-def _embedded(
+def embed_tokens(
     embed: Float[Array, "V D"], config: ModelConfig, tokens: Int[Array, "B T"], options: Options
 ) -> Float[Array, "B T D"]:
     x = options.constrain(embed.astype(options.dtype)[tokens])
     return x if config.embed_scale == 1 else x * jnp.asarray(config.embed_scale, options.dtype)
 
 
-def _scan_input(config: ModelConfig, params: Any) -> _ScanInput:
+def scan_input(config: ModelConfig, params: Any) -> _ScanInput:
     """The input of the scan, with the layers on axis 0."""
     layers = list(config.each_layer())
     zeros = np.zeros(config.head_dim // 2)
@@ -239,70 +244,6 @@ def _scan_input(config: ModelConfig, params: Any) -> _ScanInput:
     return _ScanInput(values, jnp.asarray(np.stack(frequencies), jnp.float32), params)
 
 
-class LayerInput(NamedTuple):
-    """What one layer has of its own: its values for attention, its rotary frequencies [K / 2], and its parameters."""
-
-    values: LayerValues
-    frequencies: Float[Array, Half]
-    params: Params
-
-
-class Layers(NamedTuple):
-    """A decoder whose layers are apart, for programs that do not scan over them: a scan copies each layer's slice of
-    the stacked parameters, which decoding would pay for with every token."""
-
-    outer: Params  # embedding, final norm, head
-    layers: tuple[LayerInput, ...]
-
-
-def apart(params: Params, config: ModelConfig, dtype: DTypeLike) -> Layers:
-    """The decoder's layers apart, with all parameters but those of norms in `dtype`."""
-
-    def converted(path: tuple[Any, ...], leaf: Array) -> Array:
-        return leaf if "norm" in path[-1].key else leaf.astype(dtype)
-
-    params = jax.tree_util.tree_map_with_path(converted, params)
-    stacked = _scan_input(config, params["layers"])
-    each = [jax.tree.map(lambda leaf, number=number: leaf[number], stacked) for number in range(config.layers)]
-    outer = {name: value for name, value in params.items() if name != "layers"}
-    return Layers(outer, tuple(LayerInput(*layer) for layer in each))
-
-
-def apart_shardings(config: ModelConfig, mesh: Mesh) -> Layers:
-    """The shardings of `apart` for decoding. Raises InputError as `param_shardings` does."""
-    places, whole = shardings(config, mesh, decoding=True), replicated(mesh)
-    layer = jax.tree.map(lambda place: NamedSharding(mesh, PartitionSpec(*place.spec[1:])), places["layers"])
-    values, frequencies, _ = jax.tree.map(lambda _: whole, _scan_input(config, {}))
-    outer = {name: place for name, place in places.items() if name != "layers"}
-    return Layers(outer, (LayerInput(values, frequencies, layer),) * config.layers)
-
-
-def embedded(outer: Params, config: ModelConfig, tokens: Int[Array, "B T"], options: Options) -> Float[Array, "B T D"]:
-    """The states before the first layer."""
-    return _embedded(outer["embed"], config, tokens, options)
-
-
-def layer_states(
-    layer: LayerInput,
-    config: ModelConfig,
-    x: Float[Array, "B T D"],
-    positions: Int[Array, "B T"],
-    attend: Attend,
-    carry: Any,
-    options: Options,
-) -> tuple[Float[Array, "B T D"], Any]:
-    """The states after one layer, and the attention's carry."""
-    graph, abstract = _block_structure(config)
-    block = nnx.merge(graph, jax.tree.unflatten(jax.tree.structure(abstract), jax.tree.leaves(layer.params)))
-    x, carry = block(x, positions, layer.values, layer.frequencies, attend, carry, None)
-    return options.constrain(x), carry
-
-
-def final_states(outer: Params, config: ModelConfig, x: Float[Array, "N D"]) -> Float[Array, "N D"]:
-    """The states after the final norm, before the output head."""
-    return _norm(config, x, None if config.norm == "layer" else outer["final_norm"])
-
-
 @functools.cache
 def structure(config: ModelConfig) -> tuple[Any, Any]:
     """(graph definition, abstract state with logical axes) of the decoder, without computing anything."""
@@ -310,7 +251,7 @@ def structure(config: ModelConfig) -> tuple[Any, Any]:
 
 
 @functools.cache
-def _block_structure(config: ModelConfig) -> tuple[Any, Any]:
+def block_structure(config: ModelConfig) -> tuple[Any, Any]:
     """(graph definition, abstract state) of one layer."""
     return nnx.split(nnx.eval_shape(lambda: Block(config, nnx.Rngs(0))))
 

@@ -22,9 +22,9 @@ from aloe_jax.errors import InputError
 from aloe_jax.hub.config_file import read_config
 from aloe_jax.hub.families import model_config
 from aloe_jax.hub.source import resolve_model
-from aloe_jax.models import decoder
+from aloe_jax.models import apart, decoder
+from aloe_jax.models.apart import Layers
 from aloe_jax.models.config import ModelConfig
-from aloe_jax.models.decoder import Layers
 from aloe_jax.models.lora import LoraSettings
 from aloe_jax.parallel.mesh import MeshSettings
 from aloe_jax.parallel.sharding import pages_sharding, placed, replicated, row_sharding
@@ -114,8 +114,8 @@ def decoding_programs(
     check_mesh(model, mesh)
     made = programs(Setup(model, dtype, ends=(0,), mesh=mesh), whole=True)
     params = placed(
-        jax.eval_shape(functools.partial(decoder.apart, config=model, dtype=dtype), decoder.abstract_params(model)),
-        decoder.apart_shardings(model, mesh),
+        jax.eval_shape(functools.partial(apart.apart, config=model, dtype=dtype), decoder.abstract_params(model)),
+        apart.apart_shardings(model, mesh),
     )
     everywhere = replicated(mesh)
 
