@@ -90,7 +90,7 @@ def _grown() -> Path:
     return folder
 
 
-def _mutate_file(rng: random.Random, path: Path) -> str:
+def mutate_file(rng: random.Random, path: Path) -> str:
     """Change a JSON or JSON-lines file in place; returns the change in words."""
     data = path.read_bytes()
     if rng.random() < 0.3 or path.suffix not in (".json", ".jsonl"):
@@ -116,7 +116,7 @@ def _mutated_run(rng: random.Random, folder: Path, only: str = "") -> str:
     held_out = folder / "run/personas/benchmark.jsonl"
     shutil.copy(folder / "run/personas/personas.jsonl", held_out)
     files = sorted(path for path in (folder / "run").rglob("*") if path.suffix in (".json", ".jsonl"))
-    return _mutate_file(rng, rng.choice([path for path in files if re.search(only, str(path.relative_to(folder)))]))
+    return mutate_file(rng, rng.choice([path for path in files if re.search(only, str(path.relative_to(folder)))]))
 
 
 STATUS: dict[str, Any] = {
@@ -186,7 +186,7 @@ def resume(rng: random.Random, folder: Path) -> Case:
     shutil.copytree(_begun(), folder / "run")
     files = sorted(path for path in (folder / "run").rglob("*") if path.suffix in (".json", ".jsonl"))
     files += [path for path in files if path.name in ("manifest.json", "config.json")] * 2
-    told = _mutate_file(rng, rng.choice(files))
+    told = mutate_file(rng, rng.choice(files))
     call = _stage_personas("run")
     return Case(command(*call), "aloe " + " ".join(call), told, changes=("run",))
 
@@ -195,7 +195,7 @@ def store(rng: random.Random, folder: Path) -> Case:
     """Growing on from changed ledgers: the answers that were paid for are read or refused, never lost."""
     shutil.copytree(_grown(), folder / "grown")
     files = sorted(path for path in (folder / "grown").iterdir() if path.suffix == ".jsonl" and path.stat().st_size)
-    told = _mutate_file(rng, rng.choice(files))
+    told = mutate_file(rng, rng.choice(files))
 
     async def grow() -> None:
         async with serving(FakeServer()) as url:
