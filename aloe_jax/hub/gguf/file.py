@@ -151,6 +151,16 @@ class GGUFFile:
             raise InputError(f"{self.path}: metadata key '{self.key(name)}' is {value!r}; expected a number")
         return float(str(np.float32(value)))
 
+    def positive(self, name: str, default: float | None = None) -> float:
+        """As `decimal`. Raises InputError also for a number that is not above 0."""
+        value = self.decimal(name, default)
+        if value <= 0:
+            raise InputError(
+                f"{self.path}: metadata key '{self.key(name)}' is {value:g}; expected a number above 0; import the "
+                "model's Hugging Face folder instead"
+            )
+        return value
+
     @property
     def count(self) -> int:
         """The number of tensors."""
