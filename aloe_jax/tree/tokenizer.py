@@ -57,6 +57,7 @@ class Tokenizer:
         path = epath.Path(folder)
         raw = files.read_text(files.existing(path / "tokenizer.json", "tokenizer file"))
         with _sentence(f"{path / 'tokenizer.json'}: not a readable tokenizer"):
+            files.loads(raw)  # the library takes the last of two equal keys in silence
             backend = tokenizers.Tokenizer.from_str(raw)
         special = read_special_tokens(path, backend.padding)
         # Stored settings for training would cut long histories, pad short ones, or give other ids at each call.
