@@ -113,6 +113,7 @@ def _rotary(folder, factors, **metadata):
     return hf_config(GGUFFile(hub_files.write_gguf(folder / "f.gguf", model, {}, tensors={}, extra=extra, **metadata)))
 
 
+@pytest.mark.filterwarnings("error")
 def test_rotary_factors_that_config_json_cannot_state(tmp_path):
     """Other shapes of scaling, a wrong length, and a second scaling beside the factors."""
     known = hub_files.llama3_factors(10_000.0, 32, **gguf_models.CONFIGS["llama"]["rope_scaling"])
@@ -122,5 +123,6 @@ def test_rotary_factors_that_config_json_cannot_state(tmp_path):
     for factors in (np.full(16, 3.0), known * 1.01, known[:8], np.full(16, np.nan)):
         with pytest.raises(InputError, match=sentence):
             _rotary(tmp_path, factors)
-    with pytest.raises(InputError, match=sentence):
-        _rotary(tmp_path, known, **{"llama.rope.scaling.factor": 2.0})
+    for changed in ({"llama.rope.scaling.factor": 2.0}, {"llama.rope.freq_base": 1.0}, {"llama.rope.freq_base": 1e38}):
+        with pytest.raises(InputError, match=sentence):
+            _rotary(tmp_path, known, **changed)
