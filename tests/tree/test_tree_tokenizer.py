@@ -93,6 +93,15 @@ def test_a_token_that_stands_twice_in_the_vocabulary_is_refused(folder):
         Tokenizer.load(folder)
 
 
+def test_two_tokens_with_one_id_are_refused(folder):
+    """The library takes either, by the order of a hash table."""
+    content = json.loads((folder / "tokenizer.json").read_text())
+    content["model"]["vocab"]["O"] = content["model"]["vocab"]["@"]
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"tokenizer.json: '@' and 'O' both have the id \d+"):
+        Tokenizer.load(folder)
+
+
 def test_broken_tokenizer_file_and_unknown_eos_are_named(folder):
     (folder / "generation_config.json").write_text('{"eos_token_id": [0, 99999]}')
     with pytest.raises(InputError, match="99999"):
