@@ -171,7 +171,10 @@ def _judged(case: Case, result: Result, before: dict[str, str], after: dict[str,
     if case.refuses:
         return "wrong value", f"exit 0, expected a refusal; {result.out[-500:]}"
     try:
-        wrong = case.check(result)
+        with _limits():
+            wrong = case.check(result)
+    except Hang:
+        return "hang", f"no end of the check within {DEADLINE:g} seconds\n{traceback.format_exc()[-3000:]}"
     except Exception:
         wrong = f"the check of the result failed:\n{traceback.format_exc()[-3000:]}"
     return ("wrong value", wrong) if wrong else ("ok", None)
