@@ -135,7 +135,8 @@ def refusal(chat: ChatFormat, given: Sequence[Message]) -> str:
 
 def _sentence(chat: ChatFormat, error: InputError) -> str:
     """The sentence of a refusal without the probe and the folder, which decide nothing of it."""
-    return _WHERE.sub("", str(error)).replace(chat.template.name, "the template")
+    said = _WHERE.sub("", str(error)).replace(chat.template.name, "the template")
+    return said.replace(f"the tokenizer of {chat.tokenizer.name}", "the tokenizer")
 
 
 def _form(chat: ChatFormat, name: str, given: Sequence[Message]) -> Form:

@@ -68,6 +68,18 @@ def test_a_refusal_does_not_depend_on_the_name_of_the_folder(folder):
     assert all("refuse" in finding and path.name not in finding for finding in refused)
 
 
+def test_nor_does_that_of_the_tokenizer(folder):
+    path = folder("chatml")
+    content = json.loads((path / "tokenizer.json").read_text())
+    content["added_tokens"].append(content["added_tokens"][-1] | {"id": content["model"]["vocab"]["A"], "content": "A"})
+    (path / "tokenizer.json").write_text(json.dumps(content))
+    chat = ChatFormat.load(path)
+    refused = [trait.finding for trait in traits(chat) if "no other tokens" in trait.finding]
+    refused += [form.refused for form in forms(chat) if form.refused]
+    assert len(refused) > 2
+    assert all("which the tokenizer has no other tokens for" in sentence for sentence in refused)
+
+
 def test_folding_is_told_as_what_it_is():
     assert (
         "in front of the first user message" in found("gemma", system="fold_into_first_user")["system message"].finding
