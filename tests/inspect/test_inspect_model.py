@@ -69,13 +69,13 @@ def test_a_refusal_does_not_depend_on_the_name_of_the_folder(folder):
 
 
 def test_nor_does_that_of_the_tokenizer(folder):
+    """A letter that ends a turn has no other tokens."""
     path = folder("chatml")
-    content = json.loads((path / "tokenizer.json").read_text())
-    content["added_tokens"].append(content["added_tokens"][-1] | {"id": content["model"]["vocab"]["A"], "content": "A"})
-    (path / "tokenizer.json").write_text(json.dumps(content))
+    vocabulary = json.loads((path / "tokenizer.json").read_text())["model"]["vocab"]
+    (path / "generation_config.json").write_text(json.dumps({"eos_token_id": vocabulary["A"]}))
     chat = ChatFormat.load(path)
-    refused = [trait.finding for trait in traits(chat) if "no other tokens" in trait.finding]
-    refused += [form.refused for form in forms(chat) if form.refused]
+    sentences = [form.refused for form in forms(chat)] + [trait.finding for trait in traits(chat)]
+    refused = [sentence for sentence in sentences if "no other tokens" in sentence]
     assert len(refused) > 2
     assert all("which the tokenizer has no other tokens for" in sentence for sentence in refused)
 
