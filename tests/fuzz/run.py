@@ -24,13 +24,13 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[1])]
 
-from fuzz.case import DEADLINE, judge, remove  # noqa: E402
+from fuzz.case import CHECKS, DEADLINE, judge, remove  # noqa: E402
 from fuzz.targets import TARGETS  # noqa: E402
 
 HERE = Path(__file__)
 GOOD = ("ok", "refused", "resumable")
 RENEW = 2_000  # cases after which a worker is replaced, since compiled programs stay in memory
-GRACE = 30.0  # seconds after the deadline until a worker counts as hanging
+GRACE = 30.0  # seconds after the deadlines until a worker counts as hanging
 SHOW_EVERY = 30.0  # seconds
 
 
@@ -69,7 +69,7 @@ class Worker:
 
     def judge(self, name: str, seed: int, number: int) -> tuple[str, str | None, str, str]:
         """Outcome, problem, command and mutation of a case."""
-        wait = DEADLINE + GRACE + (0 if self.count else 120)
+        wait = (1 + CHECKS) * DEADLINE + GRACE + (0 if self.count else 120)
         self.count += 1
         try:
             self.pipe.send((name, seed, number))

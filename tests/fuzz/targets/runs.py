@@ -115,6 +115,7 @@ def _mutated_run(rng: random.Random, folder: Path, only: str = "") -> str:
         (folder / "run/conversations/status.json").write_text(json.dumps(STATUS))
     held_out = folder / "run/personas/benchmark.jsonl"
     shutil.copy(folder / "run/personas/personas.jsonl", held_out)
+    (folder / "run/personas/pool.json").write_text(json.dumps(POOLS))
     files = sorted(path for path in (folder / "run").rglob("*") if path.suffix in (".json", ".jsonl"))
     return mutate_file(rng, rng.choice([path for path in files if re.search(only, str(path.relative_to(folder)))]))
 
@@ -128,6 +129,18 @@ STATUS: dict[str, Any] = {
                    "down": False, "waiting": 0}],
     "judge": {"compared": 4, "flipped": 1, "unreadable": 0},
 }  # fmt: skip
+
+
+_POOL: dict[str, Any] = {
+    "entries": 9, "origins": {"seed": 4, "generated": 5, "file": 0}, "stopped": "rounds", "rounds": 3, "threshold": 0.5,
+    "nearest": {"q50": 0.4, "max": 0.5}, "seeds_nearest": {"q50": 0.3}, "rejects": {"near": 2},
+}  # fmt: skip
+_GRAMS: dict[str, Any] = {"overlapping": 0, "rate": 0.0, "examples": []}
+_OVERLAP: dict[str, Any] = {
+    "train": 6, "benchmark": 3, "shared_ids": [], "grams_13": _GRAMS, "grams_8": _GRAMS,
+    "cosine": {"distribution": {"q50": 0.2, "max": 0.3}, "nearest": []},
+}  # fmt: skip
+POOLS = {"profiles": _POOL, "personalities": _POOL, "contamination": {"profiles": _OVERLAP}}
 
 
 def status(rng: random.Random, folder: Path) -> Case:
