@@ -16,8 +16,8 @@ def read_chat_model(
 ) -> tuple[ModelConfig, ChatFormat]:
     """Config, tokenizer and chat template of a Hugging Face folder.
 
-    Raises InputError as `read_config`, `checked_tokenizer` and `ChatFormat.load` do, and if the tokenizer has ids above
-    the model's vocabulary, which would silently be looked up as other tokens.
+    Raises InputError as `read_config`, `checked_tokenizer` and `ChatFormat.load` do, if the tokenizer has ids above the
+    model's vocabulary, which would silently be looked up as other tokens, and for a template that computes without end.
     """
     model, _ = read_config(folder)
     checked_tokenizer(epath.Path(folder))
@@ -27,4 +27,5 @@ def read_chat_model(
             f"{folder}: the tokenizer makes {needed} ids of text, the model's vocab_size is {model.vocab}; put the "
             "tokenizer.json there that belongs to the model"
         )
+    chat.template.check_work()
     return model, chat

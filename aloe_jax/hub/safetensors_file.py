@@ -88,6 +88,8 @@ def _header(file: RangeFile) -> tuple[dict[str, Entry], int]:
     if not all(isinstance(text, str) for text in notes.values()):
         raise ValueError(f"its header has {METADATA} that are no texts")
     begin, covered = 8 + length, 0
+    if not all(type(place) is int for entry in header.values() for place in entry["data_offsets"]):
+        raise ValueError("its header has data_offsets that are no whole numbers")
     for first, last in sorted(entry["data_offsets"] for entry in header.values()):
         if first != covered or last < first:
             raise ValueError(f"its header leaves a hole or an overlap at byte {first} of the data")

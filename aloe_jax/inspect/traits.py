@@ -129,8 +129,14 @@ def refusal(chat: ChatFormat, given: Sequence[Message]) -> str:
     try:
         build_trie(chain(given), chat)
     except InputError as error:
-        return _WHERE.sub("", str(error)).replace(chat.template.name, "the template")
+        return _sentence(chat, error)
     return ""
+
+
+def _sentence(chat: ChatFormat, error: InputError) -> str:
+    """The sentence of a refusal without the probe and the folder, which decide nothing of it."""
+    said = _WHERE.sub("", str(error)).replace(chat.template.name, "the template")
+    return said.replace(f"the tokenizer of {chat.tokenizer.name}", "the tokenizer")
 
 
 def _form(chat: ChatFormat, name: str, given: Sequence[Message]) -> Form:
@@ -168,7 +174,7 @@ def _generation_prompt(chat: ChatFormat) -> Trait:
     try:
         bare, prompt = (chat.template.render(given, add_generation_prompt=wanted) for wanted in (False, True))
     except InputError as error:
-        return Trait(name, f"refused: {error}")
+        return Trait(name, f"refused: {_sentence(chat, error)}")
     if prompt == bare:
         return Trait(name, "none: a reply begins right behind the user message")
     if not prompt.startswith(bare):
@@ -199,7 +205,7 @@ def _begin(chat: ChatFormat) -> Trait:
     try:
         ids = chat.prompt_ids(messages(("user", QUESTION)))
     except InputError as error:
-        return Trait(name, f"refused: {error}")
+        return Trait(name, f"refused: {_sentence(chat, error)}")
     known = chat.tokenizer.encode(bos)
     if ids[: len(known)] != known:
         return Trait(name, f"{bos} is declared; the template does not begin with it, and none is added")

@@ -20,9 +20,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-import pydantic_core
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from aloe_jax import files
 from aloe_jax.decode.requests import MAX_TOP_LOGPROBS, Constraint
 from aloe_jax.tree.schema import Message, content_text
 
@@ -287,7 +287,7 @@ class ChatResponse(BaseModel):
 def parse_request(body: bytes) -> ChatRequest:
     """The request in a body. Raises ApiError (400) naming the first field that is wrong or not supported."""
     try:
-        data = pydantic_core.from_json(body, allow_inf_nan=False)
+        data = files.loads(body.decode())
     except ValueError as error:
         raise ApiError(400, f"the body is not JSON: {error}") from None
     if not isinstance(data, dict):

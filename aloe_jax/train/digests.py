@@ -10,7 +10,7 @@ from __future__ import annotations
 import concurrent.futures
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from etils import epath
@@ -61,24 +61,34 @@ def verify(checkpoint: epath.Path, parts: Sequence[str] = (), alone: bool = Fals
     """Compare the files of a checkpoint with their digests; with `parts`, those in these folders and at its top.
 
     Unless `alone`, all processes call this together, and each reads its share. Raises ValueError, on all of them,
-    naming the first file that is missing or differs.
+    naming the first file that is missing or differs, or one that was not saved: Orbax would take it for its own.
     """
     start = time.monotonic()
     if not (checkpoint / DIGESTS).exists():
         return Verified(0, 0, 0.0)
     digests = _stored(checkpoint)
-    chosen = [name for name in sorted(digests) if not parts or "/" not in name or name.split("/")[0] in parts]
+    chosen = _chosen(digests, parts)
     first, step = (0, 1) if alone else (hosts.process_index(), hosts.process_count())
+    strays = _chosen(set(_names(checkpoint)) - {*digests, DIGESTS}, parts) if first == 0 else []
     mine = range(first, len(chosen), step)
     found = _hashes(checkpoint, [chosen[number] for number in mine])
     wrong = [number for number, digest in zip(mine, found, strict=True) if digest != digests[chosen[number]]]
-    seen = len(chosen) - min(wrong, default=len(chosen))  # the first file is the largest number
+    seen = len(chosen) - min(wrong, default=len(chosen))  # the first file is the largest number but that of strays
+    seen = len(chosen) + 1 if strays else seen
     if seen := seen if alone else hosts.largest(seen):
+        if seen > len(chosen):
+            name = f"its file {strays[0]}" if strays else "one of its files"
+            raise ValueError(f"{name} is none of those that were saved; without it the others can be read")
         name = chosen[len(chosen) - seen]
         state = "differs from its digest" if (checkpoint / name).exists() else "is missing"
         raise ValueError(f"its file {name} {state}, since it was saved")
     size = sum((checkpoint / name).stat().length for name in chosen)
     return Verified(len(chosen), size, time.monotonic() - start)
+
+
+def _chosen(names: Iterable[str], parts: Sequence[str]) -> list[str]:
+    """The names of files in these folders and at the top, all if no folders are given; sorted."""
+    return [name for name in sorted(names) if not parts or "/" not in name or name.split("/")[0] in parts]
 
 
 def _stored(checkpoint: epath.Path) -> Mapping[str, str]:

@@ -27,8 +27,11 @@ SHARE = 100  # ... and for each unit of what is rendered
 STEP = 200  # units of one turn of a loop and of one call, which take as long as copying so many characters
 ITEM = 40  # units of an item that is not text
 SECONDS = 10.0  # of computation per render, where a unit takes longer than that
-# What makes a result as large as the product of its arguments, not their sum.
-_PRODUCTS = {"join", "indent", "tojson", "expandtabs", "wordwrap", "urlize"}
+# What makes a result, or looks at characters, as often as the product of its arguments says, not their sum.
+_PRODUCTS = {"join", "indent", "tojson", "expandtabs", "urlize", "round"}
+_PRODUCTS |= {"trim", "strip", "lstrip", "rstrip", "rfind", "rindex", "rsplit", "rpartition"}
+# What copies the rest of a text, or the sum of lists so far, for each of its pieces.
+_SQUARES = {"wordwrap", "sum of lists"}
 # What looks at the items of a list and not into them.
 _SHALLOW = {"length", "count", "first", "last", "list", "items", "get", "keys", "values", "reverse", "sort", "map"}
 _SHALLOW |= {"selectattr", "rejectattr", "select", "reject"}
@@ -136,6 +139,10 @@ class BoundedEnvironment(jinja2.sandbox.ImmutableSandboxedEnvironment):
             numbers = [number for text in texts for number in _NUMBER.findall(text)]
             others += sum(int(number) if len(number) < 20 else 10**20 for number in numbers)
             others += sum(self._length(item) for each in rest if isinstance(each, tuple) for item in each)
+        if name == "sum" and any(isinstance(each, (list, tuple)) for each in rest):
+            name = "sum of lists"
+        if name in _SQUARES:
+            return size * (size + others)
         return size * max(1, others) if name in _PRODUCTS else size + others
 
     def _length(self, value: Any) -> int:

@@ -21,7 +21,7 @@ from etils import epath
 from aloe_jax import files
 from aloe_jax.errors import InputError
 from aloe_jax.tree.content import Content, find_content
-from aloe_jax.tree.sandbox import WORK, BoundedEnvironment
+from aloe_jax.tree.sandbox import WORK, BoundedEnvironment, ExcessiveWorkError
 from aloe_jax.tree.schema import Message
 from aloe_jax.tree.tokenizer import MARK, Tokenizer
 
@@ -29,8 +29,13 @@ DEFAULT_DATE = "26 Jul 2024"
 SystemHandling = Literal["keep", "fold_into_first_user"]
 LONGEST = 1_000_000  # characters of a template
 PROBE_WORK = WORK // 50  # of a render that tries a template out; a conversation needs less
+REPAIR = "repair the template in the model's folder, or use a model with another one"
 _DATE_FORMAT = "%d %b %Y"
 _THINKING = re.compile(r"(?:[<\[]/?\w*(?:think|thought|reason)\w*[>\]]\s*)+\Z", re.IGNORECASE)
+
+
+class ExcessiveTemplateError(InputError):
+    """A template that computes without end."""
 
 
 @dataclass(frozen=True)
@@ -102,13 +107,25 @@ class ChatTemplate:
     def render(self, messages: Sequence[Message], add_generation_prompt: bool) -> str:
         """The conversation as text, followed by the beginning of the next reply if `add_generation_prompt`.
 
-        Raises InputError naming the template and the turn where the template refuses the messages or fails on them.
+        Raises InputError naming the template and the turn where the template refuses the messages or fails on them, and
+        ExcessiveTemplateError where it exhausts its budget.
         """
         try:
             return self._render(messages, add_generation_prompt)
         except Exception as error:  # whatever a template raises
             turn = sum(message.role == "user" for message in messages)
+            if isinstance(error, ExcessiveWorkError):
+                raise ExcessiveTemplateError(f"{self.name} refuses turn {turn}: {error}; {REPAIR}") from None
             raise InputError(f"{self.name} refuses turn {turn}: {_reason(error)}{self._remedy(messages)}") from None
+
+    def check_work(self) -> None:
+        """Raise ExcessiveTemplateError for a template that computes without end on one message, as it would on each."""
+        try:
+            self.render([Message(role="user", content="Hello")], add_generation_prompt=True)
+        except ExcessiveTemplateError:
+            raise
+        except InputError:
+            return  # it may want other messages
 
     def _render(self, messages: Sequence[Message], add_generation_prompt: bool) -> str:
         folded = _fold_system(messages) if self.system == "fold_into_first_user" else messages
@@ -141,7 +158,7 @@ class ChatTemplate:
         roles = [message.role for message in messages if message.role != "system"]
         if any(role != ("user", "assistant")[number % 2] for number, role in enumerate(roles)):
             return "; expected user and assistant messages in turn, a user message first"
-        return "; repair the template in the model's folder, or use a model with another one"
+        return f"; {REPAIR}"
 
     def check_written(self, messages: Sequence[Message], add_generation_prompt: bool) -> None:
         """Raise InputError if the template leaves out the text of one of `messages`, or has no generation prompt where

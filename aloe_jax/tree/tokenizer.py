@@ -58,7 +58,9 @@ class Tokenizer:
         path = epath.Path(folder)
         raw = files.read_text(files.existing(path / "tokenizer.json", "tokenizer file"))
         with _sentence(f"{path / 'tokenizer.json'}: not a readable tokenizer"):
+            files.loads(raw)  # the library takes the last of two equal keys in silence
             backend = tokenizers.Tokenizer.from_str(raw)
+        _check_distinct(path / "tokenizer.json", backend)
         special = read_special_tokens(path, backend.padding)
         # Stored settings for training would cut long histories, pad short ones, or give other ids at each call.
         backend.no_truncation()
@@ -256,6 +258,21 @@ def _sentence(what: str) -> Iterator[None]:
             raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(f"{what} ({reason[:200]}); use the tokenizer.json of the model's repository") from None
+
+
+def _check_distinct(path: epath.Path, backend: tokenizers.Tokenizer) -> None:
+    """Raise InputError for two tokens with one id: which of them the id means would change from load to load."""
+    vocabulary = backend.get_vocab(with_added_tokens=True)
+    if len(set(vocabulary.values())) == len(vocabulary):
+        return
+    seen: dict[int, str] = {}
+    for text, number in sorted(vocabulary.items()):
+        if number in seen:
+            raise InputError(
+                f"{path}: {seen[number]!r} and {text!r} both have the id {number}, expected one each; use the "
+                "tokenizer.json of the model's repository"
+            )
+        seen[number] = text
 
 
 def _flag(path: epath.Path, config: Mapping[str, object], name: str) -> bool:

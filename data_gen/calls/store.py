@@ -17,14 +17,13 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import TypedDict
+from typing import TypedDict, cast
 
 from aloe_jax import files
 from aloe_jax.errors import InputError
@@ -135,12 +134,9 @@ class Store:
         self._reader.seek(place)
         path = self.directory / f"{CALLS}.jsonl"
         try:
-            record = json.loads(self._reader.readline())
-            if not isinstance(record.get("answers"), list):
-                raise ValueError
-        except (ValueError, AttributeError, RecursionError):
+            return _call(self._reader.readline().decode())
+        except ValueError:
             raise InputError(f"{path} at byte {place:,}: damaged; {REMEDY}") from None
-        return record
 
     def add_call(self, name: str, record: Mapping[str, object]) -> None:
         """Store a call under its id (64 hex digits)."""
@@ -188,28 +184,58 @@ def records(directory: Path, ledger: str) -> Iterator[Mapping[str, object]]:
                     yield _parsed(line, ledger, path, number)
 
 
+def check_lines(directory: Path) -> None:
+    """Raise InputError for a file of a finished store that is missing, and for the first line that cannot be read."""
+    for ledger in (CALLS, *LEDGERS):
+        path = directory / f"{ledger}.jsonl"
+        if not files.ordinary(files.existing(path)):
+            raise InputError(f"{path} is not an ordinary file; {REMEDY}")
+        for number, line in files.lines(path):
+            if ledger != CALLS:
+                _parsed(line, ledger, path, number)
+                continue
+            try:
+                _call_id(line.encode())
+                _call(line)
+            except ValueError:
+                raise _damaged(path, number) from None
+
+
 def _call_places(path: Path) -> Iterator[tuple[bytes, int]]:
     """The id and the place of each call."""
     place = 0
     with open(path, "rb") as file:
         for number, line in enumerate(file, start=1):
             try:
-                if not line.startswith(_HEAD):
-                    raise ValueError
-                yield bytes.fromhex(line[len(_HEAD) : len(_HEAD) + _ID].decode()), place
+                yield _call_id(line), place
             except ValueError:
                 raise _damaged(path, number) from None
             place += len(line)
 
 
-def _parsed(line: bytes, ledger: str, path: Path, number: int) -> Mapping[str, object]:
+def _call_id(line: bytes) -> bytes:
+    """The id at the start of a call's line. ValueError if there is none."""
+    if not line.startswith(_HEAD):
+        raise ValueError
+    return bytes.fromhex(line[len(_HEAD) : len(_HEAD) + _ID].decode())
+
+
+def _call(line: str) -> StoredCall:
+    """The call in a line. ValueError for a line without answers."""
+    record = files.loads(line)
+    if not isinstance(record, dict) or not isinstance(record.get("answers"), list):
+        raise ValueError
+    return cast(StoredCall, record)
+
+
+def _parsed(line: bytes | str, ledger: str, path: Path, number: int) -> Mapping[str, object]:
     try:
-        record = json.loads(line)
+        record = files.loads(line if isinstance(line, str) else line.decode())
         if not isinstance(record, dict) or not all(isinstance(record.get(name), str) for name in NEEDED[ledger]):
             raise ValueError
         if ledger == PREFERENCES and not _readable(record.get("orders")):
             raise ValueError
-    except (ValueError, RecursionError):
+    except ValueError:
         raise _damaged(path, number) from None
     return record
 

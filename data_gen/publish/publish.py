@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import cast
 
 from aloe_jax import files
 from aloe_jax.errors import InputError
@@ -60,11 +61,10 @@ def publish(workdir: str, out: str) -> list[str]:
         written = {CONVERSATIONS: write_parquet(folder / CONVERSATIONS, trees, TREES_SCHEMA)}
         for name, path in ((TRAIN, PERSONAS), (BENCHMARK, HELD_OUT)):
             written[name] = write_parquet(folder / name, read_personas(source / "personas" / path), PERSONA_SCHEMA)
-        pool = source / "personas" / REPORT
-        report: PoolReport | None = files.read_json(pool) if pool.exists() else None
-        models = StoredModels.of(files.read_json(source / CONFIG))
+        personas = _personas(source / "personas" / REPORT)
+        models = StoredModels.of(files.read_object(source / CONFIG))
         counts = StoredCounts.of(manifest)
-        files.write_text(folder / CARD, card(models, counts, report, written, diversity))
+        files.write_text(folder / CARD, card(models, counts, personas, written, diversity))
     return [f"{target / name}: {rows:,} rows" for name, rows in written.items()] + [str(target / CARD)]
 
 
@@ -97,11 +97,11 @@ class Diversity:
 def card(
     models: StoredModels,
     counts: StoredCounts,
-    pool: PoolReport | None,
+    personas: str,
     written: Mapping[str, int],
     diversity: Diversity,
 ) -> str:
-    """The card as markdown. `written` has the rows of each file."""
+    """The card as markdown. `personas` is its section about them, `written` has the rows of each file."""
     filters = growth_sentences(counts) or ["The trees were taken from a file."]
     parts = [
         _metadata(),
@@ -110,7 +110,7 @@ def card(
         _who(models),
         "## Filters\n\n" + " ".join(filters),
         _diversity(diversity),
-        _pool(pool),
+        personas,
         _limits(models, counts),
         USE,
     ]
@@ -159,10 +159,22 @@ def _diversity(found: Diversity) -> str:
     return "## Diversity\n\n" + " ".join(said)
 
 
-def _pool(pool: PoolReport | None) -> str:
-    """How the persona pool was filtered, and how far held-out entries are from the others."""
-    if pool is None:
+def _personas(path: Path) -> str:
+    """How the persona pool was filtered, and how far held-out entries are from the others. InputError for a report of
+    other content."""
+    if not path.exists():
         return "## Personas\n\nScripted: train and held-out personas share no fact and no combination of styles."
+    report = files.read_object(path)
+    try:
+        return _pool(cast(PoolReport, report))
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        reason = f"field {error} is missing" if isinstance(error, KeyError) else error
+        raise InputError(
+            f"{path}: it does not describe the pools of a run ({reason}); restore the file from a copy"
+        ) from None
+
+
+def _pool(pool: PoolReport) -> str:
     said = [_pool_line("profiles", pool["profiles"])]
     if (overlap := pool["contamination"].get("profiles")) is not None:
         said.append(_overlap_line("profiles", overlap))

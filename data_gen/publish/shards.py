@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,10 +16,11 @@ from aloe_jax.hub.folders import new_folder
 from aloe_jax.run.config import differences
 from aloe_jax.run.manifest import MANIFEST, Manifest, Values, check_outputs, read_manifest
 from aloe_jax.run.stage import CONFIG
-from data_gen.calls.store import CALLS, LEDGERS
+from aloe_jax.tree.schema import parse
+from data_gen.calls.store import CALLS, LEDGERS, check_lines
 from data_gen.game.counts import conversation_counts
 from data_gen.game.scheduler import identities, parse_shard, put_in_order
-from data_gen.publish.stored import StoredCounts
+from data_gen.publish.stored import StoredCounts, StoredTrials
 from data_gen.run_files import JUDGE, TREES
 
 SHARD = "shard"  # the input that tells shards of one run apart
@@ -29,12 +31,15 @@ def merge(sources: Sequence[str], out: str) -> Values:
     counts of its manifest.
 
     Raises InputError, before anything is written, unless the sources are all shards of the same run (equal config,
-    personas and templates), each given once, and no conversation is in two of them; and if `out` is not empty.
+    personas and templates), each given once, and no conversation is in two of them; for a file that is not as its stage
+    wrote it, or cannot be read; and if `out` is not empty.
     """
     manifests = [_manifest(Path(source)) for source in sources]
     _check_same(sources, manifests)
     for source, manifest in zip(sources, manifests, strict=True):
         check_outputs(Path(source) / "conversations", manifest)
+        check_lines(Path(source) / "conversations")
+        _check_run(Path(source), manifest)
     shards = {
         parse_shard(manifest.inputs[SHARD]): Path(source) for source, manifest in zip(sources, manifests, strict=True)
     }
@@ -83,6 +88,21 @@ def _manifest(source: Path) -> Manifest:
     if SHARD not in manifest.inputs:
         raise InputError(f"{source}: its conversations were grown without --shard; there is nothing to merge")
     return manifest
+
+
+def _check_run(source: Path, conversations: Manifest) -> None:
+    """InputError if a run's config or the trial of its judge cannot be read, or if its personas are not those that the
+    conversations were grown from."""
+    files.read_object(source / CONFIG)
+    trials = files.read_object(source / "conversations" / JUDGE)
+    parse(StoredTrials, json.dumps(trials), str(source / "conversations" / JUDGE))
+    personas = read_manifest(source / "personas")
+    if personas.identity != conversations.inputs.get("personas"):
+        raise InputError(
+            f"{source / 'personas'}: these are not the personas that the conversations were grown from; restore the "
+            "folder from a copy"
+        )
+    check_outputs(source / "personas", personas)
 
 
 def _without_shard(inputs: Mapping[str, str]) -> dict[str, str]:

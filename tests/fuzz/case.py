@@ -22,6 +22,7 @@ from typing import NamedTuple
 from aloe_jax.cli import main as cli
 
 DEADLINE = 20.0  # seconds; far more than any case takes on a busy machine
+CHECKS = 3  # the most commands that a check runs
 ROOM = 4 << 30  # bytes of address space beyond what the process has
 MOST_GROWTH = 1 << 30  # bytes of resident memory that a case may take
 LONGEST = 2_000  # characters of an error sentence
@@ -128,7 +129,7 @@ def _run(case: Case) -> tuple[str, str | None, Result]:
     result, began = Result(-1, "", ""), time.process_time()
     resident = _memory("VmRSS")
     try:
-        with _limits():
+        with _limits(DEADLINE):
             result = case.call()
     except Hang:
         return "hang", f"no end within {DEADLINE:g} seconds\n{traceback.format_exc()[-3000:]}", result
@@ -171,7 +172,10 @@ def _judged(case: Case, result: Result, before: dict[str, str], after: dict[str,
     if case.refuses:
         return "wrong value", f"exit 0, expected a refusal; {result.out[-500:]}"
     try:
-        wrong = case.check(result)
+        with _limits(CHECKS * DEADLINE):
+            wrong = case.check(result)
+    except Hang:
+        return "hang", f"no end of the check within {CHECKS * DEADLINE:g} seconds\n{traceback.format_exc()[-3000:]}"
     except Exception:
         wrong = f"the check of the result failed:\n{traceback.format_exc()[-3000:]}"
     return ("wrong value", wrong) if wrong else ("ok", None)
@@ -204,7 +208,7 @@ def _memory(what: str) -> int:
 
 
 @contextlib.contextmanager
-def _limits() -> Iterator[None]:
+def _limits(seconds: float) -> Iterator[None]:
     """A deadline and a bound of the memory; what the block sets of signals is set back."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
@@ -215,7 +219,7 @@ def _limits() -> Iterator[None]:
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     signal.signal(signal.SIGALRM, strike)
     resource.setrlimit(resource.RLIMIT_AS, (size + ROOM, hard))
-    signal.setitimer(signal.ITIMER_REAL, DEADLINE, 1.0)
+    signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
     try:
         yield
     finally:

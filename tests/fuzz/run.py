@@ -3,8 +3,8 @@ written down with the command that repeats it.
 
     uv run python tests/fuzz/run.py --minutes=60 --seed=0 [--target=NAME,NAME] [--out=DIR]
 
-One worker runs the cases; the parent replaces it when it dies or does not answer any more. Ctrl-C ends it with the
-counts so far.
+One worker runs the cases; the parent replaces it when it dies or does not answer any more. Ctrl-C and SIGTERM end it
+with the counts so far.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -23,13 +24,13 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[1])]
 
-from fuzz.case import DEADLINE, judge, remove  # noqa: E402
+from fuzz.case import CHECKS, DEADLINE, judge, remove  # noqa: E402
 from fuzz.targets import TARGETS  # noqa: E402
 
 HERE = Path(__file__)
 GOOD = ("ok", "refused", "resumable")
 RENEW = 2_000  # cases after which a worker is replaced, since compiled programs stay in memory
-GRACE = 30.0  # seconds after the deadline until a worker counts as hanging
+GRACE = 30.0  # seconds after the deadlines until a worker counts as hanging
 SHOW_EVERY = 30.0  # seconds
 
 
@@ -37,6 +38,7 @@ def work(pipe: Connection, scratch: str) -> None:
     """Run the cases that come through the pipe, each in a new folder below `scratch`."""
     devices = os.open(os.devnull, os.O_WRONLY)
     os.dup2(devices, 2)  # libraries write their own messages there
+    tempfile.tempdir = scratch  # what targets make once is removed with the cases
     while (asked := pipe.recv()) is not None:
         name, seed, number = asked
         folder = Path(scratch) / f"{name}-{seed}-{number}"
@@ -67,7 +69,7 @@ class Worker:
 
     def judge(self, name: str, seed: int, number: int) -> tuple[str, str | None, str, str]:
         """Outcome, problem, command and mutation of a case."""
-        wait = DEADLINE + GRACE + (0 if self.count else 120)
+        wait = (1 + CHECKS) * DEADLINE + GRACE + (0 if self.count else 120)
         self.count += 1
         try:
             self.pipe.send((name, seed, number))
@@ -155,6 +157,7 @@ def main() -> int:
     first, last = 0, None if options.cases is None else options.cases - 1
     if options.case is not None:
         first = last = options.case
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does
     counts = fuzz(names, options.seed, 60 * options.minutes, first, last, options.out.resolve())
     for name, found in counts.items():
         print(f"{name:10}", "  ".join(f"{outcome} {count}" for outcome, count in sorted(found.items())))

@@ -1,13 +1,19 @@
 """A few hundred cases of every target, the same in each run (`tests/fuzz/run.py` runs others for as long as wanted)."""
 
+import json
+import os
 import random
+import signal
+import sys
+import threading
 import time
 
 import pytest
 
-from fuzz import case, mutators
+from fuzz import case, mutators, run
 from fuzz.case import Case, Result, judge
 from fuzz.targets import TARGETS
+from helpers.aloe_command import LOOK_EVERY
 
 SEED = 0
 # Cases per target; those that compile a program or run a stage are fewer.
@@ -26,6 +32,32 @@ def test_mutated_input_has_the_right_result_or_one_sentence(name, tmp_path):
             repeat = f"python tests/fuzz/run.py --target={name} --seed={SEED} --case={number}"
             bad.append(f"{verdict.outcome} ({verdict.case.mutation}): {verdict.problem}\n{repeat}")
     assert not bad, "\n\n".join(bad)
+
+
+@pytest.mark.slow
+def test_a_run_that_is_ended_leaves_nothing_behind(tmp_path, monkeypatch, capsys):
+    """SIGTERM after the first case: the counts so far, and no folder of the cases."""
+    folder, ended = tmp_path / "out", threading.Event()
+
+    def end():
+        while not list(folder.glob(".running-*/scores-0-*[1-9]*")) and not ended.wait(LOOK_EVERY):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(sys, "argv", ["run.py", f"--out={folder}", "--target=scores", "--cases=2000"])
+    before = signal.getsignal(signal.SIGTERM)
+    thread = threading.Thread(target=end)
+    thread.start()
+    try:
+        run.main()
+    finally:
+        ended.set()
+        thread.join()
+        signal.signal(signal.SIGTERM, before)
+    out = capsys.readouterr().out
+    assert "interrupted" in out
+    assert 0 < sum(json.loads(out.splitlines()[-1])["scores"].values()) < 2000
+    assert list(folder.iterdir()) == []
 
 
 def test_a_case_is_repeated_by_its_number():

@@ -54,6 +54,18 @@ def test_what_belongs_together(folder):
     assert chat.template.date == "1 Jan 2025"
 
 
+def test_a_template_without_end_is_refused_when_it_is_read(folder):
+    """And not again for each of the conversations that `aloe inspect` tries, which takes a second each."""
+    (folder / "chat_template.jinja").write_text("{% for a in range(10**9) %}{% endfor %}")
+    with pytest.raises(InputError, match="refuses turn 1: it computes far more than a conversation needs"):
+        read_chat_model(folder)
+
+
+def test_a_template_that_refuses_one_message_is_read(folder):
+    (folder / "chat_template.jinja").write_text("{{ raise_exception('never') }}")
+    assert read_chat_model(folder)[1].template.text == "{{ raise_exception('never') }}"
+
+
 def test_neither_scores_nor_serves(mismatched, tmp_path):
     with pytest.raises(InputError, match=SIZES):
         score(mismatched, tmp_path, aloe_tree(1))

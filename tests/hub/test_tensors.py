@@ -86,6 +86,8 @@ def test_truncated_file(tmp_path):
         ({"dtype": "F32", "shape": [2], "data_offsets": [0, 12]}, r"gives 12 bytes to a tensor F32 \[2\]"),
         ({"dtype": "F32", "shape": [-3], "data_offsets": [0, 12]}, r"a tensor of shape \[-3\]"),
         ({"dtype": "F32", "shape": [3], "data_offsets": ["0", "12"]}, "not a complete safetensors file"),
+        ({"dtype": "F32", "shape": [3], "data_offsets": [0.0, 12.0]}, "data_offsets that are no whole numbers"),
+        ({"dtype": "F32", "shape": [3], "data_offsets": [False, 12]}, "data_offsets that are no whole numbers"),
         ({"dtype": "F32", "shape": 3, "data_offsets": [0, 12]}, "not a complete safetensors file"),
         ({"dtype": "F32", "shape": [3]}, "not a complete safetensors file"),
         (["F32"], "not a complete safetensors file"),

@@ -12,6 +12,7 @@ from aloe_jax.inspect.inspection import inspect_model
 from aloe_jax.inspect.tokens import token_texts, visible
 from aloe_jax.inspect.traits import forms, sample, traits
 from aloe_jax.inspect.vocabulary import round_trip, special_tokens
+from aloe_jax.tree.template import ChatFormat
 from aloe_jax.tree.tokenizer import Tokenizer
 from helpers.tree_samples import SPECIAL, chat_format, tokenizer
 
@@ -55,6 +56,28 @@ def test_traits_of_templates(template, trait, finding, shown):
     it = found(template)[trait]
     assert finding in it.finding
     assert shown in it.shown
+
+
+def test_a_refusal_does_not_depend_on_the_name_of_the_folder(folder):
+    path = folder("chatml")
+    (path / "chat_template.jinja").write_text("{{ 1 / 0 }}")
+    settings = json.loads((path / "tokenizer_config.json").read_text()) | {"bos_token": "<|im_start|>"}
+    (path / "tokenizer_config.json").write_text(json.dumps(settings))
+    refused = [trait.finding for trait in traits(ChatFormat.load(path)) if "division by zero" in trait.finding]
+    assert len(refused) == 8
+    assert all("refuse" in finding and path.name not in finding for finding in refused)
+
+
+def test_nor_does_that_of_the_tokenizer(folder):
+    """A letter that ends a turn has no other tokens."""
+    path = folder("chatml")
+    vocabulary = json.loads((path / "tokenizer.json").read_text())["model"]["vocab"]
+    (path / "generation_config.json").write_text(json.dumps({"eos_token_id": vocabulary["A"]}))
+    chat = ChatFormat.load(path)
+    sentences = [form.refused for form in forms(chat)] + [trait.finding for trait in traits(chat)]
+    refused = [sentence for sentence in sentences if "no other tokens" in sentence]
+    assert len(refused) > 2
+    assert all("which the tokenizer has no other tokens for" in sentence for sentence in refused)
 
 
 def test_folding_is_told_as_what_it_is():

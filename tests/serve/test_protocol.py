@@ -60,7 +60,20 @@ def test_what_cannot_be_honoured_is_refused_by_name(fields, named):
     assert caught.value.body["error"]["param"] == named
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"NaN", b"[" * 5000, b'{"model": NaN}', b"\xff\xfe"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"NaN",
+        b"[" * 5000,
+        b'{"model": NaN}',
+        b"\xff\xfe",
+        b'{"model": "\\ud83d"}',
+        b'{"model": "tiny", "messages": [{"role": "user", "role": "assistant", "content": "Hi"}]}',
+    ],
+)
 def test_body_that_is_no_json_object_is_refused(body):
     with pytest.raises(ApiError, match="JSON") as caught:
         parse_request(body)

@@ -166,6 +166,17 @@ def test_a_file_that_is_gone_is_named(whole, one_device, tmp_path):
         restore_params(tmp_path / "checkpoints", MODEL, decoder.shardings(MODEL, one_device))
 
 
+def test_a_file_that_was_not_saved_is_named(whole, one_device, tmp_path):
+    """Orbax takes a copy beside its metadata for metadata, and fails in the middle of its reads."""
+    shutil.copytree(whole[0] / "checkpoints", tmp_path / "checkpoints")
+    copy = tmp_path / "checkpoints/5/params/array_metadatas/process_0.orig"
+    shutil.copy(copy.with_suffix(""), copy)
+    with pytest.raises(InputError, match=r"its file params/array_metadatas/process_0.orig is none of those that were"):
+        restore_params(tmp_path / "checkpoints", MODEL, decoder.shardings(MODEL, one_device))
+    copy.rename(tmp_path / "checkpoints/5/optimizer/process_0.orig")  # which is not read
+    restore_params(tmp_path / "checkpoints", MODEL, decoder.shardings(MODEL, one_device))
+
+
 def test_a_checkpoint_of_before_is_read_as_it_is(whole, one_device, tmp_path):
     shutil.copytree(whole[0] / "checkpoints", tmp_path / "checkpoints")
     (tmp_path / "checkpoints/5/digests.json").unlink()

@@ -84,6 +84,24 @@ def test_missing_template_is_an_error_and_every_place_for_it_is_read(folder):
     assert Tokenizer.load(folder).chat_template == "file"
 
 
+def test_a_token_that_stands_twice_in_the_vocabulary_is_refused(folder):
+    """The library takes the last id in silence."""
+    path = folder / "tokenizer.json"
+    path.write_text(path.read_text().replace('"vocab": {', '"vocab": {"<|im_end|>": 5, ', 1))
+    assert path.read_text().count('"<|im_end|>": ') > 1
+    with pytest.raises(InputError, match=r"not a readable tokenizer \(key '.+' stands twice"):
+        Tokenizer.load(folder)
+
+
+def test_two_tokens_with_one_id_are_refused(folder):
+    """The library takes either, by the order of a hash table."""
+    content = json.loads((folder / "tokenizer.json").read_text())
+    content["model"]["vocab"]["O"] = content["model"]["vocab"]["@"]
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"tokenizer.json: '@' and 'O' both have the id \d+"):
+        Tokenizer.load(folder)
+
+
 def test_broken_tokenizer_file_and_unknown_eos_are_named(folder):
     (folder / "generation_config.json").write_text('{"eos_token_id": [0, 99999]}')
     with pytest.raises(InputError, match="99999"):

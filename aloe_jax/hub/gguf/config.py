@@ -36,7 +36,7 @@ def hf_config(source: GGUFFile) -> dict[str, object]:
     for name, expected in supported.items():
         if source.model(name, expected) != expected:
             raise InputError(f"{source.path}: {source.key(name)} is {source.model(name)}; only {expected} is supported")
-    theta, layers = source.decimal("rope.freq_base", 10_000.0), source.size("block_count")
+    theta, layers = source.positive("rope.freq_base", 10_000.0), source.size("block_count")
     fields = {
         "architectures": [source.layout.architecture],
         "vocab_size": len(source.require("tokenizer.ggml.tokens")),
@@ -49,7 +49,7 @@ def hf_config(source: GGUFFile) -> dict[str, object]:
         "max_position_embeddings": source.size("context_length"),
         "rope_theta": theta,
         "rope_scaling": _rope_scaling(source, theta, head_dim),
-        "rms_norm_eps": source.decimal("attention.layer_norm_rms_epsilon"),
+        "rms_norm_eps": source.positive("attention.layer_norm_rms_epsilon"),
         "tie_word_embeddings": not source.holds("output.weight"),
         "attention_bias": source.holds("blk.0.attn_output.bias"),
         "mlp_bias": source.holds("blk.0.ffn_down.bias"),
@@ -91,7 +91,7 @@ def _gemma3_fields(source: GGUFFile, layers: int, query_scalar: int) -> dict[str
         "hidden_activation": "gelu_pytorch_tanh",
         "query_pre_attn_scalar": query_scalar,
         "layer_types": [LAYER_TYPES[local] for local in _local(source, layers, windowed)],
-        "rope_local_base_freq": source.decimal("rope.freq_base_swa", LOCAL_ROPE_BASE),
+        "rope_local_base_freq": source.positive("rope.freq_base_swa", LOCAL_ROPE_BASE),
         "final_logit_softcapping": source.decimal("final_logit_softcapping", 0.0) or None,
         "attn_logit_softcapping": source.decimal("attn_logit_softcapping", 0.0) or None,
         **({"sliding_window": source.size("attention.sliding_window")} if windowed else {}),

@@ -151,6 +151,16 @@ class GGUFFile:
             raise InputError(f"{self.path}: metadata key '{self.key(name)}' is {value!r}; expected a number")
         return float(str(np.float32(value)))
 
+    def positive(self, name: str, default: float | None = None) -> float:
+        """As `decimal`. Raises InputError also for a number that is not above 0."""
+        value = self.decimal(name, default)
+        if value <= 0:
+            raise InputError(
+                f"{self.path}: metadata key '{self.key(name)}' is {value:g}; expected a number above 0; import the "
+                "model's Hugging Face folder instead"
+            )
+        return value
+
     @property
     def count(self) -> int:
         """The number of tensors."""
@@ -208,6 +218,11 @@ def _dtype(kind: gguf.GGMLQuantizationType) -> np.dtype:
     return np.dtype(plain.get(kind, np.float32))
 
 
+# Damaged blocks give NaN and infinities, which are refused by name when the values are checked.
+_quietly = np.errstate(invalid="ignore", over="ignore")
+
+
+@_quietly
 def _read(stored: gguf.ReaderTensor, where: str, heads: int | None, offset: float) -> np.ndarray:
     """A tensor's values in Hugging Face's layout and their own type."""
     values = _dequantised(stored, where)
@@ -218,6 +233,7 @@ def _read(stored: gguf.ReaderTensor, where: str, heads: int | None, offset: floa
     return values.astype(_dtype(stored.tensor_type), copy=False)
 
 
+@_quietly
 def _dequantised(stored: gguf.ReaderTensor, where: str) -> np.ndarray:
     try:
         return gguf.dequantize(stored.data, stored.tensor_type)

@@ -59,6 +59,14 @@ def _candidates(stored: np.ndarray, wavelengths: np.ndarray, scale: float) -> It
     if len(smooth) >= 1:
         yield round(float(np.mean(wavelengths[between] * (1 + smooth * (HIGH - 1))))), HIGH
     if len(smooth) >= 2:
-        slope, offset = np.polyfit(1 / wavelengths[between], smooth, 1)
-        if offset < 0:
+        slope, offset = _line(1 / wavelengths[between], smooth)
+        if offset < 0 and np.isfinite([slope, offset]).all():
             yield round(float(-slope / offset)), round(float(1 - 1 / offset), 3)
+
+
+def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """Slope and offset of the least-squares line; none (slope 0) if all `x` are equal, as at the base 1."""
+    apart = x - x.mean()
+    spread = float(apart @ apart)
+    slope = float(apart @ y) / spread if spread > 0 else 0.0
+    return slope, float(y.mean() - slope * x.mean())

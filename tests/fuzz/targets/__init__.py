@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fuzz.case import Target
-from fuzz.targets import data, models, runs, servers, weights
+from fuzz.targets import data, models, requests, runs, servers, shards, trainings, weights
 
 TARGETS: dict[str, Target] = {
     "records": data.records,
@@ -15,6 +15,8 @@ TARGETS: dict[str, Target] = {
     "score": models.score,
     "weights": weights.weights,
     "gguf": weights.gguf,
+    "checkpoint": trainings.checkpoint,
+    "requests": requests.requests,
     "answers": servers.answers,
     "probe": servers.probe,
     "config": runs.config,
@@ -24,4 +26,5 @@ TARGETS: dict[str, Target] = {
     "viewer": runs.viewer,
     "resume": runs.resume,
     "store": runs.store,
+    "merge": shards.merge,
 }

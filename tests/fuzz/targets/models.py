@@ -68,7 +68,7 @@ def mutated_folder(rng: random.Random, folder: Path, base: str) -> tuple[str, bo
     kind = rng.choice(("json", "json", "json", "json", "neutral", "bytes", "file"))
     data = path.read_bytes()
     if kind == "file":
-        return f"{path.name}: {_other_kind(rng, path)}", False
+        return f"{path.name}: {other_kind(rng, path)}", False
     if kind == "bytes":
         data, told = mutators.mutate_bytes(rng, data)
         path.write_bytes(data)
@@ -99,7 +99,7 @@ def _mutate_template(rng: random.Random, path: Path) -> str:
     return "a part left out"
 
 
-def _other_kind(rng: random.Random, path: Path) -> str:
+def other_kind(rng: random.Random, path: Path) -> str:
     """Put something that is no plain file in the place of one."""
     path.unlink()
     kind = rng.choice(("missing", "folder", "loop", "dangling", "fifo", "empty"))

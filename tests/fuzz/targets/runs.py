@@ -90,7 +90,7 @@ def _grown() -> Path:
     return folder
 
 
-def _mutate_file(rng: random.Random, path: Path) -> str:
+def mutate_file(rng: random.Random, path: Path) -> str:
     """Change a JSON or JSON-lines file in place; returns the change in words."""
     data = path.read_bytes()
     if rng.random() < 0.3 or path.suffix not in (".json", ".jsonl"):
@@ -115,8 +115,9 @@ def _mutated_run(rng: random.Random, folder: Path, only: str = "") -> str:
         (folder / "run/conversations/status.json").write_text(json.dumps(STATUS))
     held_out = folder / "run/personas/benchmark.jsonl"
     shutil.copy(folder / "run/personas/personas.jsonl", held_out)
+    (folder / "run/personas/pool.json").write_text(json.dumps(POOLS))
     files = sorted(path for path in (folder / "run").rglob("*") if path.suffix in (".json", ".jsonl"))
-    return _mutate_file(rng, rng.choice([path for path in files if re.search(only, str(path.relative_to(folder)))]))
+    return mutate_file(rng, rng.choice([path for path in files if re.search(only, str(path.relative_to(folder)))]))
 
 
 STATUS: dict[str, Any] = {
@@ -128,6 +129,18 @@ STATUS: dict[str, Any] = {
                    "down": False, "waiting": 0}],
     "judge": {"compared": 4, "flipped": 1, "unreadable": 0},
 }  # fmt: skip
+
+
+_POOL: dict[str, Any] = {
+    "entries": 9, "origins": {"seed": 4, "generated": 5, "file": 0}, "stopped": "rounds", "rounds": 3, "threshold": 0.5,
+    "nearest": {"q50": 0.4, "max": 0.5}, "seeds_nearest": {"q50": 0.3}, "rejects": {"near": 2},
+}  # fmt: skip
+_GRAMS: dict[str, Any] = {"overlapping": 0, "rate": 0.0, "examples": []}
+_OVERLAP: dict[str, Any] = {
+    "train": 6, "benchmark": 3, "shared_ids": [], "grams_13": _GRAMS, "grams_8": _GRAMS,
+    "cosine": {"distribution": {"q50": 0.2, "max": 0.3}, "nearest": []},
+}  # fmt: skip
+POOLS = {"profiles": _POOL, "personalities": _POOL, "contamination": {"profiles": _OVERLAP}}
 
 
 def status(rng: random.Random, folder: Path) -> Case:
@@ -144,7 +157,9 @@ def report(rng: random.Random, folder: Path) -> Case:
 
 
 def _page(result: Result) -> str | None:
-    text = Path("run/report/index.html").read_text()
+    text = re.sub(
+        r'(?s)<table class="config">.*?</table>', "", Path("run/report/index.html").read_text()
+    )  # as it is given
     found = re.search(r">\s*(nan|inf|NaN|Infinity|None)\s*<", text)
     return f"the page shows '{found[1]}'" if found else None
 
@@ -186,7 +201,7 @@ def resume(rng: random.Random, folder: Path) -> Case:
     shutil.copytree(_begun(), folder / "run")
     files = sorted(path for path in (folder / "run").rglob("*") if path.suffix in (".json", ".jsonl"))
     files += [path for path in files if path.name in ("manifest.json", "config.json")] * 2
-    told = _mutate_file(rng, rng.choice(files))
+    told = mutate_file(rng, rng.choice(files))
     call = _stage_personas("run")
     return Case(command(*call), "aloe " + " ".join(call), told, changes=("run",))
 
@@ -195,7 +210,7 @@ def store(rng: random.Random, folder: Path) -> Case:
     """Growing on from changed ledgers: the answers that were paid for are read or refused, never lost."""
     shutil.copytree(_grown(), folder / "grown")
     files = sorted(path for path in (folder / "grown").iterdir() if path.suffix == ".jsonl" and path.stat().st_size)
-    told = _mutate_file(rng, rng.choice(files))
+    told = mutate_file(rng, rng.choice(files))
 
     async def grow() -> None:
         async with serving(FakeServer()) as url:

@@ -18,11 +18,12 @@ from safetensors.numpy import load_file, save_file
 
 from fuzz import case, mutators
 from fuzz.case import Case, Result, command
-from helpers import hub_files
+from helpers import gguf_models, hub_files
 
+LAYOUTS = tuple(gguf_models.CONFIGS)
 INDEX = "model.safetensors.index.json"
 LENGTHS = (0, 1, 7, 2**20, 2**31, 2**40, 2**63, 2**64 - 1)
-# GGUF keys of the tiny model and values that a hostile or an odd converter may write.
+# GGUF keys of the tiny models and values that a hostile or an odd converter may write.
 ODD: tuple[Any, ...] = (
     None,
     0,
@@ -46,7 +47,8 @@ KEYS = (
     "block_count", "context_length", "embedding_length", "feed_forward_length", "attention.head_count",
     "attention.head_count_kv", "attention.layer_norm_rms_epsilon", "rope.freq_base", "attention.key_length",
     "attention.value_length", "vocab_size", "rope.dimension_count", "rope.scaling.type", "rope.scaling.factor",
-    "attention.sliding_window", "expert_count", "attention.scale", "unknown.key",
+    "attention.sliding_window", "expert_count", "attention.scale", "unknown.key", "attention.causal",
+    "rope.freq_base_swa", "attention.sliding_window_pattern", "final_logit_softcapping", "attn_logit_softcapping",
 )  # fmt: skip
 TOKENIZER_KEYS = (
     "model", "pre", "tokens", "token_type", "merges", "eos_token_id", "bos_token_id", "unknown_token_id",
@@ -59,8 +61,14 @@ def _made() -> Path:
     root = Path(tempfile.mkdtemp(prefix="aloe-fuzz-weights-"))
     hub_files.write_tiny(root / "one")
     hub_files.write_tiny(root / "two", shards=2)
-    hub_files.write_gguf(root / "tiny.gguf", hub_files.TINY, {})
+    for layout in gguf_models.CONFIGS:
+        _write_gguf(root / f"{layout}.gguf", layout, {})
     return root
+
+
+def _write_gguf(path: Path, layout: str, metadata: dict[str, Any]) -> None:
+    model = gguf_models.config(layout)
+    hub_files.write_gguf(path, model, {}, gguf_models.tensors(model), **metadata)
 
 
 def weights(rng: random.Random, folder: Path) -> Case:
@@ -146,23 +154,23 @@ def _same_tensors(folder: Path) -> str | None:
 
 
 def gguf(rng: random.Random, folder: Path) -> Case:
-    """`aloe import` of a GGUF file with changed metadata or bytes."""
+    """`aloe import` of a GGUF file of any layout with changed metadata or bytes."""
     os.environ["ALOE_CACHE"] = str(folder / "cache")
-    kind, same = rng.choice(("key", "key", "tokenizer", "bytes", "bytes", "count", "neutral")), False
-    path = folder / "model.gguf"
+    kind, layout = rng.choice(("key", "key", "tokenizer", "bytes", "bytes", "count", "neutral")), rng.choice(LAYOUTS)
+    path, key = folder / "model.gguf", ""
     if kind in ("key", "tokenizer", "neutral"):
-        key = f"llama.{rng.choice(KEYS)}" if kind == "key" else f"tokenizer.ggml.{rng.choice(TOKENIZER_KEYS)}"
+        key = f"{layout}.{rng.choice(KEYS)}" if kind == "key" else f"tokenizer.ggml.{rng.choice(TOKENIZER_KEYS)}"
         value = rng.choice(ODD)
         if kind == "neutral":
-            key, value, same = f"general.{rng.choice(('name', 'description', 'url'))}", "Some words.", True
+            key, value = f"general.{rng.choice(('name', 'description', 'url'))}", "Some words."
         try:
-            hub_files.write_gguf(path, hub_files.TINY, {}, **{key: value})
+            _write_gguf(path, layout, {key: value})
             told = f"{key} = {value!r}"
         except Exception:  # the library writes no such value
-            shutil.copy(_made() / "tiny.gguf", path)
-            told = "nothing"
+            shutil.copy(_made() / f"{layout}.gguf", path)
+            key, told = "", "nothing"
     else:
-        data = (_made() / "tiny.gguf").read_bytes()
+        data = (_made() / f"{layout}.gguf").read_bytes()
         head = 6_000 if rng.random() < 0.8 else len(data)  # most of it is weights
         if kind == "count":
             place = rng.choice((4, 8, 16, rng.randrange(24, head)))
@@ -173,25 +181,30 @@ def gguf(rng: random.Random, folder: Path) -> Case:
             changed, told = mutators.mutate_bytes(rng, data[:head])
             path.write_bytes(changed + data[head:])
     call = ("import", "model.gguf", "--out=out")
+    whole = kind in ("key", "tokenizer", "neutral") and not (layout == "llama" and "head_count" in key)
     return Case(
-        command(*call), "aloe " + " ".join(call), told, writes=("out",), changes=("cache",),
-        check=lambda result: _read_back(folder, same),
+        command(*call), "aloe " + " ".join(call), f"{layout}: {told}", writes=("out",), changes=("cache",),
+        check=lambda result: (_other_weights(folder, layout, key) if whole else None) or _read_back(folder),
     )  # fmt: skip
 
 
-def _read_back(folder: Path, same: bool) -> str | None:
+def _other_weights(folder: Path, layout: str, key: str) -> str | None:
+    """How an imported folder differs from the file's own weights, and from its config without the changed `key`."""
+    right, out = gguf_models.tensors(gguf_models.config(layout)), load_file(folder / "out/model.safetensors")
+    if set(out) != set(right) or any(not np.array_equal(out[name], right[name]) for name in right):
+        return "other weights than those of the file"
+    clean = case.aloe(("import", str(_made() / f"{layout}.gguf"), "--out=clean"))
+    configs = [json.loads((folder / name / "config.json").read_text()) for name in ("clean", "out")]
+    if clean.code or (configs[0] != configs[1] and not key.startswith((layout, "tokenizer"))):
+        return "another config than without the key"
+    return None
+
+
+def _read_back(folder: Path) -> str | None:
     """What is wrong with an imported folder."""
     if litter := [path.name for path in (folder / "cache").rglob("*") if "partial" in path.name]:
         return f"left in the cache: {litter}"
-    if same:
-        clean = case.aloe(("import", str(_made() / "tiny.gguf"), "--out=clean"))
-        if clean.code or _tensors(folder / "clean") != _tensors(folder / "out"):
-            return "other weights than without the key"
     result: Result = case.aloe(("inspect", "out", "--json=found.json"))
     if "holds the text of" in result.err:  # a letter of the sample has become a special token
         return None
     return f"imported, but inspect says {result.err}" if result.code else None
-
-
-def _tensors(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}

@@ -94,6 +94,10 @@ def test_gemma3_soft_caps(tmp_path, name, value):
         ("gemma3", {"attention.key_length": 0}, "key_length' is 0; expected a positive integer"),
         ("llama", {"attention.key_length": [16, 8]}, r"key_length' is \[16, 8\]; expected a positive integer"),
         ("gemma3", {"rope.freq_base": "much"}, "gemma3.rope.freq_base' is 'much'; expected a number"),
+        ("llama", {"rope.freq_base": 0.0}, "llama.rope.freq_base' is 0; expected a number above 0"),
+        ("llama", {"rope.freq_base": -1.5}, "llama.rope.freq_base' is -1.5; expected a number above 0"),
+        ("gemma3", {"rope.freq_base_swa": 0.0}, "gemma3.rope.freq_base_swa' is 0; expected a number above 0"),
+        ("qwen3", {"attention.layer_norm_rms_epsilon": 0.0}, "rms_epsilon' is 0; expected a number above 0"),
         ("qwen2", {"embedding_length": None}, "metadata key 'qwen2.embedding_length' is missing"),
         ("gemma3", {"attention.layer_norm_rms_epsilon": None}, "'gemma3.attention.layer_norm_rms_epsilon' is missing"),
     ],
@@ -109,6 +113,7 @@ def _rotary(folder, factors, **metadata):
     return hf_config(GGUFFile(hub_files.write_gguf(folder / "f.gguf", model, {}, tensors={}, extra=extra, **metadata)))
 
 
+@pytest.mark.filterwarnings("error")
 def test_rotary_factors_that_config_json_cannot_state(tmp_path):
     """Other shapes of scaling, a wrong length, and a second scaling beside the factors."""
     known = hub_files.llama3_factors(10_000.0, 32, **gguf_models.CONFIGS["llama"]["rope_scaling"])
@@ -118,5 +123,6 @@ def test_rotary_factors_that_config_json_cannot_state(tmp_path):
     for factors in (np.full(16, 3.0), known * 1.01, known[:8], np.full(16, np.nan)):
         with pytest.raises(InputError, match=sentence):
             _rotary(tmp_path, factors)
-    with pytest.raises(InputError, match=sentence):
-        _rotary(tmp_path, known, **{"llama.rope.scaling.factor": 2.0})
+    for changed in ({"llama.rope.scaling.factor": 2.0}, {"llama.rope.freq_base": 1.0}, {"llama.rope.freq_base": 1e38}):
+        with pytest.raises(InputError, match=sentence):
+            _rotary(tmp_path, known, **changed)

@@ -12,7 +12,7 @@ from aloe_jax.errors import InputError
 from aloe_jax.hub import tensors
 from aloe_jax.hub.gguf.convert import convert_gguf
 from aloe_jax.hub.gguf.file import GGUFFile
-from helpers import hub_files
+from helpers import gguf_models, hub_files
 
 KIND = gguf.GGMLQuantizationType
 
@@ -184,3 +184,16 @@ def test_a_text_that_is_longer_than_the_file(tmp_path, length):
     (tmp_path / "f.gguf").write_bytes(head + struct.pack("<IIQQ", 9, 8, 3, length) + bytes(24))
     with pytest.raises(InputError, match=r"is not a complete GGUF file \("):
         GGUFFile(tmp_path / "f.gguf")
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_damaged_norm_is_refused_without_a_warning(tmp_path):
+    """A signalling NaN, which numpy warns of when the offset is taken off."""
+    model = gguf_models.config("gemma3")
+    weights = gguf_models.tensors(model)
+    path = hub_files.write_gguf(tmp_path / "f.gguf", model, {}, weights)
+    stored = (weights["model.layers.0.input_layernorm.weight"] + np.float32(1)).tobytes()
+    data = path.read_bytes()
+    assert data.count(stored) == 1
+    path.write_bytes(data.replace(stored, b"\x00\x00\xa0\x7f" + stored[4:]))
+    assert np.isnan(GGUFFile(path).tensors()["model.layers.0.input_layernorm.weight"].read()[0])
