@@ -10,6 +10,7 @@ with the counts so far.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import multiprocessing
 import os
@@ -19,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -87,6 +89,26 @@ class Worker:
         self.process.join()
 
 
+@contextlib.contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """The first SIGINT or SIGTERM is a KeyboardInterrupt in the block. Further ones are ignored: `uv run` passes on
+    what the terminal has sent already, and what is cleaned up then must come to its end."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def end(number: int, frame: object) -> None:
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for number in before:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def fuzz(
     names: list[str], seed: int, seconds: float, first: int, last: int | None, out: Path
 ) -> dict[str, Counter[str]]:
@@ -96,8 +118,10 @@ def fuzz(
     scratch = Path(tempfile.mkdtemp(prefix=".running-", dir=out))
     counts: dict[str, Counter[str]] = {name: Counter() for name in names}
     seen: Counter[str] = Counter()
-    worker, began, shown, number = Worker(scratch), time.monotonic(), time.monotonic(), first
+    began = shown = time.monotonic()
+    worker, number = None, first
     try:
+        worker = Worker(scratch)
         while time.monotonic() - began < seconds and (last is None or number <= last):
             for name in names:
                 outcome, problem, told, mutation = worker.judge(name, seed, number)
@@ -116,7 +140,8 @@ def fuzz(
     except KeyboardInterrupt:
         print("interrupted")
     finally:
-        worker.end()
+        if worker is not None:
+            worker.end()
         shutil.rmtree(scratch, ignore_errors=True)
     return counts
 
@@ -157,8 +182,8 @@ def main() -> int:
     first, last = 0, None if options.cases is None else options.cases - 1
     if options.case is not None:
         first = last = options.case
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does
-    counts = fuzz(names, options.seed, 60 * options.minutes, first, last, options.out.resolve())
+    with ended_by_signals():
+        counts = fuzz(names, options.seed, 60 * options.minutes, first, last, options.out.resolve())
     for name, found in counts.items():
         print(f"{name:10}", "  ".join(f"{outcome} {count}" for outcome, count in sorted(found.items())))
     print(json.dumps({name: dict(found) for name, found in counts.items()}))

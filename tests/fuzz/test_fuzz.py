@@ -36,7 +36,8 @@ def test_mutated_input_has_the_right_result_or_one_sentence(name, tmp_path):
 
 @pytest.mark.slow
 def test_a_run_that_is_ended_leaves_nothing_behind(tmp_path, monkeypatch, capsys):
-    """SIGTERM after the first case: the counts so far, and no folder of the cases."""
+    """SIGTERM after the first case, and again while that is cleaned up: the counts so far, and no folder of the
+    cases."""
     folder, ended = tmp_path / "out", threading.Event()
 
     def end():
@@ -44,8 +45,15 @@ def test_a_run_that_is_ended_leaves_nothing_behind(tmp_path, monkeypatch, capsys
             pass
         os.kill(os.getpid(), signal.SIGTERM)
 
+    end_worker = run.Worker.end
+
+    def end_worker_amid_signals(worker):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            os.kill(os.getpid(), number)
+        end_worker(worker)
+
+    monkeypatch.setattr(run.Worker, "end", end_worker_amid_signals)
     monkeypatch.setattr(sys, "argv", ["run.py", f"--out={folder}", "--target=scores", "--cases=2000"])
-    before = signal.getsignal(signal.SIGTERM)
     thread = threading.Thread(target=end)
     thread.start()
     try:
@@ -53,7 +61,6 @@ def test_a_run_that_is_ended_leaves_nothing_behind(tmp_path, monkeypatch, capsys
     finally:
         ended.set()
         thread.join()
-        signal.signal(signal.SIGTERM, before)
     out = capsys.readouterr().out
     assert "interrupted" in out
     assert 0 < sum(json.loads(out.splitlines()[-1])["scores"].values()) < 2000
