@@ -24,26 +24,23 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 from rich.console import Console
 from rich.table import Table
+from worker import Worker, missing_modules
 
 from aloe_jax import files
 from aloe_jax.models.decoder import REMAT
 
-HERE = Path(__file__).parent
 # Both sides compute in f32. A reply's log-probability is a sum of some fifty terms of order 1 to 10, each good to 1e-6.
 TOLERANCE = 1e-3
+OURS, TRL = "preference_step_ours.py", "preference_step_trl.py"
 MODULES = ("torch", "trl", "transformers")
 
 
@@ -91,49 +88,18 @@ class Ratio:
     neighbours: Spread
 
 
-class Worker:
-    """One side in a process of its own, which answers each `step` on its standard input with one line of JSON."""
+class Side:
+    """One side of the comparison and the steps that it has made."""
 
-    def __init__(self, name: str, python: str, script: str, *arguments: str) -> None:
-        self.name = name
-        reading, writing = os.pipe()
-        command = [python, str(HERE / script), str(writing), *arguments]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=sys.stderr, pass_fds=(writing,), text=True
-        )
-        os.close(writing)
-        self._answers = os.fdopen(reading)
-        self.tokens: int = json.loads(self._answer())["tokens"]
+    def __init__(self, worker: Worker) -> None:
+        self.name, self._worker = worker.name, worker
+        self.tokens: int = worker.ready["tokens"]
         self.steps: list[Step] = []
 
     def step(self) -> Step:
         """Run one step and return its numbers."""
-        assert self._process.stdin
-        self._process.stdin.write("step\n")
-        self._process.stdin.flush()
-        self.steps.append(Step(**json.loads(self._answer())))
+        self.steps.append(Step(**self._worker.ask("step")))
         return self.steps[-1]
-
-    def _answer(self) -> str:
-        line = self._answers.readline()
-        if not line:
-            raise SystemExit(f"the {self.name} side ended with exit code {self._process.wait()}; see its message above")
-        return line
-
-    def __enter__(self) -> Worker:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        assert self._process.stdin
-        self._process.stdin.close()  # the worker ends at the end of its input
-        self._process.wait()
-        self._answers.close()
-
-
-def missing_modules(python: str) -> list[str]:
-    """The modules of the TRL side that an interpreter lacks."""
-    code = f"import importlib.util as u; print(*[m for m in {MODULES} if u.find_spec(m) is None])"
-    return subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.split()
 
 
 def compare(ours: Step, trl: Step) -> dict[str, float]:
@@ -146,7 +112,7 @@ def compare(ours: Step, trl: Step) -> dict[str, float]:
     }
 
 
-def measure(sides: Sequence[Worker], repeats: int) -> dict[str, Timing]:
+def measure(sides: Sequence[Side], repeats: int) -> dict[str, Timing]:
     """Alternate the sides `repeats` times and return the timing of each by name."""
     for _ in range(repeats):
         for side in sides:
@@ -235,17 +201,17 @@ def main() -> int:
     args, console = arguments(), Console()
     differences: dict[str, float] = {}
     timings: dict[str, Timing] = {}
-    lacking = missing_modules(args.trl_python)
+    lacking = missing_modules(args.trl_python, MODULES)
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
-        ours = stack.enter_context(Worker("aloe_jax", sys.executable, "preference_step_ours.py", folder, args.remat))
+        ours = Side(stack.enter_context(Worker("aloe_jax", sys.executable, OURS, folder, args.remat)))
         ours.step()
         sides = [ours]
         if lacking:
             console.print(f"{args.trl_python} has no {', '.join(lacking)}: aloe_jax alone", soft_wrap=True)
         else:
             setup = (folder, str(int(args.trl_recompute)), str(args.trl_batch))
-            trl = stack.enter_context(Worker("TRL", args.trl_python, "preference_step_trl.py", *setup))
+            trl = Side(stack.enter_context(Worker("TRL", args.trl_python, TRL, *setup)))
             sides.append(trl)
             differences = compare(ours.steps[0], trl.step())
         if not args.check:
