@@ -66,11 +66,11 @@ def read_file(path: epath.PathLike) -> dict[str, FileTensor]:
     Raises InputError for a file that is unreadable, truncated or of another format.
     """
     file = byte_ranges.open_file(path)
-    refuse_stand_in(path, bytes(byte_ranges.read_bytes(file, 0, min(HEAD, file.size))))
     try:
         header, begin = _header(file)
         return {name: _tensor(file, begin, entry) for name, entry in header.items()}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        refuse_stand_in(path, bytes(byte_ranges.read_bytes(file, 0, min(HEAD, file.size))))
         raise InputError(
             f"{path} is not a complete safetensors file ({byte_ranges.reason(error)}); download it again"
         ) from None

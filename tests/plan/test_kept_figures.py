@@ -1,6 +1,7 @@
 """What the figures of a compilation are kept under."""
 
 import dataclasses
+import itertools
 import json
 
 import jax
@@ -42,8 +43,14 @@ class TestKept:
 
         return call
 
-    @pytest.mark.parametrize("stage", ["sft", "benchmark"])
-    @pytest.mark.parametrize("changed", ["model.sizes.hidden_size=256", "mesh.tensor=2", "lora.maps=query"])
+    @pytest.mark.parametrize(
+        ("stage", "changed"),
+        [
+            *itertools.product(("sft", "benchmark"), ("model.sizes.hidden_size=256", "lora.maps=query")),
+            ("sft", "mesh.tensor=2"),
+            ("benchmark", "decode.mesh.tensor=2"),
+        ],
+    )
     def test_model_mesh_and_adapters_count(self, key, stage, changed):
         for kept, other in zip(key(stage), key(stage, f"--config.{changed}"), strict=True):
             assert kept != other

@@ -13,9 +13,12 @@ import numpy as np
 import pytest
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
-from aloe_jax.decode import programs
-from aloe_jax.decode.cache import empty_cache
+from aloe_jax.decode.cache import empty_pages
+from aloe_jax.decode.executor import words_of
+from aloe_jax.decode.plans import idle_rows, make_shape, no_chunks
+from aloe_jax.decode.programs import Chunks, Rows, Setup, programs
 from aloe_jax.models import decoder
+from aloe_jax.models.apart import apart
 from aloe_jax.models.lora import LoraSettings
 from aloe_jax.ops.precision import in_precision_of
 from aloe_jax.train.adapters import with_adapters
@@ -32,8 +35,9 @@ ROWS = stack([stack([empty_row(Capacity(tokens=256, targets=64, replies=4, pairs
 UNTIED = dataclasses.replace(MODEL, tied=False)
 ADAPTED = with_adapters(UNTIED, LoraSettings(maps=".*", rank=2))
 HIGHEST = (jax.lax.Precision.HIGHEST, jax.lax.Precision.HIGHEST)
-# A program by name -> the number of its products at least: 7 maps and 2 of attention in a scanned layer, and the head.
-PROGRAMS = {"score": 10, "step": 30, "adapters": 30, "evaluation": 10, "prefill": 9, "burst": 10}
+# A program by name -> the number of its products at least: 7 maps and 2 of attention in a scanned layer, and the head;
+# decoding does not scan over its two layers.
+PROGRAMS = {"score": 10, "step": 30, "adapters": 30, "evaluation": 10, "prefill": 18, "burst": 19}
 
 
 def products(jaxpr):
@@ -61,12 +65,15 @@ def traced(name, dtype, attention):
         number = jax.ShapeDtypeStruct((), jnp.int32)
         state = TrainState(number, params, jax.eval_shape(optimizer.init, params), frozen)
         return jax.make_jaxpr(make_step(model, settings, compute, optimizer))(state, ROWS, used)
-    cache = jax.eval_shape(lambda: empty_cache(model, 2, 64, DTYPES[dtype]))
+    shape = make_shape(slots=2, context=64, page=64, chunk=16, shares=1)
+    made = programs(Setup(model, dtype, ends=(0,)), whole=True)
+    cache = jax.eval_shape(lambda: empty_pages(model, shape.pages, shape.page, DTYPES[dtype]))
+    held = jax.eval_shape(functools.partial(apart, config=model, dtype=dtype), abstract)
     if name == "prefill":
-        run = functools.partial(programs.prefill, model=model, dtype=DTYPES[dtype])
-        return jax.make_jaxpr(run)(abstract, cache, np.zeros((1, 64), np.int32), 0, 0)
-    run = functools.partial(programs.burst, model=model, dtype=DTYPES[dtype], ends=jnp.zeros(1, jnp.int32), vocab=None)
-    return jax.make_jaxpr(run)(abstract, cache, programs.idle_slots(2), None, False, 8)
+        return jax.make_jaxpr(made.prefill)(held, cache, Chunks(*no_chunks(2, shape)))
+    plan = idle_rows(2, shape.width)
+    rows = Rows(*(getattr(plan, field) for field in Rows._fields))
+    return jax.make_jaxpr(made.burst)(held, cache, rows, np.zeros((2, words_of(model)), np.uint32), False, 8)
 
 
 CASES = [

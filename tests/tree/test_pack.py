@@ -131,7 +131,7 @@ def test_packed_trees_show_each_reply_its_path_and_nothing_else(forest, name, sl
             if row.group[chosen] == row.group[rejected]
         ]
     assert sorted(found) == sorted((index, reply.node) for index, trie in enumerate(tries) for reply in trie.replies)
-    assert sorted(pairs) == sorted(decided_pairs(forest))
+    assert sorted(pairs) == sorted(decided_pairs(forest, tries))
 
 
 def check_row(row, tries, capacity):
@@ -159,13 +159,16 @@ def check_row(row, tries, capacity):
     return found
 
 
-def decided_pairs(forest):
-    """(conversation, chosen, rejected) of every preference with a margin and no side flagged no_loss."""
+def decided_pairs(forest, tries):
+    """(conversation, chosen, rejected) of every preference with a margin between different tokens and no side flagged
+    no_loss."""
     found = []
     for index, tree in enumerate(forest):
         position = {node.id: at for at, node in enumerate(tree.nodes)}
+        ids = {span.node: tries[index].pieces[span.piece].tokens for span in tries[index].replies}
         for preference in tree.preferences:
             sides = (position[preference.chosen], position[preference.rejected])
-            if preference.margin > 0 and not any("no_loss" in tree.nodes[side].flags for side in sides):
+            lost = any("no_loss" in tree.nodes[side].flags for side in sides)
+            if preference.margin > 0 and not lost and ids[sides[0]] != ids[sides[1]]:
                 found.append((index, *sides))
     return found

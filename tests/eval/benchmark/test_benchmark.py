@@ -4,6 +4,7 @@ import asyncio
 import json
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import pytest
 from etils import epath
 
@@ -58,6 +59,12 @@ def servers():
 
 def benchmark(judge=None, **settings):
     return Benchmark(PERSONAS, ScriptedUser(seed=1), judge or ScriptedJudge(), replace(SETTINGS, **settings), seed=3)
+
+
+def bare(tree):
+    """A tree without log-probabilities, as a line."""
+    nodes = tuple(node.model_copy(update={"logprobs": None}) for node in tree.nodes)
+    return dump(tree.model_copy(update={"nodes": nodes}))
 
 
 def play(game, server, directory):
@@ -209,10 +216,14 @@ def test_a_case_on_which_a_server_fails_is_unscored_and_counted(played, servers,
     assert (given_up.case, given_up.reason) == (lost, "400 content_filter")
     assert "was filtered" in given_up.said
     assert (result["cases"], result["unscored"], result["turns"]) == (4, 2, 2)
-    there = {tree.id: dump(tree) for tree in read_trees(directory / TREES)}
-    assert {tree.id: dump(tree) for tree in read_trees(folder / TREES)} == {
-        name: line for name, line in there.items() if name != lost
-    }
+    there = {tree.id: tree for tree in read_trees(directory / TREES) if tree.id != lost}
+    here = {tree.id: tree for tree in read_trees(folder / TREES)}
+    assert here.keys() == there.keys()
+    for name, tree in here.items():
+        assert bare(tree) == bare(there[name])
+        for one, other in zip(tree.nodes, there[name].nodes, strict=True):
+            # The other cases have other neighbours now.
+            np.testing.assert_allclose(one.logprobs or (), other.logprobs or (), atol=5e-5)
     play(benchmark(), servers[0], folder)  # a server that does for it later: the case is played
     assert read_given_up(folder) == []
     assert summarised(game, folder)["unscored"] == 0
