@@ -20,7 +20,7 @@ def plan(state, beside, training=True, **mesh):
 @pytest.mark.parametrize("searched", [False, True])
 @pytest.mark.parametrize("training", [False, True])
 def test_a_larger_slice_only_where_it_helps(training, searched):
-    """20 GiB of a training's state over four chips are 10 over eight. 20 GiB of one row stay 20, but are 10 on two chips
+    """20 GiB of a training over four chips are 10 over eight. 20 GiB of one row stay 20, but are 10 on two chips
     of a tensor axis; so are the weights of decoding, which are whole over the other axes."""
     axis = "config.mesh.tensor" if training else "config.decode.mesh.tensor"
     state = remedy(plan(20, 4, training), searched)
