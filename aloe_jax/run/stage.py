@@ -114,7 +114,9 @@ class Stage:
         """Plain values by section: those that decide the stage's result, and those that do not."""
         decides, rest = {}, {}
         for name in self.sections:
-            decides[name], free = split(run.section(name, object), self.unread, name)
+            deciding, free = split(run.section(name, object), self.unread, name)
+            if not _is_empty(deciding):
+                decides[name] = deciding
             if free:
                 rest[name] = free
         return decides, rest
@@ -125,6 +127,11 @@ class Stage:
             name: decided(run.settings.get(name), value, self.unread, name) for name, value in before.config.items()
         }
         return differences(stored, self.settings(run)[0])
+
+
+def _is_empty(value: object) -> bool:
+    """Whether a section, and each section inside it, has nothing."""
+    return isinstance(value, Mapping) and all(map(_is_empty, value.values()))
 
 
 def run_stages(

@@ -381,3 +381,16 @@ def test_two_runs_do_not_work_in_one_directory(pipeline):
             pipeline.run()
     pipeline.run()
     assert pipeline.manifest("total")["status"] == "finished"
+
+
+def test_a_section_that_decides_nothing_is_not_compared(tmp_path):
+    """So a section that is added later, with settings that may change, leaves finished stages finished."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Mesh:
+        rows: Rows = section(Rows)
+        slots: int = setting(8, "at a time", decides=False)
+
+    stage = Stage("any", (), ("mesh",), lambda run: {})
+    run = Run(epath.Path(tmp_path), {"seed": 1, "mesh": Mesh()}, Progress(Console(quiet=True)))
+    assert stage.settings(run) == ({}, {"mesh": {"rows": {"size": 1}, "slots": 8}})
