@@ -1,7 +1,6 @@
 """Generation and benchmark as two processes with four devices each, on loopback: both decode, and the results are those
 of one device but for rounding."""
 
-import json
 import re
 import subprocess
 import sys
@@ -11,9 +10,11 @@ import pytest
 
 from helpers import xla_flags
 from helpers.aloe_command import ALOE, DEADLINE, copy_stages, free_port, has_lines, run_arguments
+from helpers.same_trees import assert_same_trees
 
 pytestmark = pytest.mark.slow
 MESHES = {"conversations": (4, 2), "benchmark": (2, 4)}  # fsdp, tensor
+TREES = "conversations/trees.jsonl"
 LOST = 30  # seconds within which a process ends after the death of the other one
 
 
@@ -43,26 +44,12 @@ def tokens_by_process(errors):
     return {int(number): int(count.replace(",", "")) for count, number in found}
 
 
-def nodes(workdir):
-    for line in (workdir / "conversations/trees.jsonl").read_text().splitlines():
-        yield from json.loads(line)["nodes"]
-
-
-def assert_equal_trees(workdir, expected):
-    """Equal texts, and log-probabilities to 5e-5."""
-    pairs = list(zip(nodes(workdir), nodes(expected), strict=True))
-    assert sum("logprobs" in node for node, _ in pairs) > 10
-    for node, other in pairs:
-        assert node["text"] == other["text"]
-        assert node.get("logprobs") == pytest.approx(other.get("logprobs"), abs=5e-5)
-
-
-def test_one_dies_and_the_same_command_generates_equal_trees(aloe, finished, tiny_model, tmp_path):
+def test_one_dies_and_the_same_command_generates_equal_trees(aloe_process, finished, tiny_model, tmp_path):
     workdir = copy_stages(finished.workdir, tmp_path / "run", "personas")
-    (first, errors), (second, others) = start(aloe, tiny_model, workdir, tmp_path, "conversations")
+    (first, errors), (second, others) = start(aloe_process, tiny_model, workdir, tmp_path, "conversations")
     try:
         deadline = time.monotonic() + DEADLINE
-        while not has_lines(workdir / "conversations/trees.jsonl", 1)(errors):
+        while not has_lines(workdir / TREES, 1)(errors):
             assert first.poll() is None, errors.read_text()
             assert time.monotonic() < deadline, errors.read_text()
             time.sleep(0.05)
@@ -74,18 +61,18 @@ def test_one_dies_and_the_same_command_generates_equal_trees(aloe, finished, tin
             process.wait()
     assert "process 1 closed its connection" in errors.read_text().splitlines()[-1]
 
-    (first, errors), (second, others) = start(aloe, tiny_model, workdir, tmp_path, "conversations")
+    (first, errors), (second, others) = start(aloe_process, tiny_model, workdir, tmp_path, "conversations")
     assert (first.wait(DEADLINE), second.wait(DEADLINE)) == (0, 0), errors.read_text() + others.read_text()
     decoded = tokens_by_process(errors)
     assert min(decoded[0], decoded[1]) > 0, errors.read_text()
-    assert_equal_trees(workdir, finished.workdir)
+    assert_same_trees(workdir / TREES, finished.workdir / TREES)
 
 
-def test_the_benchmark_decodes_on_both(aloe, finished, tiny_model, tmp_path):
+def test_the_benchmark_decodes_on_both(aloe_process, finished, tiny_model, tmp_path):
     workdir = copy_stages(
         finished.workdir, tmp_path / "run", "personas", "conversations", "dataset", "sft", "preference"
     )
-    (first, errors), (second, others) = start(aloe, tiny_model, workdir, tmp_path, "benchmark")
+    (first, errors), (second, others) = start(aloe_process, tiny_model, workdir, tmp_path, "benchmark")
     assert (first.wait(DEADLINE), second.wait(DEADLINE)) == (0, 0), errors.read_text() + others.read_text()
     assert errors.read_text().count("by process 1") == 3  # models
     for model in ("base", "sft", "preference"):
