@@ -29,7 +29,7 @@ class Executor:
 
     `end_of_turn` are the tokens that end a reply; `vocab` is the size of the tokenizer's vocabulary, beyond which an
     output head is only padded. The parameters may be sharded in any way over the devices of `mesh`. `whole` makes a
-    burst one program; by default it is one on accelerators.
+    burst one program; by default it is one on accelerators and over several devices.
 
     Raises InputError if the mesh does not fit the model.
     """
@@ -51,7 +51,10 @@ class Executor:
         self.mesh = None if mesh is None or mesh.size == 1 else mesh
         self._dtype = dtype
         setup = Setup(model, dtype, tuple(sorted(end_of_turn)), vocab, self.mesh)
-        self._whole = platform_of(mesh) != "cpu" if whole is None else whole
+        cpu = platform_of(mesh) == "cpu"
+        # Devices of one CPU share its threads: programs with collectives that overlap could block each other.
+        self._one_at_a_time = cpu and self.mesh is not None
+        self._whole = (not cpu or self._one_at_a_time) if whole is None else whole
         self._programs = programs(setup, self._whole)
         self._unconstrained: dict[int, jax.Array] = {}  # by the number of rows
         self.end_of_turn = end_of_turn
@@ -89,6 +92,7 @@ class Executor:
             self._cache = self._programs.prefill(self._params, self._cache, chunks)
         else:
             self._cache = self._programs.copy(self._cache, self._rows(plan.source), self._rows(plan.target))
+        self._wait()
         return None
 
     def close(self) -> None:
@@ -103,12 +107,17 @@ class Executor:
         self._cache, drawn = self._programs.burst(
             self._params, self._cache, rows, allowed, self._everywhere(plan.want_top), plan.steps
         )
+        self._wait()
         drawn = jax.device_get(self._gather(drawn) if self.mesh else drawn)
         drawn = jax.tree.map(lambda leaf: leaf[:steps], drawn)
         by_share = drawn.going.reshape(steps, len(self._owners), -1).sum(axis=(0, 2))
         for owner, count in zip(self._owners, by_share.tolist(), strict=True):
             self.decoded[owner] += count
         return drawn
+
+    def _wait(self) -> None:
+        if self._one_at_a_time:
+            jax.block_until_ready(self._cache)
 
     def _rows(self, array: np.ndarray) -> jax.Array:
         """An array on the devices, its first axis spread as rows are."""

@@ -1,9 +1,9 @@
 """The compiled programs of the engine, which `aloe plan` compiles for TPUs as well.
 
 `prefill` runs chunks of prompts, `burst` decodes rows for a few steps, `copy` copies pages. All three are made of the
-same few parts: the embedding, a layer, the head with the drawing of a token. On an accelerator a burst is one program.
-On CPUs each part is one, and the host calls them layer by layer: XLA compiles a single layer in a second and thirty of
-them at once in ten, and a call costs nothing beside a layer's products there.
+same few parts: the embedding, a layer, the head with the drawing of a token. On accelerators, and over several
+devices, a burst is one program. On one CPU each part is a program, and the host calls them layer by layer: XLA compiles
+a single layer in a second and thirty of them at once in ten, and a call costs nothing beside a layer's products there.
 
 Axes: B rows, T tokens of a chunk, W pages of a row, V vocabulary, M words of 32 tokens' bits, N steps of a burst, E
 end-of-turn tokens.

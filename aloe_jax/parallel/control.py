@@ -108,8 +108,7 @@ class Control:
 
     def receive(self) -> Message:
         """The next message of process 0, in the order in which they were sent. Blocks until it is there; raises
-        OtherProcessError as soon as a process has left."""
-        self._raise_failure()
+        OtherProcessError once a process has left and all that arrived before has been received."""
         message = self._inbox.get()
         if message is None:
             self._inbox.put(None)  # for the next call

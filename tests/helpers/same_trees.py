@@ -9,7 +9,7 @@ ROUNDING = 5e-5  # of a sampled token's log-probability in f32, beside other nei
 
 
 def assert_same_trees(found: Path, expected: Path) -> None:
-    """Hold two files of trees to be equal, log-probabilities to `ROUNDING`."""
+    """Hold two files of trees to be equal, in any order, log-probabilities to `ROUNDING`."""
     pairs = list(zip(_trees(found), _trees(expected), strict=True))
     assert pairs
     for tree, other in pairs:
@@ -19,4 +19,4 @@ def assert_same_trees(found: Path, expected: Path) -> None:
 
 
 def _trees(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return sorted(map(json.loads, path.read_text().splitlines()), key=lambda tree: tree["id"])
