@@ -86,7 +86,8 @@ def function(call: Callable[[], object]) -> Callable[[], Result]:
             expected = cli._expected(error, False)
             if expected is None:
                 raise
-            return cli._fail(str(expected), expected.exit_code)
+            print(f"aloe: {cli.one_line(str(expected))}", file=sys.stderr)
+            return expected.exit_code
         return 0
 
     return lambda: captured(run)
