@@ -148,21 +148,18 @@ def run_rates(
     return result
 
 
-def run_siblings(console: Console, ours: Worker, args: argparse.Namespace) -> dict[str, int | None]:
+def run_siblings(console: Console, ours: Worker, args: argparse.Namespace) -> dict[str, int]:
     """Prompt tokens computed with one reply per turn and with several."""
     context = SIBLING_TURNS * (args.tokens + PIECE)
-    result: dict[str, int | None] = {}
+    result: dict[str, int] = {}
     for first, siblings in enumerate((1, SIBLINGS)):
         question = {"part": "siblings", "siblings": siblings, "turns": SIBLING_TURNS, "tokens": args.tokens}
         result[str(siblings)] = ours.ask(question | {"context": context, "first": first})
     one, several = result.values()
-    if one is None or several is None:
-        console.print("siblings: this engine does not count the prompt tokens that it computes")
-    else:
-        console.print(
-            f"prompt tokens computed in {SIBLING_TURNS} turns: one reply per turn {one:,}, {SIBLINGS} replies "
-            f"{several:,}, {several / one:.2f} times"
-        )
+    console.print(
+        f"prompt tokens computed in {SIBLING_TURNS} turns: one reply per turn {one:,}, {SIBLINGS} replies "
+        f"{several:,}, {several / one:.2f} times"
+    )
     return result
 
 

@@ -1,10 +1,10 @@
 """The matrix products of one decode step and nothing else: what the weights alone cost.
 
 Two layouts: `columns`, each weight as [inputs, outputs], and `blocks`, as [outputs / 64, inputs, 64] with one product
-per block, which XLA's CPU backend computes without repacking the weight. One jitted program per layer and one for the
+per block, as the engine has them on CPUs. One jitted program per layer and one for the
 output head, called from the host.
 
-Axes: M rows, I inputs, O outputs, N blocks.
+Axes: M rows, I inputs, O outputs.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from jaxtyping import Array, Float
 
 from aloe_jax.models import decoder
 from aloe_jax.models.config import LINEAR, ModelConfig
+from aloe_jax.ops import column_blocks
 
-WIDTH = 64
 HEAD_PARTS = 32  # arrays of the blocked head, so that the copy of the rows per block stays small
 Weights = dict[str, Any]
 
@@ -30,16 +30,10 @@ def columns(rows: Float[Array, "M I"], weight: Float[Array, "I O"]) -> Float[Arr
     return rows @ weight
 
 
-def blocks(rows: Float[Array, "M I"], weight: Float[Array, "N I 64"]) -> Float[Array, "M O"]:
-    """The same product with the weight in blocks of its columns."""
-    copies = jnp.broadcast_to(rows, (weight.shape[0], *rows.shape))
-    out = jax.lax.dot_general(copies, weight, (((2,), (1,)), ((0,), (0,))))
-    return jnp.moveaxis(out, 0, 1).reshape(rows.shape[0], -1)
-
-
-def in_blocks(weight: Float[Array, "I O"]) -> Float[Array, "N I 64"]:
-    """`weight` in the layout of `blocks`."""
-    return jnp.moveaxis(weight.reshape(weight.shape[0], -1, WIDTH), 1, 0)
+LAYOUTS: dict[str, tuple[Callable[[Array, Array], Array], Callable[[Array], Array]]] = {
+    "columns": (columns, lambda weight: weight),
+    "blocks": (column_blocks.product, functools.partial(column_blocks.split, inputs=1)),
+}
 
 
 def _layer(product: Callable[[Array, Array], Array], x: Array, weights: Weights) -> Array:
@@ -59,7 +53,7 @@ class Floor:
     """The products of `model` with the weights of `params`, in one of the two layouts."""
 
     def __init__(self, model: ModelConfig, params: decoder.Params, layout: str) -> None:
-        product, arrange = {"columns": (columns, lambda weight: weight), "blocks": (blocks, in_blocks)}[layout]
+        product, arrange = LAYOUTS[layout]
         layers = params["layers"]
         self._layers: Sequence[Weights] = [
             {name: jnp.array(arrange(_matrix(layers[name][index], len(LINEAR[name][0])))) for name in LINEAR}

@@ -25,7 +25,6 @@ from aloe_jax.hub.load import load_params
 from aloe_jax.hub.source import resolve_model
 
 GREEDY = Sampling(temperature=0.0)
-PREFILLED = "prefilled"  # the engine's count of prompt tokens that it has computed
 
 
 class Ours:
@@ -46,8 +45,7 @@ class Ours:
     def release(self) -> None:
         """Drop the engines and weights of earlier parts."""
         for engine in self._engines.values():
-            if close := getattr(engine, "close", None):
-                close()
+            engine.close()
         self._engines.clear()
         self._floors.clear()
         memory.release()
@@ -90,12 +88,10 @@ class Ours:
         seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - began_cpu
         return {"seconds": seconds / tokens, "cpu_seconds": cpu_seconds / tokens}
 
-    def siblings(self, siblings: int, turns: int, tokens: int, context: int, first: int) -> int | None:
+    def siblings(self, siblings: int, turns: int, tokens: int, context: int, first: int) -> int:
         """Prompt tokens computed for a dialogue with `siblings` replies per turn, of which the first goes on."""
         engine = self._engine(siblings, context)
-        before = getattr(engine, PREFILLED, None)
-        if before is None:
-            return None
+        before = engine.prefilled
         [pieces] = dialogues(self.chat, first, 1, turns)
         history: list[int] = []
         for piece in pieces:
@@ -103,7 +99,7 @@ class Ours:
             sampling = dataclasses.replace(GREEDY, temperature=1.0, max_tokens=tokens)
             [replies] = engine.generate([Request(prompt, sampling, n=siblings)])
             history = [*prompt, *replies[0].token_ids]
-        return getattr(engine, PREFILLED) - before
+        return engine.prefilled - before
 
     def _engine(self, slots: int, context: int) -> Engine:
         if (slots, context) not in self._engines:

@@ -5,7 +5,8 @@ Axes: N pages, G key heads, P tokens of a page, K head width, B rows, T new toke
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +18,10 @@ from jaxtyping import Array, Float, Int
 from aloe_jax.decode.pages import SCRATCH
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.models.decoder import Attend, LayerValues
-from aloe_jax.ops.attention import AUTO
-from aloe_jax.ops.paged_attention import IMPLEMENTATIONS, chosen
+from aloe_jax.ops.paged_attention import paged_attention
 from aloe_jax.parallel.mesh import ROWS
+
+_STORED = Spec(ROWS, "tensor")  # of pages
 
 
 class Pages(NamedTuple):
@@ -46,39 +48,23 @@ def attend_pages(
     idle. On a mesh a row and its pages are on the same devices, and `tables` has the numbers of that share's pages.
     """
 
-    attention = IMPLEMENTATIONS[chosen(AUTO, mesh)]
-
-    def local(
-        layer: LayerValues,
-        tables: Array,
-        start: Array,
-        count: Array,
-        query: Array,
-        key: Array,
-        value: Array,
-        pages: Pages,
-    ) -> tuple[Array, Pages]:
+    def local(pages: Pages, tables: Array, start: Array, count: Array, key: Array, value: Array) -> Pages:
         size = pages.key.shape[2]
         position = start[:, None] + jnp.arange(key.shape[1])
         written = (jnp.arange(key.shape[1]) < count[:, None]) & (start[:, None] >= 0)
         number = jnp.take_along_axis(tables, jnp.maximum(position, 0) // size, axis=1, mode="clip")
         number, offset = jnp.where(written, number, SCRATCH), position % size
-        pages = Pages(_write(pages.key, number, offset, key), _write(pages.value, number, offset, value))
-        values = {"window": layer.window, "soft_cap": layer.soft_cap}
-        return attention(query, pages.key, pages.value, tables, start, scale=scale, **values), pages
+        return Pages(_write(pages.key, number, offset, key), _write(pages.value, number, offset, value))
+
+    rows, heads, stored = Spec(ROWS), Spec(ROWS, None, "tensor"), Pages(_STORED, _STORED)
+    write = _on_shares(local, mesh, (stored, rows, rows, rows, heads, heads), stored)
 
     def attend(layer: LayerValues, query: Array, key: Array, value: Array, pages: Pages) -> tuple[Array, Pages]:
-        if mesh is None:
-            return local(layer, tables, start, count, query, key, value, pages)
-        rows, heads, stored = Spec(ROWS), Spec(ROWS, None, "tensor"), Spec(ROWS, "tensor")
-        whole = jax.tree.map(lambda _: Spec(), layer)
-        return jax.shard_map(
-            local,
-            mesh=mesh,
-            in_specs=(whole, rows, rows, rows, heads, heads, heads, Pages(stored, stored)),
-            out_specs=(heads, Pages(stored, stored)),
-            check_vma=False,
-        )(layer, tables, start, count, query, key, value, pages)
+        pages = write(pages, tables, start, count, key, value)
+        out = paged_attention(
+            query, *pages, tables, start, scale=scale, window=layer.window, soft_cap=layer.soft_cap, mesh=mesh
+        )
+        return out, pages
 
     return attend
 
@@ -92,13 +78,15 @@ def copy_pages(
     def local(pages: tuple[Pages, ...], source: Array, target: Array) -> tuple[Pages, ...]:
         return jax.tree.map(lambda stored: stored.at[target].set(stored[source]), pages)
 
+    stored, rows = jax.tree.map(lambda _: _STORED, pages), Spec(ROWS)
+    return _on_shares(local, mesh, (stored, rows, rows), stored)(pages, source, target)
+
+
+def _on_shares(local: Callable[..., Any], mesh: Mesh | None, arguments: Any, results: Any) -> Callable[..., Any]:
+    """A function of one share's arrays as a function of those of all shares."""
     if mesh is None:
-        return local(pages, source, target)
-    stored = jax.tree.map(lambda _: Spec(ROWS, "tensor"), pages)
-    rows = Spec(ROWS)
-    return jax.shard_map(local, mesh=mesh, in_specs=(stored, rows, rows), out_specs=stored, check_vma=False)(
-        pages, source, target
-    )
+        return local
+    return jax.shard_map(local, mesh=mesh, in_specs=arguments, out_specs=results, check_vma=False)
 
 
 def _write(

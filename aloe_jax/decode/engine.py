@@ -31,11 +31,11 @@ from aloe_jax.decode.programs import BURST, Drawn
 from aloe_jax.decode.relay import Relay
 from aloe_jax.decode.requests import MAX_TOP_LOGPROBS, Completion, ConstraintError, Request
 from aloe_jax.decode.sampling import ALL, Sampled
-from aloe_jax.decode.settings import platform_of
 from aloe_jax.decode.share import Sequence, Share
 from aloe_jax.errors import InputError
 from aloe_jax.models import decoder
 from aloe_jax.models.config import ModelConfig
+from aloe_jax.ops.attention import on_tpu
 
 MIXED_BURST = 4  # steps of a burst with a constrained sequence, which takes one of them
 SHORT = 16  # chunks of a prefill per share where more sequences decode than wait for it
@@ -113,12 +113,6 @@ class Engine:
     def compiled(self) -> str:
         """How many programs were compiled, of how many there can be, as text."""
         return f"{self._executor.compiled} of at most {self._executor.most_compiled} programs compiled"
-
-    @property
-    def held_pages(self) -> tuple[int, int]:
-        """The pages that have tokens, and those of them that sequences use."""
-        held = sum(share.tree.held for share in self._shares)
-        return held, held - sum(share.tree.unused for share in self._shares)
 
     def submit(self, request: Request) -> int:
         """Queue a request and return its ticket. Raises InputError if the prompt is empty, leaves no room or has ids
@@ -338,7 +332,7 @@ class Engine:
 
 def shape_for(slots: int, context: int, mesh: Mesh | None, pages: int | None = None) -> Shape:
     """The sizes of an engine on `mesh`. Pages and chunks of TPUs fit the tiles of their attention kernel."""
-    page, chunk = (128, 128) if platform_of(mesh) == "tpu" else (64, 16)
+    page, chunk = (128, 128) if on_tpu(mesh) else (64, 16)
     return make_shape(slots=slots, context=context, page=page, chunk=chunk, shares=shares_of(mesh), pages=pages)
 
 

@@ -16,10 +16,10 @@ from aloe_jax.decode.cache import empty_pages
 from aloe_jax.decode.plans import Burst, Plan, Prefill, Shape
 from aloe_jax.decode.programs import Chunks, Drawn, Rows, Setup, programs
 from aloe_jax.decode.sampling import ALL
-from aloe_jax.decode.settings import platform_of
 from aloe_jax.errors import InputError
 from aloe_jax.models import apart, decoder
 from aloe_jax.models.config import ModelConfig
+from aloe_jax.ops.attention import platform_of
 from aloe_jax.parallel.mesh import ROWS, row_shards
 from aloe_jax.parallel.sharding import pages_sharding, replicated
 
@@ -49,7 +49,6 @@ class Executor:
         check_mesh(model, mesh)
         self.shape, self.model = shape, model
         self.mesh = None if mesh is None or mesh.size == 1 else mesh
-        self._dtype = dtype
         setup = Setup(model, dtype, tuple(sorted(end_of_turn)), vocab, self.mesh)
         cpu = platform_of(mesh) == "cpu"
         # Devices of one CPU share its threads: programs with collectives that overlap could block each other.
@@ -60,6 +59,9 @@ class Executor:
         self.end_of_turn = end_of_turn
         self._owners = _share_owners(self.mesh)
         self.decoded = dict.fromkeys(self._owners, 0)  # tokens drawn, by the process whose devices drew them
+        places = self.mesh and apart.apart_shardings(model, self.mesh)
+        convert = functools.partial(apart.apart, config=model, dtype=dtype, blocks=cpu and self.mesh is None)
+        self._convert = jax.jit(convert, out_shardings=places)  # compiled once, however often parameters are replaced
         self.load(params)
         make = functools.partial(empty_pages, model, shape.shares * shape.pages, shape.page, jnp.dtype(dtype))
         self._cache = jax.jit(make, out_shardings=self.mesh and pages_sharding(self.mesh))()
@@ -67,10 +69,7 @@ class Executor:
 
     def load(self, params: decoder.Params) -> None:
         """Replace the parameters, which stay on the devices on their way into the layout of decoding."""
-        places = self.mesh and apart.apart_shardings(self.model, self.mesh)
-        blocks = platform_of(self.mesh) == "cpu" and self.mesh is None
-        convert = functools.partial(apart.apart, config=self.model, dtype=self._dtype, blocks=blocks)
-        self._params = jax.jit(convert, out_shardings=places)(params)
+        self._params = self._convert(params)
 
     @property
     def compiled(self) -> int:

@@ -4,8 +4,7 @@ The scheduler makes them on one process; every process of the mesh runs them. Ro
 place along the mesh's `replica` and `fsdp` axes: of B rows the share s has those from s * B / shares on, and a row's
 pages are numbered within its share.
 
-Axes: B rows, T tokens of a chunk, W pages of a row, M words of 32 tokens' bits, N
-copies.
+Axes: B rows, T tokens of a chunk, W pages of a row, M words of 32 tokens' bits, N copies.
 """
 
 from __future__ import annotations
@@ -48,16 +47,12 @@ class Shape:
     @property
     def row_buckets(self) -> tuple[int, ...]:
         """The numbers of rows per share that a burst may have: powers of two, and all."""
-        return (*(size for size in map(_power, range(self.rows.bit_length())) if size < self.rows), self.rows)
+        return (*(1 << power for power in range((self.rows - 1).bit_length())), self.rows)
 
     @property
     def chunk_buckets(self) -> tuple[int, ...]:
         """The numbers of chunks per share that a prefill may have."""
-        return tuple(map(_power, range(MOST_CHUNKS.bit_length())))
-
-
-def _power(number: int) -> int:
-    return 1 << number
+        return tuple(1 << power for power in range(MOST_CHUNKS.bit_length()))
 
 
 def make_shape(*, slots: int, context: int, page: int, chunk: int, shares: int, pages: int | None = None) -> Shape:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import jax
 from jax.sharding import Mesh
 
 from aloe_jax.parallel.mesh import MeshSettings
@@ -53,9 +52,3 @@ class DecodeSettings:
         if self.dtype != AUTO:
             return self.dtype
         return "float32" if platform == "cpu" else "bfloat16"
-
-
-def platform_of(mesh: Mesh | None) -> str:
-    """The platform of a mesh's devices; without one that of the default device."""
-    device: jax.Device = jax.devices()[0] if mesh is None else mesh.devices.flat[0]
-    return device.platform

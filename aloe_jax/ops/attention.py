@@ -160,7 +160,12 @@ def chosen(implementation: str, mesh: Mesh | None = None) -> str:
 
 def on_tpu(mesh: Mesh | None) -> bool:
     """Whether the devices of the mesh (without one, the default devices) are TPUs."""
-    return (jax.default_backend() if mesh is None else mesh.devices.flat[0].platform) == "tpu"
+    return platform_of(mesh) == "tpu"
+
+
+def platform_of(mesh: Mesh | None) -> str:
+    """The platform of a mesh's devices; without one that of the default devices."""
+    return jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
 
 
 class _Mask(NamedTuple):

@@ -12,12 +12,13 @@ from aloe_jax.decode.constraint import Grammar
 from aloe_jax.decode.engine import Engine, shape_for
 from aloe_jax.decode.executor import Executor
 from aloe_jax.decode.relay import Relay, follow
-from aloe_jax.decode.settings import DecodeSettings, platform_of
+from aloe_jax.decode.settings import DecodeSettings
 from aloe_jax.errors import AloeError
 from aloe_jax.hub.chat_model import read_chat_model
 from aloe_jax.hub.load import load_params
 from aloe_jax.hub.source import resolve_model
 from aloe_jax.models import decoder
+from aloe_jax.ops.attention import platform_of
 from aloe_jax.parallel import hosts
 from aloe_jax.parallel.mesh import make_mesh
 from aloe_jax.run.model import chat_format, model_config
@@ -36,11 +37,11 @@ def stage_client(run: Run, name: str, identity: str = "") -> Iterator[InProcessC
     `identity` is the hash of all that decides the answers, for the ids of calls. Raises InputError if the mesh does not
     fit, and AloeError if the engine fails while decoding.
     """
-    relay = Relay() if hosts.is_multiprocess() else None
+    relay, chat = Relay() if hosts.is_multiprocess() else None, chat_format(run)
     with relay.opening(name) if relay else nullcontext():
-        executor = _stage_executor(run, name)
-    engine = _engine(executor, chat_format(run), relay)
-    with client_of(engine, chat_format(run), name, identity) as client:
+        executor = _stage_executor(run, name, chat)
+    engine = _engine(executor, chat, relay)
+    with client_of(engine, chat, name, identity) as client:
         yield client
     if relay is not None:
         told = ", ".join(f"{count:,} by process {number}" for number, count in sorted(engine.decoded.items()))
@@ -49,7 +50,7 @@ def stage_client(run: Run, name: str, identity: str = "") -> Iterator[InProcessC
 
 def assist(run: Run) -> None:
     """Decode on this process what the primary process decodes in a stage, until that is over."""
-    follow(lambda name: _stage_executor(run, name))
+    follow(lambda name: _stage_executor(run, name, chat_format(run)))
     memory.release()
 
 
@@ -82,11 +83,11 @@ def load_engine(source: str, *, slots: int, context: int) -> tuple[Engine, ChatF
     return _engine(executor, chat), chat
 
 
-def _stage_executor(run: Run, name: str) -> Executor:
+def _stage_executor(run: Run, name: str, chat: ChatFormat) -> Executor:
     settings = run.section("decode", DecodeSettings)
     model, mesh = model_config(run), settings.build()
     params = load_stage_params(run, name, mesh)
-    return _executor(model, params, chat_format(run), settings, run.section("serve", ServeSettings), mesh)
+    return _executor(model, params, chat, settings, run.section("serve", ServeSettings), mesh)
 
 
 def _executor(

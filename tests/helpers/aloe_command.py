@@ -83,13 +83,13 @@ class Aloe:
             timeout=DEADLINE,
         )
 
-    def started(self, arguments: Sequence[str], errors: Path) -> subprocess.Popen[bytes]:
-        """Start the command as a process, with its stderr in the file `errors`."""
+    def started(self, arguments: Sequence[str], errors: Path, flags: str = "") -> subprocess.Popen[bytes]:
+        """Start the command as a process, with its stderr in the file `errors`. `flags` are as in `call`."""
         with open(errors, "w") as file:
             return subprocess.Popen(
                 [sys.executable, "-c", ALOE, *arguments],
                 cwd=self.folder,
-                env=self.environment,
+                env=self.environment | {"XLA_FLAGS": f"{QUICK} {flags}"},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=file,

@@ -2,14 +2,11 @@
 of one device but for rounding."""
 
 import re
-import subprocess
-import sys
 import time
 
 import pytest
 
-from helpers import xla_flags
-from helpers.aloe_command import ALOE, DEADLINE, copy_stages, free_port, has_lines, run_arguments
+from helpers.aloe_command import DEADLINE, copy_stages, free_port, has_lines, run_arguments
 from helpers.same_trees import assert_same_trees
 
 pytestmark = pytest.mark.slow
@@ -27,15 +24,7 @@ def start(aloe, model, workdir, tmp_path, stage):
         place = f"--distributed=localhost:{port},2,{number}"
         arguments = run_arguments(model, workdir, f"--stages={stage}", place, together, *mesh)
         errors = tmp_path / f"stderr-{number}"
-        with open(errors, "w") as file:
-            process = subprocess.Popen(
-                [sys.executable, "-c", ALOE, *arguments],
-                cwd=tmp_path,
-                env=aloe.environment | {"XLA_FLAGS": xla_flags.devices(4)},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=file,
-            )
+        process = aloe.started(arguments, errors, "--xla_force_host_platform_device_count=4")
         started.append((process, errors))
     return started
 
