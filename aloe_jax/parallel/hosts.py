@@ -27,11 +27,13 @@ from aloe_jax.parallel.frames import Message
 from aloe_jax.parallel.meeting import HostSettings, meet
 
 END_SECONDS = 3  # for this process to end by itself after the failure of another one
+STOP_SECONDS = 120  # the same, once all have agreed to stop: this one may still close its files
 LEAVE_SECONDS = 10  # for the others to end before process 0 does; JAX aborts those that are left
 SKIP, WORK = range(2)  # the primary process's decision about the next shared stage
 END = b""  # the message after which the others stop taking part in a stage of the primary process
 _control: Control | None = None
 _ending = threading.Event()  # set when this process ends
+_stopping = threading.Event()  # set once all processes have agreed to stop
 
 
 def connect(where: str, settings: HostSettings | None = None) -> None:
@@ -70,7 +72,7 @@ def _end_with(failure: Failure) -> None:
     This process may be blocked on a device computation with the other one, where no exception reaches it. Everything
     that it writes survives a kill.
     """
-    if _ending.wait(END_SECONDS):
+    if _ending.wait(END_SECONDS) or (_stopping.is_set() and _ending.wait(STOP_SECONDS)):
         return
     print(f"aloe: {failure.sentence()}", file=sys.stderr, flush=True)
     _exit(failure.code)
@@ -142,6 +144,11 @@ def failure_elsewhere(seconds: float) -> OtherProcessError | None:
     time."""
     failure = None if _control is None else _control.failure(seconds)
     return None if failure is None else OtherProcessError(failure)
+
+
+def stop_together() -> None:
+    """Note that all processes have agreed to stop here: each ends by itself, whoever is the first."""
+    _stopping.set()
 
 
 def leave(code: int, why: str = "") -> NoReturn:

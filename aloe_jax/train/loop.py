@@ -18,7 +18,6 @@ from jax.sharding import Mesh
 
 from aloe_jax import memory
 from aloe_jax.data.pipeline import Batches, owned_rows, to_device
-from aloe_jax.errors import ResumableError
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.models.decoder import Params
 from aloe_jax.parallel import hosts
@@ -34,7 +33,7 @@ from aloe_jax.train.records import Records, Report
 from aloe_jax.train.settings import LoggingSettings, TrainingSettings
 from aloe_jax.train.state import TrainState, abstract_state, create_state
 from aloe_jax.train.step import Step, make_evaluation, make_step
-from aloe_jax.train.stop import StopRequest
+from aloe_jax.train.stop import StopRequest, stopped
 from aloe_jax.train.trace import Trace
 from aloe_jax.train.work import work_of
 from aloe_jax.tree.row import TreeRow
@@ -121,9 +120,7 @@ def _train(
             if hooks.run(AfterStep(number, state, metrics, last=number == steps)):
                 checkpoints.wait()
                 hosts.wait_for_primary()  # which writes the digests; the end of one process is that of all
-                raise ResumableError(
-                    f"stopped after step {number} of {steps} in '{training.directory}'; the same command continues"
-                )
+                raise stopped(f"after step {number} of {steps} in '{training.directory}'")
         with clock.part("checkpoint"):
             checkpoints.wait()
         stop.check(f"after step {steps} of {steps} in '{training.directory}'")

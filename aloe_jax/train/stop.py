@@ -59,7 +59,13 @@ class StopRequest:
         """Raise ResumableError on every process if one of them received a signal. `when` describes the progress of the
         work; all processes call this together."""
         if self.anywhere():
-            raise ResumableError(f"stopped {when}; the same command continues")
+            raise stopped(when)
+
+
+def stopped(when: str) -> ResumableError:
+    """The error that ends the work on every process, after all have agreed to stop."""
+    hosts.stop_together()
+    return ResumableError(f"stopped {when}; the same command continues")
 
 
 _any = jax.jit(jnp.any)

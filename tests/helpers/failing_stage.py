@@ -21,6 +21,9 @@ from aloe_jax.cli.main import entry
 from aloe_jax.errors import InputError
 from aloe_jax.parallel import hosts
 from aloe_jax.run.stage import Run, Stage
+from aloe_jax.train.stop import stopped
+
+CLOSING_SECONDS = hosts.END_SECONDS + 2  # of the other one, after both have agreed to stop
 
 
 def stage(how: str, failing: int, stamp: Path) -> Stage:
@@ -34,7 +37,13 @@ def stage(how: str, failing: int, stamp: Path) -> Stage:
                 raise InputError("config.seed: -1 must be at least 0")
             if how == "exception":
                 raise ZeroDivisionError("division by zero")
+            if how == "together":
+                raise stopped("after step 3")
             os.kill(os.getpid(), signal.Signals[how])
+        if how == "together":
+            error = stopped("after step 3")
+            time.sleep(CLOSING_SECONDS)
+            raise error
         if how == "input":
             threading.Event().wait()  # as in a computation on devices that never ends
         while True:

@@ -22,13 +22,14 @@ SAYS = {
     "SIGTERM": "stopped: process {} stopped (stopped; the same command continues where it was)",
     "SIGKILL": "went away: process {} closed its connection without a reason",
 }
+STOPPED = "aloe: stopped after step 3; the same command continues"
 
 
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory):
     """The folder with what is left of all runs."""
     folder = tmp_path_factory.mktemp("ended")
-    runs = [f"{how}:{failing}:{free_port()}" for how in CODES for failing in (0, 1)]
+    runs = [f"{how}:{failing}:{free_port()}" for how in (*CODES, "together") for failing in (0, 1)]
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests"))),
         "JAX_PLATFORMS": "cpu",
@@ -60,3 +61,11 @@ def test_all_end_with_the_code_of_the_first_that_fails(how, failing, ended):
     assert last.startswith(f"aloe: another process of this run {SAYS[how].format(failing)}")
     assert ("Traceback" in outputs[failing]) == (how == "exception")
     assert "Traceback" not in outputs[1 - failing]
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_stop_that_all_agreed_to_leaves_each_the_time_to_close_its_files(first, ended):
+    left = ended / f"together-{first}"
+    assert [code for code, _ in json.loads((left / "ends.json").read_text())] == [75, 75]
+    for number in (0, 1):
+        assert (left / f"stderr-{number}").read_text().splitlines()[-1] == STOPPED
