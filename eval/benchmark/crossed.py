@@ -64,7 +64,9 @@ class Layout:
     personalities: Int[np.ndarray, " C"]
     df: tuple[int, int, int]  # of profile, personality and case
     expected: Float[np.ndarray, "3 3"] | None  # sums of squares (rows) by variance component; None: no residual
-    basis: Float[np.ndarray, "C R"]  # orthonormal, of the additive model without its mean
+    basis: (
+        Float[np.ndarray, "C R"] | None
+    )  # orthonormal, of the additive model without its mean; None: all cells occupied
 
     @property
     def levels(self) -> tuple[int, int]:
@@ -77,10 +79,13 @@ def layout_of(profiles: Int[np.ndarray, " N"], personalities: Int[np.ndarray, " 
     pairs, cells = np.unique(np.stack([profiles, personalities]), axis=1, return_inverse=True)
     rows, columns = (np.unique(pair, return_inverse=True)[1] for pair in pairs)
     count, rows_count, columns_count = pairs.shape[1], int(rows.max()) + 1, int(columns.max()) + 1
-    indicators = np.concatenate([np.eye(rows_count)[rows], np.eye(columns_count)[columns]], axis=1)
-    left, singular, _ = np.linalg.svd(indicators - indicators.mean(axis=0), full_matrices=False)
-    basis = left[:, singular > 1e-9 * max(1.0, singular.max())]
-    df = (rows_count - 1, columns_count - 1, count - 1 - basis.shape[1])
+    basis, additive = None, rows_count + columns_count - 2
+    if count < rows_count * columns_count:
+        indicators = np.concatenate([np.eye(rows_count)[rows], np.eye(columns_count)[columns]], axis=1)
+        left, singular, _ = np.linalg.svd(indicators - indicators.mean(axis=0), full_matrices=False)
+        basis = left[:, singular > 1e-9 * max(1.0, singular.max())]
+        additive = basis.shape[1]
+    df = (rows_count - 1, columns_count - 1, count - 1 - additive)
     return Layout(cells.ravel(), rows, columns, df, _expected(rows, columns, df), basis)
 
 
@@ -114,13 +119,18 @@ def sums_of_squares(
     """The cells' sums by profile and by personality, the total sum of squares, and those of profile, personality and
     case (only where the layout has a residual)."""
     count = layout.profiles.size
-    units = influences @ np.eye(count)[layout.cells] * (count / layout.cells.size)
+    if count == layout.cells.size:
+        units = influences[..., np.argsort(layout.cells)]
+    else:
+        units = influences @ np.eye(count)[layout.cells] * (count / layout.cells.size)
     units = units - units.mean(axis=-1, keepdims=True)
     factors = (layout.profiles, layout.personalities)
     sums = [units @ np.eye(size)[of_cell] for size, of_cell in zip(layout.levels, factors, strict=True)]
     total = np.square(units).sum(axis=-1)
     squares = [np.sum(np.square(each) / np.bincount(of_cell), -1) for each, of_cell in zip(sums, factors, strict=True)]
-    squares.append(np.maximum(total - np.square(units @ layout.basis).sum(axis=-1), 0.0))
+    # Over a complete crossing the two factors are orthogonal.
+    additive = squares[0] + squares[1] if layout.basis is None else np.square(units @ layout.basis).sum(axis=-1)
+    squares.append(np.maximum(total - additive, 0.0))
     return sums, total, squares
 
 
