@@ -28,7 +28,12 @@ from helpers.score_tables import crossed_table
 TURNS = 10
 REQUIRED = ((5, 3), (20, 5), (20, 20))
 FURTHER = ((3, 2), (4, 3), (20, 2))
-SCENARIOS = {"even": (0.5, 0.5, 0.5), "profiles": (1.0, 0.2, 0.5), "personalities": (0.2, 1.0, 0.5)}
+SCENARIOS = {
+    "none": (0.0, 0.0, 0.0),
+    "even": (0.5, 0.5, 0.5),
+    "profiles": (1.0, 0.2, 0.5),
+    "personalities": (0.2, 1.0, 0.5),
+}
 CORRELATION = 0.8
 SENSITIVITY, SPECIFICITY = 0.85, 0.75
 LABELLED = 0.3  # share of the replies, 40 at least
@@ -120,12 +125,13 @@ def main() -> int:
     options = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     options.add_argument("--runs", type=int, default=2000)
     options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--scenarios", nargs="+", choices=list(SCENARIOS), default=list(SCENARIOS))
     chosen = options.parse_args()
     started, outside = time.perf_counter(), []
     for levels in (*REQUIRED, *FURTHER):
-        for name, spread in SCENARIOS.items():
-            figures = figures_of(np.random.default_rng([chosen.seed, *levels]), levels, spread, chosen.runs)
-            if levels == REQUIRED[0] and name == next(iter(SCENARIOS)):
+        for name in chosen.scenarios:
+            figures = figures_of(np.random.default_rng([chosen.seed, *levels]), levels, SCENARIOS[name], chosen.runs)
+            if levels == REQUIRED[0] and name == chosen.scenarios[0]:
                 print("| layout | effects |", " | ".join(figures), "|")
                 print("|---" * (2 + len(figures)) + "|")
             print(
