@@ -309,7 +309,7 @@ def test_chat_answers_a_pipe(model, tmp_path):
 
 
 def test_a_defect_of_ours_is_not_called_bad_input(aloe, monkeypatch):
-    def broken(path):
+    def broken(path, scale):
         raise RuntimeError("a defect")
 
     monkeypatch.setattr("eval.benchmark.metrics.metrics_file", broken)

@@ -140,3 +140,17 @@ def test_zero_is_outside_the_interval_where_p_is_small():
         made = linear(crossed_table(0.6 + rng.normal(size=(4, 3, 2))), average_weights(2)).estimate()
         low, high = made.interval(0.95)
         assert (made.p_value() < 0.05) == (not low <= 0 <= high)
+
+
+@pytest.mark.parametrize("levels", [(5, 3), (20, 5)])
+@pytest.mark.parametrize("spread", [(0, 0, 1), (1, 1, 1), (1, 0.3, 1), (0.3, 1, 1)])
+def test_coverage_on_crossed_random_effects(levels, spread):
+    """The standard error of 4,000 trials is 0.35 %; tests/long/coverage.py has more layouts and figures."""
+    rng = np.random.default_rng(7)
+    profiles, personalities = (index.ravel() for index in np.indices(levels))
+    trials = spread[0] * rng.normal(size=(4000, levels[0]))[:, profiles]
+    trials += spread[1] * rng.normal(size=(4000, levels[1]))[:, personalities]
+    trials += spread[2] * rng.normal(size=trials.shape)
+    found, df = variance(layout_of(profiles, personalities), trials)
+    held = np.abs(trials.mean(axis=1)) <= stats.t.ppf(0.975, df) * np.sqrt(found)
+    assert 0.92 <= held.mean() <= 0.98
