@@ -20,8 +20,8 @@ SMALL = (
     "--config.personas.benchmark_personalities=1",
     "--config.conversations.trees=6",
     "--config.conversations.turns=1",
-    "--config.conversations.hinted=1",
-    "--config.conversations.plain=1",
+    "--config.conversations.mix.hinted=1",
+    "--config.conversations.mix.plain=1",
     "--config.roles.judge.trials=4",
     "--config.tree.min_turns=1",
 )
