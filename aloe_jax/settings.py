@@ -131,7 +131,7 @@ class _TypeMismatchError(InputError):
 
 def renamed(kind: Any, path: str = "config") -> dict[str, str]:
     """Earlier full names of settings, mapped to the present ones, in a settings class and its sections."""
-    found = {}
+    found: dict[str, str] = {}
     hints = typing.get_type_hints(kind)
     for field in dataclasses.fields(kind):
         found |= {f"{path}.{old}": f"{path}.{new}" for old, new in _earlier(field)}

@@ -212,5 +212,8 @@ def _teaching_responder(run: Run, cast: Cast) -> ModelTeacher:
 def game_roles(run: Run, cast: Cast, called: Collection[str]) -> Roles:
     """The players that grow a tree, those `called` of them; other roles of the table are played for whoever calls
     `player_of`."""
-    names = [field.name for field in fields(Roles)]
-    return Roles(**{name: player_of(run, cast, name, name) if name in called else None for name in names})
+
+    def player(role: str) -> Any:
+        return player_of(run, cast, role, role) if role in called else None
+
+    return Roles(**{field.name: player(field.name) for field in fields(Roles)})
