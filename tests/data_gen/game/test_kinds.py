@@ -225,7 +225,7 @@ def test_guards_let_pass_what_a_kind_is_made_for(personas):
     down."""
     hives = Item(id="f4", text="They keep bees in wooden hives.")
     persona = PERSONA.model_copy(update={"facts": (*PERSONA.facts[:3], hives)})
-    teller = Responder(lambda turn, condition, number: f"Bees in wooden hives, {condition}, number {turn}, I would say.")
+    teller = Responder(lambda turn, condition, number: f"Bees in wooden hives, {condition}, number {turn}, I say.")
     mix = {"hinted": 1, "plain": 1, "leak": 1, "guards": ("unrevealed", "hint_leak"), "turns": 1}
     roles = dataclasses.replace(cast(), teacher=Teacher(teller))
     tree = asyncio.run(grow("c1", persona, roles, changed(**mix), 0))
