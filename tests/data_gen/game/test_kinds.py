@@ -21,6 +21,7 @@ from data_gen.world.personas import scripted_personas
 from data_gen.world.responders import STRATEGIES
 from data_gen.world.teacher import ScriptedTeacher
 from data_gen.world.user import ScriptedUser
+from helpers.aloe_command import ROOT
 from helpers.plain_roles import PERSONA, TURNS, Responder, Teacher, cast, changed
 
 EVERY = MixSettings(**dict.fromkeys(CONDITIONS, 1))
@@ -78,6 +79,14 @@ def test_every_kind_has_its_count_and_its_place():
     assert EVERY.total() == len(CONDITIONS)
     assert called_roles(MixSettings(hinted=0, plain=2)) == ("user", "inducer", "judge", "responder")
     assert called_roles(MixSettings(plain=0, repetition=1)) == ("user", "inducer", "judge", "teacher")
+
+
+def test_the_table_of_kinds_in_the_docs_is_the_one_of_the_code():
+    text = (ROOT / "docs/data_generation.md").read_text().split("## Kinds of candidates")[1].split("\n## ")[0]
+    rows = [line.split("|")[1:3] for line in text.splitlines() if line.startswith("| `")]
+    assert [(name.strip(" `"), int(count)) for name, count in rows] == [
+        (field.name, field.default) for field in dataclasses.fields(MixSettings)
+    ]
 
 
 def test_a_turn_has_every_kind_and_the_path_goes_on_from_two(trees):
