@@ -60,7 +60,7 @@ class Executor:
         self._owners = _share_owners(self.mesh)
         self.decoded = dict.fromkeys(self._owners, 0)  # tokens drawn, by the process whose devices drew them
         places = self.mesh and apart.apart_shardings(model, self.mesh)
-        convert = functools.partial(apart.apart, config=model, dtype=dtype, blocks=cpu and self.mesh is None)
+        convert = functools.partial(apart.apart, config=model, dtype=dtype)
         self._convert = jax.jit(convert, out_shardings=places)  # compiled once, however often parameters are replaced
         self.load(params)
         make = functools.partial(empty_pages, model, shape.shares * shape.pages, shape.page, jnp.dtype(dtype))
