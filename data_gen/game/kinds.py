@@ -17,6 +17,7 @@ from aloe_jax.serve.client.answers import Answer
 from aloe_jax.tree.schema import Item, Message, Persona
 from data_gen.roles import Dialogue, Revealed, Roles, Told
 from data_gen.seeds import stable_seed
+from data_gen.text import words
 
 _LOOKED_AT = 16  # personas among which the one least like the user is taken
 _SENTENCE = re.compile(r"(?<=[.!?])\s+")
@@ -162,6 +163,5 @@ def _least_alike(others: Sequence[Persona], persona: Persona, part: str, draws: 
 
 def _part(text: str, draws: random.Random) -> str:
     sentences = _SENTENCE.split(text.strip())
-    if len(sentences) == 1:
-        return text
-    return " ".join(draws.choice((sentences[1:], sentences[:-1])))
+    parts = [" ".join(part) for part in (sentences[1:], sentences[:-1])]
+    return draws.choice([part for part in parts if words(part)] or [text])  # an emoji may stand alone

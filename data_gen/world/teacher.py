@@ -9,9 +9,9 @@ from aloe_jax.tree.schema import Message, Persona
 from data_gen.roles import Dialogue, Told
 from data_gen.seeds import draw, number
 from data_gen.world.facts import by_id, shown_facts
+from data_gen.world.inducer import shown
 from data_gen.world.oracle import oracle_reply
 from data_gen.world.responders import STRATEGIES
-from data_gen.world.styles import shown_styles
 from data_gen.world.user import write_message
 
 WEAKER = "relevant"  # the strategy of a reply without skill: on topic, whatever the style
@@ -21,7 +21,7 @@ SECRETS = (
     "Then again, your {topic} is never far off.",
     "All this on top of your {topic}.",
 )
-_MADE_UP = 8  # turns in which traits that the user has not shown are shown
+_MADE_UP = 8  # turns at most that are put in front of a first message
 _SPAN = float(2**64)  # of `seeds.number`
 
 
@@ -47,23 +47,31 @@ def taught_reply(told: Told, dialogue: Sequence[Message], seed: int, skill: floa
 
 
 def _as_known(told: Told, dialogue: Sequence[Message]) -> tuple[Persona, Sequence[Message]]:
-    """The persona with the known traits alone, and a dialogue in which it has shown them all: where it has not, because
-    they are those of another persona, turns are made up in front in which it does."""
-    held = {each.id for each in told.known or ()}
-    traits = tuple(trait for trait in told.persona.traits if trait.id in held)
-    persona = told.persona.model_copy(update={"traits": traits})
-    if {trait.id for trait in traits} <= set(shown_styles(persona, dialogue)):
+    """The persona with the known traits alone, and a dialogue in which it has shown them. Where it has not, as they are
+    those of another persona, a user with these traits speaks in the turns before the last message; in a first turn, in
+    turns put in front of it."""
+    held = {each.id for each in told.known or ()} & {trait.id for trait in told.persona.traits}
+    if held == _shown_traits(told.persona, dialogue):
+        return told.persona, dialogue
+    persona = told.persona.model_copy(update={"traits": tuple(each for each in told.persona.traits if each.id in held)})
+    if held == _shown_traits(persona, dialogue):
         return persona, dialogue
-    shown = shown_facts(persona, dialogue)
-    facts = tuple(fact for fact in persona.facts if fact.id in shown) or persona.facts
+    named = shown_facts(persona, dialogue)
+    facts = tuple(fact for fact in persona.facts if fact.id in named) or persona.facts
     speaker = persona.model_copy(update={"facts": facts})
+    earlier = len(dialogue) // 2
     talk: list[Message] = []
-    for _ in range(_MADE_UP):
+    for turn in range(1, 1 + (earlier or _MADE_UP)):
         talk.append(Message(role="user", content=write_message(speaker, talk, 0)))
         talk.append(Message(role="assistant", content=oracle_reply(speaker, talk, 0)))
-        if len(shown_styles(speaker, talk)) == len(traits):
+        if turn >= earlier and held == _shown_traits(speaker, talk):
             break
-    return persona, [*talk, *dialogue]
+    return persona if earlier else speaker, [*talk, dialogue[-1]]
+
+
+def _shown_traits(persona: Persona, dialogue: Sequence[Message]) -> set[str]:
+    traits = {trait.id for trait in persona.traits}
+    return {each.id for each in shown(persona, dialogue)} & traits
 
 
 def _secret(fact: str, reply: str, seed: int) -> str:
