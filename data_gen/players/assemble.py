@@ -60,14 +60,14 @@ def check_roles(run: Run, scripted_personas: bool) -> None:
 
 
 def _check_teacher(settings: TeacherSettings) -> None:
-    """InputError for a setting of the teacher that its player has no use for."""
+    """InputError for a changed setting of the teacher that has no effect as another model answers, or none has a
+    skill. As for every role, a scripted player ignores the sampling."""
     usual = RolesSettings().teacher
-    read = {"scripted": {"skill"}, "model": {field.name for field in fields(ModelSettings)} | {"template"}}
-    for field in fields(TeacherSettings):
-        name, value = field.name, getattr(settings, field.name)
-        if name == "player" or value == getattr(usual, name) or name in read.get(settings.player, set()):
-            continue
+    changed = [each.name for each in fields(settings) if getattr(settings, each.name) != getattr(usual, each.name)]
+    for name in changed:
         player = "scripted" if name == "skill" else "model"
+        if name == "player" or settings.player in ("scripted", player):
+            continue
         raise InputError(
             f"config.roles.teacher.{name}: a teacher whose player is '{settings.player}' does not read it; set "
             f"config.roles.teacher.player to '{player}', or leave it out"

@@ -157,6 +157,10 @@ def test_from_seeds_to_a_data_set(fake, aloe, tmp_path, capsys):
             "config.roles.teacher.skill: a teacher whose player is 'responder' does not read it; set "
             "config.roles.teacher.player to 'scripted'",
         ),
+        (
+            ["--config.roles.teacher.player=model", "--config.roles.teacher.skill=0.5"],
+            "config.roles.teacher.skill: a teacher whose player is 'model' does not read it",
+        ),
         (["--config.roles.teacher.base_url=http://127.0.0.1:9/v1"], "set config.roles.teacher.player to 'model'"),
         (["--config.tree.min_turns=9"], "config.tree.min_turns: 9 are more than the 2 turns"),
         (["--config.personas.source=moon"], "config.personas.source: 'moon' is unknown"),
