@@ -1,4 +1,4 @@
-"""The kinds of candidate replies: who writes them, and what he is told.
+"""The kinds of candidate replies: who writes them, and what the writer is told.
 
 A kind is a function of the turn's `Place` and an entry in `KINDS`, under the name of its count in
 `config.conversations.mix`. Kinds beside `hinted` and `plain` have a fault by intention, one each, so that pairs show
@@ -26,7 +26,7 @@ _SENTENCE = re.compile(r"(?<=[.!?])\s+")
 @dataclass(frozen=True)
 class Place:
     """Where candidates are wanted: the user, the dialogue, which ends with its message, the facts and traits that it is
-    `known` to have shown, the roles, the personas that others have, and the turn's seed."""
+    `known` to have shown, the roles, the personas to borrow from, and the turn's seed."""
 
     persona: Persona
     dialogue: Dialogue

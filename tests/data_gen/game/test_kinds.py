@@ -1,4 +1,4 @@
-"""The kinds of candidates: who writes them, what he is told, where the path goes on, and what the scripted judge makes
+"""The kinds of candidates: who writes them, what the writer is told, where the path goes on, and what the scripted judge makes
 of each on the scripted world."""
 
 import asyncio
