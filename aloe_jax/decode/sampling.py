@@ -102,7 +102,8 @@ def _filter(scaled: Float[Array, "S V"], top_p: Float[Array, S], top_k: Int[Arra
     probs = jax.nn.softmax(scaled, axis=-1)
     by_count = _threshold(lambda kept: jnp.sum(kept, axis=-1) >= top_k, probs)
     probs = jnp.where((top_k > 0)[:, None] & (probs < by_count[:, None]), 0.0, probs)
-    wanted = top_p * probs.sum(axis=-1)
+    # Something is kept even where a tiny top_p underflows to 0.
+    wanted = jnp.maximum(top_p * probs.sum(axis=-1), jnp.finfo(probs.dtype).tiny)
     by_mass = _threshold(lambda kept: jnp.sum(jnp.where(kept, probs, 0.0), axis=-1) >= wanted, probs)
     kept = (probs > 0) & ((top_p >= 1.0)[:, None] | (probs >= by_mass[:, None]))
     return jnp.where(kept, scaled, -jnp.inf)
