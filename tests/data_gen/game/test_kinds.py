@@ -1,5 +1,5 @@
-"""The kinds of candidates: who writes them, what the writer is told, where the path goes on, and what the scripted judge
-makes of each on the scripted world."""
+"""The kinds of candidates: who writes them, what the writer is told, where the path goes on, and what the scripted
+judge makes of each on the scripted world."""
 
 import asyncio
 import collections
