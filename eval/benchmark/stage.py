@@ -116,5 +116,5 @@ BENCHMARK = Stage(
     model_inputs,
     check=_check,
     assist=assist,
-    unread=frozenset({"roles.author", "roles.inducer", "roles.responder", "roles.judge.trials"}),
+    unread=frozenset({"roles.author", "roles.inducer", "roles.teacher", "roles.responder", "roles.judge.trials"}),
 )
