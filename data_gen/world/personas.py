@@ -84,9 +84,12 @@ def scripted_personas(
 def _checked(size: Size) -> Size:
     for name, (low, high), most in (("facts", size.facts, MAX_FACTS), ("traits", size.traits, len(AXES))):
         if not 1 <= low <= high <= most:
-            raise InputError(f"{name} is {low} to {high}, expected a range within 1 to {most}")
+            raise InputError(
+                f"{name} is {low} to {high}, expected a range within 1 to {most}; set config.personas.min_{name} and "
+                f"max_{name} (with benchmark_ before for held-out traits)"
+            )
     if not 0 <= size.surprises <= 0.25:
-        raise InputError(f"surprises is {size.surprises}, expected at least 0 and at most 0.25")
+        raise InputError(f"surprises is {size.surprises}, expected 0 to 0.25; lower config.personas.surprises")
     return size
 
 
