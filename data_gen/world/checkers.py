@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from aloe_jax.tree.schema import Message, Persona
 from data_gen.text import has_emoji, normal, sentence_count, stem, stem_set, words
-from data_gen.world.facts import facts_of, named, shown_facts, user_turns
+from data_gen.world.facts import by_id, facts_of, named, shown_facts, user_turns
 
 Checker = Callable[[str, Sequence[Message], Persona], float]
 
@@ -212,10 +212,13 @@ def brackets(reply: str, dialogue: Sequence[Message], persona: Persona) -> float
 
 
 def quotes(reply: str, dialogue: Sequence[Message], persona: Persona) -> float:
-    """Puts a word that the user has used in quotation marks."""
-    quoted = _QUOTED.findall(reply)
-    known = frozenset().union(*map(stem_set, user_turns(dialogue))) if quoted else frozenset[str]()
-    return float(any(known & stem_set(text) for text in quoted))
+    """Puts a word that the user has used, or the name of a fact that the user has told, in quotation marks."""
+    quoted = frozenset().union(*map(stem_set, _QUOTED.findall(reply)))
+    texts = user_turns(dialogue)
+    if quoted.isdisjoint(frozenset().union(*map(stem_set, texts))):
+        told = [fact for text in texts for fact in named(tuple(by_id().values()), text)] if quoted else []
+        return float(any(fact.name_stems & quoted for fact in told))
+    return 1.0
 
 
 def laughs(reply: str, dialogue: Sequence[Message], persona: Persona) -> float:

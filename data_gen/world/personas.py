@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from aloe_jax.errors import InputError
@@ -33,8 +33,7 @@ MAX_FACTS = 12  # one per slot
 @dataclass(frozen=True)
 class Size:
     """How much there is to a persona: least and most facts and traits. `surprises` is the share of personalities that
-    change a preference, that of those that correct, and that of profiles that go off topic: with 0.1 every tenth, each
-    kind another one."""
+    change a preference, that of others that correct, and that of profiles that go off topic, evenly spread."""
 
     facts: tuple[int, int]
     traits: tuple[int, int]
@@ -71,7 +70,7 @@ def scripted_personas(
             f"personalities is {personalities}, but the {split} split has only {len(styles)} for seed {seed}"
         )
     personas = []
-    traits = [_with_events(split, seed, row, drawn, size.surprises) for row, drawn in enumerate(styles)]
+    traits = list(_with_surprises(split, seed, styles, size.surprises))
     for row, facts in enumerate(itertools.islice(_profiles(split, seed, size.facts), profiles)):
         columns = list(range(personalities))
         if pairings is not None:
@@ -115,25 +114,33 @@ def _detour(row: int, share: float) -> tuple[Item, ...]:
     return (wanders(3 + row % 3),) if _due(row, share, 1) else ()
 
 
-def _with_events(split: Split, seed: int, row: int, styles: tuple[Style, ...], share: float) -> tuple[Item, ...]:
-    """The traits of a personality as items, and the surprise that falls on it."""
-    items = tuple(style.item() for style in styles)
-    if _due(row, share, 2):
-        return (*items, CORRECTS)
-    if not _due(row, share, 0):
-        return items
+def _with_surprises(
+    split: Split, seed: int, personalities: Sequence[tuple[Style, ...]], share: float
+) -> Iterator[tuple[Item, ...]]:
+    """The traits of each personality as items, with the surprises that fall on some: a `share` corrects, and as many of
+    the others change a preference; where no other setting fits a personality, the next one changes in its place."""
+    owed = 0.0
+    for row, styles in enumerate(personalities):
+        items = tuple(style.item() for style in styles)
+        owed += share
+        if _due(row, share, 2):
+            yield (*items, CORRECTS)
+        elif owed + 1e-9 >= 1 and (changes := _changes(split, styles)):
+            owed -= 1
+            new = draw(changes, "change", split, seed, row)
+            yield (*items, Item(id=f"{new.id}@{_CHANGE}", text=f"Since turn {_CHANGE}: {new.text}"))
+        else:
+            yield items
+
+
+def _changes(split: Split, styles: tuple[Style, ...]) -> list[Style]:
+    """The settings that could take the place of one of a personality's, preferably such that a plain reply misses."""
     changes = []
     for style in styles:
         rest = tuple(other for other in styles if other is not style)
-        changes += [
-            new
-            for new in STYLES
-            if new.axis == style.axis and new is not style and _passives((*rest, new)) and in_split((*rest, new), split)
-        ]
-    if not changes:
-        return items
-    new = draw(changes, "change", split, seed, row)
-    return (*items, Item(id=f"{new.id}@{_CHANGE}", text=f"Since turn {_CHANGE}: {new.text}"))
+        others = (new for new in STYLES if new.axis == style.axis and new is not style)
+        changes += [new for new in others if in_split((*rest, new), split)]
+    return [new for new in changes if new.id not in PASSIVE] or changes
 
 
 def _profiles(split: Split, seed: int, facts: tuple[int, int]) -> Iterator[tuple[Fact, ...]]:
@@ -161,7 +168,7 @@ def _personalities(split: Split, seed: int, traits: tuple[int, int]) -> Iterator
         found: list[tuple[Style, ...]] = []
         count = rng.randint(*traits)
         for _ in range(_ATTEMPTS):
-            drawn = _combination(split, count, rng)
+            drawn = _combination(split, count, used, rng)
             if drawn is not None and frozenset(style.id for style in drawn) not in seen:
                 found.append(drawn)
             if len(found) == _CHOICES:
@@ -174,10 +181,12 @@ def _personalities(split: Split, seed: int, traits: tuple[int, int]) -> Iterator
         yield best
 
 
-def _combination(split: Split, count: int, rng: random.Random) -> tuple[Style, ...] | None:
-    """`count` settings that go together, added one by one; None if the draw came to a dead end."""
+def _combination(split: Split, count: int, used: Counter[str], rng: random.Random) -> tuple[Style, ...] | None:
+    """`count` settings that go together, added one by one, rarely used ones rather first; None if the draw came to a
+    dead end."""
     drawn: tuple[Style, ...] = ()
-    for style in rng.sample(STYLES, len(STYLES)):
+    spread = 1 + max(used.values(), default=0)
+    for style in sorted(STYLES, key=lambda style: used[style.id] + spread * rng.random()):
         fits = all(compatible(style, other) and (split == "benchmark" or not held_out(style, other)) for other in drawn)
         if fits and _passives((*drawn, style), count):
             drawn = (*drawn, style)
@@ -186,9 +195,9 @@ def _combination(split: Split, count: int, rng: random.Random) -> tuple[Style, .
     return None
 
 
-def _passives(styles: tuple[Style, ...], count: int | None = None) -> bool:
+def _passives(styles: tuple[Style, ...], count: int) -> bool:
     """Whether few enough of a personality's `count` settings are passive."""
-    return sum(style.id in PASSIVE for style in styles) <= max(1, (count or len(styles)) // _PASSIVE_SHARE)
+    return sum(style.id in PASSIVE for style in styles) <= max(1, count // _PASSIVE_SHARE)
 
 
 def held_out(first: Style, second: Style) -> bool:

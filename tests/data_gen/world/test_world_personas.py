@@ -66,14 +66,14 @@ def test_one_fact_a_slot_and_styles_that_go_together(seed):
 
 
 def test_surprises_fall_on_a_set_share():
-    """Of 40 personalities every tenth changes (if another setting fits), every tenth corrects; of 20 profiles every
+    """Of 40 personalities four change and four correct; of 20 profiles every
     tenth goes off topic. None where the share is 0."""
     size = Size((6, 12), (4, 10), 0.1)
     personas = scripted_personas("train", 20, 40, 0, size=size)
     assert len({p.profile for p in personas if wanders_in(p)}) == 2
     assert len({p.personality for p in personas if corrects(p)}) == 4
     changing = [p for p in personas if change_of(p)]
-    assert 2 <= len({p.personality for p in changing}) <= 4
+    assert 3 <= len({p.personality for p in changing}) <= 4  # the last one may be owed at the end
     for persona in changing:
         later = styles_of(persona, 6)
         assert len(later) == len(styles_of(persona)) == len(styles_of(persona, 5))
