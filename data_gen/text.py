@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Iterable, Set
 from difflib import SequenceMatcher
+from itertools import pairwise
 
 # Many checkers read every message of a dialogue again at every turn: cache the texts of some dialogues.
 _CACHED = 16_384
+COPIED_GRAM = 5  # words in a row that count as copied
 
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 _SENTENCE_END = re.compile(r"[.!?…]+(?:\s|$)|\n+")
@@ -63,6 +66,18 @@ def word_grams(text: str, size: int) -> list[tuple[str, ...]]:
     """All runs of `size` words of `text`, in order; empty if it is shorter."""
     found = words(text)
     return [found[start : start + size] for start in range(len(found) - size + 1)]
+
+
+def gram_set(texts: Iterable[str], size: int = COPIED_GRAM) -> frozenset[tuple[str, ...]]:
+    """All runs of `size` words of `texts`: what `copied_grams` compares with."""
+    return frozenset(gram for text in texts for gram in word_grams(text, size))
+
+
+def copied_grams(text: str, known: Set[tuple[str, ...]], size: int = COPIED_GRAM) -> float | None:
+    """Share in [0, 1] of the runs of `size` words of `text` that stand in `known`, made by `gram_set` with the same
+    size; None for a shorter text. It tells how much of a reply was copied from texts such as those trained on."""
+    grams = word_grams(text, size)
+    return sum(gram in known for gram in grams) / len(grams) if grams else None
 
 
 @functools.lru_cache(maxsize=_CACHED)
@@ -131,11 +146,19 @@ def expand_contractions(text: str) -> str:
 
 
 @functools.lru_cache(maxsize=_CACHED)
-def copied_share(text: str, source: str) -> float:
+def _stem_pairs(text: str) -> frozenset[tuple[str, str]]:
+    return frozenset(pairwise(stems(text)))
+
+
+@functools.lru_cache(maxsize=_CACHED)
+def copied_share(text: str, source: str, harmless: float = 0.0) -> float:
     """Share in [0, 1] of the words of `text` that occur in `source` in the same order, two or more in a row (stems are
-    compared). Small edits leave it high; an answer on the same topic scores low, as it shares single words only."""
+    compared). Small edits leave it high; an answer on the same topic scores low, as it shares single words only. Where
+    the words of shared pairs are no more than the share `harmless`, it is 0 without a closer look."""
     left, right = stems(text), stems(source)
-    if not left or not right:
+    shared = [row for row, pair in enumerate(pairwise(left)) if pair in _stem_pairs(source)]
+    covered = len({place for row in shared for place in (row, row + 1)})
+    if not shared or covered <= harmless * len(left):
         return 0.0
     matched = SequenceMatcher(None, left, right, autojunk=False).get_matching_blocks()
     return sum(block.size for block in matched if block.size >= 2) / len(left)

@@ -24,6 +24,19 @@ class PersonaSettings:
     pairings: int = setting(10, "personalities drawn for each training profile", minimum=1)
     benchmark_profiles: int = setting(20, "held-out profiles", minimum=1)
     benchmark_personalities: int = setting(5, "held-out personalities, crossed with them", minimum=1)
+    min_traits: int = setting(4, "of source 'scripted': fewest traits of a training personality ...", minimum=1)
+    max_traits: int = setting(10, "... and most", minimum=1)
+    benchmark_min_traits: int = setting(8, "fewest traits of a held-out personality ...", minimum=1)
+    benchmark_max_traits: int = setting(10, "... and most", minimum=1)
+    min_facts: int = setting(6, "fewest facts of a scripted profile ...", minimum=1)
+    max_facts: int = setting(12, "... and most", minimum=1)
+    surprises: float = setting(
+        0.1,
+        "share of the scripted training personalities that change a preference, of others that correct a wrong reply, "
+        "and of the profiles that go off topic; up to 0.25",
+        minimum=0,
+    )
+    benchmark_surprises: float = setting(0.0, "the same of the held-out ones", minimum=0)
     rounds: int = setting(3000, "maximum number of calls for proposals", minimum=0)
     proposals: int = setting(20, "people asked for per call", minimum=1)
     # It decides: a round draws its examples from the pool as of so many rounds earlier.

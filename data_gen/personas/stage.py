@@ -35,7 +35,7 @@ from data_gen.players.player import sampling_of
 from data_gen.players.table import GAME, RolesSettings
 from data_gen.run_files import HELD_OUT, PERSONAS
 from data_gen.seeds import stable_seed
-from data_gen.world.personas import scripted_personas
+from data_gen.world.personas import Size, scripted_personas
 
 AUTHOR = "author"  # the role that proposes entries
 _FACTORS: Mapping[Kind, Factor] = {"profile": "profiles", "personality": "personalities"}
@@ -93,17 +93,23 @@ def make_personas(run: Run) -> Made:
     """The personas that `config.personas` describes."""
     settings = run.section("personas", PersonaSettings)
     if settings.source == "scripted":
-        train = scripted_personas(
-            "train", settings.profiles, settings.personalities, run.seed, pairings=settings.pairings
-        )
-        held_out = (settings.benchmark_profiles, settings.benchmark_personalities)
-        return Made(train, scripted_personas("benchmark", *held_out, run.seed), {})
+        return Made(*_scripted(settings, run.seed), {})
     if settings.source == "generated":
         with Store(Path(run.directory("personas"))) as store, role_clients(run, [AUTHOR]) as clients:
             pools = asyncio.run(_generated(run, clients, store))
     else:
         pools = _from_files(settings)
     return _paired(run, pools)
+
+
+def _scripted(settings: PersonaSettings, seed: int) -> tuple[list[Persona], list[Persona]]:
+    """Training and held-out personas of the scripted world."""
+    facts = (settings.min_facts, settings.max_facts)
+    size = Size(facts, (settings.min_traits, settings.max_traits), settings.surprises)
+    train = scripted_personas("train", settings.profiles, settings.personalities, seed, settings.pairings, size)
+    size = Size(facts, (settings.benchmark_min_traits, settings.benchmark_max_traits), settings.benchmark_surprises)
+    held_out = (settings.benchmark_profiles, settings.benchmark_personalities)
+    return train, scripted_personas("benchmark", *held_out, seed, size=size)
 
 
 def _wanted(settings: PersonaSettings, kind: Kind) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from aloe_jax.tree.schema import Message, Persona
 from data_gen.text import has_emoji, normal, sentence_count, stem, stem_set, words
-from data_gen.world.facts import facts_of, named, shown_facts, user_turns
+from data_gen.world.facts import by_id, facts_of, named, shown_facts, user_turns
 
 Checker = Callable[[str, Sequence[Message], Persona], float]
 
@@ -47,6 +47,21 @@ AVOIDED = {
     "money": "money price cost cheap expensive salary savings budget pay cash afford dollar euro",
     "celebrities": "celebrity famous star actor actress film movie fame hollywood singer",
 }
+MATES = frozenset(("mate", "pal", "buddy", "chum"))
+SIGN_OFFS = (
+    "cheers", "bye", "bye for now", "over and out", "so long", "best wishes", "until next time", "until later",
+    "see you", "farewell",
+)  # fmt: skip
+LAUGHS = frozenset(("haha", "ha", "heh", "hehe", "hihi", "hahaha"))
+AGREES = ("indeed", "true", "exactly", "quite so", "agreed", "very true")
+TOGETHER = frozenset(("we", "us", "our", "together", "we're", "we'll", "we've"))
+REASONS = ("because", "that is why", "which is why", "that's why")
+SUMS = ("in short", "all in all", "in a word", "to sum up", "to sum it up", "in sum", "long story short", "in brief")
+SAYINGS = ("as they say", "they say", "as the saying goes", "old saying", "proverb", "as folk say")
+CONTRASTS = ("even so", "mind you", "all the same", "on the other hand", "then again", "that said")
+BRACKETS = re.compile(r"\([^()]*\w[^()]*\)")
+_QUOTED = re.compile(r'"[^"]*\w[^"]*"|“[^“”]*\w[^“”]*”')
+_LIKENED = re.compile(r" as (?!well |long |soon |far |much |many )[a-z]+ as ")
 _CONTRACTION = re.compile(r"(?:n't|'(?:m|re|ve|ll|d))$|^(?:it|that|there|here|what|who|how|where|he|she|let)'s$")
 LONG_WORD = 9  # letters; a longer word is not plain
 
@@ -58,9 +73,9 @@ def _holds(text: str, phrases: Sequence[str]) -> int:
 
 
 def brief(reply: str, dialogue: Sequence[Message], persona: Persona) -> float:
-    """At most two sentences and 35 words; half for three sentences."""
+    """At most two sentences and 45 words; half for three sentences."""
     sentences = sentence_count(reply)
-    if len(words(reply)) > 35 or sentences > 3:
+    if len(words(reply)) > 45 or sentences > 3:
         return 0.0
     return 1.0 if sentences <= 2 else 0.5
 
@@ -174,3 +189,73 @@ def hedged(reply: str, dialogue: Sequence[Message], persona: Persona) -> float:
 def firm(reply: str, dialogue: Sequence[Message], persona: Persona) -> float:
     """Leaves no room for doubt: none of `HEDGES`."""
     return float(_holds(reply, HEDGES) == 0)
+
+
+def addresses(reply: str, dialogue: Sequence[Message], persona: Persona) -> float:
+    """Calls the user mate (`MATES`)."""
+    return float(not MATES.isdisjoint(words(reply)))
+
+
+def signs_off(reply: str, dialogue: Sequence[Message], persona: Persona) -> float:
+    """Ends with a sign-off (`SIGN_OFFS`)."""
+    return float(any(normal(reply).endswith(f" {phrase} ") for phrase in SIGN_OFFS))
+
+
+def digits(reply: str, dialogue: Sequence[Message], persona: Persona) -> float:
+    """Has a number in digits."""
+    return float(any(letter in "0123456789" for letter in reply))
+
+
+def brackets(reply: str, dialogue: Sequence[Message], persona: Persona) -> float:
+    """Has an aside in brackets."""
+    return float(BRACKETS.search(reply) is not None)
+
+
+def quotes(reply: str, dialogue: Sequence[Message], persona: Persona) -> float:
+    """Puts a word that the user has used, or the name of a fact that the user has told, in quotation marks."""
+    quoted = frozenset().union(*map(stem_set, _QUOTED.findall(reply)))
+    texts = user_turns(dialogue)
+    if quoted.isdisjoint(frozenset().union(*map(stem_set, texts))):
+        told = [fact for text in texts for fact in named(tuple(by_id().values()), text)] if quoted else []
+        return float(any(fact.name_stems & quoted for fact in told))
+    return 1.0
+
+
+def laughs(reply: str, dialogue: Sequence[Message], persona: Persona) -> float:
+    """Laughs in words (`LAUGHS`)."""
+    return float(not LAUGHS.isdisjoint(words(reply)))
+
+
+def likens(reply: str, dialogue: Sequence[Message], persona: Persona) -> float:
+    """Compares: "as ... as", but not "as well as" and the like."""
+    return float(_LIKENED.search(normal(reply)) is not None)
+
+
+def agrees(reply: str, dialogue: Sequence[Message], persona: Persona) -> float:
+    """Says that it agrees (`AGREES`)."""
+    return float(_holds(reply, AGREES) > 0)
+
+
+def together(reply: str, dialogue: Sequence[Message], persona: Persona) -> float:
+    """Takes the user's side: we, us or together (`TOGETHER`)."""
+    return float(not TOGETHER.isdisjoint(words(reply)))
+
+
+def reasons(reply: str, dialogue: Sequence[Message], persona: Persona) -> float:
+    """Gives a reason (`REASONS`)."""
+    return float(_holds(reply, REASONS) > 0)
+
+
+def sums_up(reply: str, dialogue: Sequence[Message], persona: Persona) -> float:
+    """Sums up (`SUMS`)."""
+    return float(_holds(reply, SUMS) > 0)
+
+
+def sayings(reply: str, dialogue: Sequence[Message], persona: Persona) -> float:
+    """Quotes what people say (`SAYINGS`)."""
+    return float(_holds(reply, SAYINGS) > 0)
+
+
+def contrasts(reply: str, dialogue: Sequence[Message], persona: Persona) -> float:
+    """Names the other side (`CONTRASTS`)."""
+    return float(_holds(reply, CONTRASTS) > 0)

@@ -3,7 +3,8 @@
 `facts_train.jsonl` and `facts_benchmark.jsonl` have one fact per line: `id` ("slot.value"), `text` (the sentence in the
 hint of a responder), `topic` (a noun phrase that fits after "my" or "your"), `names` (words that give the fact away),
 `related` (words that belong to its topic) and `forms` (sentences in which a user mentions it). The two banks share no
-value, no name and no form. A profile has at most one fact per slot.
+value, no name and no form. A profile has at most one fact per slot. The slot "aside" is of no profile: a user that is
+off topic in a turn (`events`) speaks of one of its entries.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Literal
 from aloe_jax.errors import InputError
 from aloe_jax.tree.schema import Item, Message, Persona, Record, parse
 from data_gen.text import stem, stem_set, words
+from data_gen.world.events import EVENT, wanders_in
 
 Split = Literal["train", "benchmark"]
 SPLITS: tuple[Split, ...] = ("train", "benchmark")
@@ -34,7 +36,9 @@ SLOT_FIELDS = {
     "health": "health body symptoms",
     "trouble": "problem annoying worry",
     "learning": "lesson learning skill practice",
+    "aside": "moment surprise scene",
 }
+ASIDE = "aside"  # the slot of what a user says when it is off topic; no profile has it
 
 
 class Fact(Record):
@@ -76,6 +80,24 @@ def bank(split: Split) -> tuple[Fact, ...]:
 
 
 @functools.cache
+def profile_bank(split: Split) -> tuple[Fact, ...]:
+    """The facts of one split that a profile may have."""
+    return tuple(fact for fact in bank(split) if fact.slot != ASIDE)
+
+
+@functools.cache
+def asides(split: Split) -> tuple[Fact, ...]:
+    """What users of one split talk about when they are off topic."""
+    return tuple(fact for fact in bank(split) if fact.slot == ASIDE)
+
+
+def split_of(persona: Persona) -> Split:
+    """The split whose bank has the persona's facts; "train" for one without facts."""
+    held_out = bank("benchmark")
+    return "benchmark" if any(fact in held_out for fact in facts_of(persona)[:1]) else "train"
+
+
+@functools.cache
 def by_id() -> Mapping[str, Fact]:
     """The facts of both banks by id."""
     return {fact.id: fact for split in SPLITS for fact in bank(split)}
@@ -83,20 +105,47 @@ def by_id() -> Mapping[str, Fact]:
 
 def facts_of(persona: Persona) -> tuple[Fact, ...]:
     """The bank entries of a stored persona. InputError for an id that is in neither bank."""
+    return _facts(tuple(item.id for item in persona.facts if not item.id.startswith(EVENT)), persona.id)
+
+
+@functools.lru_cache(maxsize=4_096)
+def _facts(ids: tuple[str, ...], owner: str) -> tuple[Fact, ...]:
     known = by_id()
-    for item in persona.facts:
-        if item.id not in known:
+    for id in ids:
+        if id not in known:
             raise InputError(
-                f"persona '{persona.id}': fact '{item.id}' is not in the scripted world's banks; "
+                f"persona '{owner}': fact '{id}' is not in the scripted world's banks; "
                 "create personas for the scripted roles with the 'personas' stage"
             )
-    return tuple(known[item.id] for item in persona.facts)
+    return tuple(known[id] for id in ids)
+
+
+@functools.lru_cache(maxsize=16_384)
+def _ids_in(text: str) -> frozenset[str]:
+    """The ids of the facts of both banks that a text names."""
+    by_stem = _ids_by_stem()
+    return frozenset().union(*(by_stem[found] for found in stem_set(text) if found in by_stem))
+
+
+@functools.cache
+def _ids_by_stem() -> Mapping[str, frozenset[str]]:
+    stems = frozenset().union(*(fact.name_stems for fact in by_id().values()))
+    return {name: frozenset(fact.id for fact in by_id().values() if name in fact.name_stems) for name in stems}
 
 
 def named(facts: Sequence[Fact], text: str) -> list[Fact]:
     """Those of `facts` that `text` names."""
-    found = stem_set(text)
-    return [fact for fact in facts if fact.name_stems & found]
+    ids = _ids_in(text)
+    return [fact for fact in facts if fact.id in ids]
+
+
+def topics(persona: Persona, dialogue: Sequence[Message]) -> list[Fact]:
+    """What the latest user message is about: shown facts that it names, and the aside of a user that is off topic."""
+    shown = shown_facts(persona, dialogue)
+    found = named([fact for fact in facts_of(persona) if fact.id in shown], dialogue[-1].content)
+    if wanders_in(persona) == len(user_turns(dialogue)):
+        found += named(asides(split_of(persona)), dialogue[-1].content)
+    return found
 
 
 def user_turns(dialogue: Sequence[Message]) -> list[str]:

@@ -6,19 +6,26 @@ from collections.abc import Sequence
 
 from aloe_jax.tree.schema import Message, Persona
 from data_gen.roles import Dialogue, Revealed
-from data_gen.world.facts import shown_facts
-from data_gen.world.styles import shown_styles
+from data_gen.world.facts import shown_facts, user_turns
+from data_gen.world.styles import change_of, shown_styles
 
 
 def shown(persona: Persona, dialogue: Sequence[Message]) -> tuple[Revealed, ...]:
     """Facts and traits shown in `dialogue`, each with the user turn that showed it first; sorted by turn, then facts
-    before traits, then in the persona's order. A longer dialogue only adds to them.
+    before traits, then in the persona's order. A longer dialogue only adds to them, except that a trait which the user
+    gives up is taken out when its successor shows.
 
     A fact is shown when a user message names it, a trait when a user message exhibits it (`Style.shows`).
     """
-    turns = shown_facts(persona, dialogue) | shown_styles(persona, dialogue)
-    order = [item.id for item in (*persona.facts, *persona.traits) if item.id in turns]
-    return tuple(Revealed(id, turns[id]) for id in sorted(order, key=lambda id: turns[id]))
+    facts, styles = shown_facts(persona, dialogue), shown_styles(persona, dialogue)
+    change = change_of(persona)
+    changed = change is not None and change[1] <= len(user_turns(dialogue))
+    found = [Revealed(item.id, facts[item.id]) for item in persona.facts if item.id in facts]
+    for item in persona.traits:
+        style, mark, _ = item.id.partition("@")
+        if style in styles and (changed or not mark):
+            found.append(Revealed(item.id, styles[style]))
+    return tuple(sorted(found, key=lambda belief: belief.turn))
 
 
 class ScriptedInducer:

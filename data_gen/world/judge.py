@@ -1,8 +1,13 @@
-"""The scripted judge: a score from 1 to 5 by the checkers, which counts only what the user has shown so far.
+"""The scripted judge: a score from 1 to 5 by the checkers, on two scales.
+
+On the scale `shown` only what the user has shown so far counts: a reply that misses nothing it could know has 5 in
+every turn. On the scale `persona` the style is the mean over all traits that the user holds, shown or not, as in the
+paper: a model that fits what it is shown rises there as more is shown. All else is the same on both.
 
     value = 1 + 4 * engaging * tact * (style / 4 + content / 4 + style * content / 2)
 
-- style: mean of the checkers of the traits shown so far (1 while none is shown);
+- style: mean of the checkers of the traits (1 while none is shown). A user that has changed a preference holds the new
+  setting only, which it shows in the turn of the change;
 - content: 0.5 for naming a fact of the latest message, 0.25 for each of up to two of its topic words; a fact shown
   earlier counts 0.25 if nothing else is named;
 - engaging: 1, lowered by the worst of: empty or tiny, garbled (hardly any function words, or the same words again and
@@ -22,20 +27,23 @@ from aloe_jax.errors import InputError
 from aloe_jax.tree.schema import Message, Persona
 from data_gen.roles import Comparison, Dialogue, Revealed, Verdict
 from data_gen.text import FUNCTION_WORDS, content_stems, copied_share, falling, stem_set, words
-from data_gen.world.facts import facts_of, named, shown_facts, user_turns
-from data_gen.world.styles import BY_ID, shown_styles
+from data_gen.world.facts import facts_of, named, shown_facts, topics, user_turns
+from data_gen.world.styles import BY_ID, shown_styles, styles_of
 
 TEMPERATURE = 0.5  # points of score; a lead of one point is preferred with probability 0.88
 MAX_FACTS = 3  # that one reply may name; more are a recital
+PARROT, REPEAT = (0.4, 0.65), (0.6, 0.9)  # copied shares of user messages and of replies: harmless, and at their worst
 _LEAK_FACTOR = (1.0, 0.3, 0.1)  # by number of named facts that the user has not shown; the last for two and more
 
 
 @dataclass(frozen=True)
 class Assessment:
-    """The parts of a score, each in [0, 1]; `value` is in [1, 5]. `styles` has the shown traits only. `fault` is the
-    worst fault other than style (a key of `remarks.FAULTS`), if there is one."""
+    """The parts of a score, each in [0, 1]; `value` and `persona_value` are in [1, 5]. `styles` has the shown traits
+    only, `all_styles` all that the user holds. `fault` is the worst fault other than style (a key of `remarks.FAULTS`),
+    if there is one."""
 
     styles: Mapping[str, float]
+    all_styles: Mapping[str, float]
     content: float
     engaging: float
     tact: float
@@ -44,13 +52,25 @@ class Assessment:
     @property
     def style(self) -> float:
         """Mean over the shown traits; 1 without any."""
-        return sum(self.styles.values()) / len(self.styles) if self.styles else 1.0
+        return _mean(self.styles)
 
     @property
     def value(self) -> float:
-        """The score from 1 to 5."""
-        mixed = (self.style + self.content) / 4 + self.style * self.content / 2
+        """The score from 1 to 5 on the scale `shown`."""
+        return self._score(self.style)
+
+    @property
+    def persona_value(self) -> float:
+        """The score from 1 to 5 on the scale `persona`."""
+        return self._score(_mean(self.all_styles))
+
+    def _score(self, style: float) -> float:
+        mixed = (style + self.content) / 4 + style * self.content / 2
         return 1.0 + 4.0 * self.engaging * self.tact * mixed
+
+
+def _mean(styles: Mapping[str, float]) -> float:
+    return sum(styles.values()) / len(styles) if styles else 1.0
 
 
 def assess(persona: Persona, dialogue: Sequence[Message], reply: str) -> Assessment:
@@ -58,20 +78,22 @@ def assess(persona: Persona, dialogue: Sequence[Message], reply: str) -> Assessm
     if not dialogue or dialogue[-1].role != "user":
         raise InputError("dialogue must end with a user message for a reply to be scored")
     shown = shown_facts(persona, dialogue)
-    styles = {id: BY_ID[id].check(reply, dialogue, persona) for id in shown_styles(persona, dialogue)}
+    held = styles_of(persona, len(user_turns(dialogue)))
+    fits = {style.id: style.check(reply, dialogue, persona) for style in held}
+    styles = {id: fits[id] for id in shown_styles(persona, dialogue)}
     content = content_fit(persona, dialogue, reply, shown)
     faults = {**engagement(persona, dialogue, reply), "leak": tact(persona, dialogue, reply, shown)}
     worst = min(faults, key=lambda name: faults[name])
     fault = worst if faults[worst] < 1.0 else "off_topic" if content == 0.0 else None
     leak = faults.pop("leak")
-    return Assessment(styles, content, min(faults.values()), leak, fault)
+    return Assessment(styles, fits, content, min(faults.values()), leak, fault)
 
 
 def content_fit(persona: Persona, dialogue: Sequence[Message], reply: str, shown: Mapping[str, int]) -> float:
     """How far the reply is about the latest message; see the module's docstring."""
     latest = dialogue[-1].content
     facts = [fact for fact in facts_of(persona) if fact.id in shown]
-    topical = named(facts, latest)
+    topical = topics(persona, dialogue)
     field = frozenset().union(*(fact.name_stems | fact.related_stems for fact in topical))
     touched = content_stems(reply) & (content_stems(latest) | field)
     fit = 0.5 * bool(named(topical, reply)) + 0.25 * min(2, len(touched))
@@ -89,14 +111,14 @@ def engagement(persona: Persona, dialogue: Sequence[Message], reply: str) -> dic
         garbled = 1.0 - 0.75 * falling(function_share, 0.15, 0.3)
     if len(tokens) >= 6:
         garbled = min(garbled, 1.0 - 0.8 * falling(variety, 0.4, 0.6))
-    parrot = max(copied_share(reply, text) for text in user_turns(dialogue))
-    repeat = max((copied_share(reply, text) for text in earlier), default=0.0)
+    parrot = max(copied_share(reply, text, PARROT[0]) for text in user_turns(dialogue))
+    repeat = max((copied_share(reply, text, REPEAT[0]) for text in earlier), default=0.0)
     facts = len(named(facts_of(persona), reply))
     return {
         "empty": (0.0, 0.5, 0.75)[len(tokens)] if len(tokens) < 3 else 1.0,
         "garbled": garbled,
-        "parrot": 0.1 + 0.9 * falling(parrot, 0.4, 0.65),
-        "repeat": 0.2 + 0.8 * falling(repeat, 0.6, 0.9),
+        "parrot": 0.1 + 0.9 * falling(parrot, *PARROT),
+        "repeat": 0.2 + 0.8 * falling(repeat, *REPEAT),
         "recital": 1.0 if facts <= MAX_FACTS else 0.4,
     }
 
@@ -123,14 +145,14 @@ class ScriptedJudge:
     async def score(
         self, persona: Persona, dialogue: Dialogue, reply: str, revealed: Sequence[Revealed] | None = None
     ) -> Verdict:
-        """The score with the criteria `style`, `content`, `engaging` and `tact`, each in [0, 1], and a reason for each
-        shown trait that the reply missed and for the worst other fault."""
+        """Both scores with the criteria `style`, `content`, `engaging` and `tact` (of the scale `shown`), each in
+        [0, 1], and a reason for each shown trait that the reply missed and for the worst other fault."""
         parts = assess(persona, dialogue, reply)
         criteria = {"style": parts.style, "content": parts.content, "engaging": parts.engaging, "tact": parts.tact}
         reasons = [f"missed: {BY_ID[id].text}" for id, fit in parts.styles.items() if fit < 1.0]
         if parts.fault is not None:
             reasons.append(_REASONS[parts.fault])
-        return Verdict(parts.value, criteria, tuple(reasons))
+        return Verdict(parts.value, criteria, tuple(reasons), persona=parts.persona_value)
 
     async def prefer(
         self, persona: Persona, dialogue: Dialogue, first: str, second: str, revealed: Sequence[Revealed] | None = None

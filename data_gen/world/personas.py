@@ -3,7 +3,7 @@
 Train and benchmark personas draw their facts from two banks that share nothing. Their personalities differ by
 construction: one pair of style settings in five is held out, no training personality contains a held-out pair, every
 benchmark personality contains at least two. So the benchmark tests styles that occur in training in combinations that
-do not.
+do not. One trait in five at most is one that a plain reply meets without knowing the user (`style_table.PASSIVE`).
 """
 
 from __future__ import annotations
@@ -11,29 +11,48 @@ from __future__ import annotations
 import itertools
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from aloe_jax.errors import InputError
-from aloe_jax.tree.schema import Persona
-from data_gen.seeds import number
-from data_gen.world.facts import SPLITS, Fact, Split, bank
-from data_gen.world.styles import STYLES, Style, compatible
+from aloe_jax.tree.schema import Item, Persona
+from data_gen.seeds import draw, number
+from data_gen.world.events import CORRECTS, wanders
+from data_gen.world.facts import SPLITS, Fact, Split, profile_bank
+from data_gen.world.style import Style
+from data_gen.world.style_table import AXES, PASSIVE, STYLES
+from data_gen.world.styles import compatible
 
-FACTS_PER_PROFILE = (8, 9, 10)
-STYLES_PER_PERSONALITY = 4
-_ATTEMPTS = 20_000  # draws without a new personality after which the combinations count as used up
+_ATTEMPTS = 2_000  # draws without a new personality after which the combinations count as used up
+_CHOICES = 12  # personalities of which the one with the least used settings is taken
+_CHANGE = 6  # turn in which a user changes a preference
+_PASSIVE_SHARE = 5  # one passive trait in so many, at least one
+MAX_FACTS = 12  # one per slot
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much there is to a persona: least and most facts and traits. `surprises` is the share of personalities that
+    change a preference, that of others that correct, and that of profiles that go off topic, evenly spread."""
+
+    facts: tuple[int, int]
+    traits: tuple[int, int]
+    surprises: float
+
+
+SIZES: Mapping[Split, Size] = {"train": Size((6, 12), (4, 10), 0.1), "benchmark": Size((6, 12), (8, 10), 0.0)}
 
 
 def scripted_personas(
-    split: Split, profiles: int, personalities: int, seed: int, pairings: int | None = None
+    split: Split, profiles: int, personalities: int, seed: int, pairings: int | None = None, size: Size | None = None
 ) -> list[Persona]:
     """Personas of one split; equal arguments give equal personas.
 
     `pairings` is the number of different personalities drawn at random for each profile; None crosses every profile
-    with every personality, as the benchmark's two-way bootstrap needs. Personas of the two splits share no fact and no
-    combination of style settings, whatever the seeds. Raises InputError for an unknown split, a count
-    below 1, more personalities than there are combinations, `pairings` above `personalities`, or `pairings` for the
-    benchmark.
+    with every personality, as the benchmark's two-way bootstrap needs. `size` is that of `SIZES` by default. Personas
+    of the two splits share no fact and no combination of style settings, whatever the seeds. Raises InputError for an
+    unknown split, a count below 1, a size out of bounds, more personalities than there are combinations, `pairings`
+    above `personalities`, or `pairings` for the benchmark.
     """
     if split not in SPLITS:
         raise InputError(f"split is '{split}', expected one of {', '.join(SPLITS)}")
@@ -44,47 +63,102 @@ def scripted_personas(
         raise InputError(f"pairings is {pairings}, expected at most the number of personalities, {personalities}")
     if pairings is not None and split == "benchmark":
         raise InputError(f"pairings is {pairings}, but the benchmark crosses all personalities: leave it at None")
-    styles = list(itertools.islice(_personalities(split, seed), personalities))
+    size = _checked(size or SIZES[split])
+    styles = list(itertools.islice(_personalities(split, seed, size.traits), personalities))
     if len(styles) < personalities:
         raise InputError(
             f"personalities is {personalities}, but the {split} split has only {len(styles)} for seed {seed}"
         )
     personas = []
-    for row, facts in enumerate(itertools.islice(_profiles(split, seed), profiles)):
+    traits = list(_with_surprises(split, seed, styles, size.surprises))
+    for row, facts in enumerate(itertools.islice(_profiles(split, seed, size.facts), profiles)):
         columns = list(range(personalities))
         if pairings is not None:
             columns = sorted(random.Random(f"pairing {split} {seed} {row}").sample(columns, pairings))
-        personas += [_persona(split, row, facts, column, styles[column]) for column in columns]
+        items = (*(fact.item() for fact in facts), *_detour(row, size.surprises))
+        personas += [_persona(split, row, items, column, traits[column]) for column in columns]
     return personas
 
 
-def _persona(split: Split, row: int, facts: tuple[Fact, ...], column: int, styles: tuple[Style, ...]) -> Persona:
+def _checked(size: Size) -> Size:
+    for name, (low, high), most in (("facts", size.facts, MAX_FACTS), ("traits", size.traits, len(AXES))):
+        if not 1 <= low <= high <= most:
+            raise InputError(
+                f"{name} is {low} to {high}, expected a range within 1 to {most}; set config.personas.min_{name} and "
+                f"max_{name} (with benchmark_ before for held-out traits)"
+            )
+    if not 0 <= size.surprises <= 0.25:
+        raise InputError(f"surprises is {size.surprises}, expected 0 to 0.25; lower config.personas.surprises")
+    return size
+
+
+def _persona(split: Split, row: int, facts: tuple[Item, ...], column: int, traits: tuple[Item, ...]) -> Persona:
     profile, personality = f"{split}-p{row:03d}", f"{split}-s{column:02d}"
     return Persona(
         id=f"{profile}-s{column:02d}",
         profile=profile,
         personality=personality,
-        facts=tuple(fact.item() for fact in facts),
-        traits=tuple(style.item() for style in styles),
+        facts=facts,
+        traits=traits,
     )
 
 
-def _profiles(split: Split, seed: int) -> Iterator[tuple[Fact, ...]]:
-    """Different profiles without end: eight to ten slots, one fact from each."""
+def _due(row: int, share: float, offset: int) -> bool:
+    """Whether a kind of surprise falls on this row: on a `share` of them, evenly spread; another `offset`, other
+    rows."""
+    return share > 0 and row % round(1 / share) == offset
+
+
+def _detour(row: int, share: float) -> tuple[Item, ...]:
+    """The item of a profile whose user goes off topic, in turn 3, 4 or 5."""
+    return (wanders(3 + row % 3),) if _due(row, share, 1) else ()
+
+
+def _with_surprises(
+    split: Split, seed: int, personalities: Sequence[tuple[Style, ...]], share: float
+) -> Iterator[tuple[Item, ...]]:
+    """The traits of each personality as items, with the surprises that fall on some: a `share` corrects, and as many of
+    the others change a preference; where no other setting fits a personality, the next one changes in its place."""
+    owed = 0.0
+    for row, styles in enumerate(personalities):
+        items = tuple(style.item() for style in styles)
+        owed += share
+        if _due(row, share, 2):
+            yield (*items, CORRECTS)
+        elif owed + 1e-9 >= 1 and (changes := _changes(split, styles)):
+            owed -= 1
+            new = draw(changes, "change", split, seed, row)
+            yield (*items, Item(id=f"{new.id}@{_CHANGE}", text=f"Since turn {_CHANGE}: {new.text}"))
+        else:
+            yield items
+
+
+def _changes(split: Split, styles: tuple[Style, ...]) -> list[Style]:
+    """The settings that could take the place of one of a personality's, preferably such that a plain reply misses."""
+    changes = []
+    for style in styles:
+        rest = tuple(other for other in styles if other is not style)
+        others = (new for new in STYLES if new.axis == style.axis and new is not style)
+        changes += [new for new in others if in_split((*rest, new), split)]
+    return [new for new in changes if new.id not in PASSIVE] or changes
+
+
+def _profiles(split: Split, seed: int, facts: tuple[int, int]) -> Iterator[tuple[Fact, ...]]:
+    """Different profiles without end: some slots, one fact from each."""
     rng = random.Random(f"profiles {split} {seed}")
     slots: dict[str, list[Fact]] = {}
-    for fact in bank(split):
+    for fact in profile_bank(split):
         slots.setdefault(fact.slot, []).append(fact)
     seen = set()
     while True:
-        chosen = rng.sample(sorted(slots), rng.choice(FACTS_PER_PROFILE))
-        facts = tuple(rng.choice(slots[slot]) for slot in chosen)
-        if frozenset(facts) not in seen:
-            seen.add(frozenset(facts))
-            yield facts
+        chosen = rng.sample(sorted(slots), rng.randint(*facts))
+        drawn = tuple(rng.choice(slots[slot]) for slot in chosen)
+        if frozenset(drawn) not in seen:
+            seen.add(frozenset(drawn))
+            yield drawn
 
 
-def _personalities(split: Split, seed: int) -> Iterator[tuple[Style, ...]]:
+def _personalities(split: Split, seed: int, traits: tuple[int, int]) -> Iterator[tuple[Style, ...]]:
     """Different combinations of style settings of the split. Each is, of several draws, the one whose settings were
     used least so far, so that all settings occur about equally often. Ends when no new combination is found."""
     rng = random.Random(f"personalities {split} {seed}")
@@ -92,11 +166,12 @@ def _personalities(split: Split, seed: int) -> Iterator[tuple[Style, ...]]:
     seen: set[frozenset[str]] = set()
     while True:
         found: list[tuple[Style, ...]] = []
+        count = rng.randint(*traits)
         for _ in range(_ATTEMPTS):
-            drawn = tuple(rng.sample(STYLES, STYLES_PER_PERSONALITY))
-            if frozenset(style.id for style in drawn) not in seen and in_split(drawn, split):
+            drawn = _combination(split, count, used, rng)
+            if drawn is not None and frozenset(style.id for style in drawn) not in seen:
                 found.append(drawn)
-            if len(found) == 32:
+            if len(found) == _CHOICES:
                 break
         if not found:
             return
@@ -104,6 +179,25 @@ def _personalities(split: Split, seed: int) -> Iterator[tuple[Style, ...]]:
         used.update(style.id for style in best)
         seen.add(frozenset(style.id for style in best))
         yield best
+
+
+def _combination(split: Split, count: int, used: Counter[str], rng: random.Random) -> tuple[Style, ...] | None:
+    """`count` settings that go together, added one by one, rarely used ones rather first; None if the draw came to a
+    dead end."""
+    drawn: tuple[Style, ...] = ()
+    spread = 1 + max(used.values(), default=0)
+    for style in sorted(STYLES, key=lambda style: used[style.id] + spread * rng.random()):
+        fits = all(compatible(style, other) and (split == "benchmark" or not held_out(style, other)) for other in drawn)
+        if fits and _passives((*drawn, style), count):
+            drawn = (*drawn, style)
+        if len(drawn) == count:
+            return drawn if in_split(drawn, split) else None
+    return None
+
+
+def _passives(styles: tuple[Style, ...], count: int) -> bool:
+    """Whether few enough of a personality's `count` settings are passive."""
+    return sum(style.id in PASSIVE for style in styles) <= max(1, count // _PASSIVE_SHARE)
 
 
 def held_out(first: Style, second: Style) -> bool:

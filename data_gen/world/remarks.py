@@ -91,6 +91,22 @@ FAULTS = {
     "off_topic": ("That's not what I was on about.", "You're somewhere else today.", "Wrong page, I'd say."),
 }
 
+# What a user that corrects (see `events`) says to such a fault, before it comes back to what it was about.
+CORRECTIONS = {
+    "leak": ("No, that's made up.", "That's wrong, I said no such thing.", "You mix me up with someone."),
+    "off_topic": ("No, that wasn't the subject.", "You got that wrong, once more.", "That's not it, back to it."),
+}
+# How a user that changes a preference takes back the old one.
+TAKEN_BACK = (
+    "Forget what I was like before.", "I've turned over a new leaf.", "I'm done with my old ways.",
+    "I've gone off the way we did this so far.", "New week, new me.",
+)  # fmt: skip
+# Before something else, where a user is off topic.
+STRAYS = (
+    "Sorry, something else now.", "Wait, never mind all that.", "Hold on, change of subject.",
+    "Before I go on, look at this.", "Quick detour.",
+)  # fmt: skip
+
 SMALL_TALK = (
     "It's been that kind of week.",
     "Nothing dramatic, just life.",

@@ -1,12 +1,14 @@
 """Responders without a model: the oracle, lazy baselines and adversaries. They calibrate the judge's scale.
 
 `python -m data_gen.world.responders` plays ten turns with each, for train and benchmark personas, and prints the mean
-scores.
+scores on both scales and the curves of some. The oracle's curve is the ceiling.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from statistics import correlation, fmean, linear_regression
+from typing import NamedTuple
 
 from aloe_jax.errors import InputError
 from aloe_jax.serve.client.answers import Answer
@@ -14,8 +16,8 @@ from aloe_jax.tree.schema import Message, Persona
 from data_gen.roles import Dialogue
 from data_gen.seeds import draw
 from data_gen.text import FUNCTION_WORDS, words
-from data_gen.world.facts import facts_of, named
-from data_gen.world.judge import assess
+from data_gen.world.facts import facts_of, named, topics
+from data_gen.world.judge import Assessment, assess
 from data_gen.world.oracle import oracle_reply
 from data_gen.world.personas import scripted_personas
 from data_gen.world.user import write_message
@@ -85,20 +87,28 @@ def _repeat(persona: Persona, dialogue: Dialogue, seed: int) -> str:
 
 def _relevant(persona: Persona, dialogue: Dialogue, seed: int) -> str:
     """On topic in plain sentences, without regard to style: the level of a model without alignment."""
-    topical = named(facts_of(persona), dialogue[-1].content)
+    topical = topics(persona, dialogue)
     topic = draw(topical, seed, len(dialogue)).topic
     options = (
         "I see, your {} must keep you busy these days.",
         "It sounds like your {} is quite a challenge! How do you manage it?",
         "Thank you for telling me about your {}. I hope it goes well from now on.",
         "Your {} is a good thing to have, and you should take your time with it.",
-        "Oh, that is a lot. Is your {} always like this?",
+        "Oh, that is a lot. Is your {} always so demanding?",
+        "Many people would find your {} tiring after a while. Well done for keeping at it.",
+        "What a day! Your {} certainly gives you something to talk about.",
+        "I understand. With your {}, one thing often leads to another.",
+        "Nobody can say that your {} is boring, at least. How long has it been going on?",
+        "That sounds fun. Who else knows about your {}?",
+        "Hopefully your {} will settle down by the weekend, and then you can rest.",
+        "Interesting! The story about your {} made this a better afternoon.",
     )
     return options[len(dialogue) // 2 % len(options)].format(topic)
 
 
 STRATEGIES: Mapping[str, Strategy] = {
     "oracle": lambda persona, dialogue, seed: oracle_reply(persona, dialogue, seed),
+    "half oracle": lambda persona, dialogue, seed: oracle_reply(persona, dialogue, seed, skill=0.5),
     "relevant": _relevant,
     "empty": _empty,
     "constant": _constant,
@@ -128,34 +138,65 @@ class ScriptedResponder:
         return [Answer(reply(self.persona, dialogue, seed + row)) for row in range(n)]
 
 
-def play(persona: Persona, strategy: str, turns: int, seed: int = 0) -> tuple[list[Message], list[float]]:
-    """A dialogue of `turns` turns between the scripted user and a strategy, and the judge's score of each reply."""
+def play(persona: Persona, strategy: str, turns: int, seed: int = 0) -> tuple[list[Message], list[Assessment]]:
+    """A dialogue of `turns` turns between the scripted user and a strategy, and the parts of each reply's score."""
     dialogue: list[Message] = []
     scores = []
     for _ in range(turns):
         dialogue.append(Message(role="user", content=write_message(persona, dialogue, seed)))
         reply = STRATEGIES[strategy](persona, dialogue, seed)
-        scores.append(assess(persona, dialogue, reply).value)
+        scores.append(assess(persona, dialogue, reply))
         dialogue.append(Message(role="assistant", content=reply))
     return dialogue, scores
 
 
-def calibration(personas: Sequence[Persona], turns: int = 10) -> dict[str, float]:
-    """Mean score of each strategy over personas and turns."""
+class Curves(NamedTuple):
+    """The mean score per turn over personas, on either scale."""
+
+    shown: list[float]
+    persona: list[float]
+
+
+def calibration(personas: Sequence[Persona], turns: int = 10) -> dict[str, Curves]:
+    """The curves of each strategy."""
     table = {}
     for strategy in STRATEGIES:
-        scores = [score for persona in personas for score in play(persona, strategy, turns)[1]]
-        table[strategy] = sum(scores) / len(scores)
+        by_turn = list(zip(*(play(persona, strategy, turns)[1] for persona in personas), strict=True))
+        table[strategy] = Curves(
+            [fmean(parts.value for parts in turn) for turn in by_turn],
+            [fmean(parts.persona_value for parts in turn) for turn in by_turn],
+        )
     return table
 
 
+def line_of(curve: Sequence[float]) -> tuple[float, float]:
+    """Slope per turn of the least-squares line through a curve, and R2 (1 of a flat curve)."""
+    turns = range(1, len(curve) + 1)
+    if len(curve) < 2 or max(curve) - min(curve) < 1e-12:
+        return 0.0, 1.0
+    slope, _ = linear_regression(turns, curve)
+    return slope, correlation(turns, curve) ** 2
+
+
 def main() -> None:
-    """Print the calibration table of both splits."""
-    train = calibration(scripted_personas("train", profiles=40, personalities=40, seed=0, pairings=1))
-    benchmark = calibration(scripted_personas("benchmark", profiles=8, personalities=5, seed=0))
-    print(f"{'strategy':<16}{'train':>8}{'benchmark':>12}")
-    for strategy, score in train.items():
-        print(f"{strategy:<16}{score:>8.2f}{benchmark[strategy]:>12.2f}")
+    """Print the mean scores of both splits on both scales, and the curves of benchmark personas."""
+    personas = {
+        "train": scripted_personas("train", profiles=40, personalities=40, seed=0, pairings=1),
+        "benchmark": scripted_personas("benchmark", profiles=8, personalities=5, seed=0),
+    }
+    tables = {split: calibration(found) for split, found in personas.items()}
+    scales = [(split, scale) for split in tables for scale in Curves._fields]
+    print(f"{'strategy':<16}" + "".join(f"{f'{split} {scale}':>20}" for split, scale in scales))
+    for strategy in STRATEGIES:
+        means = [fmean(getattr(tables[split][strategy], scale)) for split, scale in scales]
+        print(f"{strategy:<16}" + "".join(f"{mean:>20.2f}" for mean in means))
+    print("\nbenchmark, by turn")
+    for strategy in ("oracle", "half oracle", "relevant", "varied generic"):
+        for scale in Curves._fields:
+            curve = getattr(tables["benchmark"][strategy], scale)
+            slope, r2 = line_of(curve)
+            values = " ".join(f"{value:.2f}" for value in curve)
+            print(f"{strategy:<16}{scale:<9}{values}  IR {slope:+.3f}  R2 {r2:.2f}")
 
 
 if __name__ == "__main__":

@@ -1,17 +1,22 @@
 """The scripted user: writes as its persona does, one or two facts per turn, and reacts to the reply it got.
 
 A message depends only on (persona, dialogue, seed). The dialogue has everything that the user needs of the past, so it
-may fork at any reply. Siblings of one turn get the same fact and different reactions.
+may fork at any reply. Siblings of one turn get the same facts, unless the user corrects one of them; what the user
+likes it shows according to the reply.
 
-Order in which things show: habits (see `styles`) in every message; of the other traits one new one per turn, so that
-all four have shown by turn 4 (`memory.recalls` never in the first turn); one or two facts per turn, and after the last
-one the user comes back to an earlier fact in other words. Number of sentences: at most three if it likes brief replies,
-six or more if it likes fuller ones, else four or five.
+Order in which things show: at most one new trait per turn, habits included, so that a habit begins in the turn that
+reveals it. A reply that asks about an axis (`styles.CUES`) gets the trait of that axis next. After a poor reply (below
+`MISS`) the user withholds: no new trait in this turn. `memory.recalls` never shows in the first turn. One or two facts
+per turn, and after the last one the user comes back to an earlier fact in other words. Number of sentences: at most
+three once a user has shown that it likes brief replies, six or more for fuller ones, else four or five.
+
+`events` and `styles` say which users change a preference, go off topic or correct. The change comes in its turn
+whatever the reply, and is that turn's new trait.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from aloe_jax.errors import InputError
@@ -19,12 +24,15 @@ from aloe_jax.tree.schema import Message, Persona
 from data_gen.roles import Dialogue, Said
 from data_gen.seeds import draw, number
 from data_gen.text import expand_contractions, normal
-from data_gen.world.facts import Fact, facts_of, shown_facts, user_turns
+from data_gen.world.events import corrects, wanders_in
+from data_gen.world.facts import Fact, asides, facts_of, shown_facts, split_of, topics, user_turns
 from data_gen.world.judge import Assessment, assess
-from data_gen.world.remarks import EMOJI, FAULTS, LEAD_INS, SMALL_TALK, TEMPERS, Temper
-from data_gen.world.styles import Style, shown_styles, styles_of
+from data_gen.world.remarks import CORRECTIONS, EMOJI, FAULTS, LEAD_INS, SMALL_TALK, STRAYS, TAKEN_BACK, TEMPERS, Temper
+from data_gen.world.style import Style
+from data_gen.world.styles import BY_ID, axes_asked, change_of, shown_styles, styles_of
 
 PLEASED, COOL = 4.0, 2.75  # score from which a reply pleases the user, and below which it cools the user
+MISS = 2.25  # score below which the user withholds; a reply beside the topic has at most 2, whatever its style
 _LOWERED = frozenset(("the", "my", "a", "an", "we", "he", "they", "this", "that", "there", "our"))
 
 # Tempers that do not fit what a trait makes the user write.
@@ -51,11 +59,13 @@ def temper(persona: Persona) -> Temper:
 
 @dataclass(frozen=True)
 class _Turn:
-    """What one message is made from; `key` determines every draw of this turn."""
+    """What one message is made from; `key` determines every draw of this turn, whose
+    `number` counts from 1."""
 
     persona: Persona
     dialogue: Sequence[Message]
     key: tuple[object, ...]
+    number: int
 
     def pick(self, options: Sequence[str], purpose: str) -> str:
         """One of `options`, if possible one that the user has not written yet."""
@@ -69,23 +79,53 @@ def write_message(persona: Persona, dialogue: Sequence[Message], seed: int) -> s
     if dialogue and dialogue[-1].role != "assistant":
         raise InputError("dialogue must be empty or end with an assistant message for the user to go on")
     ids = [item.id for item in (*persona.facts, *persona.traits)]
-    turn = _Turn(persona, dialogue, (seed, *ids, len(dialogue)))
-    held = {style.id for style in styles_of(persona)}
-    facts = _facts(turn, held)
-    told = [_form(turn, fact) for fact in facts]
+    place = len(user_turns(dialogue)) + 1
+    turn = _Turn(persona, dialogue, (seed, *ids, len(dialogue)), place)
+    verdict = assess(persona, dialogue[:-1], dialogue[-1].content) if dialogue else None
+    fresh = _fresh(turn, verdict)
+    known = shown_styles(persona, dialogue)
+    present = {style.id for style in styles_of(persona, place)}
+    held = (known.keys() & present) | ({fresh.id} if fresh is not None else set())
+    facts = _facts(turn, held, verdict)
+    told = [turn.pick(fact.forms, f"form {fact.id}") for fact in facts]
     if "length.brief" not in held:
         told[0] = _lead_in(turn, told[0])
-    opening = _opening(turn, held)
-    phrase = _phrase(turn, facts)
+    opening = _opening(turn, held, verdict)
+    phrase = _phrase(turn, fresh, held)
     wanted = 1 if "length.brief" in held else 6 if "length.roomy" in held else 4
     room = wanted - len(opening) - len(told) - len(phrase)
     middle = _small_talk(turn, max(0, room))
     return _dress(turn, [*opening, told[0], *middle, *told[1:], *phrase], held)
 
 
-def _facts(turn: _Turn, held: set[str]) -> list[Fact]:
+def _fresh(turn: _Turn, verdict: Assessment | None) -> Style | None:
+    """The setting that the user shows for the first time in this turn, if any."""
+    change = change_of(turn.persona)
+    if change is not None and change[1] == turn.number:
+        return change[0]
+    if verdict is not None and verdict.value < MISS:
+        return None
+    known = shown_styles(turn.persona, turn.dialogue)
+    able = [
+        style
+        for style in styles_of(turn.persona, turn.number)
+        if style.id not in known and (turn.number > 1 or not _needs_past(style))
+    ]
+    asked = axes_asked(turn.dialogue[-1].content) if turn.dialogue else ()
+    answers = sorted((style for style in able if style.axis in asked), key=lambda style: asked.index(style.axis))
+    if answers:
+        return answers[0]
+    return min(able, key=lambda style: number(*turn.key[:-1], "order", style.id), default=None)
+
+
+def _facts(turn: _Turn, held: Collection[str], verdict: Assessment | None) -> list[Fact]:
     """The one or two facts of this turn: new ones while there are any, then told ones. A user who writes at length
-    pairs a new fact with a told one after the first turn."""
+    pairs a new fact with a told one after the first turn. A user that is off topic speaks of an aside alone; one that
+    corrects the last reply comes back to what it was about."""
+    if wanders_in(turn.persona) == turn.number:
+        return [draw(asides(split_of(turn.persona)), *turn.key, "aside")]
+    if _correction(turn, verdict):
+        return topics(turn.persona, turn.dialogue[:-1])[:1]
     shown = shown_facts(turn.persona, turn.dialogue)
     facts = sorted(facts_of(turn.persona), key=lambda fact: number(*turn.key[:-1], "order", fact.id))
     new = [fact for fact in facts if fact.id not in shown]
@@ -99,16 +139,21 @@ def _facts(turn: _Turn, held: set[str]) -> list[Fact]:
     return chosen + old[: count - len(chosen)]
 
 
+def _correction(turn: _Turn, verdict: Assessment | None) -> Sequence[str]:
+    """What a user that corrects says to a wrong reply; nothing if there is nothing to correct,
+    or the reply was to an aside."""
+    strayed = wanders_in(turn.persona) == turn.number - 1
+    if verdict is None or verdict.fault is None or strayed or not corrects(turn.persona):
+        return ()
+    return CORRECTIONS.get(verdict.fault, ())
+
+
 def _told(turn: _Turn, fact: Fact) -> tuple[int, int]:
     """Sort key that puts facts with untold forms first, and among them the one told longest ago."""
     past = [normal(expand_contractions(text)) for text in user_turns(turn.dialogue)]
     forms = [normal(expand_contractions(form)) for form in fact.forms]
     turns = [row for row, text in enumerate(past) if any(form.strip() in text for form in forms)]
     return len(turns), max(turns, default=0)
-
-
-def _form(turn: _Turn, fact: Fact) -> str:
-    return turn.pick(fact.forms, f"form {fact.id}")
 
 
 def _lead_in(turn: _Turn, form: str) -> str:
@@ -120,46 +165,52 @@ def _lead_in(turn: _Turn, form: str) -> str:
     return f"{lead} {form}" if head == "i" else f"{lead} {form[0].lower()}{form[1:]}"
 
 
-def _opening(turn: _Turn, held: set[str]) -> list[str]:
+def _opening(turn: _Turn, held: Collection[str], verdict: Assessment | None) -> list[str]:
     """The greeting in the first turn (none from a user who likes replies that come to the point), afterwards the
-    reaction to the last reply: warmer if it fits, cooler if not, then with a remark on what it missed."""
+    reaction to the last reply: warmer if it fits, cooler if not, then with a remark on what it missed. Users that go
+    off topic, change or correct say so instead."""
     mood = temper(turn.persona)
-    if not turn.dialogue:
+    change = change_of(turn.persona)
+    if wanders_in(turn.persona) == turn.number:
+        return [turn.pick(STRAYS, "stray")]
+    if change is not None and change[1] == turn.number:
+        return [turn.pick(TAKEN_BACK, "taken back")]
+    if verdict is None:
         return [] if "opener.straight" in held else [turn.pick(mood.greetings, "greeting")]
-    verdict = assess(turn.persona, turn.dialogue[:-1], turn.dialogue[-1].content)
+    if corrections := _correction(turn, verdict):
+        return [turn.pick(corrections, "correction")]
     if verdict.value >= PLEASED:
         return [turn.pick(mood.pleased, "pleased")]
     if verdict.value >= COOL:
         return [turn.pick(mood.even, "even")]
     cooler = turn.pick(mood.cool, "cool")
-    slights = _slights(turn, verdict)
+    slights = _slights(verdict)
     if not slights:
         return [cooler]
     remark = turn.pick(slights, "slight")
     return [remark] if "length.brief" in held else [cooler, remark]
 
 
-def _slights(turn: _Turn, verdict: Assessment) -> Sequence[str]:
+def _slights(verdict: Assessment) -> Sequence[str]:
     """Remarks on the worst fault of a reply, or on the trait that it missed most."""
     if verdict.fault is not None:
         return FAULTS[verdict.fault]
-    missed = [style for style in styles_of(turn.persona) if verdict.styles.get(style.id, 1.0) < 1.0]
-    return min(missed, key=lambda style: verdict.styles[style.id]).slights if missed else ()
+    missed = [id for id, fit in verdict.styles.items() if fit < 1.0]
+    return BY_ID[min(missed, key=lambda id: verdict.styles[id])].slights if missed else ()
 
 
-def _phrase(turn: _Turn, facts: Sequence[Fact]) -> list[str]:
-    """A remark that shows a trait: the next one not shown yet; later, every second time, one shown before."""
-    shown = shown_facts(turn.persona, turn.dialogue)
-    past = [fact for fact in facts_of(turn.persona) if fact.id in shown and fact not in facts]
-    styles = [style for style in styles_of(turn.persona) if style.habit is None and (past or not _needs_past(style))]
-    styles.sort(key=lambda style: number(*turn.key[:-1], "order", style.id))
-    known = shown_styles(turn.persona, turn.dialogue)
-    fresh = [style for style in styles if style.id not in known]
-    if fresh:
-        style = fresh[0]
-    elif styles and number(*turn.key, "again") % 2 == 0:
-        style = draw(styles, *turn.key, "phrase of")
+def _phrase(turn: _Turn, fresh: Style | None, held: Collection[str]) -> list[str]:
+    """A remark that shows a trait: the fresh one unless it is a habit; where there is none, every second time one shown
+    before."""
+    past = [fact for fact in facts_of(turn.persona) if fact.id in shown_facts(turn.persona, turn.dialogue)]
+    again = [style for style in styles_of(turn.persona, turn.number) if style.id in held and style.phrases]
+    if fresh is not None:
+        style = fresh
+    elif again and number(*turn.key, "again") % 2 == 0:
+        style = draw(again, *turn.key, "phrase of")
     else:
+        return []
+    if style.habit is not None:
         return []
     topic = draw(past, *turn.key, "topic").topic if _needs_past(style) else ""
     return [turn.pick(style.phrases, "phrase").format(topic=topic)]
@@ -176,8 +227,11 @@ def _small_talk(turn: _Turn, count: int) -> list[str]:
     return chosen
 
 
-def _dress(turn: _Turn, sentences: Sequence[str], held: set[str]) -> str:
+def _dress(turn: _Turn, sentences: list[str], held: Collection[str]) -> str:
     """The sentences as this user types them."""
+    if "aside.brackets" in held:
+        row = max((row for row, text in enumerate(sentences) if text.endswith(".")), default=0)
+        sentences[row] = f"({sentences[row].removesuffix('.')})."
     text = " ".join(sentences)
     if "register.formal" in held:
         text = expand_contractions(text)

@@ -60,7 +60,7 @@ def compared(folder, hopeless, trees, extra):
 
 
 def test_a_prompt_that_is_never_answered_costs_its_conversation(tmp_path):
-    lost = compared(tmp_path, {"refused": 0.1, "garbage": 0.1, "dies": 0.1}, 12, 14)
+    lost = compared(tmp_path, {"refused": 0.08, "garbage": 0.08, "dies": 0.08}, 12, 14)
     assert {record["reason"] for record in lost} == {"400 content_filter", "broken answer", "no connection"}
     assert any("the prompt was filtered" in record["said"] for record in lost)
 

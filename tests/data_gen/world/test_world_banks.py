@@ -4,20 +4,30 @@ import itertools
 
 import pytest
 
-from data_gen.text import has_emoji, sentence_count, stem, stem_set, words
+from aloe_jax.tree.schema import Message, Persona
+from data_gen.text import copied_grams, gram_set, has_emoji, sentence_count, stem, stem_set, words
 from data_gen.world import remarks
 from data_gen.world.facts import SPLITS, bank
-from data_gen.world.oracle import CORES, EXTRAS, PADDING
-from data_gen.world.styles import BY_ID, CLASHES, STYLES
+from data_gen.world.sentences import BANKS, FILLER, MISSES
+from data_gen.world.style_table import AXES, PASSIVE, STYLES
+from data_gen.world.styles import BY_ID, CLASHES, CUES, axes_asked
 
 ALL_FACTS = [fact for split in SPLITS for fact in bank(split)]
 REMARKS = [
     *remarks.SMALL_TALK,
     *remarks.LEAD_INS,
+    *remarks.STRAYS,
+    *remarks.TAKEN_BACK,
+    *itertools.chain(*remarks.CORRECTIONS.values()),
     *itertools.chain(*remarks.FAULTS.values()),
     *itertools.chain(*((*mood.greetings, *mood.pleased, *mood.even, *mood.cool) for mood in remarks.TEMPERS)),
     *itertools.chain(*(style.slights for style in STYLES)),
 ]
+SENTENCES = {
+    split: [(None, text) for text in (*bank.cores, *bank.padding)]
+    + [(id, text) for part in (bank.tags, bank.extras) for id, texts in part.items() for text in texts]
+    for split, bank in BANKS.items()
+}
 PHRASES = [(style, phrase) for style in STYLES for phrase in style.phrases]
 
 
@@ -84,8 +94,9 @@ def test_forms_hold_nothing_that_would_show_a_trait():
             assert not [style.id for style in STYLES if style.phrases and style.shows(form)], form
 
 
-def test_at_least_ten_axes_and_every_style_is_shown_one_way():
-    assert len({style.axis for style in STYLES}) >= 10
+def test_at_least_twenty_axes_and_every_style_is_shown_one_way():
+    assert len(AXES) >= 20
+    assert set(CUES) == set(AXES)
     assert len(BY_ID) == len(STYLES)
     for style in STYLES:
         assert bool(style.phrases) != (style.habit is not None), style.id
@@ -94,11 +105,72 @@ def test_at_least_ten_axes_and_every_style_is_shown_one_way():
     assert all(id in BY_ID for pair in CLASHES for id in pair)
 
 
-def test_oracle_sentences_name_no_fact():
+@pytest.mark.parametrize("split", SPLITS)
+def test_oracle_sentences_name_no_fact(split):
     names = frozenset().union(*(fact.name_stems for fact in ALL_FACTS))
-    for text in (*CORES, *PADDING, *itertools.chain(*EXTRAS.values())):
+    for _, text in SENTENCES[split]:
         plain = text.replace("{topic}", "").replace("{other}", "").replace("{older}", "")
         assert not names & stem_set(plain), text
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_a_sentence_meets_what_it_is_for_and_no_other_active_setting(split):
+    """So an oracle that was shown little meets little by accident, and each trait is a thing of its own. All of them
+    meet the passive settings, as a plain reply does; `voice.opinion` speaks of itself and `certainty.hedged` doubts."""
+    persona, dialogue = Persona(id="p", profile="p", personality="s"), [Message(role="user", content="A day.")]
+    opposites = {"question.asks": "question.none", "advice.suggests": "advice.listens", "length.roomy": "length.brief"}
+    opposites |= {"voice.opinion": "voice.about_you", "certainty.hedged": "certainty.firm"}
+    unseen = {"length.brief", "length.roomy", "register.lower", "memory.recalls", "opener.straight"}
+    for id, text in SENTENCES[split]:
+        for style in STYLES:
+            if style.id in unseen or style.axis == "quote":
+                continue
+            meets = style.check(text, dialogue, persona) == 1.0
+            wanted = style.id == id or (style.id in PASSIVE and style.id != opposites.get(id))
+            assert meets == wanted, (text, style.id)
+
+
+def test_splits_share_no_oracle_sentence_and_no_five_words():
+    """The facts that fill the gaps differ between the splits, too."""
+    train, benchmark = (
+        [text.replace("{", split).replace("}", split) for id, text in SENTENCES[split] if id != "closing.signs_off"]
+        for split in SPLITS
+    )
+    assert not set(train) & set(benchmark)
+    known = gram_set(train)
+    assert not [text for text in benchmark if copied_grams(text, known)]
+
+
+def test_a_sentence_that_misses_does():
+    persona, dialogue = Persona(id="p", profile="p", personality="s"), [Message(role="user", content="A day.")]
+    for id, text in {**MISSES, "opener.straight": FILLER}.items():
+        assert BY_ID[id].check(f"{text} One. Two.", dialogue, persona) == 0.0, id
+
+
+def test_the_oracles_questions_ask_about_no_axis():
+    for spoken in BANKS.values():
+        assert not [text for text in spoken.extras["question.asks"] if axes_asked(text)]
+
+
+@pytest.mark.parametrize(
+    ("reply", "axes"),
+    [
+        ("Do you like short answers?", ("length",)),
+        ("Nice. Should I use emojis, or a joke now and then?", ("emoji", "laugh")),
+        ("A joke first. Would you rather have my opinion? Or advice?", ("voice", "advice")),
+        ("I like short answers and emojis.", ()),
+    ],
+)
+def test_axes_that_a_question_asks_about(reply, axes):
+    assert axes_asked(reply) == axes
+
+
+def test_copied_grams_by_hand():
+    """Six words have two runs of five; one of them is known."""
+    known = gram_set(["You have a boat by the sea", "too short"])
+    assert copied_grams("you HAVE a boat, by now", known) == 0.5
+    assert copied_grams("You have a boat", known) is None
+    assert gram_set(["a b c"], 2) == {("a", "b"), ("b", "c")}
 
 
 @pytest.mark.parametrize(

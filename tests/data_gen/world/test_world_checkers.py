@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from aloe_jax.tree.schema import Message, Persona
 from data_gen.world.facts import by_id
-from data_gen.world.styles import BY_ID, STYLES
+from data_gen.world.style_table import STYLES
+from data_gen.world.styles import BY_ID
 
 PERSONA = Persona(
     id="p",
@@ -25,7 +26,8 @@ CASES = [
     ("length.brief", "One. Two.", 1.0),
     ("length.brief", "One. Two. And then it was cut", 0.5),
     ("length.brief", "One. Two. Three. Four.", 0.0),
-    ("length.brief", "word " * 36, 0.0),
+    ("length.brief", "word " * 45, 1.0),
+    ("length.brief", "word " * 46, 0.0),
     ("length.roomy", "word " * 20, 1.0),
     ("length.roomy", "word " * 14, 0.5),
     ("length.roomy", "word " * 8, 0.0),
@@ -80,9 +82,57 @@ CASES = [
     ("certainty.hedged", "It was hungry.", 0.0),
     ("certainty.firm", "It was hungry.", 1.0),
     ("certainty.firm", "It was probably hungry.", 0.0),
+    ("address.mate", "Poor dog, mate.", 1.0),
+    ("address.mate", "Poor dog, my friend.", 0.0),
+    ("closing.signs_off", "Poor dog. Cheers! 🙂", 1.0),
+    ("closing.signs_off", "Cheers, poor dog.", 0.0),
+    ("figures.digits", "That is 1 shoe.", 1.0),
+    ("figures.digits", "That is one shoe.", 0.0),
+    ("aside.brackets", "A shoe (of all things).", 1.0),
+    ("aside.brackets", "A shoe :) of all things (", 0.0),
+    ("quote.marks", 'Your "greyhound" again.', 1.0),
+    ("quote.marks", "Your “houseboat” again.", 1.0),
+    ("quote.marks", 'Such a "pleasure" again.', 0.0),
+    ("quote.marks", "Your greyhound again.", 0.0),
+    ("laugh.laughs", "Haha, that shoe.", 1.0),
+    ("laugh.laughs", "What a shoe.", 0.0),
+    ("image.likens", "It went as fast as a train.", 1.0),
+    ("image.likens", "It ate the sock as well as the shoe.", 0.0),
+    ("image.likens", "It sounds like a dog.", 0.0),
+    ("nod.agrees", "True, a shoe is a shoe.", 1.0),
+    ("nod.agrees", "A shoe is a shoe.", 0.0),
+    ("company.we", "We find that shoe.", 1.0),
+    ("company.we", "You find that shoe.", 0.0),
+    ("reason.because", "It ate because it was hungry.", 1.0),
+    ("reason.because", "It was hungry.", 0.0),
+    ("summary.sums_up", "All in all, a shoe less.", 1.0),
+    ("summary.sums_up", "A shoe less.", 0.0),
+    ("saying.sayings", "Dogs will be dogs, as they say.", 1.0),
+    ("saying.sayings", "Dogs will be dogs.", 0.0),
+    ("contrast.other_side", "Even so, it is a good dog.", 1.0),
+    ("contrast.other_side", "It is a good dog.", 0.0),
 ]
 
-VOCABULARY = ("maybe", "I", "think", "you", "could", "first", "then", "sorry", "dog", "isn't", "rain", "cost", "oh")
+VOCABULARY = (
+    "maybe",
+    "I",
+    "think",
+    "you",
+    "could",
+    "first",
+    "then",
+    "sorry",
+    "dog",
+    "isn't",
+    "rain",
+    "cost",
+    "oh",
+    "as",
+    "fast",
+    "because",
+    "we",
+    "haha",
+)
 
 
 @pytest.mark.parametrize(("style", "reply", "expected"), CASES)

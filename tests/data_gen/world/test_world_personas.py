@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 
 from aloe_jax.errors import InputError
 from aloe_jax.tree.schema import Item, Persona, dump
+from data_gen.world.events import corrects, wanders_in
 from data_gen.world.facts import facts_of
-from data_gen.world.personas import held_out, scripted_personas
-from data_gen.world.styles import STYLES, compatible, styles_of
+from data_gen.world.personas import Size, held_out, scripted_personas
+from data_gen.world.style_table import STYLES
+from data_gen.world.styles import change_of, compatible, styles_of
 from data_gen.world.user import temper, write_message
 
 
@@ -22,13 +24,15 @@ def test_full_size():
     train = scripted_personas("train", profiles=300, personalities=70, seed=0, pairings=10)
     assert len(train) == 3000
     assert len({persona.id for persona in train}) == 3000
-    profiles = {persona.profile: frozenset(item.id for item in persona.facts) for persona in train}
+    profiles = {persona.profile: frozenset(fact.id for fact in facts_of(persona)) for persona in train}
     assert len(set(profiles.values())) == 300
-    assert all(8 <= len(facts) <= 10 for facts in profiles.values())
+    assert {len(facts) for facts in profiles.values()} == set(range(6, 13))
     assert len(combinations(train)) == 70
-    assert {item.id for persona in train for item in persona.traits} == {style.id for style in STYLES}
+    assert {style.id for persona in train for style in styles_of(persona)} == {style.id for style in STYLES}
+    assert {len(styles_of(persona)) for persona in train} == set(range(4, 11))
     assert len({temper(persona).name for persona in train}) == 6
     benchmark = scripted_personas("benchmark", profiles=20, personalities=5, seed=0)
+    assert all(8 <= len(persona.traits) <= 10 and 6 <= len(persona.facts) <= 12 for persona in benchmark)
     pairs = {(persona.profile, persona.personality) for persona in benchmark}
     assert len(pairs) == 100 == len({p for p, _ in pairs}) * len({s for _, s in pairs})
 
@@ -57,8 +61,36 @@ def test_splits_are_disjoint_whatever_the_seeds(train_seed, benchmark_seed):
 @settings(max_examples=10, deadline=None)
 def test_one_fact_a_slot_and_styles_that_go_together(seed):
     for persona in scripted_personas("train", 3, 6, seed):
-        assert len({fact.slot for fact in facts_of(persona)}) == len(persona.facts)
+        assert len({fact.slot for fact in facts_of(persona)}) == len(facts_of(persona))
         assert all(compatible(one, other) for one, other in itertools.combinations(styles_of(persona), 2))
+
+
+def test_surprises_fall_on_a_set_share():
+    """Of 40 personalities four change and four correct; of 20 profiles every
+    tenth goes off topic. None where the share is 0."""
+    size = Size((6, 12), (4, 10), 0.1)
+    personas = scripted_personas("train", 20, 40, 0, size=size)
+    assert len({p.profile for p in personas if wanders_in(p)}) == 2
+    assert len({p.personality for p in personas if corrects(p)}) == 4
+    changing = [p for p in personas if change_of(p)]
+    assert 3 <= len({p.personality for p in changing}) <= 4  # the last one may be owed at the end
+    for persona in changing:
+        later = styles_of(persona, 6)
+        assert len(later) == len(styles_of(persona)) == len(styles_of(persona, 5))
+        assert all(
+            compatible(one, other) and not held_out(one, other) for one, other in itertools.combinations(later, 2)
+        )
+    plain = scripted_personas("train", 20, 40, 0, size=Size((6, 12), (4, 10), 0.0))
+    assert not any(change_of(p) or corrects(p) or wanders_in(p) for p in plain)
+    assert [styles_of(p) for p in plain] == [styles_of(p) for p in personas]
+
+
+@pytest.mark.parametrize(
+    "size", [Size((0, 3), (4, 4), 0), Size((6, 13), (4, 4), 0), Size((6, 6), (5, 4), 0), Size((6, 6), (4, 4), 0.3)]
+)
+def test_bad_sizes(size):
+    with pytest.raises(InputError, match="expected"):
+        scripted_personas("train", 1, 1, 0, size=size)
 
 
 def test_equal_arguments_equal_personas_and_seeds_differ():
