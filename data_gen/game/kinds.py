@@ -18,6 +18,7 @@ from aloe_jax.tree.schema import Item, Message, Persona
 from data_gen.roles import Dialogue, Revealed, Roles, Told
 from data_gen.seeds import stable_seed
 from data_gen.text import words
+from data_gen.world.events import is_event
 
 _LOOKED_AT = 16  # personas among which the one least like the user is taken
 _SENTENCE = re.compile(r"(?<=[.!?])\s+")
@@ -84,7 +85,8 @@ def other_persona(place: Place) -> Asked | None:
     if other is None:
         return None
     facts = _shown(place, place.persona.facts)
-    traits = draws.sample(other.traits, min(len(other.traits), max(1, len(place.known) - len(facts))))
+    likes = [trait for trait in other.traits if not is_event(trait)]
+    traits = draws.sample(likes, min(len(likes), max(1, len(place.known) - len(facts))))
     turn = (len(place.dialogue) + 1) // 2
     known = (*facts, *(Revealed(trait.id, turn) for trait in traits))
     return place.teach(Told(place.persona.model_copy(update={"traits": other.traits}), known))
@@ -111,7 +113,7 @@ def off_topic(place: Place) -> Asked | None:
 def leak(place: Place) -> Asked | None:
     """By the teacher, told what has shown and asked to give away one more fact. None where all facts have shown."""
     shown = {each.id for each in place.known}
-    hidden = [fact for fact in place.persona.facts if fact.id not in shown]
+    hidden = [fact for fact in place.persona.facts if fact.id not in shown and not is_event(fact)]
     if not hidden:
         return None
     secret = place.random("leak").choice(hidden)

@@ -66,7 +66,7 @@ class TeacherSettings(RoleSettings):
         choices=(RESPONDER, *PLAYERS),
     )
     skill: float = setting(
-        1.0, "of the scripted teacher: the share of its replies that are the oracle's", minimum=0, maximum=1
+        1.0, "of the scripted teacher: the probability with which it meets a trait", minimum=0, maximum=1
     )
 
 

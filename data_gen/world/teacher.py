@@ -7,14 +7,12 @@ from collections.abc import Sequence
 from aloe_jax.serve.client.answers import Answer
 from aloe_jax.tree.schema import Message, Persona
 from data_gen.roles import Dialogue, Told
-from data_gen.seeds import draw, number
+from data_gen.seeds import draw
 from data_gen.world.facts import by_id, shown_facts
 from data_gen.world.inducer import shown
 from data_gen.world.oracle import oracle_reply
-from data_gen.world.responders import STRATEGIES
 from data_gen.world.user import write_message
 
-WEAKER = "relevant"  # the strategy of a reply without skill: on topic, whatever the style
 SECRETS = (
     "And there is your {topic} besides.",
     "That goes well with your {topic}, by the way.",
@@ -22,11 +20,10 @@ SECRETS = (
     "All this on top of your {topic}.",
 )
 _MADE_UP = 8  # turns at most that are put in front of a first message
-_SPAN = float(2**64)  # of `seeds.number`
 
 
 class ScriptedTeacher:
-    """Implements `data_gen.roles.Teacher` without a model. With probability 1 - `skill` a reply is `WEAKER`."""
+    """Implements `data_gen.roles.Teacher` without a model. It meets each trait with probability `skill`."""
 
     def __init__(self, skill: float = 1.0) -> None:
         self.skill = skill
@@ -41,8 +38,7 @@ def taught_reply(told: Told, dialogue: Sequence[Message], seed: int, skill: floa
     it fits the traits that are known, none if nothing is. It names facts of the user's own messages only, and the
     secret if there is one."""
     persona, talk = _as_known(told, dialogue)
-    lacking = number(seed, dialogue[-1].content, "skill") / _SPAN >= skill
-    reply = STRATEGIES[WEAKER](persona, talk, seed) if lacking else oracle_reply(persona, talk, seed)
+    reply = oracle_reply(persona, talk, seed, skill)
     return reply if told.secret is None else f"{reply} {_secret(told.secret.id, reply, seed)}"
 
 
