@@ -21,7 +21,8 @@ FiniteScore = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 class ScoreRecord(Record):
     """A judged reply. Other keys of the line (reply, criteria, ...) are ignored; numeric ids are read as text.
 
-    `score` is on the judge's own scale (1 to 5 for ours); any finite number is legal.
+    `score` is on the judge's own scale (1 to 5 for ours); any finite number is legal. It counts only what the user has
+    shown so far; `score_persona`, where the judge gives it, counts the whole persona.
     """
 
     model_config = ConfigDict(extra="ignore", coerce_numbers_to_str=True)
@@ -30,7 +31,8 @@ class ScoreRecord(Record):
     profile: str
     personality: str
     turn: int = Field(ge=1, strict=True)
-    score: FiniteScore | None = Field(description="null: the judge gave no readable answer")
+    score: FiniteScore | None = Field(description="scale `shown`; null: the judge gave no readable answer")
+    score_persona: FiniteScore | None = Field(None, description="scale `persona`; null: no such score")
 
 
 @dataclass(frozen=True)

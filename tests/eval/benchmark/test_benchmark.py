@@ -19,7 +19,10 @@ from data_gen.roles import Verdict
 from data_gen.world.judge import ScriptedJudge
 from data_gen.world.personas import scripted_personas
 from data_gen.world.user import ScriptedUser
-from eval.benchmark.dialogues import METRICS, SCORES, TREES, Benchmark, read_given_up, summarise
+from eval.benchmark.cases import TREES, play_cases, read_given_up
+from eval.benchmark.controls import tested_under as under
+from eval.benchmark.dialogues import Benchmark
+from eval.benchmark.results import METRICS, SCORES, summarise
 from eval.benchmark.settings import BenchmarkSettings
 from helpers import tiny
 
@@ -57,8 +60,26 @@ def servers():
         yield first, second
 
 
+@dataclass(frozen=True)
+class Game:
+    """Who plays beside the model, how; `stored` dialogues are replayed, `control` and `own` are as in `controls`."""
+
+    judge: ScriptedJudge = field(default_factory=ScriptedJudge)
+    settings: BenchmarkSettings = SETTINGS
+    personas: tuple = tuple(PERSONAS)
+    stored: dict | None = None
+    control: str = ""
+    own: dict = field(default_factory=dict)
+
+    async def run(self, chat, directory, progress=lambda done, total: None):
+        model = under(self.control, chat, self.settings, self.personas, self.own)
+        made = Benchmark(model, ScriptedUser(seed=1), self.judge, self.settings.turns, 3, self.stored)
+        how = {"turns": self.settings.turns, "concurrency": self.settings.concurrency, "progress": progress}
+        await play_cases(made.case, self.personas, directory, **how)
+
+
 def benchmark(judge=None, **settings):
-    return Benchmark(PERSONAS, ScriptedUser(seed=1), judge or ScriptedJudge(), replace(SETTINGS, **settings), seed=3)
+    return Game(judge or ScriptedJudge(), replace(SETTINGS, **settings))
 
 
 def bare(tree):
@@ -80,8 +101,12 @@ def play(game, server, directory):
     return client.asked, counts
 
 
+def counted(game, directory):
+    return summarise(game.personas, game.settings.turns, SETTINGS.resamples, 3, directory)[1]
+
+
 def summarised(game, directory):
-    return summarise(game.personas, SETTINGS.resamples, game.seed, directory).model_dump(mode="json")
+    return summarise(game.personas, game.settings.turns, SETTINGS.resamples, 3, directory)[0].model_dump(mode="json")
 
 
 @pytest.fixture(scope="module")
