@@ -16,15 +16,13 @@ from aloe_jax.hub.source import resolve_model
 from aloe_jax.models import decoder
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.run.manifest import read_manifest
-from aloe_jax.run.model import model_folder
+from aloe_jax.run.model import model_config, model_folder
 from aloe_jax.run.progress import Line, quiet
 from aloe_jax.run.settings import TemplateSettings
 from aloe_jax.run.stage import Run
-from aloe_jax.train.adapters import CHAIN, merged_params
+from aloe_jax.train.adapters import merged_params
+from aloe_jax.train.names import BASE, CHAIN, OWN
 from aloe_jax.tree.template import ChatFormat
-
-BASE = "base"  # the start model of a run
-OWN = (BASE, *CHAIN)
 
 
 @dataclass(frozen=True)
@@ -67,6 +65,11 @@ def find_model(run: Run, name: str) -> ModelSource:
     if not isinstance(start, str):
         raise InputError(f"'{name}': its manifest does not say which model it started from; restore manifest.json")
     return ModelSource(resolve_model(start), stage)
+
+
+def load_stage_params(run: Run, name: str, mesh: Mesh) -> decoder.Params:
+    """The parameters of `base` or of a training of the run, as `ModelSource.load` gives them."""
+    return find_model(run, name).load(mesh, model_config(run), run.progress.line)
 
 
 def chat_model(run: Run, source: ModelSource) -> tuple[ModelConfig, ChatFormat]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from aloe_jax.errors import InputError
 from aloe_jax.serve.settings import plain_address
-from aloe_jax.train.sources import BASE, OWN
+from aloe_jax.train.names import BASE, OWN
 
 ORACLE = "oracle"
 # What a control tests, in a few words. `eval/benchmark/controls.py` plays them.

@@ -13,7 +13,8 @@ from aloe_jax.serve.client.interface import ChatClient
 from aloe_jax.serve.client.probe import missing, probe
 from aloe_jax.serve.local import stage_client
 from aloe_jax.serve.settings import ServeSettings
-from aloe_jax.train.sources import BASE, find_model
+from aloe_jax.train.names import BASE
+from aloe_jax.train.sources import find_model
 from data_gen.calls.call_cache import CallCache
 from data_gen.calls.store import EVENTS, Store
 from data_gen.players.table import ROLES

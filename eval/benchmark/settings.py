@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from aloe_jax.errors import InputError
 from aloe_jax.serve.settings import check_servers
 from aloe_jax.settings import setting
-from aloe_jax.train.sources import OWN
+from aloe_jax.train.names import OWN
 from eval.benchmark.entries import Entry, entries
 
 MOST_RESAMPLES = 1_000_000

@@ -20,8 +20,8 @@ from aloe_jax.run.model import model_inputs
 from aloe_jax.run.stage import Run, Stage
 from aloe_jax.serve.client.interface import ChatClient
 from aloe_jax.serve.local import assist
-from aloe_jax.train.adapters import CHAIN
-from aloe_jax.train.sources import BASE, OWN, find_model
+from aloe_jax.train.names import BASE, CHAIN, OWN
+from aloe_jax.train.sources import find_model
 from aloe_jax.tree.schema import Conversation, Persona, read_personas, read_trees
 from data_gen.calls.given_up import told
 from data_gen.calls.store import Store
