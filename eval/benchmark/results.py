@@ -36,12 +36,14 @@ def summarise(
     personas: Sequence[Persona], turns: int, resamples: int, seed: int, directory: epath.Path
 ) -> tuple[Metrics, ResultCounts]:
     """The metrics and the counts of the dialogues of `personas` in `directory`, where scores.jsonl and metrics.json are
-    written. A reply that is missing is a line with score null; it never drops out of the file."""
+    written. A reply that is missing is a line with score null; it never drops out of the file. Dialogues are put into
+    the order of `personas`; those of other cases, if there are any, stay behind them."""
     path = directory / TREES
     trees = {tree.id: tree for tree in read_trees(path)} if path.exists() else {}
     given_up = {each.case: each for each in read_given_up(directory)}
     ordered = [trees[persona.id] for persona in personas if persona.id in trees]
-    write_records(path, ordered)
+    wanted = {persona.id for persona in personas}
+    write_records(path, [*ordered, *(tree for tree in trees.values() if tree.id not in wanted)])
     records: list[ScoreRecord] = []
     unscored: Counter[str] = Counter()
     for persona in personas:

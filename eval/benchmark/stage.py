@@ -101,9 +101,12 @@ def _has(directory: epath.Path) -> int:
     manifest = find_manifest(directory)
     if manifest is None:  # of a version before results had manifests
         path = directory / METRICS
-        found = files.read_object(path).get("cases", 0) if path.exists() else 0
-    else:
-        found = manifest.counts.get("cases", 0) if manifest.finished else 0
+        return _cases(files.read_object(path)) if path.exists() else 0
+    return _cases(manifest.counts) if manifest.finished else 0
+
+
+def _cases(counts: Values) -> int:
+    found = counts.get("cases", 0)
     return found if isinstance(found, int) else 0
 
 
@@ -132,7 +135,7 @@ def _work(run: Run) -> Values:
             def report(done: int, of: int, name: str = entry.name, played: int = played, total: int = total) -> None:
                 run.progress.update(played + done, total, f"dialogues, {name}")
 
-            found = _result(run, entry, personas[:cases], directory, report)
+            found = _result(run, entry, personas, cases, directory, report)
         else:
             found = summarise(personas[: _has(directory)], settings.turns, settings.resamples, run.seed, directory)[1]
         played += cases
@@ -149,10 +152,14 @@ def _work(run: Run) -> Values:
     return counts
 
 
-def _result(run: Run, entry: Entry, personas: Sequence[Persona], directory: epath.Path, report: Report) -> ResultCounts:
-    """Play what a result lacks and write its scores, metrics and manifest."""
+def _result(
+    run: Run, entry: Entry, held_out: Sequence[Persona], cases: int, directory: epath.Path, report: Report
+) -> ResultCounts:
+    """Play what a result lacks of its `cases`, or of those it had when it finished if they are more, and write its
+    scores, metrics and manifest."""
     settings, before = _settings(run), find_manifest(directory)
-    used = before.free if before else ()
+    used, had = (before.free, _cases(before.counts)) if before else ((), 0)
+    personas = held_out[: max(cases, had)]
     now = {"benchmark": {"cases": len(personas)}, "versions": versions()}
     manifest = Manifest(
         stage=f"benchmark/{entry.name}",
@@ -161,6 +168,7 @@ def _result(run: Run, entry: Entry, personas: Sequence[Persona], directory: epat
         free=used if used[-1:] == (now,) else (*used, now),
         versions=versions(),
         seed=run.seed,
+        counts=before.counts if before else {},
         seconds=before.seconds if before else 0.0,
     )
     directory.mkdir(parents=True, exist_ok=True)
