@@ -23,7 +23,7 @@ CONTROLS = {
 }
 PROMPTED = ("style_prompt", "self_reflection")  # of the start model by default, the others of the last model
 RESCORED = ("length_judge", "no_context_judge")
-STORED = ("wrong_persona", *RESCORED)  # need the model's own dialogues
+DIALOGUES = ("wrong_persona", *RESCORED)  # need the model's own dialogues
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 
 
@@ -89,7 +89,7 @@ def parse_control(text: str, models: Sequence[ModelUnderTest]) -> Entry:
         return Entry(ORACLE, None, ORACLE)
     by_name = {each.name: each for each in models}
     name = named or (BASE if control in PROMPTED else next(reversed(by_name), BASE))
-    model = by_name.get(name) or (ModelUnderTest(BASE) if name == BASE and control not in STORED else None)
+    model = by_name.get(name) or (ModelUnderTest(BASE) if name == BASE and control not in DIALOGUES else None)
     if model is None:
         raise InputError(f"controls: '{text}': '{name}' is not among config.benchmark.models; add it there")
     return Entry(f"{name}+{control}", model, control)

@@ -31,7 +31,7 @@ from data_gen.run_files import HELD_OUT
 from eval.benchmark.cases import TREES, play_cases
 from eval.benchmark.controls import Rescoring, prompt_of, rescorer, tested_under
 from eval.benchmark.dialogues import Benchmark
-from eval.benchmark.entries import ORACLE, PROMPTED, RESCORED, Entry, ModelUnderTest
+from eval.benchmark.entries import DIALOGUES, ORACLE, PROMPTED, RESCORED, Entry, ModelUnderTest
 from eval.benchmark.opening import model_client, model_identity, recorded
 from eval.benchmark.results import METRICS, ResultCounts, summarise
 from eval.benchmark.settings import REPLAY, BenchmarkSettings
@@ -221,7 +221,7 @@ async def _dialogues(
         for warning in cast.warnings:
             run.progress.line(f"benchmark: {warning}")
         user, judge = (player_of(run, cast, role, f"benchmark {role}") for role in ("user", "judge"))
-        own = _trees(folder / entry.model.name / TREES) if entry.model else {}
+        own = _trees(folder / entry.model.name / TREES) if entry.model and entry.control in DIALOGUES else {}
 
         async def play(play_case: Callable) -> None:
             await play_cases(

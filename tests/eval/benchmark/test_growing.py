@@ -39,34 +39,57 @@ def server():
         yield started.base_url
 
 
-def test_a_benchmark_grows(aloe, models, server, tmp_path):
+def grow(aloe, start, tmp_path, everything, results):
+    """Run a benchmark of two cases with `base` alone, let it grow to three cases with `everything`, and hold it to one
+    that had all that from the start; returns both folders."""
+
+    def run(name, *more):
+        code, _, errors = aloe(*run_arguments(start, tmp_path / name, STAGES, *more))
+        assert code == 0, errors
+        return tmp_path / name
+
+    grown = run("grown", "--config.benchmark.models=('base',)", "--config.benchmark.cases=2")
+    first = [tree.id for tree in read_trees(grown / "benchmark/base/trees.jsonl")]
+    run("grown", *everything, "--config.benchmark.cases=3")
+    assert [tree.id for tree in read_trees(grown / "benchmark/base/trees.jsonl")][:2] == first
+    assert [each["benchmark"]["cases"] for each in manifest(grown, "base")["free"]] == [2, 3]
+    assert manifest(grown, "base")["counts"]["cases"] == 3
+    whole = run("whole", *everything, "--config.benchmark.cases=3")
+    for name in results:
+        for file in ("scores.jsonl", "metrics.json"):
+            assert (grown / "benchmark" / name / file).read_bytes() == (whole / "benchmark" / name / file).read_bytes()
+        assert_same_trees(*(workdir / "benchmark" / name / "trees.jsonl" for workdir in (grown, whole)))
+        assert manifest(grown, name)["inputs"] == manifest(whole, name)["inputs"]
+    return grown, whole
+
+
+def test_a_benchmark_grows(aloe, models, tmp_path):
+    controls = ("--config.benchmark.controls=('oracle', 'base+length_judge')", "--config.benchmark.control_cases=2")
+    everything = ("--config.benchmark.models=('base',)", *controls)
+    grown, _ = grow(aloe, models[0], tmp_path, everything, ("base", "oracle", "base+length_judge"))
+
+    def run(*more):
+        return aloe(*run_arguments(models[0], grown, STAGES, *everything, *more))
+
+    before = contents(grown / "benchmark")
+    code, _, errors = run("--config.benchmark.cases=1")  # less than there is
+    assert code == 0
+    assert errors.count("finished before, skipped") == 2
+    assert contents(grown / "benchmark") == before
+    code, _, errors = run("--config.benchmark.turns=3")
+    assert code == 2
+    assert "benchmark.turns: 2 -> 3" in errors
+
+
+@pytest.mark.slow
+def test_it_grows_by_models_of_every_kind(aloe, models, server, tmp_path):
     start, other = models
-
-    def run(workdir, *more):
-        return aloe(*run_arguments(start, workdir, STAGES, *more))
-
     everything = (
         f"--config.benchmark.models=('base', 'twin={other}', 'far={server}#tiny')",
         "--config.benchmark.controls=('oracle', 'twin+wrong_persona', 'twin+length_judge', 'base+style_prompt')",
         "--config.benchmark.control_cases=2",
     )
-    grown, whole = tmp_path / "grown", tmp_path / "whole"
-    assert run(grown, "--config.benchmark.models=('base',)", "--config.benchmark.cases=2")[0] == 0
-    first = list(read_trees(grown / "benchmark/base/trees.jsonl"))
-    assert len(first) == 2
-    code, _, errors = run(grown, *everything, "--config.benchmark.cases=3")
-    assert code == 0, errors
-    assert manifest(grown, "base")["counts"]["cases"] == 3
-    assert [each["benchmark"]["cases"] for each in manifest(grown, "base")["free"]] == [2, 3]
-    assert [tree.id for tree in read_trees(grown / "benchmark/base/trees.jsonl")][:2] == [tree.id for tree in first]
-
-    code, _, errors = run(whole, *everything, "--config.benchmark.cases=3")
-    assert code == 0, errors
-    for name in RESULTS:
-        for file in ("scores.jsonl", "metrics.json"):
-            assert (grown / "benchmark" / name / file).read_bytes() == (whole / "benchmark" / name / file).read_bytes()
-        assert_same_trees(*(workdir / "benchmark" / name / "trees.jsonl" for workdir in (grown, whole)))
-        assert manifest(grown, name)["inputs"] == manifest(whole, name)["inputs"]
+    grown, whole = grow(aloe, start, tmp_path, everything, RESULTS)
     assert "model twin" in manifest(grown, "twin+wrong_persona")["inputs"]
     assert manifest(grown, "far")["inputs"]["model far"] == "served as tiny"
     assert "model" not in manifest(grown, "twin")["inputs"]
@@ -75,16 +98,11 @@ def test_a_benchmark_grows(aloe, models, server, tmp_path):
         assert [node.text for node in one.nodes] == [node.text for node in two.nodes]
 
     kept = {name: contents(grown / "benchmark" / name) for name in RESULTS[1:]}
-    code, _, errors = run(grown, "--config.benchmark.models=('base',)")  # asks for all six cases
+    code, _, errors = aloe(*run_arguments(start, grown, STAGES, "--config.benchmark.models=('base',)"))  # all six cases
     assert code == 0, errors
     assert manifest(grown, "base")["counts"]["cases"] == 6
     assert {name: contents(grown / "benchmark" / name) for name in RESULTS[1:]} == kept
-    assert run(grown, *everything, "--config.benchmark.cases=1")[2].count("finished before, skipped") == 2
-
-    code, _, errors = run(grown, "--config.benchmark.turns=3")
-    assert code == 2
-    assert "benchmark.turns: 2 -> 3" in errors
-    code, _, errors = run(grown, everything[0].replace(str(other), str(start)))
+    code, _, errors = aloe(*run_arguments(start, grown, STAGES, everything[0].replace(str(other), str(start))))
     assert code == 2
     assert "input.model twin" in errors
 
