@@ -25,6 +25,7 @@ from eval.benchmark.dialogues import Benchmark
 from eval.benchmark.results import METRICS, SCORES, summarise
 from eval.benchmark.settings import BenchmarkSettings
 from helpers import tiny
+from helpers.same_trees import assert_same_trees
 
 SETTINGS = BenchmarkSettings(turns=2, concurrency=2, temperature=0.7, top_p=1.0, max_tokens=6, resamples=20)
 PERSONAS = scripted_personas("benchmark", 2, 2, 0)
@@ -167,8 +168,7 @@ def test_it_repeats(played, servers, tmp_path):
     directory, _, _ = played
     again = epath.Path(tmp_path / "again")
     play(benchmark(concurrency=1), servers[0], again)
-    first, second = ({tree.id: dump(tree) for tree in read_trees(folder / TREES)} for folder in (directory, again))
-    assert first == second
+    assert_same_trees(again / TREES, directory / TREES)  # over HTTP the neighbours differ
 
 
 def test_finished_cases_are_not_played_again(played, servers, tmp_path):
@@ -182,7 +182,8 @@ def test_finished_cases_are_not_played_again(played, servers, tmp_path):
     asked, counts = play(benchmark(), servers[0], half)
     assert len(asked) == SETTINGS.turns
     assert counts == [(4, 4)]
-    assert sorted((half / TREES).read_text().splitlines(keepends=True)) == sorted(whole)
+    assert (half / TREES).read_text().splitlines(keepends=True)[:3] == whole[:3]
+    assert_same_trees(half / TREES, directory / TREES)
     assert {tree.id for tree in read_trees(half / TREES)} - kept == {json.loads(whole[3])["id"]}
 
 

@@ -1,13 +1,16 @@
-"""Time grows linearly with the turns: a turn computes what is new in it, and nothing of the history again."""
+"""On our own engine a benchmark repeats bit for bit, and its time grows linearly with the turns."""
 
 import asyncio
 import itertools
+
+from etils import epath
 
 from aloe_jax.decode.engine import Engine
 from aloe_jax.serve.local import client_of
 from data_gen.world.judge import ScriptedJudge
 from data_gen.world.personas import scripted_personas
 from data_gen.world.user import ScriptedUser
+from eval.benchmark.cases import TREES, play_cases
 from eval.benchmark.controls import tested_under as under
 from eval.benchmark.dialogues import Benchmark
 from eval.benchmark.settings import BenchmarkSettings
@@ -15,6 +18,7 @@ from helpers import tiny
 
 TURNS = 5
 SETTINGS = BenchmarkSettings(turns=TURNS, max_tokens=6)
+PERSONAS = scripted_personas("benchmark", 2, 2, 0)
 
 
 class Counting:
@@ -31,26 +35,35 @@ class Counting:
         return answers
 
 
-def test_no_turn_computes_the_history_again():
-    """Of prompt k all tokens of prompt k-1 are found; its reply and the new message are what is left at most."""
-    persona = scripted_personas("benchmark", 1, 1, 0)[0]
-    tokenizer = tiny.CHAT.tokenizer
-    sizes = {"slots": 2, "context": 1024}
-    engine = Engine(
-        tiny.MODEL, tiny.params(), **sizes, end_of_turn=tokenizer.end_of_turn_ids, vocab=tokenizer.vocab_size
-    )
+def play(directory, personas):
+    """Play cases, two at a time, with a new engine; returns the dialogues as bytes and the counts per call."""
+    ends, vocab = tiny.CHAT.tokenizer.end_of_turn_ids, tiny.CHAT.tokenizer.vocab_size
+    engine = Engine(tiny.MODEL, tiny.params(), slots=2, context=1024, end_of_turn=ends, vocab=vocab)
 
     async def run(client):
         async with client:
             counting = Counting(client, engine)
-            made = Benchmark(
-                under("", counting, SETTINGS, [persona], {}), ScriptedUser(1), ScriptedJudge(), TURNS, seed=3
-            )
-            await made.case(persona)
+            model = under("", counting, SETTINGS, personas, {})
+            made = Benchmark(model, ScriptedUser(1), ScriptedJudge(), TURNS, seed=3)
+            await play_cases(made.case, personas, directory, turns=TURNS, concurrency=2)
             return counting.calls
 
     with client_of(engine, tiny.CHAT, "tiny") as client:
         calls = asyncio.run(run(client))
+    return (directory / TREES).read_bytes(), calls
+
+
+def test_it_repeats_bit_for_bit(tmp_path):
+    """Sampled tokens, their log-probabilities, scores and the order in which the cases end."""
+    first, second = (play(epath.Path(tmp_path / name), PERSONAS)[0] for name in ("one", "two"))
+    assert first == second
+    assert first.count(b'"logprobs"') == len(PERSONAS) * TURNS
+
+
+def test_no_turn_computes_the_history_again(tmp_path):
+    """Of prompt k all tokens of prompt k-1 are found; its reply and the new message are what is left at most. So all
+    turns together compute no more than the last prompt has."""
+    _, calls = play(epath.Path(tmp_path), PERSONAS[:1])
     assert len(calls) == TURNS
     for (earlier, _, _), (prompt, computed, found) in itertools.pairwise(calls):
         assert found >= earlier - 1
