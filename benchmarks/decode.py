@@ -46,7 +46,6 @@ from helpers.f32_gguf import dequantised
 
 MODEL = "smollm2"
 PARTS = ("dialogues", "floor", "sequences", "history", "siblings")
-LAYOUTS = ("columns", "blocks")
 ROWS = (1, 8, 32)
 SEQUENCES = (1, 2, 4, 8, 16, 32, 64)
 HISTORY = (100, 400, 1600, 3200)
@@ -98,22 +97,20 @@ def run_dialogues(console: Console, sides: Sequence[Worker], args: argparse.Name
 def run_floor(console: Console, ours: Worker, args: argparse.Namespace) -> list[dict[str, Any]]:
     """A decode step beside its matrix products, at some numbers of rows, in turns."""
     table = _table(
-        "milliseconds of a decode step and of its matrix products in two layouts",
-        ("rows", "step", *LAYOUTS, "step / least", "CPU step / least"),
+        "milliseconds of a decode step and of its matrix products",
+        ("rows", "step", "products", "step / products", "CPU step / products"),
     )
     result = []
     for rows in ROWS:
         sizes = {"sequences": rows, "slots": rows, "history": SHORT, "context": SHORT + 2 * args.tokens}
         steps: list[Sequence[Round]] = []
-        found: dict[str, list[Round]] = {layout: [] for layout in LAYOUTS}
+        products: list[Round] = []
         for _ in range(args.repeats):
             steps.append(ours.ask({"part": "step", "tokens": args.tokens, **sizes}))
-            for layout in LAYOUTS:
-                question = {"part": "floor", "rows": rows, "layout": layout, "tokens": args.tokens // 3}
-                found[layout].append(ours.ask(question))
-        least = {"step": step(steps, args.tokens), **{layout: _least(all_) for layout, all_ in found.items()}}
-        over = {key: least["step"][key] / min(least[layout][key] for layout in LAYOUTS) for key in least["step"]}
-        cells = (_both(least[name]) for name in ("step", *LAYOUTS))
+            products.append(ours.ask({"part": "floor", "rows": rows, "tokens": args.tokens // 3}))
+        least = {"step": step(steps, args.tokens), "products": _least(products)}
+        over = {key: least["step"][key] / least["products"][key] for key in least["step"]}
+        cells = (_both(least[name]) for name in ("step", "products"))
         table.add_row(str(rows), *cells, f"{over['seconds']:.2f}", f"{over['cpu_seconds']:.2f}")
         result.append({"rows": rows, **least, "step_over_products": over})
     console.print(table)

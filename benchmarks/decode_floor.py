@@ -1,17 +1,13 @@
 """The matrix products of one decode step and nothing else: what the weights alone cost.
 
-Two layouts: `columns`, each weight as [inputs, outputs], and `blocks`, as [outputs / 64, inputs, 64] with one product
-per block, as the engine has them on CPUs. One jitted program per layer and one for the
-output head, called from the host.
+One jitted program per layer and one for the output head, called from the host.
 
-Axes: M rows, I inputs, O outputs.
+Axes: M rows, D model width.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -19,29 +15,16 @@ from jaxtyping import Array, Float
 
 from aloe_jax.models import decoder
 from aloe_jax.models.config import LINEAR, ModelConfig
-from aloe_jax.ops import column_blocks
 
-HEAD_PARTS = 32  # arrays of the blocked head, so that the copy of the rows per block stays small
-Weights = dict[str, Any]
+Weights = dict[str, Array]
 
 
-def columns(rows: Float[Array, "M I"], weight: Float[Array, "I O"]) -> Float[Array, "M O"]:
-    """rows times weight."""
-    return rows @ weight
-
-
-LAYOUTS: dict[str, tuple[Callable[[Array, Array], Array], Callable[[Array], Array]]] = {
-    "columns": (columns, lambda weight: weight),
-    "blocks": (column_blocks.product, functools.partial(column_blocks.split, inputs=1)),
-}
-
-
-def _layer(product: Callable[[Array, Array], Array], x: Array, weights: Weights) -> Array:
+def _layer(x: Float[Array, "M D"], weights: Weights) -> Float[Array, "M D"]:
     """The seven products of a layer; each input depends on the product before it."""
-    query, key, value = (product(x, weights[name]) for name in ("query", "key", "value"))
+    query, key, value = (x @ weights[name] for name in ("query", "key", "value"))
     shared = jnp.tile(key + value, (1, query.shape[1] // key.shape[1]))
-    x = x + product(query + shared, weights["output"])
-    return x + product(product(x, weights["gate"]) * product(x, weights["up"]), weights["down"])
+    x = x + (query + shared) @ weights["output"]
+    return x + ((x @ weights["gate"]) * (x @ weights["up"])) @ weights["down"]
 
 
 def _matrix(weight: Array, inputs: int) -> Array:
@@ -50,20 +33,17 @@ def _matrix(weight: Array, inputs: int) -> Array:
 
 
 class Floor:
-    """The products of `model` with the weights of `params`, in one of the two layouts."""
+    """The products of `model` with the weights of `params`."""
 
-    def __init__(self, model: ModelConfig, params: decoder.Params, layout: str) -> None:
-        product, arrange = LAYOUTS[layout]
+    def __init__(self, model: ModelConfig, params: decoder.Params) -> None:
         layers = params["layers"]
         self._layers: Sequence[Weights] = [
-            {name: jnp.array(arrange(_matrix(layers[name][index], len(LINEAR[name][0])))) for name in LINEAR}
+            {name: jnp.array(_matrix(layers[name][index], len(LINEAR[name][0]))) for name in LINEAR}
             for index in range(model.layers)
         ]
-        head = decoder.head_weight(params, model)
-        parts = jnp.split(head, HEAD_PARTS, axis=1) if layout == "blocks" else [head]
-        self._head = [jnp.array(arrange(part)) for part in parts]
-        self._layer = jax.jit(functools.partial(_layer, product))
-        self._logits = jax.jit(lambda x, head: [product(x, part) for part in head])
+        self._head = jnp.array(decoder.head_weight(params, model))
+        self._layer = jax.jit(_layer)
+        self._logits = jax.jit(jnp.matmul)
         self._dim = model.dim
 
     def step(self, rows: int) -> None:

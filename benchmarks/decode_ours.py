@@ -35,7 +35,7 @@ class Ours:
         self.model, self.chat = read_chat_model(self.folder)
         self.params = load_params(self.folder, self.model)
         self._engines: dict[tuple[int, int], Engine] = {}
-        self._floors: dict[str, Floor] = {}
+        self._floor: Floor | None = None
         self._drawn = 0  # prompts so far, each of other tokens
 
     def answer(self, question: dict[str, Any]) -> object:
@@ -47,7 +47,7 @@ class Ours:
         for engine in self._engines.values():
             engine.close()
         self._engines.clear()
-        self._floors.clear()
+        self._floor = None
         memory.release()
 
     def make_dialogues(self, first: int, count: int, turns: int) -> list[list[list[int]]]:
@@ -77,14 +77,13 @@ class Ours:
             found.append({"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - began_cpu})
         return found
 
-    def floor(self, rows: int, layout: str, tokens: int) -> dict[str, float]:
+    def floor(self, rows: int, tokens: int) -> dict[str, float]:
         """Seconds of the matrix products of a step alone, the mean over `tokens` steps."""
-        if layout not in self._floors:
-            self._floors[layout] = Floor(self.model, self.params, layout)
-        self._floors[layout].step(rows)
+        floor = self._floor = self._floor or Floor(self.model, self.params)
+        floor.step(rows)
         began, began_cpu = time.perf_counter(), time.process_time()
         for _ in range(tokens):
-            self._floors[layout].step(rows)
+            floor.step(rows)
         seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - began_cpu
         return {"seconds": seconds / tokens, "cpu_seconds": cpu_seconds / tokens}
 

@@ -273,6 +273,9 @@ def serve(options: argparse.Namespace) -> None:
     signals.raise_interrupts()
 
     engine, chat = load_engine(options.model, slots=options.slots, context=options.context)
+    if options.warm_up:
+        engine.warm_up()
+        print(engine.compiled, flush=True)
     serve_forever(engine, chat, options.model, host=options.host, port=options.port)
 
 

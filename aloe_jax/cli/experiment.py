@@ -69,6 +69,9 @@ class Experiment:
     export: ExportSettings = section(ExportSettings)
 
 
+PAPER_SEQUENCES = 128  # that decode together with the shipped configs of 7B and 8B models
+
+
 def experiment() -> ConfigDict:
     """A config with every key at its default, not locked. `model.source` has to be set."""
     return _config_dict(Experiment())
@@ -105,6 +108,8 @@ def model_experiment(arg: str, source: str, sizes: Mapping[str, object], system:
     config.dataset.max_path = min(config.dataset.max_path, context)  # rows of several conversations may be longer
     config.template.system = system
     config.stages = argument.stages
+    # As many sequences as fill a slice of 16 chips (docs/plan.md); conversations and dialogues keep them busy.
+    config.serve.slots = config.conversations.concurrency = config.benchmark.concurrency = PAPER_SEQUENCES
     argument.change(config)
     if arg == DEBUG:
         family = model_config(dict(sizes), "sizes").family

@@ -221,6 +221,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--port", type=int, default=8000, help="port; 0 takes a free one (default: 8000)")
     command.add_argument("--slots", type=int, default=8, help="sequences that decode together (default: 8)")
+    command.add_argument(
+        "--warm-up", action="store_true", help="compile every program before the port opens, so that no request waits"
+    )
 
     command = add("chat", commands.chat, "Chat with a model in the terminal; /reset starts over, /quit ends.")
     _model_arguments(command)

@@ -25,11 +25,11 @@ from jaxtyping import UInt32
 from aloe_jax.decode import plans
 from aloe_jax.decode.constraint import Grammar
 from aloe_jax.decode.executor import Executor, shares_of, words_of
-from aloe_jax.decode.pages import SCRATCH
+from aloe_jax.decode.pages import SCRATCH, Found
 from aloe_jax.decode.plans import COPIES, Burst, Copy, Plan, Shape, make_shape
 from aloe_jax.decode.programs import BURST, Drawn
 from aloe_jax.decode.relay import Relay
-from aloe_jax.decode.requests import MAX_TOP_LOGPROBS, Completion, ConstraintError, Request
+from aloe_jax.decode.requests import MAX_SEED, Completion, ConstraintError, Request
 from aloe_jax.decode.sampling import ALL, Sampled
 from aloe_jax.decode.share import Sequence, Share
 from aloe_jax.errors import InputError
@@ -116,19 +116,21 @@ class Engine:
 
     def submit(self, request: Request) -> int:
         """Queue a request and return its ticket. Raises InputError if the prompt is empty, leaves no room or has ids
-        that the model does not know, and ConstraintError if its constraint cannot be kept."""
+        that the model does not know, or a value is out of its bounds, and ConstraintError if its constraint cannot be
+        kept."""
         if not 0 < len(request.prompt) < self.context:
             raise InputError(
                 f"prompt of {len(request.prompt)} tokens: it must have at least 1 and leave room in the context of "
                 f"{self.context} tokens; shorten the dialogue or raise the context"
             )
-        if request.n < 1 or request.sampling.max_tokens < 1:
-            raise InputError(f"n {request.n} and max_tokens {request.sampling.max_tokens} must be at least 1")
-        if not 0 <= request.sampling.top_logprobs <= MAX_TOP_LOGPROBS:
-            raise InputError(f"top_logprobs {request.sampling.top_logprobs} must be between 0 and {MAX_TOP_LOGPROBS}")
-        if (largest := max(request.prompt)) >= self._known:
+        if request.n < 1:
+            raise InputError(f"n {request.n} must be at least 1")
+        if not 0 <= request.seed <= MAX_SEED:
+            raise InputError(f"seed {request.seed} must be between 0 and {MAX_SEED}")
+        request.sampling.check()
+        if unknown := [token for token in (min(request.prompt), max(request.prompt)) if not 0 <= token < self._known]:
             raise InputError(
-                f"prompt with the token id {largest}: the model's vocab_size is {self._known}; leave special tokens "
+                f"prompt with the token id {unknown[0]}: the model's vocab_size is {self._known}; leave special tokens "
                 "that it does not know out of the text"
             )
         matcher = self._grammar_of(request).matcher(request.constraint) if request.constraint else None
@@ -198,35 +200,38 @@ class Engine:
 
     def _admit(self) -> None:
         """Start waiting sequences, in order, while there are rows and pages for them. One that waits for another's
-        prompt lets later ones pass."""
+        prompt lets later ones pass; one that waits for pages does not, or short ones could keep it waiting for ever."""
         copies: list[list[tuple[int, int]]] = [[] for _ in self._shares]
         passed: list[Sequence] = []
         while self._waiting and len(passed) < self.slots and not all(share.full for share in self._shares):
+            places = self._places(self._waiting[0])
+            if places and not self._start(self._waiting[0], places, copies):
+                break
             sequence = self._waiting.popleft()
-            if not self._start(sequence, copies):
+            if not places:
                 passed.append(sequence)
         self._waiting.extendleft(reversed(passed))
         if any(copies):
             self._copy(copies)
 
-    def _start(self, sequence: Sequence, copies: list[list[tuple[int, int]]]) -> bool:
-        """Start a sequence in the share that holds most of its prompt, or in one with fewer sequences where that
-        outweighs it. False if it has to wait."""
-        best, choice = -math.inf, None
+    def _places(self, sequence: Sequence) -> list[tuple[int, Found]]:
+        """The shares that a sequence could start in, by number and what they hold of its prompt: the one that holds
+        most comes first, or one with fewer sequences where that outweighs it. None if it has to wait for a prompt."""
+        places = []
         for number, share in enumerate(self._shares):
             if not share.full and (found := share.find(sequence)) is not None:
                 held = len(found.full) * self.shape.page + found.common
-                if (worth := held - UNEVEN * len(share.running)) > best:
-                    best, choice = worth, (number, found)
-        if choice is None:
-            return False
-        number, found = choice
-        copied = self._shares[number].admit(sequence, found)
-        if copied is None:
-            return False
-        copies[number] += copied
-        self.found += sequence.ran
-        return True
+                places.append((UNEVEN * len(share.running) - held, number, found))
+        return [(number, found) for _, number, found in sorted(places, key=lambda place: place[:2])]
+
+    def _start(self, sequence: Sequence, places: list[tuple[int, Found]], copies: list[list[tuple[int, int]]]) -> bool:
+        """Start a sequence in the first of the places that has the pages. False if none has."""
+        for number, found in places:
+            if (copied := self._shares[number].admit(sequence, found)) is not None:
+                copies[number] += copied
+                self.found += sequence.ran
+                return True
+        return False
 
     def _copy(self, copies: list[list[tuple[int, int]]]) -> None:
         """Copy pages within each share, a fixed number at a time; the scratch page fills up."""

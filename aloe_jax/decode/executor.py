@@ -60,16 +60,19 @@ class Executor:
         self._owners = _share_owners(self.mesh)
         self.decoded = dict.fromkeys(self._owners, 0)  # tokens drawn, by the process whose devices drew them
         places = self.mesh and apart.apart_shardings(model, self.mesh)
-        convert = functools.partial(apart.apart, config=model, dtype=dtype, blocks=cpu and self.mesh is None)
+        convert = functools.partial(apart.apart, config=model, dtype=dtype)
         self._convert = jax.jit(convert, out_shardings=places)  # compiled once, however often parameters are replaced
-        self.load(params)
         make = functools.partial(empty_pages, model, shape.shares * shape.pages, shape.page, jnp.dtype(dtype))
-        self._cache = jax.jit(make, out_shardings=self.mesh and pages_sharding(self.mesh))()
+        self._empty = jax.jit(make, out_shardings=self.mesh and pages_sharding(self.mesh))
+        self.load(params)
         self._gather = jax.jit(lambda tree: tree, out_shardings=self.mesh and replicated(self.mesh))
 
     def load(self, params: decoder.Params) -> None:
-        """Replace the parameters, which stay on the devices on their way into the layout of decoding."""
+        """Replace the parameters, which stay on the devices on their way into the layout of decoding, and empty the
+        cache: NaN that diverged parameters left in a page would not stay behind a mask, since 0 x NaN is NaN."""
+        vars(self).pop("_cache", None)  # so that there are never two
         self._params = self._convert(params)
+        self._cache = self._empty()
 
     @property
     def compiled(self) -> int:

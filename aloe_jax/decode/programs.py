@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
@@ -29,7 +30,7 @@ from aloe_jax.models.config import ModelConfig
 from aloe_jax.models.decoder import Options, Params
 from aloe_jax.ops.precision import in_precision_of
 from aloe_jax.parallel.mesh import ROWS
-from aloe_jax.parallel.sharding import constraint
+from aloe_jax.parallel.sharding import constraint, pages_sharding
 
 BURST = 8  # maximum of decode steps between two looks at the results
 
@@ -195,7 +196,8 @@ def _burst_by_parts(
     for _ in range(int(steps)):
         cache, rows, drawn = _step(parts, params, cache, rows, allowed, want_top)
         found.append(drawn)
-    return cache, jax.tree.map(lambda *leaves: jnp.stack(leaves), *found)
+    # On the host: every number of steps would be a program of its own.
+    return cache, jax.tree.map(lambda *leaves: np.stack(leaves), *jax.device_get(found))
 
 
 class Programs(NamedTuple):
@@ -216,11 +218,13 @@ def programs(setup: Setup, whole: bool) -> Programs:
     def part(function: Callable[..., Any]) -> Callable[..., Any]:
         return in_precision_of(setup.dtype)(functools.partial(function, setup=setup))
 
-    copy = jax.jit(functools.partial(copy_pages, mesh=setup.mesh), donate_argnums=0)
+    # The cache comes back as it was given, or a call with it would count as another program.
+    kept = setup.mesh and pages_sharding(setup.mesh)
+    copy = jax.jit(functools.partial(copy_pages, mesh=setup.mesh), donate_argnums=0, out_shardings=kept)
     if whole:
         parts = Parts(part(embed), part(begin), part(layer), part(draw))
-        prefill = jax.jit(functools.partial(_prefill, parts), donate_argnums=1)
-        burst = jax.jit(functools.partial(_burst_on_device, parts), donate_argnums=1)
+        prefill = jax.jit(functools.partial(_prefill, parts), donate_argnums=1, out_shardings=kept)
+        burst = jax.jit(functools.partial(_burst_on_device, parts), donate_argnums=1, out_shardings=(kept, None))
         compiled = (prefill, burst, copy)
         return Programs(prefill, burst, copy, functools.partial(_count, compiled))
     jitted = Parts(

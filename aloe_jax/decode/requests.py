@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from aloe_jax.errors import InputError
 
 MAX_TOP_LOGPROBS = 20  # as in OpenAI's API and vLLM
+# Limits of the engine's arrays: top_k is a signed integer, keys are seeded with 32 unsigned bits.
+MAX_TOP_K = 2**31 - 1
+MAX_SEED = 2**32 - 1
 
 
 class ConstraintError(InputError):
@@ -52,6 +56,19 @@ class Sampling:
     top_k: int = 0
     max_tokens: int = 256
     top_logprobs: int = 0
+
+    def check(self) -> None:
+        """Raises InputError for a value that cannot be sampled with."""
+        if self.max_tokens < 1:
+            raise InputError(f"max_tokens {self.max_tokens} must be at least 1")
+        if not 0 <= self.top_logprobs <= MAX_TOP_LOGPROBS:
+            raise InputError(f"top_logprobs {self.top_logprobs} must be between 0 and {MAX_TOP_LOGPROBS}")
+        if not 0 <= self.temperature < math.inf:
+            raise InputError(f"temperature {self.temperature} must be a number of at least 0; 0 is greedy")
+        if not 0 < self.top_p <= 1:
+            raise InputError(f"top_p {self.top_p} must be above 0 and at most 1; 1 keeps every token")
+        if not 0 <= self.top_k <= MAX_TOP_K:
+            raise InputError(f"top_k {self.top_k} must be between 0 and {MAX_TOP_K}; 0 keeps every token")
 
 
 @dataclass(frozen=True)

@@ -18,14 +18,11 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from aloe_jax.models import decoder
-from aloe_jax.models.config import LINEAR, ModelConfig
+from aloe_jax.models.config import ModelConfig
 from aloe_jax.models.decoder import Attend, LayerValues, Options
 from aloe_jax.models.params import Params
-from aloe_jax.ops import column_blocks
 from aloe_jax.ops.attention import cap
 from aloe_jax.parallel.sharding import replicated
-
-HEAD_BLOCKS = "head_blocks"  # of a head that is held in blocks of columns
 
 
 class LayerInput(NamedTuple):
@@ -44,9 +41,8 @@ class Layers(NamedTuple):
     layers: tuple[LayerInput, ...]
 
 
-def apart(params: Params, config: ModelConfig, dtype: DTypeLike, blocks: bool = False) -> Layers:
-    """The decoder's layers apart, with all parameters but those of norms in `dtype`. With `blocks` linear maps and the
-    output head are in blocks of columns (`ops/column_blocks.py`)."""
+def apart(params: Params, config: ModelConfig, dtype: DTypeLike) -> Layers:
+    """The decoder's layers apart, with all parameters but those of norms in `dtype`."""
 
     def converted(path: tuple[Any, ...], leaf: Array) -> Array:
         return leaf if "norm" in path[-1].key else leaf.astype(dtype)
@@ -55,24 +51,7 @@ def apart(params: Params, config: ModelConfig, dtype: DTypeLike, blocks: bool = 
     stacked = decoder.scan_input(config, params["layers"])
     each = [jax.tree.map(lambda leaf, number=number: leaf[number], stacked) for number in range(config.layers)]
     outer = {name: value for name, value in params.items() if name != "layers"}
-    layers = [LayerInput(*layer) for layer in each]
-    if blocks:
-        layers = [layer._replace(params=_in_blocks(layer.params)) for layer in layers]
-        head = column_blocks.split(decoder.head_weight(outer, config), 1)
-        if head.ndim == 3:
-            group = column_blocks.GROUP
-            outer[HEAD_BLOCKS] = tuple(head[first : first + group] for first in range(0, len(head), group))
-            outer = {
-                name: value for name, value in outer.items() if not name.startswith(decoder.HEAD) or name == HEAD_BLOCKS
-            }
-    return Layers(outer, tuple(layers))
-
-
-def _in_blocks(params: Params) -> Params:
-    return {
-        name: column_blocks.split(value, len(LINEAR[name][0])) if name in LINEAR else value
-        for name, value in params.items()
-    }
+    return Layers(outer, tuple(LayerInput(*layer) for layer in each))
 
 
 def apart_shardings(config: ModelConfig, mesh: Mesh) -> Layers:
@@ -108,8 +87,5 @@ def layer_states(
 def head_logits(outer: Params, config: ModelConfig, x: Float[Array, "N D"]) -> Float[Array, "N V"]:
     """The logits (f32) after the last layer: final norm, output head, soft cap."""
     x = decoder.norm(config, x, None if config.norm == "layer" else outer["final_norm"])
-    if HEAD_BLOCKS in outer:
-        logits = jnp.concatenate([column_blocks.product(x, part) for part in outer[HEAD_BLOCKS]], axis=1)
-    else:
-        logits = jnp.einsum("nd,dv->nv", x, decoder.head_weight(outer, config), preferred_element_type=jnp.float32)
+    logits = jnp.einsum("nd,dv->nv", x, decoder.head_weight(outer, config), preferred_element_type=jnp.float32)
     return cap(logits.astype(jnp.float32), config.final_soft_cap)

@@ -28,7 +28,6 @@ from aloe_jax.models.lora import A, B
 from aloe_jax.models.norms import layer_norm, rms_norm
 from aloe_jax.models.params import Params, set_leaf
 from aloe_jax.models.rope import rotary
-from aloe_jax.ops import column_blocks
 from aloe_jax.ops.attention import NO_WINDOW
 from aloe_jax.ops.constants import ATTENTION_OUTPUT
 from aloe_jax.parallel.sharding import param_shardings
@@ -106,12 +105,7 @@ class Block(nnx.Module):
         """x W, plus the bias and the adapter if the map has them."""
         weight: Callable[[str], Array] = lambda suffix: getattr(self, name + suffix)[...].astype(x.dtype)  # noqa: E731
         inputs, lora = len(LINEAR[name][0]), self.config.lora
-        plain = self.config.shape(LINEAR[name][0] + LINEAR[name][1])
-        if weight("").shape == plain:
-            out = jnp.tensordot(x, weight(""), axes=inputs)
-        else:
-            columns = column_blocks.product(x.reshape(len(x), -1), weight(""))
-            out = columns.reshape(-1, *plain[inputs:])
+        out = jnp.tensordot(x, weight(""), axes=inputs)
         if lora and name in lora.maps:
             dropped = x
             if dropout is not None and lora.dropout:

@@ -23,10 +23,12 @@ _HELLO, _WELCOME = "hello", "welcome"  # kinds of frames
 
 @dataclass(frozen=True)
 class Invitation:
-    """What process 0 gives to the others: the port of its control connection and the run's token."""
+    """What process 0 gives to the others: the port of its control connection, the run's token, and the number of
+    processes that it was started with."""
 
     port: int
     token: str
+    processes: int
 
 
 class Listener:
@@ -37,16 +39,16 @@ class Listener:
     strangers out. A port in use is replaced by a free one, and 0 takes any.
     """
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, processes: int) -> None:
         self._listening = _listening(_own_address(host), port)
-        self.invitation = Invitation(self._listening.getsockname()[1], secrets.token_hex(32))
+        self.invitation = Invitation(self._listening.getsockname()[1], secrets.token_hex(32), processes)
         self._found: dict[int, socket.socket] = {}
         self._changed = threading.Condition()
 
-    def accept(self, count: int, seconds: float) -> dict[int, socket.socket]:
-        """The connections of the processes 1 to `count` - 1, by number. Others are closed; afterwards nobody can
-        connect any more. InputError if not all came in that time."""
-        expected = set(range(1, count))
+    def accept(self, seconds: float) -> dict[int, socket.socket]:
+        """The connections of all processes but this one, by number. Others are closed; afterwards nobody can connect
+        any more. InputError if not all came in that time."""
+        expected = set(range(1, self.invitation.processes))
         threading.Thread(target=self._accept, args=(expected,), daemon=True).start()
         with self._changed:
             complete = self._changed.wait_for(lambda: set(self._found) == expected, seconds)

@@ -95,12 +95,20 @@ def _control(port: int, on_failure: Callable[[Failure], None]) -> Control | None
         return None
     host = state.coordinator_address.rpartition(":")[0].strip("[]")
     if state.process_id == PRIMARY:
-        listener = Listener(host, port)
+        listener = Listener(host, port, state.num_processes)
         state.client.key_value_set(_INVITATION, json.dumps(asdict(listener.invitation)))
-        return Control(PRIMARY, listener.accept(state.num_processes, JOIN_SECONDS), on_failure)
-    found = json.loads(state.client.blocking_key_value_get(_INVITATION, 1000 * JOIN_SECONDS))
-    connection = join(host, Invitation(found["port"], found["token"]), state.process_id, JOIN_SECONDS)
-    return Control(state.process_id, {PRIMARY: connection}, on_failure)
+        return Control(PRIMARY, listener.accept(JOIN_SECONDS), on_failure)
+    invitation = Invitation(**json.loads(state.client.blocking_key_value_get(_INVITATION, 1000 * JOIN_SECONDS)))
+    connection = join(host, invitation, state.process_id, JOIN_SECONDS)
+    control = Control(state.process_id, {PRIMARY: connection}, on_failure)
+    if state.num_processes != invitation.processes:  # JAX only counts those that process 0 expects
+        error = InputError(
+            f"--distributed: {state.num_processes} processes for number {state.process_id}, where process 0 was "
+            f"started with {invitation.processes}; give all of them the same number"
+        )
+        control.report(error.exit_code, str(error))
+        raise error
+    return control
 
 
 def _jax_state() -> Any:

@@ -6,9 +6,9 @@ import asyncio
 import secrets
 from typing import Any, NamedTuple
 
-from aloe_jax.decode.requests import Completion, ConstraintError, Request, Sampling
+from aloe_jax.decode.requests import MAX_SEED, Completion, ConstraintError, Request, Sampling
 from aloe_jax.errors import InputError
-from aloe_jax.serve.protocol import MAX_SEED, ApiError, ChatRequest, Usage
+from aloe_jax.serve.protocol import ApiError, ChatRequest, Usage
 from aloe_jax.serve.worker import OverloadedError, UnavailableError, Worker
 from aloe_jax.tree.template import ChatFormat
 

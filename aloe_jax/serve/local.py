@@ -42,9 +42,11 @@ def stage_client(run: Run, name: str, identity: str = "") -> Iterator[InProcessC
     engine = _engine(executor, chat, relay)
     with client_of(engine, chat, name, identity) as client:
         yield client
-    if relay is not None:
-        told = ", ".join(f"{count:,} by process {number}" for number, count in sorted(engine.decoded.items()))
-        run.progress.line(f"decoded {sum(engine.decoded.values()):,} tokens with the model {name}: {told}")
+    told = ", ".join(f"{count:,} by process {number}" for number, count in sorted(engine.decoded.items()))
+    by_process = f": {told}" if relay else ""
+    run.progress.line(
+        f"decoded {sum(engine.decoded.values()):,} tokens with the model {name}{by_process}; {engine.compiled}"
+    )
 
 
 def assist(run: Run) -> None:

@@ -23,12 +23,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from aloe_jax import files
-from aloe_jax.decode.requests import MAX_TOP_LOGPROBS, Constraint
+from aloe_jax.decode.requests import MAX_SEED, MAX_TOP_K, MAX_TOP_LOGPROBS, Constraint
 from aloe_jax.tree.schema import Message, content_text
 
-# Limits of the decoding engine's arrays: keys are seeded with 32 unsigned bits, top_k is a signed integer.
-MAX_SEED = 2**32 - 1
-MAX_TOP_K = 2**31 - 1
 MAX_CHOICES = 128
 
 # Fields about billing, storage or transport: they do not change which tokens are drawn.

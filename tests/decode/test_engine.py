@@ -2,6 +2,7 @@
 change a request by rounding alone."""
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -199,15 +200,24 @@ def test_cancelled_request_never_comes_back(shared):
         (Request(()), "prompt of 0 tokens"),
         (Request((1,) * LENGTH), f"prompt of {LENGTH} tokens"),
         (Request((1, MODEL.vocab)), f"the token id {MODEL.vocab}: the model's vocab_size is {MODEL.vocab}"),
-        (Request((1,), n=0), "n 0 and max_tokens"),
+        (Request((-1, 1)), "the token id -1"),
+        (Request((1,), n=0), "n 0 must be"),
+        (Request((1,), seed=-1), "seed -1 must be between 0 and 4294967295"),
+        (Request((1,), seed=2**32), "seed 4294967296"),
         (Request((1,), Sampling(max_tokens=0)), "max_tokens 0"),
         (Request((1,), Sampling(top_logprobs=21)), "top_logprobs 21 must be between 0 and 20"),
+        (Request((1,), Sampling(temperature=-0.5)), "temperature -0.5 must be"),
+        (Request((1,), Sampling(temperature=math.nan)), "temperature nan"),
+        (Request((1,), Sampling(top_p=0.0)), "top_p 0.0 must be above 0"),
+        (Request((1,), Sampling(top_k=-1)), "top_k -1 must be between 0 and 2147483647"),
+        (Request((1,), Sampling(top_k=2**31)), "top_k 2147483648"),
     ],
 )
 def test_impossible_requests_are_refused(shared, request_, reason):
     with pytest.raises(InputError, match=reason):
         shared.submit(request_)
     assert not shared.busy
+    assert not shared._finished
 
 
 def test_impossible_engines_are_refused():

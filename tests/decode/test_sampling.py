@@ -70,6 +70,14 @@ def test_greedy(top_p):
     assert set(np.unique(tokens).tolist()) == {int(jnp.argmax(logits))}
 
 
+@pytest.mark.parametrize("top_p", [1e-9, 1e-40])
+def test_the_most_probable_token_is_kept_under_any_top_p(top_p):
+    """1e-40 is 0 in f32 on a CPU (huggingface/text-generation-inference#544)."""
+    logits = jax.random.normal(jax.random.key(3), (VOCAB,))
+    tokens, *_ = draw(logits, 1.0, top_p, 0)
+    assert set(np.unique(tokens).tolist()) == {int(jnp.argmax(logits))}
+
+
 def test_only_allowed_tokens_are_drawn_and_the_filters_see_no_others():
     """Slots: free, two allowed tokens, the same under top-k 1, one allowed token at temperature 0."""
     logits = jnp.broadcast_to(jnp.linspace(-2, 2, VOCAB), (4, VOCAB))

@@ -22,7 +22,7 @@ COUNT = 3
 @pytest.fixture
 def sockets():
     """(the sockets of process 0 by the number at the other end, those of the others by their own number)."""
-    listener, joined = Listener("localhost", 0), {}
+    listener, joined = Listener("localhost", 0, COUNT), {}
 
     def connect(number):
         joined[number] = join("localhost", listener.invitation, number, SECONDS)
@@ -30,7 +30,7 @@ def sockets():
     others = [threading.Thread(target=connect, args=(number,)) for number in range(1, COUNT)]
     for thread in others:
         thread.start()
-    accepted = listener.accept(COUNT, SECONDS)
+    accepted = listener.accept(SECONDS)
     for thread in others:
         thread.join()
     with contextlib.ExitStack() as stack:
@@ -200,13 +200,13 @@ def test_the_end_of_the_work_is_no_failure(sockets, connected):
 
 
 def test_only_who_has_the_token_connects():
-    listener = Listener("localhost", 0)
+    listener = Listener("localhost", 0, 2)
     assert listener._listening.getsockname()[0] in ("127.0.0.1", "::1")
     port, token = listener.invitation.port, listener.invitation.token
     accepted = {}
-    accepting = threading.Thread(target=lambda: accepted.update(listener.accept(2, SECONDS)))
+    accepting = threading.Thread(target=lambda: accepted.update(listener.accept(SECONDS)))
     accepting.start()
-    for invitation, number in ((Invitation(port, "0" * 64), 1), (Invitation(port, token), 2)):
+    for invitation, number in ((Invitation(port, "0" * 64, 2), 1), (Invitation(port, token, 2), 2)):
         with pytest.raises(InputError, match=f"process 0 cannot be reached on port {port} of localhost"):
             join("localhost", invitation, number, SECONDS)
     with socket.create_connection(("localhost", port)) as stranger:
@@ -222,14 +222,14 @@ def test_only_who_has_the_token_connects():
 
 
 def test_one_that_does_not_connect_is_named():
-    listener = Listener("127.0.0.1", 0)
+    listener = Listener("127.0.0.1", 0, 3)
     with pytest.raises(InputError, match=r"process 1, 2 did not connect .*config\.hosts\.control_port"):
-        listener.accept(3, 0.1)
+        listener.accept(0.1)
 
 
 def test_a_port_in_use_is_replaced():
-    first = Listener("127.0.0.1", 0)
-    second = Listener("127.0.0.1", first.invitation.port)
+    first = Listener("127.0.0.1", 0, 2)
+    second = Listener("127.0.0.1", first.invitation.port, 2)
     assert second.invitation.port not in (0, first.invitation.port)
     for listener in (first, second):
         listener._listening.close()
