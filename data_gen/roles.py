@@ -27,9 +27,9 @@ class Revealed:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A judge's score of one reply. `value` is from 1 to 5 and counts only what the user has shown; None if the judge
-    gave no readable answer (unscored). `criteria` are the parts of the score, by name. `persona` is the score with all
-    of the persona's traits counted, from 1 to 5; None of a judge that does not give it."""
+    """A judge's score of one reply. `value` is from 1 to 5 and counts only what the user has shown, or None if the
+    judge gave no readable answer (unscored). `criteria` are the parts of the score, by name. `persona` is the score
+    with all of the persona's traits counted, from 1 to 5; None of a judge that does not give it."""
 
     value: float | None
     criteria: dict[str, float] = field(default_factory=dict)

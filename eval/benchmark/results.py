@@ -52,7 +52,7 @@ def summarise(
         for record in found:
             if record.score is None:
                 unscored[_reason(record.turn, trees.get(persona.id), given_up.get(persona.id))] += 1
-    lines = (files.json_line(record.model_dump(mode="json", exclude_defaults=True)) for record in records)
+    lines = (files.json_line(record.model_dump(mode="json")) for record in records)
     files.write_lines(directory / SCORES, lines)
     result = metrics(records, resamples, seed)
     files.write_json(directory / METRICS, result.model_dump(mode="json"))

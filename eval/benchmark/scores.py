@@ -9,7 +9,7 @@ from typing import Annotated
 import numpy as np
 from etils import epath
 from jaxtyping import Float, Int
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from aloe_jax import files
 from aloe_jax.errors import InputError
@@ -32,7 +32,13 @@ class ScoreRecord(Record):
     personality: str
     turn: int = Field(ge=1, strict=True)
     score: FiniteScore | None = Field(description="scale `shown`; null: the judge gave no readable answer")
-    score_persona: FiniteScore | None = Field(None, description="scale `persona`; null: no such score")
+    score_persona: FiniteScore | None = Field(default=None, description="scale `persona`; null: no such score")
+
+    @model_serializer(mode="wrap")
+    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Without `score_persona` where there is none."""
+        line: dict[str, object] = write(self)
+        return line if self.score_persona is not None else {k: v for k, v in line.items() if k != "score_persona"}
 
 
 @dataclass(frozen=True)

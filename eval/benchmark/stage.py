@@ -279,6 +279,6 @@ BENCHMARK = Stage(
     outputs=(f"*/{METRICS}",),
     check=_check,
     assist=assist,
-    unread=frozenset({"roles.author", "roles.inducer", "roles.responder", "roles.judge.trials"}),
+    unread=frozenset({"roles.author", "roles.inducer", "roles.teacher", "roles.responder", "roles.judge.trials"}),
     unfinished=_unfinished,
 )

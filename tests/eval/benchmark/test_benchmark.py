@@ -164,11 +164,17 @@ def test_models_meet_the_same_users_with_the_same_seeds(played, servers, tmp_pat
 
 
 def test_it_repeats(played, servers, tmp_path):
-    """Whatever runs at the same time: once one case after the other, once two at a time."""
+    """Whatever runs at the same time: once one case after the other, once two at a time; beside other neighbours
+    log-probabilities agree to 5e-5 (docs/architecture.md)."""
     directory, _, _ = played
     again = epath.Path(tmp_path / "again")
     play(benchmark(concurrency=1), servers[0], again)
-    assert_same_trees(again / TREES, directory / TREES)  # over HTTP the neighbours differ
+    first, second = ({tree.id: tree for tree in read_trees(folder / TREES)} for folder in (directory, again))
+    assert first.keys() == second.keys()
+    for name, tree in first.items():
+        assert bare(tree) == bare(second[name])
+        for one, other in zip(tree.nodes, second[name].nodes, strict=True):
+            np.testing.assert_allclose(one.logprobs or (), other.logprobs or (), atol=5e-5)
 
 
 def test_finished_cases_are_not_played_again(played, servers, tmp_path):
