@@ -277,8 +277,8 @@ BENCHMARK = Stage(
     _work,
     _inputs,
     outputs=(f"*/{METRICS}",),
+    unfinished=_unfinished,
     check=_check,
     assist=assist,
     unread=frozenset({"roles.author", "roles.inducer", "roles.teacher", "roles.responder", "roles.judge.trials"}),
-    unfinished=_unfinished,
 )
