@@ -138,11 +138,13 @@ def test_a_dialogue_is_a_path_with_scores_and_what_was_sampled(played):
         assert tree.path == tuple(node.id for node in tree.nodes) == ("u1", "a1", "u2", "a2")
         assert [node.parent for node in tree.nodes] == [None, "u1", "a1", "u2"]
         for reply in tree.replies():
+            assert reply.scores[0].criterion == "overall"
+            assert 1 <= reply.scores[0].value <= 5
+            if "thought" in reply.flags:  # by chance; its ids are left out
+                continue
             assert reply.tokenizer == tiny.CHAT.tokenizer.hash
             assert len(reply.token_ids) == len(reply.logprobs) <= 6
             assert ("truncated" in reply.flags) == (reply.token_ids[-1] not in tiny.CHAT.tokenizer.end_of_turn_ids)
-            assert reply.scores[0].criterion == "overall"
-            assert 1 <= reply.scores[0].value <= 5
 
 
 def test_models_meet_the_same_users_with_the_same_seeds(played, servers, tmp_path):
@@ -201,7 +203,8 @@ def test_scores_and_metrics_are_in_the_order_of_the_personas(played):
     assert [(score["case"], score["turn"]) for score in scores] == [
         (persona.id, turn) for persona in PERSONAS for turn in (1, 2)
     ]
-    assert all(set(score) == {"case", "profile", "personality", "turn", "score"} for score in scores)
+    keys = {"case", "profile", "personality", "turn", "score"}  # and "score_persona" where the judge gives it
+    assert all(set(score) - {"score_persona"} == keys for score in scores)
     assert files.read_json(directory / METRICS) == result
     assert {"AL", "average", "IR", "R2", "N_IR", "N_R2", "ci", "cases", "unscored", "turns"} <= set(result)
     by_turn = [[score["score"] for score in scores if score["turn"] == turn] for turn in (1, 2)]
