@@ -217,6 +217,8 @@ class _Growth:
                     scene = Scene(dialogue, reply.truncated, self.persona, known, asked.hint)
                     reason = guards.broken(guards.REPLY, names, reply.text, scene)
                     text = reply.text.strip()
+                    if reason is None and not text and not reply.token_ids and reply.truncated:
+                        reason = "empty"  # only thoughts, cut off: no token is left to train on or to score
                     if reason is None and text in texts:
                         reason, alone = EQUAL, True
                     if reason is None:
