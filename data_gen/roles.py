@@ -7,7 +7,7 @@ CONTRIBUTING.md lists what a new role needs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -29,23 +29,27 @@ class Revealed:
 class Verdict:
     """A judge's score of one reply. `value` is from 1 to 5 and counts only what the user has shown, or None if the
     judge gave no readable answer (unscored). `criteria` are the parts of the score, by name. `persona` is the score
-    with all of the persona's traits counted, from 1 to 5; None of a judge that does not give it."""
+    with all of the persona's traits counted, from 1 to 5; None of a judge that does not give it. `members` are the
+    verdicts of a panel's judges, by name."""
 
     value: float | None
     criteria: dict[str, float] = field(default_factory=dict)
     reasons: tuple[str, ...] = ()
     calls: tuple[str, ...] = ()
     persona: float | None = None
+    members: Mapping[str, Verdict] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Comparison:
     """A judge's verdict on two replies: the probability in [0, 1] that the user prefers the first one, once with that
-    reply shown first and once with it shown second. Their mean has no position bias."""
+    reply shown first and once with it shown second. Their mean has no position bias. `members` are the verdicts of a
+    panel's judges, by name; None of one that gave no readable answer."""
 
     shown_first: float
     shown_second: float
     calls: tuple[str, ...] = ()
+    members: Mapping[str, Comparison | None] = field(default_factory=dict)
 
     @property
     def p(self) -> float:
@@ -53,8 +57,9 @@ class Comparison:
         return (self.shown_first + self.shown_second) / 2
 
     @property
-    def flipped(self) -> bool:
-        """Whether the verdict changed with the order: the judge went by the position."""
+    def inconclusive(self) -> bool:
+        """Whether the two orders disagree: the judge went by the position, and there is no preference, however the
+        mean lies."""
         return (self.shown_first - 0.5) * (self.shown_second - 0.5) < 0
 
 

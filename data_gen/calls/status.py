@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import ConfigDict
+from pydantic import AliasChoices, ConfigDict, Field
 from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -65,10 +65,10 @@ class ServerFigures(_Figures):
 
 
 class JudgeFigures(_Figures):
-    """Comparisons by the judge."""
+    """Comparisons by the judge; `inconclusive` are those whose verdict turned with the order."""
 
     compared: int
-    flipped: int
+    inconclusive: int = Field(validation_alias=AliasChoices("inconclusive", "flipped"))  # the latter in earlier files
     unreadable: int
 
 
@@ -127,7 +127,9 @@ class Status:
             endpoints=_servers(cast),
             rejects=dict(self.tally.rejects.most_common()),
             judge=JudgeFigures(
-                compared=self.tally.compared, flipped=self.tally.flipped, unreadable=self.tally.unreadable
+                compared=self.tally.compared,
+                inconclusive=self.tally.inconclusive,
+                unreadable=self.tally.unreadable,
             ),
             cost=self._cost(cast),
         )
@@ -199,8 +201,9 @@ def panel(figures: Figures) -> RenderableType:
     judge = figures.judge
     if judge.compared:
         read = judge.compared - judge.unreadable
-        flips = f"{judge.flipped / read:.0%} of verdicts turn with the order" if read else "no readable verdict"
-        parts.append(Text(f"judge: {judge.compared} pairs, {flips}, {judge.unreadable} unreadable"))
+        flips = f"{judge.inconclusive / read:.0%} of verdicts turn with the order" if read else "no readable verdict"
+        counts = f"{judge.inconclusive} inconclusive, {judge.unreadable} unreadable"
+        parts.append(Text(f"judge: {judge.compared} pairs, {flips}, {counts}"))
     return Group(*parts)
 
 

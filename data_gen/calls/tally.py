@@ -14,12 +14,12 @@ FEW_TURNS = "too few turns"  # of a conversation in which the guards let too lit
 
 class Tally:
     """Texts turned down and conversations given up, both by reason, and the judge's comparisons: all of them, those
-    without a readable verdict, and those whose verdict turned with the order."""
+    without a readable verdict, and those that are inconclusive, as the verdict turned with the order."""
 
     def __init__(self) -> None:
         self.rejects: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()  # of conversations that were given up
-        self.given_up = self.compared = self.unreadable = self.flipped = 0
+        self.given_up = self.compared = self.unreadable = self.inconclusive = 0
 
     @classmethod
     def of(cls, directory: Path) -> Tally:
@@ -38,7 +38,7 @@ class Tally:
             orders = record.get("orders")  # the first reply's probability, shown first and shown second
             self.compared += 1
             if isinstance(orders, list):
-                self.flipped += Comparison(*orders).flipped
+                self.inconclusive += Comparison(*orders).inconclusive
             else:
                 self.unreadable += 1
         elif ledger == EVENTS and record.get("event") == "given_up":

@@ -42,10 +42,12 @@ class TreeCounts(TypedDict):
 
 
 class JudgeCounts(TypedDict):
-    """The judge's comparisons of two replies; `flip_rate` is None if none was readable."""
+    """The judge's comparisons of two replies: those without a readable verdict, and those that are inconclusive, as the
+    verdict turned with the order. `flip_rate` is the latter's share of the readable ones, None without any."""
 
     compared: int
     unreadable: int
+    inconclusive: int
     flip_rate: float | None
     trials: JudgeTrials
 
@@ -74,7 +76,8 @@ def conversation_counts(directory: Path, wanted: int) -> GrowthCounts:
         "judge": {
             "compared": tally.compared,
             "unreadable": tally.unreadable,
-            "flip_rate": round(tally.flipped / readable, 3) if readable else None,
+            "inconclusive": tally.inconclusive,
+            "flip_rate": round(tally.inconclusive / readable, 3) if readable else None,
             "trials": files.read_json(directory / JUDGE),
         },
     }

@@ -22,7 +22,7 @@ from data_gen.game.guards import Scene
 from data_gen.game.kinds import KINDS, Place
 from data_gen.game.settings import CONDITIONS, CONTINUED, ConversationSettings, TreeSettings
 from data_gen.game.values import backed_up, pairs, preference, preferred_by_value
-from data_gen.roles import Revealed, Roles, Said, calls_of
+from data_gen.roles import Comparison, Revealed, Roles, Said, calls_of
 from data_gen.seeds import stable_seed
 
 EQUAL = "equal"  # why a candidate is turned down whose text another one has
@@ -257,7 +257,10 @@ class _Growth:
             token_ids=reply.token_ids,
             logprobs=reply.logprobs,
             tokenizer=reply.tokenizer,
-            scores=(Score(judge=judge.name, criterion="overall", value=verdict.value),),
+            scores=tuple(
+                Score(judge=name, criterion="overall", value=each.value)
+                for name, each in {judge.name: verdict, **verdict.members}.items()
+            ),
             value=verdict.value,
             calls=(*calls_of(reply), *verdict.calls),
             flags=tuple(flags),
@@ -281,10 +284,12 @@ class _Growth:
                 "judge": judge.name,
             }
             if compared is not None:
-                record["orders"] = [compared.shown_first, compared.shown_second]
+                record["orders"] = _orders(compared)
                 record["calls"] = list(compared.calls)
+                if compared.members:
+                    record["members"] = {name: each and _orders(each) for name, each in compared.members.items()}
             self.note(PREFERENCES, f"{self.name} {first.id} {second.id}", record)
-            if compared is None:
+            if compared is None or compared.inconclusive:
                 continue
             found += preference(first, second, 2 * compared.p - 1, self.conversations.min_margin, judge.name)
         return found
@@ -296,6 +301,10 @@ class _Growth:
 
 def _again(seed: int, attempt: int) -> int:
     return stable_seed(seed, attempt) if attempt else seed
+
+
+def _orders(verdict: Comparison) -> list[float]:
+    return [verdict.shown_first, verdict.shown_second]
 
 
 def _plain(node: Node) -> dict[str, object]:

@@ -37,12 +37,14 @@ class Trial:
 
 class JudgeTrials(TypedDict):
     """Content of `judge.json`: the `judge`'s name and the number of `pairs`; of a judge that was tried also how many
-    verdicts were `unreadable`, the `flip_rate` (share of the readable verdicts that change with the order), and
-    `agreement` and `kappa` with the scripted judge (a tie agrees with neither)."""
+    verdicts were `unreadable` or `inconclusive` (they change with the order), the `flip_rate` (share of the latter
+    among the readable ones), and `agreement` and `kappa` with the scripted judge (a tie, and an inconclusive verdict,
+    agree with neither)."""
 
     judge: str
     pairs: int
     unreadable: NotRequired[int]
+    inconclusive: NotRequired[int]
     flip_rate: NotRequired[float | None]
     agreement: NotRequired[float | None]
     kappa: NotRequired[float | None]
@@ -80,12 +82,14 @@ async def try_judge(judge: Judge, cases: Sequence[Trial]) -> JudgeTrials:
     if 2 * len(failures) > len(cases):
         raise failures[-1]
     readable = [(case, verdict) for case, verdict in zip(cases, verdicts, strict=True) if verdict is not None]
+    inconclusive = sum(verdict.inconclusive for _, verdict in readable)
     found = kappa([(_label(verdict), "first" if case.first_better else "second") for case, verdict in readable])
     return {
         "judge": judge.name,
         "pairs": len(cases),
         "unreadable": len(cases) - len(readable),
-        "flip_rate": _share(sum(verdict.flipped for _, verdict in readable), len(readable)),
+        "inconclusive": inconclusive,
+        "flip_rate": _share(inconclusive, len(readable)),
         "agreement": None if found.agreement is None else round(found.agreement, 3),
         "kappa": None if found.kappa is None else round(found.kappa, 3),
     }
@@ -114,7 +118,7 @@ def unreadable(found: JudgeTrials, said: str) -> InputError | None:
 
 
 def _label(verdict: Comparison) -> Choice:
-    return "tie" if verdict.p == 0.5 else "first" if verdict.p > 0.5 else "second"
+    return "tie" if verdict.p == 0.5 or verdict.inconclusive else "first" if verdict.p > 0.5 else "second"
 
 
 def _share(part: int, whole: int) -> float | None:

@@ -31,6 +31,7 @@ class StoredJudge(_Counts):
 
     compared: int = 0
     unreadable: int = 0
+    inconclusive: int | None = None  # not counted by earlier versions
     flip_rate: float | None = None
     trials: StoredTrials | None = None
 

@@ -26,9 +26,12 @@ def judge_sentences(counts: StoredCounts) -> list[str]:
         return [f"The judge gave no readable verdict on {judge.trials.pairs} pairs: its preferences are worth nothing."]
     said = _trial_sentences(judge.trials)
     if judge.compared and judge.flip_rate is not None:
+        turned = f"{judge.flip_rate:.0%} of the verdicts turned with the order"
+        if judge.inconclusive is not None:
+            turned += f" ({judge.inconclusive:,} inconclusive pairs, which give no preference)"
         said.append(
             f"In the conversations it compared {judge.compared:,} pairs, {judge.unreadable:,} without a readable "
-            f"verdict; {judge.flip_rate:.0%} of the verdicts turned with the order."
+            f"verdict; {turned}."
         )
     return said
 

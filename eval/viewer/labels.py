@@ -111,7 +111,8 @@ def label(request: LabelRequest, tree: JsonTree) -> Label:
 def judgement(tree: JsonTree, first: JsonNode, second: JsonNode) -> tuple[str | None, Choice | None, float | None]:
     """The judge of the two replies, its choice and its margin.
 
-    The file holds preferences only, so two scored replies without one were a tie for the judge.
+    The file holds preferences only, so two scored replies without one were a tie for the judge: it found them equal,
+    or its verdict turned with the order.
     """
     both = {first["id"], second["id"]}
     for pair in tree.get("preferences", ()):

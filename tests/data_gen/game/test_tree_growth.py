@@ -7,6 +7,8 @@ import dataclasses
 import pytest
 
 from aloe_jax.tree.schema import dump
+from data_gen.calls.store import PREFERENCES
+from data_gen.calls.tally import Tally
 from data_gen.game.tree_growth import grow
 from data_gen.roles import Comparison, Verdict
 from data_gen.seeds import stable_seed
@@ -18,8 +20,8 @@ def roles():
     return cast()
 
 
-def grown(roles, name="c1", shape=SHAPE, seed=0):
-    return asyncio.run(grow(name, PERSONA, roles, shape, seed))
+def grown(roles, name="c1", shape=SHAPE, seed=0, note=lambda *record: None):
+    return asyncio.run(grow(name, PERSONA, roles, shape, seed, note))
 
 
 def text_path(tree):
@@ -121,6 +123,28 @@ def test_no_preference_without_a_margin(roles):
 
     tree = grown(dataclasses.replace(roles, judge=Undecided()), shape=changed(min_margin=0.0))
     assert tree.preferences == ()
+
+
+def test_orders_that_disagree_are_no_preference_and_counted(roles):
+    """0.9 and 0.2: the mean of 0.55 is a margin of 0.1, half a preference for whatever stands first."""
+
+    class Placed(Judge):
+        async def prefer(self, persona, dialogue, first, second, revealed=None):
+            return Comparison(0.9, 0.2, members={"one": Comparison(0.9, 0.2), "other": None})
+
+    noted = []
+    tree = grown(
+        dataclasses.replace(roles, judge=Placed()),
+        shape=changed(min_margin=0.0),
+        note=lambda *record: noted.append(record),
+    )
+    assert tree.preferences == ()
+    tally = Tally()
+    records = [record for ledger, _, record in noted if ledger == PREFERENCES]
+    for record in records:
+        assert record["members"] == {"one": [0.9, 0.2], "other": None}
+        tally.noted(PREFERENCES, record)
+    assert (tally.compared, tally.inconclusive, tally.unreadable) == (3 * TURNS, 3 * TURNS, 0)
 
 
 def test_equal_texts_are_not_compared(roles):

@@ -139,7 +139,7 @@ def test_the_judge_is_asked_in_both_orders():
     found = asyncio.run(judge.prefer(PERSONA, TALK, "So, bees?", "Nice.", (Revealed("fact1", 1),)))
     assert (found.shown_first, found.shown_second) == (pytest.approx(0.95), pytest.approx(0.85))
     assert found.p == pytest.approx(0.9)
-    assert not found.flipped
+    assert not found.inconclusive
     assert {shown(messages) for messages, _, _ in chat.asked} == {("So, bees?", "Nice."), ("Nice.", "So, bees?")}
     assert all(how["choices"] == ("1", "2") and how["top_logprobs"] for _, _, how in chat.asked)
 
@@ -161,7 +161,7 @@ def test_a_judge_that_goes_by_the_place_tells_nothing():
     judge, _ = player(ModelJudge, lambda messages, how: "1")
     found = asyncio.run(judge.prefer(PERSONA, TALK, "a", "b", ()))
     assert 2 * found.p - 1 == 0.0
-    assert found.flipped
+    assert found.inconclusive
 
 
 def test_an_unreadable_verdict_is_none():
@@ -197,7 +197,8 @@ def test_trials_tell_good_judges_from_bad_ones():
             return None
 
     biased = asyncio.run(try_judge(Biased(), cases))
-    assert (biased["flip_rate"], biased["agreement"], biased["kappa"]) == (1.0, 0.5, 0.0)
+    assert (biased["inconclusive"], biased["flip_rate"]) == (24, 1.0)
+    assert (biased["agreement"], biased["kappa"]) == (0.0, 0.0)  # the mean of 0.55 is half a preference for the place
     silent = asyncio.run(try_judge(Silent(), cases))
     assert (silent["unreadable"], silent["flip_rate"], silent["kappa"]) == (24, None, None)
 

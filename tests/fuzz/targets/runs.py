@@ -127,7 +127,7 @@ STATUS: dict[str, Any] = {
                         "calls_a_second": 0.5, "tokens_a_second": 2.0, "seconds_a_call": 0.1}},
     "endpoints": [{"address": "http://a/v1", "model": "m", "under_way": 0, "limit": 8, "answered": 3, "retries": 0,
                    "down": False, "waiting": 0}],
-    "judge": {"compared": 4, "flipped": 1, "unreadable": 0},
+    "judge": {"compared": 4, "inconclusive": 1, "unreadable": 0},
 }  # fmt: skip
 
 
