@@ -29,10 +29,12 @@ from data_gen.players.assemble import (
     game_roles,
     model_roles,
     needs_own_server,
+    panel_inputs,
     role_clients,
     template_hash,
 )
-from data_gen.players.table import GAME, RolesSettings
+from data_gen.players.player import role_of
+from data_gen.players.table import RolesSettings
 from data_gen.players.trials import JudgeTrials, trials, try_judge, unreadable
 from data_gen.roles import Judge
 from data_gen.run_files import JUDGE, PERSONAS, TREES
@@ -144,7 +146,7 @@ class _Events:
 
 async def _grow_all(run: Run, clients: Mapping[str, ChatClient], scheduler: Scheduler, candidates: Candidates) -> None:
     settings, store = run.section("roles", RolesSettings), scheduler.store
-    prices = {role: (settings.of(role).price_in, settings.of(role).price_out) for role in GAME}
+    prices = {seat: (settings.of(role_of(seat)).price_in, settings.of(role_of(seat)).price_out) for seat in clients}
     async with assemble(run, clients, store) as cast:
         for warning in cast.warnings:
             run.progress.line(f"conversations: {warning}")
@@ -180,7 +182,7 @@ def _inputs(run: Run) -> dict[str, str]:
     mix, played = run.section("conversations", ConversationSettings).mix, _models(run)
     # A responder that is the teacher too has the teacher's wording for leaks.
     worded = played if not mix.leak or "teacher" in played else [*played, "teacher"]
-    found = {f"{role}_template": template_hash(run, role) for role in worded}
+    found = {f"{role}_template": template_hash(run, role) for role in worded} | panel_inputs(run, played)
     if run.shard != (0, 1):
         found["shard"] = f"{run.shard[0]}/{run.shard[1]}"
     return found | (model_inputs(run) if needs_own_server(run, played) else {})

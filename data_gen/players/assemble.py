@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import fields
 from typing import Any
@@ -20,11 +20,13 @@ from aloe_jax.serve.settings import ServeSettings
 from data_gen.calls.call_cache import CallCache
 from data_gen.calls.connections import Cast
 from data_gen.calls.store import EVENTS, Store
-from data_gen.players.player import one_family, thinking_of
-from data_gen.players.settings import RESPONDER, ModelSettings, RoleSettings, TeacherSettings
-from data_gen.players.table import GAME, ROLES, RolesSettings, load_prompt
+from data_gen.players.judge_presets import PRESETS
+from data_gen.players.panel import Panel
+from data_gen.players.player import one_family, role_of, thinking_of
+from data_gen.players.settings import RESPONDER, ROBUST, JudgeSettings, ModelSettings, TeacherSettings
+from data_gen.players.table import GAME, ROLES, RolesSettings, load_prompt, prompt_of
 from data_gen.players.teacher import ModelTeacher
-from data_gen.roles import Roles
+from data_gen.roles import Judge, Roles
 from data_gen.seeds import stable_seed
 
 Servers = tuple[str, str, str]  # base_url, model, name of the key's variable
@@ -35,8 +37,12 @@ def check_roles(run: Run, scripted_personas: bool) -> None:
     """InputError for a role that cannot be played. Scripted players know `scripted_personas` only."""
     settings = run.section("roles", RolesSettings)
     _check_teacher(settings.teacher)
+    if settings.judge.panel and servers(run, "judge")[1] in (model for _, model in settings.judge.members):
+        raise InputError(
+            f"config.roles.judge.panel: '{servers(run, 'judge')[1]}' is the judge itself; name models beside it"
+        )
     for role in GAME:
-        load_prompt(role, settings.of_game(role).template)
+        prompt_of(role, settings.of_game(role))
     for role in ROLES:
         model = settings.of(role)
         if (model.chat_template_kwargs or model.reasoning_effort) and servers(run, role) == OWN:
@@ -74,9 +80,27 @@ def _check_teacher(settings: TeacherSettings) -> None:
         )
 
 
-def servers(run: Run, role: str) -> Servers:
-    """Where a role's model is: its own servers, else those of `config.serve`, else our own engine."""
+def seats(run: Run, roles: Iterable[str]) -> list[str]:
+    """The roles, and after the judge its panel, a model each: `judge:MODEL`."""
+    members = run.section("roles", RolesSettings).judge.members
+    panel = [f"judge:{model}" for _, model in members]
+    return [seat for role in roles for seat in ([role, *panel] if role == "judge" else [role])]
+
+
+def panel_inputs(run: Run, roles: Collection[str]) -> dict[str, str]:
+    """The models of the panel as an input of a stage whose models play `roles`; their addresses may change."""
+    members = run.section("roles", RolesSettings).judge.members if "judge" in roles else ()
+    return {"panel": ", ".join(sorted(model for _, model in members))} if members else {}
+
+
+def servers(run: Run, seat: str) -> Servers:
+    """Where a role's model is: its own servers, else those of `config.serve`, else our own engine. A seat of a panel
+    names its own."""
+    role, _, member = seat.partition(":")
     settings, shared = run.section("roles", RolesSettings).of(role), run.section("serve", ServeSettings)
+    if member:
+        assert isinstance(settings, JudgeSettings)
+        return next((url, model, settings.api_key_env) for url, model in settings.members if model == member)
     address = settings.base_url or shared.base_url
     if not address:
         return OWN
@@ -100,18 +124,18 @@ def needs_own_server(run: Run, roles: Sequence[str]) -> bool:
     return any(servers(run, role) == OWN for role in roles)
 
 
-def template_hash(run: Run, role: str) -> str:
+def template_hash(run: Run, seat: str) -> str:
     """The hash of the wording of a role's prompts."""
-    settings = run.section("roles", RolesSettings).of(role)
-    return load_prompt(role, settings.template if isinstance(settings, RoleSettings) else "").hash
+    role = role_of(seat)
+    return prompt_of(role, run.section("roles", RolesSettings).of(role)).hash
 
 
 @contextmanager
 def role_clients(run: Run, roles: Sequence[str], own: ChatClient | None = None) -> Iterator[dict[str, ChatClient]]:
-    """A client for each of the roles; those with equal servers and model share one. `own` is the client of our engine
-    with the base model, where there is one already."""
+    """A client for each of the roles, and for each seat of the judge's panel; those with equal servers and model share
+    one. `own` is the client of our engine with the base model, where there is one already."""
     settings = run.section("serve", ServeSettings)
-    places = {role: servers(run, role) for role in roles}
+    places = {seat: servers(run, seat) for seat in seats(run, roles)}
     found: dict[Servers, ChatClient] = {
         place: Client(*place, concurrency=settings.concurrency, timeout=settings.timeout, patience=settings.patience)
         for place in dict.fromkeys(places.values())
@@ -151,8 +175,9 @@ async def assemble(run: Run, clients: Mapping[str, ChatClient], store: Store | N
 async def _probed(run: Run, client: Client, played: Sequence[str], store: Store) -> list[str]:
     """What the servers of a client lack of what its roles need; what they can do is recorded among the events.
     InputError where a role cannot be played with its settings."""
-    wanted = tuple(dict.fromkeys(name for role in played for name in ROLES[role].wanted))
-    settings = {role: run.section("roles", RolesSettings).of(role) for role in played}
+    roles = dict.fromkeys(map(role_of, played))
+    wanted = tuple(dict.fromkeys(name for role in roles for name in ROLES[role].wanted))
+    settings = {role: run.section("roles", RolesSettings).of(role) for role in roles}
     lacking: list[str] = []
     client.notice = lacking.append
     # The probe thinks as the roles do where these agree.
@@ -196,9 +221,22 @@ def player_of(run: Run, cast: Cast, role: str, purpose: str) -> Any:
     if role not in cast.recorded:
         assert entry.scripted is not None, role
         return entry.scripted(stable_seed(run.seed, purpose), settings)
+    if isinstance(settings, JudgeSettings):
+        return _judge(cast, settings, stable_seed(run.seed, purpose))
     assert entry.model is not None, role
-    prompt = load_prompt(role, settings.template)
-    return entry.model(cast.recorded[role], prompt, settings, cast.models[role])
+    return entry.model(cast.recorded[role], prompt_of(role, settings), settings, cast.models[role])
+
+
+def _judge(cast: Cast, settings: JudgeSettings, seed: int) -> Judge:
+    """The model judge, or the panel of which it is the first. Rubrics are permuted by `seed`."""
+    kind, prompt = PRESETS[settings.preset].judge, prompt_of("judge", settings)
+    more = {"seed": seed} if settings.preset == ROBUST else {}
+    judges = [
+        kind(chat, prompt, settings, cast.models[seat], **more)
+        for seat, chat in cast.recorded.items()
+        if role_of(seat) == "judge"
+    ]
+    return judges[0] if len(judges) == 1 else Panel(tuple(judges))
 
 
 def _teaching_responder(run: Run, cast: Cast) -> ModelTeacher:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from aloe_jax.serve.client.answers import Answer
 from aloe_jax.serve.client.constraints import probabilities
@@ -16,26 +16,35 @@ SCORES = ("1", "2", "3", "4", "5")
 TOP = 20  # most probable tokens that are requested; a model that understood the question has the choices among them
 
 
+def expected(answer: Answer) -> float | None:
+    """The expected score by the probabilities of the five digits; the digit itself where the server gives none of them;
+    None if the answer is not a number from 1 to 5."""
+    shares = probabilities(answer, SCORES)
+    return None if shares is None else round(sum(int(score) * share for score, share in shares.items()), 4)
+
+
 class ModelJudge(Player):
-    """Implements `Judge`. Probabilities come from the model's own distribution, whatever the temperature. If a server
-    gives none, the answer itself counts, so the temperature should be 0."""
+    """Implements `Judge`: one question for the whole score. Probabilities come from the model's own distribution,
+    whatever the temperature. If a server gives none, the answer itself counts, so the temperature should be 0."""
+
+    top = TOP
 
     async def score(
         self, persona: Persona, dialogue: Dialogue, reply: str, revealed: Sequence[Revealed] | None = None
     ) -> Verdict:
         """The expected score; None if the answer is not a number from 1 to 5."""
-        answer = await self._ask("score", persona, dialogue, revealed, SCORES, reply=reply)
-        shares = probabilities(answer, SCORES)
-        if shares is None:
-            return Verdict(None)
-        return Verdict(round(sum(int(score) * share for score, share in shares.items()), 4), calls=calls_of(answer))
+        scene = await self.scene(persona, dialogue, revealed)
+        answer = await self._ask("score", persona, dialogue, SCORES, reply=reply, **scene)
+        value = expected(answer)
+        return Verdict(None) if value is None else Verdict(value, calls=calls_of(answer))
 
     async def prefer(
         self, persona: Persona, dialogue: Dialogue, first: str, second: str, revealed: Sequence[Revealed] | None = None
     ) -> Comparison | None:
         """Both orders; None if either answer is unreadable, as one order alone would carry the position bias."""
+        scene = await self.scene(persona, dialogue, revealed)
         orders = await gather_all(
-            self._ask("compare", persona, dialogue, revealed, POSITIONS, first=one, second=other)
+            self._ask("compare", persona, dialogue, POSITIONS, first=one, second=other, **scene)
             for one, other in ((first, second), (second, first))
         )
         there, back = (probabilities(answer, POSITIONS) for answer in orders)
@@ -43,24 +52,23 @@ class ModelJudge(Player):
             return None
         return Comparison(there["1"], back["2"], tuple(call for answer in orders for call in calls_of(answer)))
 
+    async def scene(
+        self, persona: Persona, dialogue: Dialogue, revealed: Sequence[Revealed] | None
+    ) -> Mapping[str, object]:
+        """What the template is told beside the dialogue and the replies."""
+        return {"known": [item.text for item in known_items(persona, revealed)]}
+
     async def _ask(
-        self,
-        block: str,
-        persona: Persona,
-        dialogue: Dialogue,
-        revealed: Sequence[Revealed] | None,
-        choices: Sequence[str],
-        **values: str,
+        self, block: str, persona: Persona, dialogue: Dialogue, choices: Sequence[str], **values: object
     ) -> Answer:
-        known = [item.text for item in known_items(persona, revealed)]
-        question = self.prompt.render(block, known=known, dialogue=dialogue, **values)
+        question = self.prompt.render(block, dialogue=dialogue, **values)
         [answer] = await self.chat.chat(
             [system(self.prompt.render("system")), asked(question)],
             seed=0,
             affinity=home(persona, dialogue),
             token_ids=False,
-            logprobs=True,
-            top_logprobs=TOP,
+            logprobs=self.top > 0,
+            top_logprobs=self.top,
             choices=choices,
             **self.how(),
         )

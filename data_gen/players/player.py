@@ -100,11 +100,30 @@ def family(model: str) -> str:
     return found.group() if found else model.lower()
 
 
+def role_of(seat: str) -> str:
+    """The role of a seat: itself, or `judge` of `judge:MODEL`, a further judge of a panel."""
+    return seat.partition(":")[0]
+
+
+def self_preference(models: Mapping[str, str], tested: str) -> str | None:
+    """A warning if a judge among the `models`, by role, is of the family of the model `tested`, whose answers it may
+    favour; else None."""
+    judges = [name for seat, name in models.items() if role_of(seat) == "judge" and family(name) == family(tested)]
+    if not judges:
+        return None
+    return (
+        f"the judge '{judges[0]}' and the model under test '{tested}' are of one family, '{family(tested)}': a model "
+        "prefers answers of its own kind; judge with another family (config.roles.judge.model, or a panel)"
+    )
+
+
 def one_family(models: Mapping[str, str]) -> str | None:
     """A warning if user, writer of the hinted replies and judge are models of one family, which favours answers of its
-    own; else None. `models` are the models' names by role; the writer is the teacher, or the responder without one."""
+    own; else None. `models` are the models' names by role, and by seat for the further judges of a panel; the writer is
+    the teacher, or the responder without one."""
     writer = "teacher" if "teacher" in models else "responder"
     names = [models.get(role) for role in ("user", writer, "judge")]
+    names += [models[seat] for seat in models if role_of(seat) == "judge"]
     families = {family(name) for name in names if name}
     if None in names or len(families) > 1:
         return None

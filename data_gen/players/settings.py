@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from aloe_jax.serve.settings import check_servers
+from aloe_jax.errors import InputError
+from aloe_jax.serve.settings import check_servers, plain_address
 from aloe_jax.settings import setting
 
 PLAYERS = ("model", "scripted")
+JUDGE_PRESETS = OVERALL, PAPER, ROBUST = ("overall", "aloe-paper", "robust")
 RESPONDER = "responder"  # of a teacher
 
 
@@ -72,8 +74,42 @@ class TeacherSettings(RoleSettings):
 
 @dataclass(frozen=True)
 class JudgeSettings(RoleSettings):
-    """The judge; a model judge is tried before it judges."""
+    """The judge; a model judge is tried before it judges. docs/benchmark.md compares the presets."""
+
+    preset: str = setting(
+        OVERALL,
+        "how a model judge is asked; overall: one question, by what has been revealed; aloe-paper: an integer by the "
+        "whole persona and the last message; robust: four anchored rubrics, and both scales",
+        choices=JUDGE_PRESETS,
+    )
+    panel: tuple[str, ...] = setting(
+        (),
+        "further judges, each URL#MODEL on a server, beside the one of `model`: the score is their mean; api_key_env, "
+        "sampling and prices are those of the judge",
+        decides=False,
+    )
 
     trials: int = setting(
         48, "pairs of the scripted world, whose better reply is known, that a model judge is tried on first"
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        models = [model for _, model in self.members]
+        if double := next((model for model in models if models.count(model) > 1 or model == self.model), None):
+            raise InputError(f"panel: '{double}' judges twice; name each model once")
+        for name, set_ in (("preset", self.preset != OVERALL), ("panel", bool(self.panel))):
+            if set_ and self.player == "scripted":
+                raise InputError(f"{name}: a scripted judge has none; set config.roles.judge.player to 'model'")
+
+    @property
+    def members(self) -> list[tuple[str, str]]:
+        """(address, model) of each judge of the panel."""
+        return [_member(text, self.api_key_env) for text in self.panel]
+
+
+def _member(text: str, api_key_env: str) -> tuple[str, str]:
+    url, _, model = text.partition("#")
+    if not model:
+        raise InputError(f"panel: '{url}' names no model; give URL#MODEL, such as http://127.0.0.1:8000/v1#gemma-3")
+    return plain_address(url, api_key_env), model

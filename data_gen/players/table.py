@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from aloe_jax.settings import section
 from data_gen.players.inducer import ModelInducer
 from data_gen.players.judge import ModelJudge
+from data_gen.players.judge_presets import PRESETS
 from data_gen.players.player import Player
 from data_gen.players.prompts import Prompt, own_prompt, shipped_prompt
 from data_gen.players.responder import ModelResponder
@@ -84,6 +85,14 @@ class RolesSettings:
         return found
 
 
-def load_prompt(role: str, path: str = "") -> Prompt:
-    """The prompts of a role, or those in the file at `path` instead."""
-    return own_prompt(path, f"config.roles.{role}.template") if path else shipped_prompt(ROLES[role].template)
+def load_prompt(role: str, path: str = "", preset: str = "") -> Prompt:
+    """The prompts of a role, of a judge those of its `preset`, or those in the file at `path` instead."""
+    if path:
+        return own_prompt(path, f"config.roles.{role}.template")
+    return shipped_prompt(PRESETS[preset].template if preset else ROLES[role].template)
+
+
+def prompt_of(role: str, settings: ModelSettings) -> Prompt:
+    """The prompts of a role with these settings."""
+    path = settings.template if isinstance(settings, RoleSettings) else ""
+    return load_prompt(role, path, settings.preset if isinstance(settings, JudgeSettings) else "")

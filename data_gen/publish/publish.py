@@ -144,9 +144,12 @@ def _who(models: StoredModels) -> str:
     for name in GAME:
         role = models.roles.get(name)
         if role is not None and role.player == "model":
-            prompt = load_prompt(name, role.template)
+            prompt = load_prompt(name, role.template, role.preset)
             template = f"{Path(prompt.name).name} ({prompt.hash[:12]})"
-            rows.append(f"| {name} | {models.model_of(role)} | {template} | {role.temperature} |")
+            rows += [
+                f"| {name} | {model} | {template} | {role.temperature} |"
+                for model in (models.model_of(role), *role.panel)
+            ]
         elif name == "teacher" and (role is None or role.player == RESPONDER):
             rows.append(f"| {name} | the responder | | |")
         else:

@@ -71,6 +71,8 @@ class StoredRole:
     model: str
     template: str
     temperature: object
+    preset: str = ""  # of a judge
+    panel: tuple[str, ...] = ()  # models of the further judges
 
 
 @dataclass(frozen=True)
@@ -92,8 +94,9 @@ class StoredModels:
         )
 
     def played(self) -> dict[str, str]:
-        """The model of each role that a model plays."""
-        return {name: self.model_of(role) for name, role in self.roles.items() if role.player == "model"}
+        """The model of each role that a model plays, and of each further judge of a panel."""
+        found = {name: self.model_of(role) for name, role in self.roles.items() if role.player == "model"}
+        return found | {f"judge:{model}": model for model in (self.roles["judge"].panel if "judge" in found else ())}
 
     def model_of(self, role: StoredRole) -> str:
         """The model that plays a role: its own, else that of `config.serve`, else the start model."""
@@ -101,10 +104,13 @@ class StoredModels:
 
 
 def _role(values: Values) -> StoredRole:
+    panel = values.get("panel")
     return StoredRole(
         player=_text(values, "player"),
         model=_text(values, "model"),
         template=_text(values, "template"),
+        preset=_text(values, "preset"),
+        panel=tuple(str(each).partition("#")[2] for each in panel) if isinstance(panel, list | tuple) else (),
         temperature=values.get("temperature", ""),
     )
 

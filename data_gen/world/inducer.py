@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from aloe_jax.errors import InputError
 from aloe_jax.tree.schema import Message, Persona
 from data_gen.roles import Dialogue, Revealed
-from data_gen.world.facts import shown_facts, user_turns
-from data_gen.world.styles import change_of, shown_styles
+from data_gen.world.facts import facts_of, shown_facts, user_turns
+from data_gen.world.styles import change_of, shown_styles, styles_of
 
 
 def shown(persona: Persona, dialogue: Sequence[Message]) -> tuple[Revealed, ...]:
@@ -26,6 +27,14 @@ def shown(persona: Persona, dialogue: Sequence[Message]) -> tuple[Revealed, ...]
         if style in styles and (changed or not mark):
             found.append(Revealed(item.id, styles[style]))
     return tuple(sorted(found, key=lambda belief: belief.turn))
+
+
+def of_this_world(persona: Persona) -> bool:
+    """Whether the scripted world knows all of a persona's facts and traits."""
+    try:
+        return bool(facts_of(persona) or styles_of(persona))
+    except InputError:
+        return False
 
 
 class ScriptedInducer:

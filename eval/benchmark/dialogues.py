@@ -122,12 +122,15 @@ class Benchmark:
 
 def scores_of(verdict: Verdict, judge: str, empty: bool) -> tuple[Score, ...]:
     """The scores of a reply: `overall` (what the user has shown counts), `persona` where the judge gives it, and the
-    criteria. An empty reply is at the floor of both scales, whatever the judge makes of it."""
+    criteria; after those of a panel the same of each member, under its name. An empty reply is at the floor of both
+    scales, whatever the judge makes of it."""
     parts = {OVERALL: FLOOR if empty else verdict.value}
     if verdict.persona is not None:
         parts[PERSONA] = FLOOR if empty else verdict.persona
     parts |= verdict.criteria
-    return tuple(Score(judge=judge, criterion=name, value=value) for name, value in parts.items())
+    own = [Score(judge=judge, criterion=name, value=value) for name, value in parts.items()]
+    of_members = (scores_of(each, name, empty) for name, each in verdict.members.items())
+    return (*own, *(score for scores in of_members for score in scores))
 
 
 def replies_of(tree: Conversation) -> list[Node]:

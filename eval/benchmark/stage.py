@@ -17,6 +17,7 @@ from aloe_jax import files
 from aloe_jax.errors import InputError
 from aloe_jax.run.manifest import Manifest, Values, find_manifest, versions
 from aloe_jax.run.model import model_inputs
+from aloe_jax.run.settings import ModelSettings as StartModelSettings
 from aloe_jax.run.stage import Run, Stage
 from aloe_jax.serve.client.interface import ChatClient
 from aloe_jax.serve.local import assist
@@ -26,7 +27,8 @@ from aloe_jax.tree.schema import Conversation, Persona, read_personas, read_tree
 from data_gen.calls.given_up import told
 from data_gen.calls.store import Store
 from data_gen.personas.settings import PersonaSettings
-from data_gen.players.assemble import assemble, check_roles, model_roles, player_of, role_clients
+from data_gen.players.assemble import assemble, check_roles, model_roles, panel_inputs, player_of, role_clients
+from data_gen.players.player import self_preference
 from data_gen.run_files import HELD_OUT
 from eval.benchmark.cases import TREES, play_cases
 from eval.benchmark.controls import Rescoring, prompt_of, rescorer, tested_under
@@ -86,6 +88,7 @@ def _inputs(run: Run) -> dict[str, str]:
     """The hashes of the start model, of models from outside the run, of controls' prompts and of a replayed file."""
     settings = _settings(run)
     found = model_inputs(run) | {f"model {model.name}": model_identity(run, model) for model in _foreign(settings)}
+    found |= panel_inputs(run, model_roles(run))
     found |= {each.control: prompt_of(each.control).hash for each in settings.entries if each.control in PROMPTED}
     return found | ({"replay": files.hash_file(settings.replayed_file)} if settings.replayed_file else {})
 
@@ -189,7 +192,14 @@ def _inputs_of(run: Run, entry: Entry) -> dict[str, str]:
     inputs = {name: run.manifest(name).identity for name in _needed_stages(run)} | _inputs(run)
     model = entry.model.name if entry.model else ""
     own = {BASE: "model"} | {name: name for name in CHAIN}
-    read = {"personas", "replay", entry.control, own.get(model, f"model {model}"), "model" if model in CHAIN else ""}
+    read = {
+        "personas",
+        "replay",
+        "panel",
+        entry.control,
+        own.get(model, f"model {model}"),
+        "model" if model in CHAIN else "",
+    }
     return {name: value for name, value in inputs.items() if name in read}
 
 
@@ -220,6 +230,8 @@ async def _dialogues(
     async with assemble(run, clients, store) as cast:
         for warning in cast.warnings:
             run.progress.line(f"benchmark: {warning}")
+        if entry.model and (warned := self_preference(cast.models, _family_name(run, entry.model))) is not None:
+            run.progress.line(f"benchmark: {entry.name}: {warned}")
         user, judge = (player_of(run, cast, role, f"benchmark {role}") for role in ("user", "judge"))
         own = _trees(folder / entry.model.name / TREES) if entry.model and entry.control in DIALOGUES else {}
 
@@ -244,6 +256,11 @@ async def _dialogues(
         async with recorded(run, tested, store, tested in cast.clients) as chat:
             model = tested_under(entry.control, chat, settings, personas, own)
             await play(Benchmark(model, user, judge, settings.turns, run.seed, stored).case)
+
+
+def _family_name(run: Run, model: ModelUnderTest) -> str:
+    """The name that tells the family of a model under test: those of the run come from the start model."""
+    return model.served or model.source or run.section("model", StartModelSettings).source
 
 
 def _stored(run: Run, entry: Entry, personas: Sequence[Persona]) -> Mapping[str, Conversation] | None:

@@ -21,6 +21,7 @@ from data_gen.players.trials import trials, try_judge, unreadable
 from data_gen.players.user import ModelUser
 from data_gen.roles import Comparison, Revealed, Told
 from data_gen.world.judge import ScriptedJudge
+from helpers.scripted_chat import Scripted, answer_of
 
 PERSONA = Persona(
     id="p1",
@@ -35,18 +36,6 @@ TALK = [
     Message(role="user", content="Took the stairs again, all nine floors."),
 ]
 SAMPLING = ModelSettings(temperature=0.8, top_p=0.9, max_tokens=40)
-
-
-class Scripted:
-    """Answers by a function of the request, and records it."""
-
-    def __init__(self, reply):
-        self.reply, self.asked = reply, []
-
-    async def chat(self, messages, *, affinity="", **how):
-        self.asked.append((list(messages), affinity, how))
-        found = self.reply(messages, how)
-        return [found if isinstance(found, Answer) else Answer(found, call=f"call{len(self.asked)}")]
 
 
 def player(kind, reply, **more):
@@ -127,10 +116,7 @@ def shown(messages):
 
 def with_share(first):
     """An answer whose probability of "1" is `first`."""
-    import math
-
-    top = ((("1", math.log(first)), ("2", math.log(1 - first))),)
-    return Answer("1" if first > 0.5 else "2", "stop", None, None, None, "call", tokens=("1",), top=top)
+    return answer_of({"1": first, "2": 1 - first})
 
 
 def test_the_judge_is_asked_in_both_orders():
