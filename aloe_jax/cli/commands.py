@@ -245,12 +245,22 @@ def score(options: argparse.Namespace) -> None:
 
 
 def metrics(options: argparse.Namespace) -> None:
-    """Print the benchmark's metrics of a file of scores."""
+    """Print the benchmark's metrics of a file of scores, corrected by labels if there are some; or a sheet for them."""
+    from aloe_jax import files
+    from eval.benchmark.calibration import calibrated_metrics, label_sheet
     from eval.benchmark.metrics import metrics_file
 
     signals.raise_interrupts()
 
-    print(json.dumps(metrics_file(options.scores, scale=options.scale), indent=2))
+    if options.label_sheet is not None:
+        print("\n".join(map(files.json_line, label_sheet(options.scores, options.label_sheet))))
+        return
+    found = (
+        metrics_file(options.scores, scale=options.scale)
+        if options.labels is None
+        else calibrated_metrics(options.scores, options.labels, scale=options.scale)
+    )
+    print(json.dumps(found, indent=2))
 
 
 def view(options: argparse.Namespace) -> None:

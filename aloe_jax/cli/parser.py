@@ -212,6 +212,20 @@ def make_parser() -> argparse.ArgumentParser:
         choices=("shown", "persona"),
         help="only this scale: what the user has shown counts, or the whole persona (default: all that the file has)",
     )
+    either = command.add_mutually_exclusive_group()
+    either.add_argument(
+        "--labels",
+        type=_path,
+        metavar="FILE",
+        help="JSON lines with case, turn and score, labels of a random sample of these replies: also print the judge's "
+        "agreement with them and the scores corrected by them",
+    )
+    either.add_argument(
+        "--label-sheet",
+        type=int,
+        metavar="N",
+        help="instead print N replies drawn at random, with their dialogues, as lines to fill in for --labels",
+    )
 
     command = add("view", commands.view, "View the trees of a run on a local web page, and label pairs of replies.")
     command.add_argument("directory", type=_path, metavar="DIR", help="run directory or trees.jsonl")

@@ -8,6 +8,7 @@
 | `oracle` | persona and dialogue: the scripted world's oracle answers | as ever |
 | `length_judge` | nothing: its stored replies are scored again | counts words |
 | `no_context_judge` | nothing: its stored replies are scored again | sees the last message and the reply alone |
+| `scripted_judge` | nothing: its stored replies are scored again | the scripted world's, which is the truth there |
 
 Under `wrong_persona` and `no_history` the topic stays in sight, and the score is for the user who speaks. So what the
 model loses is what it had from *this* user's earlier messages.
@@ -30,9 +31,10 @@ from data_gen.players.table import load_prompt
 from data_gen.roles import Dialogue, Judge, Revealed, Verdict
 from data_gen.seeds import draw
 from data_gen.text import words
+from data_gen.world.judge import ScriptedJudge
 from data_gen.world.responders import ScriptedResponder
 from eval.benchmark.dialogues import Played, Seen, Tested, replies_of, scores_of, spoken, whole
-from eval.benchmark.entries import ORACLE, PROMPTED
+from eval.benchmark.entries import ORACLE, PROMPTED, SCRIPTED_JUDGE
 
 LONG = 60  # words from which a reply is as long as the length-only judge can tell
 
@@ -178,4 +180,6 @@ def _ended(persona: Persona) -> CallError:
 
 def rescorer(control: str, judge: Judge) -> Scorer:
     """The judge of a control that scores stored replies again."""
+    if control == SCRIPTED_JUDGE:
+        return ScriptedJudge()
     return LengthJudge() if control == "length_judge" else NoContextJudge(judge)

@@ -10,7 +10,7 @@ from aloe_jax.errors import InputError
 from aloe_jax.serve.settings import plain_address
 from aloe_jax.train.names import BASE, OWN
 
-ORACLE = "oracle"
+ORACLE, SCRIPTED_JUDGE = "oracle", "scripted_judge"
 # What a control tests, in a few words. `eval/benchmark/controls.py` plays them.
 CONTROLS = {
     "wrong_persona": "the model reads another user's dialogue before the last message",
@@ -20,9 +20,10 @@ CONTROLS = {
     ORACLE: "the scripted world's oracle in place of a model: the ceiling",
     "length_judge": "the model's replies, scored by their length alone",
     "no_context_judge": "the model's replies, scored without what came before the last message",
+    SCRIPTED_JUDGE: "the model's replies, scored by the scripted judge: the truth for scripted personas",
 }
 PROMPTED = ("style_prompt", "self_reflection")  # of the start model by default, the others of the last model
-RESCORED = ("length_judge", "no_context_judge")
+RESCORED = ("length_judge", "no_context_judge", SCRIPTED_JUDGE)
 DIALOGUES = ("wrong_persona", *RESCORED)  # need the model's own dialogues
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 

@@ -26,7 +26,8 @@ class BenchmarkSettings:
     )
     controls: tuple[str, ...] = setting(
         (),
-        "results beside the models': wrong_persona, no_history, length_judge, no_context_judge (of the last model), "
+        "results beside the models': wrong_persona, no_history, length_judge, no_context_judge, "
+        "scripted_judge (of the last model), "
         "style_prompt, self_reflection (of base), oracle; MODEL+CONTROL for another model",
         decides=False,
     )

@@ -33,7 +33,7 @@ from data_gen.run_files import HELD_OUT
 from eval.benchmark.cases import TREES, play_cases
 from eval.benchmark.controls import Rescoring, prompt_of, rescorer, tested_under
 from eval.benchmark.dialogues import Benchmark
-from eval.benchmark.entries import DIALOGUES, ORACLE, PROMPTED, RESCORED, Entry, ModelUnderTest
+from eval.benchmark.entries import DIALOGUES, ORACLE, PROMPTED, RESCORED, SCRIPTED_JUDGE, Entry, ModelUnderTest
 from eval.benchmark.opening import model_client, model_identity, recorded
 from eval.benchmark.results import METRICS, ResultCounts, summarise
 from eval.benchmark.settings import REPLAY, BenchmarkSettings
@@ -61,11 +61,12 @@ def _check(run: Run) -> None:
     check_roles(run, scripted_personas=scripted)
     if not settings.entries:
         raise InputError(f"config.benchmark.models is empty; choose from {', '.join(OWN)}, or name a folder")
-    if not scripted and any(entry.control == ORACLE for entry in settings.entries):
-        raise InputError(
-            "config.benchmark.controls: the oracle knows only scripted personas; leave it out, or set "
-            "config.personas.source to 'scripted'"
-        )
+    for entry in settings.entries:
+        if not scripted and entry.control in (ORACLE, SCRIPTED_JUDGE):
+            raise InputError(
+                f"config.benchmark.controls: the {entry.control.replace('_', ' ')} knows only scripted personas; leave "
+                "it out, or set config.personas.source to 'scripted'"
+            )
     for model in _foreign(settings):
         if not model.url:
             find_model(run, model.source)
