@@ -35,9 +35,11 @@ from data_gen.players.assemble import (
 )
 from data_gen.players.player import role_of
 from data_gen.players.table import RolesSettings
-from data_gen.players.trials import JudgeTrials, trials, try_judge, unreadable
+from data_gen.players.trials import JudgeTrials, fault_trials, trials, try_judge, unreadable
 from data_gen.roles import Judge
 from data_gen.run_files import JUDGE, PERSONAS, TREES
+
+FAULT_SHARE = 8  # trials of the judge per further one with each fault
 
 
 def _check(run: Run) -> None:
@@ -170,7 +172,7 @@ async def _try_judge(run: Run, judge: Judge, cast: Cast, path: Path) -> None:
     found: JudgeTrials = {"judge": judge.name, "pairs": 0}
     if "judge" in cast.recorded and count:
         run.progress.line(f"conversations: trying the judge on {count} pairs of the scripted world")
-        found = await try_judge(judge, trials(count, run.seed))
+        found = await try_judge(judge, [*trials(count, run.seed), *fault_trials(count // FAULT_SHARE, run.seed)])
         if (problem := unreadable(found, cast.recorded["judge"].usage.said)) is not None:
             raise problem
     files.write_json(path, found)

@@ -17,10 +17,10 @@ from data_gen.players.responder import ModelResponder
 from data_gen.players.settings import ModelSettings
 from data_gen.players.table import GAME, ROLES, RolesSettings, load_prompt
 from data_gen.players.teacher import ModelTeacher
-from data_gen.players.trials import trials, try_judge, unreadable
+from data_gen.players.trials import FAULTS, fault_trials, trials, try_judge, unreadable
 from data_gen.players.user import ModelUser
 from data_gen.roles import Comparison, Revealed, Told
-from data_gen.world.judge import ScriptedJudge
+from data_gen.world.judge import ScriptedJudge, assess
 from helpers.scripted_chat import Scripted, answer_of
 
 PERSONA = Persona(
@@ -187,6 +187,27 @@ def test_trials_tell_good_judges_from_bad_ones():
     assert (biased["agreement"], biased["kappa"]) == (0.0, 0.0)  # the mean of 0.55 is half a preference for the place
     silent = asyncio.run(try_judge(Silent(), cases))
     assert (silent["unreadable"], silent["flip_rate"], silent["kappa"]) == (24, None, None)
+
+
+def test_trials_of_faults_count_what_a_judge_overlooks():
+    """A judge of style alone sees that of another persona, and nothing that leaks; the scripted one sees all."""
+    cases = fault_trials(3, seed=0)
+    assert [(case.fault, case.first_better) for case in cases[:3]] == [("other_persona", each) for each in (1, 0, 1)]
+    assert {case.fault: 3 for case in cases} == dict.fromkeys(FAULTS, 3)
+    found = asyncio.run(try_judge(ScriptedJudge(), [*trials(4, seed=0), *cases]))
+    assert (found["pairs"], found["kappa"]) == (4, 1.0)
+    all_right = {"pairs": 3, "right": 3, "inconclusive": 0, "unreadable": 0}
+    assert list(found["faults"].items()) == [(name, all_right) for name in FAULTS]
+
+    class Stylist(ScriptedJudge):
+        async def prefer(self, persona, dialogue, first, second, revealed=None):
+            one, other = (assess(persona, dialogue, reply).style for reply in (first, second))
+            return Comparison(*[0.5 + (one - other) / 2] * 2)
+
+    found = asyncio.run(try_judge(Stylist(), cases))
+    assert found["pairs"] == 0
+    assert found["faults"]["other_persona"]["right"] == 3
+    assert found["faults"]["leak"]["right"] < 3
 
 
 def test_families():
