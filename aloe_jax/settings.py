@@ -31,6 +31,7 @@ class Rule:
         choices: the allowed values; empty for any.
         decides: whether the result of a stage depends on the setting.
         was: an earlier name, which is refused with a hint to the present one.
+        took: of a section, the names of settings that stood beside it before and are in it now; they are refused alike.
         holds: a condition that bounds cannot express.
         expected: how messages describe the bounds or the condition, in place of the default text.
     """
@@ -43,6 +44,7 @@ class Rule:
     choices: tuple[str, ...] = ()
     decides: bool = True
     was: str = ""
+    took: tuple[str, ...] = ()
     holds: Callable[[Any], bool] | None = None
     expected: str = ""
 
@@ -75,9 +77,12 @@ def setting(default: Any, help: str, **rule: Any) -> Any:
     return dataclasses.field(default=default, metadata={_RULE: Rule(help, **rule)})
 
 
-def section(kind: Callable[..., Any], help: str = "", decides: bool = True, **defaults: Any) -> Any:
-    """A field that `kind(**defaults)` creates, a settings class or another function."""
-    return dataclasses.field(default_factory=lambda: kind(**defaults), metadata={_RULE: Rule(help, decides=decides)})
+def section(
+    kind: Callable[..., Any], help: str = "", decides: bool = True, took: tuple[str, ...] = (), **defaults: Any
+) -> Any:
+    """A field that `kind(**defaults)` creates, a settings class or another function. `took` is as in `Rule`."""
+    rule = Rule(help, decides=decides, took=took)
+    return dataclasses.field(default_factory=lambda: kind(**defaults), metadata={_RULE: rule})
 
 
 def rule_of(field: dataclasses.Field[Any]) -> Rule:
@@ -94,7 +99,7 @@ def read(kind: type[S], values: Mapping[str, object], where: str) -> S:
     and a value of the wrong type, out of bounds or not among the choices.
     """
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    earlier = {rule_of(field).was: name for name, field in fields.items() if rule_of(field).was}
+    earlier = {old: new for field in fields.values() for old, new in _earlier(field)}
     for key in values:
         if key in earlier:
             raise InputError(renamed_key(f"{where}.{key}", f"{where}.{earlier[key]}"))
@@ -126,14 +131,21 @@ class _TypeMismatchError(InputError):
 
 def renamed(kind: Any, path: str = "config") -> dict[str, str]:
     """Earlier full names of settings, mapped to the present ones, in a settings class and its sections."""
-    found = {}
+    found: dict[str, str] = {}
     hints = typing.get_type_hints(kind)
     for field in dataclasses.fields(kind):
-        if was := rule_of(field).was:
-            found[f"{path}.{was}"] = f"{path}.{field.name}"
+        found |= {f"{path}.{old}": f"{path}.{new}" for old, new in _earlier(field)}
         if dataclasses.is_dataclass(hints[field.name]):
             found |= renamed(hints[field.name], f"{path}.{field.name}")
     return found
+
+
+def _earlier(field: dataclasses.Field[Any]) -> Iterator[tuple[str, str]]:
+    """(earlier name, present name) of a field, or of what a section took over; both as seen from the class."""
+    rule = rule_of(field)
+    if rule.was:
+        yield rule.was, field.name
+    yield from ((name, f"{field.name}.{name}") for name in rule.took)
 
 
 def missing_key(name: str) -> str:
@@ -226,18 +238,23 @@ def split(value: Any, unread: frozenset[str] = frozenset(), path: str = "") -> t
 
 def decided(value: Any, stored: Any, unread: frozenset[str] = frozenset(), path: str = "") -> Any:
     """Stored plain values, made comparable with what `split` returns for `value`: without settings that no longer
-    decide the result, and with the default of settings added since, which stands for the behaviour before."""
+    decide the result, with those that a section took over inside it, and with the default of settings and sections
+    added since, which stands for the behaviour before."""
     if not (dataclasses.is_dataclass(value) and not isinstance(value, type) and isinstance(stored, Mapping)):
         return stored
     found = dict(stored)
     for field in dataclasses.fields(value):
-        name = f"{path}.{field.name}"
+        name, one = f"{path}.{field.name}", getattr(value, field.name)
+        if taken := {key: found.pop(key) for key in rule_of(field).took if key in found}:
+            found.setdefault(field.name, taken)
         if name in unread or not rule_of(field).decides:
             found.pop(field.name, None)
         elif field.name in found:
-            found[field.name] = decided(getattr(value, field.name), found[field.name], unread, name)
+            found[field.name] = decided(one, found[field.name], unread, name)
         elif field.default is not dataclasses.MISSING:
             found[field.name] = plain(field.default)
+        elif dataclasses.is_dataclass(one) and field.default_factory is not dataclasses.MISSING:
+            found[field.name] = split(field.default_factory(), unread, name)[0]
     return found
 
 

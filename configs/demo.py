@@ -30,7 +30,7 @@ def get_config(arg: str = "") -> ConfigDict:
 
     config.conversations.trees = 2 if debug else 12
     config.conversations.turns = 2 if debug else 3
-    config.conversations.hinted = 2
+    config.conversations.mix.hinted = 2
     config.conversations.concurrency = 6
     config.roles.responder.temperature = 0.7  # small models ramble above it
     config.roles.responder.top_p = 0.9

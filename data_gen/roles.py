@@ -1,4 +1,4 @@
-"""The four roles of the conversation game, as interfaces: scripted and model-backed roles are interchangeable.
+"""The roles of the conversation game, as interfaces: scripted and model-backed roles are interchangeable.
 
 A dialogue is the list of messages on one path, first to last, without a system message. Every role is a pure function
 of its arguments and its own settings, so a dialogue can fork at any reply. Source: paper, section 2.
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from aloe_jax.serve.client.answers import Answer
-from aloe_jax.tree.schema import Message, Persona
+from aloe_jax.tree.schema import Item, Message, Persona
 
 Dialogue = Sequence[Message]
 
@@ -89,9 +89,37 @@ class Inducer(Protocol):
 
 
 class Responder(Protocol):
-    """Answers the user: with a hint (text) the hinted reply, without one the plain reply."""
+    """Answers the user: with a hint (text) as one that has it, without one from the dialogue alone. The learner."""
 
     async def replies(self, dialogue: Dialogue, hint: str | None, n: int, seed: int) -> list[Answer]:
+        """`n` candidates for the next assistant message; `dialogue` ends with a user message."""
+        ...
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a teacher is told of the user whom it answers.
+
+    Attributes:
+        persona: the user.
+        known: the facts and traits of it that the reply is to fit; None: none, the teacher gets the dialogue alone.
+        secret: a fact of it that the user has not shown and that the reply is to give away.
+    """
+
+    persona: Persona
+    known: tuple[Revealed, ...] | None
+    secret: Item | None = None
+
+    @property
+    def hint(self) -> str | None:
+        """What is known as sentences; None for the dialogue alone."""
+        return None if self.known is None else hint_text(self.persona, self.known)
+
+
+class Teacher(Protocol):
+    """Answers the user as one who was told about it: a stronger model, or the scripted world's oracle."""
+
+    async def replies(self, told: Told, dialogue: Dialogue, n: int, seed: int) -> list[Answer]:
         """`n` candidates for the next assistant message; `dialogue` ends with a user message."""
         ...
 
@@ -120,16 +148,17 @@ class Judge(Protocol):
 
 @dataclass(frozen=True)
 class Roles:
-    """Who plays each role."""
+    """Who plays each role. A role that the mix of candidates does not need may be None."""
 
     user: User
     inducer: Inducer
     responder: Responder
     judge: Judge
+    teacher: Teacher
 
 
 def hint_text(persona: Persona, beliefs: Sequence[Revealed]) -> str:
-    """The hint of the hinted responder: the revealed facts and traits as sentences, in order of appearance."""
+    """The hint of a hinted reply: the revealed facts and traits as sentences, in order of appearance."""
     texts = {item.id: item.text for item in (*persona.facts, *persona.traits)}
     return " ".join(texts[belief.id] for belief in beliefs if belief.id in texts)
 

@@ -257,6 +257,27 @@ def test_metrics_prints_what_the_paper_defines(aloe, tmp_path):
     assert {"AL", "average", "IR", "R2", "N_IR", "N_R2"} <= set(found["ci"])
 
 
+@pytest.mark.parametrize(
+    ("curve", "n_ir", "n_r2"),
+    [
+        ([0, 18.92, 10.81, 9.46, 9.46, 1.35, 9.46, 9.46, 6.76, 4.05], -0.020, 0.047),
+        ([6.76, 14.86, 54.05, 55.41, 70.27, 70.27, 60.81, 58.11, 55.41, 52.70], 0.070, 0.389),
+    ],
+)
+def test_metrics_prints_the_published_rows(aloe, tmp_path, curve, n_ir, n_r2):
+    """AL(1..10) of a model before and after DPO with the N-IR and N-R2 printed beside them (arXiv 2505.15456)."""
+    lines = [
+        {"case": "a", "profile": "p", "personality": "s", "turn": turn, "score": 1.0, "score_persona": level}
+        for turn, level in enumerate(map(float, curve), start=1)
+    ]
+    path = tmp_path / "scores.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    _, out, _ = aloe("metrics", path, "--scale=persona")
+    found = json.loads(out)
+    assert (round(found["N_IR"], 3), round(found["N_R2"], 3)) == (n_ir, n_r2)
+    assert json.loads(aloe("metrics", path)[1])["persona"] == found
+
+
 def test_convert_makes_trees_of_chats(aloe, tmp_path):
     chat = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Good day."}]
     (tmp_path / "chats.jsonl").write_text(json.dumps({"messages": chat}) + "\n")
@@ -288,7 +309,7 @@ def test_chat_answers_a_pipe(model, tmp_path):
 
 
 def test_a_defect_of_ours_is_not_called_bad_input(aloe, monkeypatch):
-    def broken(path):
+    def broken(path, scale):
         raise RuntimeError("a defect")
 
     monkeypatch.setattr("eval.benchmark.metrics.metrics_file", broken)

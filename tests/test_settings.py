@@ -97,6 +97,30 @@ def test_stored_values_are_brought_to_what_decides_today():
     }
 
 
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    red: int = setting(1, "how many")
+    blue: int = setting(0, "how many")
+
+
+@dataclasses.dataclass(frozen=True)
+class Moved:
+    size: int = setting(2, "of all")
+    parts: Parts = section(Parts, took=("red",))
+
+
+def test_a_section_takes_over_settings_that_stood_beside_it():
+    with pytest.raises(InputError, match=r"config\.x\.red is now called config\.x\.parts\.red; rename it"):
+        read(Moved, plain(Moved()) | {"red": 3}, "config.x")
+    assert renamed(Moved, "config.x") == {"config.x.red": "config.x.parts.red"}
+    assert decided(Moved(), {"size": 2, "red": 3}) == plain(Moved(parts=Parts(red=3)))
+
+
+def test_a_section_added_since_counts_with_its_defaults():
+    assert decided(Moved(parts=Parts(blue=4)), {"size": 2}) == plain(Moved())
+    assert decided(Moved(), {"size": 2}, frozenset({".parts.red"}))["parts"] == {"blue": 0}
+
+
 def test_every_setting_has_a_name_a_value_and_a_meaning():
     found = {name: (value, help) for name, value, help in leaves(Example(sources={"a": Row()}), "sft")}
     assert found["sft.rate"] == (0.5, "at the peak")

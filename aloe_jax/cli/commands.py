@@ -250,7 +250,7 @@ def metrics(options: argparse.Namespace) -> None:
 
     signals.raise_interrupts()
 
-    print(json.dumps(metrics_file(options.scores), indent=2))
+    print(json.dumps(metrics_file(options.scores, scale=options.scale), indent=2))
 
 
 def view(options: argparse.Namespace) -> None:

@@ -150,7 +150,7 @@ def planned_settings(sections: Mapping[str, object]) -> PlannedSettings:
     grown, benchmark = sections.get("conversations"), sections.get("benchmark")
     return PlannedSettings(
         sections,
-        GrownConversations(grown.trees, grown.turns, grown.hinted + grown.plain)
+        GrownConversations(grown.trees, grown.turns, grown.mix.total())
         if isinstance(grown, ConversationSettings)
         else None,
         BenchmarkDialogues(benchmark.turns, benchmark.max_tokens) if isinstance(benchmark, BenchmarkSettings) else None,

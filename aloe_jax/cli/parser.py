@@ -207,6 +207,11 @@ def make_parser() -> argparse.ArgumentParser:
         "metrics", commands.metrics, "Print the metrics of the ALOE benchmark, with intervals, of a file of scores."
     )
     command.add_argument("scores", type=_path, help="JSON lines with case, profile, personality, turn and score")
+    command.add_argument(
+        "--scale",
+        choices=("shown", "persona"),
+        help="only this scale: what the user has shown counts, or the whole persona (default: all that the file has)",
+    )
 
     command = add("view", commands.view, "View the trees of a run on a local web page, and label pairs of replies.")
     command.add_argument("directory", type=_path, metavar="DIR", help="run directory or trees.jsonl")

@@ -87,6 +87,9 @@ class Stage:
             `hosts.END`; None if nothing.
         unread: dotted names of settings in its sections that it does not read.
         paid: files with paid answers of servers, which are kept when the stage is started over with `fork`.
+        unfinished: for a stage that grows: whether a finished one has less than this call asks for, and so goes on. Its
+            inputs may grow too: one that is new, or not read any more, is no change.
+        derived: whether it is made of other stages' files alone and quickly: it is made anew if they changed.
     """
 
     name: str
@@ -100,6 +103,8 @@ class Stage:
     assist: Callable[[Run], None] | None = None
     unread: frozenset[str] = frozenset()
     paid: tuple[str, ...] = ()
+    unfinished: Callable[[Run], bool] | None = None
+    derived: bool = False
 
     @property
     def shared(self) -> bool:
@@ -127,6 +132,12 @@ class Stage:
             name: decided(run.settings.get(name), value, self.unread, name) for name, value in before.config.items()
         }
         return differences(stored, self.settings(run)[0])
+
+    def changed_inputs(self, before: Mapping[str, str], inputs: Mapping[str, str]) -> list[str]:
+        """The differences of inputs to those of an earlier call, one line each."""
+        if self.unfinished is not None:
+            return differences({**inputs, **before}, {**before, **inputs}, "input")
+        return differences(before, inputs, "input")
 
 
 def _is_empty(value: object) -> bool:
@@ -213,7 +224,7 @@ def _run_stage(stage: Stage, run: Run, fresh: bool, paid: Sequence[str] = ()) ->
     directory = run.directory(stage.name)
     inputs = {name: _finished(run, name, stage.name) for name in stage.reads(run)} | stage.inputs(run)
     before = _earlier(stage, run, inputs, fresh, paid)
-    if before is not None and before.finished:
+    if before is not None and before.finished and not (stage.unfinished and stage.unfinished(run)):
         if stage.shared:
             hosts.lead(hosts.SKIP)
         run.progress.skipped(stage.name)
@@ -224,7 +235,7 @@ def _run_stage(stage: Stage, run: Run, fresh: bool, paid: Sequence[str] = ()) ->
     used = before.free if before else ()
     manifest = Manifest(
         stage=stage.name,
-        inputs=inputs,
+        inputs={**before.inputs, **inputs} if before else inputs,
         config=config,
         free=used if used[-1:] == (free,) else (*used, free),
         versions=versions(),
@@ -260,8 +271,8 @@ def _earlier(stage: Stage, run: Run, inputs: Mapping[str, str], fresh: bool, pai
     before = find_manifest(run.directory(stage.name))
     if before is None:
         return None
-    changes = stage.changes(run, before) + differences(before.inputs, inputs, "input")
-    if changes:
+    changes = stage.changes(run, before) + stage.changed_inputs(before.inputs, inputs)
+    if changes and not stage.derived:
         _refuse(stage, run, changes, fresh)
     damaged = fresh and before.finished and changed_output(run.directory(stage.name), before) is not None
     if changes or damaged or before.status == "discarded":

@@ -21,25 +21,24 @@ from aloe_jax.models import decoder
 from aloe_jax.ops.attention import platform_of
 from aloe_jax.parallel import hosts
 from aloe_jax.parallel.mesh import make_mesh
-from aloe_jax.run.model import chat_format, model_config
 from aloe_jax.run.stage import Run
 from aloe_jax.serve.in_process import InProcessClient
 from aloe_jax.serve.settings import ServeSettings
-from aloe_jax.train.adapters import load_stage_params
+from aloe_jax.train.sources import chat_model, find_model
 from aloe_jax.tree.template import ChatFormat
 
 
 @contextmanager
 def stage_client(run: Run, name: str, identity: str = "") -> Iterator[InProcessClient]:
-    """A client of an engine for the model `name` of a run (`base`, or a training), over the devices of all processes;
-    it lives as long as the block. On several processes the others are in `assist` meanwhile.
+    """A client of an engine for the model `name` (as `find_model` takes it), over the devices of all processes; it
+    lives as long as the block. On several processes the others are in `assist` meanwhile.
 
     `identity` is the hash of all that decides the answers, for the ids of calls. Raises InputError if the mesh does not
     fit, and AloeError if the engine fails while decoding.
     """
-    relay, chat = Relay() if hosts.is_multiprocess() else None, chat_format(run)
+    relay = Relay() if hosts.is_multiprocess() else None
     with relay.opening(name) if relay else nullcontext():
-        executor = _stage_executor(run, name, chat)
+        executor, chat = _stage_executor(run, name)
     engine = _engine(executor, chat, relay)
     with client_of(engine, chat, name, identity) as client:
         yield client
@@ -52,7 +51,7 @@ def stage_client(run: Run, name: str, identity: str = "") -> Iterator[InProcessC
 
 def assist(run: Run) -> None:
     """Decode on this process what the primary process decodes in a stage, until that is over."""
-    follow(lambda name: _stage_executor(run, name, chat_format(run)))
+    follow(lambda name: _stage_executor(run, name)[0])
     memory.release()
 
 
@@ -85,11 +84,11 @@ def load_engine(source: str, *, slots: int, context: int) -> tuple[Engine, ChatF
     return _engine(executor, chat), chat
 
 
-def _stage_executor(run: Run, name: str, chat: ChatFormat) -> Executor:
-    settings = run.section("decode", DecodeSettings)
-    model, mesh = model_config(run), settings.build()
-    params = load_stage_params(run, name, mesh)
-    return _executor(model, params, chat, settings, run.section("serve", ServeSettings), mesh)
+def _stage_executor(run: Run, name: str) -> tuple[Executor, ChatFormat]:
+    settings, source = run.section("decode", DecodeSettings), find_model(run, name)
+    mesh, (model, chat) = settings.build(), chat_model(run, source)
+    params = source.load(mesh, model, run.progress.line)
+    return _executor(model, params, chat, settings, run.section("serve", ServeSettings), mesh), chat
 
 
 def _executor(

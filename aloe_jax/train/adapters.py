@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -12,18 +11,16 @@ from etils import epath
 from jax.sharding import Mesh
 
 from aloe_jax.errors import InputError
-from aloe_jax.hub.load import load_params
 from aloe_jax.models import decoder, lora
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.models.lora import LoraSettings
 from aloe_jax.ops.precision import in_precision_of
 from aloe_jax.run.manifest import read_manifest
-from aloe_jax.run.model import model_config, model_folder
+from aloe_jax.run.model import model_config
 from aloe_jax.run.progress import Line, quiet
 from aloe_jax.run.stage import Run
 from aloe_jax.settings import read
-
-CHAIN = ("sft", "preference")  # the trainings of a run; each starts from the one before
+from aloe_jax.train.names import CHAIN
 
 
 def with_adapters(model: ModelConfig, settings: LoraSettings) -> ModelConfig:
@@ -38,16 +35,6 @@ def with_adapters(model: ModelConfig, settings: LoraSettings) -> ModelConfig:
 def trained_config(run: Run) -> ModelConfig:
     """The config of the start model of a run with the adapters that `config.lora` asks for."""
     return with_adapters(model_config(run), run.section("lora", LoraSettings))
-
-
-def load_stage_params(run: Run, name: str, mesh: Mesh) -> decoder.Params:
-    """Parameters (f32, sharded) of the model `name`: `base`, or the result of the stage `sft` or `preference` with its
-    adapters merged."""
-    model = model_config(run)
-    base = partial(load_params, model_folder(run), model)
-    if name == "base":
-        return base(decoder.shardings(model, mesh))
-    return merged_params(model, run.directory(name), base, mesh, run.progress.line)
 
 
 def _trained(model: ModelConfig, stage: epath.Path, mesh: Mesh, line: Line) -> tuple[ModelConfig, decoder.Params]:

@@ -28,7 +28,8 @@ from aloe_jax.run.model import model_config, model_inputs
 from aloe_jax.run.progress import Line, quiet
 from aloe_jax.run.stage import Run, Stage
 from aloe_jax.settings import setting
-from aloe_jax.train.adapters import CHAIN, joint_adapter, merged_params
+from aloe_jax.train.adapters import joint_adapter, merged_params
+from aloe_jax.train.names import CHAIN
 
 
 @dataclass(frozen=True)

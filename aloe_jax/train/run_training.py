@@ -20,7 +20,7 @@ from aloe_jax.run.manifest import Values
 from aloe_jax.run.model import chat_format, mesh_of, model_config
 from aloe_jax.run.stage import Run
 from aloe_jax.settings import plain
-from aloe_jax.train.adapters import load_stage_params, trained_config
+from aloe_jax.train.adapters import trained_config
 from aloe_jax.train.clock import Clock
 from aloe_jax.train.forward import Compute, make_score
 from aloe_jax.train.loop import Training, train
@@ -31,6 +31,7 @@ from aloe_jax.train.plans import training_plans
 from aloe_jax.train.reference import reference_log_probs
 from aloe_jax.train.rounding import reply_tolerance
 from aloe_jax.train.settings import LoggingSettings, TrainingSettings
+from aloe_jax.train.sources import load_stage_params
 from aloe_jax.train.state import TrainState, abstract_state
 from aloe_jax.train.stop import StopRequest
 

@@ -65,7 +65,7 @@ class Node(Record):
     parent: str | None
     role: Role
     text: str
-    condition: str | None = Field(default=None, description="the prompt of the reply: hinted, plain, ...")
+    condition: str | None = Field(default=None, description="the kind of the reply: hinted, plain, off_topic, ...")
     belief: tuple[Belief, ...] | None = None
     token_ids: tuple[TokenId, ...] | None = None
     logprobs: tuple[float, ...] | None = None

@@ -19,8 +19,17 @@ class Dropped(TypedDict):
     never_compared: int
 
 
+class KindCounts(TypedDict):
+    """Replies of one condition: how many, in how many preferences, and in how many of these preferred."""
+
+    replies: int
+    preferences: int
+    preferred: int
+
+
 class TreeCounts(TypedDict):
-    """What trees hold; `thoughts` are the messages that thoughts were cut out of, `mean_score` is by condition."""
+    """What trees hold; `thoughts` are the messages that thoughts were cut out of, `mean_score` and `kinds` are by
+    condition."""
 
     trees: int
     replies: int
@@ -28,6 +37,7 @@ class TreeCounts(TypedDict):
     truncated: int
     thoughts: int
     mean_score: dict[str, float]
+    kinds: dict[str, KindCounts]
     dropped: Dropped
 
 
@@ -74,8 +84,10 @@ def tree_counts(path: Path) -> TreeCounts:
     """Counts of a trees.jsonl, with one tree in memory at a time."""
     totals = dict.fromkeys(("trees", "replies", "preferences", "truncated", "thoughts", "empty", "compared"), 0)
     scores: dict[str, tuple[float, int]] = {}
+    kinds: dict[str, KindCounts] = {}
     for tree in read_trees(path):
         _add(tree, totals, scores)
+        _add_kinds(tree, kinds)
     return {
         "trees": totals["trees"],
         "replies": totals["replies"],
@@ -83,6 +95,7 @@ def tree_counts(path: Path) -> TreeCounts:
         "truncated": totals["truncated"],
         "thoughts": totals["thoughts"],
         "mean_score": {condition: round(total / count, 3) for condition, (total, count) in sorted(scores.items())},
+        "kinds": dict(sorted(kinds.items())),
         "dropped": {"empty": totals["empty"], "never_compared": totals["replies"] - totals["compared"]},
     }
 
@@ -100,3 +113,13 @@ def _add(tree: Conversation, totals: dict[str, int], scores: dict[str, tuple[flo
     totals["thoughts"] += sum("thought" in node.flags for node in tree.nodes)
     totals["empty"] += sum("empty" in node.flags for node in replies)
     totals["compared"] += len({name for pair in tree.preferences for name in (pair.chosen, pair.rejected)})
+
+
+def _add_kinds(tree: Conversation, kinds: dict[str, KindCounts]) -> None:
+    named = {node.id: node.condition for node in tree.replies() if node.condition is not None}
+    for condition in named.values():
+        kinds.setdefault(condition, {"replies": 0, "preferences": 0, "preferred": 0})["replies"] += 1
+    for pair in tree.preferences:
+        for name in {pair.chosen, pair.rejected} & named.keys():
+            kinds[named[name]]["preferences"] += 1
+            kinds[named[name]]["preferred"] += name == pair.chosen

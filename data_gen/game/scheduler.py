@@ -116,7 +116,8 @@ class Scheduler:
                     if name in self.accepted:
                         accepted += 1
                     elif not self.store.has(EVENTS, name + GIVEN_UP):
-                        under_way.add(asyncio.create_task(self._one(name, persona, roles, events)))
+                        grown = self._one(name, persona, roles, events, candidates.personas)
+                        under_way.add(asyncio.create_task(grown))
                 if not under_way:
                     self._end(accepted, events)
                     return accepted
@@ -129,7 +130,7 @@ class Scheduler:
                 task.cancel()
             await asyncio.gather(*under_way, return_exceptions=True)
 
-    async def _one(self, name: str, persona: Persona, roles: Roles, events: Events) -> bool:
+    async def _one(self, name: str, persona: Persona, roles: Roles, events: Events, others: Sequence[Persona]) -> bool:
         def note(ledger: str, key: str, record: dict[str, object]) -> None:
             if self.store.add(ledger, key, record):
                 events.noted(ledger, record)
@@ -138,7 +139,7 @@ class Scheduler:
 
         tree = failure = None
         try:
-            tree = await grow(name, persona, roles, self.shape, self.seed, note)
+            tree = await grow(name, persona, roles, self.shape, self.seed, note, others)
         except CallError as error:
             failure = error
             self._unsure.append((name, error))

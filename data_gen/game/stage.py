@@ -20,7 +20,7 @@ from data_gen.calls.status import STATUS, Status, panel
 from data_gen.calls.store import CALLS, EVENTS, Store
 from data_gen.game.counts import conversation_counts, tree_counts
 from data_gen.game.scheduler import Candidates, Scheduler, in_order, put_in_order, too_few
-from data_gen.game.settings import ConversationSettings, TreeSettings
+from data_gen.game.settings import CONTINUED, ConversationSettings, TreeSettings, called_roles
 from data_gen.game.tree_growth import Shape
 from data_gen.personas.settings import PersonaSettings
 from data_gen.players.assemble import (
@@ -51,8 +51,22 @@ def _check(run: Run) -> None:
             f"config.conversations.trees: {settings.trees} are more than the {available} personas; raise "
             "config.personas.profiles or config.personas.pairings"
         )
-    if settings.hinted + settings.plain < 2:
-        raise InputError("config.conversations: hinted and plain together must be at least 2, to have what to compare")
+    mix = settings.mix
+    if mix.total() < 2:
+        raise InputError("config.conversations.mix: its counts must add up to at least 2, to have what to compare")
+    if not mix.total(*CONTINUED):
+        raise InputError(
+            "config.conversations.mix: hinted and plain are both 0, but the path goes on from one of them; raise one"
+        )
+    for kind, part, count in (
+        ("other_persona", "personalities", personas.personalities),
+        ("off_topic", "profiles", personas.profiles),
+    ):
+        if mix.total(kind) and count < 2:
+            raise InputError(
+                f"config.conversations.mix.{kind}: it borrows from another persona, but config.personas.{part} is "
+                f"{count}; raise that to at least 2"
+            )
     if tree.min_turns > settings.turns:
         raise InputError(
             f"config.tree.min_turns: {tree.min_turns} are more than the {settings.turns} turns of "
@@ -77,7 +91,7 @@ def _work(run: Run) -> Values:
         shape = Shape(settings, tree, guard_user="user" in model_roles(run))
         scheduler = Scheduler(path, store, shape, run.seed, settings.concurrency)
         if len(scheduler.accepted) < candidates.share or not (directory / JUDGE).exists():
-            with role_clients(run, model_roles(run)) as clients:
+            with role_clients(run, _models(run)) as clients:
                 asyncio.run(_grow_all(run, clients, scheduler, candidates))
         accepted = len(scheduler.accepted)
         if (problem := too_few(accepted, candidates.share, store)) is not None:
@@ -94,6 +108,11 @@ def _work(run: Run) -> Values:
     if counts["thoughts"]:
         run.progress.line(f"conversations: thoughts were cut out of {counts['thoughts']} messages")
     return counts
+
+
+def _models(run: Run) -> list[str]:
+    """The roles that models play in this stage."""
+    return model_roles(run, called_roles(run.section("conversations", ConversationSettings).mix))
 
 
 class _Events:
@@ -130,7 +149,7 @@ async def _grow_all(run: Run, clients: Mapping[str, ChatClient], scheduler: Sche
         for warning in cast.warnings:
             run.progress.line(f"conversations: {warning}")
             store.add(EVENTS, f"warning {files.sha256(warning)}", {"event": "warning", "text": warning})
-        roles = game_roles(run, cast)
+        roles = game_roles(run, cast, called_roles(run.section("conversations", ConversationSettings).mix))
         await _try_judge(run, roles.judge, cast, store.directory / JUDGE)
         status = Status(store.directory / STATUS, candidates.share, len(scheduler.accepted), prices)
         events = _Events(run, status, cast, store)
@@ -158,8 +177,10 @@ async def _try_judge(run: Run, judge: Judge, cast: Cast, path: Path) -> None:
 def _inputs(run: Run) -> dict[str, str]:
     if source := run.section("conversations", ConversationSettings).source:
         return {"source": files.hash_file(source)}
-    played = model_roles(run)
-    found = {f"{role}_template": template_hash(run, role) for role in played}
+    mix, played = run.section("conversations", ConversationSettings).mix, _models(run)
+    # A responder that is the teacher too has the teacher's wording for leaks.
+    worded = played if not mix.leak or "teacher" in played else [*played, "teacher"]
+    found = {f"{role}_template": template_hash(run, role) for role in worded}
     if run.shard != (0, 1):
         found["shard"] = f"{run.shard[0]}/{run.shard[1]}"
     return found | (model_inputs(run) if needs_own_server(run, played) else {})

@@ -2,7 +2,8 @@
 
 Paper, section 2, without the mistakes of the paper's code: every reply stands on the path that was really continued, a
 turn is built only from calls that all succeeded and texts that all guards let through, and the judge decides which
-reply is preferred. In the paper's mode one reply per turn, drawn at random, is continued. With `expand` above 1 more
+reply is preferred. In the paper's mode one reply per turn, drawn at random, is continued; of the kinds of candidates
+(`kinds.py`) only hinted and plain ones are. With `expand` above 1 more
 replies are continued, for `depth` turns: these turns are a reply's simulated future, from which its value is backed up.
 """
 
@@ -18,9 +19,10 @@ from data_gen.calls.store import EVENTS, GIVEN_UP, NODES, PREFERENCES, REJECTS
 from data_gen.concurrency import gather_all
 from data_gen.game import guards
 from data_gen.game.guards import Scene
-from data_gen.game.settings import ConversationSettings, TreeSettings
+from data_gen.game.kinds import KINDS, Place
+from data_gen.game.settings import CONDITIONS, CONTINUED, ConversationSettings, TreeSettings
 from data_gen.game.values import backed_up, pairs, preference, preferred_by_value
-from data_gen.roles import Revealed, Roles, Said, calls_of, hint_text
+from data_gen.roles import Revealed, Roles, Said, calls_of
 from data_gen.seeds import stable_seed
 
 EQUAL = "equal"  # why a candidate is turned down whose text another one has
@@ -75,14 +77,17 @@ async def grow(
     shape: Shape,
     seed: int,
     note: Note = lambda ledger, key, record: None,
+    others: Sequence[Persona] = (),
 ) -> Conversation | None:
     """A conversation of at most `turns` turns on its main path, or None if fewer than `min_turns` turns succeeded. It
-    ends at a turn whose candidates are all empty or in which the guards let too few texts through.
+    ends at a turn without a candidate to continue from or in which the guards let too few texts through. `others` are
+    the personas that kinds of candidates borrow from.
 
-    The path continues from a candidate drawn at random (paper, section 2, step 5). Equal answers of the roles give
-    equal trees and equal notes, whatever was interrupted.
+    The path continues from a hinted or plain candidate drawn at random (paper, section 2, step 5). Equal answers of the
+    roles give equal trees and equal notes, whatever was interrupted.
     """
-    return await _Growth(name, persona, roles, shape.conversations, shape.tree, shape.guard_user, seed, note).grown()
+    growth = _Growth(name, persona, roles, shape.conversations, shape.tree, shape.guard_user, seed, note, others)
+    return await growth.grown()
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,7 @@ class _Growth:
     guard_user: bool
     seed: int
     note: Note
+    others: Sequence[Persona]
 
     async def grown(self) -> Conversation | None:
         turns = await self._explore(_Branch(), self.conversations.turns)
@@ -123,7 +129,7 @@ class _Growth:
         depths = [left - 1, *(min(self.tree.depth, left - 1) for _ in turn.branches[1:])]
         below = await gather_all(
             self._explore(each, depth)
-            for each, depth in zip(turn.branches, depths, strict=False)  # no branch if all candidates are empty
+            for each, depth in zip(turn.branches, depths, strict=False)  # there may be no candidate to continue from
             if depth > 0
         )
         return [turn, *(each for found in below for each in found)]
@@ -157,7 +163,7 @@ class _Growth:
             preferences = await self._preferences(replies, dialogue, known)
         for node in (user, *replies):
             self.note(NODES, f"{self.name} {node.id}", {"conversation": self.name, **_plain(node)})
-        speaking = [reply for reply in replies if "empty" not in reply.flags]
+        speaking = [reply for reply in replies if "empty" not in reply.flags and reply.condition in CONTINUED]
         drawn = random.Random(seed).sample(speaking, min(self.tree.expand, len(speaking))) if speaking else []
         branches = tuple(
             _Branch(
@@ -186,39 +192,43 @@ class _Growth:
         raise _RejectedError(f"no usable user message in {self.tree.attempts} attempts, the last one {reason}")
 
     async def _candidates(
-        self, dialogue: Sequence[Message], known: Sequence[Revealed], place: str, seed: int
+        self, dialogue: Sequence[Message], known: Sequence[Revealed], name: str, seed: int
     ) -> list[tuple[str, Answer]]:
         """Candidates that the guards let through and that differ, with their conditions; a candidate that is turned
-        down is drawn again. Where all draws are equal one is left, and the turn has nothing to compare."""
+        down is drawn again. Where all draws are equal one is left, and the turn has nothing to compare; so has a turn
+        in which a kind is not to be had."""
         found: list[tuple[str, Answer]] = []
-        texts, equal = set[str](), False
-        hint = hint_text(self.persona, known)
+        texts, alone = set[str](), False
+        place = Place(self.persona, dialogue, tuple(known), self.roles, self.others, seed)
         turn = (len(dialogue) + 1) // 2
-        for condition, told, count in (
-            ("hinted", hint, self.conversations.hinted),
-            ("plain", None, self.conversations.plain),
-        ):
+        for condition in CONDITIONS:
+            count = self.conversations.mix.total(condition)
+            asked = KINDS[condition](place) if count else None
+            if asked is None:
+                alone |= count > 0
+                continue
+            names = [guard for guard in self.tree.guards if guard not in asked.guards_off]
             good: list[Answer] = []
             for attempt in range(self.tree.attempts):
                 if len(good) == count:
                     break
-                drawn = await self.roles.responder.replies(
-                    dialogue, told, count - len(good), _again(stable_seed(seed, condition), attempt)
-                )
+                drawn = await asked.draw(count - len(good), _again(stable_seed(seed, condition), attempt))
                 for number, reply in enumerate(drawn):
-                    scene = Scene(dialogue, reply.truncated, self.persona, known, told)
-                    reason = guards.broken(guards.REPLY, self.tree.guards, reply.text, scene)
+                    scene = Scene(dialogue, reply.truncated, self.persona, known, asked.hint)
+                    reason = guards.broken(guards.REPLY, names, reply.text, scene)
                     text = reply.text.strip()
+                    if reason is None and not text and not reply.token_ids and reply.truncated:
+                        reason = "empty"  # only thoughts, cut off: no token is left to train on or to score
                     if reason is None and text in texts:
-                        reason, equal = EQUAL, True
+                        reason, alone = EQUAL, True
                     if reason is None:
                         good.append(reply)
                         texts |= {text} - {""}
                     else:
-                        key = f"{place} {condition}.{number}#{attempt}"
+                        key = f"{name} {condition}.{number}#{attempt}"
                         self._reject(key, turn, condition, reason, reply.text, calls_of(reply))
             found += [(condition, reply) for reply in good]
-        if len(found) + equal < 2:
+        if len(found) + alone < 2:
             raise _RejectedError(f"{len(found)} usable replies in {self.tree.attempts} attempts")
         return found
 

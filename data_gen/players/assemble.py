@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import fields
 from typing import Any
@@ -21,8 +21,9 @@ from data_gen.calls.call_cache import CallCache
 from data_gen.calls.connections import Cast
 from data_gen.calls.store import EVENTS, Store
 from data_gen.players.player import one_family, thinking_of
-from data_gen.players.settings import ModelSettings, RoleSettings
+from data_gen.players.settings import RESPONDER, ModelSettings, RoleSettings, TeacherSettings
 from data_gen.players.table import GAME, ROLES, RolesSettings, load_prompt
+from data_gen.players.teacher import ModelTeacher
 from data_gen.roles import Roles
 from data_gen.seeds import stable_seed
 
@@ -33,6 +34,7 @@ OWN: Servers = ("", "", "")
 def check_roles(run: Run, scripted_personas: bool) -> None:
     """InputError for a role that cannot be played. Scripted players know `scripted_personas` only."""
     settings = run.section("roles", RolesSettings)
+    _check_teacher(settings.teacher)
     for role in GAME:
         load_prompt(role, settings.of_game(role).template)
     for role in ROLES:
@@ -57,6 +59,21 @@ def check_roles(run: Run, scripted_personas: bool) -> None:
         check_source(run)
 
 
+def _check_teacher(settings: TeacherSettings) -> None:
+    """InputError for a changed setting of the teacher that has no effect as another model answers, or none has a
+    skill. As for every role, a scripted player ignores the sampling."""
+    usual = RolesSettings().teacher
+    changed = [each.name for each in fields(settings) if getattr(settings, each.name) != getattr(usual, each.name)]
+    for name in changed:
+        player = "scripted" if name == "skill" else "model"
+        if name == "player" or settings.player in ("scripted", player):
+            continue
+        raise InputError(
+            f"config.roles.teacher.{name}: a teacher whose player is '{settings.player}' does not read it; set "
+            f"config.roles.teacher.player to '{player}', or leave it out"
+        )
+
+
 def servers(run: Run, role: str) -> Servers:
     """Where a role's model is: its own servers, else those of `config.serve`, else our own engine."""
     settings, shared = run.section("roles", RolesSettings).of(role), run.section("serve", ServeSettings)
@@ -69,10 +86,13 @@ def servers(run: Run, role: str) -> Servers:
     return address, name, settings.api_key_env
 
 
-def model_roles(run: Run) -> list[str]:
-    """The roles of the game that models play."""
+def model_roles(run: Run, called: Collection[str] = GAME) -> list[str]:
+    """The roles of the game that models play, of those `called`. A responder that is the teacher counts as called
+    where the teacher is."""
     settings = run.section("roles", RolesSettings)
-    return [role for role in GAME if settings.of_game(role).player == "model"]
+    if "teacher" in called and settings.teacher.player == RESPONDER:
+        called = {*called, "responder"}
+    return [role for role in GAME if role in called and settings.of_game(role).player == "model"]
 
 
 def needs_own_server(run: Run, roles: Sequence[str]) -> bool:
@@ -170,16 +190,30 @@ async def _check_settings(client: Client, role: str, settings: ModelSettings) ->
 def player_of(run: Run, cast: Cast, role: str, purpose: str) -> Any:
     """Who plays a role of the game, which its interface in `data_gen/roles.py` describes: its model, or the scripted
     player, whose draws depend on `purpose`."""
-    entry = ROLES[role]
+    entry, settings = ROLES[role], run.section("roles", RolesSettings).of_game(role)
+    if settings.player == RESPONDER:
+        return _teaching_responder(run, cast)
     if role not in cast.recorded:
         assert entry.scripted is not None, role
-        return entry.scripted(stable_seed(run.seed, purpose))
+        return entry.scripted(stable_seed(run.seed, purpose), settings)
     assert entry.model is not None, role
-    settings = run.section("roles", RolesSettings).of_game(role)
     prompt = load_prompt(role, settings.template)
     return entry.model(cast.recorded[role], prompt, settings, cast.models[role])
 
 
-def game_roles(run: Run, cast: Cast) -> Roles:
-    """The players that grow a tree; other roles of the table are played for whoever calls `player_of`."""
-    return Roles(**{field.name: player_of(run, cast, field.name, field.name) for field in fields(Roles)})
+def _teaching_responder(run: Run, cast: Cast) -> ModelTeacher:
+    """The responder as the teacher: its calls, sampling and wording of hints."""
+    settings = run.section("roles", RolesSettings).responder
+    hints = load_prompt("responder", settings.template)
+    chat, name = cast.recorded["responder"], cast.models["responder"]
+    return ModelTeacher(chat, load_prompt("teacher"), settings, name, hints)
+
+
+def game_roles(run: Run, cast: Cast, called: Collection[str]) -> Roles:
+    """The players that grow a tree, those `called` of them; other roles of the table are played for whoever calls
+    `player_of`."""
+
+    def player(role: str) -> Any:
+        return player_of(run, cast, role, role) if role in called else None
+
+    return Roles(**{field.name: player(field.name) for field in fields(Roles)})

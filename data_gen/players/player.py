@@ -101,13 +101,14 @@ def family(model: str) -> str:
 
 
 def one_family(models: Mapping[str, str]) -> str | None:
-    """A warning if user, responder and judge are models of one family, which favours answers of its own; else None.
-    `models` are the models' names by role."""
-    names = [models.get(role) for role in ("user", "responder", "judge")]
+    """A warning if user, writer of the hinted replies and judge are models of one family, which favours answers of its
+    own; else None. `models` are the models' names by role; the writer is the teacher, or the responder without one."""
+    writer = "teacher" if "teacher" in models else "responder"
+    names = [models.get(role) for role in ("user", writer, "judge")]
     families = {family(name) for name in names if name}
     if None in names or len(families) > 1:
         return None
     return (
-        f"user, responder and judge are all of the family '{families.pop()}': a model prefers answers of its own kind; "
+        f"user, {writer} and judge are all of the family '{families.pop()}': a model prefers answers of its own kind; "
         "set config.roles.judge.model and base_url to another family"
     )

@@ -9,6 +9,7 @@ from aloe_jax.serve.settings import check_servers
 from aloe_jax.settings import setting
 
 PLAYERS = ("model", "scripted")
+RESPONDER = "responder"  # of a teacher
 
 
 def _is_object(text: str) -> bool:
@@ -52,6 +53,21 @@ class RoleSettings(ModelSettings):
         "scripted", "model, or scripted: the world of data_gen/world, whose truth is known", choices=PLAYERS
     )
     template: str = setting("", "a jinja2 file in place of data_gen/players/templates")
+
+
+@dataclass(frozen=True)
+class TeacherSettings(RoleSettings):
+    """The teacher, which writes the hinted replies."""
+
+    player: str = setting(
+        RESPONDER,
+        "responder: the responder, with its servers and sampling; model: a model of its own, or config.model with its "
+        "own sampling; scripted: the oracle of data_gen/world",
+        choices=(RESPONDER, *PLAYERS),
+    )
+    skill: float = setting(
+        1.0, "of the scripted teacher: the probability with which it meets a trait", minimum=0, maximum=1
+    )
 
 
 @dataclass(frozen=True)

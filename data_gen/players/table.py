@@ -16,10 +16,12 @@ from data_gen.players.judge import ModelJudge
 from data_gen.players.player import Player
 from data_gen.players.prompts import Prompt, own_prompt, shipped_prompt
 from data_gen.players.responder import ModelResponder
-from data_gen.players.settings import JudgeSettings, ModelSettings, RoleSettings
+from data_gen.players.settings import JudgeSettings, ModelSettings, RoleSettings, TeacherSettings
+from data_gen.players.teacher import ModelTeacher
 from data_gen.players.user import ModelUser
 from data_gen.world.inducer import ScriptedInducer
 from data_gen.world.judge import ScriptedJudge
+from data_gen.world.teacher import ScriptedTeacher
 from data_gen.world.user import ScriptedUser
 
 
@@ -31,25 +33,29 @@ class RoleEntry:
         wanted: the abilities that it needs of its servers (see `aloe_jax/serve/client/probe.py`).
         template: the current version of its prompts.
         model: the class that plays it with a model; None for a role outside the game.
-        scripted: makes the scripted player from a seed; None if only a model can play it.
+        scripted: makes the scripted player from a seed and the role's settings; None if only a model can play it.
         learns: whether it is the model that is trained.
     """
 
     wanted: tuple[str, ...]
     template: str
     model: type[Player] | None = None
-    scripted: Callable[[int], object] | None = None
+    scripted: Callable[[int, RoleSettings], object] | None = None
     learns: bool = False
+
+
+def _scripted_teacher(seed: int, settings: RoleSettings) -> ScriptedTeacher:
+    assert isinstance(settings, TeacherSettings)
+    return ScriptedTeacher(settings.skill)
 
 
 ROLES: Mapping[str, RoleEntry] = {
     "author": RoleEntry(("schema", "system"), "pool_v1.jinja"),
-    "user": RoleEntry(("seed", "system"), "user_v1.jinja", ModelUser, ScriptedUser),
-    "inducer": RoleEntry(("schema", "system"), "inducer_v1.jinja", ModelInducer, lambda seed: ScriptedInducer()),
+    "user": RoleEntry(("seed", "system"), "user_v1.jinja", ModelUser, lambda seed, _: ScriptedUser(seed)),
+    "inducer": RoleEntry(("schema", "system"), "inducer_v1.jinja", ModelInducer, lambda *_: ScriptedInducer()),
+    "teacher": RoleEntry(("logprobs", "n", "seed", "system"), "teacher_v1.jinja", ModelTeacher, _scripted_teacher),
     "responder": RoleEntry(("logprobs", "n", "seed", "system"), "responder_v1.jinja", ModelResponder, learns=True),
-    "judge": RoleEntry(
-        ("choice", "top_logprobs", "system"), "judge_v1.jinja", ModelJudge, lambda seed: ScriptedJudge()
-    ),
+    "judge": RoleEntry(("choice", "top_logprobs", "system"), "judge_v1.jinja", ModelJudge, lambda *_: ScriptedJudge()),
 }
 GAME = tuple(name for name, role in ROLES.items() if role.model is not None)
 
@@ -61,6 +67,7 @@ class RolesSettings:
     author: ModelSettings = section(ModelSettings, temperature=0.8, top_p=0.95, max_tokens=4096)
     user: RoleSettings = section(RoleSettings, temperature=0.9, top_p=0.95)
     inducer: RoleSettings = section(RoleSettings)
+    teacher: TeacherSettings = section(TeacherSettings, temperature=0.8, top_p=0.95)
     responder: RoleSettings = section(RoleSettings, player="model", temperature=0.8, top_p=0.95)
     judge: JudgeSettings = section(JudgeSettings, max_tokens=8)
 

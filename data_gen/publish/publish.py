@@ -18,9 +18,10 @@ from aloe_jax.run.stage import CONFIG
 from aloe_jax.tree.schema import Conversation, read_personas, read_trees
 from data_gen.personas.contamination import FactorOverlap
 from data_gen.personas.pool_report import REPORT, PoolPart, PoolReport
+from data_gen.players.settings import RESPONDER
 from data_gen.players.table import GAME, load_prompt
 from data_gen.publish.stored import StoredCounts, StoredModels
-from data_gen.publish.summary import family_sentence, growth_sentences, judge_sentences
+from data_gen.publish.summary import family_sentence, growth_sentences, judge_sentences, kind_sentences
 from data_gen.run_files import HELD_OUT, PERSONAS, TREES
 from data_gen.text import word_grams, words
 
@@ -134,7 +135,7 @@ def _counts(counts: StoredCounts, written: Mapping[str, int]) -> str:
         "held-out personas": written[BENCHMARK],
     }
     table = "\n".join(f"| {name} | {number:,} |" for name, number in rows.items())
-    return f"## Counts\n\n| | |\n|---|---|\n{table}"
+    return "\n\n".join([f"## Counts\n\n| | |\n|---|---|\n{table}", *kind_sentences(counts)])
 
 
 def _who(models: StoredModels) -> str:
@@ -146,6 +147,8 @@ def _who(models: StoredModels) -> str:
             prompt = load_prompt(name, role.template)
             template = f"{Path(prompt.name).name} ({prompt.hash[:12]})"
             rows.append(f"| {name} | {models.model_of(role)} | {template} | {role.temperature} |")
+        elif name == "teacher" and (role is None or role.player == RESPONDER):
+            rows.append(f"| {name} | the responder | | |")
         else:
             rows.append(f"| {name} | scripted | | |")
     return "## Who played\n\n| role | model | template | temperature |\n|---|---|---|---|\n" + "\n".join(rows)

@@ -35,6 +35,14 @@ class StoredJudge(_Counts):
     trials: StoredTrials | None = None
 
 
+class StoredKind(_Counts):
+    """Replies of one condition, the preferences that they are in, and those in which they are preferred."""
+
+    replies: int = 0
+    preferences: int = 0
+    preferred: int = 0
+
+
 class StoredCounts(_Counts):
     """Counts in the manifest of the stage `conversations`. `wanted` is None if the trees were taken from a file."""
 
@@ -46,6 +54,7 @@ class StoredCounts(_Counts):
     given_up_because: dict[str, int] = Field(default_factory=dict)
     rejects: dict[str, int] = Field(default_factory=dict)
     judge: StoredJudge | None = None
+    kinds: dict[str, StoredKind] = Field(default_factory=dict)
 
     @classmethod
     def of(cls, manifest: Manifest) -> StoredCounts:

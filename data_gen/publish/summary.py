@@ -68,6 +68,19 @@ def growth_sentences(counts: StoredCounts) -> list[str]:
     return said
 
 
+def kind_sentences(counts: StoredCounts) -> list[str]:
+    """How often the judge preferred the replies of each kind; nothing where there is only one kind, or no
+    preference."""
+    if len(counts.kinds) < 2 or not counts.preferences:
+        return []
+    parts = [
+        f"{name.replace('_', ' ')} {kind.preferred / kind.preferences:.0%} of {kind.preferences:,}"
+        for name, kind in counts.kinds.items()
+        if kind.preferences
+    ]
+    return [f"Share of the preferences with a reply of a kind in which it is the preferred one: {', '.join(parts)}."]
+
+
 def family_sentence(models: StoredModels) -> str | None:
     """A warning if all roles are models of one family; None otherwise."""
     return one_family(models.played())

@@ -14,6 +14,11 @@ CORRECTS = Item(id="event.corrects", text="When a reply gets something wrong, th
 _WANDERS = "event.wanders@"
 
 
+def is_event(item: Item) -> bool:
+    """Whether an item of a persona is what it does, and neither a fact nor a preference."""
+    return item.id.startswith(EVENT)
+
+
 def wanders(turn: int) -> Item:
     """The item of a user that is off topic in `turn` (from 1)."""
     return Item(id=f"{_WANDERS}{turn}", text=f"In turn {turn} the user is taken up with something else.")

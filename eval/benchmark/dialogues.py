@@ -1,164 +1,158 @@
-"""The ALOE benchmark: simulated users talk with the model under test, a judge scores each reply (paper, section 4).
+"""One case of the benchmark: a simulated user talks with the model under test, a judge scores each reply (paper, 4).
 
-Cases are held-out profiles crossed with held-out personalities. The model gets the dialogue alone, without a system
-message, and answers through the same client and sharded decoding as in data generation.
+Interactive, the user answers the model's replies. In replay the model answers a stored dialogue, turn by turn: each
+reply is given to the stored messages and the *stored* replies before it, so that all models answer the same histories.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from etils import epath
-
-from aloe_jax import files
+from aloe_jax.serve.client.answers import Answer
 from aloe_jax.serve.client.call_errors import CallError
-from aloe_jax.serve.client.interface import ChatClient
-from aloe_jax.tree.schema import (
-    Conversation,
-    Message,
-    Node,
-    Persona,
-    Record,
-    Score,
-    dump,
-    parse,
-    read_trees,
-    write_records,
-)
-from data_gen.calls.given_up import Endings
-from data_gen.concurrency import gather_all
-from data_gen.players.responder import ModelResponder
-from data_gen.players.table import load_prompt
-from data_gen.roles import Judge, User, calls_of
+from aloe_jax.tree.schema import Conversation, Message, Node, Persona, Score
+from data_gen.roles import Dialogue, Judge, Responder, User, Verdict, calls_of
 from data_gen.seeds import stable_seed
-from eval.benchmark.metrics import Metrics, metrics
-from eval.benchmark.scores import ScoreRecord
-from eval.benchmark.settings import BenchmarkSettings
 
-TREES, SCORES, METRICS = "trees.jsonl", "scores.jsonl", "metrics.json"
-GIVEN_UP = "given_up.jsonl"
+FLOOR = 1.0  # of the judge's scale: the score of an empty reply
+OVERALL, PERSONA = "overall", "persona"  # criteria of the two scales
+STORED = "stored"  # condition of a reply that was replayed, not given by the model under test
 
 
-class GivenUp(Record):
-    """A line of `given_up.jsonl`: a case on which a server failed, the reason in a few words, and what was said. Its
-    replies count as unscored."""
+Seen = Callable[[Persona, Dialogue], Dialogue]  # what of a case's dialogue the model reads
 
-    case: str
-    reason: str
-    said: str
+
+class Played(NamedTuple):
+    """A case as far as it came: its whole turns (None without any), and the failure that ended it early."""
+
+    tree: Conversation | None
+    failure: CallError | None = None
+
+
+@dataclass(frozen=True)
+class Tested:
+    """The model under test: who answers a persona, and what of the dialogue is read there (`whole`: all of it). With a
+    `hint`, empty or not, the responder's own instruction stands before it."""
+
+    responder: Callable[[Persona], Responder]
+    seen: Seen
+    hint: str | None = None
+
+    async def answer(self, persona: Persona, dialogue: Dialogue, seed: int) -> Answer:
+        """The reply to `dialogue`, which ends with a user message."""
+        [reply] = await self.responder(persona).replies(self.seen(persona, dialogue), self.hint, 1, seed)
+        return reply
+
+
+def whole(persona: Persona, dialogue: Dialogue) -> Dialogue:
+    """The dialogue alone, without a system message, as in training."""
+    return dialogue
+
+
+class _NothingStoredError(CallError):
+    """The stored dialogue ends before this turn."""
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """The cases, and who plays them."""
+    """Who plays the cases, over how many turns. `stored` are the dialogues to replay by case; None: interactive."""
 
-    personas: Sequence[Persona]
+    tested: Tested
     user: User
     judge: Judge
-    settings: BenchmarkSettings
+    turns: int
     seed: int
+    stored: Mapping[str, Conversation] | None = None
 
-    async def case(self, persona: Persona, client: ChatClient) -> Conversation:
-        """The dialogue of one case as a tree without branches, each reply with its score."""
-        responder = ModelResponder(client, load_prompt("responder"), self.settings)
+    async def case(self, persona: Persona) -> Played:
+        """The dialogue of a case as a tree, each reply with its scores."""
         nodes: list[Node] = []
         dialogue: list[Message] = []
-        for turn in range(1, self.settings.turns + 1):
-            # Equal seeds for every model: all models meet the same users and the same random draws.
-            seed = stable_seed(self.seed, persona.id, turn)
-            said = await self.user.message(persona, dialogue, seed)
-            dialogue.append(Message(role="user", content=said.text))
-            parent = nodes[-1].id if nodes else None
-            nodes.append(Node(id=f"u{turn}", parent=parent, role="user", text=said.text, calls=said.calls))
-            [reply] = await responder.replies(dialogue, None, 1, seed)
-            verdict = await self.judge.score(persona, dialogue, reply.text)
-            flags = {"truncated": reply.truncated, "thought": reply.thought is not None}
-            parts = {"overall": verdict.value} | dict(verdict.criteria)
-            nodes.append(
-                Node(
-                    id=f"a{turn}",
-                    parent=f"u{turn}",
-                    role="assistant",
-                    text=reply.text,
-                    token_ids=reply.token_ids,
-                    logprobs=reply.logprobs,
-                    tokenizer=reply.tokenizer,
-                    scores=tuple(Score(judge=self.judge.name, criterion=name, value=v) for name, v in parts.items()),
-                    calls=(*calls_of(reply), *verdict.calls),
-                    flags=tuple(flag for flag, holds in flags.items() if holds),
-                )
-            )
-            dialogue.append(Message(role="assistant", content=reply.text))
-        return Conversation(id=persona.id, persona=persona, nodes=tuple(nodes), path=tuple(node.id for node in nodes))
+        path: list[str] = []
+        failure = None
+        try:
+            for turn in range(1, self.turns + 1):
+                found = await self._turn(persona, dialogue, path[-1] if path else None, turn)
+                nodes += found
+                path += [found[0].id, found[-1].id]
+                dialogue += [Message(role=node.role, content=node.text) for node in (found[0], found[-1])]
+        except CallError as error:
+            failure = error
+        if not nodes:
+            return Played(None, failure)
+        return Played(Conversation(id=persona.id, persona=persona, nodes=tuple(nodes), path=tuple(path)), failure)
 
-    async def run(self, client: ChatClient, directory: epath.Path, progress: Callable[[int, int], None]) -> None:
-        """Play the cases that are not in `directory` yet with an entered client; each finished one is appended at
-        once, and those on which a server failed are noted at the end. Raises InputError or ResumableError where it
-        fails on most cases; those are tried again then."""
-        path = directory / TREES
-        directory.mkdir(parents=True, exist_ok=True)
-        files.repair_lines(path)
-        done = {tree.id for tree in read_trees(path)} if path.exists() else set()
-        under_way = asyncio.Semaphore(self.settings.concurrency)
-        endings, given_up = Endings("cases"), dict[str, GivenUp]()
-
-        async def one(persona: Persona) -> None:
-            async with under_way:
-                try:
-                    tree = await self.case(persona, client)
-                except CallError as error:
-                    endings.add(error)
-                    given_up[persona.id] = GivenUp(case=persona.id, reason=error.kind, said=str(error))
-                    if (problem := endings.stop) is not None:
-                        raise problem from None
-                    return
-            endings.add(None)
-            files.append_line(path, dump(tree))
-            done.add(persona.id)
-            progress(len(done), len(self.personas))
-
-        await gather_all(one(persona) for persona in self.personas if persona.id not in done)
-        if (problem := endings.stop_at_end(len(self.personas))) is not None:
-            raise problem
-        if given_up or (directory / GIVEN_UP).exists():
-            write_records(directory / GIVEN_UP, [given_up[case] for case in sorted(given_up)])
-
-
-def read_given_up(directory: epath.Path) -> list[GivenUp]:
-    """The cases in `directory` on which a server failed."""
-    path = directory / GIVEN_UP
-    return (
-        [parse(GivenUp, line, f"{path} line {number}") for number, line in files.lines(path)] if path.exists() else []
-    )
-
-
-def summarise(personas: Sequence[Persona], resamples: int, seed: int, directory: epath.Path) -> Metrics:
-    """The metrics of the dialogues in `directory`, where scores.jsonl and metrics.json are written."""
-    trees = {tree.id: tree for tree in read_trees(directory / TREES)}
-    ordered = [trees[persona.id] for persona in personas if persona.id in trees]
-    given_up = {each.case for each in read_given_up(directory)}
-    write_records(directory / TREES, ordered)
-    records = [
-        ScoreRecord(
-            case=tree.id,
-            profile=tree.persona.profile,  # type: ignore[union-attr]
-            personality=tree.persona.personality,  # type: ignore[union-attr]
-            turn=turn,
-            score=node.scores[0].value,
+    async def _turn(self, persona: Persona, before: Dialogue, parent: str | None, turn: int) -> list[Node]:
+        """The user's message and the reply; in replay, but for the last turn, the stored reply after it, which goes on.
+        Raises CallError if a server fails on it."""
+        # Equal seeds for every model: all models meet the same users and the same random draws.
+        seed = stable_seed(self.seed, persona.id, turn)
+        if self.stored is None:
+            said, onward = await self.user.message(persona, before, seed), []
+            user = Node(id=f"u{turn}", parent=parent, role="user", text=said.text, calls=said.calls)
+        else:
+            text, reply_text = stored_turn(self.stored, persona, turn)
+            user = Node(id=f"u{turn}", parent=parent, role="user", text=text)
+            stored = Node(id=f"s{turn}", parent=user.id, role="assistant", text=reply_text, condition=STORED)
+            onward = [stored] if turn < self.turns else []
+        dialogue = [*before, Message(role="user", content=user.text)]
+        reply = await self.tested.answer(persona, dialogue, seed)
+        verdict = await self.judge.score(persona, dialogue, reply.text)
+        flags = {
+            "truncated": reply.truncated,
+            "thought": reply.thought is not None,
+            "empty": not reply.text.strip(),
+        }
+        node = Node(
+            id=f"a{turn}",
+            parent=user.id,
+            role="assistant",
+            text=reply.text,
+            token_ids=reply.token_ids,
+            logprobs=reply.logprobs,
+            tokenizer=reply.tokenizer,
+            scores=scores_of(verdict, self.judge.name, empty=flags["empty"]),
+            calls=(*calls_of(reply), *verdict.calls),
+            flags=tuple(flag for flag, holds in flags.items() if holds),
         )
-        for tree in ordered
-        for turn, node in enumerate(tree.replies(), start=1)
-    ]
-    turns = max((record.turn for record in records), default=0)
-    records += [
-        ScoreRecord(case=persona.id, profile=persona.profile, personality=persona.personality, turn=turn, score=None)
-        for persona in personas
-        if persona.id in given_up and persona.id not in trees
-        for turn in range(1, turns + 1)
-    ]
-    files.write_lines(directory / SCORES, (files.json_line(record.model_dump(mode="json")) for record in records))
-    result = metrics(records, resamples, seed)
-    files.write_json(directory / METRICS, result.model_dump(mode="json"))
-    return result
+        return [user, node, *onward]
+
+
+def scores_of(verdict: Verdict, judge: str, empty: bool) -> tuple[Score, ...]:
+    """The scores of a reply: `overall` (what the user has shown counts), `persona` where the judge gives it, and the
+    criteria. An empty reply is at the floor of both scales, whatever the judge makes of it."""
+    parts = {OVERALL: FLOOR if empty else verdict.value}
+    if verdict.persona is not None:
+        parts[PERSONA] = FLOOR if empty else verdict.persona
+    parts |= verdict.criteria
+    return tuple(Score(judge=judge, criterion=name, value=value) for name, value in parts.items())
+
+
+def replies_of(tree: Conversation) -> list[Node]:
+    """The replies of the model under test, by turn."""
+    return [node for node in tree.replies() if node.condition != STORED]
+
+
+def score_of(node: Node, criterion: str) -> float | None:
+    """The score of a reply by a criterion; None where it is unscored."""
+    return next((score.value for score in node.scores if score.criterion == criterion), None)
+
+
+def stored_turn(stored: Mapping[str, Conversation], persona: Persona, turn: int) -> tuple[str, str]:
+    """The user's message and the reply of a turn of the stored dialogue of a case; "" if it ends with the message.
+    Raises CallError if there is no such turn: the case counts as unscored from there on."""
+    tree = stored.get(persona.id)
+    messages = spoken(tree) if tree else []
+    if len(messages) < 2 * turn - 1:
+        raise _NothingStoredError(f"case '{persona.id}': no stored dialogue has turn {turn}", "nothing stored")
+    said, reply = [*messages, None][2 * turn - 2 : 2 * turn]
+    assert said is not None
+    return said.content, reply.content if reply else ""
+
+
+def spoken(tree: Conversation) -> Sequence[Message]:
+    """The messages on the path of a dialogue, the user's and the replies to them in turn."""
+    nodes = map(tree.node, tree.path)
+    return [Message(role=node.role, content=node.text) for node in nodes if node.role != "system"]

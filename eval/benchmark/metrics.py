@@ -1,21 +1,41 @@
-"""Metrics of the ALOE benchmark: the figures of `figures.py`, each with a two-way bootstrap interval."""
+"""Metrics of the ALOE benchmark: the figures of `figures.py`, each with an interval.
+
+The average and IR are linear in the scores; their intervals come from variance components (`crossed.py`). The other
+figures are not, and the levels by turn are drawn as a band: theirs come from a two-way bootstrap (`statistics.py`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 from etils import epath
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from aloe_jax.errors import InputError
 from aloe_jax.tree.schema import Record
+from eval.benchmark.crossed import average_weights, linear, slope_weights
 from eval.benchmark.figures import Figures, figures, is_flat
-from eval.benchmark.scores import ScoreRecord, ScoreTable, read_scores, score_table
+from eval.benchmark.scores import (
+    Scale,
+    ScoreRecord,
+    ScoreTable,
+    carries_persona,
+    check_paired,
+    paired_table,
+    read_scores,
+    score_table,
+)
 from eval.benchmark.settings import MOST_RESAMPLES
 from eval.benchmark.statistics import percentile_interval, two_way_weights, weighted_means
 
 Interval = tuple[float, float] | None
+Method = Literal["variance components", "bootstrap"]
+LINEAR = ("average", "IR")
+METHODS: Mapping[str, Method] = {
+    name: "variance components" if name in LINEAR else "bootstrap" for name in Figures.model_fields
+}
 
 
 class Bootstrap(Record):
@@ -28,33 +48,56 @@ class Bootstrap(Record):
     personalities: int
     flat: int  # resamples with a flat curve: they have no R2, N_IR and N_R2, and are left out of their intervals
     empty: int  # resamples with a turn in which nothing was scored: they are left out wherever that turn is needed
+    methods: dict[str, Method] = Field(default={}, description="by figure; empty: all intervals from the bootstrap")
 
 
-class Metrics(Figures[float | None]):
-    """Content of `metrics.json`. `AL` and `average` are in points of the judge's scale, `IR` in points per turn,
+class ScaleMetrics(Figures[float | None]):
+    """The metrics on one scale. `AL` and `average` are in points of the judge's scale, `IR` in points per turn,
     `N_IR` in shares of the curve's own range per turn. Null: undefined (flat curve, one turn only, a turn with nothing
     scored)."""
 
-    ci: Figures[Interval]  # percentile intervals [low, high]; null without a figure
+    ci: Figures[Interval]  # [low, high], by `bootstrap.methods`; null without a figure
     cases: int
     unscored: int
     turns: int
     bootstrap: Bootstrap
 
     @model_validator(mode="after")
-    def _check(self) -> Metrics:
+    def _check(self) -> ScaleMetrics:
         if not len(self.AL) == len(self.ci.AL) == self.turns:
             raise ValueError(f"AL has {len(self.AL)} values and {len(self.ci.AL)} intervals for {self.turns} turns")
         return self
 
 
+class Metrics(ScaleMetrics):
+    """Content of `metrics.json`: the metrics on the scale `shown`, and those on the scale `persona` where the replies
+    have such scores."""
+
+    persona: ScaleMetrics | None = None
+
+    @model_serializer(mode="wrap")
+    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Without `persona` where there is none."""
+        content: dict[str, object] = write(self)
+        return content if self.persona is not None else {k: v for k, v in content.items() if k != "persona"}
+
+
 def metrics(scores: Sequence[ScoreRecord], resamples: int = 2000, seed: int = 0, level: float = 0.95) -> Metrics:
-    """Figures of one model with two-way bootstrap intervals (`statistics.py`).
+    """Figures of one model with intervals, on both scales.
 
     Unscored replies are left out of the means and counted. Intervals are null if there is only one profile and
     one personality. Raises InputError as `score_table` does.
     """
-    return _with_intervals([score_table(scores)], resamples, seed, level)
+    shown = on_scale(scores, "shown", resamples, seed, level)
+    persona = on_scale(scores, "persona", resamples, seed, level) if carries_persona(scores) else None
+    return Metrics(**dict(shown), persona=persona)
+
+
+def on_scale(
+    scores: Sequence[ScoreRecord], scale: Scale, resamples: int = 2000, seed: int = 0, level: float = 0.95
+) -> ScaleMetrics:
+    """The metrics of one model on one scale."""
+    return _with_intervals([score_table(scores, scale=scale)], resamples, seed, level)
 
 
 def compare(
@@ -63,35 +106,37 @@ def compare(
     resamples: int = 2000,
     seed: int = 0,
     level: float = 0.95,
-) -> Metrics:
+    scale: Scale = "shown",
+) -> ScaleMetrics:
     """Paired difference of every figure, `scores` minus `baseline`, with intervals.
 
     Both models are resampled alike, so shared effects (an easy profile, a stern personality) cancel. A reply counts
-    only if both models have a score; `unscored` is the number of pairs left out. Raises InputError if the two are not
-    over the same cases and turns.
+    only if both models have a score; `unscored` is the number of pairs left out. `paired.py` has p values and power.
+    Raises InputError if the two are not over the same cases and turns.
     """
-    first, second = score_table(scores), score_table(baseline)
-    if first.cases != second.cases:
-        odd = sorted(set(first.cases) ^ set(second.cases))
-        raise InputError(f"cannot compare two models over different cases: '{odd[0]}' is in one of them only")
-    if first.scores.shape != second.scores.shape:
-        raise InputError(
-            f"cannot compare two models over {first.scores.shape[1]} and {second.scores.shape[1]} turns; "
-            "run both with the same number"
-        )
-    if not (
-        np.array_equal(first.profiles, second.profiles) and np.array_equal(first.personalities, second.personalities)
-    ):
-        raise InputError("cannot compare two models whose cases of one name have different profiles or personalities")
+    first, second = score_table(scores, scale=scale), score_table(baseline, scale=scale)
+    check_paired(first, second)
     return _with_intervals([first, second], resamples, seed, level)
 
 
-def metrics_file(path: epath.PathLike, resamples: int = 2000, seed: int = 0, level: float = 0.95) -> dict[str, object]:
-    """The content of `metrics.json` for a `scores.jsonl`, as `aloe metrics` prints it. Raises InputError."""
-    return metrics(read_scores(path), resamples, seed, level).model_dump(mode="json")
+def metrics_file(
+    path: epath.PathLike,
+    resamples: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+    scale: Scale | None = None,
+) -> dict[str, object]:
+    """The content of `metrics.json` for a `scores.jsonl`, as `aloe metrics` prints it; with `scale` that scale alone.
+    Raises InputError."""
+    records = read_scores(path)
+    if scale is None:
+        return metrics(records, resamples, seed, level).model_dump(mode="json")
+    if scale == "persona" and not carries_persona(records):
+        raise InputError(f"{path} has no score_persona in any line; use --scale=shown")
+    return on_scale(records, scale, resamples, seed, level).model_dump(mode="json")
 
 
-def _with_intervals(tables: Sequence[ScoreTable], resamples: int, seed: int, level: float) -> Metrics:
+def _with_intervals(tables: Sequence[ScoreTable], resamples: int, seed: int, level: float) -> ScaleMetrics:
     """Figures of the first table, minus those of the second if there is one, resampled together."""
     table = tables[0]
     unscored = np.any([np.isnan(each.scores) for each in tables], axis=0)
@@ -108,12 +153,14 @@ def _with_intervals(tables: Sequence[ScoreTable], resamples: int, seed: int, lev
         """Of a figure in row 0 by its resamples in the other rows."""
         return percentile_interval(values[1:], level) if varies and _number(values[0]) is not None else None
 
+    exact = _linear_intervals(tables[0] if len(tables) == 1 else paired_table(tables[0], tables[1]), level)
     turns = rows.pop("AL").T
-    return Metrics(
+    return ScaleMetrics(
         AL=tuple(_number(column[0]) for column in turns),
         **{name: _number(row[0]) for name, row in rows.items()},
         ci=Figures[Interval](
-            AL=tuple(interval(column) for column in turns), **{name: interval(row) for name, row in rows.items()}
+            AL=tuple(interval(column) for column in turns),
+            **{name: exact[name] if name in LINEAR else interval(row) for name, row in rows.items()},
         ),
         cases=len(table.cases),
         unscored=int(unscored.sum()),
@@ -126,8 +173,17 @@ def _with_intervals(tables: Sequence[ScoreTable], resamples: int, seed: int, lev
             personalities=table.levels[1],
             flat=int(np.any([is_flat(curve[1:]) for curve in curves], axis=0).sum()),
             empty=int(np.any([np.isnan(curve[1:]).any(axis=-1) for curve in curves], axis=0).sum()),
+            methods=dict(METHODS),
         ),
     )
+
+
+def _linear_intervals(table: ScoreTable, level: float) -> dict[str, Interval]:
+    """The intervals of the average and of IR by variance components."""
+    turns = table.scores.shape[1]
+    found = {"average": linear(table, average_weights(turns))}
+    found["IR"] = linear(table, slope_weights(turns)) if turns > 1 else None
+    return {name: None if each is None else each.estimate().interval(level) for name, each in found.items()}
 
 
 def _difference(rows: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
 
 import numpy as np
 from etils import epath
 from jaxtyping import Float, Int
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from aloe_jax import files
 from aloe_jax.errors import InputError
 from aloe_jax.tree.schema import Record, parse
 
+Scale = Literal["shown", "persona"]
 FiniteScore = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
 
 class ScoreRecord(Record):
     """A judged reply. Other keys of the line (reply, criteria, ...) are ignored; numeric ids are read as text.
 
-    `score` is on the judge's own scale (1 to 5 for ours); any finite number is legal.
+    `score` is on the judge's own scale (1 to 5 for ours); any finite number is legal. It counts only what the user has
+    shown so far; `score_persona`, where the judge gives it, counts the whole persona.
     """
 
     model_config = ConfigDict(extra="ignore", coerce_numbers_to_str=True)
@@ -30,7 +32,14 @@ class ScoreRecord(Record):
     profile: str
     personality: str
     turn: int = Field(ge=1, strict=True)
-    score: FiniteScore | None = Field(description="null: the judge gave no readable answer")
+    score: FiniteScore | None = Field(description="scale `shown`; null: the judge gave no readable answer")
+    score_persona: FiniteScore | None = Field(default=None, description="scale `persona`; null: no such score")
+
+    @model_serializer(mode="wrap")
+    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Without `score_persona` where there is none."""
+        line: dict[str, object] = write(self)
+        return line if self.score_persona is not None else {k: v for k, v in line.items() if k != "score_persona"}
 
 
 @dataclass(frozen=True)
@@ -49,7 +58,14 @@ class ScoreTable:
         return int(self.profiles.max()) + 1, int(self.personalities.max()) + 1
 
 
-def score_table(records: Sequence[ScoreRecord], places: Sequence[str] | None = None) -> ScoreTable:
+def carries_persona(records: Iterable[ScoreRecord]) -> bool:
+    """Whether any reply has a score on the scale `persona`."""
+    return any(record.score_persona is not None for record in records)
+
+
+def score_table(
+    records: Sequence[ScoreRecord], places: Sequence[str] | None = None, scale: Scale = "shown"
+) -> ScoreTable:
     """The records as a table. `places` (one text per record, such as "line 3: ") are put before error messages.
 
     Raises InputError if there are no records, a (case, turn) comes twice, a case changes its profile or personality, or
@@ -68,7 +84,7 @@ def score_table(records: Sequence[ScoreRecord], places: Sequence[str] | None = N
                 f"{place}case '{record.case}' has profile and personality {found}, but {factors[record.case]} earlier; "
                 "a case is one pair of them"
             )
-        cells[record.case, record.turn] = record.score
+        cells[record.case, record.turn] = record.score if scale == "shown" else record.score_persona
     turns = max(turn for _, turn in cells)
     cases = sorted(factors, key=lambda case: (*factors[case], case))
     _check_complete(cases, turns, cells)
@@ -79,6 +95,28 @@ def score_table(records: Sequence[ScoreRecord], places: Sequence[str] | None = N
         personalities=_numbered(factors[case][1] for case in cases),
         scores=np.array(values, dtype=np.float64),
     )
+
+
+def check_paired(first: ScoreTable, second: ScoreTable) -> None:
+    """InputError if two tables are not over the same cases and turns."""
+    if first.cases != second.cases:
+        odd = sorted(set(first.cases) ^ set(second.cases))
+        raise InputError(f"cannot compare two models over different cases: '{odd[0]}' is in one of them only")
+    if first.scores.shape != second.scores.shape:
+        raise InputError(
+            f"cannot compare two models over {first.scores.shape[1]} and {second.scores.shape[1]} turns; "
+            "run both with the same number"
+        )
+    if not (
+        np.array_equal(first.profiles, second.profiles) and np.array_equal(first.personalities, second.personalities)
+    ):
+        raise InputError("cannot compare two models whose cases of one name have different profiles or personalities")
+
+
+def paired_table(first: ScoreTable, second: ScoreTable) -> ScoreTable:
+    """The differences `first` minus `second`, NaN where either is unscored. Raises InputError as `check_paired`."""
+    check_paired(first, second)
+    return replace(first, scores=first.scores - second.scores)
 
 
 def _check_complete(cases: Sequence[str], turns: int, cells: dict[tuple[str, int], float | None]) -> None:

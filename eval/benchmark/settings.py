@@ -4,19 +4,41 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from aloe_jax.errors import InputError
+from aloe_jax.serve.settings import check_servers
 from aloe_jax.settings import setting
-
-MODELS = ("base", "sft", "preference")
+from aloe_jax.train.names import OWN
+from eval.benchmark.entries import Entry, entries
 
 MOST_RESAMPLES = 1_000_000
+INTERACTIVE, REPLAY = MODES = ("interactive", "replay")
 
 
 @dataclass(frozen=True)
 class BenchmarkSettings:
-    """The ALOE benchmark."""
+    """The ALOE benchmark. Models, controls and cases can be added to a finished one; docs/benchmark.md."""
 
     models: tuple[str, ...] = setting(
-        MODELS, "what is measured: the start model and the results of the trainings", choices=MODELS
+        OWN,
+        f"what is measured: {', '.join(OWN)} of this run, a folder's path, NAME=FOLDER (a model, or a training of "
+        "another run) or NAME=URL#MODEL (on an OpenAI-compatible server)",
+        decides=False,
+    )
+    controls: tuple[str, ...] = setting(
+        (),
+        "results beside the models': wrong_persona, no_history, length_judge, no_context_judge (of the last model), "
+        "style_prompt, self_reflection (of base), oracle; MODEL+CONTROL for another model",
+        decides=False,
+    )
+    cases: int = setting(0, "held-out cases, from the first on; 0: all", minimum=0, decides=False)
+    control_cases: int = setting(25, "cases of a control, from the first on", minimum=1, decides=False)
+    mode: str = setting(
+        INTERACTIVE,
+        "interactive: the user answers the model's replies; replay: all models answer the same stored dialogues",
+        choices=MODES,
+    )
+    replay: str = setting(
+        "base", "whose dialogues are replayed: a model among `models`, which plays with the user, or a trees.jsonl"
     )
     turns: int = setting(10, "user turns of a dialogue", minimum=1)
     temperature: float = setting(0.7, "of the model under test")
@@ -24,3 +46,22 @@ class BenchmarkSettings:
     max_tokens: int = setting(128, "longest reply", minimum=1)
     concurrency: int = setting(64, "dialogues at the same time", minimum=1, decides=False)
     resamples: int = setting(2000, "of the two-way bootstrap", minimum=1, maximum=MOST_RESAMPLES)
+    api_key_env: str = setting(
+        "ALOE_API_KEY", "environment variable that holds the key of the models' servers", decides=False
+    )
+
+    def __post_init__(self) -> None:
+        check_servers("", self.api_key_env)
+        names = [each.name for each in self.entries if not each.control]
+        if self.mode == REPLAY and self.replay not in names and not self.replay.endswith(".jsonl"):
+            raise InputError(f"replay: '{self.replay}' is neither among config.benchmark.models nor a trees.jsonl")
+
+    @property
+    def entries(self) -> list[Entry]:
+        """All results, in the order in which they are made."""
+        return entries(self.models, self.controls, self.replay if self.mode == REPLAY else "")
+
+    @property
+    def replayed_file(self) -> str:
+        """The file whose dialogues are replayed; empty if they are a model's, or none are."""
+        return self.replay if self.mode == REPLAY and self.replay.endswith(".jsonl") else ""

@@ -1,111 +1,273 @@
-"""The stage `benchmark`."""
+"""The stage `benchmark`. A finished one grows: models, controls and cases that are added later are played, the rest
+stays. Each result's folder has a manifest of its own, which says what it was measured with."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+import dataclasses
+import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TypedDict
 
 from etils import epath
 
+from aloe_jax import files
 from aloe_jax.errors import InputError
-from aloe_jax.run.manifest import Values
-from aloe_jax.run.model import call_identity, model_inputs
+from aloe_jax.run.manifest import Manifest, Values, find_manifest, versions
+from aloe_jax.run.model import model_inputs
 from aloe_jax.run.stage import Run, Stage
 from aloe_jax.serve.client.interface import ChatClient
-from aloe_jax.serve.local import assist, stage_client
-from aloe_jax.tree.schema import Persona, read_personas
+from aloe_jax.serve.local import assist
+from aloe_jax.train.names import BASE, CHAIN, OWN
+from aloe_jax.train.sources import find_model
+from aloe_jax.tree.schema import Conversation, Persona, read_personas, read_trees
 from data_gen.calls.given_up import told
 from data_gen.calls.store import Store
 from data_gen.personas.settings import PersonaSettings
 from data_gen.players.assemble import assemble, check_roles, model_roles, player_of, role_clients
 from data_gen.run_files import HELD_OUT
-from eval.benchmark.dialogues import METRICS, Benchmark, read_given_up, summarise
-from eval.benchmark.settings import MODELS, BenchmarkSettings
+from eval.benchmark.cases import TREES, play_cases
+from eval.benchmark.controls import Rescoring, prompt_of, rescorer, tested_under
+from eval.benchmark.dialogues import Benchmark
+from eval.benchmark.entries import DIALOGUES, ORACLE, PROMPTED, RESCORED, Entry, ModelUnderTest
+from eval.benchmark.opening import model_client, model_identity, recorded
+from eval.benchmark.results import METRICS, ResultCounts, summarise
+from eval.benchmark.settings import REPLAY, BenchmarkSettings
+
+Report = Callable[[int, int], None]
 
 
 class _Counts(TypedDict):
-    """What the manifest says of the benchmark; `average` is the mean alignment level by model, `given_up` the cases on
-    which a server failed, by model and reason; their replies are unscored."""
+    """What the manifest of the stage says: the cases of the largest result, and by result what `ResultCounts` says."""
 
     cases: int
     turns: int
     average: dict[str, float | None]
+    unscored: dict[str, dict[str, int]]
     given_up: dict[str, dict[str, int]]
 
 
+def _settings(run: Run) -> BenchmarkSettings:
+    return run.section("benchmark", BenchmarkSettings)
+
+
 def _check(run: Run) -> None:
-    check_roles(run, scripted_personas=run.section("personas", PersonaSettings).source == "scripted")
-    if not run.section("benchmark", BenchmarkSettings).models:
-        raise InputError(f"config.benchmark.models is empty; choose from {', '.join(MODELS)}")
+    settings = _settings(run)
+    scripted = run.section("personas", PersonaSettings).source == "scripted"
+    check_roles(run, scripted_personas=scripted)
+    if not settings.entries:
+        raise InputError(f"config.benchmark.models is empty; choose from {', '.join(OWN)}, or name a folder")
+    if not scripted and any(entry.control == ORACLE for entry in settings.entries):
+        raise InputError(
+            "config.benchmark.controls: the oracle knows only scripted personas; leave it out, or set "
+            "config.personas.source to 'scripted'"
+        )
+    for model in _foreign(settings):
+        if not model.url:
+            find_model(run, model.source)
+    if settings.replayed_file:
+        files.existing(settings.replayed_file, "config.benchmark.replay: file")
+
+
+def _foreign(settings: BenchmarkSettings) -> list[ModelUnderTest]:
+    """The models from outside the run."""
+    return [each.model for each in settings.entries if each.model and not each.control and each.model.name not in OWN]
 
 
 def _needed_stages(run: Run) -> tuple[str, ...]:
     """The stages whose results are measured, and that of the personas."""
-    measured = run.section("benchmark", BenchmarkSettings).models
-    return ("personas", *(name for name in MODELS[1:] if name in measured))
+    measured = {entry.model.name for entry in _settings(run).entries if entry.model}
+    return ("personas", *(name for name in CHAIN if name in measured))
+
+
+def _inputs(run: Run) -> dict[str, str]:
+    """The hashes of the start model, of models from outside the run, of controls' prompts and of a replayed file."""
+    settings = _settings(run)
+    found = model_inputs(run) | {f"model {model.name}": model_identity(run, model) for model in _foreign(settings)}
+    found |= {each.control: prompt_of(each.control).hash for each in settings.entries if each.control in PROMPTED}
+    return found | ({"replay": files.hash_file(settings.replayed_file)} if settings.replayed_file else {})
+
+
+def _wanted(entry: Entry, settings: BenchmarkSettings, held_out: int) -> int:
+    """The number of cases that a result is to have."""
+    cases = min(settings.cases or held_out, held_out)
+    return min(settings.control_cases, cases) if entry.control else cases
+
+
+def _has(directory: epath.Path) -> int:
+    """The number of cases of a finished result; 0 if it has not finished."""
+    manifest = find_manifest(directory)
+    if manifest is None:  # of a version before results had manifests
+        path = directory / METRICS
+        return _cases(files.read_object(path)) if path.exists() else 0
+    return _cases(manifest.counts) if manifest.finished else 0
+
+
+def _cases(counts: Values) -> int:
+    found = counts.get("cases", 0)
+    return found if isinstance(found, int) else 0
+
+
+def _unfinished(run: Run) -> bool:
+    """Whether a result is missing, or has fewer cases than this call asks for."""
+    settings, folder = _settings(run), run.directory("benchmark")
+    held_out = len(_personas(run))
+    return any(_has(folder / entry.name) < _wanted(entry, settings, held_out) for entry in settings.entries)
+
+
+def _personas(run: Run) -> list[Persona]:
+    return read_personas(run.directory("personas") / HELD_OUT)
 
 
 def _work(run: Run) -> Values:
-    """Play every model's dialogues. Users and judge are those of `config.roles`, whatever model is under test."""
-    settings = run.section("benchmark", BenchmarkSettings)
-    personas = read_personas(run.directory("personas") / HELD_OUT)
-    counts: _Counts = {"cases": len(personas), "turns": settings.turns, "average": {}, "given_up": {}}
-    for number, name in enumerate(settings.models):
-        directory = run.directory("benchmark") / name
-        if not (directory / METRICS).exists():
-            played = number * len(personas)
+    """Make every result that is missing or has too few cases. Users and judge are those of `config.roles`, whatever
+    model is under test."""
+    settings, personas = _settings(run), _personas(run)
+    counts: _Counts = {"cases": 0, "turns": settings.turns, "average": {}, "unscored": {}, "given_up": {}}
+    todo = {entry: _wanted(entry, settings, len(personas)) for entry in settings.entries}
+    played = 0
+    for entry, cases in todo.items():
+        directory, total = run.directory("benchmark") / entry.name, sum(todo.values())
+        if _has(directory) < cases:
 
-            def report(done: int, total: int, name: str = name, played: int = played) -> None:
-                run.progress.update(played + done, total * len(settings.models), f"dialogues, model {name}")
+            def report(done: int, of: int, name: str = entry.name, played: int = played, total: int = total) -> None:
+                run.progress.update(played + done, total, f"dialogues, {name}")
 
-            _play(run, name, personas, directory, report)
-        counts["average"][name] = summarise(personas, settings.resamples, run.seed, directory).average
-        if given_up := Counter(each.reason for each in read_given_up(directory)):
-            counts["given_up"][name] = dict(given_up.most_common())
+            found = _result(run, entry, personas, cases, directory, report)
+        else:
+            found = summarise(personas[: _has(directory)], settings.turns, settings.resamples, run.seed, directory)[1]
+        played += cases
+        counts["cases"] = max(counts["cases"], found["cases"])
+        counts["average"][entry.name] = found["average"]
+        if found["unscored"]:
+            counts["unscored"][entry.name] = found["unscored"]
             run.progress.line(
-                f"benchmark: {given_up.total()} of {len(personas)} cases of the model {name} were given up and count "
-                f"as unscored: {told(given_up)}"
+                f"benchmark: {sum(found['unscored'].values())} of {found['cases'] * settings.turns} replies of "
+                f"{entry.name} are unscored: {told(found['unscored'])}"
             )
+        if found["given_up"]:
+            counts["given_up"][entry.name] = found["given_up"]
     return counts
 
 
-def _play(
-    run: Run, name: str, personas: Sequence[Persona], directory: epath.Path, report: Callable[[int, int], None]
-) -> None:
-    """Play the dialogues of one model."""
+def _result(
+    run: Run, entry: Entry, held_out: Sequence[Persona], cases: int, directory: epath.Path, report: Report
+) -> ResultCounts:
+    """Play what a result lacks of its `cases`, or of those it had when it finished if they are more, and write its
+    scores, metrics and manifest."""
+    settings, before = _settings(run), find_manifest(directory)
+    used, had = (before.free, _cases(before.counts)) if before else ((), 0)
+    personas = held_out[: max(cases, had)]
+    now = {"benchmark": {"cases": len(personas)}, "versions": versions()}
+    manifest = Manifest(
+        stage=f"benchmark/{entry.name}",
+        inputs=_inputs_of(run, entry),
+        config=BENCHMARK.settings(run)[0],
+        free=used if used[-1:] == (now,) else (*used, now),
+        versions=versions(),
+        seed=run.seed,
+        counts=before.counts if before else {},
+        seconds=before.seconds if before else 0.0,
+    )
+    directory.mkdir(parents=True, exist_ok=True)
+    manifest.write(directory)
+    began = time.monotonic()
+    try:
+        _play(run, entry, personas, directory, report)
+        _, counts = summarise(personas, settings.turns, settings.resamples, run.seed, directory)
+        manifest = dataclasses.replace(manifest, counts=dict(counts), status="finished")
+    finally:
+        seconds = round(manifest.seconds + time.monotonic() - began, 1)
+        dataclasses.replace(manifest, seconds=seconds).write(directory)
+    return counts
+
+
+def _inputs_of(run: Run, entry: Entry) -> dict[str, str]:
+    """The inputs of the stage that a result depends on."""
+    inputs = {name: run.manifest(name).identity for name in _needed_stages(run)} | _inputs(run)
+    model = entry.model.name if entry.model else ""
+    own = {BASE: "model"} | {name: name for name in CHAIN}
+    read = {"personas", "replay", entry.control, own.get(model, f"model {model}"), "model" if model in CHAIN else ""}
+    return {name: value for name, value in inputs.items() if name in read}
+
+
+def _play(run: Run, entry: Entry, personas: Sequence[Persona], directory: epath.Path, report: Report) -> None:
+    """Play the dialogues that a result lacks."""
     around = [role for role in ("user", "judge") if role in model_roles(run)]
     with ExitStack() as opened:
-        # Only the base model plays roles too, whose answers are stored.
-        identity = call_identity(run) if name == "base" else ""
-        tested = opened.enter_context(stage_client(run, name, identity))
+        tested = None
+        if entry.model and entry.control not in RESCORED:
+            tested = opened.enter_context(model_client(run, entry.model))
         # The engine with the base model can play the others as well; no second one is started for them.
-        own = tested if name == "base" else None
+        own = tested if entry.model and entry.model.name == BASE else None
         clients = opened.enter_context(role_clients(run, around, own))
-        store = opened.enter_context(Store(Path(directory))) if around else None
-        asyncio.run(_dialogues(run, personas, tested, clients, store, directory, report))
+        store = opened.enter_context(Store(Path(directory)))
+        asyncio.run(_dialogues(run, entry, personas, tested, clients, store, report))
 
 
 async def _dialogues(
     run: Run,
+    entry: Entry,
     personas: Sequence[Persona],
-    tested: ChatClient,
+    tested: ChatClient | None,
     clients: Mapping[str, ChatClient],
-    store: Store | None,
-    directory: epath.Path,
-    report: Callable[[int, int], None],
+    store: Store,
+    report: Report,
 ) -> None:
-    async with assemble(run, clients, store) as cast, AsyncExitStack() as opened:
-        if tested not in cast.clients:
-            await opened.enter_async_context(tested)
+    settings, folder = _settings(run), run.directory("benchmark")
+    async with assemble(run, clients, store) as cast:
         for warning in cast.warnings:
             run.progress.line(f"benchmark: {warning}")
         user, judge = (player_of(run, cast, role, f"benchmark {role}") for role in ("user", "judge"))
-        benchmark = Benchmark(personas, user, judge, run.section("benchmark", BenchmarkSettings), run.seed)
-        await benchmark.run(tested, directory, report)
+        own = _trees(folder / entry.model.name / TREES) if entry.model and entry.control in DIALOGUES else {}
+
+        async def play(play_case: Callable) -> None:
+            await play_cases(
+                play_case,
+                personas,
+                folder / entry.name,
+                turns=settings.turns,
+                concurrency=settings.concurrency,
+                progress=report,
+            )
+
+        if entry.control in RESCORED:
+            await play(Rescoring(rescorer(entry.control, judge), own, settings.turns).case)
+            return
+        stored = _stored(run, entry, personas)
+        if tested is None:
+            model = tested_under(entry.control, None, settings, personas, own)
+            await play(Benchmark(model, user, judge, settings.turns, run.seed, stored).case)
+            return
+        async with recorded(run, tested, store, tested in cast.clients) as chat:
+            model = tested_under(entry.control, chat, settings, personas, own)
+            await play(Benchmark(model, user, judge, settings.turns, run.seed, stored).case)
+
+
+def _stored(run: Run, entry: Entry, personas: Sequence[Persona]) -> Mapping[str, Conversation] | None:
+    """The dialogues that a result replays; None if it is played with the user. InputError for a file without one of the
+    cases."""
+    settings = _settings(run)
+    if settings.mode != REPLAY or entry.name == settings.replay:
+        return None
+    if not settings.replayed_file:
+        return _trees(run.directory("benchmark") / settings.replay / TREES)
+    found = _trees(epath.Path(settings.replayed_file))
+    for persona in personas:
+        tree = found.get(persona.id)
+        turns = sum(tree.node(name).role == "user" for name in tree.path) if tree else 0
+        if tree is None or turns < settings.turns or tree.persona != persona:
+            raise InputError(
+                f"config.benchmark.replay: '{settings.replay}' has {turns} turns of the case '{persona.id}', expected "
+                f"{settings.turns} with the same persona; name the dialogues of these held-out personas"
+            )
+    return found
+
+
+def _trees(path: epath.Path) -> dict[str, Conversation]:
+    return {tree.id: tree for tree in read_trees(path)} if path.exists() else {}
 
 
 BENCHMARK = Stage(
@@ -113,8 +275,10 @@ BENCHMARK = Stage(
     _needed_stages,
     ("model", "template", "serve", "decode", "roles", "benchmark", "seed"),
     _work,
-    model_inputs,
+    _inputs,
+    outputs=(f"*/{METRICS}",),
+    unfinished=_unfinished,
     check=_check,
     assist=assist,
-    unread=frozenset({"roles.author", "roles.inducer", "roles.responder", "roles.judge.trials"}),
+    unread=frozenset({"roles.author", "roles.inducer", "roles.teacher", "roles.responder", "roles.judge.trials"}),
 )

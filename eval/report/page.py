@@ -14,7 +14,7 @@ from aloe_jax.pages import templates
 from aloe_jax.run.manifest import Values
 from aloe_jax.settings import plain, read
 from data_gen.publish.stored import StoredCounts, StoredModels
-from data_gen.publish.summary import family_sentence, growth_sentences, judge_sentences
+from data_gen.publish.summary import family_sentence, growth_sentences, judge_sentences, kind_sentences
 from eval.benchmark.metrics import Metrics
 from eval.report import tables, wording
 from eval.report.charts import Guide, Series, line_chart, nice_ticks
@@ -201,7 +201,7 @@ def made(run: RunRecord) -> list[str]:
     if manifest is None or "wanted" not in manifest.counts:
         return []
     counts, family = StoredCounts.of(manifest), family_sentence(StoredModels.of(run.config))
-    said = growth_sentences(counts) + judge_sentences(counts)
+    said = growth_sentences(counts) + kind_sentences(counts) + judge_sentences(counts)
     return said + ([f"Warning: {family}."] if family else [])
 
 

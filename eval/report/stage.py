@@ -15,7 +15,7 @@ def report_stage(stages: Sequence[str]) -> Stage:
     def work(run: Run) -> Values:
         return {"bytes": write_report(run.workdir, stages=stages).stat().length}
 
-    return Stage(NAME, _needs, (), work, outputs=(INDEX,))
+    return Stage(NAME, _needs, (), work, outputs=(INDEX,), derived=True)
 
 
 def _needs(run: Run) -> tuple[str, ...]:

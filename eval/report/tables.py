@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from aloe_jax.run.manifest import Values
-from eval.benchmark.metrics import Interval, Metrics, compare
+from eval.benchmark.metrics import Interval, Metrics, ScaleMetrics, compare
 from eval.report.charts import interval_bar
 from eval.report.reading import MODELS, RunRecord
 
@@ -84,7 +84,7 @@ def measured(run: RunRecord) -> dict[str, Metrics]:
     return {model: result for model, result in found.items() if result is not None}
 
 
-def differences(run: RunRecord) -> dict[str, Metrics]:
+def differences(run: RunRecord) -> dict[str, ScaleMetrics]:
     """The paired difference of each trained model to `base` over the same cases."""
     base = run.results.get("base")
     if base is None or base.metrics is None or not base.scores:
@@ -122,7 +122,7 @@ def _cells(results: dict[str, Metrics], key: str, digits: int) -> tuple[Cell, ..
     )
 
 
-def difference_rows(results: dict[str, Metrics]) -> tuple[Row, ...]:
+def difference_rows(results: dict[str, ScaleMetrics]) -> tuple[Row, ...]:
     """Rows of paired differences: average, IR, first and last turn; the bars of a row share their scale."""
     if not results:
         return ()

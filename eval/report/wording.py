@@ -6,14 +6,14 @@ import re
 from collections.abc import Mapping
 
 from aloe_jax.run.manifest import Values
-from eval.benchmark.metrics import Metrics
+from eval.benchmark.metrics import Metrics, ScaleMetrics
 from eval.report.reading import RunRecord, TreeSummary
 from eval.report.tables import bracket, count, decimal, duration, leaves
 
 MODEL_NAMES = {"base": "base", "sft": "SFT", "preference": "preference"}
 STEPS = {"sft": "SFT", "preference": "SFT and preference training"}
 SMALL_MODEL = 1_000_000_000  # parameters; below, the page says what a model of that size cannot show
-FEW_LEVELS = 5  # profiles or personalities; below, two-way bootstrap intervals are clearly too narrow
+FEW_LEVELS = 5  # profiles or personalities; below, bands from the two-way bootstrap are clearly too narrow
 PUBLISHED_TREES = 3000  # conversations behind the published results (paper, section 2)
 
 
@@ -40,7 +40,7 @@ def size_in_words(size: float) -> str:
     return f"{size / 1e9:.3g}B" if size >= 1e9 else f"{size / 1e6:.3g}M"
 
 
-def result_sentence(results: Mapping[str, Metrics], differences: Mapping[str, Metrics]) -> str:
+def result_sentence(results: Mapping[str, Metrics], differences: Mapping[str, ScaleMetrics]) -> str:
     """The sentence at the top: what changed, by how much, and whether it could be chance."""
     if not results:
         return "There are no benchmark results in this run yet, so nothing is known about its models."
@@ -80,8 +80,8 @@ def interval_caveat(results: Mapping[str, Metrics]) -> str:
         return f"All cases share one {fixed[0]}: intervals say nothing about another {fixed[0]}."
     if min(names.values()) < FEW_LEVELS:
         return (
-            f"With {made.profiles} profiles and {made.personalities} personalities the intervals are too narrow: "
-            "resampling so few cannot show how different other users would be."
+            f"With {made.profiles} profiles and {made.personalities} personalities the intervals of single turns "
+            "are too narrow: resampling so few cannot show how different other users would be."
         )
     return ""
 

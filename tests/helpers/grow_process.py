@@ -13,7 +13,7 @@ from aloe_jax.serve.client.probe import probe
 from data_gen.calls.call_cache import CallCache
 from data_gen.calls.store import Store
 from data_gen.game.scheduler import Candidates, Scheduler, put_in_order
-from data_gen.game.settings import ConversationSettings, TreeSettings
+from data_gen.game.settings import ConversationSettings, MixSettings, TreeSettings
 from data_gen.game.tree_growth import Shape
 from data_gen.players.settings import ModelSettings
 from data_gen.players.table import ROLES, load_prompt
@@ -22,7 +22,9 @@ from data_gen.world.personas import scripted_personas
 from helpers.fake_server import MODEL
 
 SAMPLING = ModelSettings(temperature=0.8, top_p=0.95, max_tokens=64)
-SHAPE = Shape(ConversationSettings(turns=3, hinted=2, plain=1, min_margin=0.1), TreeSettings(min_turns=3, attempts=3))
+SHAPE = Shape(
+    ConversationSettings(turns=3, mix=MixSettings(hinted=2), min_margin=0.1), TreeSettings(min_turns=3, attempts=3)
+)
 
 
 class Silent:

@@ -4,9 +4,9 @@ import dataclasses
 
 from aloe_jax.serve.client.answers import Answer
 from aloe_jax.tree.schema import Item, Persona
-from data_gen.game.settings import ConversationSettings, TreeSettings
+from data_gen.game.settings import ConversationSettings, MixSettings, TreeSettings
 from data_gen.game.tree_growth import Shape
-from data_gen.roles import Comparison, Revealed, Said, Verdict
+from data_gen.roles import Comparison, Revealed, Roles, Said, Verdict
 
 PERSONA = Persona(
     id="p1",
@@ -17,17 +17,21 @@ PERSONA = Persona(
 )
 TURNS = 4
 SHAPE = Shape(
-    ConversationSettings(turns=TURNS, hinted=2, plain=1, min_margin=0.1),
+    ConversationSettings(turns=TURNS, mix=MixSettings(hinted=2), min_margin=0.1),
     TreeSettings(min_turns=1, attempts=1, guards=()),
 )
 
 
 def changed(**settings):
-    """SHAPE with other settings."""
-    names = {field.name for field in dataclasses.fields(TreeSettings)}
-    tree = {name: value for name, value in settings.items() if name in names}
-    rest = {name: value for name, value in settings.items() if name not in names}
-    return Shape(dataclasses.replace(SHAPE.conversations, **rest), dataclasses.replace(SHAPE.tree, **tree))
+    """SHAPE with other settings of its three sections."""
+
+    def given(kind):
+        names = {field.name for field in dataclasses.fields(kind)}
+        return {name: value for name, value in settings.items() if name in names}
+
+    mix = dataclasses.replace(SHAPE.conversations.mix, **given(MixSettings))
+    conversations = dataclasses.replace(SHAPE.conversations, **{"mix": mix, **given(ConversationSettings)})
+    return Shape(conversations, dataclasses.replace(SHAPE.tree, **given(TreeSettings)))
 
 
 class User:
@@ -74,6 +78,17 @@ class Responder:
         ]
 
 
+class Teacher:
+    """Passes hints to a responder, as a responder that is the teacher too; records what it was told."""
+
+    def __init__(self, responder):
+        self.responder, self.told = responder, []
+
+    async def replies(self, told, dialogue, n, seed):
+        self.told.append((told, list(dialogue)))
+        return await self.responder.replies(dialogue, told.hint, n, seed)
+
+
 class Judge:
     """Prefers hinted replies with a probability of 0.8, in either order; tells equal conditions apart by 0.02."""
 
@@ -90,3 +105,9 @@ class Judge:
         if ("hinted" in first) == ("hinted" in second):
             return Comparison(0.51, 0.51)
         return Comparison(0.8, 0.8) if "hinted" in first else Comparison(0.2, 0.2)
+
+
+def cast(responder=None, judge=None):
+    """All roles; the responder is the teacher too."""
+    responder = responder or Responder()
+    return Roles(User(), Inducer(), responder, judge or Judge(), Teacher(responder))

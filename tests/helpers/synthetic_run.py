@@ -20,7 +20,7 @@ from eval.report import write_report
 CONFIG = {
     "model": {"source": "embedded:smollm2"},
     "seed": 0,
-    "conversations": {"trees": 12, "turns": 3, "hinted": 2, "plain": 1},
+    "conversations": {"trees": 12, "turns": 3, "mix": {"hinted": 2, "plain": 1}},
     "roles": {"responder": {"player": "model", "temperature": 0.9, "max_tokens": 32}, "judge": {"player": "scripted"}},
     "sft": {"objective": "sft", "learning_rate": 2e-5, "epochs": 1},
     "preference": {"objective": "dpo", "learning_rate": 5e-6, "beta": 0.1, "epochs": 1},

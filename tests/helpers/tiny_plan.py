@@ -41,6 +41,6 @@ def planned(sections):
     grown, dialogues = sections["conversations"], sections["benchmark"]
     return PlannedSettings(
         sections,
-        GrownConversations(grown.trees, grown.turns, grown.hinted + grown.plain),
+        GrownConversations(grown.trees, grown.turns, grown.mix.total()),
         BenchmarkDialogues(dialogues.turns, dialogues.max_tokens),
     )

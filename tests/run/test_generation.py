@@ -142,6 +142,26 @@ def test_from_seeds_to_a_data_set(fake, aloe, tmp_path, capsys):
         (["--config.tree.guards=('lops',)"], "config.tree.guards: 'lops' is unknown"),
         (["--config.roles.judge.template=nothing.jinja"], "config.roles.judge.template: file 'nothing.jinja'"),
         (["--config.serve.model="], "name the model on"),
+        (["--config.conversations.mix.plain=0"], "config.conversations.mix: its counts must add up to at least 2"),
+        (
+            [f"--config.conversations.mix.{count}" for count in ("plain=0", "hinted=0", "leak=2")],
+            "config.conversations.mix: hinted and plain are both 0, but the path goes on from one of them; raise one",
+        ),
+        (["--config.conversations.hinted=2"], "config.conversations.hinted is now called --config.conversations.mix.h"),
+        (["--config.conversations.mix.leaks=2"], "did you mean 'leak'?"),
+        (["--config.roles.teacher.player=scripted"], "the scripted teacher knows only scripted personas"),
+        (["--config.roles.teacher.player=oracle"], "config.roles.teacher.player: 'oracle' is unknown; choose one of"),
+        (["--config.roles.teacher.skill=1.5"], "config.roles.teacher.skill: 1.5 must be at least 0 and at most 1"),
+        (
+            ["--config.roles.teacher.skill=0.5"],
+            "config.roles.teacher.skill: a teacher whose player is 'responder' does not read it; set "
+            "config.roles.teacher.player to 'scripted'",
+        ),
+        (
+            ["--config.roles.teacher.player=model", "--config.roles.teacher.skill=0.5"],
+            "config.roles.teacher.skill: a teacher whose player is 'model' does not read it",
+        ),
+        (["--config.roles.teacher.base_url=http://127.0.0.1:9/v1"], "set config.roles.teacher.player to 'model'"),
         (["--config.tree.min_turns=9"], "config.tree.min_turns: 9 are more than the 2 turns"),
         (["--config.personas.source=moon"], "config.personas.source: 'moon' is unknown"),
         (["--config.personas.source=files"], "config.personas.profile_pool is empty"),

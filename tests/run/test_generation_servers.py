@@ -7,6 +7,8 @@ import pytest
 
 from aloe_jax.cli import main as cli
 from aloe_jax.serve.client import client
+from aloe_jax.tree.schema import read_trees
+from data_gen.game.settings import CONDITIONS
 from helpers.aloe_command import ROOT
 from helpers.fake_server import MODEL, FakeServer, running
 
@@ -20,8 +22,8 @@ SMALL = (
     "--config.personas.benchmark_personalities=1",
     "--config.conversations.trees=6",
     "--config.conversations.turns=1",
-    "--config.conversations.hinted=1",
-    "--config.conversations.plain=1",
+    "--config.conversations.mix.hinted=1",
+    "--config.conversations.mix.plain=1",
     "--config.roles.judge.trials=4",
     "--config.tree.min_turns=1",
 )
@@ -67,6 +69,66 @@ def test_a_judge_in_prose_stops_the_run_before_trees_are_paid_for(aloe, tmp_path
     assert not (tmp_path / "run/conversations/trees.jsonl").exists()
     code, errors = aloe(FakeServer(), "--config.roles.judge.max_tokens=16", "--fork")  # the remedy
     assert code == 0, errors
+
+
+EVERY = [f"--config.conversations.mix.{kind}=1" for kind in CONDITIONS]
+
+
+def calls_of(run):
+    """The requests of a run by role, each as (model, longest answer)."""
+    found = {}
+    for line in (run / "conversations/calls.jsonl").read_text().splitlines():
+        call = json.loads(line)
+        found.setdefault(call["role"], set()).add((call["request"]["model"], call["request"]["max_tokens"]))
+    return found
+
+
+def conditions(run):
+    trees = read_trees(run / "conversations/trees.jsonl")
+    return {node.condition for tree in trees for node in tree.replies()}
+
+
+def test_a_served_teacher_and_a_learner_with_their_own_models_and_sampling(aloe, tmp_path):
+    strong = FakeServer()
+    with running(strong) as url:
+        teacher = [f"--config.roles.teacher.{name}" for name in ("player=model", f"base_url={url}", "max_tokens=77")]
+        scripted = [f"--config.roles.{role}.player=scripted" for role in ("user", "inducer", "judge")]
+        more = [*teacher, *scripted, *EVERY, "--config.conversations.turns=2", "--config.roles.teacher.price_out=2.0"]
+        learner = FakeServer()
+        code, errors = aloe(learner, *more)
+        assert code == 0, errors
+    run = tmp_path / "run"
+    assert conditions(run) == set(CONDITIONS)
+    assert calls_of(run) == {"teacher": {(MODEL, 77)}, "responder": {(MODEL, 40)}}
+    assert strong.paid.total() > 3 * learner.paid.total() > 0
+    status = json.loads((run / "conversations/status.json").read_text())
+    assert set(status["roles"]) == {"teacher", "responder"}
+    assert status["cost"] > 0
+    counts = json.loads((run / "conversations/manifest.json").read_text())["counts"]
+    assert set(counts["kinds"]) == set(CONDITIONS)
+    assert sum(kind["preferred"] for kind in counts["kinds"].values()) == counts["preferences"]
+    assert sum(kind["preferences"] for kind in counts["kinds"].values()) == 2 * counts["preferences"]
+
+
+def test_a_scripted_teacher_calls_no_model(aloe, tmp_path):
+    """With no plain reply in the mix the responder is not called either, so that nothing is."""
+    server = FakeServer()
+    scripted = [f"--config.roles.{role}.player=scripted" for role in ("user", "inducer", "judge", "teacher")]
+    mix = ["--config.conversations.mix.plain=0", "--config.conversations.mix.other_persona=2"]
+    code, errors = aloe(server, *scripted, *mix, "--config.roles.teacher.skill=0.9")
+    assert code == 0, errors
+    assert conditions(tmp_path / "run") == {"hinted", "other_persona"}
+    assert server.asked.total() == 0
+
+
+def test_a_responder_that_teaches_words_leaks_as_the_teacher_does(aloe, tmp_path):
+    server = FakeServer()
+    code, errors = aloe(server, *EVERY, "--config.conversations.turns=2")
+    assert code == 0, errors
+    assert "teacher" not in calls_of(tmp_path / "run")
+    calls = (tmp_path / "run/conversations/calls.jsonl").read_text()
+    assert "You also know something that they have never told you" in calls
+    assert "teacher_template" in json.loads((tmp_path / "run/conversations/manifest.json").read_text())["inputs"]
 
 
 class Thinker(FakeServer):

@@ -139,3 +139,15 @@ def test_chat_with_the_exported_model(aloe_process, finished):
     result = aloe_process.call(["chat", f"--model={finished.workdir / 'export'}", "--max-tokens=4"], stdin="Hello\n")
     assert result.returncode == 0, result.stderr
     assert result.stdout.endswith("\n")
+
+
+def test_a_training_of_another_run_is_measured_by_its_folder(aloe, tiny_model, finished, tmp_path):
+    """Equal cases, seeds and parameters: its scores are those that the other run's own benchmark gave it."""
+    workdir = copy_stages(finished.workdir, tmp_path / "run", "personas")
+    models = f"--config.benchmark.models=('other={finished.workdir}/sft',)"
+    code, _, errors = aloe(*run_arguments(tiny_model, workdir, "--stages=benchmark", models))
+    assert code == 0, errors
+    own, other = finished.workdir / "benchmark/sft/scores.jsonl", workdir / "benchmark/other/scores.jsonl"
+    assert other.read_bytes() == own.read_bytes()
+    inputs = json.loads((workdir / "benchmark/other/manifest.json").read_text())["inputs"]
+    assert set(inputs) == {"personas", "model other"}

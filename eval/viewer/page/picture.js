@@ -47,6 +47,11 @@ function curve(from, to) {
   return `M${from.x},${from.y}C${middle},${from.y} ${middle},${to.y} ${to.x},${to.y}`;
 }
 
+// Squares are plain replies; those of other kinds stand on a corner.
+function turned(node, spot) {
+  return ["plain", undefined, null].includes(node.condition) ? "" : `rotate(45 ${spot.x} ${spot.y})`;
+}
+
 function dot(open, node, spot, mark) {
   const turn = open.turnOf.get(node.id);
   const name = node.role === "assistant" ? `turn ${turn?.number}, reply ${turn ? letter(turn, node) : ""}` : `${node.role}, turn ${turn?.number ?? 0}`;
@@ -56,7 +61,7 @@ function dot(open, node, spot, mark) {
       ? svg("circle", { cx: spot.x, cy: spot.y, r: 4.5 })
       : node.condition === "hinted" || state.blind
         ? svg("circle", { cx: spot.x, cy: spot.y, r: 7 })
-        : svg("rect", { x: spot.x - 6, y: spot.y - 6, width: 12, height: 12, rx: 1.5 });
+        : svg("rect", { x: spot.x - 6, y: spot.y - 6, width: 12, height: 12, rx: 1.5, transform: turned(node, spot) });
   return svg(
     "g",
     {

@@ -120,7 +120,7 @@ function reply(turn, node, name) {
       "p",
       { class: "marks" },
       el("b", { class: "letter" }, name),
-      open && node.condition && el("span", { class: `mark condition ${node.condition === "hinted" ? "hinted" : ""}` }, node.condition),
+      open && node.condition && el("span", { class: `mark condition ${node.condition === "hinted" ? "hinted" : ""}` }, node.condition.replaceAll("_", " ")),
       open && won.length > 0 && el("span", { class: "mark chosen", title: won.map((found) => `margin ${number(found.margin, 2)}`).join(", ") }, `✓ preferred${won.length > 1 ? ` ${won.length}×` : ""}`),
       open && lost.length > 0 && el("span", { class: "mark rejected" }, `✗ rejected${lost.length > 1 ? ` ${lost.length}×` : ""}`),
       (node.flags ?? []).map((flag) => el("span", { class: "mark warn" }, flag)),

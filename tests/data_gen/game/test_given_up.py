@@ -19,7 +19,7 @@ from data_gen.publish.summary import growth_sentences
 from helpers.fake_server import FakeServer, serving
 from helpers.grow_process import grow_all
 
-ONE_TURN = Shape(ConversationSettings(turns=1, hinted=1, plain=1), TreeSettings(min_turns=1, attempts=3))
+ONE_TURN = Shape(ConversationSettings(turns=1), TreeSettings(min_turns=1, attempts=3))
 HOPELESS = {"refused": 0.05, "garbage": 0.05, "dies": 0.02}
 
 

@@ -2,6 +2,7 @@
 answered is made again."""
 
 import asyncio
+import dataclasses
 import json
 import os
 import random
@@ -15,6 +16,7 @@ from aloe_jax.errors import InputError
 from aloe_jax.serve.client import client as client_module
 from aloe_jax.tree.schema import read_trees
 from data_gen.calls.store import Store, records
+from data_gen.game.settings import CONDITIONS, MixSettings
 from helpers.aloe_command import HELPERS, ROOT
 from helpers.fake_server import FAULTS, FakeServer, key_of, serving
 from helpers.grow_process import SHAPE, grow_all
@@ -95,6 +97,23 @@ def test_finished_work_asks_nothing_again(healthy, tmp_path):
     assert not stored & set(asked)
     for name in ("nodes", "preferences", "rejects"):
         assert (tmp_path / f"{name}.jsonl").read_bytes() == (folder / f"{name}.jsonl").read_bytes()
+
+
+def test_every_kind_is_grown_again_from_what_was_stored(tmp_path):
+    """A run that was cut off after half of its answers gives the trees of one that was not, and sends no request
+    twice."""
+    mix = MixSettings(**dict.fromkeys(CONDITIONS, 1))
+    shape = dataclasses.replace(SHAPE, conversations=dataclasses.replace(SHAPE.conversations, mix=mix))
+    whole = tmp_path / "whole"
+    text = grown(whole, FakeServer(), trees=2, shape=shape)
+    assert {node.condition for tree in read_trees(whole / "trees.jsonl") for node in tree.replies()} == set(CONDITIONS)
+    calls = (whole / "calls.jsonl").read_text().splitlines(keepends=True)
+    folder, server = tmp_path / "cut", FakeServer()
+    folder.mkdir()
+    (folder / "calls.jsonl").write_text("".join(calls[: len(calls) // 2]))
+    stored = stored_keys(folder)
+    assert grown(folder, server, trees=2, shape=shape) == text
+    assert not stored & set(server.paid)
 
 
 @pytest.mark.slow

@@ -8,14 +8,14 @@ import pytest
 
 from aloe_jax.tree.schema import dump
 from data_gen.game.tree_growth import grow
-from data_gen.roles import Comparison, Roles, Verdict
+from data_gen.roles import Comparison, Verdict
 from data_gen.seeds import stable_seed
-from helpers.plain_roles import PERSONA, SHAPE, TURNS, Inducer, Judge, Responder, User, changed
+from helpers.plain_roles import PERSONA, SHAPE, TURNS, Judge, Responder, cast, changed
 
 
 @pytest.fixture
 def roles():
-    return Roles(User(), Inducer(), Responder(), Judge())
+    return cast()
 
 
 def grown(roles, name="c1", shape=SHAPE, seed=0):
@@ -124,14 +124,14 @@ def test_no_preference_without_a_margin(roles):
 
 
 def test_equal_texts_are_not_compared(roles):
-    roles = dataclasses.replace(roles, responder=Responder(lambda turn, condition, number: f"the same in turn {turn}"))
+    roles = cast(Responder(lambda turn, condition, number: f"the same in turn {turn}"))
     assert grown(roles).preferences == ()
     assert roles.judge.compared == []
 
 
 def test_empty_replies_are_flagged_never_compared_and_never_continued(roles):
     empty = Responder(lambda turn, condition, number: " \n" if condition == "plain" else f"hinted {turn}.{number}")
-    roles = dataclasses.replace(roles, responder=empty)
+    roles = cast(empty)
     for seed in range(5):
         tree = grown(roles, shape=changed(min_margin=0.0), seed=seed)
         for node in tree.replies():
@@ -146,7 +146,7 @@ def test_empty_replies_are_flagged_never_compared_and_never_continued(roles):
 
 def test_a_turn_in_which_nobody_says_anything_ends_the_conversation(roles):
     silent = Responder(lambda turn, condition, number: "" if turn == 3 else f"{condition} {turn}.{number}")
-    tree = grown(dataclasses.replace(roles, responder=silent))
+    tree = grown(cast(silent))
     assert tree.path[-1] == "u3"
     assert [node.flags for node in tree.replies() if node.parent == "u3"] == [
         ("empty", "no_loss"),
@@ -159,7 +159,7 @@ def test_a_turn_in_which_nobody_says_anything_ends_the_conversation(roles):
 def test_a_role_that_fails_leaves_nothing_half_done(roles, role):
     """Mistake 8: a failed attempt left its messages in the history. Here it gives no tree, and the next attempt with
     the same roles the whole one."""
-    expected = dump(grown(Roles(User(), Inducer(), Responder(), Judge())))
+    expected = dump(grown(cast()))
     method = {"user": "message", "inducer": "beliefs", "responder": "replies", "judge": "score"}[role]
     part = getattr(roles, role)
     works = getattr(part, method)
@@ -188,7 +188,7 @@ def test_the_branch_is_drawn_whatever_the_judge_thinks(roles):
 
 def test_equal_seeds_give_equal_trees(roles):
     first = dump(grown(roles))
-    assert dump(grown(Roles(User(), Inducer(), Responder(), Judge()))) == first
+    assert dump(grown(cast())) == first
     seeds = {seed for *_, seed in roles.responder.calls}
     assert len(seeds) == 2 * TURNS  # each call draws for itself
     grown(roles, name="c2")
@@ -218,7 +218,7 @@ def test_equal_siblings_are_dropped_and_drawn_again(roles):
         return f"other {turn}" if len(drawn) % 4 == 0 else f" the same in turn {turn}" + " " * (condition == "plain")
 
     notes = []
-    roles = dataclasses.replace(roles, responder=Responder(text))
+    roles = cast(Responder(text))
     shape = changed(hinted=2, plain=1, attempts=2)
     tree = asyncio.run(grow("c1", PERSONA, roles, shape, 0, lambda ledger, key, record: notes.append((ledger, record))))
     for turn in range(1, TURNS + 1):
@@ -232,7 +232,7 @@ def test_messages_that_thoughts_were_cut_from_are_flagged(roles):
         async def replies(self, dialogue, hint, n, seed):
             return [dataclasses.replace(each, thought="Hm.") for each in await super().replies(dialogue, hint, n, seed)]
 
-    tree = grown(dataclasses.replace(roles, responder=Thinker()))
+    tree = grown(cast(Thinker()))
     assert all("thought" in node.flags for node in tree.replies())
 
 

@@ -8,8 +8,7 @@ import pytest
 from aloe_jax.tree.schema import Node
 from data_gen.game.tree_growth import grow
 from data_gen.game.values import backed_up, preferred_by_value
-from data_gen.roles import Roles
-from helpers.plain_roles import PERSONA, TURNS, Inducer, Judge, Responder, User, changed
+from helpers.plain_roles import PERSONA, TURNS, Responder, cast, changed
 
 
 def node(name, parent, role, value=None):
@@ -83,7 +82,7 @@ def test_values_make_preferences_between_replies_with_equal_chances():
 
 
 def grown(shape):
-    roles = Roles(User(), Inducer(), Responder(lambda turn, kind, number: f"{kind} {turn}.{number}"), Judge())
+    roles = cast(Responder(lambda turn, kind, number: f"{kind} {turn}.{number}"))
     return asyncio.run(grow("c1", PERSONA, roles, shape, 0))
 
 

@@ -16,9 +16,10 @@ from data_gen.players.prompts import Prompt
 from data_gen.players.responder import ModelResponder
 from data_gen.players.settings import ModelSettings
 from data_gen.players.table import GAME, ROLES, RolesSettings, load_prompt
+from data_gen.players.teacher import ModelTeacher
 from data_gen.players.trials import trials, try_judge, unreadable
 from data_gen.players.user import ModelUser
-from data_gen.roles import Comparison, Revealed
+from data_gen.roles import Comparison, Revealed, Told
 from data_gen.world.judge import ScriptedJudge
 
 PERSONA = Persona(
@@ -92,6 +93,30 @@ def test_the_hint_goes_to_the_hinted_reply_alone():
     assert hinted[0].role == "system"
     assert "They keep bees." in hinted[0].content
     assert hinted[1:] == plain == TALK
+
+
+def test_the_teacher_is_told_what_has_shown_or_nothing():
+    teacher, chat = player(ModelTeacher, lambda messages, how: "Hm.")
+    known = (Revealed("fact1", 1), Revealed("trait1", 2))
+    for told in (Told(PERSONA, known), Told(PERSONA, None), Told(PERSONA, known, PERSONA.facts[1])):
+        asyncio.run(teacher.replies(told, TALK, 2, 3))
+    (hinted, _, how), (plain, _, _), (leak, _, _) = chat.asked
+    assert (how["n"], how["seed"], how["temperature"], how["max_tokens"]) == (2, 3, 0.8, 40)
+    assert "They keep bees. They hate small talk." in hinted[0].content
+    assert "They fear lifts." not in hinted[0].content
+    assert hinted[1:] == plain == leak[1:] == TALK
+    assert "They keep bees. They hate small talk." in leak[0].content
+    assert "They fear lifts." in leak[0].content
+    assert "Never mention" not in leak[0].content
+
+
+def test_a_responder_that_teaches_makes_the_calls_of_before():
+    """One model with one sampling for hinted and plain replies: the requests are those of a responder with the hint."""
+    responder, one = player(ModelResponder, lambda messages, how: "Hm.")
+    teacher, other = player(ModelTeacher, lambda messages, how: "Hm.", hints=load_prompt("responder"))
+    asyncio.run(responder.replies(TALK, "They keep bees.", 2, 3))
+    asyncio.run(teacher.replies(Told(PERSONA, (Revealed("fact1", 1),)), TALK, 2, 3))
+    assert one.asked == other.asked
 
 
 def shown(messages):
@@ -184,6 +209,8 @@ def test_families():
     one = {"user": "Qwen/Qwen3-8B", "responder": "Qwen/Qwen2.5-7B", "judge": "qwen3-32b", "inducer": "other"}
     assert "family 'qwen'" in one_family(one)
     assert one_family({**one, "judge": "google/gemma-3"}) is None
+    assert one_family({**one, "teacher": "google/gemma-3"}) is None  # whose replies are to be the better ones
+    assert "user, teacher and judge" in one_family({**one, "teacher": "Qwen/Qwen3-32B", "responder": "gemma"})
     assert one_family({"responder": "Qwen/Qwen3-8B"}) is None  # the others are scripted
 
 

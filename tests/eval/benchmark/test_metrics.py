@@ -128,13 +128,43 @@ def test_intervals_hold_the_estimate_and_repeat_with_the_seed():
 
 
 def test_one_case_has_no_interval_and_one_profile_has_that_of_its_personalities():
+    """Two personalities at 0 and 1: mean 1/2, standard error sqrt(1/2 / 2) = 1/2, one degree of freedom, whose t
+    quantile is tan(0.475 pi) = 12.706."""
     alone = metrics(crossed(lambda p, q, k: float(k), profiles=1, personalities=1))
     assert alone.IR == 1.0
     assert alone.ci.IR is None
     assert alone.ci.AL == (None, None, None)
     one = metrics(crossed(lambda p, q, k: float(q), profiles=1, personalities=2))
     assert one.bootstrap.profiles == 1
-    assert one.ci.average == (0.0, 1.0)  # both draws of two personalities alike: a quarter of the resamples each way
+    assert one.ci.average == pytest.approx((0.5 - 0.5 * np.tan(0.475 * np.pi), 0.5 + 0.5 * np.tan(0.475 * np.pi)))
+    assert one.ci.AL[0] == (0.0, 1.0)  # both draws of two personalities alike: a quarter of the resamples each way
+
+
+def test_methods_of_the_intervals_are_told():
+    made = metrics(crossed(lambda p, q, k: float(p + q * k))).bootstrap
+    assert {name for name, method in made.methods.items() if method == "variance components"} == {"average", "IR"}
+    assert set(made.methods) == KEYS
+
+
+def test_the_second_scale_stands_beside_the_first(tmp_path):
+    """Every reply is one point lower on the scale `persona`; one of them is unscored there."""
+    records = crossed(lambda p, q, k: float(p + q * k))
+    both = [record.model_copy(update={"score_persona": record.score - 1}) for record in records]
+    both[0] = both[0].model_copy(update={"score_persona": None})
+    result = metrics(both)
+    assert result.persona.AL[1:] == pytest.approx([level - 1 for level in result.AL[1:]])
+    assert (result.unscored, result.persona.unscored) == (0, 1)
+    path = tmp_path / "scores.jsonl"
+    path.write_text("".join(record.model_dump_json() + "\n" for record in both))
+    content = metrics_file(path)
+    assert set(content["persona"]) | {"persona"} == set(content)
+    assert metrics_file(path, scale="persona") == content["persona"]
+    assert metrics_file(path, scale="shown") | {"persona": content["persona"]} == content
+    assert Metrics.model_validate_json(json.dumps(content, allow_nan=False)) == result
+    path.write_text("".join(record.model_dump_json() + "\n" for record in records))
+    assert "persona" not in metrics_file(path)
+    with pytest.raises(InputError, match="has no score_persona in any line; use --scale=shown"):
+        metrics_file(path, scale="persona")
 
 
 def test_metrics_file_is_the_content_of_metrics_json(tmp_path):

@@ -1,0 +1,170 @@
+"""What happens in a benchmark dialogue beside its scores: personal references, questions, repetition, length, decay.
+
+Functions of a dialogue (messages, user first, replies and user messages in turn) know of the persona only what the
+scripted world's banks tell; for other personas they return None where they need it. Turns are counted from 1.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from aloe_jax.tree.schema import Message, Persona, Record
+from data_gen.text import expand_contractions, stem_set, word_grams, words
+from data_gen.world.facts import Fact, by_id, facts_of, named, shown_facts
+from eval.benchmark.crossed import Estimate, average_weights, linear, turn_weights
+from eval.benchmark.scores import ScoreTable
+
+GRAM = 4  # words of a run that counts as repeated
+GOOD = 4.0  # a score from which a turn counts as held
+PEAK = 5  # the turn up to which published offline runs rise (paper, section 4)
+
+_SENTENCE = re.compile(r"[^.!?…\n]+[.!?…]*")
+_SELF = frozenset(("i", "my", "mine", "myself", "me", "we", "our", "ours"))
+_OTHER = frozenset(("you", "your", "yours", "yourself"))
+# Verbs by which "I ..." comments on what the user said instead of claiming it.
+_COMMENT = frozenset(
+    """hear think hope guess wonder believe bet suppose imagine see suggest recommend understand love like
+    wish""".split()  # noqa: SIM905
+)
+
+
+class DialogueMeasures(Record):
+    """The measures of one dialogue. Null: not known for this persona, or nothing to measure."""
+
+    first_reference: int | None  # turn of the first reply that names a fact which the user has shown; null: no such
+    referred: bool | None  # whether there is one; null: the persona is not of the scripted world
+    unrevealed: float | None  # share of replies that name a fact of the persona before the user has shown it
+    identity_confusion: float | None  # share of replies that speak of the user's facts as their own
+    questions: float  # question marks that end a sentence, per reply
+    repetition: float | None  # mean share of a reply's runs of `GRAM` words that own earlier replies hold
+    words: float  # per reply
+
+
+def measures(persona: Persona, dialogue: Sequence[Message]) -> DialogueMeasures:
+    """The measures of a dialogue with at least one reply."""
+    replies = replies_of(dialogue)
+    first = first_reference(persona, dialogue)
+    return DialogueMeasures(
+        first_reference=first,
+        referred=first is not None if scripted(persona) else None,
+        unrevealed=unrevealed_rate(persona, dialogue),
+        identity_confusion=identity_confusion(persona, dialogue),
+        questions=float(np.mean([questions(reply) for reply in replies])),
+        repetition=repetition(replies),
+        words=float(np.mean([len(words(reply)) for reply in replies])),
+    )
+
+
+def replies_of(dialogue: Sequence[Message]) -> list[str]:
+    """The texts of the assistant messages, first to last."""
+    return [message.content for message in dialogue if message.role == "assistant"]
+
+
+def scripted(persona: Persona) -> bool:
+    """Whether the persona has facts and all of them are of the scripted world."""
+    return bool(persona.facts) and all(item.id in by_id() for item in persona.facts)
+
+
+def first_reference(persona: Persona, dialogue: Sequence[Message]) -> int | None:
+    """The turn of the first reply that names a fact which the user has shown by then, as the user's; None if no reply
+    does, or for other personas."""
+    if not scripted(persona):
+        return None
+    facts, shown = facts_of(persona), shown_facts(persona, dialogue)
+    for turn, reply in enumerate(replies_of(dialogue), start=1):
+        known = [fact for fact in facts if shown.get(fact.id, turn + 1) <= turn]
+        if named(known, reply) and not claims(known, reply):
+            return turn
+    return None
+
+
+def unrevealed_rate(persona: Persona, dialogue: Sequence[Message]) -> float | None:
+    """The share of replies that name a fact of the persona which the user has not shown by then; None for other
+    personas. The model cannot know it, so it is a guess or a leak."""
+    if not scripted(persona):
+        return None
+    facts, shown = facts_of(persona), shown_facts(persona, dialogue)
+    return float(
+        np.mean(
+            [
+                any(shown.get(fact.id, turn + 1) > turn for fact in named(facts, reply))
+                for turn, reply in enumerate(replies_of(dialogue), start=1)
+            ]
+        )
+    )
+
+
+def identity_confusion(persona: Persona, dialogue: Sequence[Message]) -> float | None:
+    """The share of replies that claim a fact of the user for themselves; None for other personas."""
+    if not scripted(persona):
+        return None
+    facts = facts_of(persona)
+    return float(np.mean([claims(facts, reply) for reply in replies_of(dialogue)]))
+
+
+def claims(facts: Sequence[Fact], reply: str) -> bool:
+    """Whether a sentence of the reply names one of `facts`, speaks of itself in the first person and not of the user.
+
+    A rule of words, so approximate: "I hear ..." and other comments do not count, irony and quotations do.
+    """
+    for sentence in _SENTENCE.findall(expand_contractions(reply)):
+        found = set(words(sentence))
+        if found & _SELF and not found & _OTHER and not _comments(sentence) and named(facts, sentence):
+            return True
+    return False
+
+
+def _comments(sentence: str) -> bool:
+    said = words(sentence)
+    return any(one == "i" and other in _COMMENT for one, other in itertools.pairwise(said))
+
+
+def questions(reply: str) -> int:
+    """The number of sentences that end in a question mark."""
+    return sum("?" in sentence for sentence in _SENTENCE.findall(reply) if stem_set(sentence))
+
+
+def repetition(replies: Sequence[str], size: int = GRAM) -> float | None:
+    """The mean over the replies after the first of the share of their runs of `size` words that an earlier reply of the
+    same dialogue holds; replies too short for a run are left out. None if none is left."""
+    seen: set[tuple[str, ...]] = set()
+    shares = []
+    for number, reply in enumerate(replies):
+        grams = word_grams(reply, size)
+        if number and grams:
+            shares.append(sum(gram in seen for gram in grams) / len(grams))
+        seen.update(grams)
+    return float(np.mean(shares)) if shares else None
+
+
+def words_table(dialogues: Sequence[Sequence[Message]], turns: int) -> np.ndarray:
+    """The words of each reply [dialogues, turns], NaN where a dialogue has no such turn: for `paired_difference`."""
+    table = np.full((len(dialogues), turns), np.nan)
+    for row, dialogue in enumerate(dialogues):
+        for turn, reply in enumerate(replies_of(dialogue)[:turns]):
+            table[row, turn] = len(words(reply))
+    return table
+
+
+def held_share(table: ScoreTable, good: float = GOOD) -> Estimate | None:
+    """The share of dialogues in which every turn scores at least `good`. A dialogue with an unscored turn counts where
+    another turn decides it (one below `good`) and is left out otherwise. None if all are left out."""
+    low = (table.scores < good).any(axis=1)  # NaN compares as false
+    held = np.where(low, 0.0, np.where(np.isnan(table.scores).any(axis=1), np.nan, 1.0))
+    found = linear(ScoreTable(table.cases, table.profiles, table.personalities, held[:, None]), average_weights(1))
+    return None if found is None else found.estimate()
+
+
+def decay(table: ScoreTable, peak: int = PEAK) -> Estimate | None:
+    """The mean alignment level after turn `peak` minus that at it: below zero, the model does not hold its level. None
+    with no later turn, or with such a turn unscored everywhere."""
+    turns = table.scores.shape[1]
+    if turns <= peak:
+        return None
+    late = np.where(np.arange(1, turns + 1) > peak, 1 / (turns - peak), 0.0)
+    found = linear(table, late - turn_weights(peak, turns))
+    return None if found is None else found.estimate()
