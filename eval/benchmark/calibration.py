@@ -26,6 +26,7 @@ from eval.benchmark.metrics import metrics_file
 from eval.benchmark.scores import FiniteScore, Scale, ScoreTable, read_scores, score_table
 
 GRADES = (1.0, 2.0, 3.0, 4.0, 5.0)
+LARGEST = 1e100
 
 
 class Label(Record):
@@ -96,6 +97,8 @@ def calibrate(table: ScoreTable, labels: Sequence[Label], scale: Scale = "shown"
     np.divide(np.nansum(each, axis=0), rated.sum(axis=0), out=truth, where=rated.any(axis=0))
     both = ~np.isnan(truth) & ~np.isnan(table.scores)
     pair = np.stack([table.scores[both], truth[both]])
+    if np.nanmax(np.abs([*table.scores.ravel(), *truth.ravel()]), initial=0.0) > LARGEST:
+        raise InputError(f"scores or labels exceed {LARGEST:g}, so that their squares overflow; give grades")
     binary = np.isin(table.scores[~np.isnan(table.scores)], (0, 1)).all() and np.isin(truth[both], (0, 1)).all()
     average = corrected(table, truth, "binary" if binary else "graded", level)
     grades = np.rint(pair)

@@ -81,6 +81,7 @@ def test_an_unscored_reply_and_an_empty_line_of_the_sheet_count_nowhere():
         ([Label(case="0000", turn=1, score=3.0, labeller="a")] * 2, "labelled twice by 'a'"),
         ([Label(case="0000", turn=1, score=3.0)], "1 judged replies have a label"),
         ([], "0 judged replies have a label"),
+        ([Label(case="0000", turn=turn, score=1e308) for turn in (1, 2)], "exceed 1e\\+100"),
     ],
 )
 def test_labels_that_correct_nothing(labels, message):

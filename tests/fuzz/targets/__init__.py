@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from fuzz.case import Target
-from fuzz.targets import data, models, requests, runs, servers, shards, trainings, weights
+from fuzz.targets import data, labels, models, requests, runs, servers, shards, trainings, weights
 
 TARGETS: dict[str, Target] = {
     "records": data.records,
     "trees": data.trees,
     "paper": data.paper,
     "scores": data.scores,
+    "labels": labels.labels,
     "pools": data.pools,
     "model": models.model,
     "score": models.score,
