@@ -22,7 +22,7 @@ from data_gen.calls.connections import Cast
 from data_gen.calls.store import EVENTS, Store
 from data_gen.players.judge_presets import PRESETS
 from data_gen.players.panel import Panel
-from data_gen.players.player import one_family, role_of, thinking_of
+from data_gen.players.player import alike_panel, one_family, role_of, thinking_of
 from data_gen.players.settings import RESPONDER, ROBUST, JudgeSettings, ModelSettings, TeacherSettings
 from data_gen.players.table import GAME, ROLES, RolesSettings, load_prompt, prompt_of
 from data_gen.players.teacher import ModelTeacher
@@ -167,8 +167,7 @@ async def assemble(run: Run, clients: Mapping[str, ChatClient], store: Store | N
             played = [role for role, each in clients.items() if each is client]
             if isinstance(client, Client) and store is not None:  # what our own engine can do is known
                 cast.warnings += await _probed(run, client, played, store)
-        if (warning := one_family(models)) is not None:
-            cast.warnings.append(warning)
+        cast.warnings += filter(None, (one_family(models), alike_panel(models)))
         yield cast
 
 

@@ -117,6 +117,18 @@ def self_preference(models: Mapping[str, str], tested: str) -> str | None:
     )
 
 
+def alike_panel(models: Mapping[str, str]) -> str | None:
+    """A warning if all judges of a panel among the `models`, by role, are of one family, so that they err alike; else
+    None."""
+    families = [family(name) for seat, name in models.items() if role_of(seat) == "judge"]
+    if len(families) < 2 or len(set(families)) > 1:
+        return None
+    return (
+        f"all {len(families)} judges of the panel are of the family '{families[0]}', so that they err alike; name "
+        "models of other families in config.roles.judge.panel"
+    )
+
+
 def one_family(models: Mapping[str, str]) -> str | None:
     """A warning if user, writer of the hinted replies and judge are models of one family, which favours answers of its
     own; else None. `models` are the models' names by role, and by seat for the further judges of a panel; the writer is

@@ -7,7 +7,7 @@ import pytest
 from aloe_jax.errors import InputError
 from aloe_jax.serve.client.call_errors import FailedCallError, RefusedCallError
 from data_gen.players.panel import Panel
-from data_gen.players.player import one_family, self_preference
+from data_gen.players.player import alike_panel, one_family, self_preference
 from data_gen.players.settings import JudgeSettings
 from data_gen.roles import Comparison, Verdict
 from eval.benchmark.dialogues import scores_of
@@ -100,6 +100,9 @@ def test_families_of_a_panel():
     assert "'Qwen/Qwen3-32B'" in self_preference(panel, "Qwen/Qwen2.5-0.5B")
     assert self_preference(panel, "meta-llama/Llama-3-8B") is None
     assert self_preference({}, "Qwen/Qwen2.5-0.5B") is None  # scripted
+    assert alike_panel(panel) is None
+    assert alike_panel({"judge": "google/gemma-3"}) is None
+    assert "all 2 judges of the panel are of the family 'qwen'" in alike_panel({**panel, "judge": "qwen3-4b"})
 
 
 @pytest.mark.parametrize(
