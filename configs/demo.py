@@ -18,11 +18,12 @@ def get_config(arg: str = "") -> ConfigDict:
     config = experiment()
     config.model.source = "embedded:smollm2"  # SmolLM2-135M-Instruct, installed as a wheel
     config.compute.dtype = "float32"  # CPUs gain nothing from bfloat16
+    config.compute.remat = "none"  # rows are short
 
     config.serve.slots = 12
     config.serve.context = 1024
 
-    config.personas.profiles = 48
+    config.personas.profiles = 36
     config.personas.personalities = 24
     config.personas.pairings = 1
     config.personas.benchmark_profiles = 4
@@ -30,7 +31,7 @@ def get_config(arg: str = "") -> ConfigDict:
 
     # The teacher is the scripted world's oracle, which plays the part of a strong model; the learner is SmolLM2. Beside
     # the teacher's reply for this user stands one for another user, so that pairs differ in style alone.
-    config.conversations.trees = 2 if debug else 48
+    config.conversations.trees = 2 if debug else 36
     config.conversations.turns = 2 if debug else 4
     config.conversations.concurrency = 12
     config.conversations.mix.plain = 0

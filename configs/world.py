@@ -24,6 +24,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config = experiment()
     config.model.source = "embedded:smollm2"
     config.compute.dtype = "float32"  # CPUs gain nothing from bfloat16
+    config.compute.remat = "dots"
 
     config.serve.slots = 32
     config.serve.context = 2048
