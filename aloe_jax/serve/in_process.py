@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import functools
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, Unpack
@@ -58,7 +58,7 @@ class InProcessClient(ChatClient):
         self.completions = Completions()
         self._endpoint = InProcess(model, AdaptiveLimit(concurrency, concurrency))
         self.endpoints = [self._endpoint]
-        self._worker = Worker(engine, max_open=concurrency, settle=self._settle)
+        self._worker = Worker(engine, max_open=concurrency, settle=self._settle, deliver=self._deliver)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._decoding = ChatCompletions(self._worker, chat_format)
         self._places = asyncio.Semaphore(concurrency)
@@ -100,6 +100,14 @@ class InProcessClient(ChatClient):
     def failure(self) -> BaseException | None:
         """What the engine raised while decoding; from then on every call ends in ResumableError."""
         return self._worker.failure
+
+    def _deliver(self, give: Callable[[], None]) -> None:
+        """Give the answers of a step in the event loop's thread, before it goes on with any of them."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(give)
+                return
+        give()
 
     def _settle(self) -> None:
         """Wait, in the engine's thread, until the event loop has gone round often enough for callers that got an answer

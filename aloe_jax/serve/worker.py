@@ -6,6 +6,7 @@ all other threads use it through futures: `submit` returns one, and cancelling i
 
 from __future__ import annotations
 
+import functools
 import logging
 import queue
 import threading
@@ -60,7 +61,8 @@ class Worker:
     it raised, open requests fail with UnavailableError and `on_failure` is called once.
 
     `settle` is called before every step and returns when everybody who got an answer has had the time to submit the
-    next request, so that the steps take the same requests whatever the time that answers take elsewhere.
+    next request, so that the steps take the same requests whatever the time that answers take elsewhere. `deliver` is
+    called with a function that gives the answers of a step, all of them at once, so that their order cannot change.
     """
 
     def __init__(
@@ -70,13 +72,14 @@ class Worker:
         max_open: int = 1024,
         on_failure: Callable[[], None] | None = None,
         settle: Callable[[], None] | None = None,
+        deliver: Callable[[Callable[[], None]], None] = lambda give: give(),
     ) -> None:
         self.context = engine.context
         self.failure: BaseException | None = None
         self._engine = engine
         self._max_open = max_open
         self._on_failure = on_failure
-        self._settle = settle
+        self._settle, self._deliver = settle, deliver
         # (future, request) submits, (future, None) cancels, None stops.
         self._orders: queue.SimpleQueue[tuple[Future[list[Completion]], Request | None] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
@@ -126,12 +129,11 @@ class Worker:
         try:
             while self._take_orders() and self._settled():
                 by_ticket = {ticket: future for future, ticket in self._tickets.items()}
-                for ticket, completions in self._engine.step():
-                    future = by_ticket[ticket]
+                done = [(by_ticket[ticket], completions) for ticket, completions in self._engine.step()]
+                for future, _ in done:
                     del self._tickets[future]
-                    # False if it was cancelled meanwhile: then the result is not needed.
-                    if future.set_running_or_notify_cancel():
-                        future.set_result(completions)
+                if done:
+                    self._deliver(functools.partial(_give, done))
         except BaseException as error:  # a panic of a native library is no Exception
             log.exception("the decoding engine failed; the server takes no more requests")
             self.failure = error
@@ -168,13 +170,27 @@ class Worker:
             self._tickets[future] = self._engine.submit(request)
         except BaseException as error:
             # The request's fault, not the engine's: only its sender gets the error.
-            if future.set_running_or_notify_cancel():
-                future.set_exception(error)
+            self._deliver(functools.partial(_refuse, future, error))
 
     def _close(self) -> None:
         with self._lock:
             self._accepting = False
             left = list(self._open)
         for future in left:
-            if future.set_running_or_notify_cancel():
-                future.set_exception(UnavailableError())
+            _refuse(future, UnavailableError())
+
+
+def _give(done: list[tuple[Future[list[Completion]], list[Completion]]]) -> None:
+    for future, completions in done:
+        if _wanted(future):
+            future.set_result(completions)
+
+
+def _refuse(future: Future[list[Completion]], error: BaseException) -> None:
+    if _wanted(future):
+        future.set_exception(error)
+
+
+def _wanted(future: Future[list[Completion]]) -> bool:
+    """Whether somebody still waits: it may have been cancelled, or failed as the worker stopped."""
+    return not future.done() and future.set_running_or_notify_cancel()
