@@ -72,7 +72,7 @@ class TestRun:
             ([DEMO, "--config.sft.lr=1"], ["config.sft.lr", "learning_rate"]),
             ([DEMO, "--config.sft.batch=many"], ["sft.batch", "many"]),
             ([DEMO, "--stages=sft,test"], ["--stages", "'test'", "personas, conversations, dataset, sft"]),
-            ([DEMO, "--config.conversations.trees=99"], ["conversations.trees", "99", "12"]),
+            ([DEMO, "--config.conversations.trees=99"], ["conversations.trees", "99", "36"]),
             ([DEMO, "--config.conversations.turns=0"], ["conversations.turns", "0", "at least 1"]),
             ([DEMO, "--config.conversations.concurrency=0"], ["conversations.concurrency", "at least 1"]),
             ([DEMO, "--config.conversations.source=nowhere.jsonl"], ["conversations.source", "nowhere.jsonl"]),

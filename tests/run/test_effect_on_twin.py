@@ -1,8 +1,5 @@
 """Training aligns: a tiny model from scratch, on the scripted teacher's replies, measured on held-out users."""
 
-import json
-
-import numpy as np
 import pytest
 
 from eval.benchmark.paired import paired_difference

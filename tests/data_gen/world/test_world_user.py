@@ -75,8 +75,11 @@ def test_beliefs_are_monotone_and_never_name_the_unrevealed(persona, texts):
     said = [message.content for message in dialogue[::2]]
     for belief in before:
         text = said[belief.turn - 1]
-        if belief.id in BY_ID:
-            assert BY_ID[belief.id].shows(text)
+        setting, _, changed_in = belief.id.partition("@")
+        if changed_in:
+            assert belief.turn >= int(changed_in)
+        if setting in BY_ID:
+            assert BY_ID[setting].shows(text)
         else:
             assert belief.id in [fact.id for fact in named(facts_of(persona), text)]
     hidden = {item.id for item in persona.facts} - {belief.id for belief in before}
