@@ -253,6 +253,31 @@ def metrics(options: argparse.Namespace) -> None:
     print(json.dumps(metrics_file(options.scores, scale=options.scale), indent=2))
 
 
+def compare(options: argparse.Namespace) -> None:
+    """Compare benchmark results of several runs, or of one."""
+    from aloe_jax.cli.console import PipedConsole
+    from eval.compare.comparison import compare
+    from eval.compare.files import as_json
+    from eval.compare.sources import read_subjects
+    from eval.compare.text import show
+    from eval.compare.write import write_comparison
+
+    signals.raise_interrupts()
+
+    if options.out:
+        check_apart(options.out, *options.directories)
+        check_no_run(options.out)
+    found = compare(read_subjects(options.directories), options.baseline)
+    if options.json:
+        print(json.dumps(as_json(found), indent=2, ensure_ascii=False))
+    else:
+        show(found, PipedConsole(highlight=False, markup=False, emoji=False))
+    if options.out:
+        written = write_comparison(found, options.out)
+        if not options.json:
+            print("\n".join(map(str, written)))
+
+
 def view(options: argparse.Namespace) -> None:
     """Serve the web page of a run's trees."""
     from functools import partial

@@ -18,7 +18,7 @@ from data_gen.publish.summary import family_sentence, growth_sentences, judge_se
 from eval.benchmark.metrics import Metrics
 from eval.report import tables, wording
 from eval.report.charts import Guide, Series, line_chart, nice_ticks
-from eval.report.dialogues import benchmark_case, dialogue
+from eval.report.dialogues import dialogue
 from eval.report.reading import RunRecord
 
 WIDE, NARROW = (860, 400), (360, 300)  # px; the style sheet shows one of them
@@ -76,7 +76,7 @@ def _content(run: RunRecord) -> dict[str, object]:
         "difference_rows": tables.difference_rows(differences),
         "panels": training_panels(run),
         "dialogues": [dialogue(tree) for tree in run.trees.first] if run.trees else [],
-        "case": benchmark_case(run.results),
+        "case": None,
         "judges": judges(run),
         "made": made(run),
         "stages": tables.stage_rows(run),

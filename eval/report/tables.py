@@ -9,8 +9,11 @@ from markupsafe import Markup
 
 from aloe_jax.run.manifest import Values
 from eval.benchmark.metrics import Interval, Metrics, ScaleMetrics, compare
+from eval.benchmark.paired import Difference
 from eval.report.charts import interval_bar
-from eval.report.reading import MODELS, RunRecord
+from eval.report.reading import RunRecord
+
+MODELS = ("base", "sft", "preference")
 
 # Key in metrics.json, name on the page, digits after the decimal point.
 FIGURES = (
@@ -65,6 +68,16 @@ def bracket(interval: Interval, digits: int, signed: bool = False) -> str:
     if interval is None:
         return ""
     return f"[{decimal(interval[0], digits, signed)}, {decimal(interval[1], digits, signed)}]"
+
+
+def p_value(p: float | None) -> str:
+    """A p value to three digits; empty for None."""
+    return "" if p is None else "<0.001" if p < 0.0005 else f"{p:.3f}"
+
+
+def needed(found: Difference) -> str:
+    """The cases that would show the observed difference; a dash where no number of them is known to."""
+    return "" if found.interval is None else "–" if found.cases_needed is None else f"{found.cases_needed:,}"
 
 
 def duration(seconds: float | None) -> str:
