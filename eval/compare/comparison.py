@@ -10,22 +10,11 @@ from aloe_jax.errors import InputError
 from aloe_jax.train.names import BASE
 from eval.benchmark.entries import ORACLE
 from eval.benchmark.metrics import Metrics, metrics
-from eval.benchmark.paired import PairedDifference
 from eval.benchmark.scores import Scale, check_paired, score_table
 from eval.compare.sources import Subject, differing_settings
-from eval.report.findings import SCALES, check_same_users, common, difference, metrics_on, restricted
+from eval.report.findings import SCALES, Contrast, check_same_users, common, contrasts_of, metrics_on, restricted
 
 JUDGED_WITH = ("roles.judge.", "roles.user.", "benchmark.mode", "benchmark.replay")  # settings that scores depend on
-
-
-@dataclass(frozen=True)
-class Contrast:
-    """A paired difference, `first` minus `second`, which are labels."""
-
-    first: str
-    second: str
-    scale: Scale
-    found: PairedDifference
 
 
 @dataclass(frozen=True)
@@ -68,12 +57,7 @@ def compare(subjects: Sequence[Subject], baseline: str = "") -> Comparison:
     for one, other in itertools.combinations(ready, 2):
         if one.name == other.name and (other.label, one.label) not in pairs and one.label != reference:
             pairs.append((other.label, one.label))
-    contrasts = [
-        Contrast(first, second, scale, found)
-        for first, second in pairs
-        for scale in SCALES
-        if (found := difference(by_label[first].result, by_label[second].result, scale)) is not None
-    ]
+    contrasts = contrasts_of({label: each.result for label, each in by_label.items()}, pairs)
     return Comparison(ready, reference, len(shared), tuple(contrasts), settings, tuple(notes))
 
 

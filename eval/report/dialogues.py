@@ -87,7 +87,7 @@ def side_by_side(results: Mapping[str, ModelResult], case: str) -> Case:
 def all_cases(results: Mapping[str, ModelResult], limit: int) -> tuple[list[Case], int]:
     """The cases in file order until their texts exceed `limit` characters, and the number of all cases."""
     names = list(dict.fromkeys(case for result in results.values() for case in result.dialogues))
-    cases, size = [], 0
+    cases, size = list[Case](), 0
     for name in names:
         trees = [result.dialogues[name] for result in results.values() if name in result.dialogues]
         size += sum(len(node.text) + MARKUP for tree in trees for node in tree.nodes)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +30,16 @@ MEASURES = (
     ("repetition", "Share of word runs repeated from own earlier replies", 3),
     ("words", "Words per reply", 1),
 )
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A paired difference, `first` minus `second`, by name."""
+
+    first: str
+    second: str
+    scale: Scale
+    found: PairedDifference
 
 
 class Extreme(NamedTuple):
@@ -76,6 +86,16 @@ def difference(first: ModelResult, second: ModelResult, scale: Scale) -> PairedD
     if all(each.trees for each in sides):
         lengths = tuple(_words(each, table) for each, table in zip(sides, tables, strict=True))
     return paired_difference(tables[0], tables[1], lengths=lengths)  # type: ignore[arg-type]
+
+
+def contrasts_of(results: Mapping[str, ModelResult], pairs: Sequence[tuple[str, str]]) -> list[Contrast]:
+    """The paired differences of pairs of results on each scale that both have."""
+    return [
+        Contrast(first, second, scale, found)
+        for first, second in pairs
+        for scale in SCALES
+        if (found := difference(results[first], results[second], scale)) is not None
+    ]
 
 
 def _words(result: ModelResult, table: ScoreTable) -> Float[np.ndarray, "N K"]:
@@ -135,12 +155,12 @@ def criteria(result: ModelResult) -> dict[str, Estimate]:
     for name in names:
         if name in (OVERALL, PERSONA):
             continue
-        values = np.full(table.scores.shape, np.nan)
+        values = np.full_like(table.scores, np.nan)
         for row, case in enumerate(table.cases):
-            for turn, node in enumerate(_replies(result, case)[: values.shape[1]]):
+            for turn, node in enumerate(_replies(result, case)[: len(values[row])]):
                 value = score_of(node, name)
                 values[row, turn] = np.nan if value is None else value
-        estimate = linear(replace(table, scores=values), average_weights(values.shape[1]))
+        estimate = linear(replace(table, scores=values), average_weights(table.scores.shape[1]))
         if estimate is not None:
             found[name] = estimate.estimate()
     return found
@@ -184,9 +204,9 @@ def holding(result: ModelResult, scale: Scale) -> tuple[Estimate | None, Estimat
 def check_same_users(results: Sequence[tuple[str, ModelResult]]) -> None:
     """InputError if two results, each with its name, have cases of one name with different personas, or users that were
     drawn with different seeds."""
-    (name, one), *others = results
+    name, one = results[0]
     personas = {tree.id: tree.persona for tree in one.trees}
-    for other_name, other in others:
+    for other_name, other in results[1:]:
         seeds = [each.manifest.seed for each in (one, other) if each.manifest is not None]
         if len(set(seeds)) > 1:
             raise InputError(
