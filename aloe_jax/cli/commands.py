@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import json
 import shlex
@@ -251,6 +252,21 @@ def metrics(options: argparse.Namespace) -> None:
     signals.raise_interrupts()
 
     print(json.dumps(metrics_file(options.scores, scale=options.scale), indent=2))
+
+
+def report(options: argparse.Namespace) -> None:
+    """Write the report of a run; with --watch again and again, until Ctrl-C, which is a success."""
+    from functools import partial
+
+    from eval.report import watch, write_report
+
+    signals.raise_interrupts()
+
+    if not options.watch:
+        print(write_report(options.workdir, options.out, stages=STAGES))
+        return
+    with contextlib.suppress(KeyboardInterrupt):
+        watch(options.workdir, options.out, partial(print, flush=True), stages=STAGES)
 
 
 def compare(options: argparse.Namespace) -> None:

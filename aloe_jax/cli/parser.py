@@ -213,6 +213,13 @@ def make_parser() -> argparse.ArgumentParser:
         help="only this scale: what the user has shown counts, or the whole persona (default: all that the file has)",
     )
 
+    command = add("report", commands.report, "Write the report of a run, finished or not, as one HTML page.")
+    command.add_argument("workdir", type=_path, metavar="DIR", help="run directory")
+    command.add_argument("--out", type=_path, metavar="FILE", help="page to write (default: DIR/report/index.html)")
+    command.add_argument(
+        "--watch", action="store_true", help="write it again when files of the run change, until Ctrl-C (exit 0)"
+    )
+
     command = add(
         "compare",
         commands.compare,

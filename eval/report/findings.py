@@ -20,6 +20,7 @@ from eval.benchmark.scores import Scale, ScoreTable, carries_persona, paired_tab
 from eval.report.reading import ModelResult
 
 SCALES: tuple[Scale, ...] = ("shown", "persona")
+EXTREMES = 2  # wins and losses that pages show
 # Field of `DialogueMeasures`, name on the page, digits after the decimal point.
 MEASURES = (
     ("first_reference", "Turn of the first correct personal reference, where there is one", 1),

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from jinja2 import Environment
 from markupsafe import Markup
 
 from aloe_jax.errors import InputError
@@ -21,7 +22,7 @@ from data_gen.publish.summary import family_sentence, growth_sentences, judge_se
 from eval.report import tables, wording
 from eval.report.charts import Guide, Series, line_chart, nice_ticks
 from eval.report.dialogues import Case, all_cases, dialogue, side_by_side
-from eval.report.findings import Extreme, contrasts_of, extremes, typical
+from eval.report.findings import EXTREMES, Extreme, contrasts_of, extremes, typical
 from eval.report.names import is_control, styles, words
 from eval.report.parts import (
     Shown,
@@ -39,7 +40,6 @@ PANEL = (410, 230)
 LEAST_SPREAD = 0.02  # of a training curve's axis, as a share of its values
 MOST_POINTS = 300  # of a training curve
 MOST_TEXT = 2_500_000  # characters of benchmark dialogues on the page
-EXTREMES = 2  # wins and losses that are shown
 FIRST_TURNS = 2  # of the dialogue on the first screen
 SHARES = [0.0, 0.25, 0.5, 0.75, 1.0]
 LOG_2 = Guide(math.log(2), "log 2, where training starts")
@@ -66,9 +66,14 @@ class Panel:
 
 def render(run: RunRecord) -> str:
     """The page as HTML text. The template escapes all text of the run."""
-    here = templates(Path(__file__).parent)
+    return page_templates().get_template("page.html").render(**_content(run))
+
+
+def page_templates(*more: Path) -> Environment:
+    """The templates of this folder, and those of other ones, with their filters."""
+    here = templates(Path(__file__).parent, *more)
     here.filters |= {"decimal": tables.decimal, "unbroken": unbroken}
-    return here.get_template("page.html").render(**_content(run))
+    return here
 
 
 def unbroken(text: str) -> str:
