@@ -49,7 +49,7 @@ def compare(subjects: Sequence[Subject], baseline: str = "") -> Comparison:
     shared = _shared(subjects)
     kept, notes = _distinct(subjects, reference)
     settings = differing_settings(subjects)
-    notes += _notes(subjects, shared, list(settings))
+    notes += _notes(kept, shared, list(settings))
     ready = tuple(replace(each, result=replace(restricted(each.result, shared), metrics=_metrics(each, shared)))
                   for each in kept)  # fmt: skip
     by_label = {each.label: each for each in ready}

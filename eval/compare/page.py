@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from eval.compare.comparison import Comparison, is_ceiling
 from eval.compare.sources import Subject
 from eval.report.dialogues import side_by_side
 from eval.report.findings import EXTREMES, extremes
-from eval.report.names import styles
+from eval.report.names import Style, palette, styles
 from eval.report.page import page_templates
 from eval.report.parts import Shown, criteria_grid, measures_grid, scale_parts
 from eval.report.tables import Cell, Grid, Row, bracket, decimal, p_value
@@ -21,7 +22,7 @@ def render(comparison: Comparison) -> str:
 
 def _content(comparison: Comparison) -> dict[str, object]:
     """The values that the template names."""
-    style = {each.label: found for each, found in zip(comparison.subjects, _styles(comparison.subjects), strict=True)}
+    style = _styles(comparison.subjects)
     shown = {
         each.label: Shown(each.label, style[each.label], each.result, is_ceiling(each)) for each in comparison.subjects
     }
@@ -37,14 +38,14 @@ def _content(comparison: Comparison) -> dict[str, object]:
     }
 
 
-def _styles(subjects: tuple[Subject, ...]) -> list:
-    """A run's own models in their colours if all results are of one run; else colours in turn, but for the oracle."""
+def _styles(subjects: Sequence[Subject]) -> dict[str, Style]:
+    """The style of each result by label: as in its report if all are of one run, else of the palette in turn."""
+    found = styles([each.name for each in subjects])
     if len({each.run for each in subjects}) == 1:
-        found = styles([each.name for each in subjects])
-        return [found[each.name] for each in subjects]
-    labels = [each.name if is_ceiling(each) else each.label for each in subjects]
-    found = styles(labels)
-    return [found[label] for label in labels]
+        return {each.label: found[each.name] for each in subjects}
+    models = [each.label for each in subjects if not is_ceiling(each)]
+    ceilings = {each.label: found[each.name] for each in subjects if is_ceiling(each)}
+    return dict(zip(models, palette(len(models)), strict=True)) | ceilings
 
 
 def sentence(comparison: Comparison) -> str:

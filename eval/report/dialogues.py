@@ -56,6 +56,12 @@ class CaseTurn:
     number: int
     turns: tuple[tuple[str, Turn | None], ...]
 
+    @property
+    def shared(self) -> str:
+        """The user's message if it is the same for all models; else empty."""
+        messages = {turn.message if turn else None for _, turn in self.turns}
+        return (messages.pop() or "") if len(messages) == 1 else ""
+
 
 @dataclass(frozen=True)
 class Case:

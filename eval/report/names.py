@@ -13,6 +13,10 @@ OTHERS = 4  # styles of the other models, `other0` to `other3` in style.css; a f
 MARKERS = ("circle", "square", "diamond")
 
 
+# Classes of style.css for results of several runs, seven colours and three marks, so that 21 of them are told apart.
+PALETTE = ("sft", "preference", *(f"other{number}" for number in range(OTHERS)), "base")
+
+
 @dataclass(frozen=True)
 class Style:
     """The CSS class of a curve, which sets colour and dash, and the shape of its marks."""
@@ -53,4 +57,9 @@ def styles(names: Iterable[str]) -> dict[str, Style]:
     return found
 
 
-__all__ = ["BASE", "Style", "is_control", "ordered", "styles", "words"]
+def palette(count: int) -> list[Style]:
+    """As many styles, different as long as they can be."""
+    return [Style(PALETTE[k % len(PALETTE)], MARKERS[k % len(MARKERS)]) for k in range(count)]
+
+
+__all__ = ["BASE", "Style", "is_control", "ordered", "palette", "styles", "words"]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from jinja2 import Environment
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from aloe_jax.errors import InputError
 from aloe_jax.pages import templates
@@ -72,13 +72,18 @@ def render(run: RunRecord) -> str:
 def page_templates(*more: Path) -> Environment:
     """The templates of this folder, and those of other ones, with their filters."""
     here = templates(Path(__file__).parent, *more)
-    here.filters |= {"decimal": tables.decimal, "unbroken": unbroken}
+    here.filters |= {"decimal": tables.decimal, "unbroken": unbroken, "slashed": slashed}
     return here
 
 
 def unbroken(text: str) -> str:
     """The text with intervals, in brackets, kept on one line."""
     return re.sub(r"\[[^\]]*\]", lambda found: found[0].replace(" ", "\u00a0"), text)
+
+
+def slashed(text: str) -> Markup:
+    """The text as HTML that may break after a slash."""
+    return escape(text).replace("/", Markup("/<wbr>"))
 
 
 def _content(run: RunRecord) -> dict[str, object]:

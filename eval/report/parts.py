@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from data_gen.calls.given_up import told
-from eval.benchmark.entries import CONTROLS, ORACLE
+from eval.benchmark.entries import CONTROLS, ORACLE, TESTED
 from eval.benchmark.metrics import ScaleMetrics
-from eval.benchmark.opening import TESTED
 from eval.benchmark.scores import Scale
 from eval.report import tables
 from eval.report.charts import Series, line_chart, nice_ticks
@@ -80,7 +79,7 @@ def scale_parts(shown: Mapping[str, Shown], contrasts: Sequence[Contrast]) -> li
                 figures,
                 levels,
                 tables.difference_rows(worded),
-                ", ".join(f"{pair} {each.unscored}" for pair, _, each in worded),
+                ", ".join(f"{pair} {each.unscored}" for pair, _, each in worded if each.unscored),
             )
         )
     return parts

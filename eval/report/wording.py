@@ -97,7 +97,8 @@ def _gain(found: Sequence[Contrast]) -> str:
             assert average is not None
             sign = 1 if average.estimate > 0 else -1
             side = "above" if sign > 0 else "below"
-            said.append(f"replies score {_value(average, sign)} {side} base {scale}")
+            verb = "" if said and said[-1].startswith("replies") else "replies score "
+            said.append(f"{verb}{_value(average, sign)} {side} base {scale}")
     return ", and ".join(said)
 
 
