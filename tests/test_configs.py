@@ -26,7 +26,7 @@ def load(name, arg="", *more):
 
 
 def test_every_file_is_tried():
-    assert {path.stem for path in (ROOT / "configs").glob("*.py")} == {"demo", "demo_llm", *PUBLISHED}
+    assert {path.stem for path in (ROOT / "configs").glob("*.py")} == {"demo", "demo_llm", "world", *PUBLISHED}
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -95,9 +95,14 @@ def parse_argument(arg: str) -> Argument:
 
 def is_debug(arg: str, file: str) -> bool:
     """Whether the argument of a config file is "debug", the only one it has. ValueError for another argument."""
-    if arg not in ("", DEBUG):
-        raise ValueError(f"{file} takes no argument or '{DEBUG}', not {arg!r}")
-    return arg == DEBUG
+    return one_of(arg, file, (DEBUG,)) == DEBUG
+
+
+def one_of(arg: str, file: str, names: Sequence[str]) -> str:
+    """The argument of a config file that takes one of `names`, or none. ValueError for another argument."""
+    if arg and arg not in names:
+        raise ValueError(f"{file} takes no argument or {' or '.join(map(repr, names))}, not {arg!r}")
+    return arg
 
 
 def arguments_text(indent: int) -> str:

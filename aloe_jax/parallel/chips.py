@@ -28,11 +28,10 @@ class Chip:
     wraps_at: int
     kinds: tuple[str, ...]  # JAX's names of its devices
     source: str
-    splits: bool = False  # whether axes of a mesh may share a physical axis, as in jax.make_mesh for these chips
 
     def figures(self) -> dict[str, object]:
         """The figures by name with their source, without what only concerns JAX's devices."""
-        return {name: value for name, value in vars(self).items() if name not in ("kinds", "splits")}
+        return {name: value for name, value in vars(self).items() if name != "kinds"}
 
 
 # v5e and v6e close an axis only in a slice that spans it; v5p is wired in cubes of 4 x 4 x 4. v4 is missing: ahead of
@@ -40,7 +39,7 @@ class Chip:
 CHIPS = {
     chip.name: chip
     for chip in (
-        Chip("v5e", 15.75 * GIB, 197e12, 819e9, 50e9, 2, 16, ("TPU v5 lite", "TPU v5e"), f"{DOCS}/v5e", splits=True),
+        Chip("v5e", 15.75 * GIB, 197e12, 819e9, 50e9, 2, 16, ("TPU v5 lite", "TPU v5e"), f"{DOCS}/v5e"),
         Chip("v5p", 95.74 * GIB, 459e12, 2765e9, 100e9, 3, 4, ("TPU v5", "TPU v5p"), f"{DOCS}/v5p"),
         Chip("v6e", 31.25 * GIB, 918e12, 1638e9, 100e9, 2, 16, ("TPU v6 lite", "TPU v6e"), f"{DOCS}/v6e"),
     )

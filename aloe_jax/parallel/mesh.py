@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,6 @@ from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
 from aloe_jax.errors import InputError
-from aloe_jax.parallel.chips import chip_of
 from aloe_jax.settings import setting
 
 AXES = ("replica", "fsdp", "tensor")
@@ -61,14 +61,12 @@ def make_mesh(
         raise InputError(
             f"{where}.replica: {shape[0]} copies of the model on {slices} slices; set it to {slices} or a multiple"
         )
-    types = (AxisType.Auto,) * len(AXES)
-    if slices == 1:
-        return jax.make_mesh(shape, AXES, axis_types=types, devices=devices)
     within, across = (shape[0] // slices, *shape[1:]), (slices, 1, 1)
-    chip = chip_of(devices[0])  # two physical axes rarely fit three logical ones
-    split = chip is not None and chip.splits
-    placed = mesh_utils.create_hybrid_device_mesh(within, across, devices, allow_split_physical_axes=split)
-    return Mesh(placed, AXES, axis_types=types)
+    # Two physical axes rarely fit three logical ones, and `jax.make_mesh` splits them on v5e alone.
+    place = functools.partial(mesh_utils.create_device_mesh, within)
+    if slices > 1:
+        place = functools.partial(mesh_utils.create_hybrid_device_mesh, within, across)
+    return Mesh(place(devices, allow_split_physical_axes=True), AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
 def shape_in_words(shape: Mapping[str, int]) -> str:

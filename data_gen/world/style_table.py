@@ -1,4 +1,4 @@
-"""Style preferences of scripted users: 26 axes with one to three settings each. Plain data.
+"""Style preferences of scripted users: 27 axes with one to three settings each. Plain data.
 
 `PASSIVE` are the settings that a plain reply meets without knowing the user; a personality has few of them, so that a
 reply which fits nobody in particular misses most of what a user likes.

@@ -1,6 +1,7 @@
 """Meshes over slices, without the slices; test_slices.py runs this in a process of its own.
 
-Prints one line of JSON per slice: its name, and the rows of a micro-batch, one per chip, that each host owns. Then one
+Prints one line of JSON per slice: its name, the rows of a micro-batch, one per chip, that each host owns, and the
+sizes of `tensor` that have a mesh. Then one
 for two slices of four chips: the shape of the mesh, the slices along each copy of the model, and the number of kinds of
 collective groups of the compiled step that cross slices, by the number of chips in a group.
 """
@@ -21,6 +22,8 @@ from aloe_jax.data.pipeline import owned_rows
 from aloe_jax.errors import InputError
 from aloe_jax.parallel.mesh import make_mesh
 
+TENSOR = (1, 2, 4, 8, 16)
+
 
 def main() -> None:
     jax.config.update("jax_platforms", "cpu")
@@ -29,7 +32,8 @@ def main() -> None:
         mesh = make_mesh(devices=devices)
         hosts = sorted({device.process_index for device in devices})
         rows = [owned_rows(mesh.size, mesh, host) for host in hosts]
-        print(json.dumps({"name": name, "rows": rows}))
+        tensor = [make_mesh(tensor=size, devices=devices).shape["tensor"] for size in TENSOR]
+        print(json.dumps({"name": name, "rows": rows, "tensor": tensor}))
     devices = topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x2", num_slices=2).devices
     mesh = make_mesh(replica=2, tensor=2, devices=devices)
     slices = [sorted({device.slice_index for device in copy.flat}) for copy in mesh.devices]

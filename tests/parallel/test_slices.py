@@ -32,6 +32,11 @@ def test_hosts_share_the_rows_of_a_slice(found):
         assert any(own[-1] - own[0] >= len(own) for own in rows), line["name"]
 
 
+def test_every_size_of_tensor_has_a_mesh(found):
+    """Whatever the shape of the slice: eight of sixteen chips in a square are no row of it."""
+    assert all(line["tensor"] == [1, 2, 4, 8, 16] for line in found[:-1])
+
+
 def test_copies_of_the_model_do_not_cross_slices(found):
     two = found[-1]
     assert two["shape"] == {"replica": 2, "fsdp": 2, "tensor": 2}

@@ -234,3 +234,22 @@ def test_messages_that_thoughts_were_cut_from_are_flagged(roles):
 
     tree = grown(cast(Thinker()))
     assert all("thought" in node.flags for node in tree.replies())
+
+
+def test_a_reply_of_thoughts_alone_that_was_cut_off_is_turned_down(roles):
+    """Whatever the guards: it has neither text nor tokens left, so it can be neither trained on nor scored."""
+
+    class Thinker(Responder):
+        async def replies(self, dialogue, hint, n, seed):
+            first, *rest = await super().replies(dialogue, hint, n, seed)
+            return [
+                dataclasses.replace(
+                    first, text="", token_ids=None, logprobs=None, thought="Hm.", finish_reason="length"
+                ),
+                *rest,
+            ]
+
+    shape = changed(hinted=2, plain=2, attempts=1, guards=())
+    tree = grown(dataclasses.replace(roles, responder=Thinker()), shape=shape)
+    assert all(node.text for node in tree.replies())
+    assert {node.condition for node in tree.replies()} == {"hinted", "plain"}

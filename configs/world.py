@@ -1,0 +1,93 @@
+"""The effect, on ground truth: does training align the model with each user, and does it rise during a dialogue?
+
+    uv run aloe run --config=configs/world.py --workdir=runs/world
+
+Users, teacher and judge are the scripted world's, so what a user likes and what it has shown is known, and the teacher
+(the world's oracle) plays the part of a strong model. SmolLM2-135M is trained on its replies, then on pairs of them and
+of replies with a fault, and measured on held-out personas over ten turns, on both scales. Two hours on two cores.
+
+`:quick` takes 20 minutes (fewer trees and cases), `:debug` runs every stage at the smallest sizes. `:twin` does the same
+with a tiny model from scratch, in minutes: everything is tried on it first. docs/effect.md has the results.
+"""
+
+from ml_collections import ConfigDict
+
+from aloe_jax.cli.arguments import DEBUG, one_of, shrink
+from aloe_jax.cli.experiment import experiment
+
+QUICK, TWIN = "quick", "twin"
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    """`arg`: empty, "quick", "debug" or "twin"."""
+    one_of(arg, "configs/world.py", (QUICK, DEBUG, TWIN))
+    config = experiment()
+    config.model.source = "embedded:smollm2"
+    config.compute.dtype = "float32"  # CPUs gain nothing from bfloat16
+    config.compute.remat = "dots"
+
+    config.serve.slots = 32
+    config.serve.context = 2048
+
+    config.personas.pairings = 1
+    config.personas.profiles = 200
+    config.personas.personalities = 60
+    config.personas.benchmark_profiles = 20
+    config.personas.benchmark_personalities = 5
+
+    config.roles.teacher.player = "scripted"
+    config.conversations.trees = 120
+    config.conversations.turns = 8
+    config.conversations.concurrency = 32
+    config.conversations.mix.plain = 0
+    config.conversations.mix.other_persona = 1
+    config.conversations.mix.repetition = 1
+    config.tree.guards, config.tree.attempts = (), 1
+
+    config.dataset.row.tokens = 2048
+    config.dataset.row.targets = 1536
+    config.dataset.row.replies = 64
+    config.dataset.row.pairs = 64
+    config.dataset.max_path = 2048
+
+    config.sft.learning_rate = 3e-4
+    config.sft.batch = 2
+    config.sft.checkpoint_every = 10
+    config.preference.learning_rate = 2e-5
+    config.preference.batch = 32
+    config.preference.checkpoint_every = 5
+    config.preference.objective = "rpo"  # the chosen reply's own likelihood keeps the topic
+    config.preference.beta = 0.1
+    config.sft.async_checkpoint = config.preference.async_checkpoint = False
+
+    config.benchmark.turns = 10
+    config.benchmark.max_tokens = 64
+    config.benchmark.concurrency = 32
+    config.benchmark.controls = ("oracle", "wrong_persona")
+
+    config.export.dtype = "float32"
+    if arg == QUICK:
+        config.conversations.trees = 40
+        config.conversations.turns = 6
+        config.benchmark.cases = config.benchmark.control_cases = 12
+    if arg == TWIN:
+        _twin(config)
+    if arg == DEBUG:
+        shrink(config)
+    return config.lock()
+
+
+def _twin(config: ConfigDict) -> None:
+    """A model of a million parameters with random weights, and what it takes to train it from scratch."""
+    from data_gen.world.twin import twin_model
+
+    config.model.source = str(twin_model())
+    config.personas.profiles = config.conversations.trees = 600
+    config.conversations.turns = 6
+    config.sft.learning_rate = 3e-3
+    config.sft.batch = 8
+    config.sft.epochs = 3
+    config.sft.checkpoint_every = config.sft.measure_every = 200
+    config.preference.learning_rate = 2e-4
+    config.preference.batch = 128
+    config.preference.checkpoint_every = config.preference.measure_every = 200
