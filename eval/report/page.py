@@ -72,7 +72,7 @@ def render(run: RunRecord) -> str:
 def page_templates(*more: Path) -> Environment:
     """The templates of this folder, and those of other ones, with their filters."""
     here = templates(Path(__file__).parent, *more)
-    here.filters |= {"decimal": tables.decimal, "unbroken": unbroken, "slashed": slashed}
+    here.filters |= {"decimal": tables.decimal, "unbroken": unbroken, "breakable": breakable}
     return here
 
 
@@ -81,9 +81,9 @@ def unbroken(text: str) -> str:
     return re.sub(r"\[[^\]]*\]", lambda found: found[0].replace(" ", "\u00a0"), text)
 
 
-def slashed(text: str) -> Markup:
-    """The text as HTML that may break after a slash."""
-    return escape(text).replace("/", Markup("/<wbr>"))
+def breakable(text: str) -> Markup:
+    """A name as HTML that may break after its slashes, dots, plus signs and underscores."""
+    return Markup(re.sub(r"([/.+_])(?=\w)", r"\1<wbr>", escape(text)))
 
 
 def _content(run: RunRecord) -> dict[str, object]:

@@ -160,7 +160,7 @@ def controls_grid(
     rows = []
     for name, result in results.items():
         control = name.rpartition("+")[2]
-        cells = [Cell(CONTROLS[control]), Cell(count(len({record.case for record in result.scores})))]
+        cells = [Cell(count(len({record.case for record in result.scores})))]
         for scale in SCALES:
             metrics = metrics_on(result, scale)
             own = next((each for each in contrasts if (each.first, each.scale) == (name, scale)), None)
@@ -171,8 +171,8 @@ def controls_grid(
                 continue
             found = (bracket(average.interval, 2, True), f"p {p_value(average.p)}") if average.interval else ()
             cells.append(Cell(decimal(average.estimate, 2, True), (*found, f"to {words[own.second]}")))
-        rows.append(Row(words[name], tuple(cells)))
-    heads = [("what it is", ""), ("cases", "")]
+        rows.append(Row(words[name], tuple(cells), CONTROLS[control]))
+    heads = [("cases", "")]
     heads += [(text, "") for scale in SCALES for text in (f"average AL, {scale}", "difference")]
     return Grid("Controls", tuple(heads), tuple(rows)) if rows else None
 

@@ -37,10 +37,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table."""
+    """A row of a table; `note` stands below its label."""
 
     label: str
     cells: tuple[Cell, ...]
+    note: str = ""
 
 
 @dataclass(frozen=True)
