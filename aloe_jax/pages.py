@@ -7,10 +7,10 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 
-def templates(folder: Path) -> Environment:
-    """The templates of a folder. A name that is not given is an error, and lines of statements leave no blank ones."""
+def templates(*folders: Path) -> Environment:
+    """The templates of some folders. A missing name is an error, and lines of statements leave no blank ones."""
     return Environment(
-        loader=FileSystemLoader(folder),
+        loader=FileSystemLoader(folders),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

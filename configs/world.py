@@ -42,7 +42,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.conversations.mix.plain = 0
     config.conversations.mix.other_persona = 1
     config.conversations.mix.repetition = 1
-    config.tree.guards, config.tree.attempts = (), 1
+    config.tree.guards, config.tree.attempts, config.tree.min_turns = (), 1, 1
 
     config.dataset.row.tokens = 2048
     config.dataset.row.targets = 1536

@@ -25,6 +25,8 @@ COMMANDS = (
     "inspect",
     "score",
     "metrics",
+    "report",
+    "compare",
     "view",
     "serve",
     "chat",

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import json
 import shlex
@@ -261,6 +262,46 @@ def metrics(options: argparse.Namespace) -> None:
         else calibrated_metrics(options.scores, options.labels, scale=options.scale)
     )
     print(json.dumps(found, indent=2))
+
+
+def report(options: argparse.Namespace) -> None:
+    """Write the report of a run; with --watch again and again, until Ctrl-C, which is a success."""
+    from functools import partial
+
+    from eval.report import watch, write_report
+
+    signals.raise_interrupts()
+
+    if not options.watch:
+        print(write_report(options.workdir, options.out, stages=STAGES))
+        return
+    with contextlib.suppress(KeyboardInterrupt):
+        watch(options.workdir, options.out, partial(print, flush=True), stages=STAGES)
+
+
+def compare(options: argparse.Namespace) -> None:
+    """Compare benchmark results of several runs, or of one."""
+    from aloe_jax.cli.console import PipedConsole
+    from eval.compare.comparison import compare
+    from eval.compare.files import as_json
+    from eval.compare.sources import read_subjects
+    from eval.compare.text import show
+    from eval.compare.write import write_comparison
+
+    signals.raise_interrupts()
+
+    if options.out:
+        check_apart(options.out, *options.directories)
+        check_no_run(options.out)
+    found = compare(read_subjects(options.directories), options.baseline)
+    if options.json:
+        print(json.dumps(as_json(found), indent=2, ensure_ascii=False))
+    else:
+        show(found, PipedConsole(highlight=False, markup=False, emoji=False))
+    if options.out:
+        written = write_comparison(found, options.out)
+        if not options.json:
+            print("\n".join(map(str, written)))
 
 
 def view(options: argparse.Namespace) -> None:

@@ -227,6 +227,27 @@ def make_parser() -> argparse.ArgumentParser:
         help="instead print N replies drawn at random, with their dialogues, as lines to fill in for --labels",
     )
 
+    command = add("report", commands.report, "Write the report of a run, finished or not, as one HTML page.")
+    command.add_argument("workdir", type=_path, metavar="DIR", help="run directory")
+    command.add_argument("--out", type=_path, metavar="FILE", help="page to write (default: DIR/report/index.html)")
+    command.add_argument(
+        "--watch", action="store_true", help="write it again when files of the run change, until Ctrl-C (exit 0)"
+    )
+
+    command = add(
+        "compare",
+        commands.compare,
+        "Compare benchmark results over the same cases: curves, paired differences, differing settings.",
+    )
+    command.add_argument(
+        "directories", nargs="+", type=_path, metavar="DIR", help="run directories, or folders in their `benchmark`"
+    )
+    command.add_argument("--out", type=_path, metavar="DIR", help="folder for a page, figures, CSV and JSON files")
+    command.add_argument("--json", action="store_true", help="print the comparison as JSON instead of tables")
+    command.add_argument(
+        "--baseline", default="", metavar="RESULT", help="what the others are compared with (default: the first base)"
+    )
+
     command = add("view", commands.view, "View the trees of a run on a local web page, and label pairs of replies.")
     command.add_argument("directory", type=_path, metavar="DIR", help="run directory or trees.jsonl")
     command.add_argument("--host", default="127.0.0.1", help="local address to listen on (default: 127.0.0.1)")

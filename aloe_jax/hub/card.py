@@ -24,7 +24,8 @@ class Figures(TypedDict, total=False):
 class ModelCard:
     """The facts on the card of an exported folder.
 
-    `benchmark` maps the name of a model (base, sft, preference) to its figures; those that are absent or null are shown
+    `benchmark` maps the name of a result (a model, or a control as in `sft+wrong_persona`) to its figures; those that
+    are absent or null are shown
     as a dash.
     """
 

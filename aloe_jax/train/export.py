@@ -29,7 +29,7 @@ from aloe_jax.run.progress import Line, quiet
 from aloe_jax.run.stage import Run, Stage
 from aloe_jax.settings import setting
 from aloe_jax.train.adapters import joint_adapter, merged_params
-from aloe_jax.train.names import CHAIN
+from aloe_jax.train.names import CHAIN, OWN
 
 
 @dataclass(frozen=True)
@@ -95,14 +95,16 @@ def stage_card(stage: epath.Path) -> ModelCard:
     objective = _stored(manifest, stage, stage.name, "objective")
     grown = find_manifest(run / "conversations")
     trees = f"{grown.counts['trees']} conversation trees" if grown else "conversation trees"
-    results = {name: run / "benchmark" / name / "metrics.json" for name in ("base", *CHAIN)}
+    found = sorted(path.parent.name for path in (run / "benchmark").glob("*/metrics.json"))
+    own = [name for name in OWN if name in found]
+    results = {name: run / "benchmark" / name / "metrics.json" for name in dict.fromkeys((*own, *found))}
     return ModelCard(
         name=f"{base.rstrip('/').split('/')[-1].split(':')[-1]}-aloe",
         base_model=base,
         data=f"{trees} of a run of aloe_jax",
         objective=objective if stage.name == CHAIN[0] else f"{CHAIN[0]}, then {objective}",
         config=manifest.config,
-        benchmark={name: files.read_json(path) for name, path in results.items() if path.exists()},
+        benchmark={name: files.read_json(path) for name, path in results.items()},
     )
 
 

@@ -11,6 +11,7 @@ from aloe_jax.serve.settings import plain_address
 from aloe_jax.train.names import BASE, OWN
 
 ORACLE, SCRIPTED_JUDGE = "oracle", "scripted_judge"
+TESTED = "tested"  # the role of a model under test in calls.jsonl
 # What a control tests, in a few words. `eval/benchmark/controls.py` plays them.
 CONTROLS = {
     "wrong_persona": "the model reads another user's dialogue before the last message",

@@ -22,8 +22,6 @@ from eval.benchmark.scores import (
     ScoreRecord,
     ScoreTable,
     carries_persona,
-    check_paired,
-    paired_table,
     read_scores,
     score_table,
 )
@@ -97,26 +95,7 @@ def on_scale(
     scores: Sequence[ScoreRecord], scale: Scale, resamples: int = 2000, seed: int = 0, level: float = 0.95
 ) -> ScaleMetrics:
     """The metrics of one model on one scale."""
-    return _with_intervals([score_table(scores, scale=scale)], resamples, seed, level)
-
-
-def compare(
-    scores: Sequence[ScoreRecord],
-    baseline: Sequence[ScoreRecord],
-    resamples: int = 2000,
-    seed: int = 0,
-    level: float = 0.95,
-    scale: Scale = "shown",
-) -> ScaleMetrics:
-    """Paired difference of every figure, `scores` minus `baseline`, with intervals.
-
-    Both models are resampled alike, so shared effects (an easy profile, a stern personality) cancel. A reply counts
-    only if both models have a score; `unscored` is the number of pairs left out. `paired.py` has p values and power.
-    Raises InputError if the two are not over the same cases and turns.
-    """
-    first, second = score_table(scores, scale=scale), score_table(baseline, scale=scale)
-    check_paired(first, second)
-    return _with_intervals([first, second], resamples, seed, level)
+    return _with_intervals(score_table(scores, scale=scale), resamples, seed, level)
 
 
 def metrics_file(
@@ -136,24 +115,19 @@ def metrics_file(
     return on_scale(records, scale, resamples, seed, level).model_dump(mode="json")
 
 
-def _with_intervals(tables: Sequence[ScoreTable], resamples: int, seed: int, level: float) -> ScaleMetrics:
-    """Figures of the first table, minus those of the second if there is one, resampled together."""
-    table = tables[0]
-    unscored = np.any([np.isnan(each.scores) for each in tables], axis=0)
+def _with_intervals(table: ScoreTable, resamples: int, seed: int, level: float) -> ScaleMetrics:
+    """Figures of a table; the resamples of all figures are the same."""
     weights = two_way_weights(table.profiles, table.personalities, resamples, seed)
     all_cases = np.ones((1, len(table.cases)))
-    curves = []  # row 0: the curve over all cases; then one per resample
-    for each in tables:
-        values = np.where(unscored, np.nan, each.scores)
-        curves.append(weighted_means(values, np.concatenate([all_cases, weights])))
-    rows = _difference([figures(curve) for curve in curves])
+    curves = weighted_means(table.scores, np.concatenate([all_cases, weights]))  # row 0: all cases; then the resamples
+    rows = figures(curves)
     varies = max(table.levels) > 1
 
     def interval(values: np.ndarray) -> Interval:
         """Of a figure in row 0 by its resamples in the other rows."""
         return percentile_interval(values[1:], level) if varies and _number(values[0]) is not None else None
 
-    exact = _linear_intervals(tables[0] if len(tables) == 1 else paired_table(tables[0], tables[1]), level)
+    exact = _linear_intervals(table, level)
     turns = rows.pop("AL").T
     return ScaleMetrics(
         AL=tuple(_number(column[0]) for column in turns),
@@ -163,7 +137,7 @@ def _with_intervals(tables: Sequence[ScoreTable], resamples: int, seed: int, lev
             **{name: exact[name] if name in LINEAR else interval(row) for name, row in rows.items()},
         ),
         cases=len(table.cases),
-        unscored=int(unscored.sum()),
+        unscored=int(np.isnan(table.scores).sum()),
         turns=table.scores.shape[1],
         bootstrap=Bootstrap(
             resamples=resamples,
@@ -171,8 +145,8 @@ def _with_intervals(tables: Sequence[ScoreTable], resamples: int, seed: int, lev
             level=level,
             profiles=table.levels[0],
             personalities=table.levels[1],
-            flat=int(np.any([is_flat(curve[1:]) for curve in curves], axis=0).sum()),
-            empty=int(np.any([np.isnan(curve[1:]).any(axis=-1) for curve in curves], axis=0).sum()),
+            flat=int(is_flat(curves[1:]).sum()),
+            empty=int(np.isnan(curves[1:]).any(axis=-1).sum()),
             methods=dict(METHODS),
         ),
     )
@@ -184,13 +158,6 @@ def _linear_intervals(table: ScoreTable, level: float) -> dict[str, Interval]:
     found = {"average": linear(table, average_weights(turns))}
     found["IR"] = linear(table, slope_weights(turns)) if turns > 1 else None
     return {name: None if each is None else each.estimate().interval(level) for name, each in found.items()}
-
-
-def _difference(rows: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """The only element, or the first minus the second, key by key."""
-    if len(rows) == 1:
-        return rows[0]
-    return {name: rows[0][name] - rows[1][name] for name in rows[0]}
 
 
 def _number(value: float) -> float | None:

@@ -18,10 +18,9 @@ from aloe_jax.train.sources import find_model
 from data_gen.calls.call_cache import CallCache
 from data_gen.calls.store import EVENTS, Store
 from data_gen.players.table import ROLES
-from eval.benchmark.entries import ModelUnderTest
+from eval.benchmark.entries import TESTED, ModelUnderTest
 from eval.benchmark.settings import BenchmarkSettings
 
-TESTED = "tested"  # the role of its calls in calls.jsonl
 WANTED = tuple(name for name in ROLES["responder"].wanted if name != "n")
 
 

@@ -108,7 +108,7 @@ class _Frame:
         cls, series: Sequence[Series], size: tuple[int, int], y_ticks: Sequence[float], x_ticks: Sequence[float]
     ) -> _Frame:
         """The frame with room for tick labels on the left and, with several series, for their names on the right."""
-        left = 14 + CHARACTER * max(len(number(tick)) for tick in y_ticks)
+        left = 14 + CHARACTER * max(map(len, tick_labels(y_ticks)))
         right = 18 + CHARACTER * max(len(one.name) for one in series) if len(series) > 1 else 12
         return cls(left, size[0] - right, 12, size[1] - 44, x_ticks, y_ticks)
 
@@ -132,12 +132,21 @@ def number(value: float) -> str:
     return (text.rstrip("0").rstrip(".") if "." in text else text).replace("-", "−")
 
 
+def tick_labels(ticks: Sequence[float]) -> list[str]:
+    """The ticks as text, with as many digits as tell neighbours apart."""
+    texts, digits = [number(tick) for tick in ticks], 3
+    while len(set(texts)) < len(set(ticks)):
+        digits += 1
+        texts = [f"{tick:.{digits}f}".replace("-", "−") for tick in ticks]
+    return texts
+
+
 def _axes(frame: _Frame, x_label: str) -> str:
     parts = []
-    for tick in frame.y_ticks:
+    for tick, label in zip(frame.y_ticks, tick_labels(frame.y_ticks), strict=True):
         y = frame.y(tick)
         parts.append(f'<line class="grid" x1="{frame.left}" x2="{frame.right:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text class="tick y" x="{frame.left - 7:.1f}" y="{y + 4.5:.1f}">{number(tick)}</text>')
+        parts.append(f'<text class="tick y" x="{frame.left - 7:.1f}" y="{y + 4.5:.1f}">{label}</text>')
     for tick in frame.x_ticks:
         x = frame.x(tick)
         parts.append(f'<text class="tick x" x="{x:.1f}" y="{frame.bottom + 18:.1f}">{number(tick)}</text>')

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from aloe_jax.tree.schema import Conversation, Node, Persona, Score
-from eval.report.reading import MODELS, ModelResult
+from eval.report.reading import ModelResult
 
+MARKUP = 90  # characters around a message on the page
 OVERALL = "overall"  # criterion of the score that counts; it is computed from the others
 
 
@@ -55,6 +56,12 @@ class CaseTurn:
     number: int
     turns: tuple[tuple[str, Turn | None], ...]
 
+    @property
+    def shared(self) -> str:
+        """The user's message if it is the same for all models; else empty."""
+        messages = {turn.message if turn else None for _, turn in self.turns}
+        return (messages.pop() or "") if len(messages) == 1 else ""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -72,19 +79,28 @@ def dialogue(tree: Conversation) -> Dialogue:
     return Dialogue(tree.id, tree.persona, system, reader.follow(reader.start()))
 
 
-def benchmark_case(results: Mapping[str, ModelResult]) -> Case | None:
-    """The first case, in file order, that every model with dialogues has played; None if there is none."""
-    by_model = {model: {tree.id: tree for tree in results[model].trees} for model in MODELS if model in results}
-    by_model = {model: trees for model, trees in by_model.items() if trees}
-    for name, tree in next(iter(by_model.values()), {}).items():
-        if all(name in trees for trees in by_model.values()):
-            turns = {model: dialogue(trees[name]).turns for model, trees in by_model.items()}
-            rows = tuple(
-                CaseTurn(k + 1, tuple((model, own[k] if k < len(own) else None) for model, own in turns.items()))
-                for k in range(max(len(own) for own in turns.values()))
-            )
-            return Case(name, tree.persona, rows)
-    return None
+def side_by_side(results: Mapping[str, ModelResult], case: str) -> Case:
+    """A case turn by turn, for the results that have a dialogue of it."""
+    found = {name: result.dialogues[case] for name, result in results.items() if case in result.dialogues}
+    turns = {name: dialogue(tree).turns for name, tree in found.items()}
+    rows = tuple(
+        CaseTurn(k + 1, tuple((name, own[k] if k < len(own) else None) for name, own in turns.items()))
+        for k in range(max((len(own) for own in turns.values()), default=0))
+    )
+    return Case(case, next((tree.persona for tree in found.values()), None), rows)
+
+
+def all_cases(results: Mapping[str, ModelResult], limit: int) -> tuple[list[Case], int]:
+    """The cases in file order until their texts exceed `limit` characters, and the number of all cases."""
+    names = list(dict.fromkeys(case for result in results.values() for case in result.dialogues))
+    cases, size = list[Case](), 0
+    for name in names:
+        trees = [result.dialogues[name] for result in results.values() if name in result.dialogues]
+        size += sum(len(node.text) + MARKUP for tree in trees for node in tree.nodes)
+        if size > limit and cases:
+            break
+        cases.append(side_by_side(results, name))
+    return cases, len(names)
 
 
 def overall(scores: Sequence[Score]) -> float | None:

@@ -2,31 +2,46 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from markupsafe import Markup
+from jinja2 import Environment
+from markupsafe import Markup, escape
 
 from aloe_jax.errors import InputError
 from aloe_jax.pages import templates
 from aloe_jax.run.manifest import Values
 from aloe_jax.settings import plain, read
+from aloe_jax.train.names import BASE, CHAIN
 from data_gen.publish.stored import StoredCounts, StoredModels
 from data_gen.publish.summary import family_sentence, growth_sentences, judge_sentences, kind_sentences
-from eval.benchmark.metrics import Metrics
 from eval.report import tables, wording
 from eval.report.charts import Guide, Series, line_chart, nice_ticks
-from eval.report.dialogues import benchmark_case, dialogue
-from eval.report.reading import RunRecord
+from eval.report.dialogues import Case, all_cases, dialogue, side_by_side
+from eval.report.findings import EXTREMES, Extreme, contrasts_of, extremes, typical
+from eval.report.names import is_control, styles, words
+from eval.report.parts import (
+    Shown,
+    controls_grid,
+    cost_grid,
+    criteria_grid,
+    is_oracle,
+    measures_grid,
+    scale_parts,
+    unscored_grid,
+)
+from eval.report.reading import ModelResult, RunRecord
 
-WIDE, NARROW = (860, 400), (360, 300)  # px; the style sheet shows one of them
 PANEL = (410, 230)
+LEAST_SPREAD = 0.02  # of a training curve's axis, as a share of its values
 MOST_POINTS = 300  # of a training curve
-JUDGE_SCALE = (1.0, 5.0)  # of our judges; curves within it are drawn on the whole scale, so that small gains look small
+MOST_TEXT = 2_500_000  # characters of benchmark dialogues on the page
+FIRST_TURNS = 2  # of the dialogue on the first screen
 SHARES = [0.0, 0.25, 0.5, 0.75, 1.0]
-MARKERS = {"base": "circle", "sft": "square", "preference": "diamond"}
 LOG_2 = Guide(math.log(2), "log 2, where training starts")
 # Stage, key in its metrics.jsonl, title, line to compare with.
 PANELS = (
@@ -51,78 +66,121 @@ class Panel:
 
 def render(run: RunRecord) -> str:
     """The page as HTML text. The template escapes all text of the run."""
-    here = templates(Path(__file__).parent)
-    here.filters["decimal"] = tables.decimal
-    return here.get_template("page.html").render(**_content(run))
+    return page_templates().get_template("page.html").render(**_content(run))
+
+
+def page_templates(*more: Path) -> Environment:
+    """The templates of this folder, and those of other ones, with their filters."""
+    here = templates(Path(__file__).parent, *more)
+    here.filters |= {"decimal": tables.decimal, "unbroken": unbroken, "breakable": breakable}
+    return here
+
+
+def unbroken(text: str) -> str:
+    """The text with intervals, in brackets, kept on one line."""
+    return re.sub(r"\[[^\]]*\]", lambda found: found[0].replace(" ", "\u00a0"), text)
+
+
+def breakable(text: str) -> Markup:
+    """A name as HTML that may break after its slashes, dots, plus signs and underscores."""
+    return Markup(re.sub(r"([/.+_])(?=\w)", r"\1<wbr>", escape(text)))
 
 
 def _content(run: RunRecord) -> dict[str, object]:
     """The values that the template names."""
-    results, differences = tables.measured(run), tables.differences(run)
-    figures, levels = tables.figure_rows(results)
+    names = {name: words(name) for name in run.results}
+    style = styles(run.results)
+    scored = {name: each for name, each in run.results.items() if each.metrics is not None}
+    models = {name: each for name, each in scored.items() if not is_control(name)}
+    shown = {
+        name: Shown(names[name], style[name], each, is_oracle(name))
+        for name, each in scored.items()
+        if name in models or is_oracle(name)
+    }
+    contrasts = contrasts_of(run.results, pairs(run))
+    metrics = {name: each.metrics for name, each in models.items() if each.metrics}
     size = wording.parameters(run)
+    played = {name: each for name, each in run.results.items() if each.trees and not is_control(name)}
+    cases, all_of_them = all_cases(played, MOST_TEXT)
     return {
         "run": run,
-        "names": wording.MODEL_NAMES,
+        "names": names,
+        "style": style,
         "model": wording.model_name(run.config),
         "model_size": wording.size_in_words(size) if size else "",
-        "result": wording.result_sentence(results, differences),
-        "caveat": wording.interval_caveat(results),
-        "results": results,
-        "curves": [alignment_chart(results, size) for size in (WIDE, NARROW)] if results else [],
-        "figures": figures,
-        "levels": levels,
-        "differences": differences,
-        "difference_rows": tables.difference_rows(differences),
+        "result": wording.result_sentence(run, contrasts),
+        "caveat": wording.interval_caveat(metrics),
+        "results": metrics,
+        "scales": scale_parts(shown, [each for each in contrasts if not is_control(each.first)]),
+        "grids": [grid for grid in (criteria_grid(shown), measures_grid(shown)) if grid],
+        "controls": controls_grid({name: each for name, each in scored.items() if is_control(name)}, contrasts, names),
+        "unscored": unscored_grid(run.results, names),
+        "cost": cost_grid(run.results, names),
+        "opening": opening(run),
+        "first_turns": FIRST_TURNS,
+        "extremes": most_different(run),
+        "cases": cases,
+        "all_cases": all_of_them,
         "panels": training_panels(run),
         "dialogues": [dialogue(tree) for tree in run.trees.first] if run.trees else [],
-        "case": benchmark_case(run.results),
         "judges": judges(run),
         "made": made(run),
         "stages": tables.stage_rows(run),
-        "sizing": wording.sizing(run, results),
+        "sizing": wording.sizing(run, metrics),
         "limits": wording.small_model_limits(run),
         "config": [(key, str(value)) for key, value in tables.leaves(run.config)],
         "versions": sorted({pair for each in run.manifests.values() for pair in tables.leaves(each.versions)}),
     }
 
 
-def alignment_chart(results: Mapping[str, Metrics], size: tuple[int, int]) -> Markup:
-    """The AL(k) of every model with its interval as a band."""
-    series = [
-        Series(
-            name=wording.MODEL_NAMES[model],
-            css=model,
-            x=range(1, result.turns + 1),
-            y=result.AL,
-            band=result.ci.AL,
-            marker=MARKERS[model],
-        )
-        for model, result in results.items()
+def pairs(run: RunRecord) -> list[tuple[str, str]]:
+    """The results whose difference is shown: models to base, a training to the one before it, controls to their
+    models."""
+    scored = [name for name, each in run.results.items() if each.scores]
+    models = [name for name in scored if not is_control(name)]
+    found = [(name, BASE) for name in models if name != BASE and BASE in models]
+    chain = [name for name in CHAIN if name in models]
+    found += [(later, earlier) for earlier, later in itertools.pairwise(chain)]
+    of_controls = [(name, name.rpartition("+")[0] or last_trained(run)) for name in scored if is_control(name)]
+    return found + [(name, model) for name, model in of_controls if model in models]
+
+
+def last_trained(run: RunRecord) -> str:
+    """The last model of the run with scores; empty if it has none."""
+    return next((name for name in (*reversed(CHAIN), BASE) if name in run.results and run.results[name].scores), "")
+
+
+def compared(run: RunRecord) -> dict[str, ModelResult]:
+    """`base` and the last trained model, if both have dialogues and scores; else nothing."""
+    chosen = {name: run.results[name] for name in (BASE, last_trained(run)) if name in run.results}
+    return chosen if len(chosen) == 2 and all(each.trees and each.scores for each in chosen.values()) else {}
+
+
+def opening(run: RunRecord) -> Case | None:
+    """The case for the first screen: that with the difference of trained model and base nearest to the mean; None
+    without two models to compare."""
+    sides = compared(run)
+    if not sides:
+        return None
+    base, trained = sides.values()
+    found = typical(trained, base)
+    return side_by_side(sides, found.case) if found else None
+
+
+def most_different(run: RunRecord) -> list[tuple[str, str, list[tuple[Extreme, Case]]]]:
+    """(title, verb, cases) of the largest wins and losses of the last trained model against base."""
+    sides = compared(run)
+    if not sides:
+        return []
+    base, trained = sides.values()
+    wins, losses = extremes(trained, base, "shown", EXTREMES)
+    name = words(last_trained(run))
+    parts = (("Biggest wins", f"{name} above base", wins), ("Biggest losses", f"{name} below base", losses))
+    return [
+        (title, said, [(each, side_by_side(sides, each.case)) for each in found])
+        for title, said, found in parts
+        if found
     ]
-    values = [value for result in results.values() for value in result.AL if value is not None]
-    values += [edge for result in results.values() for pair in result.ci.AL if pair is not None for edge in pair]
-    turns = max(result.turns for result in results.values())
-    return line_chart(
-        series,
-        title="Alignment level by turn: " + "; ".join(_spoken(model, result) for model, result in results.items()),
-        x_label="turn of the conversation",
-        size=size,
-        y_ticks=level_ticks(values),
-        x_ticks=list(range(1, turns + 1)),
-    )
-
-
-def level_ticks(values: Sequence[float]) -> list[float]:
-    """Ticks of the score axis: the judge's whole scale if the scores lie within it, else round numbers around them."""
-    low, high = JUDGE_SCALE
-    if not values or (min(values) >= low and max(values) <= high):
-        return [1.0, 2.0, 3.0, 4.0, 5.0]
-    return nice_ticks(min(values), max(values))
-
-
-def _spoken(model: str, result: Metrics) -> str:
-    return f"{wording.MODEL_NAMES[model]} {', '.join(tables.decimal(value, 2) for value in result.AL)}"
 
 
 def training_panels(run: RunRecord) -> list[Panel]:
@@ -139,6 +197,9 @@ def training_panels(run: RunRecord) -> list[Panel]:
         note = f" ({lost} step{'s' if lost > 1 else ''} not finite)" if lost else ""
         steps, values = zip(*thinned(points), strict=True)
         near = [*values, guide.y] if guide else [*values]
+        room = LEAST_SPREAD * max(map(abs, near)) / 2  # a curve that hardly moves looks flat
+        if max(near) - min(near) < 2 * room:
+            near += [min(near) - room, max(near) + room]
         chart = line_chart(
             [Series(title, stage, steps, values, marker="circle" if len(steps) <= 24 else "none")],
             title=f"{title}, step {points[0][0]:g} to {points[-1][0]:g}",
@@ -207,6 +268,6 @@ def made(run: RunRecord) -> list[str]:
 
 def judges(run: RunRecord) -> list[str]:
     """Names of the judges whose scores are shown."""
-    trees = [tree for result in run.results.values() for tree in result.trees]
+    trees = [tree for name, result in run.results.items() if not is_control(name) for tree in result.trees]
     trees += run.trees.first if run.trees else ()
     return sorted({score.judge for tree in trees for node in tree.nodes for score in node.scores})

@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from etils import epath
+from pydantic import ConfigDict
 
 from aloe_jax import files
 from aloe_jax.errors import InputError
 from aloe_jax.run.manifest import Manifest, Values, find_manifest
-from aloe_jax.tree.schema import Conversation, Persona, parse, read_personas, read_trees
+from aloe_jax.tree.schema import Conversation, Persona, Record, parse, read_personas, read_trees
+from data_gen.calls.store import CALLS
+from eval.benchmark.cases import TREES
 from eval.benchmark.metrics import Metrics, metrics
+from eval.benchmark.results import METRICS, SCORES
 from eval.benchmark.scores import ScoreRecord, read_scores
+from eval.report.names import ordered
 
 NAME = "report"  # of the stage and its folder
-MODELS = ("base", "sft", "preference")
 TRAININGS = ("sft", "preference")
 
 
@@ -34,13 +39,38 @@ class TreeSummary:
     first: tuple[Conversation, ...]
 
 
+class _Call(Record):
+    """The part of a stored call that is counted."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    role: str
+    tokens: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The calls to a model that are stored, and the tokens that they say were read and written."""
+
+    calls: int
+    read: int
+    written: int
+
+
 @dataclass(frozen=True)
 class ModelResult:
-    """The benchmark's files of one model; `metrics` are computed from the scores if their file is missing."""
+    """The benchmark's files of one result; `metrics` are computed from the scores if their file is missing."""
 
     scores: tuple[ScoreRecord, ...] = ()
     metrics: Metrics | None = None
     trees: tuple[Conversation, ...] = ()
+    manifest: Manifest | None = None
+    tokens: Mapping[str, Tokens] = field(default_factory=dict)  # by role of the calls
+
+    @cached_property
+    def dialogues(self) -> dict[str, Conversation]:
+        """The dialogues by case."""
+        return {tree.id: tree for tree in self.trees}
 
 
 @dataclass(frozen=True)
@@ -69,7 +99,6 @@ def read_run(workdir: epath.PathLike, stages: Sequence[str], conversations: int 
     personas, trees, config = root / "personas/personas.jsonl", root / "conversations/trees.jsonl", root / "config.json"
     found = {stage: find_manifest(root / stage) for stage in stages}
     training = {stage: root / stage / "metrics.jsonl" for stage in TRAININGS}
-    results = {model: root / "benchmark" / model for model in MODELS}
     return RunRecord(
         name=root.name,
         config=files.read_object(config) if config.exists() else {},
@@ -80,20 +109,46 @@ def read_run(workdir: epath.PathLike, stages: Sequence[str], conversations: int 
         training={
             stage: files.read_json_lines(path, finite=False) for stage, path in training.items() if path.exists()
         },
-        results={model: _read_result(path) for model, path in results.items() if path.exists()},
+        results=read_results(root / "benchmark"),
     )
 
 
-def _read_result(directory: epath.Path) -> ModelResult:
-    scores_file, metrics_file, trees_file = (
-        directory / name for name in ("scores.jsonl", "metrics.json", "trees.jsonl")
-    )
+def read_results(benchmark: epath.Path) -> dict[str, ModelResult]:
+    """The results in the folder of a benchmark by name, in the order of `names.ordered`; empty if it does not exist."""
+    found = [path.name for path in benchmark.iterdir() if is_result(path)] if benchmark.exists() else []
+    return {name: read_result(benchmark / name) for name in ordered(found)}
+
+
+def is_result(directory: epath.Path) -> bool:
+    """Whether a folder has files of a result."""
+    return directory.is_dir() and any((directory / name).exists() for name in (SCORES, METRICS, TREES))
+
+
+def read_result(directory: epath.Path) -> ModelResult:
+    """The result in a folder. InputError for a broken file."""
+    scores_file, metrics_file, trees_file = (directory / name for name in (SCORES, METRICS, TREES))
     scores = tuple(read_scores(scores_file)) if scores_file.exists() else ()
     if metrics_file.exists():
         figures: Metrics | None = parse(Metrics, files.read_text(metrics_file), str(metrics_file))
     else:
         figures = metrics(scores) if scores else None
-    return ModelResult(scores, figures, tuple(read_trees(trees_file)) if trees_file.exists() else ())
+    return ModelResult(
+        scores,
+        figures,
+        tuple(read_trees(trees_file)) if trees_file.exists() else (),
+        find_manifest(directory),
+        _tokens(directory),
+    )
+
+
+def _tokens(directory: epath.Path) -> dict[str, Tokens]:
+    """The tokens of the stored calls by role; calls whose server did not count them count without tokens."""
+    path, totals = directory / f"{CALLS}.jsonl", dict[str, tuple[int, int, int]]()
+    for number, line in files.lines(path) if path.exists() else ():
+        call = parse(_Call, line, f"{path} line {number}")
+        calls, read, written = totals.get(call.role, (0, 0, 0))
+        totals[call.role] = (calls + 1, read + call.tokens[0], written + call.tokens[1])
+    return {role: Tokens(*total) for role, total in totals.items()}
 
 
 def summarise(trees: Iterator[Conversation], keep: int) -> TreeSummary:

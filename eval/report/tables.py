@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
 from aloe_jax.run.manifest import Values
-from eval.benchmark.metrics import Interval, Metrics, ScaleMetrics, compare
+from eval.benchmark.crossed import Estimate
+from eval.benchmark.metrics import Interval, ScaleMetrics
+from eval.benchmark.paired import Difference as Paired
+from eval.benchmark.paired import PairedDifference
 from eval.report.charts import interval_bar
-from eval.report.reading import MODELS, RunRecord
+from eval.report.reading import RunRecord
 
 # Key in metrics.json, name on the page, digits after the decimal point.
 FIGURES = (
@@ -20,26 +23,55 @@ FIGURES = (
     ("N_IR", "N-IR", 3),
     ("N_R2", "N-R²", 2),
 )
-DIFFERENCES = FIGURES[:2]  # the others are not measured in points
+DIFFERENCES = (("average", "Average AL", 2), ("IR", "IR, points per turn", 3),
+               ("length_controlled", "Average AL at equal length of the replies", 2))  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A value and its interval as text; `verdict` and `bar` are for differences only."""
+    """A value as text, with its interval and other remarks below it, a line each."""
 
     value: str
-    interval: str
-    model: str
-    verdict: str = ""
-    bar: Markup | None = None
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table."""
+    """A row of a table; `note` stands below its label."""
 
     label: str
     cells: tuple[Cell, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table: its caption, the heads of its columns as (text, CSS class), and its rows."""
+
+    caption: str
+    heads: tuple[tuple[str, str], ...]
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A paired difference as text with a bar; `power` says what the cases can show."""
+
+    pair: str
+    css: str
+    value: str
+    interval: str
+    verdict: str
+    power: str
+    bar: Markup | None
+
+
+@dataclass(frozen=True)
+class Differences:
+    """The paired differences of a figure; their bars share a scale."""
+
+    label: str
+    differences: tuple[Difference, ...]
 
 
 @dataclass(frozen=True)
@@ -67,6 +99,16 @@ def bracket(interval: Interval, digits: int, signed: bool = False) -> str:
     return f"[{decimal(interval[0], digits, signed)}, {decimal(interval[1], digits, signed)}]"
 
 
+def p_value(p: float | None) -> str:
+    """A p value to three digits; empty for None."""
+    return "" if p is None else "<0.001" if p < 0.0005 else f"{p:.3f}"
+
+
+def needed(found: Paired) -> str:
+    """The cases that would show the observed difference; a dash where no number of them is known to."""
+    return "" if found.interval is None else "–" if found.cases_needed is None else f"{found.cases_needed:,}"
+
+
 def duration(seconds: float | None) -> str:
     """Seconds as hours, minutes and seconds; empty for None."""
     if seconds is None:
@@ -78,74 +120,75 @@ def duration(seconds: float | None) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
-def measured(run: RunRecord) -> dict[str, Metrics]:
-    """The figures of the models that have them, in the order base, sft, preference."""
-    found = {model: run.results[model].metrics for model in MODELS if model in run.results}
-    return {model: result for model, result in found.items() if result is not None}
+def estimated(found: Estimate | None, digits: int) -> Cell:
+    """An estimate with its interval; empty for None."""
+    return with_interval(None if found is None else found.value, found.interval() if found else None, digits)
 
 
-def differences(run: RunRecord) -> dict[str, ScaleMetrics]:
-    """The paired difference of each trained model to `base` over the same cases."""
-    base = run.results.get("base")
-    if base is None or base.metrics is None or not base.scores:
-        return {}
-    made = base.metrics.bootstrap
-    trained = [model for model in MODELS[1:] if model in run.results and run.results[model].scores]
-    return {
-        model: compare(run.results[model].scores, base.scores, made.resamples, made.seed, made.level)
-        for model in trained
-    }
+def with_interval(value: float | None, interval: Interval, digits: int) -> Cell:
+    """A value above its interval; a dash for None."""
+    return (
+        Cell("–") if value is None else Cell(decimal(value, digits), (bracket(interval, digits),) if interval else ())
+    )
 
 
-def figure_rows(results: dict[str, Metrics]) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
-    """Rows of the figures, and rows of AL turn by turn; one column per model."""
-    turns = max((result.turns for result in results.values()), default=0)
-    figures = tuple(Row(label, _cells(results, key, digits)) for key, label, digits in FIGURES)
+def figure_grids(results: Sequence[tuple[str, str, ScaleMetrics]]) -> tuple[Grid, Grid]:
+    """The figures, and AL turn by turn, of results given as (words, CSS class, metrics); a column per result."""
+    heads = tuple((words, css) for words, css, _ in results)
+    turns = max((found.turns for _, _, found in results), default=0)
+
+    figures = tuple(
+        Row(label, tuple(with_interval(getattr(found, key), getattr(found.ci, key), digits) for _, _, found in results))
+        for key, label, digits in FIGURES
+    )
     levels = tuple(
         Row(
             f"AL({turn + 1})",
             tuple(
-                Cell(decimal(result.AL[turn], 2), bracket(result.ci.AL[turn], 2), model)
-                for model, result in results.items()
-                if turn < result.turns
+                with_interval(found.AL[turn], found.ci.AL[turn], 2) if turn < found.turns else Cell("")
+                for *_, found in results
             ),
         )
         for turn in range(turns)
     )
-    return figures, levels
+    return Grid("Figures with intervals", heads, figures), Grid("Alignment level by turn", heads, levels)
 
 
-def _cells(results: dict[str, Metrics], key: str, digits: int) -> tuple[Cell, ...]:
+def difference_rows(found: Sequence[tuple[str, str, PairedDifference]]) -> tuple[Differences, ...]:
+    """Paired differences, given as (pair in words, CSS class, difference): average, IR, at equal length, first and last
+    turn."""
+    picked = [(label, digits, [(pair, css, getattr(each, key)) for pair, css, each in found])
+              for key, label, digits in DIFFERENCES]  # fmt: skip
+    for turn in sorted({0, max((len(each.AL) for *_, each in found), default=1) - 1}):
+        levels = [(pair, css, each.AL[turn] if turn < len(each.AL) else None) for pair, css, each in found]
+        picked.append((f"AL({turn + 1})", 2, levels))
+    rows = [Differences(label, _differences(values, digits)) for label, digits, values in picked]
+    return tuple(row for row in rows if row.differences)
+
+
+def _differences(values: Sequence[tuple[str, str, Paired | None]], digits: int) -> tuple[Difference, ...]:
+    known = [(pair, css, found) for pair, css, found in values if found is not None]
+    edges = [abs(edge) for *_, found in known for edge in found.interval or (found.estimate,)]
+    reach = max(edges, default=0.0) or 1.0
     return tuple(
-        Cell(decimal(getattr(result, key), digits), bracket(getattr(result.ci, key), digits), model)
-        for model, result in results.items()
+        Difference(
+            pair,
+            css,
+            decimal(found.estimate, digits, signed=True),
+            bracket(found.interval, digits, signed=True),
+            verdict(found.interval) + (f", p {p_value(found.p)}" if found.p is not None else ""),
+            _power(found, digits),
+            interval_bar(found.estimate, found.interval, reach, css) if found.interval is not None else None,
+        )
+        for pair, css, found in known
     )
 
 
-def difference_rows(results: dict[str, ScaleMetrics]) -> tuple[Row, ...]:
-    """Rows of paired differences: average, IR, first and last turn; the bars of a row share their scale."""
-    if not results:
-        return ()
-    picked = [
-        (label, digits, {model: (getattr(result, key), getattr(result.ci, key)) for model, result in results.items()})
-        for key, label, digits in DIFFERENCES
-    ]
-    turns = next(iter(results.values())).turns
-    for turn in sorted({0, turns - 1}):
-        values = {model: (result.AL[turn], result.ci.AL[turn]) for model, result in results.items()}
-        picked.append((f"AL({turn + 1})", 2, values))
-    return tuple(Row(label, _difference_cells(values, digits)) for label, digits, values in picked)
-
-
-def _difference_cells(values: dict[str, tuple[float | None, Interval]], digits: int) -> tuple[Cell, ...]:
-    edges = [abs(edge) for _, interval in values.values() if interval is not None for edge in interval]
-    reach = max(edges, default=0.0) or 1.0
-    cells = []
-    for model, (value, interval) in values.items():
-        bar = interval_bar(value, interval, reach, model) if value is not None and interval is not None else None
-        text = bracket(interval, digits, signed=True)
-        cells.append(Cell(decimal(value, digits, signed=True), text, model, verdict(interval), bar))
-    return tuple(cells)
+def _power(found: Paired, digits: int) -> str:
+    if found.detectable is None:
+        return ""
+    said = f"detectable {decimal(found.detectable, digits)}"
+    return said if found.cases_needed is None else f"{said}, cases needed {needed(found)}"
 
 
 def verdict(interval: Interval) -> str:

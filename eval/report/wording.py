@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from aloe_jax.run.manifest import Values
-from eval.benchmark.metrics import Metrics, ScaleMetrics
+from aloe_jax.train.names import BASE, CHAIN
+from data_gen.publish.stored import StoredModels
+from eval.benchmark.metrics import ScaleMetrics
+from eval.benchmark.paired import Difference
+from eval.benchmark.scores import Scale
+from eval.report.findings import Contrast
+from eval.report.names import is_control, words
 from eval.report.reading import RunRecord, TreeSummary
 from eval.report.tables import bracket, count, decimal, duration, leaves
 
-MODEL_NAMES = {"base": "base", "sft": "SFT", "preference": "preference"}
-STEPS = {"sft": "SFT", "preference": "SFT and preference training"}
+STEPS = {"sft": "supervised fine-tuning", "preference": "preference training"}
+SCALE_WORDS: Mapping[Scale, str] = {"shown": "on what users had shown", "persona": "counting the whole persona"}
 SMALL_MODEL = 1_000_000_000  # parameters; below, the page says what a model of that size cannot show
 FEW_LEVELS = 5  # profiles or personalities; below, bands from the two-way bootstrap are clearly too narrow
 PUBLISHED_TREES = 3000  # conversations behind the published results (paper, section 2)
@@ -40,34 +46,77 @@ def size_in_words(size: float) -> str:
     return f"{size / 1e9:.3g}B" if size >= 1e9 else f"{size / 1e6:.3g}M"
 
 
-def result_sentence(results: Mapping[str, Metrics], differences: Mapping[str, ScaleMetrics]) -> str:
-    """The sentence at the top: what changed, by how much, and whether it could be chance."""
-    if not results:
+def result_sentence(run: RunRecord, contrasts: Sequence[Contrast]) -> str:
+    """The sentence at the top: what was learned, and from whom. `contrasts` are differences to `base` among others."""
+    measured = {name: each.metrics for name, each in run.results.items() if each.metrics and not is_control(name)}
+    if not measured:
         return "There are no benchmark results in this run yet, so nothing is known about its models."
-    model = list(differences)[-1] if differences else None
-    if model is None or differences[model].average is None:
-        only = ", ".join(f"{MODEL_NAMES[name]} {decimal(result.average, 2)}" for name, result in results.items())
-        return f"Average alignment level: {only}. There is no trained model with a base to compare it with yet."
-    gain = differences[model]
-    said = (
-        f"After {STEPS[model]} the replies score {decimal(gain.average, 2, signed=True)} points against the base "
-        f"model's, averaged over {gain.turns} turns"
-    )
-    if gain.ci.average is None:
-        return f"{said}. One case gives no interval, so this says nothing about other users."
-    interval = bracket(gain.ci.average, 2, signed=True)
-    return f"{said} ({100 * gain.bootstrap.level:g} % interval {interval}). {_reading(gain.ci.average)}"
+    clauses: list[str] = []
+    for model in CHAIN:
+        found = [each for each in contrasts if (each.first, each.second) == (model, BASE) and each.found.average]
+        if found:
+            after = f"{STEPS[model]} as well" if clauses else f"{STEPS[model]}{taught(run)}"
+            clauses.append(f"after {after}, {_gain(found)}")
+    if clauses:
+        said = "; ".join(clauses)
+        return f"{said[0].upper()}{said[1:]}."
+    only = ", ".join(f"{words(name)} {decimal(each.average, 2)}" for name, each in measured.items())
+    return f"Average alignment level: {only}. There is no trained model with a base to compare it with yet."
 
 
-def _reading(interval: tuple[float, float]) -> str:
-    if interval[0] > 0:
-        return "The interval lies above zero: the trained model scores higher on these cases."
-    if interval[1] < 0:
-        return "The interval lies below zero: the trained model scores lower on these cases."
-    return "The interval holds zero: this run does not show a change."
+def taught(run: RunRecord) -> str:
+    """How many trees there were and who wrote the better replies, as ` on 40 trees by the scripted teacher`; empty if
+    the run does not say."""
+    grown = run.manifests.get("conversations")
+    count_ = grown.counts.get("trees") if grown else None
+    trees = count_ if isinstance(count_, int) else run.trees.conversations if run.trees else None
+    if trees is None:
+        return ""
+    models = StoredModels.of(run.config)
+    teacher = models.roles.get("teacher")
+    said = f" on {count(trees)} tree{'' if trees == 1 else 's'}"
+    if teacher is None or not teacher.player:
+        return said
+    return f"{said} by " + ("the scripted teacher" if teacher.player == "scripted" else models.model_of(teacher))
 
 
-def interval_caveat(results: Mapping[str, Metrics]) -> str:
+def _gain(found: Sequence[Contrast]) -> str:
+    """What a model's replies score against base on each scale; `found` is not empty."""
+    cases = found[0].found.cases
+    counted = f" ({cases} case{'' if cases == 1 else 's'})"
+    shown = [(each, each.found.average) for each in found]
+    if all(_open(average) for _, average in shown):
+        values = " and ".join(f"{_value(average, 1, True)} {SCALE_WORDS[each.scale]}" for each, average in shown)
+        return f"no difference to base could be shown: {values}{counted}"
+    said: list[str] = []
+    for each, average in shown:
+        scale = f"{SCALE_WORDS[each.scale]}{'' if said else counted}"
+        if _open(average):
+            said.append(f"no difference could be shown {scale}: {_value(average, 1, True)}")
+        else:
+            assert average is not None
+            sign = 1 if average.estimate > 0 else -1
+            side = "above" if sign > 0 else "below"
+            verb = "" if said and said[-1].startswith("replies") else "replies score "
+            said.append(f"{verb}{_value(average, sign)} {side} base {scale}")
+    return ", and ".join(said)
+
+
+def _open(average: Difference | None) -> bool:
+    """Whether the interval of a difference contains zero, or there is none."""
+    return average is None or average.interval is None or average.interval[0] <= 0 <= average.interval[1]
+
+
+def _value(average: Difference | None, sign: int, signed: bool = False) -> str:
+    """A difference times `sign`, with its interval."""
+    if average is None:
+        return "undefined"
+    edges = sorted(sign * edge for edge in average.interval) if average.interval else None
+    interval = bracket((edges[0], edges[1]), 2, signed) if edges else "without an interval"
+    return f"{decimal(sign * average.estimate, 2, signed)} {interval}"
+
+
+def interval_caveat(results: Mapping[str, ScaleMetrics]) -> str:
     """How far the intervals can be trusted; empty if there are enough profiles and personalities."""
     if not results:
         return ""
@@ -86,7 +135,7 @@ def interval_caveat(results: Mapping[str, Metrics]) -> str:
     return ""
 
 
-def sizing(run: RunRecord, results: Mapping[str, Metrics]) -> list[str]:
+def sizing(run: RunRecord, results: Mapping[str, ScaleMetrics]) -> list[str]:
     """The size of the run, from its files and its config."""
     said = []
     if run.trees is not None:

@@ -1,10 +1,8 @@
 """The report as a whole: its content, that it loads nothing, and that an unfinished run has one too."""
 
 import json
-import re
 import shutil
 from functools import partial
-from html.parser import HTMLParser
 
 import pytest
 
@@ -13,44 +11,10 @@ from aloe_jax.cli.arguments import STAGES
 from aloe_jax.errors import InputError
 from aloe_jax.tree.schema import read_trees, write_records
 from eval import report
+from helpers.html_page import Page
 from helpers.synthetic_run import CONFIG, write_run
 
 write_report = partial(report.write_report, stages=STAGES)
-
-VOID = {"meta", "br", "img", "hr", "input", "link"}
-LOADING = {"src", "href", "srcset", "data", "poster", "action", "formaction", "background", "xlink:href", "ping"}
-
-
-class Page(HTMLParser):
-    """Collects the page's elements, attributes and visible text, and checks that elements close in order."""
-
-    def __init__(self, html):
-        super().__init__()
-        self.elements, self.loads, self.open, self.words, self.styles = [], [], [], [], []
-        self.feed(html)
-        self.close()
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append(tag)
-        self.loads += [(tag, name, value) for name, value in attrs if name in LOADING or name.startswith("on")]
-        self.styles += [value for name, value in attrs if name == "style"]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.elements.append(tag)
-        self.loads += [(tag, name, value) for name, value in attrs if name in LOADING or name.startswith("on")]
-
-    def handle_endtag(self, tag):
-        assert self.open, f"</{tag}> closes nothing"
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        (self.styles if self.open and self.open[-1] == "style" else self.words).append(data)
-
-    @property
-    def text(self):
-        return " ".join(" ".join(self.words).split())
 
 
 @pytest.fixture(scope="module")
@@ -71,11 +35,7 @@ def page(run):
 def test_is_well_formed_and_loads_nothing(finished):
     target = write_report(finished)
     assert str(target) == str(finished / "report" / "index.html")
-    found = Page(target.read_text())
-    assert found.open == []
-    assert found.loads == []
-    assert not {"script", "link", "iframe", "object", "embed", "img", "base"} & set(found.elements)
-    assert not re.search(r"url\(|@import|https?:", " ".join(found.styles))
+    assert Page(target.read_text()).self_contained
 
 
 def test_shows_what_the_run_holds(finished):
@@ -92,6 +52,20 @@ def test_shows_what_the_run_holds(finished):
     assert "✓ chosen 2×" in text
     assert "shows for the first time: Fires bowls in a kiln at home." in text
     assert "Case p0-q0" in text
+    assert "After supervised fine-tuning on 12 trees by the scripted teacher, " in text
+    for heading in (
+        "What users had shown counts",
+        "The whole persona counts",
+        "One user, base beside preference",
+        "Biggest wins",
+        "Controls",
+        "Time and tokens",
+    ):
+        assert heading in text
+    assert "preference, wrong persona the model reads another user's dialogue before the last message 4 " in text
+    assert "oracle (ceiling)" in text
+    assert "18 calls 1,260 tokens read 540 written" in text  # 6 cases x 3 turns x (70, 30)
+    assert "17 1 1 x unreadable verdict" in text
     for curve in ("SFT loss", "Preference loss", "Preference accuracy", "Reward margin"):
         assert curve in text
     assert "missing" not in text

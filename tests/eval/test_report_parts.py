@@ -9,11 +9,13 @@ import pytest
 from aloe_jax.run.manifest import Manifest
 from aloe_jax.tree.schema import Conversation, Node, Score
 from eval.benchmark.figures import Figures
-from eval.benchmark.metrics import compare, metrics
+from eval.benchmark.metrics import metrics
 from eval.benchmark.scores import ScoreRecord
-from eval.report.charts import Guide, Series, line_chart, nice_ticks, number, spread_labels
-from eval.report.dialogues import benchmark_case, dialogue, overall
-from eval.report.page import level_ticks, thinned, whole_ticks
+from eval.report.charts import Guide, Series, line_chart, nice_ticks, number, spread_labels, tick_labels
+from eval.report.dialogues import all_cases, dialogue, overall, side_by_side
+from eval.report.findings import contrasts_of
+from eval.report.page import pairs, thinned, whole_ticks
+from eval.report.parts import level_ticks
 from eval.report.reading import ModelResult, RunRecord, summarise
 from eval.report.tables import FIGURES, bracket, count, decimal, duration, leaves, verdict
 from eval.report.wording import interval_caveat, model_name, parameters, result_sentence, sizing
@@ -64,6 +66,11 @@ def test_guide_line_is_drawn_only_inside_the_axis():
     one = Series("loss", "sft", [1, 2], [0.9, 0.8])
     drawn = [line_chart([one], "t", "step", (400, 200), [0.5, 1.0], [1, 2], Guide(at, "log 2")) for at in (0.69, 0.2)]
     assert ["log 2" in svg for svg in drawn] == [True, False]
+
+
+def test_ticks_are_told_apart():
+    assert tick_labels([0, 0.25, 0.5]) == ["0", "0.25", "0.5"]
+    assert tick_labels([0.69312, 0.69314, 0.69316]) == ["0.69312", "0.69314", "0.69316"]
 
 
 def test_score_axis_is_the_whole_scale_or_round_numbers():
@@ -137,20 +144,21 @@ def test_overall_score():
     assert overall(()) is None
 
 
-def test_the_case_shown_is_the_first_that_every_model_has():
+def test_dialogues_of_a_case_stand_side_by_side():
     def path(name, turns):
         nodes = [node("u0", None), node("a0", "u0", "assistant"), node("u1", "a0"), node("a1", "u1", "assistant")]
         return Conversation(id=name, nodes=tuple(nodes[: 2 * turns]))
 
     results = {"base": ModelResult(trees=(path("x", 2), path("y", 2))), "sft": ModelResult(trees=(path("y", 1),))}
-    case = benchmark_case(results)
-    assert case.id == "y"
+    case = side_by_side(results, "y")
     assert [[(model, turn is not None) for model, turn in row.turns] for row in case.rows] == [
         [("base", True), ("sft", True)],
         [("base", True), ("sft", False)],
     ]
-    assert benchmark_case({"base": results["base"], "sft": ModelResult(trees=(path("z", 1),))}) is None
-    assert benchmark_case({}) is None
+    assert [row.shared for row in case.rows] == ["u0", ""]
+    cases, count = all_cases(results, 10**6)
+    assert ([each.id for each in cases], count) == (["x", "y"], 2)
+    assert len(all_cases(results, 1)[0]) == 1  # one is always shown
 
 
 def test_summary_counts_over_all_trees_and_keeps_the_first():
@@ -162,35 +170,62 @@ def test_summary_counts_over_all_trees_and_keeps_the_first():
     assert [tree.id for tree in summary.first] == ["train-000"]
 
 
-def records(shift, profiles=3, personalities=2):
+def records(shift, profiles=3, personalities=2, persona=None):
     return [
-        ScoreRecord(case=f"{p}{q}", profile=f"{p}", personality=f"{q}", turn=k, score=2.0 + shift(p))
+        ScoreRecord(case=f"{p}{q}", profile=f"{p}", personality=f"{q}", turn=k, score=2.0 + shift(p),
+                    score_persona=None if persona is None else 2.0 + persona(p))
         for p in range(profiles)
         for q in range(personalities)
         for k in (1, 2)
-    ]
+    ]  # fmt: skip
+
+
+def sentence(base, **trained):
+    """The sentence of a run with these scores, of twelve trees and a scripted teacher."""
+    scores = {"base": base, **trained}
+    run = RunRecord(
+        "r",
+        config={"roles": {"teacher": {"player": "scripted"}}},
+        manifests={"conversations": Manifest("conversations", counts={"trees": 12})},
+        results={name: ModelResult(tuple(each), metrics(each)) for name, each in scores.items()},
+    )
+    return result_sentence(run, contrasts_of(run.results, pairs(run)))
+
+
+AFTER = "After supervised fine-tuning on 12 trees by the scripted teacher, "
 
 
 @pytest.mark.parametrize(
     ("shift", "expected"),
     [
-        (lambda p: 1.0, r"\+1\.00 points .*lies above zero"),
-        (lambda p: -1.0, r"−1\.00 points .*lies below zero"),
-        (lambda p: p - 1.0, r"0\.00 points .*does not show a change"),
+        (lambda p: 1.0, "replies score 1.00 [1.00, 1.00] above base on what users had shown (6 cases)."),
+        (lambda p: -1.0, "replies score 1.00 [1.00, 1.00] below base on what users had shown (6 cases)."),
+        (lambda p: p - 1.0, "no difference to base could be shown: 0.00 [−2.48, +2.48] on what users had shown"),
     ],
 )
 def test_the_result_is_said_with_its_interval_and_no_more(shift, expected):
-    base, trained = records(lambda p: 0.0), records(shift)
-    results = {"base": metrics(base), "preference": metrics(trained)}
-    sentence = result_sentence(results, {"preference": compare(trained, base)})
-    assert re.search(expected, sentence)
-    assert "95 % interval [" in sentence
+    """Differences -1, 0, 1 of three profiles: standard error sqrt(1 / 3) = 0.577, t(0.975; 2) = 4.303, so 2.484."""
+    said = sentence(records(lambda p: 0.0), sft=records(shift))
+    assert said.startswith(AFTER + expected)
+
+
+def test_both_scales_and_both_trainings_are_said():
+    base = records(lambda p: 0.0, persona=lambda p: 0.0)
+    sft = records(lambda p: 1.0, persona=lambda p: p - 1.0)
+    said = sentence(base, sft=sft, preference=records(lambda p: 2.0, persona=lambda p: 0.5))
+    assert said == (
+        f"{AFTER}replies score 1.00 [1.00, 1.00] above base on what users had shown (6 cases), and no difference could "
+        "be shown counting the whole persona: 0.00 [−2.48, +2.48]; after preference training as well, replies score "
+        "2.00 [2.00, 2.00] above base on what users had shown (6 cases), and 0.50 [0.50, 0.50] above base "
+        "counting the whole persona."
+    )
 
 
 def test_a_result_without_comparison_or_interval_says_so():
-    alone = metrics(records(lambda p: 0.0, 1, 1))
-    assert "no trained model" in result_sentence({"base": alone}, {})
-    assert "says nothing about other users" in result_sentence({"base": alone, "sft": alone}, {"sft": alone})
+    one = records(lambda p: 0.0, 1, 1)
+    alone = metrics(one)
+    assert "no trained model" in sentence(one)
+    assert "0.00 without an interval on what users had shown (1 case)" in sentence(one, sft=one)
     assert "there are no intervals" in interval_caveat({"base": alone})
     assert "another profile" in interval_caveat({"base": metrics(records(lambda p: 0.0, 1, 2))})
     assert "3 profiles and 2 personalities" in interval_caveat({"base": metrics(records(lambda p: 0.0))})

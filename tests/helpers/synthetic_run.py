@@ -21,7 +21,11 @@ CONFIG = {
     "model": {"source": "embedded:smollm2"},
     "seed": 0,
     "conversations": {"trees": 12, "turns": 3, "mix": {"hinted": 2, "plain": 1}},
-    "roles": {"responder": {"player": "model", "temperature": 0.9, "max_tokens": 32}, "judge": {"player": "scripted"}},
+    "roles": {
+        "teacher": {"player": "scripted"},
+        "responder": {"player": "model", "temperature": 0.9, "max_tokens": 32},
+        "judge": {"player": "scripted"},
+    },
     "sft": {"objective": "sft", "learning_rate": 2e-5, "epochs": 1},
     "preference": {"objective": "dpo", "learning_rate": 5e-6, "beta": 0.1, "epochs": 1},
     "benchmark": {"models": ["base", "sft", "preference"], "turns": 3, "max_tokens": 32, "resamples": 2000},
@@ -121,29 +125,44 @@ def case_tree(case, persona, scores, which):
                 parent=f"u{turn}",
                 role="assistant",
                 text=REPLIES[turn % 3][which],
-                scores=(Score(judge="scripted", criterion="overall", value=score),),
+                scores=(
+                    Score(judge="scripted", criterion="overall", value=score),
+                    Score(judge="scripted", criterion="persona", value=(1 + score) / 2),
+                    Score(judge="scripted", criterion="style", value=score / 5),
+                ),
             )
         )
         parent = f"a{turn}"
     return Conversation(id=case, persona=persona, nodes=tuple(nodes), path=tuple(node.id for node in nodes))
 
 
-def write_benchmark(directory, gain, which, rng, profiles, personalities, turns):
-    """Write the files of a model whose scores start at 2 and rise by `gain` per turn."""
+def write_benchmark(directory, gain, which, rng, profiles, personalities, turns, start=2.0, seed=0):
+    """Write the files of a result whose scores start at `start` and rise by `gain` per turn. The score on the scale
+    `persona` is the mean of 1 and the other one."""
     records, trees = [], []
     ease = np.random.default_rng(11).normal(scale=0.4, size=(profiles, personalities))  # shared by all models
     for p in range(profiles):
         for q in range(personalities):
             case, persona = f"p{p}-q{q}", PERSONA.model_copy(update={"profile": f"p{p}", "personality": f"q{q}"})
-            means = 2.0 + ease[p, q] + gain * np.arange(turns)
+            means = start + ease[p, q] + gain * np.arange(turns)
             scores = [float(np.clip(round(2 * value) / 2, 1, 5)) for value in means + rng.normal(scale=0.5, size=turns)]
             trees.append(case_tree(case, persona, scores, which))
             records += [
-                ScoreRecord(case=case, profile=f"p{p}", personality=f"q{q}", turn=k + 1, score=score)
+                ScoreRecord(
+                    case=case,
+                    profile=f"p{p}",
+                    personality=f"q{q}",
+                    turn=k + 1,
+                    score=score,
+                    score_persona=(1 + score) / 2,
+                )
                 for k, score in enumerate(scores)
             ]
     records[1] = records[1].model_copy(update={"score": None})
     files.write_lines(directory / "scores.jsonl", (record.model_dump_json() for record in records))
+    files.write_lines(directory / "calls.jsonl", [json.dumps({"role": "tested", "tokens": [70, 30]})] * len(records))
+    manifest = {"stage": f"benchmark/{directory.name}", "status": "finished", "seconds": 12.5, "seed": seed}
+    files.write_json(directory / "manifest.json", manifest | {"counts": {"unscored": {"unreadable verdict": 1}}})
     files.write_json(directory / "metrics.json", metrics(records).model_dump(mode="json"))
     write_records(directory / "trees.jsonl", trees)
 
@@ -168,6 +187,8 @@ def write_run(root, profiles=3, personalities=2, turns=3, steps=18):
         files.write_lines(root / stage / "metrics.jsonl", (json.dumps(row) for row in rows))
     for which, (model, gain) in enumerate((("preference", 0.45), ("base", 0.0), ("sft", 0.2))):
         write_benchmark(root / "benchmark" / model, gain, which, rng, profiles, personalities, turns)
+    for name, start in (("oracle", 9.0), ("preference+wrong_persona", 1.5)):  # of the first half of the profiles
+        write_benchmark(root / "benchmark" / name, 0.0, 0, rng, (profiles + 1) // 2, personalities, turns, start)
     return root
 
 

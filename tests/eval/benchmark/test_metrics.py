@@ -10,7 +10,7 @@ import pytest
 
 from aloe_jax.errors import InputError
 from eval.benchmark.figures import figures, improvement_rate, is_flat, normalised, r_squared
-from eval.benchmark.metrics import Metrics, compare, metrics, metrics_file
+from eval.benchmark.metrics import Metrics, metrics, metrics_file
 from eval.benchmark.scores import ScoreRecord
 
 # arXiv 2505.15456: AL(1..10) of one model before and after DPO, with the N-IR and N-R2 printed beside them.
@@ -178,40 +178,6 @@ def test_metrics_file_is_the_content_of_metrics_json(tmp_path):
     assert Metrics.model_validate_json(json.dumps(content, allow_nan=False)) == metrics(records)
 
 
-def test_difference_cancels_what_both_models_share():
-    """The second model gains exactly 0.5 per turn on every case, however hard the case: no resample can change that."""
-    base = crossed(lambda p, q, k: 3.0 * p + q + (p == q) * k, profiles=4, personalities=3)
-    better = [record.model_copy(update={"score": record.score + 0.5 * record.turn}) for record in base]
-    result = compare(better, base)
-    np.testing.assert_allclose(result.AL, (0.5, 1.0, 1.5))
-    np.testing.assert_allclose(result.ci.IR, (0.5, 0.5))
-    assert result.ci.average == pytest.approx((1.0, 1.0))
-    swapped = compare(base, better)
-    assert swapped.average == pytest.approx(-1.0)
-    own = metrics(better).ci.average
-    assert own[1] - own[0] > 1.0
-
-
-def test_difference_counts_only_pairs_that_both_have():
-    base = crossed(lambda p, q, k: 1.0)
-    other = crossed(lambda p, q, k: None if (p, q, k) == (0, 0, 1) else 2.0 + (p == 0) * (q == 0))
-    base[1] = base[1].model_copy(update={"score": None})  # case 0/0 turn 2
-    result = compare(other, base)
-    assert result.unscored == 2
-    np.testing.assert_allclose(result.AL, (1.0, 1.0, 1.25))
-
-
-def test_difference_needs_the_same_cases():
-    base = crossed(lambda p, q, k: 1.0)
-    with pytest.raises(InputError, match="different cases: '1/2'"):
-        compare(base, base + crossed(lambda p, q, k: 1.0, personalities=3)[-3:])
-    with pytest.raises(InputError, match="3 and 2 turns"):
-        compare(base, [record for record in base if record.turn < 3])
-    renamed = [record.model_copy(update={"profile": f"{record.profile}{record.personality}"}) for record in base]
-    with pytest.raises(InputError, match="different profiles"):
-        compare(base, renamed)
-
-
 def test_measuring_needs_no_accelerator_library():
-    code = "import sys, eval.benchmark.metrics, eval.report; sys.exit('jax' in sys.modules)"
+    code = "import sys, eval.benchmark.metrics, eval.report, eval.compare.text; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -23,6 +23,7 @@ TARGETS: dict[str, Target] = {
     "config": runs.config,
     "status": runs.status,
     "report": runs.report,
+    "compare": runs.compare,
     "publish": runs.publish,
     "viewer": runs.viewer,
     "resume": runs.resume,

@@ -156,6 +156,12 @@ def report(rng: random.Random, folder: Path) -> Case:
     return Case(call, "the stage report of run", told, writes=("run/report",), check=_page)
 
 
+def compare(rng: random.Random, folder: Path) -> Case:
+    """`aloe compare` of the results of a run with a changed file."""
+    told = _mutated_run(rng, folder, "benchmark/|config.json")
+    return Case(command("compare", "run", "--json"), "aloe compare run --json", told)
+
+
 def _page(result: Result) -> str | None:
     text = re.sub(
         r'(?s)<table class="config">.*?</table>', "", Path("run/report/index.html").read_text()

@@ -1,0 +1,100 @@
+"""A comparison as tables in the terminal, from 60 columns on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from eval.benchmark.paired import Difference
+from eval.benchmark.scores import Scale
+from eval.compare.comparison import Comparison
+from eval.report.findings import metrics_on
+from eval.report.tables import bracket, decimal, needed, p_value
+
+TITLES = {
+    "shown": "What users had shown counts (scale `shown`)",
+    "persona": "The whole persona counts (scale `persona`)",
+}
+COLUMNS = (("", 9), ("paired difference", 23), ("p", 6), ("find", 6), ("need", 9))  # below 60 characters with gaps
+LEGEND = (
+    "Paired differences of the average, IR (per turn), and the average at equal length of the replies; p; find: the "
+    "smallest true difference that these cases show with a power of 0.8; need: cases that would show the one observed."
+)
+COUNTED = (("average", "average", 2), ("IR", "IR", 3), ("length_controlled", "length", 2))
+
+
+def show(comparison: Comparison, console: Console) -> None:
+    """Print levels and paired differences on each scale, then what differs between the runs."""
+    for scale in comparison.scales:
+        console.print(Text(TITLES[scale], style="bold"))
+        console.print(_levels(comparison, scale, wide=console.width >= 80))
+        for part in _differences(comparison, scale):
+            console.print(part)
+    if any(True for _ in _needed(comparison)):
+        console.print(Text(LEGEND, style="dim"))
+    for note in comparison.notes:
+        console.print(Text(note))
+    if comparison.settings:
+        console.print(_settings(comparison))
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
+    table.add_column(columns[0], overflow="fold")
+    for name in columns[1:]:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def _levels(comparison: Comparison, scale: Scale, wide: bool) -> Table:
+    table = _table(f"{comparison.cases} cases", "average AL", "IR per turn", "unscored")
+    between = " " if wide else "\n"
+    for subject in comparison.subjects:
+        found = metrics_on(subject.result, scale)
+        if found is None:
+            table.add_row(Text(subject.label), "no scores", "", "")
+            continue
+        figures = [
+            f"{decimal(getattr(found, key), digits, key == 'IR')}{between}"
+            f"{bracket(getattr(found.ci, key), digits, key == 'IR')}".rstrip()
+            for key, digits in (("average", 2), ("IR", 3))
+        ]
+        table.add_row(Text(subject.label), *map(Text, figures), str(found.unscored))
+    return table
+
+
+def _differences(comparison: Comparison, scale: Scale) -> Iterator[RenderableType]:
+    """A heading per pair, and a table of its figures with columns as wide as those of the other pairs."""
+    for number, contrast in enumerate(each for each in comparison.contrasts if each.scale == scale):
+        table = Table(
+            box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim", show_header=not number,
+            title=Text(f"{contrast.first} − {contrast.second}"), title_justify="left",
+        )  # fmt: skip
+        for name, width in COLUMNS:
+            table.add_column(name, justify="right" if name else "left", width=width, no_wrap=True)
+        for key, label, digits in COUNTED:
+            found: Difference | None = getattr(contrast.found, key)
+            if found is not None:
+                said = f"{decimal(found.estimate, digits, True)} {bracket(found.interval, digits, True)}"
+                reach = "" if found.detectable is None else decimal(found.detectable, digits)
+                table.add_row(f" {label}", said, p_value(found.p), reach, needed(found))
+        yield table
+
+
+def _needed(comparison: Comparison) -> Iterator[Difference]:
+    for contrast in comparison.contrasts:
+        if contrast.found.average is not None and contrast.found.average.detectable is not None:
+            yield contrast.found.average
+
+
+def _settings(comparison: Comparison) -> Table:
+    runs = list(dict.fromkeys(run for values in comparison.settings.values() for run in values))
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
+    for name in ("differing setting", *runs):
+        table.add_column(name, overflow="fold")
+    for key, values in comparison.settings.items():
+        table.add_row(Text(key), *(Text(values[run]) for run in runs))
+    return table
