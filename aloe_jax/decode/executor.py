@@ -10,7 +10,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from aloe_jax.decode.cache import empty_pages
 from aloe_jax.decode.plans import Burst, Plan, Prefill, Shape
@@ -59,11 +59,13 @@ class Executor:
         self.end_of_turn = end_of_turn
         self._owners = _share_owners(self.mesh)
         self.decoded = dict.fromkeys(self._owners, 0)  # tokens drawn, by the process whose devices drew them
-        places = self.mesh and apart.apart_shardings(model, self.mesh)
+        # All arrays are placed alike, or each program would be compiled for every way in which they are.
+        self._device = SingleDeviceSharding(jax.devices()[0] if mesh is None else mesh.devices.flat[0])
+        places = apart.apart_shardings(model, self.mesh) if self.mesh else self._device
         convert = functools.partial(apart.apart, config=model, dtype=dtype)
         self._convert = jax.jit(convert, out_shardings=places)  # compiled once, however often parameters are replaced
         make = functools.partial(empty_pages, model, shape.shares * shape.pages, shape.page, jnp.dtype(dtype))
-        self._empty = jax.jit(make, out_shardings=self.mesh and pages_sharding(self.mesh))
+        self._empty = jax.jit(make, out_shardings=pages_sharding(self.mesh) if self.mesh else self._device)
         self.load(params)
         self._gather = jax.jit(lambda tree: tree, out_shardings=self.mesh and replicated(self.mesh))
 
@@ -130,7 +132,7 @@ class Executor:
 
     def _placed(self, array: np.ndarray, spec: PartitionSpec) -> jax.Array:
         if self.mesh is None:
-            return jnp.asarray(array)
+            return jax.device_put(array, self._device)
         place = NamedSharding(self.mesh, spec)
         return jax.make_array_from_callback(array.shape, place, lambda index: array[index])
 

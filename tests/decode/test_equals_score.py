@@ -1,15 +1,15 @@
 """The log-probabilities of sampled replies against `aloe score`, from a model folder on."""
 
 import json
+import re
 
 import pytest
 
-from aloe_jax.decode.engine import Engine
 from aloe_jax.decode.requests import Request, Sampling
 from aloe_jax.hub.chat_model import read_chat_model
-from aloe_jax.hub.load import load_params
 from aloe_jax.models.families import FAMILIES
 from aloe_jax.run.progress import Progress
+from aloe_jax.serve.local import load_engine
 from aloe_jax.train.score import score_file
 from aloe_jax.tree.schema import Conversation, Node, write_records
 from aloe_jax.tree.trie import build_trie
@@ -58,12 +58,12 @@ def test_sampled_log_probs_are_those_of_aloe_score(family, tmp_path):
     dialogue outgrows, and gemma2 caps. 1e-4 per reply of up to 24 tokens is the bound that the project promises."""
     config = tiny_models.variants(family, FAMILIES[family].TINY)["tiny"] | tiny_models.SCORED
     folder = write_folder(tmp_path / "model", family, config)
-    model, chat = read_chat_model(folder)
-    assert family == "llama" or any(layer.window is not None for layer in model.pattern)
-    ends, vocab = chat.tokenizer.end_of_turn_ids, chat.tokenizer.vocab_size
-    engine = Engine(model, load_params(folder, model), slots=2, context=512, end_of_turn=ends, vocab=vocab)
+    assert family == "llama" or any(layer.window is not None for layer in read_chat_model(folder)[0].pattern)
+    engine, chat = load_engine(str(folder), slots=2, context=512)
     tree = played(engine, chat)
     assert engine.found > engine.prefilled
+    compiled, most = map(int, re.findall(r"\d+", engine.compiled))
+    assert 0 < compiled <= most
     write_records(tmp_path / "trees.jsonl", [tree])
     score_file(str(folder), tmp_path / "trees.jsonl", tmp_path / "scores.jsonl", "float32", "keep", Progress())
     scores = [json.loads(line) for line in (tmp_path / "scores.jsonl").read_text().splitlines()]
