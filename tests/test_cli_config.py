@@ -42,10 +42,10 @@ def shown(result):
 def test_origins(aloe):
     """The demo sets batch, leaves epochs at its default and sets checkpoint_every, which the command line changes."""
     found = shown(aloe("config", DEMO, "--config.sft.checkpoint_every=9"))
-    assert found["sft.batch"] == ("4", "file")
+    assert found["sft.batch"] == ("2", "file")
     assert found["sft.epochs"] == ("1", "default")
     assert found["sft.checkpoint_every"] == ("9", "command line")
-    assert found["preference.checkpoint_every"] == ("2", "file")
+    assert found["preference.checkpoint_every"] == ("4", "file")
 
 
 def test_every_setting_is_shown_with_its_meaning(aloe, monkeypatch):

@@ -83,7 +83,7 @@ def unbroken(text: str) -> str:
 
 def breakable(text: str) -> Markup:
     """A name as HTML that may break after its slashes, dots, plus signs and underscores."""
-    return Markup(re.sub(r"([/.+_])(?=\w)", r"\1<wbr>", escape(text)))
+    return Markup(re.sub(r"([/.+_])(?=\w)", r"\1<wbr>", str(escape(text))))
 
 
 def _content(run: RunRecord) -> dict[str, object]:

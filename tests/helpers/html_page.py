@@ -13,11 +13,13 @@ class Page(HTMLParser):
     def __init__(self, html):
         super().__init__()
         self.elements, self.loads, self.open, self.words, self.styles = [], [], [], [], []
+        self._within_word = False
         self.feed(html)
         self.close()
 
     def handle_starttag(self, tag, attrs):
         self.elements.append(tag)
+        self._within_word = tag == "wbr"
         self.loads += [(tag, name, value) for name, value in attrs if name in LOADING or name.startswith("on")]
         self.styles += [value for name, value in attrs if name == "style"]
         if tag not in VOID:
@@ -32,7 +34,11 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        (self.styles if self.open and self.open[-1] == "style" else self.words).append(data)
+        if self._within_word:  # a place where a line may break
+            self.words[-1] += data
+        else:
+            (self.styles if self.open and self.open[-1] == "style" else self.words).append(data)
+        self._within_word = False
 
     @property
     def text(self):

@@ -11,7 +11,12 @@ from helpers.aloe_command import ROOT
 from helpers.aloe_in_process import aloe_in_process, refused
 from helpers.fake_server import MODEL, FakeServer, running
 
-SIZES = ("--config.conversations.trees=2", "--config.roles.responder.max_tokens=32", f"--config.serve.model={MODEL}")
+SIZES = (
+    "--config.conversations.trees=2",
+    "--config.conversations.mix.plain=1",
+    "--config.roles.responder.max_tokens=32",
+    f"--config.serve.model={MODEL}",
+)
 
 
 @pytest.fixture
