@@ -6,8 +6,8 @@ Users, teacher and judge are the scripted world's, so what a user likes and what
 (the world's oracle) plays the part of a strong model. SmolLM2-135M is trained on its replies, then on pairs of them and
 of replies with a fault, and measured on held-out personas over ten turns, on both scales.
 
-`:quick` has fewer trees and cases, `:debug` runs every stage at the smallest sizes, and `:twin` trains a tiny model from
-scratch instead. docs/effect.md has the results.
+`:quick` has fewer trees and cases, `:debug` runs every stage at the smallest sizes, and `:twin` trains a tiny model
+from scratch instead. docs/effect.md has the results.
 """
 
 from ml_collections import ConfigDict
