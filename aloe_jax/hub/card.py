@@ -25,8 +25,7 @@ class ModelCard:
     """The facts on the card of an exported folder.
 
     `benchmark` maps the name of a result (a model, or a control as in `sft+wrong_persona`) to its figures; those that
-    are absent or null are shown
-    as a dash.
+    are absent or null are shown as a dash.
     """
 
     name: str

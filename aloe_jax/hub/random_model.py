@@ -13,6 +13,7 @@ from aloe_jax.errors import InputError
 from aloe_jax.hub import folders
 from aloe_jax.hub.exporter import export_model
 from aloe_jax.models import decoder
+from aloe_jax.models.config import ModelConfig
 from aloe_jax.models.families import FAMILIES
 
 CONTEXT = 2048
@@ -33,11 +34,15 @@ def random_model(family: str, tokenizer: epath.Path) -> Path:
             "vocab_size": -(-len(vocabulary) // PADDING) * PADDING,
             "max_position_embeddings": CONTEXT,
         }
-        model = FAMILIES[family].from_hf(fields)
-        params = jax.jit(functools.partial(decoder.init_params, model))(jax.random.key(0))
-        try:
-            export_model(params, model, tokenizer, folder)
-        except InputError:
-            if not folder.exists():  # else another process was faster, with equal weights
-                raise
+        export_random(FAMILIES[family].from_hf(fields), tokenizer, folder)
     return folder
+
+
+def export_random(model: ModelConfig, tokenizer: epath.Path, folder: Path, seed: int = 0) -> None:
+    """Write the Hugging Face folder of a model with random weights. Another process may do so at the same time."""
+    params = jax.jit(functools.partial(decoder.init_params, model))(jax.random.key(seed))
+    try:
+        export_model(params, model, tokenizer, folder)
+    except InputError:
+        if not folder.exists():  # else another process was faster, with equal weights
+            raise

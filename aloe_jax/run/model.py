@@ -39,8 +39,14 @@ def model_config(run: Run) -> ModelConfig:
 def chat_format(run: Run) -> ChatFormat:
     """Tokenizer and chat template of the start model, with the date and system handling of `config.template`.
     InputError if the tokenizer does not belong to the model."""
+    return chat_model(run, model_folder(run))[1]
+
+
+def chat_model(run: Run, folder: epath.Path) -> tuple[ModelConfig, ChatFormat]:
+    """Config and chat format of the model in `folder`, with the date and system handling of `config.template`.
+    InputError if the tokenizer does not belong to the model."""
     template = run.section("template", TemplateSettings)
-    return read_chat_model(model_folder(run), date=template.date, system=template.system)[1]
+    return read_chat_model(folder, date=template.date, system=template.system)
 
 
 def mesh_of(run: Run) -> Mesh:

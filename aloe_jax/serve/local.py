@@ -21,10 +21,11 @@ from aloe_jax.models import decoder
 from aloe_jax.ops.attention import platform_of
 from aloe_jax.parallel import hosts
 from aloe_jax.parallel.mesh import make_mesh
+from aloe_jax.run.model import chat_model
 from aloe_jax.run.stage import Run
 from aloe_jax.serve.in_process import InProcessClient
 from aloe_jax.serve.settings import ServeSettings
-from aloe_jax.train.sources import chat_model, find_model
+from aloe_jax.train.sources import find_model
 from aloe_jax.tree.template import ChatFormat
 
 
@@ -86,7 +87,7 @@ def load_engine(source: str, *, slots: int, context: int) -> tuple[Engine, ChatF
 
 def _stage_executor(run: Run, name: str) -> tuple[Executor, ChatFormat]:
     settings, source = run.section("decode", DecodeSettings), find_model(run, name)
-    mesh, (model, chat) = settings.build(), chat_model(run, source)
+    mesh, (model, chat) = settings.build(), chat_model(run, source.folder)
     params = source.load(mesh, model, run.progress.line)
     return _executor(model, params, chat, settings, run.section("serve", ServeSettings), mesh), chat
 

@@ -9,7 +9,6 @@ from etils import epath
 from jax.sharding import Mesh
 
 from aloe_jax.errors import InputError
-from aloe_jax.hub.chat_model import read_chat_model
 from aloe_jax.hub.identity import model_hash
 from aloe_jax.hub.load import load_params
 from aloe_jax.hub.source import resolve_model
@@ -18,11 +17,9 @@ from aloe_jax.models.config import ModelConfig
 from aloe_jax.run.manifest import read_manifest
 from aloe_jax.run.model import model_config, model_folder
 from aloe_jax.run.progress import Line, quiet
-from aloe_jax.run.settings import TemplateSettings
 from aloe_jax.run.stage import Run
 from aloe_jax.train.adapters import merged_params
 from aloe_jax.train.names import BASE, CHAIN, OWN
-from aloe_jax.tree.template import ChatFormat
 
 
 @dataclass(frozen=True)
@@ -70,10 +67,3 @@ def find_model(run: Run, name: str) -> ModelSource:
 def load_stage_params(run: Run, name: str, mesh: Mesh) -> decoder.Params:
     """The parameters of `base` or of a training of the run, as `ModelSource.load` gives them."""
     return find_model(run, name).load(mesh, model_config(run), run.progress.line)
-
-
-def chat_model(run: Run, source: ModelSource) -> tuple[ModelConfig, ChatFormat]:
-    """Config and chat format of a model, with the date and system handling of `config.template`. InputError if the
-    tokenizer does not belong to the model."""
-    template = run.section("template", TemplateSettings)
-    return read_chat_model(source.folder, date=template.date, system=template.system)

@@ -7,20 +7,16 @@ has learned from that training's trees.
 
 from __future__ import annotations
 
-import functools
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import jax
 from etils import epath
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from aloe_jax import files
-from aloe_jax.errors import InputError
 from aloe_jax.hub import config_file, folders
-from aloe_jax.hub.exporter import export_model
-from aloe_jax.models import decoder
+from aloe_jax.hub.random_model import export_random
 from data_gen.world.personas import scripted_personas
 from data_gen.world.responders import play
 
@@ -58,13 +54,7 @@ def twin_model(seed: int = 0) -> Path:
     with tempfile.TemporaryDirectory() as made:
         source = epath.Path(made)
         _write_companions(source)
-        model, _ = config_file.read_config(source)
-        params = jax.jit(functools.partial(decoder.init_params, model))(jax.random.key(seed))
-        try:
-            export_model(params, model, source, folder)
-        except InputError:
-            if not folder.exists():  # else another process was faster, with equal weights
-                raise
+        export_random(config_file.read_config(source)[0], source, folder, seed)
     return folder
 
 

@@ -59,8 +59,8 @@ def temper(persona: Persona) -> Temper:
 
 @dataclass(frozen=True)
 class _Turn:
-    """What one message is made from; `key` determines every draw of this turn, whose
-    `number` counts from 1."""
+    """What one message is made from; `key` determines every draw of this turn, whose `number` counts
+    from 1."""
 
     persona: Persona
     dialogue: Sequence[Message]

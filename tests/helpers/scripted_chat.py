@@ -3,6 +3,15 @@
 import math
 
 from aloe_jax.serve.client.answers import Answer
+from aloe_jax.tree.schema import Item, Persona
+
+PERSONA = Persona(
+    id="p1",
+    profile="p",
+    personality="q",
+    facts=(Item(id="fact1", text="They keep bees."), Item(id="fact2", text="They fear lifts.")),
+    traits=(Item(id="trait1", text="They hate small talk."),),
+)
 
 
 class Scripted:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from aloe_jax.tree.schema import Item, Message, Persona
+from aloe_jax.tree.schema import Message
 from data_gen.players.judge import ModelJudge
 from data_gen.players.judge_presets import CRITERIA, PRESETS, PaperJudge, RobustJudge
 from data_gen.players.settings import JUDGE_PRESETS, JudgeSettings
@@ -14,15 +14,8 @@ from data_gen.roles import Revealed
 from data_gen.world.inducer import shown
 from data_gen.world.personas import scripted_personas
 from data_gen.world.responders import play
-from helpers.scripted_chat import Scripted, answer_of
+from helpers.scripted_chat import PERSONA, Scripted, answer_of
 
-PERSONA = Persona(
-    id="p1",
-    profile="p",
-    personality="q",
-    facts=(Item(id="fact1", text="They keep bees."), Item(id="fact2", text="They fear lifts.")),
-    traits=(Item(id="trait1", text="They hate small talk."),),
-)
 TALK = [
     Message(role="user", content="The bees are loud today."),
     Message(role="assistant", content="Spring?"),

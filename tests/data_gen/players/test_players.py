@@ -8,7 +8,7 @@ import pytest
 from aloe_jax.errors import InputError
 from aloe_jax.serve.client.answers import Answer
 from aloe_jax.serve.client.call_errors import RefusedCallError
-from aloe_jax.tree.schema import Item, Message, Persona
+from aloe_jax.tree.schema import Message
 from data_gen.players.inducer import ModelInducer
 from data_gen.players.judge import ModelJudge
 from data_gen.players.player import family, one_family
@@ -21,15 +21,8 @@ from data_gen.players.trials import FAULTS, fault_trials, trials, try_judge, unr
 from data_gen.players.user import ModelUser
 from data_gen.roles import Comparison, Revealed, Told
 from data_gen.world.judge import ScriptedJudge, assess
-from helpers.scripted_chat import Scripted, answer_of
+from helpers.scripted_chat import PERSONA, Scripted, answer_of
 
-PERSONA = Persona(
-    id="p1",
-    profile="p",
-    personality="q",
-    facts=(Item(id="fact1", text="They keep bees."), Item(id="fact2", text="They fear lifts.")),
-    traits=(Item(id="trait1", text="They hate small talk."),),
-)
 TALK = [
     Message(role="user", content="The bees are loud today."),
     Message(role="assistant", content="Spring?"),
