@@ -92,19 +92,19 @@ class Control:
             reader.start()
 
     def send(self, message: Sequence[np.ndarray] | bytes) -> None:
-        """Send a message from process 0 to all others. OtherProcessError if one of them has left, ValueError as
-        `frames.encode`."""
+        """Send a message from process 0 to all others. OtherProcessError if one of them has left before, or before all
+        of the message was sent to it: the message may be what it leaves after. ValueError as `frames.encode`."""
         assert self.number == PRIMARY
         buffers = frames.encode(_MESSAGE, message)
+        self._raise_failure()
         for process, connection in self._connections.items():
-            self._raise_failure()
             try:
                 with self._sending[process]:
                     for buffer in buffers:
                         connection.sendall(buffer)
             except OSError:
                 self._decide(Failure(process, ResumableError.exit_code, lost=True))
-        self._raise_failure()
+                self._raise_failure()
 
     def receive(self) -> Message:
         """The next message of process 0, in the order in which they were sent. Blocks until it is there; raises

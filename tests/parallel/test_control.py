@@ -140,6 +140,21 @@ def test_all_learn_the_code_of_one_that_fails(failing, code, connected):
     assert calls[failing].empty()  # it ends by itself
 
 
+def test_one_that_leaves_after_a_message_does_not_stop_it(connected):
+    """Process 1 fails as soon as it has the message, before process 2 has it."""
+    controls, calls = connected
+    sending = threading.Thread(target=controls[0].send, args=(b"stop",))
+    with controls[0]._sending[2]:
+        sending.start()
+        assert controls[1].receive() == b"stop"
+        controls[1].report(75, "stopped")
+        assert calls[0].get(timeout=SECONDS) == Failure(1, 75, "stopped")
+    sending.join(SECONDS)
+    assert controls[2].receive() == b"stop"
+    with pytest.raises(OtherProcessError, match="process 1 stopped"):
+        controls[0].send(b"the next one")
+
+
 def test_of_failures_at_the_same_time_one_counts(connected):
     controls, _ = connected
     start, found = threading.Barrier(COUNT), {}
