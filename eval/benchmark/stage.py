@@ -37,6 +37,7 @@ from eval.benchmark.entries import DIALOGUES, ORACLE, PROMPTED, RESCORED, SCRIPT
 from eval.benchmark.opening import model_client, model_identity, recorded
 from eval.benchmark.results import METRICS, ResultCounts, summarise
 from eval.benchmark.settings import REPLAY, BenchmarkSettings
+from eval.benchmark.truth import outdated, write_corrections
 
 Report = Callable[[int, int], None]
 
@@ -115,10 +116,13 @@ def _cases(counts: Values) -> int:
 
 
 def _unfinished(run: Run) -> bool:
-    """Whether a result is missing, or has fewer cases than this call asks for."""
+    """Whether a result is missing, has fewer cases than this call asks for, or has other labels than it was corrected
+    by."""
     settings, folder = _settings(run), run.directory("benchmark")
     held_out = len(_personas(run))
-    return any(_has(folder / entry.name) < _wanted(entry, settings, held_out) for entry in settings.entries)
+    if any(_has(folder / entry.name) < _wanted(entry, settings, held_out) for entry in settings.entries):
+        return True
+    return any(outdated(folder / entry.name) for entry in settings.entries)
 
 
 def _personas(run: Run) -> list[Persona]:
@@ -153,6 +157,8 @@ def _work(run: Run) -> Values:
             )
         if found["given_up"]:
             counts["given_up"][entry.name] = found["given_up"]
+    for entry in todo:  # all have their scores now, the scripted judge's too
+        write_corrections(run.directory("benchmark") / entry.name)
     return counts
 
 

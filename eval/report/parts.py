@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
@@ -22,6 +22,7 @@ from eval.report.findings import (
     holding,
     metrics_on,
 )
+from eval.report.labelled import agreement_grid, corrected_row, refusals
 from eval.report.names import Style
 from eval.report.reading import ModelResult, Tokens
 from eval.report.tables import Cell, Differences, Grid, Row, bracket, count, decimal, estimated, p_value, with_interval
@@ -57,6 +58,7 @@ class ScalePart:
     levels: Grid
     differences: tuple[Differences, ...]
     left_out: str  # pairs of replies that no difference counts
+    refused: tuple[str, ...]  # why labels correct nothing
 
 
 def scale_parts(shown: Mapping[str, Shown], contrasts: Sequence[Contrast]) -> list[ScalePart]:
@@ -68,6 +70,8 @@ def scale_parts(shown: Mapping[str, Shown], contrasts: Sequence[Contrast]) -> li
             continue
         named = tuple((shown[name].words, shown[name].style.css, metrics) for name, metrics in found.items())
         figures, levels = tables.figure_grids(named)
+        if (row := corrected_row(named)) is not None:
+            figures = replace(figures, rows=(figures.rows[0], row, *figures.rows[1:]))
         here = [each for each in contrasts if each.scale == scale]
         worded = [(_pair(shown, each), shown[each.first].style.css, each.found) for each in here]
         parts.append(
@@ -80,9 +84,24 @@ def scale_parts(shown: Mapping[str, Shown], contrasts: Sequence[Contrast]) -> li
                 levels,
                 tables.difference_rows(worded),
                 ", ".join(f"{pair} {each.unscored}" for pair, _, each in worded if each.unscored),
+                refusals(named),
             )
         )
     return parts
+
+
+def labels_grid(shown: Mapping[str, Shown]) -> Grid | None:
+    """How far the judge agrees with labels of the results' replies; None without labels."""
+    return agreement_grid(
+        {
+            scale: [
+                (each.words, each.style.css, found)
+                for each in shown.values()
+                if (found := metrics_on(each.result, scale)) is not None
+            ]
+            for scale in SCALES
+        }
+    )
 
 
 def _pair(shown: Mapping[str, Shown], contrast: Contrast) -> str:
