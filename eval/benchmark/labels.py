@@ -8,7 +8,6 @@ scales. The labels are to be a random sample of the judged replies.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 
 from etils import epath
@@ -16,10 +15,11 @@ from pydantic import ConfigDict, Field
 
 from aloe_jax import files
 from aloe_jax.errors import InputError
-from aloe_jax.tree.schema import Record, parse, read_trees
+from aloe_jax.tree.schema import Conversation, Record, parse, read_trees
+from data_gen.seeds import stable_seed
 from eval.benchmark.cases import TREES
 from eval.benchmark.dialogues import replies_of
-from eval.benchmark.scores import FiniteScore, Scale, read_scores
+from eval.benchmark.scores import FiniteScore, Scale, ScoreRecord, read_scores
 
 RATINGS = "ratings.jsonl"  # people's labels of a result, in its folder
 
@@ -73,19 +73,27 @@ def check_replies(trees: epath.Path, labels: Sequence[Label], path: epath.PathLi
                 )
 
 
+def in_random_order(records: Sequence[ScoreRecord], seed: int = 0) -> list[ScoreRecord]:
+    """The scored ones in an order that follows from the seed, case and turn: as many of the first as one likes are a
+    random sample, and more of them hold the fewer."""
+    scored = [record for record in records if record.score is not None]
+    return sorted(scored, key=lambda record: stable_seed("labels", seed, record.case, record.turn))
+
+
+def to_label(tree: Conversation, turn: int) -> dict[str, object]:
+    """What a labeller is shown of a reply: case, turn, the messages before it, and its text."""
+    node = replies_of(tree)[turn - 1]
+    before = [{"role": each.role, "content": each.text} for each in tree.path_to(node.id)[:-1]]
+    return {"case": tree.id, "turn": turn, "dialogue": before, "reply": node.text}
+
+
 def label_sheet(path: epath.PathLike, count: int, seed: int = 0) -> list[dict[str, object]]:
     """`count` scored replies of a benchmark's result, drawn at random, for people to fill in: dialogue, reply, and a
     score of null. The judge's score is left out. InputError without the dialogues, or for more than there are."""
     scores = epath.Path(path)
     trees = {tree.id: tree for tree in read_trees(files.existing(scores.parent / TREES, "dialogues beside the scores"))}
-    scored = [record for record in read_scores(path) if record.score is not None and record.case in trees]
-    if not 1 <= count <= len(scored):
-        raise InputError(f"--label-sheet: {count} must be at least 1 and at most {len(scored)}, the scored replies")
-    lines: list[dict[str, object]] = []
-    for record in random.Random(f"labels {seed}").sample(scored, count):
-        tree = trees[record.case]
-        node = replies_of(tree)[record.turn - 1]
-        before = [{"role": each.role, "content": each.text} for each in tree.path_to(node.id)[:-1]]
-        line = {"case": record.case, "turn": record.turn, "dialogue": before, "reply": node.text}
-        lines.append({**line, "labeller": "", "score": None})
-    return lines
+    drawn = in_random_order([record for record in read_scores(path) if record.case in trees], seed)
+    if not 1 <= count <= len(drawn):
+        raise InputError(f"--label-sheet: {count} must be at least 1 and at most {len(drawn)}, the scored replies")
+    lines = (to_label(trees[record.case], record.turn) for record in drawn[:count])
+    return [{**line, "labeller": "", "score": None} for line in lines]

@@ -23,6 +23,7 @@ async function loadIndex(each = () => {}) {
     }
     if (version === null) {
       state.rejects = part.rejects;
+      $("rate-replies").hidden = !part.rate;
       $("name").textContent = part.name;
       document.title = `${part.name}: aloe view`;
     }
@@ -221,6 +222,9 @@ $("blind").addEventListener("click", () => setBlind(!state.blind));
 $("labeller").addEventListener("change", () => setLabeller($("labeller").value));
 $("agreement").addEventListener("click", showAgreement);
 $("keys").addEventListener("click", () => $("help").showModal());
+$("rate-replies").addEventListener("click", startRating);
+$("rate-back").addEventListener("click", rateBefore);
+$("rate").addEventListener("keydown", rateByKey);
 for (const button of document.querySelectorAll("dialog .close")) {
   button.addEventListener("click", () => button.closest("dialog").close());
 }
