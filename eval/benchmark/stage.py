@@ -15,6 +15,7 @@ from etils import epath
 
 from aloe_jax import files
 from aloe_jax.errors import InputError
+from aloe_jax.parallel import hosts
 from aloe_jax.run.manifest import Manifest, Values, find_manifest, versions
 from aloe_jax.run.model import model_inputs
 from aloe_jax.run.settings import ModelSettings as StartModelSettings
@@ -34,7 +35,9 @@ from eval.benchmark.cases import TREES, play_cases
 from eval.benchmark.controls import Rescoring, prompt_of, rescorer, tested_under
 from eval.benchmark.dialogues import Benchmark
 from eval.benchmark.entries import DIALOGUES, ORACLE, PROMPTED, RESCORED, SCRIPTED_JUDGE, Entry, ModelUnderTest
+from eval.benchmark.general import GENERAL
 from eval.benchmark.opening import model_client, model_identity, recorded
+from eval.benchmark.plain_likelihood import measure_general
 from eval.benchmark.results import METRICS, ResultCounts, summarise
 from eval.benchmark.settings import REPLAY, BenchmarkSettings
 from eval.benchmark.truth import outdated, write_corrections
@@ -80,6 +83,14 @@ def _foreign(settings: BenchmarkSettings) -> list[ModelUnderTest]:
     return [each.model for each in settings.entries if each.model and not each.control and each.model.name not in OWN]
 
 
+def _general(settings: BenchmarkSettings) -> list[Entry]:
+    """The results whose models' general ability is to be measured: models behind a server give no likelihood of a text,
+    and of several processes the primary one is alone in this stage."""
+    if not settings.general or hosts.is_multiprocess():
+        return []
+    return [each for each in settings.entries if each.model and not each.control and not each.model.url]
+
+
 def _needed_stages(run: Run) -> tuple[str, ...]:
     """The stages whose results are measured, and that of the personas."""
     measured = {entry.model.name for entry in _settings(run).entries if entry.model}
@@ -116,11 +127,13 @@ def _cases(counts: Values) -> int:
 
 
 def _unfinished(run: Run) -> bool:
-    """Whether a result is missing, has fewer cases than this call asks for, or has other labels than it was corrected
-    by."""
+    """Whether a result is missing, has fewer cases or measures than this call asks for, or has other labels than it was
+    corrected by."""
     settings, folder = _settings(run), run.directory("benchmark")
     held_out = len(_personas(run))
     if any(_has(folder / entry.name) < _wanted(entry, settings, held_out) for entry in settings.entries):
+        return True
+    if any(not (folder / entry.name / GENERAL).exists() for entry in _general(settings)):
         return True
     return any(outdated(folder / entry.name) for entry in settings.entries)
 
@@ -157,6 +170,11 @@ def _work(run: Run) -> Values:
             )
         if found["given_up"]:
             counts["given_up"][entry.name] = found["given_up"]
+    for entry in _general(settings):
+        path = run.directory("benchmark") / entry.name / GENERAL
+        if entry.model and not path.exists():
+            found_general = measure_general(run, entry.model.source or entry.model.name)
+            files.write_json(path, found_general.model_dump(mode="json"))
     for entry in todo:  # all have their scores now, the scripted judge's too
         write_corrections(run.directory("benchmark") / entry.name)
     return counts

@@ -29,6 +29,9 @@ def as_json(comparison: Comparison) -> dict[str, object]:
             subject.label: {
                 "run": str(subject.run),
                 "name": subject.name,
+                "general": found_general.model_dump(mode="json", exclude={"dialogues"})
+                if (found_general := subject.result.general)
+                else None,
                 **{
                     scale: found.model_dump(mode="json", exclude={"persona"})
                     for scale in comparison.scales

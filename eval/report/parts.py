@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from data_gen.calls.given_up import told
 from eval.benchmark.entries import CONTROLS, ORACLE, TESTED
+from eval.benchmark.general import General, general_difference
 from eval.benchmark.metrics import ScaleMetrics
 from eval.benchmark.scores import Scale
 from eval.report import tables
@@ -170,6 +171,34 @@ def measures_grid(shown: Mapping[str, Shown]) -> Grid | None:
                 cells = tuple(estimated(each[which], digits) for each in held)
                 rows.append(Row(f"{label} ({scale})", cells))
     return Grid("Measures of the dialogues, with intervals over users", _heads(shown), tuple(rows)) if rows else None
+
+
+def general_grid(shown: Mapping[str, Shown], baseline: str) -> Grid | None:
+    """General ability of the models, with its difference to that of `baseline`; None if it was not measured."""
+    measured = {name: (each, each.result.general) for name, each in shown.items() if each.result.general is not None}
+    if not measured:
+        return None
+    models = [(each, found) for each, found in measured.values() if found is not None]
+    rows = [
+        Row("Perplexity per token", tuple(Cell(decimal(found.perplexity, 2)) for _, found in models)),
+        Row("Nats per token", tuple(with_interval(found.nats_per_token, found.interval, 3) for _, found in models)),
+    ]
+    base = measured[baseline][1] if baseline in measured else None
+    if base is not None and len(models) > 1:
+        cells = tuple(Cell("–") if found is base else _to_base(found, base) for _, found in models)
+        rows.append(
+            Row(f"Difference to {shown[baseline].words}, nats per token", cells, "above zero: ability was lost")
+        )
+    return Grid("General ability: replies of plain dialogues, lower is better",
+                tuple((each.words, each.style.css) for each, _ in models), tuple(rows))  # fmt: skip
+
+
+def _to_base(found: General, base: General) -> Cell:
+    made = general_difference(found, base)
+    if made is None:
+        return Cell("–", ("other tokens",))
+    interval = bracket(made.interval(), 3, True)
+    return Cell(decimal(made.value, 3, True), (interval,) if interval else ())
 
 
 def controls_grid(

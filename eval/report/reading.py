@@ -16,6 +16,7 @@ from aloe_jax.run.manifest import Manifest, Values, find_manifest
 from aloe_jax.tree.schema import Conversation, Persona, Record, parse, read_personas, read_trees
 from data_gen.calls.store import CALLS
 from eval.benchmark.cases import TREES
+from eval.benchmark.general import General, read_general
 from eval.benchmark.metrics import Metrics, metrics
 from eval.benchmark.results import METRICS
 from eval.benchmark.scores import SCORES, ScoreRecord, read_scores
@@ -69,6 +70,7 @@ class ModelResult:
     manifest: Manifest | None = None
     tokens: Mapping[str, Tokens] = field(default_factory=dict)  # by role of the calls
     truth: Truth | None = None  # labels of the replies
+    general: General | None = None  # its general ability, where it was measured
 
     @cached_property
     def dialogues(self) -> dict[str, Conversation]:
@@ -145,6 +147,7 @@ def read_result(directory: epath.Path) -> ModelResult:
         find_manifest(directory),
         _tokens(directory),
         truth,
+        read_general(directory),
     )
 
 

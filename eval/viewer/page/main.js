@@ -204,6 +204,10 @@ $("list").addEventListener("keydown", (event) => {
     event.preventDefault();
     const tree = state.shown.find((other) => other.line === state.line) ?? state.shown[0];
     if (tree) visit(tree);
+  } else if (event.key === "ArrowDown" || event.key === "ArrowUp") {
+    event.preventDefault();
+    event.stopPropagation(); // the arrows step through turns elsewhere
+    stepTree(event.key === "ArrowDown" ? 1 : -1);
   }
 });
 addEventListener("resize", scrolled);

@@ -88,11 +88,14 @@ def test_a_benchmark_grows(aloe, models, tmp_path):
     lines = [json.loads(line) for line in (grown / "benchmark/base/scores.jsonl").read_text().splitlines()]
     rated = [json.dumps({**line, "score": line["score"] - 0.5}) for line in lines]
     (grown / "benchmark/base/ratings.jsonl").write_text("\n".join(rated))
-    code, _, errors = run()
+    code, _, errors = run("--config.benchmark.general=True")
     assert code == 0, errors
+    plain = json.loads((grown / "benchmark/base/general.json").read_text())
+    assert len(plain["dialogues"]) == 20
+    assert plain["interval"][0] < plain["nats_per_token"] < plain["interval"][1]
     made = json.loads(metrics.read_text())
     assert made["corrected"]["average"]["corrected"] == pytest.approx(made["average"] - 0.5)
-    code, _, errors = run()
+    code, _, errors = run("--config.benchmark.general=True")
     assert errors.count("finished before, skipped") == 2
 
 

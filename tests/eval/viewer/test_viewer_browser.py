@@ -124,6 +124,11 @@ def test_keys_label_and_move(driver, page, run):
     until(driver, f"document.querySelector('#tree h1').textContent === {names(run)[1]!r}")
     press(driver, "j", "k", "k")
     until(driver, f"document.querySelector('#tree h1').textContent === {names(run)[0]!r}")
+    driver.execute_script("document.getElementById('list').focus()")
+    press(driver, Keys.ARROW_DOWN)
+    until(driver, f"document.querySelector('#tree h1').textContent === {names(run)[1]!r}")
+    press(driver, Keys.ARROW_UP)
+    until(driver, f"document.querySelector('#tree h1').textContent === {names(run)[0]!r}")
     assert "✓" in rows(driver)[0]
     until(driver, "document.getElementById('agreement').textContent.includes('3 labelled')")
     press(driver, "?")
