@@ -59,7 +59,7 @@ def _run(run: Run, name: str, start: str, mesh: Mesh, stop: StopRequest | None) 
         return loaded.pop() if loaded else load_model(run, start, mesh)
 
     with clock.part("start"):
-        source = FragmentSource(run.directory("dataset"))
+        source = FragmentSource(run.directory("dataset"), objective.chooses)
         trained_on, measured = training_plans(run, name, source)
         hosts.check_same([repr((trained_on, measured)), source.sizes.tobytes()], "the dataset")
         if objective.needs_reference:
