@@ -254,19 +254,23 @@ class Engine:
                 body = len(sequence.body)
                 starts = range(sequence.ran, body, size)[: most - len(found)]
                 found += [(sequence, start, min(size, body - start)) for start in starts]
-        if not any(chunks):
-            return
-        bucket = _bucket(max(map(len, chunks)), self.shape.chunk_buckets)
+        while any(chunks):
+            bucket = _bucket(max(map(len, chunks)), self.shape.chunk_buckets)
+            self._prefill_some([found[:bucket] for found in chunks], bucket)
+            chunks = [found[bucket:] for found in chunks]
+
+    def _prefill_some(self, chunks: list[list[tuple[Sequence, int, int]]], bucket: int) -> None:
+        """Run one program with at most `bucket` chunks (sequence, start, count) per share."""
         plan = plans.no_chunks(bucket * self.shape.shares, self.shape)
         for number, (share, found) in enumerate(zip(self._shares, chunks, strict=True)):
-            for row, (sequence, start, count) in enumerate(found[:bucket], number * bucket):
+            for row, (sequence, start, count) in enumerate(found, number * bucket):
                 plan.tokens[row, :count] = sequence.body[start : start + count]
                 plan.start[row], plan.length[row] = start, count
                 table = share.table(sequence)
                 plan.tables[row, : len(table)] = table
         self._run(plan)
         for share, found in zip(self._shares, chunks, strict=True):
-            for sequence, _, count in found[:bucket]:
+            for sequence, _, count in found:
                 share.prefilled(sequence, count)
                 self.prefilled += count
 
@@ -348,9 +352,9 @@ def _key_data(seed: int, index: int) -> UInt32[np.ndarray, 2]:
 
 def _bucket(number: int, buckets: tuple[int, ...]) -> int:
     """The bucket for `number` chunks: the next larger one if at most a quarter of it stays empty, else the next smaller
-    one, and the rest runs later."""
+    one, and the rest follows."""
     above = next((size for size in buckets if size >= number), buckets[-1])
-    return above if number > 0.75 * above or above == buckets[0] else max(size for size in buckets if size < above)
+    return above if 4 * number >= 3 * above else max(size for size in buckets if size < above)
 
 
 def _independent(copies: list[tuple[int, int]]) -> list[list[tuple[int, int]]]:
