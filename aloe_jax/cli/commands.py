@@ -320,14 +320,16 @@ def serve(options: argparse.Namespace) -> None:
     """Serve a model over the OpenAI protocol until a signal."""
     from aloe_jax.serve.local import load_engine
     from aloe_jax.serve.server.server import serve_forever
+    from aloe_jax.serve.trees_file import TreesFile
 
     signals.raise_interrupts()
 
+    trees = TreesFile(options.save_trees) if options.save_trees else None
     engine, chat = load_engine(options.model, slots=options.slots, context=options.context)
     if options.warm_up:
         engine.warm_up()
         print(engine.compiled, flush=True)
-    serve_forever(engine, chat, options.model, host=options.host, port=options.port)
+    serve_forever(engine, chat, options.model, host=options.host, port=options.port, trees=trees)
 
 
 def chat(options: argparse.Namespace) -> None:

@@ -262,6 +262,12 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--port", type=int, default=8000, help="port; 0 takes a free one (default: 8000)")
     command.add_argument("--slots", type=int, default=8, help="sequences that decode together (default: 8)")
     command.add_argument(
+        "--save-trees",
+        type=_path,
+        metavar="FILE",
+        help="trees.jsonl to which the page at / may add its conversations (default: it offers a download)",
+    )
+    command.add_argument(
         "--warm-up", action="store_true", help="compile every program before the port opens, so that no request waits"
     )
 

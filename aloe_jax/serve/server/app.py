@@ -32,13 +32,15 @@ from aloe_jax.serve.protocol import (
 )
 from aloe_jax.serve.server.guard import HOSTS, Guard
 from aloe_jax.serve.server.http_server import read_body
+from aloe_jax.serve.server.page import page_routes
+from aloe_jax.serve.trees_file import TreesFile
 from aloe_jax.serve.worker import Worker
 from aloe_jax.tree.template import ChatFormat
 
 MAX_BODY_BYTES = 8 * 2**20
 # nginx's status for "client closed request"; the client is gone, but middleware may count it.
 CLIENT_GONE = 499
-POLICY = "default-src 'none'; frame-ancestors 'none'"  # nothing here is a page
+POLICY = "default-src 'none'; frame-ancestors 'none'"  # of all but the page
 
 log = logging.getLogger(__name__)
 
@@ -50,8 +52,10 @@ def create_app(
     *,
     api_key: str | None = None,
     max_body_bytes: int = MAX_BODY_BYTES,
+    trees: TreesFile | None = None,
 ) -> Starlette:
-    """The application behind `aloe serve`: POST /v1/chat/completions, GET /v1/models, GET /health.
+    """The application behind `aloe serve`: POST /v1/chat/completions, GET /v1/models, GET /health, and the page, whose
+    conversations `trees` keeps (`page.py`).
 
     With `api_key` every /v1 request must carry it as a bearer token. Errors are OpenAI-shaped objects.
     """
@@ -62,6 +66,7 @@ def create_app(
             Route("/v1/models", api.models),
             Route("/v1/models/{name:path}", api.model),
             Route("/health", api.health),
+            *page_routes(api.authorise, key=api_key is not None, trees=trees, max_body_bytes=max_body_bytes),
         ],
         exception_handlers={ApiError: _refuse, HTTPException: _refuse_http, Exception: _fail},
     )
@@ -79,7 +84,7 @@ class _Api:
         self._started = int(time.time())
 
     async def chat_completions(self, http: HttpRequest) -> Response:
-        self._authorise(http)
+        self.authorise(http)
         try:
             request = parse_request(await _body(http, self._max_body_bytes))
         except ClientDisconnect:
@@ -94,11 +99,11 @@ class _Api:
         return Response(response.model_dump_json(), media_type="application/json")
 
     async def models(self, http: HttpRequest) -> Response:
-        self._authorise(http)
+        self.authorise(http)
         return JSONResponse({"object": "list", "data": [self._card()]})
 
     async def model(self, http: HttpRequest) -> Response:
-        self._authorise(http)
+        self.authorise(http)
         self._check_model(http.path_params["name"])
         return JSONResponse(self._card())
 
@@ -117,7 +122,8 @@ class _Api:
             "tokenizer_hash": self._decoding.tokenizer_hash,
         }
 
-    def _authorise(self, http: HttpRequest) -> None:
+    def authorise(self, http: HttpRequest) -> None:
+        """Raises ApiError (401) for a request without the key."""
         if self._key is None:
             return
         sent = http.headers.get("authorization", "")

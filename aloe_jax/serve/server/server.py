@@ -12,6 +12,7 @@ from aloe_jax.errors import AloeError, InputError
 from aloe_jax.serve.client.exchange import api_key
 from aloe_jax.serve.server.app import OpenAiErrors, create_app, guarded
 from aloe_jax.serve.server.http_server import HttpServer, is_loopback, signals_call
+from aloe_jax.serve.trees_file import TreesFile
 from aloe_jax.serve.worker import Engine, Worker
 from aloe_jax.tree.template import ChatFormat
 
@@ -23,8 +24,9 @@ class Server:
 
     Between `start` and `stop` the engine belongs to the server's thread. Port 0 takes a free one. If the environment
     variable ALOE_API_KEY is set, requests must carry it as a bearer token; without one, requests of web pages and to
-    foreign host names are refused. `on_failure` is called, on another thread,
-    if the engine fails while serving. A server starts once. Raises InputError for a key that no header can carry.
+    foreign host names are refused. `on_failure` is called, on another thread, if the engine fails while serving.
+    `trees` keeps the conversations of the page. A server starts once. Raises InputError for a key that no header can
+    carry.
     """
 
     def __init__(
@@ -37,10 +39,13 @@ class Server:
         port: int = 0,
         grace_seconds: int = 5,
         on_failure: Callable[[], None] | None = None,
+        trees: TreesFile | None = None,
     ) -> None:
         self._worker = Worker(engine, on_failure=on_failure)
         self._api_key = api_key(API_KEY_ENV) or None
-        app: ASGIApp = OpenAiErrors(create_app(self._worker, chat_format, model_name, api_key=self._api_key))
+        app: ASGIApp = OpenAiErrors(
+            create_app(self._worker, chat_format, model_name, api_key=self._api_key, trees=trees)
+        )
         if self._api_key is None:
             app = guarded(app, host)
         self._http = HttpServer(app, host, port, grace_seconds)
@@ -103,6 +108,7 @@ def serve_forever(
     host: str = "127.0.0.1",
     port: int = 8000,
     announce: Callable[[str], None] = print,
+    trees: TreesFile | None = None,
 ) -> None:
     """The body of `aloe serve`: passes the address to `announce`, then serves until SIGINT or SIGTERM.
 
@@ -110,10 +116,13 @@ def serve_forever(
     process. Raises InputError as `Server.start` does and AloeError if the engine fails.
     """
     ended = threading.Event()
-    server = Server(engine, chat_format, model_name, host=host, port=port, on_failure=ended.set)
+    server = Server(engine, chat_format, model_name, host=host, port=port, on_failure=ended.set, trees=trees)
     with signals_call(ended.set):
         server.start()
-        announce(f"serving {model_name} at {server.base_url}; Ctrl-C stops")
+        announce(
+            f"serving {model_name} at {server.base_url}, a page to talk to it at {server.base_url.removesuffix('v1')}; "
+            "Ctrl-C stops"
+        )
         ended.wait()
     server.stop()
     if server.failure is not None:

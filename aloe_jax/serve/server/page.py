@@ -1,0 +1,79 @@
+"""The page at `/` of `aloe serve`, and the file that its conversations are saved in."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from aloe_jax.errors import InputError, ResumableError
+from aloe_jax.pages.scripted import SHARED, Page, scripted_page
+from aloe_jax.serve.protocol import ApiError
+from aloe_jax.serve.server.guard import HEADERS
+from aloe_jax.serve.server.http_server import read_body
+from aloe_jax.serve.trees_file import TreesFile, conversation
+
+_FOLDER = Path(__file__).parent / "page"
+_SCRIPTS = (
+    "model.js",
+    "stream.js",
+    "tokens.js",
+    "picture.js",
+    "turns.js",
+    "settings.js",
+    "talk.js",
+    "files.js",
+    "main.js",
+)
+
+
+@functools.cache
+def page(key: bool, saving: bool) -> Page:
+    """The page with its policy; `key` is whether the server wants one, `saving` whether it keeps conversations."""
+    scripts = [SHARED / "dom.js", SHARED / "place.js", *(_FOLDER / name for name in _SCRIPTS)]
+    found = scripted_page(_FOLDER / "page.html", [SHARED / "base.css", _FOLDER / "style.css"], scripts)
+    html = found.html
+    for name, value in (("data-key", key), ("data-save", saving)):
+        html = html.replace(f'{name}="no"', f'{name}="{"yes" if value else "no"}"', 1)
+    return found._replace(html=html)
+
+
+def page_routes(
+    authorise: Callable[[Request], None], *, key: bool, trees: TreesFile | None, max_body_bytes: int
+) -> list[Route]:
+    """GET / is the page, which needs no key as it holds nothing. POST /trees adds a conversation to `trees`; without a
+    file it is refused. `authorise` raises ApiError for a request without the key."""
+
+    def show(request: Request) -> Response:
+        found = page(key, trees is not None)
+        return HTMLResponse(found.html, headers={**HEADERS, "Content-Security-Policy": found.policy})
+
+    async def save(request: Request) -> Response:
+        authorise(request)
+        if trees is None:
+            raise ApiError(403, "this server saves no conversations; start it with --save-trees=FILE", code="forbidden")
+        body = await read_body(request, max_body_bytes)
+        if body is None:
+            raise ApiError(413, f"the body is larger than {max_body_bytes} bytes; download the conversation instead")
+        return JSONResponse(await run_in_threadpool(_save, trees, body))
+
+    return [Route("/", show), Route("/trees", save, methods=["POST"])]
+
+
+def _save(trees: TreesFile, body: bytes) -> dict[str, object]:
+    try:
+        tree = conversation(body.decode())
+    except UnicodeDecodeError:
+        raise ApiError(400, "the conversation is not UTF-8 text") from None
+    except InputError as error:
+        raise ApiError(400, str(error)) from None
+    try:
+        replaced = trees.add(tree)
+    except (InputError, ResumableError) as error:
+        raise ApiError(507, f"the conversation was not saved: {error}", type="server_error") from None
+    return {"file": trees.path.name, "conversations": len(trees), "replaced": replaced}
