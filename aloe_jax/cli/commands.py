@@ -319,6 +319,7 @@ def view(options: argparse.Namespace) -> None:
 def serve(options: argparse.Namespace) -> None:
     """Serve a model over the OpenAI protocol until a signal."""
     from aloe_jax.serve.local import load_engine
+    from aloe_jax.serve.served_model import Loaded
     from aloe_jax.serve.server.server import serve_forever
     from aloe_jax.serve.trees_file import TreesFile
 
@@ -329,17 +330,39 @@ def serve(options: argparse.Namespace) -> None:
     if options.warm_up:
         engine.warm_up()
         print(engine.compiled, flush=True)
-    serve_forever(engine, chat, options.model, host=options.host, port=options.port, trees=trees)
+    serve_forever([Loaded(options.model, engine, chat)], host=options.host, port=options.port, trees=trees)
 
 
 def chat(options: argparse.Namespace) -> None:
     """Talk with a model in the terminal."""
+    from aloe_jax.serve.chat.lines import standard_lines
+    from aloe_jax.serve.chat.loop import Chat
+
+    if not (options.url or options.model):
+        raise InputError("there is nobody to talk with; name a model with --model=DIR, or a server with --url=ADDRESS")
+    with _served(options) if options.url else _loaded(options) as speaker:
+        Chat(speaker, standard_lines(), sys.stdout, options.system).run()
+
+
+@contextlib.contextmanager
+def _served(options: argparse.Namespace) -> Iterator[Speaker]:
+    from aloe_jax.serve.chat.served import ServedSpeaker
+    from aloe_jax.serve.client.exchange import api_key
+
+    signals.end_input()
+    fields = {"temperature": options.temperature, "top_p": options.top_p, "max_tokens": options.max_tokens}
+    yield ServedSpeaker(options.url, options.model, fields, seed=options.seed, key=api_key("ALOE_API_KEY"))
+
+
+@contextlib.contextmanager
+def _loaded(options: argparse.Namespace) -> Iterator[Speaker]:
     from aloe_jax.decode.requests import Sampling
-    from aloe_jax.serve.chat import chat_loop, engine_answer
+    from aloe_jax.serve.chat.speakers import engine_speaker
     from aloe_jax.serve.local import load_engine
 
     signals.raise_interrupts()
-
     engine, chat = load_engine(options.model, slots=1, context=options.context)
-    sampling = Sampling(temperature=options.temperature, max_tokens=options.max_tokens)
-    chat_loop(engine_answer(engine, chat, sampling, seed=options.seed), sys.stdin, sys.stdout, system=options.system)
+    sampling = Sampling(temperature=options.temperature, top_p=options.top_p, max_tokens=options.max_tokens)
+    with engine_speaker(engine, chat, options.model, sampling, options.seed) as speaker:
+        signals.end_input()
+        yield speaker

@@ -271,12 +271,15 @@ def make_parser() -> argparse.ArgumentParser:
         "--warm-up", action="store_true", help="compile every program before the port opens, so that no request waits"
     )
 
-    command = add("chat", commands.chat, "Chat with a model in the terminal; /reset starts over, /quit ends.")
-    _model_arguments(command)
+    command = add("chat", commands.chat, "Chat with a model in the terminal; /help lists its commands, /quit ends.")
+    command.add_argument("--model", help="as for `aloe serve`; with --url the name on the server (default: its first)")
+    command.add_argument("--url", help="talk with a served model instead, at an address such as http://127.0.0.1:8000/v1")
+    command.add_argument("--context", type=int, default=2048, help="maximum tokens of prompt and reply (default: 2048)")
     command.add_argument("--system", help="system message")
     command.add_argument(
         "--temperature", type=float, default=0.7, help="sampling temperature; 0 is greedy (default: 0.7)"
     )
+    command.add_argument("--top-p", type=float, default=1.0, help="keep the most probable tokens (default: 1, all)")
     command.add_argument("--max-tokens", type=int, default=256, help="maximum tokens of a reply (default: 256)")
     command.add_argument("--seed", type=int, default=0, help="seed of the sampling (default: 0)")
     return parser

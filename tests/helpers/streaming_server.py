@@ -14,27 +14,30 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
 
+from aloe_jax.serve.server.access import Access
 from aloe_jax.serve.server.http_server import HttpServer
-from aloe_jax.serve.server.page import page_routes
+from aloe_jax.serve.server.page_endpoint import routes
 from aloe_jax.serve.trees_file import TreesFile
 from helpers.tree_samples import tokenizer
 
 MODELS = ("runs/quiet/base", "runs/quiet/aligned")
 REPLIES = (
-    "Walk along the harbour early, before the boats come in, and then look for the second-hand bookshop behind the church.",
+    "Walk along the harbour early, before the boats come in, and then look for the bookshop behind the church.",
     "There is a lot to do! The market opens on Saturday at nine, and the lighthouse can be climbed on Sundays. 🌊",
     "What do you enjoy when you have a day to yourself: being outside, making something, or company?",
     "A reading room with a stove sounds right. The library keeps one upstairs, and hardly anybody knows it.",
     "<b>Bold</b> idea: swim.\n\nThen have soup.",
 )
 HELD, LOST, REFUSED, CUT = "hold", "lose", "refuse", "cut"  # messages with an effect
+SHOWN = 3  # tokens before a reply is held or lost
 
 
 def events(model, messages, seed, cut=None):
     """The data of each event of a reply: one token, and the end of the turn unless it is `cut` after some tokens."""
     vocabulary = tokenizer()
     draw = random.Random(f"{model} {messages} {seed}")
-    text = REPLIES[draw.randrange(len(REPLIES))]
+    # Different for the two models and for seeds that follow each other.
+    text = REPLIES[(MODELS.index(model) + 2 * seed + len(messages)) % len(REPLIES)]
     ids = vocabulary.encode(text)
     kept = ids[:cut] if cut else [*ids, min(vocabulary.end_of_turn_ids)]
     told = ""
@@ -43,7 +46,9 @@ def events(model, messages, seed, cut=None):
         new = "" if whole.endswith("\ufffd") else whole[len(told) :]
         told += new
         logprob = -(draw.random() ** 3) * 6
-        top = [{"token": word, "logprob": math.log(0.3 / (place + 1))} for place, word in enumerate((" the", " a", " I"))]
+        top = [
+            {"token": word, "logprob": math.log(0.3 / (place + 1))} for place, word in enumerate((" the", " a", " I"))
+        ]
         entry = {"token": vocabulary.decode([token], skip_special=False), "logprob": logprob, "top_logprobs": top}
         last = number + 1 == len(kept)
         choice = {
@@ -57,19 +62,22 @@ def events(model, messages, seed, cut=None):
 
 
 class StreamingServer:
-    """Serves MODELS between `with` and its end. `requests` are the bodies that came, `released` lets held replies go
-    on."""
+    """Serves MODELS between `with` and its end. `requests` are the bodies that came."""
 
     def __init__(self, port=0, trees=None, models=MODELS, pause=0.0):
         self.requests, self.models, self.pause = [], models, pause
-        self.released = asyncio.Event()
+        self._released, self._loop = asyncio.Event(), None
         self.gone = 0  # replies whose reader left
-        routes = [
-            *page_routes(lambda request: None, key=False, trees=trees, max_body_bytes=2**20),
+        mine = [
+            *routes(Access([], None, 2**20), trees),
             Route("/v1/models", lambda request: JSONResponse({"data": [{"id": name} for name in self.models]})),
             Route("/v1/chat/completions", self._chat, methods=["POST"]),
         ]
-        self.http = HttpServer(Starlette(routes=routes), "127.0.0.1", port, grace_seconds=1)
+        self.http = HttpServer(Starlette(routes=mine), "127.0.0.1", port, grace_seconds=1)
+
+    def release(self):
+        """Let held replies go on, and lose those to be lost."""
+        self._loop.call_soon_threadsafe(self._released.set)
 
     async def _chat(self, request):
         body = await request.json()
@@ -81,13 +89,15 @@ class StreamingServer:
         return StreamingResponse(self._stream(body, said), media_type="text/event-stream")
 
     async def _stream(self, body, said):
-        reply = events(body["model"], body["messages"], body.get("seed"), cut=5 if said == CUT else None)
+        reply = events(
+            body["model"], body["messages"], body.get("seed", len(self.requests)), cut=5 if said == CUT else None
+        )
         try:
             for number, data in enumerate(reply):
-                if number == 3 and said == HELD:
-                    await self.released.wait()
-                if number == 3 and said == LOST:
-                    raise ConnectionAbortedError("as told")
+                if number == SHOWN and said in (HELD, LOST):
+                    await self._released.wait()
+                    if said == LOST:
+                        raise ConnectionAbortedError("as told")
                 yield f"data: {json.dumps(data)}\n\n"
                 await asyncio.sleep(self.pause)
             yield "data: [DONE]\n\n"

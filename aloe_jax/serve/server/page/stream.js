@@ -64,11 +64,12 @@ function piece(chunk, choice) {
 
 // The data of each server-sent event of a body.
 async function* events(body) {
-  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  const reader = body.getReader();
+  const decoder = new TextDecoder();
   let rest = "";
   for (;;) {
     const { value, done } = await reader.read();
-    rest += value ?? "";
+    rest += decoder.decode(value, { stream: !done });
     const blocks = rest.split(/\r?\n\r?\n/);
     rest = blocks.pop();
     for (const block of done ? [...blocks, rest] : blocks) {

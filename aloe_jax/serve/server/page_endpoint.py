@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from pathlib import Path
 
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import Request as HttpRequest
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from aloe_jax.errors import InputError, ResumableError
 from aloe_jax.pages.scripted import SHARED, Page, scripted_page
-from aloe_jax.serve.protocol import ApiError
+from aloe_jax.serve.protocol.errors import ApiError
+from aloe_jax.serve.server.access import Access
 from aloe_jax.serve.server.guard import HEADERS
-from aloe_jax.serve.server.http_server import read_body
 from aloe_jax.serve.trees_file import TreesFile, conversation
 
 _FOLDER = Path(__file__).parent / "page"
@@ -43,23 +42,18 @@ def page(key: bool, saving: bool) -> Page:
     return found._replace(html=html)
 
 
-def page_routes(
-    authorise: Callable[[Request], None], *, key: bool, trees: TreesFile | None, max_body_bytes: int
-) -> list[Route]:
+def routes(access: Access, trees: TreesFile | None) -> list[Route]:
     """GET / is the page, which needs no key as it holds nothing. POST /trees adds a conversation to `trees`; without a
-    file it is refused. `authorise` raises ApiError for a request without the key."""
+    file it is refused."""
 
-    def show(request: Request) -> Response:
-        found = page(key, trees is not None)
+    def show(http: HttpRequest) -> Response:
+        found = page(access.wants_key, trees is not None)
         return HTMLResponse(found.html, headers={**HEADERS, "Content-Security-Policy": found.policy})
 
-    async def save(request: Request) -> Response:
-        authorise(request)
+    async def save(http: HttpRequest) -> Response:
+        body = await access.body(http)
         if trees is None:
             raise ApiError(403, "this server saves no conversations; start it with --save-trees=FILE", code="forbidden")
-        body = await read_body(request, max_body_bytes)
-        if body is None:
-            raise ApiError(413, f"the body is larger than {max_body_bytes} bytes; download the conversation instead")
         return JSONResponse(await run_in_threadpool(_save, trees, body))
 
     return [Route("/", show), Route("/trees", save, methods=["POST"])]
