@@ -9,19 +9,20 @@ import io
 import json
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aloe_jax.cli import signals
 from aloe_jax.cli.arguments import STAGES, TRAINING
 from aloe_jax.cli.devices import has_tpus
-from aloe_jax.errors import AloeError
+from aloe_jax.errors import AloeError, InputError
 from aloe_jax.outputs import check_apart, check_no_run
 
 if TYPE_CHECKING:
     from aloe_jax.parallel.meeting import HostSettings
     from aloe_jax.run.stage import Stage
+    from aloe_jax.serve.chat.speaker import Speaker
 
 
 def run(options: argparse.Namespace) -> None:
@@ -346,7 +347,7 @@ def chat(options: argparse.Namespace) -> None:
 
 @contextlib.contextmanager
 def _served(options: argparse.Namespace) -> Iterator[Speaker]:
-    from aloe_jax.serve.chat.served import ServedSpeaker
+    from aloe_jax.serve.chat.served_speaker import ServedSpeaker
     from aloe_jax.serve.client.exchange import api_key
 
     signals.end_input()
@@ -357,7 +358,7 @@ def _served(options: argparse.Namespace) -> Iterator[Speaker]:
 @contextlib.contextmanager
 def _loaded(options: argparse.Namespace) -> Iterator[Speaker]:
     from aloe_jax.decode.requests import Sampling
-    from aloe_jax.serve.chat.speakers import engine_speaker
+    from aloe_jax.serve.chat.engine_speaker import engine_speaker
     from aloe_jax.serve.local import load_engine
 
     signals.raise_interrupts()

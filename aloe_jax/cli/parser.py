@@ -273,7 +273,9 @@ def make_parser() -> argparse.ArgumentParser:
 
     command = add("chat", commands.chat, "Chat with a model in the terminal; /help lists its commands, /quit ends.")
     command.add_argument("--model", help="as for `aloe serve`; with --url the name on the server (default: its first)")
-    command.add_argument("--url", help="talk with a served model instead, at an address such as http://127.0.0.1:8000/v1")
+    command.add_argument(
+        "--url", help="talk with a served model instead, at an address such as http://127.0.0.1:8000/v1"
+    )
     command.add_argument("--context", type=int, default=2048, help="maximum tokens of prompt and reply (default: 2048)")
     command.add_argument("--system", help="system message")
     command.add_argument(

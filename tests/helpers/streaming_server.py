@@ -67,10 +67,11 @@ class StreamingServer:
     def __init__(self, port=0, trees=None, models=MODELS, pause=0.0):
         self.requests, self.models, self.pause = [], models, pause
         self._released, self._loop = asyncio.Event(), None
+        self.sent = 0  # tokens of the last reply
         self.gone = 0  # replies whose reader left
         mine = [
             *routes(Access([], None, 2**20), trees),
-            Route("/v1/models", lambda request: JSONResponse({"data": [{"id": name} for name in self.models]})),
+            Route("/v1/models", self._models),
             Route("/v1/chat/completions", self._chat, methods=["POST"]),
         ]
         self.http = HttpServer(Starlette(routes=mine), "127.0.0.1", port, grace_seconds=1)
@@ -78,6 +79,16 @@ class StreamingServer:
     def release(self):
         """Let held replies go on, and lose those to be lost."""
         self._loop.call_soon_threadsafe(self._released.set)
+
+    def texts(self, number):
+        """The text of each token of the reply to a request."""
+        body = self.requests[number]
+        found = events(body["model"], body["messages"], body["seed"])
+        return [data["choices"][0]["delta"]["content"] for data in found]
+
+    def _models(self, request):
+        cards = [{"id": name, "tokenizer_hash": tokenizer().hash} for name in self.models]
+        return JSONResponse({"object": "list", "data": cards})
 
     async def _chat(self, request):
         body = await request.json()
@@ -89,9 +100,9 @@ class StreamingServer:
         return StreamingResponse(self._stream(body, said), media_type="text/event-stream")
 
     async def _stream(self, body, said):
-        reply = events(
-            body["model"], body["messages"], body.get("seed", len(self.requests)), cut=5 if said == CUT else None
-        )
+        self._loop, self.sent = asyncio.get_running_loop(), 0
+        seed = body.get("seed", len(self.requests))
+        reply = events(body["model"], body["messages"], seed, cut=5 if said == CUT else None)
         try:
             for number, data in enumerate(reply):
                 if number == SHOWN and said in (HELD, LOST):
@@ -99,6 +110,7 @@ class StreamingServer:
                     if said == LOST:
                         raise ConnectionAbortedError("as told")
                 yield f"data: {json.dumps(data)}\n\n"
+                self.sent = number + 1
                 await asyncio.sleep(self.pause)
             yield "data: [DONE]\n\n"
         except asyncio.CancelledError:

@@ -10,16 +10,12 @@ from typing import NamedTuple, TextIO
 
 from aloe_jax.errors import AloeError, InputError
 from aloe_jax.serve.chat.lines import Lines
-from aloe_jax.serve.chat.speakers import Piece, Speaker
+from aloe_jax.serve.chat.speaker import Piece, Speaker
 from aloe_jax.serve.chat.talk import Reply, Talk
 from aloe_jax.serve.trees_file import TreesFile
 
 # What a terminal would obey. Text of a model is shown, and steers nothing.
 _CONTROL = {code: repr(chr(code))[1:-1] for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
-
-
-class _Quit(Exception):
-    """/quit."""
 
 
 class Chat:
@@ -29,6 +25,7 @@ class Chat:
         self._speaker, self._lines, self._sink = speaker, lines, sink
         self._talks = [Talk(system)]
         self._system = system
+        self._over = False
 
     @property
     def _talk(self) -> Talk:
@@ -41,14 +38,13 @@ class Chat:
         elsewhere it is raised, as is an unknown command. Text and replies alone are written to a pipe.
         """
         self._note(f"talking with {self._speaker.name}; /help lists the commands, Ctrl-D ends")
-        with contextlib.suppress(_Quit):
-            while (line := self._lines.next()) is not None:
-                try:
-                    self._take(line)
-                except AloeError as error:
-                    if not self._lines.interactive:
-                        raise
-                    self._note(str(error))
+        while not self._over and (line := self._lines.next()) is not None:
+            try:
+                self._take(line)
+            except AloeError as error:
+                if not self._lines.interactive:
+                    raise
+                self._note(str(error))
 
     def _take(self, line: str) -> None:
         if line.startswith("/") and not line.startswith("//"):
@@ -65,7 +61,7 @@ class Chat:
         kept; where nothing came, the message is forgotten unless it has other replies."""
         pieces: list[Piece] = []
         failure: AloeError | None = None
-        ended = stopped = False
+        stopped = False
         try:
             with contextlib.closing(self._speaker.pieces(self._talk.messages, self._talk.siblings)) as coming:
                 for piece in coming:
@@ -78,20 +74,18 @@ class Chat:
                 raise
             stopped = True
         except EOFError:  # SIGTERM
-            ended = True
+            self._over = True
         reply = _joined(pieces)
         if pieces:
             self._write("\n")
             self._talk.answer(reply, self._speaker.name)
         else:
             self._talk.give_up()
-        if ended:
-            raise _Quit
         if failure is not None:
             raise failure
         if stopped:
             self._note("stopped; what came is kept" if pieces else "stopped; nothing came")
-        elif not reply.whole:
+        elif pieces and pieces[-1].finish_reason == "length":
             self._note("cut at the maximum of tokens")
 
     def _write(self, text: str) -> None:
@@ -157,7 +151,7 @@ class Chat:
 
     def quit(self, argument: str) -> None:
         """Leave."""
-        raise _Quit
+        self._over = True
 
     def _start(self) -> None:
         self._talks = [talk for talk in self._talks if talk.record() is not None]

@@ -111,9 +111,7 @@ class Talk:
         if not answered:
             return None
         nodes = tuple(node for node in self._nodes.values() if node.id in answered)
-        return Conversation(
-            id=self.id, nodes=nodes, path=tuple(node.id for node in self.path if node.id in answered)
-        )
+        return Conversation(id=self.id, nodes=nodes, path=tuple(node.id for node in self.path if node.id in answered))
 
     @property
     def _tip(self) -> str | None:

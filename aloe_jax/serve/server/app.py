@@ -9,14 +9,14 @@ from starlette.types import ASGIApp
 
 from aloe_jax.serve.protocol.errors import ApiError
 from aloe_jax.serve.served_model import ServedModel
-from aloe_jax.serve.server import chat_endpoint, completions_endpoint, models_endpoint, page_endpoint
+from aloe_jax.serve.server import chat_endpoint, completions_endpoint, models_endpoint, page_endpoint, tokens_endpoint
 from aloe_jax.serve.server.access import MAX_BODY_BYTES, Access
 from aloe_jax.serve.server.errors import HANDLERS
 from aloe_jax.serve.server.guard import HOSTS, Guard
 from aloe_jax.serve.trees_file import TreesFile
 
 POLICY = "default-src 'none'; frame-ancestors 'none'"  # of all but the page
-ENDPOINTS = (chat_endpoint, completions_endpoint, models_endpoint)
+ENDPOINTS = (chat_endpoint, completions_endpoint, models_endpoint, tokens_endpoint)
 
 
 def create_app(

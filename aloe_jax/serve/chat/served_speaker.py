@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from aloe_jax import files
 from aloe_jax.errors import AloeError, InputError
-from aloe_jax.serve.chat.speakers import Piece
+from aloe_jax.serve.chat.speaker import Piece
 from aloe_jax.serve.client.exchange import certificates
 from aloe_jax.tree.schema import Message
 
@@ -97,6 +97,12 @@ class ServedSpeaker:
             yield response
 
 
+_HINTS = {
+    401: "; set the environment variable ALOE_API_KEY to the server's key",
+    404: "; such an address ends with /v1 as a rule",
+}
+
+
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
     """Another address is refused: the key and the dialogue are for this one."""
 
@@ -112,8 +118,7 @@ def _reason(error: urllib.error.HTTPError) -> str:
         said = _parsed(error.read(LARGEST).decode("utf-8", "replace")).get("error")
         if isinstance(said, dict) and said.get("message"):
             return str(said["message"])
-    hint = "; set the environment variable ALOE_API_KEY" if error.code == 401 else ""
-    return f"{error.reason}{hint}"
+    return f"{error.reason}{_HINTS.get(error.code, '')}"
 
 
 def _events(response: IO[bytes]) -> Iterator[str]:

@@ -4,43 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Protocol
 
 from aloe_jax.decode.requests import Request, Sampling
 from aloe_jax.errors import AloeError
+from aloe_jax.serve.chat.speaker import Piece
 from aloe_jax.serve.reply_text import ReplyTexts
 from aloe_jax.serve.worker import Engine, UnavailableError, Worker
 from aloe_jax.tree.schema import Message
 from aloe_jax.tree.template import ChatFormat
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A part of a reply as it comes. The last one has the reason for the end, "stop" or "length". `tokenizer` is the
-    hash of the tokenizer of its ids."""
-
-    text: str
-    token_ids: tuple[int, ...] = ()
-    log_probs: tuple[float, ...] = ()
-    finish_reason: str | None = None
-    tokenizer: str | None = None
-
-
-class Speaker(Protocol):
-    """A model that replies."""
-
-    @property
-    def name(self) -> str:
-        """The model's."""
-        ...
-
-    def pieces(self, messages: Sequence[Message], extra_seed: int) -> Generator[Piece]:
-        """A reply to the dialogue, as it comes; closing it ends it. Another `extra_seed` gives another reply.
-
-        Raises InputError for a dialogue that cannot be answered, and AloeError for a reply that was lost.
-        """
-        ...
 
 
 class EngineSpeaker:
