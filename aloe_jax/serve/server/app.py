@@ -9,7 +9,7 @@ from starlette.types import ASGIApp
 
 from aloe_jax.serve.protocol.errors import ApiError
 from aloe_jax.serve.served_model import ServedModel
-from aloe_jax.serve.server import chat_endpoint, completions_endpoint, models_endpoint, tokens_endpoint
+from aloe_jax.serve.server import chat_endpoint, completions_endpoint, models_endpoint, openapi, tokens_endpoint
 from aloe_jax.serve.server.access import MAX_BODY_BYTES, Access
 from aloe_jax.serve.server.errors import HANDLERS
 from aloe_jax.serve.server.guard import HOSTS, Guard
@@ -21,12 +21,13 @@ ENDPOINTS = (chat_endpoint, completions_endpoint, models_endpoint, tokens_endpoi
 def create_app(
     models: Sequence[ServedModel], *, api_key: str | None = None, max_body_bytes: int = MAX_BODY_BYTES
 ) -> Starlette:
-    """The application behind `aloe serve`: the routes of `ENDPOINTS`.
+    """The application behind `aloe serve`: the routes of `ENDPOINTS`, and their description.
 
     With `api_key` every request that reaches a model must carry it as a bearer token. Errors are OpenAI-shaped objects.
     """
     access = Access(models, api_key, max_body_bytes)
     routes = [route for endpoint in ENDPOINTS for route in endpoint.routes(access)]
+    routes.append(openapi.route(operation for endpoint in ENDPOINTS for operation in endpoint.OPERATIONS))
     return Starlette(routes=routes, exception_handlers=HANDLERS)
 
 
