@@ -318,8 +318,11 @@ def view(options: argparse.Namespace) -> None:
 
 
 def serve(options: argparse.Namespace) -> None:
-    """Serve a model over the OpenAI protocol until a signal."""
+    """Serve models over the OpenAI protocol until a signal."""
+    from functools import partial
+
     from aloe_jax.serve.local import load_engine
+    from aloe_jax.serve.model_names import named_models
     from aloe_jax.serve.served_model import Loaded
     from aloe_jax.serve.server.server import serve_forever
     from aloe_jax.serve.trees_file import TreesFile
@@ -327,11 +330,15 @@ def serve(options: argparse.Namespace) -> None:
     signals.raise_interrupts()
 
     trees = TreesFile(options.save_trees) if options.save_trees else None
-    engine, chat = load_engine(options.model, slots=options.slots, context=options.context)
-    if options.warm_up:
-        engine.warm_up()
-        print(engine.compiled, flush=True)
-    serve_forever([Loaded(options.model, engine, chat)], host=options.host, port=options.port, trees=trees)
+    say = partial(print, flush=True)
+    models = []
+    for name, place in named_models(options.model, options.name):
+        engine, chat = load_engine(place, slots=options.slots, context=options.context, tell=partial(say, f"{name}:"))
+        if options.warm_up:
+            engine.warm_up()
+            say(f"{name}: {engine.compiled}")
+        models.append(Loaded(name, engine, chat))
+    serve_forever(models, host=options.host, port=options.port, announce=say, trees=trees)
 
 
 def chat(options: argparse.Namespace) -> None:
@@ -350,9 +357,11 @@ def _served(options: argparse.Namespace) -> Iterator[Speaker]:
     from aloe_jax.serve.chat.served_speaker import ServedSpeaker
     from aloe_jax.serve.client.exchange import api_key
 
-    signals.end_input()
+    signals.raise_interrupts()
     fields = {"temperature": options.temperature, "top_p": options.top_p, "max_tokens": options.max_tokens}
-    yield ServedSpeaker(options.url, options.model, fields, seed=options.seed, key=api_key("ALOE_API_KEY"))
+    speaker = ServedSpeaker(options.url, options.model, fields, seed=options.seed, key=api_key("ALOE_API_KEY"))
+    signals.end_input()
+    yield speaker
 
 
 @contextlib.contextmanager

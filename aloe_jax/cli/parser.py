@@ -254,13 +254,22 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--port", type=int, default=0, help="port (default: a free one)")
     command.add_argument("--open", action="store_true", help="open the page in the web browser")
 
-    command = add("serve", commands.serve, "Serve a model over the OpenAI chat-completions protocol.")
-    _model_arguments(command)
+    command = add("serve", commands.serve, "Serve models over the OpenAI protocol.")
+    command.add_argument(
+        "--model",
+        required=True,
+        action="append",
+        metavar="[NAME=]DIR",
+        help="Hugging Face folder, hub id, GGUF file or embedded model; NAME=DIR names it, and more of them serve more "
+        "models, each with its own memory",
+    )
+    _context_argument(command)
+    command.add_argument("--name", help="name of the model in requests (default: what --model says)")
     command.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only)"
     )
     command.add_argument("--port", type=int, default=8000, help="port; 0 takes a free one (default: 8000)")
-    command.add_argument("--slots", type=int, default=8, help="sequences that decode together (default: 8)")
+    command.add_argument("--slots", type=int, default=8, help="sequences per model that decode together (default: 8)")
     command.add_argument(
         "--save-trees",
         type=_path,
@@ -272,11 +281,14 @@ def make_parser() -> argparse.ArgumentParser:
     )
 
     command = add("chat", commands.chat, "Chat with a model in the terminal; /help lists its commands, /quit ends.")
-    command.add_argument("--model", help="as for `aloe serve`; with --url the name on the server (default: its first)")
+    command.add_argument(
+        "--model",
+        help="Hugging Face folder, hub id, GGUF file or embedded model; with --url its name there (default: the first)",
+    )
     command.add_argument(
         "--url", help="talk with a served model instead, at an address such as http://127.0.0.1:8000/v1"
     )
-    command.add_argument("--context", type=int, default=2048, help="maximum tokens of prompt and reply (default: 2048)")
+    _context_argument(command)
     command.add_argument("--system", help="system message")
     command.add_argument(
         "--temperature", type=float, default=0.7, help="sampling temperature; 0 is greedy (default: 0.7)"
@@ -316,6 +328,5 @@ def _system_argument(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _model_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--model", required=True, help="Hugging Face folder, hub id, GGUF file or embedded model")
+def _context_argument(command: argparse.ArgumentParser) -> None:
     command.add_argument("--context", type=int, default=2048, help="maximum tokens of prompt and reply (default: 2048)")

@@ -38,13 +38,14 @@ class Chat:
         elsewhere it is raised, as is an unknown command. Text and replies alone are written to a pipe.
         """
         self._note(f"talking with {self._speaker.name}; /help lists the commands, Ctrl-D ends")
-        while not self._over and (line := self._lines.next()) is not None:
-            try:
-                self._take(line)
-            except AloeError as error:
-                if not self._lines.interactive:
-                    raise
-                self._note(str(error))
+        with contextlib.suppress(EOFError):  # SIGTERM
+            while not self._over and (line := self._lines.next()) is not None:
+                try:
+                    self._take(line)
+                except AloeError as error:
+                    if not self._lines.interactive:
+                        raise
+                    self._note(str(error))
 
     def _take(self, line: str) -> None:
         if line.startswith("/") and not line.startswith("//"):

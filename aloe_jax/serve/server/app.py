@@ -9,7 +9,14 @@ from starlette.types import ASGIApp
 
 from aloe_jax.serve.protocol.errors import ApiError
 from aloe_jax.serve.served_model import ServedModel
-from aloe_jax.serve.server import chat_endpoint, completions_endpoint, models_endpoint, page_endpoint, tokens_endpoint
+from aloe_jax.serve.server import (
+    chat_endpoint,
+    completions_endpoint,
+    models_endpoint,
+    openapi,
+    page_endpoint,
+    tokens_endpoint,
+)
 from aloe_jax.serve.server.access import MAX_BODY_BYTES, Access
 from aloe_jax.serve.server.errors import HANDLERS
 from aloe_jax.serve.server.guard import HOSTS, Guard
@@ -26,12 +33,14 @@ def create_app(
     max_body_bytes: int = MAX_BODY_BYTES,
     trees: TreesFile | None = None,
 ) -> Starlette:
-    """The application behind `aloe serve`: the routes of `ENDPOINTS`, and the page, whose conversations `trees` keeps.
+    """The application behind `aloe serve`: the routes of `ENDPOINTS` and their description, and the page, whose
+    conversations `trees` keeps.
 
     With `api_key` every request that reaches a model must carry it as a bearer token. Errors are OpenAI-shaped objects.
     """
     access = Access(models, api_key, max_body_bytes)
     routes = [route for endpoint in ENDPOINTS for route in endpoint.routes(access)]
+    routes.append(openapi.route(operation for endpoint in ENDPOINTS for operation in endpoint.OPERATIONS))
     routes += page_endpoint.routes(access, trees)
     return Starlette(routes=routes, exception_handlers=HANDLERS)
 

@@ -124,11 +124,22 @@ def hold(page):
     idle(page)
 
 
-def test_a_conversation_becomes_a_tree_with_preferences(page, server, path):
-    page.execute_script("document.querySelector('#system').value = 'Be brief.'")
-    page.execute_script("document.querySelector('#seed').value = '7'")
-    hold(page)
-    (tree,) = saved(page, path)
+@pytest.fixture(scope="module")
+def held(driver, tmp_path_factory):
+    """The file of a conversation that was held on the page, and the requests that it took."""
+    path = tmp_path_factory.mktemp("held") / "trees.jsonl"
+    with StreamingServer(trees=TreesFile(path)) as server:
+        visit(driver, server.http.url)
+        driver.execute_script("$('system').value = 'Be brief.'; $('seed').value = '7'")
+        hold(driver)
+        saved(driver, path)
+        assert driver.get_log("browser") == []
+    return path, server.requests
+
+
+def test_a_conversation_becomes_a_tree_with_preferences(held):
+    path, requests = held
+    (tree,) = read_trees(path)
     system, first, second = (node for node in tree.nodes if node.role != "assistant" and "winter" not in node.text)
     (winter,) = (node for node in tree.nodes if "winter" in node.text)
     assert (system.role, system.text, first.parent, winter.parent) == ("system", "Be brief.", system.id, system.id)
@@ -146,15 +157,10 @@ def test_a_conversation_becomes_a_tree_with_preferences(page, server, path):
         assert len(node.token_ids) == len(node.logprobs) > 0
         assert node.tokenizer == tiny.CHAT.tokenizer.hash
     # Later samples of a model under one message count up from the seed; both models get the same messages.
-    assert [body["seed"] for body in server.requests] == [7, 7, 7, 7, 8, 8, 7, 7]
-    assert server.requests[2]["messages"] == server.requests[3]["messages"]
-    assert [message["role"] for message in server.requests[2]["messages"]] == ["system", "user", "assistant", "user"]
-    assert server.requests[2]["messages"][2]["content"] == b.text
-    # It grows on, and the file has it once.
-    say(page, "And then?")
-    idle(page)
-    (grown,) = saved(page, path)
-    assert len(grown.nodes) == len(tree.nodes) + 3
+    assert [body["seed"] for body in requests] == [7, 7, 7, 7, 8, 8, 7, 7]
+    assert requests[2]["messages"] == requests[3]["messages"]
+    assert [message["role"] for message in requests[2]["messages"]] == ["system", "user", "assistant", "user"]
+    assert requests[2]["messages"][2]["content"] == b.text
 
 
 def run(trees, folder, *arguments):
@@ -172,10 +178,8 @@ def run(trees, folder, *arguments):
     )
 
 
-def test_the_dataset_reads_it_with_its_pairs_and_tokens(page, path, tmp_path, capsys):
-    hold(page)
-    saved(page, path)
-    assert run(path, tmp_path, "--stages=personas,conversations,dataset") == 0, capsys.readouterr().err
+def test_the_dataset_reads_it_with_its_pairs_and_tokens(held, tmp_path, capsys):
+    assert run(held[0], tmp_path, "--stages=personas,conversations,dataset") == 0, capsys.readouterr().err
     source = FragmentSource(tmp_path / "run/dataset")
     assert [len(source[number].pairs) for number in range(len(source))] == [3]
     counts = json.loads((tmp_path / "run/dataset/manifest.json").read_text())["counts"]
@@ -184,11 +188,9 @@ def test_the_dataset_reads_it_with_its_pairs_and_tokens(page, path, tmp_path, ca
 
 
 @pytest.mark.slow
-def test_a_conversation_held_there_trains(page, path, tmp_path, capsys):
-    hold(page)
-    saved(page, path)
+def test_a_conversation_held_there_trains(held, tmp_path, capsys):
     stages = "--stages=personas,conversations,dataset,sft,preference"
-    assert run(path, tmp_path, stages, "--config.sft.batch=1") == 0, capsys.readouterr().err
+    assert run(held[0], tmp_path, stages, "--config.sft.batch=1") == 0, capsys.readouterr().err
     for stage in ("sft", "preference"):
         steps = [json.loads(line) for line in (tmp_path / f"run/{stage}/metrics.jsonl").read_text().splitlines()]
         assert steps
@@ -196,7 +198,10 @@ def test_a_conversation_held_there_trains(page, path, tmp_path, capsys):
 
 
 def test_a_download_opens_again_as_it_was(page, path, driver):
-    hold(page)
+    say(page, "What could I do here?")
+    idle(page)
+    press(page, "2")
+    click(page, ".thumb[aria-label='Bad reply']", 0)
     (tree,) = saved(page, path)
     click(page, "#download")
     file = driver.downloads / "trees.jsonl"
@@ -290,15 +295,14 @@ def test_text_is_text(page):
     assert page.title == "aloe chat"
 
 
-@pytest.mark.parametrize(("width", "height"), [(390, 844), (1280, 900)])
-def test_nothing_is_wider_than_the_screen(page, width, height):
+def test_nothing_is_wider_than_the_screen(page):
     hold(page)
-    size(page, width, height, mobile=width < 500)
-    for screen in ("false", "true"):
-        page.execute_script(f"showSettings({screen})")
-        assert page.execute_script("return document.documentElement.scrollWidth") <= width
-        assert page.execute_script("return document.querySelector('#talk').scrollWidth") <= width
-    page.execute_script("showSettings(false)")
+    for width, height in ((1280, 900), (390, 844)):
+        size(page, width, height, mobile=width < 500)
+        for screen in ("true", "false"):
+            page.execute_script(f"showSettings({screen})")
+            assert page.execute_script("return document.documentElement.scrollWidth") <= width
+            assert page.execute_script("return document.querySelector('#talk').scrollWidth") <= width
     boxes = page.execute_script(
         "return [...document.querySelectorAll('main button')].filter((n) => n.offsetParent)"
         ".map((n) => n.getBoundingClientRect()).map((box) => [box.left, box.right])"
