@@ -1,14 +1,10 @@
 """The page of `aloe serve` over a server that streams scripted replies, a token per event, and misbehaves when told to:
-what the page does in the middle of a reply cannot be held still with a real engine.
-
-`PYTHONPATH=.:tests python tests/helpers/streaming_server.py PORT [FILE]` serves it for the eye.
-"""
+what the page does in the middle of a reply cannot be held still with a real engine."""
 
 import asyncio
 import json
 import math
 import random
-import sys
 
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, StreamingResponse
@@ -17,13 +13,12 @@ from starlette.routing import Route
 from aloe_jax.serve.server.access import Access
 from aloe_jax.serve.server.http_server import HttpServer
 from aloe_jax.serve.server.page_endpoint import routes
-from aloe_jax.serve.trees_file import TreesFile
 from helpers.tree_samples import tokenizer
 
 MODELS = ("runs/quiet/base", "runs/quiet/aligned")
 REPLIES = (
     "Walk along the harbour early, before the boats come in, and then look for the bookshop behind the church.",
-    "There is a lot to do! The market opens on Saturday at nine, and the lighthouse can be climbed on Sundays. 🌊",
+    "There is a lot to do! The market opens on Saturday at nine, and the lighthouse has a café.",
     "What do you enjoy when you have a day to yourself: being outside, making something, or company?",
     "A reading room with a stove sounds right. The library keeps one upstairs, and hardly anybody knows it.",
     "<b>Bold</b> idea: swim.\n\nThen have soup.",
@@ -123,10 +118,3 @@ class StreamingServer:
 
     def __exit__(self, *failure):
         self.http.stop()
-
-
-if __name__ == "__main__":
-    file = TreesFile(sys.argv[2]) if len(sys.argv) > 2 else None
-    with StreamingServer(int(sys.argv[1]), file, pause=0.02) as server:
-        print(server.http.url, flush=True)
-        server.http._thread.join()
