@@ -16,17 +16,31 @@ from starlette.requests import Request
 from starlette.types import ASGIApp
 
 from aloe_jax.errors import InputError
+from aloe_jax.serve.server.connections import HEADER_BYTES, ConnectionLimits, ErrorBody, limited_protocol, plain_error
 
 
 class HttpServer:
-    """Serves `app` between `start` and `stop`. Port 0 takes a free one. A server starts once."""
+    """Serves `app` between `start` and `stop`. Port 0 takes a free one. A server starts once. `limits` hold for each
+    connection, and `error` makes the body of an answer to what never reaches `app`."""
 
-    def __init__(self, app: ASGIApp, host: str, port: int, grace_seconds: int = 5) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        host: str,
+        port: int,
+        grace_seconds: int = 5,
+        *,
+        limits: ConnectionLimits | None = None,
+        error: ErrorBody = plain_error,
+    ) -> None:
         self.host = host
         self.port = port
         self._uvicorn = uvicorn.Server(
             uvicorn.Config(
                 app,
+                http=limited_protocol(limits or ConnectionLimits(), error),
+                h11_max_incomplete_event_size=HEADER_BYTES,
+                ws="none",
                 lifespan="off",
                 access_log=False,
                 log_config=None,
