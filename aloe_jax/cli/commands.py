@@ -319,6 +319,7 @@ def view(options: argparse.Namespace) -> None:
 def serve(options: argparse.Namespace) -> None:
     """Serve a model over the OpenAI protocol until a signal."""
     from aloe_jax.serve.local import load_engine
+    from aloe_jax.serve.served_model import Loaded
     from aloe_jax.serve.server.server import serve_forever
 
     signals.raise_interrupts()
@@ -327,7 +328,7 @@ def serve(options: argparse.Namespace) -> None:
     if options.warm_up:
         engine.warm_up()
         print(engine.compiled, flush=True)
-    serve_forever(engine, chat, options.model, host=options.host, port=options.port)
+    serve_forever([Loaded(options.model, engine, chat)], host=options.host, port=options.port)
 
 
 def chat(options: argparse.Namespace) -> None:

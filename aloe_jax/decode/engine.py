@@ -29,7 +29,7 @@ from aloe_jax.decode.pages import SCRATCH, Found
 from aloe_jax.decode.plans import COPIES, Burst, Copy, Plan, Shape, make_shape
 from aloe_jax.decode.programs import BURST, Drawn
 from aloe_jax.decode.relay import Relay
-from aloe_jax.decode.requests import MAX_SEED, Completion, ConstraintError, Request
+from aloe_jax.decode.requests import MAX_SEED, MIN_SEED, Completion, ConstraintError, Delta, Request
 from aloe_jax.decode.sampling import ALL, Sampled
 from aloe_jax.decode.share import Sequence, Share
 from aloe_jax.errors import InputError
@@ -95,6 +95,8 @@ class Engine:
         self._shares = [Share(self.shape) for _ in range(self.shape.shares)]
         self._waiting: deque[Sequence] = deque()
         self._finished: dict[int, dict[int, Completion]] = {}
+        self._done: list[tuple[int, list[Completion]]] = []  # for the next step to return
+        self._deltas: list[tuple[int, Delta]] = []
         self._tickets = 0
         self.prefilled = 0  # prompt tokens that were computed
         self.found = 0  # prompt tokens that the pages already held
@@ -102,7 +104,7 @@ class Engine:
     @property
     def busy(self) -> bool:
         """Whether a request waits or runs."""
-        return bool(self._waiting or any(share.running for share in self._shares))
+        return bool(self._waiting or self._done or any(share.running for share in self._shares))
 
     @property
     def decoded(self) -> dict[int, int]:
@@ -125,8 +127,8 @@ class Engine:
             )
         if request.n < 1:
             raise InputError(f"n {request.n} must be at least 1")
-        if not 0 <= request.seed <= MAX_SEED:
-            raise InputError(f"seed {request.seed} must be between 0 and {MAX_SEED}")
+        if not MIN_SEED <= request.seed <= MAX_SEED:
+            raise InputError(f"seed {request.seed} must be between {MIN_SEED} and {MAX_SEED}")
         request.sampling.check()
         if unknown := [token for token in (min(request.prompt), max(request.prompt)) if not 0 <= token < self._known]:
             raise InputError(
@@ -150,13 +152,33 @@ class Engine:
             for sequence in [running for running in share.running if running.ticket == ticket]:
                 share.release(sequence)
         self._finished.pop(ticket, None)
+        self._done = [each for each in self._done if each[0] != ticket]
+        self._deltas = [each for each in self._deltas if each[0] != ticket]
+
+    def stop(self, ticket: int, index: int) -> None:
+        """End one completion with what it has, as "stop"; its pages become free. One that has ended is ignored."""
+        for share in self._shares:
+            for sequence in [each for each in share.running if (each.ticket, each.index) == (ticket, index)]:
+                share.release(sequence)
+                self._finish(sequence, "stop")
+        for sequence in [each for each in self._waiting if (each.ticket, each.index) == (ticket, index)]:
+            self._waiting.remove(sequence)
+            self._finish(sequence, "stop")
+
+    def streamed(self) -> list[tuple[int, Delta]]:
+        """What the streamed requests got since the last call, by ticket, in order."""
+        deltas, self._deltas = self._deltas, []
+        return deltas
 
     def step(self) -> list[tuple[int, list[Completion]]]:
         """(ticket, completions) of the requests that finish, after starting those that fit, running some chunks of
         their prompts and decoding one burst."""
         self._admit()
         self._prefill()
-        return self._burst()
+        self._end_unsampled()
+        self._burst()
+        done, self._done = self._done, []
+        return done
 
     def generate(self, requests: list[Request]) -> list[list[Completion]]:
         """Completions of each request, in order; for callers without a queue of their own."""
@@ -270,28 +292,32 @@ class Engine:
                 share.prefilled(sequence, count)
                 self.prefilled += count
 
-    def _burst(self) -> list[tuple[int, list[Completion]]]:
+    def _end_unsampled(self) -> None:
+        """Finish the requests for a prompt alone whose prompts were run."""
+        for share in self._shares:
+            for sequence in [each for each in share.running if each.decodes and not each.most]:
+                share.release(sequence)
+                self._finish(sequence, "length")
+
+    def _burst(self) -> None:
         """Decode all sequences whose prompts were run for some steps."""
         rows = [[each for each in share.running if each.decodes] for share in self._shares]
         if not any(rows):
-            return []
+            return
         plan = self._plan_burst(rows)
         drawn = self._run(plan)
         assert drawn is not None
-        done: list[tuple[int, list[Completion]]] = []
         for number, (share, sequences) in enumerate(zip(self._shares, rows, strict=True)):
             first = number * (len(plan.token) // self.shape.shares)
             for row, sequence in enumerate(sequences, first):
                 going = drawn.going[:, row]
                 _record(sequence, jax.tree.map(lambda leaf, row=row, going=going: leaf[going, row], drawn.sampled))
                 share.decoded(sequence, int(going.sum()))
-                complete = len(sequence.token_ids) >= sequence.most or sequence.token_ids[-1] in self._end_of_turn
-                if not complete and sequence.matcher and not sequence.matcher.take(sequence.token_ids[-1]):
-                    complete = True
-                if complete:
+                if reason := self._reason(sequence):
                     share.release(sequence)
-                    done += self._finish(sequence)
-        return done
+                    self._finish(sequence, reason)
+                else:
+                    self._tell(sequence)
 
     def _plan_burst(self, rows: list[list[Sequence]]) -> Burst:
         everyone = [sequence for share in rows for sequence in share]
@@ -323,16 +349,32 @@ class Engine:
         want_top = any(sequence.request.sampling.top_logprobs for sequence in everyone)
         return plan._replace(want_top=np.asarray(want_top), steps=np.asarray(steps, np.int32))
 
-    def _finish(self, sequence: Sequence) -> list[tuple[int, list[Completion]]]:
-        reason = "stop" if sequence.token_ids[-1] in self._end_of_turn else "length"
+    def _reason(self, sequence: Sequence) -> str | None:
+        """Why a sequence ends behind its last token; None if it goes on."""
+        last = sequence.token_ids[-1]
+        if last in self._end_of_turn:
+            return "stop"
+        if len(sequence.token_ids) >= sequence.most or (sequence.matcher and not sequence.matcher.take(last)):
+            return "length"
+        return None
+
+    def _finish(self, sequence: Sequence, reason: str) -> None:
+        self._tell(sequence, reason)
         parts = self._finished[sequence.ticket]
         parts[sequence.index] = Completion(
             tuple(sequence.token_ids), tuple(sequence.log_probs), reason, tuple(sequence.top)
         )
-        if len(parts) < sequence.request.n:
-            return []
-        del self._finished[sequence.ticket]
-        return [(sequence.ticket, [parts[index] for index in range(sequence.request.n)])]
+        if len(parts) == sequence.request.n:
+            del self._finished[sequence.ticket]
+            self._done.append((sequence.ticket, [parts[index] for index in range(sequence.request.n)]))
+
+    def _tell(self, sequence: Sequence, reason: str | None = None) -> None:
+        """Keep what a streamed sequence got since the last time for `streamed`."""
+        if not sequence.request.stream:
+            return
+        new, sequence.told = slice(sequence.told, None), len(sequence.token_ids)
+        parts = (sequence.token_ids, sequence.log_probs, sequence.top)
+        self._deltas.append((sequence.ticket, Delta(sequence.index, *(tuple(part[new]) for part in parts), reason)))
 
 
 def shape_for(slots: int, context: int, mesh: Mesh | None, pages: int | None = None) -> Shape:
@@ -343,7 +385,9 @@ def shape_for(slots: int, context: int, mesh: Mesh | None, pages: int | None = N
 
 @functools.lru_cache(maxsize=1024)
 def _key_data(seed: int, index: int) -> UInt32[np.ndarray, 2]:
-    return np.asarray(jax.random.key_data(jax.random.fold_in(jax.random.key(seed), index)))
+    """The data of a completion's key. A seed of 32 bits gives the key that `jax.random.key` makes of it."""
+    words = np.array([seed >> 32 & 0xFFFFFFFF, seed & 0xFFFFFFFF], np.uint32)
+    return np.asarray(jax.random.key_data(jax.random.fold_in(jax.random.wrap_key_data(words), index)))
 
 
 def _bucket(number: int, buckets: tuple[int, ...]) -> int:

@@ -10,7 +10,7 @@ from jaxtyping import UInt32
 from aloe_jax.decode.constraint import Matcher
 from aloe_jax.decode.pages import Found, Page, PageTree
 from aloe_jax.decode.plans import Shape
-from aloe_jax.decode.requests import Request
+from aloe_jax.decode.requests import Request, Top
 
 
 @dataclass(eq=False)
@@ -29,10 +29,11 @@ class Sequence:
     matcher: Matcher | None = None  # at the beginning while it waits, then behind the reply's last token
     token_ids: list[int] = field(default_factory=list)
     log_probs: list[float] = field(default_factory=list)
-    top: list[tuple[tuple[int, float], ...]] = field(default_factory=list)
+    top: list[Top] = field(default_factory=list)
     path: list[Page] = field(default_factory=list)
     ran: int = 0
     promised: int = 0  # pages that it may still take
+    told: int = 0  # of its tokens, those that were streamed
 
     @property
     def body(self) -> tuple[int, ...]:

@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 
 from aloe_jax.decode.requests import MAX_SEED, Completion, ConstraintError, Request, Sampling
 from aloe_jax.errors import InputError
-from aloe_jax.serve.protocol import ApiError, ChatRequest, Usage
+from aloe_jax.serve.protocol.chat import ChatRequest
+from aloe_jax.serve.protocol.errors import ApiError
+from aloe_jax.serve.protocol.usage import Usage
 from aloe_jax.serve.worker import OverloadedError, UnavailableError, Worker
 from aloe_jax.tree.template import ChatFormat
 

@@ -20,7 +20,9 @@ from aloe_jax.serve.client.answers import Answer, said
 from aloe_jax.serve.client.call_errors import FailedCallError, RefusedCallError
 from aloe_jax.serve.client.interface import CallOptions, ChatClient, Completions, Request, Response, call_id
 from aloe_jax.serve.client.limits import AdaptiveLimit
-from aloe_jax.serve.protocol import ApiError, ChatRequest, validated
+from aloe_jax.serve.protocol.chat import ChatRequest
+from aloe_jax.serve.protocol.errors import ApiError
+from aloe_jax.serve.protocol.parsing import validated
 from aloe_jax.serve.worker import Engine, Worker
 from aloe_jax.tree.schema import Message
 from aloe_jax.tree.template import ChatFormat

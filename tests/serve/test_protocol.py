@@ -5,7 +5,8 @@ import json
 import pytest
 
 from aloe_jax.decode.requests import Constraint
-from aloe_jax.serve.protocol import ApiError, parse_request
+from aloe_jax.serve.protocol.errors import ApiError
+from aloe_jax.serve.protocol.parsing import parse_request
 
 HELLO = [{"role": "user", "content": "hello"}]
 

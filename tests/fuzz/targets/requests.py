@@ -17,7 +17,9 @@ import jax
 from aloe_jax.decode.constraint import Grammar
 from aloe_jax.decode.engine import Engine
 from aloe_jax.models import decoder
-from aloe_jax.serve.server.app import OpenAiErrors, create_app, guarded
+from aloe_jax.serve.served_model import ServedModel
+from aloe_jax.serve.server.app import create_app, guarded
+from aloe_jax.serve.server.errors import OpenAiErrors
 from aloe_jax.serve.worker import Worker
 from aloe_jax.tree.template import ChatFormat
 from fuzz import mutators
@@ -75,7 +77,7 @@ def _served() -> tuple[Any, str]:
     )
     worker = Worker(engine)
     worker.start()
-    app = guarded(OpenAiErrors(create_app(worker, chat, "tiny")), "127.0.0.1")
+    app = guarded(OpenAiErrors(create_app([ServedModel("tiny", worker, chat)])), "127.0.0.1")
     for more in ({"n": 2}, {"n": 2, "logprobs": True, "top_logprobs": 3}, {"structured_outputs": {"regex": "a+"}}):
         _answered(app, json.dumps(ASKED | more).encode())  # programs are compiled before a case, which has a deadline
     return app, chat.tokenizer.end_of_turn_texts[0]

@@ -12,6 +12,7 @@ import pytest
 
 from aloe_jax.decode.requests import Completion
 from aloe_jax.errors import AloeError, InputError
+from aloe_jax.serve.served_model import Loaded
 from aloe_jax.serve.server.server import Server, serve_forever
 
 HELLO = [{"role": "user", "content": "hello"}]
@@ -333,7 +334,7 @@ def test_failed_engine_answers_503_and_ends_serving(engine, chat_format):
         asking[0].start()
 
     with pytest.raises(AloeError, match="the device is lost"):
-        serve_forever(engine, chat_format, "tiny", port=0, announce=announce)
+        serve_forever([Loaded("tiny", engine, chat_format)], port=0, announce=announce)
     asking[0].join(timeout=WAIT)
     assert seen == [503]
 
@@ -341,7 +342,7 @@ def test_failed_engine_answers_503_and_ends_serving(engine, chat_format):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_ends_serving_in_order(engine, chat_format, number):
     before = signal.getsignal(number)
-    serve_forever(engine, chat_format, "tiny", port=0, announce=lambda address: os.kill(os.getpid(), number))
+    serve_forever([Loaded("tiny", engine, chat_format)], port=0, announce=lambda address: os.kill(os.getpid(), number))
     assert signal.getsignal(number) is before
 
 
