@@ -60,9 +60,10 @@ class ChatCompletions:
             raise ApiError(400, f"field '{field}': {error}", param=field) from None
         except InputError as error:
             raise ApiError(400, str(error)) from None
-        except OverloadedError:
-            message = "too many requests are waiting; try again later"
-            raise ApiError(429, message, type="rate_limit_error", headers={"Retry-After": "1"}) from None
+        except OverloadedError as error:
+            after = str(error.retry_after)
+            message = f"too many requests are waiting; try again in {after} s"
+            raise ApiError(429, message, type="rate_limit_error", headers={"Retry-After": after}) from None
         except UnavailableError:
             message = "the server is stopping or its decoding engine failed"
             raise ApiError(503, message, type="server_error") from None

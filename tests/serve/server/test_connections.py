@@ -47,7 +47,7 @@ class Lengths:
 
 @contextlib.contextmanager
 def serving(app=None, **limits):
-    server = HttpServer(app or Lengths(), "127.0.0.1", 0, grace_seconds=1, limits=ConnectionLimits(**limits))
+    server = HttpServer(app or Lengths(), "127.0.0.1", 0, limits=ConnectionLimits(**limits))
     server.start()
     try:
         yield server
