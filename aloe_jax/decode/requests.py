@@ -127,7 +127,7 @@ class Request:
     equal tokens whatever else runs beside it.
 
     With `stream` the engine also says what it drew after every burst. With `score` it also computes the
-    log-probabilities of the prompt's own tokens; such a request neither goes on from pages of others nor leaves its own.
+    log-probabilities of the prompt's own tokens; such a request neither goes on from pages of others nor leaves any.
     """
 
     prompt: tuple[int, ...]
@@ -160,7 +160,7 @@ class Completion:
     tokens they are those of a draw at temperature 1.
 
     "length" is a reply that was cut: by its limit, by the context, or, under a constraint, where no token of the
-    vocabulary continues the text or the grammar became too large to continue. `prompt` is what `Request.score` asks for.
+    vocabulary continues the text or the grammar became too large to continue. `prompt` is there with `Request.score`.
     """
 
     token_ids: tuple[int, ...]
@@ -177,8 +177,9 @@ class Completion:
 
 @dataclass(frozen=True)
 class Delta:
-    """What the completion `index` of a streamed request got in one step: new tokens, as in `Completion`. The last one of
-    a completion has its `finish_reason`, and perhaps no tokens; the first one the scores of the prompt, if wanted."""
+    """What the completion `index` of a streamed request got in one step: new tokens, as in `Completion`. The last one
+    of a completion has its `finish_reason`, and perhaps no tokens; the first one the scores of the prompt, if wanted.
+    """
 
     index: int
     token_ids: tuple[int, ...] = ()

@@ -46,7 +46,7 @@ CALLS = [
 REFUSED = [
     ({"seed": 1}, LONG),
     ({"seed": 1, "max_tokens": 1000}, HELLO),
-    ({"seed": 2**32, "max_tokens": 5}, HELLO),
+    ({"seed": 2**64, "max_tokens": 5}, HELLO),
     ({"seed": 1, "max_tokens": 5, "temperature": 3.0}, HELLO),
     ({"seed": 1, "max_tokens": 5, "schema": {"type": "odd"}}, HELLO),
 ]

@@ -19,48 +19,55 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
 
-from aloe_jax.decode.requests import MAX_SEED, MAX_TOP_K, MAX_TOP_LOGPROBS, Constraint
-from aloe_jax.serve.protocol.constraints import ResponseFormat, StructuredOutputs
-from aloe_jax.serve.protocol.usage import StreamOptions, Usage
-from aloe_jax.tree.schema import Message, content_text
+from aloe_jax.decode.requests import MAX_TOP_LOGPROBS
+from aloe_jax.serve.protocol.messages import ChatMessage
+from aloe_jax.serve.protocol.sampling import SamplingFields
+from aloe_jax.serve.protocol.usage import Usage
 
-MAX_CHOICES = 128
-
-
-class ChatMessage(Message):
-    """A message as clients send it: the content is a string or a list of text parts, which are joined as in training
-    data."""
-
-    @field_validator("content", mode="before")
-    @classmethod
-    def _join_parts(cls, value: object) -> object:
-        return content_text(value) if isinstance(value, list) else value
+# What the template is given by the server itself: texts of special tokens end in "_token".
+RESERVED = frozenset(
+    {"messages", "tools", "documents", "add_generation_prompt", "continue_final_message"}
+    | {"raise_exception", "strftime_now", "chat_template"}
+)
 
 
-class ChatRequest(BaseModel):
-    """Body of POST /v1/chat/completions. Sampling fields that are left out take OpenAI's defaults; without a length
-    limit a reply may fill the context."""
+class Prompting(BaseModel):
+    """The fields of a request that say how its messages become a prompt."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    model: str
     messages: list[ChatMessage] = Field(min_length=1)
-    temperature: float = Field(1.0, ge=0.0, le=2.0)
-    top_p: float = Field(1.0, gt=0.0, le=1.0)
-    top_k: int = Field(0, ge=-1, le=MAX_TOP_K, description="0 and -1 switch the filter off")
-    n: int = Field(1, ge=1, le=MAX_CHOICES)
-    max_tokens: int | None = Field(None, ge=1)
-    max_completion_tokens: int | None = Field(None, ge=1)
-    seed: int | None = Field(None, ge=0, le=MAX_SEED)
+    add_generation_prompt: bool = Field(True, description="false: the prompt ends with the last message")
+    continue_final_message: bool = Field(False, description="the reply goes on where the last message ends")
+    chat_template_kwargs: dict[str, object] = Field({}, description="variables of the chat template")
+
+    @field_validator("chat_template_kwargs")
+    @classmethod
+    def _free_names(cls, value: dict[str, object]) -> dict[str, object]:
+        if taken := next((name for name in value if name in RESERVED or name.endswith("_token")), None):
+            raise ValueError(f"'{taken}' is given to the template by the server; leave it out")
+        return value
+
+    @model_validator(mode="after")
+    def _one_end(self) -> Prompting:
+        if not self.continue_final_message:
+            return self
+        if "add_generation_prompt" in self.model_fields_set and self.add_generation_prompt:
+            raise ValueError("continue_final_message is true and so is add_generation_prompt; send one of them")
+        if self.messages[-1].role != "assistant":
+            raise ValueError(
+                f"continue_final_message: the last message is of the role {self.messages[-1].role}; expected assistant"
+            )
+        return self
+
+
+class ChatRequest(Prompting, SamplingFields):
+    """Body of POST /v1/chat/completions. Without a limit a reply may fill the context."""
+
+    max_tokens: int | None = Field(None, ge=0, description="maximum of a reply's tokens; 0 draws none")
+    max_completion_tokens: int | None = Field(None, ge=0, description="the same by its later name")
     logprobs: bool = False
     top_logprobs: int = Field(0, ge=0, le=MAX_TOP_LOGPROBS)
-    response_format: ResponseFormat | None = None
-    structured_outputs: StructuredOutputs | None = None
-    stream: bool = False
-    stream_options: StreamOptions = StreamOptions()
-    return_token_ids: bool = False
 
     @model_validator(mode="after")
     def _one_limit(self) -> ChatRequest:
@@ -78,27 +85,21 @@ class ChatRequest(BaseModel):
             raise ValueError("only together with logprobs: true")
         return value
 
-    @field_validator("structured_outputs")
-    @classmethod
-    def _one_constraint(cls, value: StructuredOutputs | None, info: ValidationInfo) -> StructuredOutputs | None:
-        other = info.data.get("response_format")
-        if value is not None and other is not None and other.constraint is not None:
-            raise ValueError(f"response_format is {other.type} already; send one constraint")
-        return value
-
-    @property
-    def constraint(self) -> tuple[str, Constraint] | None:
-        """The name of the field that constrains the reply, and the constraint; None leaves the reply free."""
-        for field in ("structured_outputs", "response_format"):
-            value = getattr(self, field)
-            if value is not None and value.constraint is not None:
-                return field, value.constraint
-        return None
-
     @property
     def limit(self) -> int | None:
-        """Maximum of a reply's tokens, end-of-turn included; None leaves it to the context."""
         return self.max_tokens if self.max_tokens is not None else self.max_completion_tokens
+
+    @property
+    def top(self) -> int:
+        return self.top_logprobs
+
+    @property
+    def wants_logprobs(self) -> bool:
+        return self.logprobs
+
+    @property
+    def continues_text(self) -> bool:
+        return self.continue_final_message
 
 
 class TopLogprob(BaseModel):
@@ -125,24 +126,56 @@ class ReplyMessage(BaseModel):
 
 
 class Choice(BaseModel):
-    """One completion. `token_ids` and `logprobs.content` have an entry per token and include the end-of-turn token
-    unless `finish_reason` is "length"; the text never does."""
+    """One completion. `token_ids` and `logprobs.content` have an entry per token, the one that ended the reply included
+    unless `finish_reason` is "length"; the text does not have it. `stop_reason` is the stop string or the id among
+    `stop_token_ids` that ended the reply."""
 
     index: int = 0
     message: ReplyMessage
     logprobs: Logprobs | None = None
     finish_reason: str | None = None
+    stop_reason: str | int | None = None
     token_ids: list[int] | None = None
 
 
-class ChatResponse(BaseModel):
-    """Answer to a chat completion; `aloe_jax/serve/client/response.py` reads those of any server."""
+class _Answer(BaseModel):
+    """What the whole answer and each chunk say about the request; only the first chunk has the ids of the prompt."""
 
     id: str = ""
-    object: str = "chat.completion"
     created: int = 0
     model: str = ""
-    choices: list[Choice]
     usage: Usage | None = None
     prompt_token_ids: list[int] | None = None
     tokenizer_hash: str | None = None
+
+
+class ChatResponse(_Answer):
+    """Answer to a chat completion; `aloe_jax/serve/client/response.py` reads those of any server."""
+
+    object: str = "chat.completion"
+    choices: list[Choice]
+
+
+class ChunkDelta(BaseModel):
+    """What is new of a message."""
+
+    role: Literal["assistant"] | None = None
+    content: str | None = None
+
+
+class ChunkChoice(BaseModel):
+    """What is new of one completion: its text, and the tokens that begin in it."""
+
+    index: int = 0
+    delta: ChunkDelta
+    logprobs: Logprobs | None = None
+    finish_reason: str | None = None
+    stop_reason: str | int | None = None
+    token_ids: list[int] | None = None
+
+
+class ChatChunk(_Answer):
+    """A part of a streamed answer."""
+
+    object: str = "chat.completion.chunk"
+    choices: list[ChunkChoice]

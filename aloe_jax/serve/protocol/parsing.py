@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from aloe_jax import files
-from aloe_jax.serve.protocol.chat import ChatRequest
 from aloe_jax.serve.protocol.errors import ApiError
+
+R = TypeVar("R", bound=BaseModel)
 
 # Fields about billing, storage or transport: they do not change which tokens are drawn.
 HARMLESS = frozenset(
     {
+        "cache_salt",
         "metadata",
         "parallel_tool_calls",
         "priority",
@@ -26,68 +29,68 @@ HARMLESS = frozenset(
     }
 )
 
-# Fields that are not implemented, with the values under which the server does the same. `null` is one everywhere.
+# Fields that an endpoint does not have, with the values under which it does the same. `null` is one everywhere.
 NEUTRAL: dict[str, tuple[object, ...]] = {
     "add_generation_prompt": (True,),
+    "add_special_tokens": (False,),
     "audio": (),
+    "best_of": (1,),
     "chat_template": (),
     "chat_template_kwargs": ({},),
     "continue_final_message": (False,),
+    "documents": ([],),
+    "early_stopping": (False,),
     "echo": (False,),
-    "frequency_penalty": (0,),
     "function_call": ("none",),
     "functions": ([],),
-    "ignore_eos": (False,),
-    "include_stop_str_in_output": (False,),
-    "logit_bias": ({},),
-    "min_p": (0,),
-    "min_tokens": (0,),
+    "length_penalty": (1,),
+    "mm_processor_kwargs": ({},),
     "modalities": (["text"],),
     "prediction": (),
-    "presence_penalty": (0,),
+    "prompt_logprobs": (),
     "reasoning_effort": (),
-    "repetition_penalty": (1,),
-    "skip_special_tokens": (True,),
-    "stop": ([], ""),
-    "stop_token_ids": ([],),
+    "spaces_between_special_tokens": (True,),
+    "suffix": ("",),
     "tool_choice": ("none",),
     "tools": ([],),
+    "truncate_prompt_tokens": (),
     "use_beam_search": (False,),
     "verbosity": (),
     "web_search_options": (),
 }
+# Fields of several types, whose errors name one for each.
+EXPECTED = {
+    "prompt": "expected a text, token ids, or a list of either",
+    "stop": "expected a text, or at most 16 texts that are not empty",
+}
 
 
-def parse_request(body: bytes) -> ChatRequest:
-    """The request in a body. Raises ApiError (400) naming the first field that is wrong or not supported."""
+def json_object(body: bytes) -> dict[str, object]:
+    """The fields of a body that are not null. Raises ApiError (400) if it is no JSON object."""
     try:
         data = files.loads(body.decode())
     except ValueError as error:
         raise ApiError(400, f"the body is not JSON: {error}") from None
     if not isinstance(data, dict):
         raise ApiError(400, f"the body must be a JSON object, found {type(data).__name__}")
-    fields = {name: value for name, value in data.items() if value is not None and name not in HARMLESS}
-    if isinstance(fields.get("messages"), list):
-        fields["messages"] = [_without_nulls(message) for message in fields["messages"]]
-    for name in [name for name in fields if name not in ChatRequest.model_fields]:
+    return {name: value for name, value in data.items() if value is not None}
+
+
+def parse_request(body: bytes, kind: type[R]) -> R:
+    """The request of a kind in a body. Raises ApiError (400) naming the first field that is wrong or not supported."""
+    fields = {name: value for name, value in json_object(body).items() if name not in HARMLESS}
+    for name in [name for name in fields if name not in kind.model_fields]:
         _check_neutral(name, fields.pop(name))
-    return validated(fields)
+    return validated(fields, kind)
 
 
-def validated(fields: Mapping[str, object]) -> ChatRequest:
+def validated(fields: Mapping[str, object], kind: type[R]) -> R:
     """The request of these fields, without null and unsupported ones. Raises ApiError (400) naming the first field that
     is wrong."""
     try:
-        return ChatRequest.model_validate(fields)
+        return kind.model_validate(fields)
     except ValidationError as error:
         raise _refusal(error) from None
-
-
-def _without_nulls(message: object) -> object:
-    """A message without null fields: SDKs return the assistant message they received, with `refusal: null` and such."""
-    if not isinstance(message, dict):
-        return message
-    return {name: value for name, value in message.items() if value is not None}
 
 
 def _check_neutral(name: str, value: object) -> None:
@@ -96,7 +99,7 @@ def _check_neutral(name: str, value: object) -> None:
     if value in NEUTRAL[name]:
         return
     accepted = "".join(f" or send {choice!r}" for choice in NEUTRAL[name])
-    message = f"field '{name}' = {str(value)[:80]!r} is not supported by this server; leave it out{accepted}"
+    message = f"field '{name}' = {str(value)[:80]!r} is not supported by this endpoint; leave it out{accepted}"
     raise ApiError(400, message, code="unsupported_parameter", param=name)
 
 
@@ -104,6 +107,8 @@ def _refusal(error: ValidationError) -> ApiError:
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"])
     reason = first["msg"].removeprefix("Value error, ")
+    if first["loc"] and (union := str(first["loc"][0])) in EXPECTED and first["type"] != "missing":
+        return ApiError(400, f"field '{union}': {EXPECTED[union]}", param=union)
     # The value of a missing field, or of the whole body, is its container: no help in a message.
     found = "" if first["type"] == "missing" or not field else f", found {str(first['input'])[:80]!r}"
     return ApiError(400, f"field '{field}': {reason}{found}" if field else reason, param=field or None)

@@ -46,10 +46,13 @@ class Access:
             raise ApiError(413, f"the body is larger than {self._max_body_bytes} bytes; send a shorter conversation")
         return body
 
-    def model(self, name: str) -> ServedModel:
-        """The model of this name. Raises ApiError (404)."""
-        if name not in self.models:
+    def model(self, name: str | None) -> ServedModel:
+        """The model of this name, or without a name the only one. Raises ApiError (404)."""
+        if name is None and len(self.models) == 1:
+            return next(iter(self.models.values()))
+        if name is None or name not in self.models:
             names = ", ".join(f"'{each}'" for each in self.models)
-            message = f"model '{name}' is not served here; this server has {names}"
+            asked = "no model is named" if name is None else f"model '{name[:200]}' is not served here"
+            message = f"{asked}; this server has {names}"
             raise ApiError(404, message, code="model_not_found", param="model")
         return self.models[name]

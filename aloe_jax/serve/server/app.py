@@ -8,11 +8,11 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
 from aloe_jax.serve.served_model import ServedModel
-from aloe_jax.serve.server import chat_endpoint, completions_endpoint, models_endpoint
+from aloe_jax.serve.server import chat_endpoint, completions_endpoint, models_endpoint, tokens_endpoint
 from aloe_jax.serve.server.access import MAX_BODY_BYTES, Access
 from aloe_jax.serve.server.errors import HANDLERS
 
-ENDPOINTS = (chat_endpoint, completions_endpoint, models_endpoint)
+ENDPOINTS = (chat_endpoint, completions_endpoint, models_endpoint, tokens_endpoint)
 
 
 def create_app(

@@ -6,11 +6,15 @@ import asyncio
 import logging
 
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, Send
 
 from aloe_jax.serve.protocol.errors import ApiError
+
+# nginx's status for "client closed request"; the client is gone, but middleware may count it.
+CLIENT_GONE = 499
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +62,10 @@ async def _refuse_http(http: HttpRequest, error: Exception) -> Response:
     return JSONResponse(refusal.body, status_code=error.status_code, headers=error.headers)
 
 
+async def _leave(http: HttpRequest, error: Exception) -> Response:
+    return Response(status_code=CLIENT_GONE)
+
+
 async def _fail(http: HttpRequest, error: Exception) -> Response:
     return _failed()
 
@@ -69,5 +77,6 @@ def _failed() -> Response:
 HANDLERS: dict[int | type[Exception], ExceptionHandler] = {
     ApiError: _refuse,
     HTTPException: _refuse_http,
+    ClientDisconnect: _leave,
     Exception: _fail,
 }
