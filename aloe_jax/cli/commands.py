@@ -321,14 +321,21 @@ def serve(options: argparse.Namespace) -> None:
     from aloe_jax.serve.local import load_engine
     from aloe_jax.serve.served_model import Loaded
     from aloe_jax.serve.server.server import serve_forever
+    from aloe_jax.serve.server.settings import ServerSettings
 
     signals.raise_interrupts()
 
+    settings = ServerSettings(
+        queue=options.queue,
+        drain_seconds=options.drain,
+        origins=tuple(options.allow_origin),
+        hosts=tuple(options.allow_host),
+    )
     engine, chat = load_engine(options.model, slots=options.slots, context=options.context)
     if options.warm_up:
         engine.warm_up()
         print(engine.compiled, flush=True)
-    serve_forever([Loaded(options.model, engine, chat)], host=options.host, port=options.port)
+    serve_forever([Loaded(options.model, engine, chat)], host=options.host, port=options.port, settings=settings)
 
 
 def chat(options: argparse.Namespace) -> None:

@@ -9,7 +9,7 @@ from starlette.routing import BaseRoute
 
 from aloe_jax.serve.served_model import ServedModel
 from aloe_jax.serve.server import chat_endpoint, completions_endpoint, models_endpoint, tokens_endpoint
-from aloe_jax.serve.server.access import MAX_BODY_BYTES, Access
+from aloe_jax.serve.server.access import Access
 from aloe_jax.serve.server.errors import HANDLERS
 
 ENDPOINTS = (chat_endpoint, completions_endpoint, models_endpoint, tokens_endpoint)
@@ -18,15 +18,11 @@ ENDPOINTS = (chat_endpoint, completions_endpoint, models_endpoint, tokens_endpoi
 def create_app(
     models: Sequence[ServedModel],
     *,
-    api_key: str | None = None,
-    max_body_bytes: int = MAX_BODY_BYTES,
+    max_body_bytes: int,
     more: Sequence[BaseRoute] = (),
 ) -> Starlette:
-    """The application behind `aloe serve`: the routes of `ENDPOINTS`, and `more`.
-
-    With `api_key` every request that reaches a model must carry it as a bearer token. Errors are OpenAI-shaped objects.
-    """
-    access = Access(models, api_key, max_body_bytes)
+    """The application behind `aloe serve`: the routes of `ENDPOINTS`, and `more`. Errors are OpenAI-shaped objects."""
+    access = Access(models, max_body_bytes)
     routes = [route for endpoint in ENDPOINTS for route in endpoint.routes(access)]
     app = Starlette(routes=[*routes, *more], exception_handlers=HANDLERS)
     app.router.redirect_slashes = False  # a path is right or unknown; a redirect would be no error that clients read

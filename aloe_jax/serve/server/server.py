@@ -80,7 +80,7 @@ class Server:
         ]
         metrics.watch([(model.name, model.worker) for model in served])
         self._api_key = api_key(API_KEY_ENV) or None
-        app = create_app(served, api_key=self._api_key, max_body_bytes=settings.max_body_bytes, more=[metrics.route()])
+        app = create_app(served, max_body_bytes=settings.max_body_bytes, more=[metrics.route()])
         self._draining = Draining(protected(app, host, self._api_key, settings))
         counted = metrics.counted(self._draining, app.routes)
         self._http = HttpServer(counted, host, port, limits=settings.connections, error=error_body)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 
@@ -14,7 +15,8 @@ _ORIGIN = re.compile(r"https?://(\[[0-9a-f:]+\]|[a-z0-9.-]+)(:\d{1,5})?")
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """Who may send requests, and how many. Raises InputError for an origin that no browser sends."""
+    """Who may send requests, and how many. Raises InputError for a number below its bound, an origin that no browser
+    sends and a name that no client does."""
 
     queue: int = setting(256, "requests that may wait; further ones are answered with 429", minimum=0)
     drain_seconds: float = setting(30.0, "that running requests may still take when the server stops", minimum=0)
@@ -24,12 +26,15 @@ class ServerSettings:
     connections: ConnectionLimits = field(default_factory=ConnectionLimits)
 
     def __post_init__(self) -> None:
+        for name, value in (("queue", self.queue), ("drain", self.drain_seconds)):
+            if not 0 <= value < math.inf:
+                raise InputError(f"--{name}={value} must be a number that is not negative")
         for origin in self.origins:
             if not _ORIGIN.fullmatch(origin):
                 raise InputError(
-                    f"allow-origin: '{origin}' is not the origin of a web page; expected scheme, name in small letters "
-                    "and perhaps port, as in https://app.example or http://localhost:3000"
+                    f"--allow-origin: '{origin}' is not the origin of a web page; expected scheme, name in small "
+                    "letters and perhaps port, as in https://app.example or http://localhost:3000"
                 )
         for host in self.hosts:
             if not host or "/" in host or host != host.lower():
-                raise InputError(f"allow-host: '{host}' must be a name in small letters, as in models.example")
+                raise InputError(f"--allow-host: '{host}' must be a name in small letters, as in models.example")
