@@ -317,8 +317,11 @@ def view(options: argparse.Namespace) -> None:
 
 
 def serve(options: argparse.Namespace) -> None:
-    """Serve a model over the OpenAI protocol until a signal."""
+    """Serve models over the OpenAI protocol until a signal."""
+    from functools import partial
+
     from aloe_jax.serve.local import load_engine
+    from aloe_jax.serve.model_names import named_models
     from aloe_jax.serve.served_model import Loaded
     from aloe_jax.serve.server.server import serve_forever
     from aloe_jax.serve.server.settings import ServerSettings
@@ -331,11 +334,15 @@ def serve(options: argparse.Namespace) -> None:
         origins=tuple(options.allow_origin),
         hosts=tuple(options.allow_host),
     )
-    engine, chat = load_engine(options.model, slots=options.slots, context=options.context)
-    if options.warm_up:
-        engine.warm_up()
-        print(engine.compiled, flush=True)
-    serve_forever([Loaded(options.model, engine, chat)], host=options.host, port=options.port, settings=settings)
+    say = partial(print, flush=True)
+    models = []
+    for name, place in named_models(options.model, options.name):
+        engine, chat = load_engine(place, slots=options.slots, context=options.context, tell=partial(say, f"{name}:"))
+        if options.warm_up:
+            engine.warm_up()
+            say(f"{name}: {engine.compiled}")
+        models.append(Loaded(name, engine, chat))
+    serve_forever(models, host=options.host, port=options.port, settings=settings, announce=say)
 
 
 def chat(options: argparse.Namespace) -> None:

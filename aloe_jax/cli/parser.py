@@ -254,13 +254,14 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--port", type=int, default=0, help="port (default: a free one)")
     command.add_argument("--open", action="store_true", help="open the page in the web browser")
 
-    command = add("serve", commands.serve, "Serve a model over the OpenAI chat-completions protocol.")
-    _model_arguments(command)
+    command = add("serve", commands.serve, "Serve models over the OpenAI protocol.")
+    _model_arguments(command, several=True)
+    command.add_argument("--name", help="name of the model in requests (default: what --model says)")
     command.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only)"
     )
     command.add_argument("--port", type=int, default=8000, help="port; 0 takes a free one (default: 8000)")
-    command.add_argument("--slots", type=int, default=8, help="sequences that decode together (default: 8)")
+    command.add_argument("--slots", type=int, default=8, help="sequences per model that decode together (default: 8)")
     command.add_argument(
         "--warm-up", action="store_true", help="compile every program before the port opens, so that no request waits"
     )
@@ -333,6 +334,11 @@ def _system_argument(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _model_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--model", required=True, help="Hugging Face folder, hub id, GGUF file or embedded model")
+def _model_arguments(command: argparse.ArgumentParser, several: bool = False) -> None:
+    place = "Hugging Face folder, hub id, GGUF file or embedded model"
+    if several:
+        again = f"{place}; NAME=DIR names it, and more of them serve more models, each with its own memory"
+        command.add_argument("--model", required=True, action="append", metavar="[NAME=]DIR", help=again)
+    else:
+        command.add_argument("--model", required=True, help=place)
     command.add_argument("--context", type=int, default=2048, help="maximum tokens of prompt and reply (default: 2048)")

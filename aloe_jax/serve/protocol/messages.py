@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field, WithJsonSchema, field_validator, model_validator
+from pydantic import ConfigDict, Field, WithJsonSchema, field_validator, model_validator
 
 from aloe_jax.tree.schema import Message, Role, content_text
 
@@ -19,9 +19,15 @@ _PART = {
 _CONTENT = WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": _PART, "minItems": 1}]})
 
 
+def _with_the_empty(schema: dict[str, Any]) -> None:
+    schema["properties"] |= {key: {"enum": [None, [], ""]} for key in EMPTY}
+
+
 class ChatMessage(Message):
     """A message as clients send it: the content is a string or a list of text parts, which are joined as in training
     data, and the role developer is another name of system. Fields of a reply that hold nothing are left aside."""
+
+    model_config = ConfigDict(json_schema_extra=_with_the_empty)
 
     role: Annotated[Role, _ROLES]
     content: Annotated[str, _CONTENT]

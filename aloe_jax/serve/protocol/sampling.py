@@ -40,7 +40,10 @@ class SamplingFields(BaseModel):
     frequency_penalty: float = Field(0.0, ge=-2.0, le=2.0)
     repetition_penalty: float = Field(1.0, gt=0.0, le=100.0)
     logit_bias: dict[str, Annotated[float, Field(ge=-100.0, le=100.0)]] = Field(
-        {}, max_length=MAX_BIASES, description="token ids, written as strings, to what is added to their logits"
+        {},
+        max_length=MAX_BIASES,
+        description="token ids, written as strings, to what is added to their logits",
+        json_schema_extra={"propertyNames": {"pattern": "^[0-9]{1,10}$"}},
     )
     seed: int | None = Field(None, ge=MIN_SEED, le=MAX_SEED)
     n: int = Field(1, ge=1, le=MAX_CHOICES, description="completions per prompt")

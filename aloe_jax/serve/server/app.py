@@ -8,7 +8,7 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
 from aloe_jax.serve.served_model import ServedModel
-from aloe_jax.serve.server import chat_endpoint, completions_endpoint, models_endpoint, tokens_endpoint
+from aloe_jax.serve.server import chat_endpoint, completions_endpoint, models_endpoint, openapi, tokens_endpoint
 from aloe_jax.serve.server.access import Access
 from aloe_jax.serve.server.errors import HANDLERS
 
@@ -21,9 +21,11 @@ def create_app(
     max_body_bytes: int,
     more: Sequence[BaseRoute] = (),
 ) -> Starlette:
-    """The application behind `aloe serve`: the routes of `ENDPOINTS`, and `more`. Errors are OpenAI-shaped objects."""
+    """The application behind `aloe serve`: the routes of `ENDPOINTS`, their description, and `more`. Errors are
+    OpenAI-shaped objects."""
     access = Access(models, max_body_bytes)
     routes = [route for endpoint in ENDPOINTS for route in endpoint.routes(access)]
+    routes.append(openapi.route(operation for endpoint in ENDPOINTS for operation in endpoint.OPERATIONS))
     app = Starlette(routes=[*routes, *more], exception_handlers=HANDLERS)
     app.router.redirect_slashes = False  # a path is right or unknown; a redirect would be no error that clients read
     return app

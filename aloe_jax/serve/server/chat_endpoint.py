@@ -32,6 +32,13 @@ from aloe_jax.serve.reply_text import TextDelta
 from aloe_jax.serve.served_model import ServedModel
 from aloe_jax.serve.server import delivery
 from aloe_jax.serve.server.access import Access
+from aloe_jax.serve.server.described import Operation
+
+OPERATIONS = (
+    Operation(
+        "post", "/v1/chat/completions", "Reply to messages", answer=ChatResponse, asked=(ChatRequest,), chunk=ChatChunk
+    ),
+)
 
 
 def routes(access: Access) -> list[Route]:

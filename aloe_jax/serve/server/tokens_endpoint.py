@@ -19,6 +19,18 @@ from aloe_jax.serve.protocol.tokens import (
 )
 from aloe_jax.serve.server import delivery
 from aloe_jax.serve.server.access import Access
+from aloe_jax.serve.server.described import Operation
+
+OPERATIONS = (
+    Operation(
+        "post",
+        "/tokenize",
+        "Token ids of a text or of messages",
+        answer=TokenizeResponse,
+        asked=(TokenizeText, TokenizeMessages),
+    ),
+    Operation("post", "/detokenize", "The text of token ids", answer=DetokenizeResponse, asked=(DetokenizeRequest,)),
+)
 
 
 def routes(access: Access) -> list[Route]:

@@ -4,6 +4,8 @@ import http.client
 import json
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import openai
 import pytest
 
@@ -124,7 +126,7 @@ def test_logprobs_in_the_old_form(sdk, plain, chat_format):
 
 
 def test_token_that_is_a_piece_of_a_character_goes_by_its_id(sdk, chat_format):
-    [first, second] = chat_format.tokenizer.encode("é")
+    first, _ = chat_format.tokenizer.encode("é")
     reply = sdk.completions.create(
         model="tiny", prompt="x", logit_bias={str(first): 100}, temperature=0, max_tokens=1, logprobs=0
     )
