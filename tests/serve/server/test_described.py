@@ -82,7 +82,7 @@ def test_every_answer_is_described(server, operation):
     schema = described.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
 
     @settings(
-        max_examples=80 if schema else 1,
+        max_examples=50 if schema else 1,
         deadline=None,
         derandomize=True,
         database=None,

@@ -241,6 +241,7 @@ def test_rebinding(server, host):
         ("/v1/completions", {"prompt": ["x"] * 300, "max_tokens": 1}, "prompt"),
         ("/v1/completions", {"prompt": ["x"] * 9, "n": 128, "max_tokens": 1}, "n"),
         (CHAT, {"stop": ["a"] * 17}, "stop"),
+        (CHAT, {"logit_bias": {"": 1}}, "logit_bias"),
         (CHAT, {"logit_bias": {str(number): 1 for number in range(301)}}, "logit_bias"),
     ],
 )
