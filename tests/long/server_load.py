@@ -32,7 +32,7 @@ import numpy as np
 NAME = "load"
 CHAT = "/v1/chat/completions"
 WARM_UP = 10.0  # seconds of load before the first measurement
-GROWTH = 32 << 20  # bytes that the process may grow by after it
+GROWTH = 32 << 20  # bytes that the process may grow by in the second half
 NEAR = 1e-4  # log-probabilities of two tokens that rounding may exchange
 CLOSE = 5e-5  # of the same token beside other neighbours
 SHARED = "You are a patient friend who asks before giving advice, and answers in a few plain words."
@@ -323,10 +323,13 @@ def be_server(options: argparse.Namespace) -> None:
     engine.warm_up()
     with Server(engine, chat, NAME) as server:
         load(server, options, specs, WARM_UP, True)
-        begin = settled(engine)
-        found = [load(server, options, specs, 30 * options.minutes, constrained) for constrained in (False, True)]
-        end = settled(engine)
-    print(f"held before: {begin}\nheld after:  {end}", flush=True)
+        kept, found = [settled(engine)], []
+        for constrained in (False, True):
+            found.append(load(server, options, specs, 30 * options.minutes, constrained))
+            kept.append(settled(engine))
+    for when, each in zip(("before", "between", "after"), kept, strict=True):
+        print(f"held {when}: {each}", flush=True)
+    begin, between, end = kept
     counts: Counter[str] = sum((Counter(each["counts"]) for each in found), Counter())
     problems = [problem for each in found for problem in each["problems"]]
     assert not problems, f"{len(problems)} problems"
@@ -339,7 +342,8 @@ def be_server(options: argparse.Namespace) -> None:
     assert not engine._finished
     for name in ("threads", "files", "used pages", "running", "waiting"):
         assert end[name] == begin[name], f"{name}: {begin[name]} before, {end[name]} after"
-    assert end["bytes"] - begin["bytes"] < GROWTH, f"{(end['bytes'] - begin['bytes']) / 2**20:.0f} MiB more"
+    grown = end["bytes"] - between["bytes"]  # what is made once was made in the first half
+    assert grown < GROWTH, f"{grown / 2**20:.0f} MiB more"
     print("nothing was left")
 
 
