@@ -140,22 +140,30 @@ def refusals(request: SamplingFields) -> Iterator[None]:
 
 async def merged(sources: Sequence[AsyncIterator[T]]) -> AsyncIterator[T]:
     """The items of all sources as they come."""
-    waiting = {asyncio.create_task(_next(source)): source for source in sources}
+    waiting = {_next(source): source for source in sources}
     try:
         while waiting:
             done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 source = waiting.pop(task)
-                try:
-                    item = task.result()
-                except StopAsyncIteration:
-                    continue
-                waiting[asyncio.create_task(_next(source))] = source
-                yield item
+                for item in task.result():
+                    waiting[_next(source)] = source
+                    yield item
     finally:
         for task in waiting:
             task.cancel()
 
 
-async def _next(source: AsyncIterator[T]) -> T:
-    return await anext(source)
+def _next(source: AsyncIterator[T]) -> asyncio.Task[list[T]]:
+    """A task whose result is the next item, or nothing at the end."""
+
+    async def first() -> list[T]:
+        async for item in source:
+            return [item]
+        return []
+
+    task = asyncio.create_task(first())
+    task.add_done_callback(
+        lambda task: task.cancelled() or task.exception()
+    )  # or asyncio reports it where nobody reads
+    return task
