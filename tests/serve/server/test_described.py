@@ -18,6 +18,7 @@ from aloe_jax.serve.server.server import Server
 from helpers.byte_model import TINY
 from helpers.schema_values import nearly
 
+pytestmark = pytest.mark.slow  # every kind of request compiles programs of its own
 OPERATIONS = [operation for endpoint in ENDPOINTS for operation in endpoint.OPERATIONS]
 # Of some fields most values are refused, or would take long; a few of each kind stay.
 SMALL = st.integers(0, 3)
