@@ -145,12 +145,12 @@ class Worker:
         self._enter(future, request, None)
         return future
 
-    def stream(self, request: Request) -> TokenStream:
-        """The tokens of a request as they are decoded. Raises as `submit`; what the engine refuses the request for is
-        raised where the stream is read."""
+    def stream(self, request: Request, live: bool = True) -> TokenStream:
+        """The tokens of a request as they are decoded; if nobody reads them at once (not `live`), in larger parts.
+        Raises as `submit`; what the engine refuses the request for is raised where the stream is read."""
         future: Future[list[Completion]] = Future()
         stream = TokenStream(future, lambda index: self._orders.put(functools.partial(self._stop_one, future, index)))
-        self._enter(future, dataclasses.replace(request, stream=True), stream)
+        self._enter(future, dataclasses.replace(request, stream=True, live=live), stream)
         return stream
 
     def _enter(self, future: Future[list[Completion]], request: Request, stream: TokenStream | None) -> None:
