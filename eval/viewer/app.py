@@ -50,7 +50,7 @@ def make_app(directory: str | Path, host: str = "127.0.0.1") -> Guard:
         ],
         exception_handlers={HTTPException: _refuse, Exception: _fail},
     )
-    return Guard(app, policy=page()[1], hosts=HOSTS | {host})
+    return Guard(app, policy=page().policy, hosts=HOSTS | {host})
 
 
 class _Api:
@@ -63,7 +63,7 @@ class _Api:
         self._labels_lock = threading.Lock()
 
     def page(self, request: Request) -> Response:
-        return HTMLResponse(page()[0])
+        return HTMLResponse(page().html)
 
     def index(self, request: Request) -> Response:
         after = _line(request, "after", "0")

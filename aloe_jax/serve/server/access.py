@@ -12,10 +12,12 @@ from aloe_jax.serve.server.http_server import read_body
 
 
 class Access:
-    """The way to `models`. A body has at most `max_body_bytes`."""
+    """The way to `models`. A body has at most `max_body_bytes`. `wants_key` is whether requests carry a key, which was
+    checked before they got here (`key.py`)."""
 
-    def __init__(self, models: Sequence[ServedModel], max_body_bytes: int) -> None:
+    def __init__(self, models: Sequence[ServedModel], max_body_bytes: int, wants_key: bool = False) -> None:
         self.models = {model.name: model for model in models}
+        self.wants_key = wants_key
         self._max_body_bytes = max_body_bytes
 
     async def body(self, http: HttpRequest) -> bytes:

@@ -30,11 +30,11 @@ def _plain(status: int, sentence: str) -> object:
 
 
 class Guard:
-    """Refuses foreign requests with 403, a POST of a browser that is not JSON with 415, and adds `policy` (a
-    Content-Security-Policy) and `HEADERS` to every response. `hosts` are the names that the server answers to (None:
-    all), `origins` pages elsewhere that may call it. `error` makes the body of a refusal; `remedy` says what to do
-    about a name that is not known. With `pages_only` a POST has to come from a page, else from a program too, which
-    sends no Origin."""
+    """Refuses foreign requests with 403, a POST of a browser that is not JSON with 415, and adds `HEADERS` to every
+    response, and `policy` (a Content-Security-Policy) to those without one. `hosts` are the names that the server
+    answers to (None: all), `origins` pages elsewhere that may call it. `error` makes the body of a refusal; `remedy`
+    says what to do about a name that is not known. With `pages_only` a POST has to come from a page, else from a
+    program too, which sends no Origin."""
 
     def __init__(
         self,
@@ -62,7 +62,9 @@ class Guard:
 
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update({**HEADERS, "Content-Security-Policy": self._policy})
+                headers = MutableHeaders(scope=message)
+                headers.update(HEADERS)
+                headers.setdefault("Content-Security-Policy", self._policy)
             await send(message)
 
         refusal = self._refusal(scope["method"], Headers(scope=scope))

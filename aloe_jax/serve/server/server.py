@@ -16,6 +16,7 @@ from aloe_jax.serve.server.http_server import HttpServer, is_loopback, signals_c
 from aloe_jax.serve.server.metrics import Metrics, ModelMetrics
 from aloe_jax.serve.server.protection import error_body, protected
 from aloe_jax.serve.server.settings import ServerSettings
+from aloe_jax.serve.trees_file import TreesFile
 from aloe_jax.serve.worker import Engine, Worker
 from aloe_jax.tree.template import ChatFormat
 
@@ -28,7 +29,8 @@ class Server:
     Between `start` and `stop` each engine belongs to a thread of the server. Port 0 takes a free one. If the
     environment variable ALOE_API_KEY is set, requests must carry it as a bearer token; without one, requests of web
     pages and to foreign host names are refused. `on_failure` is called, on another thread, if an engine fails while
-    serving. A server starts once. Raises InputError for a key that no header can carry.
+    serving. `trees` keeps the conversations of the page. A server starts once. Raises InputError for a key that no
+    header can carry.
     """
 
     def __init__(
@@ -41,8 +43,9 @@ class Server:
         port: int = 0,
         settings: ServerSettings | None = None,
         on_failure: Callable[[], None] | None = None,
+        trees: TreesFile | None = None,
     ) -> None:
-        self._begin([Loaded(model_name, engine, chat_format)], host, port, settings, on_failure)
+        self._begin([Loaded(model_name, engine, chat_format)], host, port, settings, on_failure, trees)
 
     @classmethod
     def of(
@@ -53,10 +56,11 @@ class Server:
         port: int = 0,
         settings: ServerSettings | None = None,
         on_failure: Callable[[], None] | None = None,
+        trees: TreesFile | None = None,
     ) -> Server:
         """A server for several models of different names, each with an engine of its own."""
         server = cls.__new__(cls)
-        server._begin(models, host, port, settings, on_failure)
+        server._begin(models, host, port, settings, on_failure, trees)
         return server
 
     def _begin(
@@ -66,6 +70,7 @@ class Server:
         port: int,
         settings: ServerSettings | None,
         on_failure: Callable[[], None] | None,
+        trees: TreesFile | None,
     ) -> None:
         self._settings = settings = settings or ServerSettings()
         metrics = Metrics()
@@ -80,7 +85,13 @@ class Server:
         ]
         metrics.watch([(model.name, model.worker) for model in served])
         self._api_key = api_key(API_KEY_ENV) or None
-        app = create_app(served, max_body_bytes=settings.max_body_bytes, more=[metrics.route()])
+        app = create_app(
+            served,
+            max_body_bytes=settings.max_body_bytes,
+            wants_key=self._api_key is not None,
+            trees=trees,
+            more=[metrics.route()],
+        )
         self._draining = Draining(protected(app, host, self._api_key, settings))
         counted = metrics.counted(self._draining, app.routes)
         self._http = HttpServer(counted, host, port, limits=settings.connections, error=error_body)
@@ -149,6 +160,7 @@ def serve_forever(
     port: int = 8000,
     settings: ServerSettings | None = None,
     announce: Callable[[str], None] = print,
+    trees: TreesFile | None = None,
 ) -> None:
     """The body of `aloe serve`: passes the address to `announce`, then serves until SIGINT or SIGTERM.
 
@@ -156,10 +168,12 @@ def serve_forever(
     process. Raises InputError as `Server.start` does and AloeError if an engine fails.
     """
     ended = threading.Event()
-    server = Server.of(models, host=host, port=port, settings=settings, on_failure=ended.set)
+    server = Server.of(models, host=host, port=port, settings=settings, on_failure=ended.set, trees=trees)
     with signals_call(ended.set):
         server.start()
-        announce(f"serving {', '.join(model.name for model in models)} at {server.base_url}; Ctrl-C stops")
+        names = ", ".join(model.name for model in models)
+        page = server.base_url.removesuffix("v1")
+        announce(f"serving {names} at {server.base_url}, with a page to talk to it at {page}; Ctrl-C stops")
         ended.wait()
     server.stop()
     if server.failure is not None:
