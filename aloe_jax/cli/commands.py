@@ -345,9 +345,7 @@ def serve(options: argparse.Namespace) -> None:
             engine.warm_up()
             say(f"{name}: {engine.compiled}")
         models.append(Loaded(name, engine, chat))
-    serve_forever(
-        models, host=options.host, port=options.port, settings=settings, announce=say, trees=trees
-    )
+    serve_forever(models, host=options.host, port=options.port, settings=settings, announce=say, trees=trees)
 
 
 def chat(options: argparse.Namespace) -> None:
