@@ -325,10 +325,17 @@ def serve(options: argparse.Namespace) -> None:
     from aloe_jax.serve.model_names import named_models
     from aloe_jax.serve.served_model import Loaded
     from aloe_jax.serve.server.server import serve_forever
+    from aloe_jax.serve.server.settings import ServerSettings
     from aloe_jax.serve.trees_file import TreesFile
 
     signals.raise_interrupts()
 
+    settings = ServerSettings(
+        queue=options.queue,
+        drain_seconds=options.drain,
+        origins=tuple(options.allow_origin),
+        hosts=tuple(options.allow_host),
+    )
     trees = TreesFile(options.save_trees) if options.save_trees else None
     say = partial(print, flush=True)
     models = []
@@ -338,7 +345,7 @@ def serve(options: argparse.Namespace) -> None:
             engine.warm_up()
             say(f"{name}: {engine.compiled}")
         models.append(Loaded(name, engine, chat))
-    serve_forever(models, host=options.host, port=options.port, announce=say, trees=trees)
+    serve_forever(models, host=options.host, port=options.port, settings=settings, announce=say, trees=trees)
 
 
 def chat(options: argparse.Namespace) -> None:

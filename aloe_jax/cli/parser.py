@@ -279,6 +279,34 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--warm-up", action="store_true", help="compile every program before the port opens, so that no request waits"
     )
+    command.add_argument(
+        "--queue",
+        type=int,
+        default=256,
+        metavar="N",
+        help="requests that may wait; further ones get 429 (default: 256)",
+    )
+    command.add_argument(
+        "--drain",
+        type=float,
+        default=30.0,
+        metavar="SECONDS",
+        help="time that running requests get after a first signal; a second one ends at once (default: 30)",
+    )
+    command.add_argument(
+        "--allow-origin",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="web pages elsewhere that may call the server, as in https://app.example (may be repeated; default: none)",
+    )
+    command.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a further name that clients call the server by (may be repeated)",
+    )
 
     command = add("chat", commands.chat, "Chat with a model in the terminal; /help lists its commands, /quit ends.")
     command.add_argument(

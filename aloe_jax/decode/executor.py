@@ -6,15 +6,17 @@ On several hosts every process has one, over the mesh of all devices, and all ru
 from __future__ import annotations
 
 import functools
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
+from aloe_jax.decode.adjust import Adjustments
 from aloe_jax.decode.cache import empty_pages
 from aloe_jax.decode.plans import Burst, Plan, Prefill, Shape
-from aloe_jax.decode.programs import Chunks, Drawn, Rows, Setup, programs
+from aloe_jax.decode.programs import Chunks, Drawn, Rows, Scores, Setup, programs
 from aloe_jax.decode.sampling import ALL
 from aloe_jax.errors import InputError
 from aloe_jax.models import apart, decoder
@@ -22,6 +24,8 @@ from aloe_jax.models.config import ModelConfig
 from aloe_jax.ops.attention import platform_of
 from aloe_jax.parallel.mesh import ROWS, row_shards
 from aloe_jax.parallel.sharding import pages_sharding, replicated
+
+Result = TypeVar("Result", Drawn, Scores)
 
 
 class Executor:
@@ -83,9 +87,10 @@ class Executor:
 
     @property
     def most_compiled(self) -> int:
-        """The number of programs that there can be."""
+        """The number of programs that there can be; those for sampling options and for scored prompts are compiled when
+        a request has some."""
         rows, chunks = len(self.shape.row_buckets), len(self.shape.chunk_buckets)
-        return rows + chunks + 1 if self._whole else 3 * rows + 2 * chunks + 1
+        return 2 * rows + 2 * chunks + 1 if self._whole else 5 * rows + 3 * chunks + 1
 
     @property
     def memory(self) -> str:
@@ -96,15 +101,13 @@ class Executor:
         rows, context = self.shape.rows * self.shape.shares, self.shape.context
         return f"{params:.2f} GiB of parameters, {pages:.2f} GiB of pages for {rows} sequences of {context:,} tokens"
 
-    def run(self, plan: Plan) -> Drawn | None:
-        """Run a plan. The result of a burst is [N, B, ...], on the host."""
+    def run(self, plan: Plan) -> Drawn | Scores | None:
+        """Run a plan. The results are on the host: of a burst [N, B, ...], of a prefill with targets [B, T, ...]."""
         if isinstance(plan, Burst):
             return self._burst(plan)
         if isinstance(plan, Prefill):
-            chunks = Chunks(*map(self._rows, plan))
-            self._cache = self._programs.prefill(self._params, self._cache, chunks)
-        else:
-            self._cache = self._programs.copy(self._cache, self._rows(plan.source), self._rows(plan.target))
+            return self._prefill(plan)
+        self._cache = self._programs.copy(self._cache, self._rows(plan.source), self._rows(plan.target))
         self._wait()
         return None
 
@@ -113,20 +116,36 @@ class Executor:
         for name in ("_params", "_cache", "_unconstrained"):
             vars(self).pop(name, None)
 
+    def _prefill(self, plan: Prefill) -> Scores | None:
+        chunks = Chunks(*(self._rows(getattr(plan, name)) for name in Chunks._fields))
+        if not len(plan.targets):
+            self._cache = self._programs.prefill(self._params, self._cache, chunks)
+            self._wait()
+            return None
+        targets, want_top = self._rows(plan.targets), self._everywhere(plan.want_top)
+        self._cache, scores = self._programs.score(self._params, self._cache, chunks, targets, want_top)
+        self._wait()
+        return self._on_host(scores)
+
     def _burst(self, plan: Burst) -> Drawn:
         rows = Rows(*(self._rows(getattr(plan, name)) for name in Rows._fields))
         steps, number = int(plan.steps), len(plan.token)
         allowed = self._rows(plan.allowed) if len(plan.allowed) else self._all_allowed(number)
+        adjustments = None
+        if len(plan.seen):
+            adjustments = Adjustments(*(self._rows(getattr(plan, name)) for name in Adjustments._fields))
         self._cache, drawn = self._programs.burst(
-            self._params, self._cache, rows, allowed, self._everywhere(plan.want_top), plan.steps
+            self._params, self._cache, rows, allowed, self._everywhere(plan.want_top), plan.steps, adjustments
         )
         self._wait()
-        drawn = jax.device_get(self._gather(drawn) if self.mesh else drawn)
-        drawn = jax.tree.map(lambda leaf: leaf[:steps], drawn)
+        drawn = jax.tree.map(lambda leaf: leaf[:steps], self._on_host(drawn))
         by_share = drawn.going.reshape(steps, len(self._owners), -1).sum(axis=(0, 2))
         for owner, count in zip(self._owners, by_share.tolist(), strict=True):
             self.decoded[owner] += count
         return drawn
+
+    def _on_host(self, tree: Result) -> Result:
+        return jax.device_get(self._gather(tree) if self.mesh else tree)
 
     def _wait(self) -> None:
         if self._one_at_a_time:

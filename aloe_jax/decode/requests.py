@@ -84,6 +84,23 @@ class Sampling:
     stop_token_ids: tuple[int, ...] = ()
     ignore_eos: bool = False
 
+    @property
+    def named(self) -> tuple[int, ...]:
+        """The token ids that the options name."""
+        return (*(token for token, _ in self.logit_bias), *self.stop_token_ids)
+
+    @property
+    def penalises(self) -> bool:
+        """Whether the scores of tokens depend on those before them."""
+        return bool(self.presence_penalty or self.frequency_penalty or self.repetition_penalty != 1)
+
+    @property
+    def adjusts(self) -> bool:
+        """Whether an option is on that most requests leave off (`decode/adjust.py`)."""
+        return bool(
+            self.penalises or self.min_p or self.logit_bias or self.min_tokens or self.stop_token_ids or self.ignore_eos
+        )
+
     def check(self) -> None:
         """Raises InputError for a value that cannot be sampled with."""
         if self.max_tokens < 0:
@@ -126,7 +143,8 @@ class Request:
     """`n` completions of one prompt (token ids, template included). Equal (seed, prompt, sampling, constraint) give
     equal tokens whatever else runs beside it.
 
-    With `stream` the engine also says what it drew after every burst. With `score` it also computes the
+    With `stream` the engine also says what it drew after every burst; with `live` somebody reads that at once, so
+    bursts are short. With `score` it also computes the
     log-probabilities of the prompt's own tokens; such a request neither goes on from pages of others nor leaves any.
     """
 
@@ -136,6 +154,7 @@ class Request:
     n: int = 1
     constraint: Constraint | None = None
     stream: bool = False
+    live: bool = False
     score: bool = False
 
 

@@ -129,9 +129,10 @@ def refusals(request: SamplingFields) -> Iterator[None]:
     except InputError as error:
         first = str(error).split(maxsplit=1)[0]
         raise ApiError(400, str(error), param=first if first in type(request).model_fields else None) from None
-    except OverloadedError:
-        message = "too many requests are waiting; try again later"
-        raise ApiError(429, message, type="rate_limit_error", headers={"Retry-After": "1"}) from None
+    except OverloadedError as error:
+        after = str(error.retry_after)
+        message = f"too many requests are waiting; try again in {after} s"
+        raise ApiError(429, message, type="rate_limit_error", headers={"Retry-After": after}) from None
     except UnavailableError:
         message = "the server is stopping or its decoding engine failed"
         raise ApiError(503, message, type="server_error") from None
@@ -139,22 +140,30 @@ def refusals(request: SamplingFields) -> Iterator[None]:
 
 async def merged(sources: Sequence[AsyncIterator[T]]) -> AsyncIterator[T]:
     """The items of all sources as they come."""
-    waiting = {asyncio.create_task(_next(source)): source for source in sources}
+    waiting = {_next(source): source for source in sources}
     try:
         while waiting:
             done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 source = waiting.pop(task)
-                try:
-                    item = task.result()
-                except StopAsyncIteration:
-                    continue
-                waiting[asyncio.create_task(_next(source))] = source
-                yield item
+                for item in task.result():
+                    waiting[_next(source)] = source
+                    yield item
     finally:
         for task in waiting:
             task.cancel()
 
 
-async def _next(source: AsyncIterator[T]) -> T:
-    return await anext(source)
+def _next(source: AsyncIterator[T]) -> asyncio.Task[list[T]]:
+    """A task whose result is the next item, or nothing at the end."""
+
+    async def first() -> list[T]:
+        async for item in source:
+            return [item]
+        return []
+
+    task = asyncio.create_task(first())
+    task.add_done_callback(
+        lambda task: task.cancelled() or task.exception()
+    )  # or asyncio reports it where nobody reads
+    return task

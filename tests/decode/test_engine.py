@@ -52,14 +52,19 @@ def logits(tokens):
         return dense(query, key, value, jnp.full(tokens[None].shape, LENGTH), None, None, None, scale=8**-0.5), carry
 
     hidden, _ = decoder.hidden_states(params(), MODEL, tokens[None], jnp.arange(LENGTH)[None], attend)
-    return jax.nn.log_softmax(hidden[0] @ decoder.head_weight(params(), MODEL))
+    return hidden[0] @ decoder.head_weight(params(), MODEL)
+
+
+def reply_logits(prompt, token_ids):
+    """By the forward pass over the whole sequence: [reply, V]."""
+    ids = [*prompt, *token_ids]
+    padded = jnp.asarray(ids + [0] * (LENGTH - len(ids)))
+    return np.asarray(logits(padded))[len(prompt) - 1 : len(ids) - 1]
 
 
 def log_probs(prompt, completion):
-    """By the forward pass over the whole sequence: [completion, V]."""
-    ids = [*prompt, *completion.token_ids]
-    padded = jnp.asarray(ids + [0] * (LENGTH - len(ids)))
-    return np.asarray(logits(padded))[len(prompt) - 1 : len(ids) - 1]
+    """Likewise, normalised."""
+    return np.asarray(jax.nn.log_softmax(reply_logits(prompt, completion.token_ids)))
 
 
 def perturbed(request, index, completion, place):

@@ -65,11 +65,11 @@ class StreamingServer:
         self.sent = 0  # tokens of the last reply
         self.gone = 0  # replies whose reader left
         mine = [
-            *routes(Access([], None, 2**20), trees),
+            *routes(Access([], 2**20), trees),
             Route("/v1/models", self._models),
             Route("/v1/chat/completions", self._chat, methods=["POST"]),
         ]
-        self.http = HttpServer(Starlette(routes=mine), "127.0.0.1", port, grace_seconds=1)
+        self.http = HttpServer(Starlette(routes=mine), "127.0.0.1", port)
 
     def release(self):
         """Let held replies go on, and lose those to be lost."""

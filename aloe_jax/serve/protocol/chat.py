@@ -19,7 +19,15 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from aloe_jax.decode.requests import MAX_TOP_LOGPROBS
 from aloe_jax.serve.protocol.messages import ChatMessage
@@ -157,10 +165,14 @@ class ChatResponse(_Answer):
 
 
 class ChunkDelta(BaseModel):
-    """What is new of a message."""
+    """What is new of a message; what is not has no field."""
 
     role: Literal["assistant"] | None = None
     content: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _new(self, write: SerializerFunctionWrapHandler) -> dict[str, str]:
+        return {name: value for name, value in write(self).items() if value is not None}
 
 
 class ChunkChoice(BaseModel):

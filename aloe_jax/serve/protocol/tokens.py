@@ -49,6 +49,17 @@ class DetokenizeRequest(BaseModel):
     tokens: Annotated[list[TokenId], Field(max_length=2**20)]
 
 
+class TokenizerInfo(BaseModel):
+    """What a client needs to know of a tokenizer that it reaches only over HTTP; the texts of special tokens are null
+    where there is none."""
+
+    bos_token: str | None
+    eos_token: str | None
+    pad_token: str | None
+    chat_template: str
+    tokenizer_hash: str
+
+
 class DetokenizeResponse(BaseModel):
     """The text of token ids, special tokens included."""
 

@@ -14,7 +14,6 @@ from aloe_jax.errors import InputError, ResumableError
 from aloe_jax.pages.scripted import SHARED, Page, scripted_page
 from aloe_jax.serve.protocol.errors import ApiError
 from aloe_jax.serve.server.access import Access
-from aloe_jax.serve.server.guard import HEADERS
 from aloe_jax.serve.trees_file import TreesFile, conversation
 
 _FOLDER = Path(__file__).parent / "page"
@@ -48,7 +47,7 @@ def routes(access: Access, trees: TreesFile | None) -> list[Route]:
 
     def show(http: HttpRequest) -> Response:
         found = page(access.wants_key, trees is not None)
-        return HTMLResponse(found.html, headers={**HEADERS, "Content-Security-Policy": found.policy})
+        return HTMLResponse(found.html, headers={"Content-Security-Policy": found.policy})
 
     async def save(http: HttpRequest) -> Response:
         body = await access.body(http)

@@ -1,4 +1,4 @@
-"""POST /tokenize and /detokenize."""
+"""POST /tokenize and /detokenize, GET /tokenizer_info."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from aloe_jax.serve.protocol.tokens import (
     DetokenizeResponse,
     TokenizeMessages,
     TokenizeResponse,
+    TokenizerInfo,
     TokenizeText,
 )
 from aloe_jax.serve.server import delivery
@@ -30,6 +31,7 @@ OPERATIONS = (
         asked=(TokenizeText, TokenizeMessages),
     ),
     Operation("post", "/detokenize", "The text of token ids", answer=DetokenizeResponse, asked=(DetokenizeRequest,)),
+    Operation("get", "/tokenizer_info", "Special tokens and chat template", answer=TokenizerInfo, refusals=(404,)),
 )
 
 
@@ -57,7 +59,19 @@ def routes(access: Access) -> list[Route]:
         text = await asyncio.to_thread(model.chat_format.tokenizer.decode, asked.tokens, False)
         return delivery.whole(DetokenizeResponse(prompt=text))
 
+    async def tokenizer_info(http: HttpRequest) -> Response:
+        tokenizer = access.model(http.query_params.get("model")).chat_format.tokenizer
+        answer = TokenizerInfo(
+            bos_token=tokenizer.bos_token,
+            eos_token=tokenizer.eos_token,
+            pad_token=tokenizer.special.get("pad_token"),
+            chat_template=tokenizer.chat_template,
+            tokenizer_hash=tokenizer.hash,
+        )
+        return delivery.whole(answer)
+
     return [
         Route("/tokenize", tokenize, methods=["POST"]),
         Route("/detokenize", detokenize, methods=["POST"]),
+        Route("/tokenizer_info", tokenizer_info),
     ]

@@ -37,6 +37,15 @@ def sdk(server):
         yield sdk
 
 
+def get(server, path):
+    connection = http.client.HTTPConnection(server.host, server.port, timeout=60)
+    connection.request("GET", path)
+    reply = connection.getresponse()
+    answer = reply.status, json.loads(reply.read())
+    connection.close()
+    return answer
+
+
 def post(server, path, **body):
     connection = http.client.HTTPConnection(server.host, server.port, timeout=60)
     connection.request("POST", path, json.dumps(body))
@@ -206,6 +215,14 @@ def test_tokenize_and_detokenize_are_each_others_reverse(server, chat_format):
     )
     _, told = post(server, "/tokenize", messages=asked, add_generation_prompt=False)
     assert post(server, "/detokenize", tokens=told["tokens"])[1]["prompt"] == "<|start|>user\nhello<|end|>"
+
+
+def test_tokenizer_describes_itself(server, chat_format):
+    status, told = get(server, "/tokenizer_info?model=tiny")
+    assert status == 200
+    assert (told["bos_token"], told["eos_token"]) == (None, "<|end|>")
+    assert told["chat_template"] == chat_format.tokenizer.chat_template
+    assert get(server, "/tokenizer_info?model=other")[0] == 404
 
 
 @pytest.mark.parametrize(
