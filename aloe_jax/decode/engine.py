@@ -298,12 +298,16 @@ class Engine:
                 body = len(sequence.body)
                 starts = range(sequence.ran, body, size)[: most - len(found)]
                 found += [(sequence, start, min(size, body - start)) for start in starts]
-        if not any(chunks):
-            return
-        bucket = _bucket(max(map(len, chunks)), self.shape.chunk_buckets)
+        while any(chunks):
+            bucket = _bucket(max(map(len, chunks)), self.shape.chunk_buckets)
+            self._prefill_some([found[:bucket] for found in chunks], bucket)
+            chunks = [found[bucket:] for found in chunks]
+
+    def _prefill_some(self, chunks: list[list[Chunk]], bucket: int) -> None:
+        """Run one program with at most `bucket` chunks per share."""
         scores = self._run(prefill_plan(self.shape, self._shares, chunks, bucket))
         for number, (share, found) in enumerate(zip(self._shares, chunks, strict=True)):
-            for row, (sequence, _, count) in enumerate(found[:bucket], number * bucket):
+            for row, (sequence, _, count) in enumerate(found, number * bucket):
                 share.prefilled(sequence, count)
                 self.prefilled += count
                 if isinstance(scores, Scores) and sequence.request.score:
@@ -374,9 +378,9 @@ def _key_data(seed: int, index: int) -> UInt32[np.ndarray, 2]:
 
 def _bucket(number: int, buckets: tuple[int, ...]) -> int:
     """The bucket for `number` chunks: the next larger one if at most a quarter of it stays empty, else the next smaller
-    one, and the rest runs later."""
+    one, and the rest follows."""
     above = next((size for size in buckets if size >= number), buckets[-1])
-    return above if number > 0.75 * above or above == buckets[0] else max(size for size in buckets if size < above)
+    return above if 4 * number >= 3 * above else max(size for size in buckets if size < above)
 
 
 def _independent(copies: list[tuple[int, int]]) -> list[list[tuple[int, int]]]:

@@ -6,7 +6,8 @@ On several hosts every process has one, over the mesh of all devices, and all ru
 from __future__ import annotations
 
 import functools
-from typing import TypeVar
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from aloe_jax.decode.adjust import Adjustments
-from aloe_jax.decode.cache import empty_pages
+from aloe_jax.decode.cache import Pages, empty_pages
 from aloe_jax.decode.plans import Burst, Plan, Prefill, Shape
 from aloe_jax.decode.programs import Chunks, Drawn, Rows, Scores, Setup, programs
 from aloe_jax.decode.sampling import ALL
@@ -65,11 +66,7 @@ class Executor:
         self.decoded = dict.fromkeys(self._owners, 0)  # tokens drawn, by the process whose devices drew them
         # All arrays are placed alike, or each program would be compiled for every way in which they are.
         self._device = SingleDeviceSharding(jax.devices()[0] if mesh is None else mesh.devices.flat[0])
-        places = apart.apart_shardings(model, self.mesh) if self.mesh else self._device
-        convert = functools.partial(apart.apart, config=model, dtype=dtype)
-        self._convert = jax.jit(convert, out_shardings=places)  # compiled once, however often parameters are replaced
-        make = functools.partial(empty_pages, model, shape.shares * shape.pages, shape.page, jnp.dtype(dtype))
-        self._empty = jax.jit(make, out_shardings=pages_sharding(self.mesh) if self.mesh else self._device)
+        self._making = _making(model, dtype, self.mesh, self._device)
         self.load(params)
         self._gather = jax.jit(lambda tree: tree, out_shardings=self.mesh and replicated(self.mesh))
 
@@ -77,8 +74,12 @@ class Executor:
         """Replace the parameters, which stay on the devices on their way into the layout of decoding, and empty the
         cache: NaN that diverged parameters left in a page would not stay behind a mask, since 0 x NaN is NaN."""
         vars(self).pop("_cache", None)  # so that there are never two
-        self._params = self._convert(params)
-        self._cache = self._empty()
+        outer, layers = self._making.outer(params), []
+        for number in range(self.model.layers):
+            layers.append(self._making.layer(params["layers"], np.int32(number)))
+            self._wait(layers)
+        self._params = apart.Layers(outer, tuple(layers))
+        self._cache = self._making.pages(self.shape.shares * self.shape.pages, self.shape.page)
 
     @property
     def compiled(self) -> int:
@@ -108,7 +109,7 @@ class Executor:
         if isinstance(plan, Prefill):
             return self._prefill(plan)
         self._cache = self._programs.copy(self._cache, self._rows(plan.source), self._rows(plan.target))
-        self._wait()
+        self._wait(self._cache)
         return None
 
     def close(self) -> None:
@@ -120,11 +121,11 @@ class Executor:
         chunks = Chunks(*(self._rows(getattr(plan, name)) for name in Chunks._fields))
         if not len(plan.targets):
             self._cache = self._programs.prefill(self._params, self._cache, chunks)
-            self._wait()
+            self._wait(self._cache)
             return None
         targets, want_top = self._rows(plan.targets), self._everywhere(plan.want_top)
         self._cache, scores = self._programs.score(self._params, self._cache, chunks, targets, want_top)
-        self._wait()
+        self._wait(self._cache)
         return self._on_host(scores)
 
     def _burst(self, plan: Burst) -> Drawn:
@@ -137,7 +138,7 @@ class Executor:
         self._cache, drawn = self._programs.burst(
             self._params, self._cache, rows, allowed, self._everywhere(plan.want_top), plan.steps, adjustments
         )
-        self._wait()
+        self._wait(self._cache)
         drawn = jax.tree.map(lambda leaf: leaf[:steps], self._on_host(drawn))
         by_share = drawn.going.reshape(steps, len(self._owners), -1).sum(axis=(0, 2))
         for owner, count in zip(self._owners, by_share.tolist(), strict=True):
@@ -147,9 +148,9 @@ class Executor:
     def _on_host(self, tree: Result) -> Result:
         return jax.device_get(self._gather(tree) if self.mesh else tree)
 
-    def _wait(self) -> None:
+    def _wait(self, results: Any) -> None:
         if self._one_at_a_time:
-            jax.block_until_ready(self._cache)
+            jax.block_until_ready(results)
 
     def _rows(self, array: np.ndarray) -> jax.Array:
         """An array on the devices, its first axis spread as rows are."""
@@ -169,6 +170,31 @@ class Executor:
             words = np.full((rows, words_of(self.model)), ALL, np.uint32)
             self._unconstrained[rows] = self._rows(words)
         return self._unconstrained[rows]
+
+
+class _Making(NamedTuple):
+    """What makes the arrays of an executor: `outer(params)` and `layer(stacked, number)` the parts of its parameters,
+    `pages(pages, size)` the empty cache."""
+
+    outer: Callable[[decoder.Params], decoder.Params]
+    layer: Callable[[decoder.Params, np.int32], apart.LayerInput]
+    pages: Callable[[int, int], tuple[Pages, ...]]
+
+
+@functools.lru_cache(maxsize=16)
+def _making(model: ModelConfig, dtype: str, mesh: Mesh | None, device: SingleDeviceSharding) -> _Making:
+    """Compiled once for all executors of such a model, and however often parameters are replaced."""
+    places = apart.apart_shardings(model, mesh) if mesh else apart.Layers(device, (device,))
+    outer = jax.jit(functools.partial(apart.outer, dtype=dtype), out_shardings=places.outer)
+    layer = jax.jit(
+        lambda stacked, number: apart.layer_input(stacked, model, dtype, number), out_shardings=places.layers[0]
+    )
+    pages = jax.jit(
+        lambda pages, size: empty_pages(model, pages, size, jnp.dtype(dtype)),
+        static_argnums=(0, 1),
+        out_shardings=pages_sharding(mesh) if mesh else device,
+    )
+    return _Making(outer, layer, pages)
 
 
 def words_of(model: ModelConfig) -> int:

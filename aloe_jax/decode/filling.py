@@ -19,13 +19,13 @@ Chunk = tuple[Sequence, int, int]  # `count` tokens of a prompt from `start` on:
 
 
 def prefill_plan(shape: Shape, shares: list[Share], chunks: list[list[Chunk]], bucket: int) -> Prefill:
-    """A prefill of at most `bucket` of each share's chunks."""
+    """A prefill of each share's chunks, at most `bucket`."""
     plan = plans.no_chunks(bucket * shape.shares, shape)
-    requests = [sequence.request for found in chunks for sequence, _, _ in found[:bucket]]
+    requests = [sequence.request for found in chunks for sequence, _, _ in found]
     if scored := [request for request in requests if request.score]:
         plan = plans.with_targets(plan, want_top=any(request.sampling.top_logprobs for request in scored))
     for number, (share, found) in enumerate(zip(shares, chunks, strict=True)):
-        for row, (sequence, start, count) in enumerate(found[:bucket], number * bucket):
+        for row, (sequence, start, count) in enumerate(found, number * bucket):
             prompt = sequence.request.prompt
             plan.tokens[row, :count] = prompt[start : start + count]
             plan.start[row], plan.length[row] = start, count

@@ -55,8 +55,9 @@ class Shape:
 
     @property
     def chunk_buckets(self) -> tuple[int, ...]:
-        """The numbers of chunks per share that a prefill may have."""
-        return tuple(1 << power for power in range(MOST_CHUNKS.bit_length()))
+        """The numbers of chunks per share that a prefill may have: powers of four, since each is a program to compile
+        and several prefills can follow each other."""
+        return tuple(1 << power for power in range(0, MOST_CHUNKS.bit_length(), 2))
 
 
 def make_shape(*, slots: int, context: int, page: int, chunk: int, shares: int, pages: int | None = None) -> Shape:

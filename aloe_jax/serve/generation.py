@@ -64,7 +64,7 @@ class Generation:
         try:
             with refusals(request):
                 for asked in engine_requests(model, request, prompts, score):
-                    self._streams.append(model.worker.stream(asked))
+                    self._streams.append(model.worker.stream(asked, live=request.stream))
         except ApiError:
             self.cancel()
             raise

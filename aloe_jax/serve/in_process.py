@@ -19,6 +19,7 @@ from aloe_jax.serve.client.answers import Answer, said
 from aloe_jax.serve.client.call_errors import FailedCallError, RefusedCallError
 from aloe_jax.serve.client.interface import CallOptions, ChatClient, Completions, Request, Response, call_id
 from aloe_jax.serve.client.limits import AdaptiveLimit
+from aloe_jax.serve.client.thinking import opens_thoughts
 from aloe_jax.serve.generation import complete
 from aloe_jax.serve.protocol.chat import ChatRequest
 from aloe_jax.serve.protocol.errors import ApiError
@@ -159,14 +160,15 @@ class InProcessClient(ChatClient):
             self._endpoint.limit.leave()
         call = call_id(request)
         broken = functools.partial(constraints.broken, choices=request.get("choices"), schema=request.get("schema"))
-        given = [self._answer(asked, completion, call) for completion in completed.completions]
+        free = not (request.get("choices") or request.get("schema"))  # a constraint leaves no room for thoughts
+        given = [self._answer(asked, completion, call, free) for completion in completed.completions]
         for answer in given:
             if reason := answers.wrong_log_prob(answer.logprobs or ()) or broken(answer):
                 raise FailedCallError(f"{self.model} {ADDRESS}: {reason}", "broken answer")
         self._endpoint.answered += 1
         return Response(given, completed.usage)
 
-    def _answer(self, asked: ChatRequest, completion: Completion, call: str) -> Answer:
+    def _answer(self, asked: ChatRequest, completion: Completion, call: str, free: bool) -> Answer:
         tokens = top = None
         if asked.logprobs and any(completion.top):
             text = self._served.token_text
@@ -183,4 +185,8 @@ class InProcessClient(ChatClient):
             tokens=tokens,
             top=top,
         )
-        return said(given)
+        return said(given, opened=free and given.truncated and self._opens_thoughts(asked))
+
+    def _opens_thoughts(self, asked: ChatRequest) -> bool:
+        """Whether the template begins the model's thoughts in the prompt of a request that it renders."""
+        return opens_thoughts(self._served.chat_format.render(asked.messages, add_generation_prompt=True))

@@ -141,10 +141,11 @@ def read_scores(path: epath.PathLike) -> list[ScoreRecord]:
     """Records of a `scores.jsonl`, in file order.
 
     Raises InputError, with the file and, if a line is at fault, its number, for a missing or empty file, a broken line
-    (turn below 1, score not finite) and everything that `score_table` refuses.
+    (turn below 1, score not finite or given twice) and everything that `score_table` refuses.
     """
     records, places = [], []
     for number, line in files.lines(path):
+        files.parse_json(line, f"{path} line {number}", finite=False)  # refuses a key that stands twice
         records.append(parse(ScoreRecord, line, f"{path} line {number}", strict=False))
         places.append(f"line {number}: ")
     try:

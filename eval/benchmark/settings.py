@@ -33,6 +33,9 @@ class BenchmarkSettings:
     )
     cases: int = setting(0, "held-out cases, from the first on; 0: all", minimum=0, decides=False)
     control_cases: int = setting(25, "cases of a control, from the first on", minimum=1, decides=False)
+    retry: bool = setting(
+        False, "play the cases of a finished benchmark again on which a server failed or refused", decides=False
+    )
     mode: str = setting(
         INTERACTIVE,
         "interactive: the user answers the model's replies; replay: all models answer the same stored dialogues",

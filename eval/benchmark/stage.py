@@ -30,7 +30,7 @@ from data_gen.personas.settings import PersonaSettings
 from data_gen.players.assemble import assemble, check_roles, model_roles, panel_inputs, player_of, role_clients
 from data_gen.players.player import self_preference
 from data_gen.run_files import HELD_OUT
-from eval.benchmark.cases import TREES, play_cases
+from eval.benchmark.cases import TREES, play_cases, read_given_up
 from eval.benchmark.controls import Rescoring, prompt_of, rescorer, tested_under
 from eval.benchmark.dialogues import Benchmark
 from eval.benchmark.entries import DIALOGUES, ORACLE, PROMPTED, RESCORED, SCRIPTED_JUDGE, Entry, ModelUnderTest
@@ -115,10 +115,15 @@ def _cases(counts: Values) -> int:
 
 
 def _unfinished(run: Run) -> bool:
-    """Whether a result is missing, or has fewer cases than this call asks for."""
+    """Whether a result is missing, or lacks cases that this call asks for."""
     settings, folder = _settings(run), run.directory("benchmark")
     held_out = len(_personas(run))
-    return any(_has(folder / entry.name) < _wanted(entry, settings, held_out) for entry in settings.entries)
+    return any(_lacks(folder / entry.name, _wanted(entry, settings, held_out), settings) for entry in settings.entries)
+
+
+def _lacks(directory: epath.Path, cases: int, settings: BenchmarkSettings) -> bool:
+    """Whether a result has fewer than so many cases, or some that were given up and are to be tried again."""
+    return _has(directory) < cases or (settings.retry and bool(read_given_up(directory)))
 
 
 def _personas(run: Run) -> list[Persona]:
@@ -134,7 +139,7 @@ def _work(run: Run) -> Values:
     played = 0
     for entry, cases in todo.items():
         directory, total = run.directory("benchmark") / entry.name, sum(todo.values())
-        if _has(directory) < cases:
+        if _lacks(directory, cases, settings):
 
             def report(done: int, of: int, name: str = entry.name, played: int = played, total: int = total) -> None:
                 run.progress.update(played + done, total, f"dialogues, {name}")
@@ -153,6 +158,10 @@ def _work(run: Run) -> Values:
             )
         if found["given_up"]:
             counts["given_up"][entry.name] = found["given_up"]
+            run.progress.line(
+                f"benchmark: {sum(found['given_up'].values())} of {found['cases']} cases of {entry.name} were given "
+                "up; --config.benchmark.retry=True plays them again"
+            )
     return counts
 
 

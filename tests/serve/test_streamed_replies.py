@@ -66,17 +66,17 @@ def test_streamed_texts_are_those_of_whole_completions(worker, whole):
 
 def test_a_stop_string_ends_the_decoding_of_its_completion(worker, engine, whole):
     texts = [TOKENIZER.decode(completion.text_ids) for completion in whole]
-    stop = texts[0][10:13]
+    longest = max(texts, key=len)
+    stop = longest[len(longest) // 2 :][:3]
     found = by_completion(list(ReplyTexts(worker.stream(REQUEST), TOKENIZER, REQUEST.n, Stops((stop,)))))
     for one, text, completion in zip(found, texts, whole, strict=True):
         assert one.text == text.split(stop)[0]
         assert (one.stop is not None) == (stop in text)
         assert one.token_ids == completion.token_ids[: len(one.token_ids)]
-    assert found[0].stop == stop
-    alone = dataclasses.replace(REQUEST, n=1)
-    with worker.stream(alone) as stream:
-        [*_, last] = ReplyTexts(stream, TOKENIZER, 1, Stops((stop,)))
-    assert last.finish_reason == "stop"
+    assert found[texts.index(longest)].stop == stop
+    with worker.stream(dataclasses.replace(REQUEST, n=1)) as stream:
+        [*_, last] = ReplyTexts(stream, TOKENIZER, 1, Stops((texts[0][1],)))
+    assert (last.finish_reason, last.stop) == ("stop", texts[0][1])
     assert worker.submit(Request((7,), Sampling(max_tokens=1))).result(WAIT)
     assert not engine.busy
     assert all(not share.running for share in engine._shares)
