@@ -93,6 +93,15 @@ class Executor:
         rows, chunks = len(self.shape.row_buckets), len(self.shape.chunk_buckets)
         return 2 * rows + 2 * chunks + 1 if self._whole else 5 * rows + 3 * chunks + 1
 
+    @property
+    def memory(self) -> str:
+        """What parameters and cache take, over all devices, as text."""
+        params, pages = (
+            sum(leaf.nbytes for leaf in jax.tree.leaves(held)) / 2**30 for held in (self._params, self._cache)
+        )
+        rows, context = self.shape.rows * self.shape.shares, self.shape.context
+        return f"{params:.2f} GiB of parameters, {pages:.2f} GiB of pages for {rows} sequences of {context:,} tokens"
+
     def run(self, plan: Plan) -> Drawn | Scores | None:
         """Run a plan. The results are on the host: of a burst [N, B, ...], of a prefill with targets [B, T, ...]."""
         if isinstance(plan, Burst):

@@ -7,6 +7,7 @@ text is given only where nothing that follows can change it.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from aloe_jax.tree.tokenizer import Tokenizer
 
@@ -18,16 +19,19 @@ class Detokenizer:
     """Text of one reply: the parts that `take` and `finish` return are together `tokenizer.decode` of all tokens.
 
     It decodes the tokens behind the last border but one, since a decoder treats the first token differently from others
-    (SentencePiece's strips a space): those before the last border are there to be the first.
+    (SentencePiece's strips a space): those before the last border are there to be the first. A reply that continues a
+    text has the last tokens of that text in front of it, `after`.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, after: Iterable[int] = ()) -> None:
         self._tokenizer = tokenizer
         self._special = tokenizer.special_tokens
         self._window: list[int] = []
         self._border = 0  # tokens of the window whose text was given
         self._given = ""  # their text
         self._in_bytes = False
+        for token in after:
+            self.take(token)
 
     def take(self, token: int) -> str:
         """The text that is complete with one more token; special tokens have none."""

@@ -13,14 +13,18 @@ from typing import Self, Unpack
 
 from aloe_jax.decode.requests import Completion
 from aloe_jax.errors import ResumableError
-from aloe_jax.serve.chat_completions import ChatCompletions
 from aloe_jax.serve.client import answers, constraints
 from aloe_jax.serve.client.abilities import Abilities, bodies
 from aloe_jax.serve.client.answers import Answer, said
 from aloe_jax.serve.client.call_errors import FailedCallError, RefusedCallError
 from aloe_jax.serve.client.interface import CallOptions, ChatClient, Completions, Request, Response, call_id
 from aloe_jax.serve.client.limits import AdaptiveLimit
-from aloe_jax.serve.protocol import ApiError, ChatRequest, validated
+from aloe_jax.serve.client.thinking import opens_thoughts
+from aloe_jax.serve.generation import complete
+from aloe_jax.serve.protocol.chat import ChatRequest
+from aloe_jax.serve.protocol.errors import ApiError
+from aloe_jax.serve.protocol.parsing import validated
+from aloe_jax.serve.served_model import ServedModel
 from aloe_jax.serve.worker import Engine, Worker
 from aloe_jax.tree.schema import Message
 from aloe_jax.tree.template import ChatFormat
@@ -58,9 +62,9 @@ class InProcessClient(ChatClient):
         self.completions = Completions()
         self._endpoint = InProcess(model, AdaptiveLimit(concurrency, concurrency))
         self.endpoints = [self._endpoint]
-        self._worker = Worker(engine, max_open=concurrency, settle=self._settle, deliver=self._deliver)
+        self._worker = Worker(engine, max_waiting=concurrency, settle=self._settle, deliver=self._deliver)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._decoding = ChatCompletions(self._worker, chat_format)
+        self._served = ServedModel(model, self._worker, chat_format)
         self._places = asyncio.Semaphore(concurrency)
         self._open = 0  # calls that have no answer yet
 
@@ -145,8 +149,8 @@ class InProcessClient(ChatClient):
         [body] = bodies(request, OUR_ABILITIES)
         self._endpoint.limit.enter()
         try:
-            asked = validated(body)
-            completed = await self._decoding.complete(asked)
+            asked = validated(body, ChatRequest)
+            completed = await complete(self._served, asked)
         except ApiError as error:
             if error.status == 400:
                 code = error.body["error"]["code"]
@@ -154,7 +158,6 @@ class InProcessClient(ChatClient):
             raise ResumableError(str(error)) from None
         finally:
             self._endpoint.limit.leave()
-        assert completed is not None  # nobody goes away
         call = call_id(request)
         broken = functools.partial(constraints.broken, choices=request.get("choices"), schema=request.get("schema"))
         free = not (request.get("choices") or request.get("schema"))  # a constraint leaves no room for thoughts
@@ -168,17 +171,22 @@ class InProcessClient(ChatClient):
     def _answer(self, asked: ChatRequest, completion: Completion, call: str, free: bool) -> Answer:
         tokens = top = None
         if asked.logprobs and any(completion.top):
-            text = self._decoding.token_text
+            text = self._served.token_text
             tokens = tuple(map(text, completion.token_ids))
             top = tuple(tuple((text(token), log_prob) for token, log_prob in each) for each in completion.top)
+        tokenizer = self._served.chat_format.tokenizer
         given = Answer(
-            text=self._decoding.text(completion),
+            text=tokenizer.decode(completion.text_ids),
             finish_reason=completion.finish_reason,
             token_ids=completion.token_ids if asked.return_token_ids else None,
             logprobs=completion.log_probs if asked.logprobs else None,
-            tokenizer=self._decoding.tokenizer_hash if asked.return_token_ids else None,
+            tokenizer=tokenizer.hash if asked.return_token_ids else None,
             call=call,
             tokens=tokens,
             top=top,
         )
-        return said(given, opened=free and given.truncated and self._decoding.opens_thoughts(asked))
+        return said(given, opened=free and given.truncated and self._opens_thoughts(asked))
+
+    def _opens_thoughts(self, asked: ChatRequest) -> bool:
+        """Whether the template begins the model's thoughts in the prompt of a request that it renders."""
+        return opens_thoughts(self._served.chat_format.render(asked.messages, add_generation_prompt=True))

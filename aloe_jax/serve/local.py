@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 
 from jax.sharding import Mesh
@@ -73,15 +73,20 @@ def client_of(engine: Engine, chat: ChatFormat, name: str, identity: str = "") -
         engine.close()
 
 
-def load_engine(source: str, *, slots: int, context: int) -> tuple[Engine, ChatFormat]:
+def load_engine(
+    source: str, *, slots: int, context: int, tell: Callable[[str], None] | None = None
+) -> tuple[Engine, ChatFormat]:
     """An engine over all devices, and the chat format, for a model named as `resolve_model` takes it. The context is at
-    most the model's own. Raises InputError for a model that cannot be loaded."""
+    most the model's own. `tell` is given what it takes of memory. Raises InputError for a model that cannot be
+    loaded."""
     folder = resolve_model(source)
     model, chat = read_chat_model(folder)
     mesh = make_mesh()
     params = load_params(folder, model, decoder.shardings(model, mesh))
     settings = DecodeSettings()
     executor = _executor(model, params, chat, settings, ServeSettings(slots=slots, context=context), mesh)
+    if tell is not None:
+        tell(executor.memory)
     return _engine(executor, chat), chat
 
 

@@ -54,11 +54,11 @@ class _Pending(NamedTuple):
 
 
 class ReplyText:
-    """The text of one completion; `take` is called with all its deltas."""
+    """The text of one completion; `take` is called with all its deltas. `after` is as in `Detokenizer`."""
 
-    def __init__(self, tokenizer: Tokenizer, stops: Stops) -> None:
+    def __init__(self, tokenizer: Tokenizer, stops: Stops, after: Sequence[int] = ()) -> None:
         self.ended = False
-        self._detokenizer, self._stops = Detokenizer(tokenizer), stops
+        self._detokenizer, self._stops = Detokenizer(tokenizer, after), stops
         self._longest = max(map(len, stops.strings), default=0)
         self._pending: list[_Pending] = []
         self._number = 0  # tokens taken
@@ -142,9 +142,16 @@ class ReplyTexts:
     """The texts of `count` completions of a stream, by `for` or by `async for`, as they are decoded. Where a stop
     string ends a completion the engine stops decoding it."""
 
-    def __init__(self, stream: TokenStream, tokenizer: Tokenizer, count: int = 1, stops: Stops | None = None) -> None:
+    def __init__(
+        self,
+        stream: TokenStream,
+        tokenizer: Tokenizer,
+        count: int = 1,
+        stops: Stops | None = None,
+        after: Sequence[int] = (),
+    ) -> None:
         self._stream = stream
-        self._replies = [ReplyText(tokenizer, stops or Stops()) for _ in range(count)]
+        self._replies = [ReplyText(tokenizer, stops or Stops(), after) for _ in range(count)]
 
     def __iter__(self) -> Iterator[TextDelta]:
         for delta in self._stream:

@@ -259,18 +259,33 @@ class ChatFormat:
             if message.role == "assistant"
         ]
 
-    def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
-        """The token ids of the prompt for the next reply to `messages`, in the same pieces as in training.
+    def prompt_ids(self, messages: Sequence[Message], add_generation_prompt: bool = True) -> list[int]:
+        """The token ids of the prompt for the next reply to `messages`, in the same pieces as in training; without the
+        generation prompt those of the messages alone.
 
         Raises InputError where the template refuses the messages.
         """
-        prompt = self.render(messages, add_generation_prompt=True)
+        prompt = self.render(messages, add_generation_prompt)
         ids: list[int] = []
         start = 0
         for end in self.cuts(prompt, self.generation_prompts(messages)):
             ids += self.tokenizer.encode(prompt[start:end], after=prompt[:start])
             start = end
         return ids
+
+    def continued_ids(self, messages: Sequence[Message]) -> list[int]:
+        """The token ids of the prompt for the last of `messages`, a reply that is to be continued, and of its text.
+
+        Raises InputError where the template refuses the messages before it.
+        """
+        *history, begun = messages
+        text = self.tokenizer.marked(begun.content)
+        return self.prompt_ids(history) + self.tokenizer.encode(text, after=self.render(history, True))
+
+    def with_variables(self, variables: Mapping[str, object]) -> ChatFormat:
+        """The format whose template also has these variables."""
+        both = {**self.template.variables, **variables}
+        return dataclasses.replace(self, template=dataclasses.replace(self.template, variables=both))
 
 
 class _GenerationBlock(jinja2.ext.Extension):

@@ -170,6 +170,11 @@ class Tokenizer:
                 return ids[len(dropped) :]
         return self._ids(text)
 
+    def encode_document(self, text: str, add_special_tokens: bool = True) -> list[int]:
+        """The ids of a text that is no piece of a conversation, with what `tokenizer.json` puts around every text, such
+        as a begin-of-sequence token. Texts of special tokens in it are recognised. Raises InputError as `encode`."""
+        return self._ids(text, add_special_tokens)
+
     def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
         """The text of `ids`, without special tokens unless `skip_special` is False."""
         return self._backend.decode([int(token) for token in ids], skip_special_tokens=skip_special)
@@ -222,9 +227,9 @@ class Tokenizer:
     def _marks(self) -> re.Pattern[str]:
         return re.compile(f"{MARK}({self._control.pattern}){END_MARK}|[{MARK}{END_MARK}]")
 
-    def _ids(self, text: str) -> list[int]:
+    def _ids(self, text: str, add_special_tokens: bool = False) -> list[int]:
         with _sentence(f"{self.name}: its tokenizer.json fails on a text of {len(text)} characters"):
-            return self._backend.encode(text, add_special_tokens=False).ids
+            return self._backend.encode(text, add_special_tokens=add_special_tokens).ids
 
     @functools.cached_property
     def _right_stripping(self) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from jinja2 import Environment
 from markupsafe import Markup, escape
 
 from aloe_jax.errors import InputError
-from aloe_jax.pages import templates
+from aloe_jax.pages.jinja import templates
 from aloe_jax.run.manifest import Values
 from aloe_jax.settings import plain, read
 from aloe_jax.train.names import BASE, CHAIN

@@ -58,7 +58,7 @@ def make_app(directory: str | Path, host: str = "127.0.0.1") -> Guard:
         ],
         exception_handlers={HTTPException: _refuse, Exception: _fail},
     )
-    return Guard(app, policy=page()[1], hosts=HOSTS | {host})
+    return Guard(app, policy=page().policy, hosts=HOSTS | {host})
 
 
 class _Api:
@@ -72,7 +72,7 @@ class _Api:
         self._ratings: Ratings | None = None
 
     def page(self, request: Request) -> Response:
-        return HTMLResponse(page()[0])
+        return HTMLResponse(page().html)
 
     def index(self, request: Request) -> Response:
         after = _line(request, "after", "0")

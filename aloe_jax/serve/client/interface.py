@@ -15,7 +15,7 @@ from typing import NamedTuple, NotRequired, Protocol, Required, Self, TypedDict,
 from aloe_jax import files
 from aloe_jax.serve.client.answers import Answer
 from aloe_jax.serve.client.limits import AdaptiveLimit
-from aloe_jax.serve.protocol import Usage
+from aloe_jax.serve.protocol.usage import Usage
 from aloe_jax.tree.schema import Message
 
 JsonSchema = Mapping[str, object]

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
-from aloe_jax.serve.protocol import Usage
+from aloe_jax.serve.protocol.usage import Usage
 from aloe_jax.tree.schema import content_text
 
 NO_REASON = "unknown"

@@ -10,7 +10,7 @@ from aloe_jax.errors import InputError, ResumableError
 from aloe_jax.serve.client.answers import Answer
 from aloe_jax.serve.client.client import Client
 from aloe_jax.serve.client.interface import Response, call_id
-from aloe_jax.serve.protocol import Usage
+from aloe_jax.serve.protocol.usage import Usage
 from aloe_jax.tree.schema import Message
 from data_gen.calls.call_cache import CallCache
 from data_gen.calls.store import EVENTS, NODES, Store, records

@@ -17,7 +17,10 @@ import jax
 from aloe_jax.decode.constraint import Grammar
 from aloe_jax.decode.engine import Engine
 from aloe_jax.models import decoder
-from aloe_jax.serve.server.app import OpenAiErrors, create_app, guarded
+from aloe_jax.serve.served_model import ServedModel
+from aloe_jax.serve.server.app import create_app
+from aloe_jax.serve.server.protection import protected
+from aloe_jax.serve.server.settings import ServerSettings
 from aloe_jax.serve.worker import Worker
 from aloe_jax.tree.template import ChatFormat
 from fuzz import mutators
@@ -46,7 +49,16 @@ MORE: dict[str, tuple[Any, ...]] = {
     "return_token_ids": (True, False),
     "stream": (True, False),
     "stream_options": ({"include_usage": True},),
-    "stop": (None, [], "x"),
+    "stop": (None, [], "x", ["e", "th"]),
+    "min_p": (0, 0.2),
+    "min_tokens": (0, 3),
+    "presence_penalty": (0, -1.5),
+    "frequency_penalty": (0, 0.5),
+    "repetition_penalty": (1, 1.3),
+    "ignore_eos": (True, False),
+    "stop_token_ids": ([], [101]),
+    "max_completion_tokens": (6,),
+    "chat_template_kwargs": ({}, {"enable_thinking": False}),
     "tools": (None, []),
     "user": ("someone",),
     "logit_bias": ({}, {"5": 1}),
@@ -75,7 +87,8 @@ def _served() -> tuple[Any, str]:
     )
     worker = Worker(engine)
     worker.start()
-    app = guarded(OpenAiErrors(create_app(worker, chat, "tiny")), "127.0.0.1")
+    bare, settings = create_app([ServedModel("tiny", worker, chat)], max_body_bytes=2**20), ServerSettings()
+    app = protected(bare, "127.0.0.1", None, settings)
     for more in ({"n": 2}, {"n": 2, "logprobs": True, "top_logprobs": 3}, {"structured_outputs": {"regex": "a+"}}):
         _answered(app, json.dumps(ASKED | more).encode())  # programs are compiled before a case, which has a deadline
     return app, chat.tokenizer.end_of_turn_texts[0]
@@ -157,7 +170,7 @@ def _unlike(asked: dict[str, Any], answer: str) -> str | None:
         chunks = [json.loads(event) for event in events]
         if end != "[DONE]":
             return f"the stream ends with {end!r}"
-        choices = [choice | {"message": choice["delta"]} for chunk in chunks for choice in chunk["choices"]]
+        choices = _joined([choice for chunk in chunks for choice in chunk["choices"]])
         usage = None
     else:
         whole = json.loads(answer)
@@ -166,10 +179,28 @@ def _unlike(asked: dict[str, Any], answer: str) -> str | None:
             return f"{whole['object']} of {whole['model']}"
     if [choice["index"] for choice in choices] != list(range(asked.get("n") or 1)):
         return f"{len(choices)} choices"
-    limit = asked.get("max_tokens") or asked.get("max_completion_tokens") or 96
-    if usage and not 0 < usage["completion_tokens"] <= limit * len(choices):
+    limits = (asked.get("max_tokens"), asked.get("max_completion_tokens"), 96)
+    limit = next(each for each in limits if each is not None)
+    if usage and not 0 <= usage["completion_tokens"] <= limit * len(choices):
         return f"{usage} with a limit of {limit}"
     return next(filter(None, (_wrong_choice(asked, choice, limit) for choice in choices)), None)
+
+
+def _joined(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The choices of a whole answer that the choices of a stream's chunks are together."""
+    choices: dict[int, dict[str, Any]] = {}
+    for part in parts:
+        if (choice := choices.get(part["index"])) is None:
+            choices[part["index"]] = part | {"message": part["delta"]}
+            continue
+        choice["message"]["content"] += part["delta"]["content"]
+        choice |= {name: part[name] for name in ("finish_reason", "stop_reason")}
+        if part["token_ids"] is not None:
+            choice["token_ids"] = [*(choice["token_ids"] or ()), *part["token_ids"]]
+        if part["logprobs"] is not None:
+            before = choice["logprobs"]["content"] if choice["logprobs"] else []
+            choice["logprobs"] = {"content": before + part["logprobs"]["content"]}
+    return list(choices.values())
 
 
 def _wrong_choice(asked: dict[str, Any], choice: dict[str, Any], limit: int) -> str | None:
@@ -187,9 +218,9 @@ def _wrong_choice(asked: dict[str, Any], choice: dict[str, Any], limit: int) -> 
         if any(not -1e9 < token["logprob"] <= 1e-3 or len(token["top_logprobs"]) > wanted for token in tokens):
             return f"log-probabilities {tokens}"
     counts = {len(each) for each in (tokens, choice["token_ids"]) if each is not None}
-    if len(counts) > 1 or any(not 0 < count <= limit for count in counts):
+    if len(counts) > 1 or any(not 0 <= count <= limit for count in counts):
         return f"{counts} tokens with a limit of {limit}"
-    return _unconstrained(asked, text) if reason == "stop" else None
+    return _unconstrained(asked, text) if reason == "stop" and choice["stop_reason"] is None else None
 
 
 def _unconstrained(asked: dict[str, Any], text: str) -> str | None:

@@ -12,7 +12,9 @@ import pytest
 
 from aloe_jax.decode.requests import Completion
 from aloe_jax.errors import AloeError, InputError
+from aloe_jax.serve.served_model import Loaded
 from aloe_jax.serve.server.server import Server, serve_forever
+from aloe_jax.serve.server.settings import ServerSettings
 
 HELLO = [{"role": "user", "content": "hello"}]
 WAIT = 10  # seconds until a test gives up on another thread
@@ -132,29 +134,6 @@ def test_system_message_text_parts_and_returned_assistant_message(sdk, engine, c
     assert first.choices[0].message.content in prompt
 
 
-def test_stream_is_one_chunk_a_choice_then_usage_and_done(sdk, server):
-    whole = sdk.chat.completions.create(model="tiny", messages=HELLO, seed=5, n=2)
-    chunks = list(
-        sdk.chat.completions.create(
-            model="tiny", messages=HELLO, seed=5, n=2, stream=True, stream_options={"include_usage": True}
-        )
-    )
-    assert [chunk.choices[0].delta.content for chunk in chunks[:2]] == [
-        choice.message.content for choice in whole.choices
-    ]
-    assert [chunk.choices[0].finish_reason for chunk in chunks[:2]] == ["stop", "stop"]
-    assert chunks[2].choices == []
-    assert chunks[2].usage == whole.usage
-    assert len(chunks) == 3
-
-    connection = http.client.HTTPConnection(server.host, server.port, timeout=WAIT)
-    connection.request("POST", "/v1/chat/completions", json.dumps({"model": "tiny", "messages": HELLO, "stream": True}))
-    reply = connection.getresponse()
-    assert reply.getheader("content-type").startswith("text/event-stream")
-    assert reply.read().endswith(b"data: [DONE]\n\n")
-    connection.close()
-
-
 def test_token_that_is_a_piece_of_a_character_has_no_bytes(server, engine, chat_format):
     # Token ids are the positions of the byte alphabet; the two bytes of one letter are two tokens.
     ids = chat_format.tokenizer.encode("aé")
@@ -185,11 +164,11 @@ def test_unknown_model_is_not_found(sdk):
 
 
 def test_what_cannot_be_honoured_is_refused_by_name(sdk):
-    with pytest.raises(openai.BadRequestError, match="'stop'") as caught:
-        sdk.chat.completions.create(model="tiny", messages=HELLO, stop=["\n"])
+    with pytest.raises(openai.BadRequestError, match="'reasoning_effort'") as caught:
+        sdk.chat.completions.create(model="tiny", messages=HELLO, reasoning_effort="high")
     assert caught.value.type == "invalid_request_error"
     assert caught.value.code == "unsupported_parameter"
-    assert caught.value.param == "stop"
+    assert caught.value.param == "reasoning_effort"
 
 
 def test_neutral_and_harmless_fields_pass(sdk):
@@ -283,7 +262,7 @@ def test_one_thread_owns_the_engine(server, engine):
 
 def test_stop_lets_a_running_request_finish(engine, chat_format):
     engine.hold()
-    server = Server(engine, chat_format, "tiny", grace_seconds=WAIT)
+    server = Server(engine, chat_format, "tiny", settings=ServerSettings(drain_seconds=WAIT))
     server.start()
     answers = []
     caller = threading.Thread(
@@ -333,7 +312,7 @@ def test_failed_engine_answers_503_and_ends_serving(engine, chat_format):
         asking[0].start()
 
     with pytest.raises(AloeError, match="the device is lost"):
-        serve_forever(engine, chat_format, "tiny", port=0, announce=announce)
+        serve_forever([Loaded("tiny", engine, chat_format)], port=0, announce=announce)
     asking[0].join(timeout=WAIT)
     assert seen == [503]
 
@@ -341,7 +320,7 @@ def test_failed_engine_answers_503_and_ends_serving(engine, chat_format):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_ends_serving_in_order(engine, chat_format, number):
     before = signal.getsignal(number)
-    serve_forever(engine, chat_format, "tiny", port=0, announce=lambda address: os.kill(os.getpid(), number))
+    serve_forever([Loaded("tiny", engine, chat_format)], port=0, announce=lambda address: os.kill(os.getpid(), number))
     assert signal.getsignal(number) is before
 
 
