@@ -6,8 +6,8 @@ Users, teacher and judge are the scripted world's, so what a user likes and what
 (the world's oracle) plays the part of a strong model. SmolLM2-135M is trained on its replies, then on pairs of them and
 of replies with a fault, and measured on held-out personas over ten turns, on both scales.
 
-`:quick` has fewer trees and cases, `:debug` runs every stage at the smallest sizes, and `:twin` trains a tiny model
-from scratch instead. docs/effect.md has the results.
+`:quick` has fewer trees and cases, `:debug` runs every stage at the smallest sizes, and `:twin` takes a tiny model
+instead, which is of this world too (`:twin-base` is how it learned to speak). docs/effect.md has the results.
 """
 
 from ml_collections import ConfigDict
@@ -15,12 +15,12 @@ from ml_collections import ConfigDict
 from aloe_jax.cli.arguments import DEBUG, one_of, shrink
 from aloe_jax.cli.experiment import experiment
 
-QUICK, TWIN = "quick", "twin"
+QUICK, TWIN, BASE = "quick", "twin", "twin-base"
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    """`arg`: empty, "quick", "debug" or "twin"."""
-    one_of(arg, "configs/world.py", (QUICK, DEBUG, TWIN))
+    """`arg`: empty, "quick", "debug", "twin" or "twin-base"."""
+    one_of(arg, "configs/world.py", (QUICK, DEBUG, TWIN, BASE))
     config = experiment()
     config.model.source = "embedded:smollm2"
     config.compute.dtype = "float32"  # CPUs gain nothing from bfloat16
@@ -72,22 +72,49 @@ def get_config(arg: str = "") -> ConfigDict:
         config.benchmark.cases = config.benchmark.control_cases = 12
     if arg == TWIN:
         _twin(config)
+    if arg == BASE:
+        _twin_base(config)
     if arg == DEBUG:
         shrink(config)
     return config.lock()
 
 
 def _twin(config: ConfigDict) -> None:
-    """A model of a million parameters with random weights, and what it takes to train it from scratch."""
+    """A model of half a million parameters that speaks, and what it takes to align it in a minute or two."""
     from data_gen.world.twin import twin_model
 
     config.model.source = str(twin_model())
-    config.personas.profiles = config.conversations.trees = 600
-    config.conversations.turns = 6
-    config.sft.learning_rate = 3e-3
-    config.sft.batch = 8
-    config.sft.epochs = 3
+    config.compute.remat = "none"
+    config.serve.slots, config.serve.context = 24, 1024
+    config.personas.profiles = config.conversations.trees = 240
+    config.conversations.turns = 4
+    config.conversations.mix.hinted = 2
+    config.dataset.row.tokens, config.dataset.row.targets = 1024, 768
+    config.dataset.max_path = 1024
+    config.sft.learning_rate = 2e-3
+    config.sft.batch = config.sft.rows = 4
+    config.sft.epochs = 2
     config.sft.checkpoint_every = config.sft.measure_every = 200
     config.preference.learning_rate = 2e-4
-    config.preference.batch = 128
+    config.preference.batch = 64
+    config.preference.rows = 4
     config.preference.checkpoint_every = config.preference.measure_every = 200
+    config.benchmark.turns = 4
+    config.benchmark.cases = 24
+
+
+def _twin_base(config: ConfigDict) -> None:
+    """The training in which that model learns to speak: data_gen/world/base_text.py, from random weights."""
+    from data_gen.world.twin import base_trees, random_twin
+
+    config.stages = ("dataset", "sft")
+    config.model.source = str(random_twin())
+    config.compute.remat = "none"
+    config.dataset.sources.trees.path = str(base_trees())
+    config.dataset.row.tokens, config.dataset.row.targets = 512, 384
+    config.sft.learning_rate, config.sft.schedule, config.sft.warmup = 3e-3, "cosine", 0.05
+    config.sft.b2 = 0.98
+    config.sft.batch = 8
+    config.sft.rows = 4
+    config.sft.epochs = 2
+    config.sft.checkpoint_every = config.sft.measure_every = 100
