@@ -17,6 +17,7 @@ from etils import epath
 
 from aloe_jax import files
 from aloe_jax.errors import InputError
+from aloe_jax.tree.prune import Chooses, pruned
 from aloe_jax.tree.row import COLUMNS, TreeRow
 
 ORIGIN = "origin"  # the feature with the index of the source that a fragment came from
@@ -52,21 +53,21 @@ def write_dataset(
 class FragmentSource:
     """Random access to the fragments of a dataset, with the figures of each that the pack plan needs.
 
+    With `chooses`, each fragment is only the part of it that an objective trains on, which may be nothing.
+
     Attributes:
         sizes: int [N, 4]: tokens, targets, replies and pairs.
         conversation: int [N], index over all sources.
         origin: int [N], index of its source in `sources`.
-        trained: int [N], tokens with a weight in supervised fine-tuning.
-        rivals: int [N], replies with a sibling before them; 0 in a fragment without branches.
         sources: names of the sources.
         directory: the folder that was given.
     """
 
-    def __init__(self, directory: epath.PathLike) -> None:
+    def __init__(self, directory: epath.PathLike, chooses: Chooses | None = None) -> None:
         """Open the dataset in `directory`; raises InputError if it is not complete, or if a file of it is damaged."""
         from aloe_jax.data.tfds_builder import AloeTrees  # loads TFDS
 
-        self.directory = str(directory)
+        self.directory, self._chooses = str(directory), chooses
         try:
             builder = AloeTrees(data_dir=self.directory)
             self._source = builder.as_data_source(split="train")
@@ -75,16 +76,16 @@ class FragmentSource:
             raise InputError(
                 f"'{directory}' holds no complete dataset ({type(error).__name__}); run the stage `dataset` again"
             ) from None
-        facts = [_facts(self._record(number)) for number in range(len(self))]
-        self.sizes = np.array([fact[:4] for fact in facts], np.int64)
-        self.conversation, self.origin, self.trained, self.rivals = np.array([fact[4:] for fact in facts], np.int64).T
+        records = [self._record(number) for number in range(len(self))]
+        self.sizes = np.array([self._fragment(record).sizes for record in records], np.int64)
+        self.conversation = np.array([record["conversation"][0] for record in records], np.int64)
+        self.origin = np.array([record[ORIGIN] for record in records], np.int64)
 
     def __len__(self) -> int:
         return len(self._source)
 
     def __getitem__(self, number: int) -> TreeRow:
-        record = self._record(number)
-        return TreeRow(**{name: record[name] for name in COLUMNS})
+        return self._fragment(self._record(number))
 
     def names(self, conversations: Sequence[int]) -> str:
         """The first few conversations by id and source (by index where the dataset has no ids), and how many more
@@ -98,6 +99,10 @@ class FragmentSource:
         more = len(conversations) - len(named)
         return ", ".join(named) + (f" and {more} more" if more else "")
 
+    def _fragment(self, record: Mapping[str, np.ndarray]) -> TreeRow:
+        fragment = TreeRow(**{name: record[name] for name in COLUMNS})
+        return fragment if self._chooses is None else pruned(fragment, self._chooses(fragment))
+
     def _record(self, number: int) -> Mapping[str, np.ndarray]:
         try:
             return self._source[number]
@@ -106,14 +111,6 @@ class FragmentSource:
                 f"'{self.directory}' is damaged: fragment {number} cannot be read ({_first_line(error)}); delete the "
                 "folder and run the stage `dataset` again"
             ) from None
-
-
-def _facts(record: Mapping[str, np.ndarray]) -> tuple[int, ...]:
-    """Sizes, conversation, origin, trained tokens and rivals of a fragment."""
-    groups = len(np.unique(record["group"]))
-    sizes = (record["tokens"].size, record["target"].size, record["length"].size, len(record["pairs"]))
-    trained = int(np.count_nonzero(record["weight"]))
-    return (*sizes, int(record["conversation"][0]), int(record[ORIGIN]), trained, sizes[2] - groups)
 
 
 def _first_line(error: Exception) -> str:

@@ -23,7 +23,7 @@ from aloe_jax.tree.row import Capacity
 
 Unit = Literal["conversations", "pairs"]
 Row = tuple[int, ...]  # the fragments packed into it
-TOKENS, PAIRS = 0, 3  # columns of `sizes`
+TOKENS, TARGETS, REPLIES, PAIRS = range(4)  # columns of `sizes`
 OPEN_ROWS = 256  # rows that are filled at the same time; more of them hardly fill rows better
 MORE_STEPS = 0.01  # share of the steps that is added while the steps cannot hold the rows
 

@@ -77,10 +77,12 @@ def _choices(
     """What to try after the plan of the config as it is."""
     if first.fits:
         return _faster(training)
-    unit = OBJECTIVES[settings.training(stage).objective].unit
-    load = workloads.workload_of(settings, workdir, unit)
+    objective = OBJECTIVES[settings.training(stage).objective]
+    load = workloads.workload_of(settings, workdir, objective.chooses)
     return _smaller(
-        training, first.mesh, lambda rows: workloads.fitting_batch(load, settings.dataset.row, rows, unit).batch
+        training,
+        first.mesh,
+        lambda rows: workloads.fitting_batch(load, settings.dataset.row, rows, objective.unit).batch,
     )
 
 

@@ -34,9 +34,9 @@ def plan_training(
     model, topology, mesh = target.model, target.topology, target.mesh
     check_objective(training, stage)
     check_attention(capacity.tokens, compute.attention, mesh)
-    unit = OBJECTIVES[training.objective].unit
-    load = workloads.workload_of(settings, workdir, unit)
-    batch = workloads.batch_of(load, capacity, training.batch, unit, workloads.STEADY if load.assumed else 1)
+    objective = OBJECTIVES[training.objective]
+    load = workloads.workload_of(settings, workdir, objective.chooses)
+    batch = workloads.batch_of(load, capacity, training.batch, objective.unit, workloads.STEADY if load.assumed else 1)
     rows = micro_batch_rows(training.rows, mesh)
     micro_batches = -(-batch.rows // rows)
     progress(f"compiling {stage} for {topology.name}: {micro_batches} x {rows} rows of {capacity.tokens:,} tokens")
@@ -63,7 +63,7 @@ def plan_training(
         optimizer=bytes_per_chip(state.opt_state),
         flops=step_flops(model, compute, capacity, attention, pairs, rows * micro_batches) / topology.chips,
     )
-    room = workloads.fitting_batch(load, capacity, rows * micro_batches, unit)
+    room = workloads.fitting_batch(load, capacity, rows * micro_batches, objective.unit)
     configured, full = (_filled(one, micro_batches, load, target, program) for one in (batch, room))
     shared, unshared = (workloads.forward_flops(model, load, ours) for ours in (True, False))
     return program, TrainingPlan(

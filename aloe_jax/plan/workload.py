@@ -18,13 +18,14 @@ from etils import epath
 
 from aloe_jax.data.builder import FragmentSource
 from aloe_jax.data.mixture import drawn
-from aloe_jax.data.plan import PAIRS, Unit, pack_plan
+from aloe_jax.data.plan import PAIRS, REPLIES, Unit, pack_plan
 from aloe_jax.errors import InputError
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.ops.block_table import running_blocks
 from aloe_jax.plan.settings import PlannedSettings
 from aloe_jax.tree.fragments import fragments
 from aloe_jax.tree.pack import best_fit_in_order, pack, stack
+from aloe_jax.tree.prune import Chooses, compared, pruned
 from aloe_jax.tree.row import Capacity, TreeRow
 from aloe_jax.tree.schema import Conversation, Node, Preference
 from aloe_jax.tree.trie import Piece, ReplySpan, Trie
@@ -72,32 +73,40 @@ class Batch:
 
 
 def measured(
-    directory: epath.PathLike, capacity: Capacity, unit: Unit, weights: Mapping[str, float] | None = None
+    directory: epath.PathLike, capacity: Capacity, chooses: Chooses, weights: Mapping[str, float] | None = None
 ) -> Workload:
-    """The workload of the first epoch of a run's dataset, its sources mixed by `weights` (1 by default); for the unit
-    "pairs" without conversations that have none. InputError if `directory` holds no dataset, or nothing for that
-    unit."""
-    source = FragmentSource(directory)
+    """The workload of the first epoch of a run's dataset, its sources mixed by `weights` (1 by default): what an
+    objective `chooses` of the conversations that have any such reply. InputError if `directory` holds no dataset, or
+    nothing for that objective."""
+    source = FragmentSource(directory, chooses)
     owners: list[list[int]] = [[] for _ in source.sources]
     for owner, origin in dict(zip(source.conversation.tolist(), source.origin.tolist(), strict=True)).items():
-        if unit != "pairs" or source.sizes[source.conversation == owner, PAIRS].any():
+        if source.sizes[source.conversation == owner, REPLIES].any():
             owners[origin].append(owner)
     epoch = drawn(owners, [(weights or {}).get(name, 1.0) for name in source.sources], seed=0, epoch=0)
     if not epoch:
-        raise InputError(f"no conversation of the dataset in {directory} has any {unit}")
-    kept = np.flatnonzero(np.isin(source.conversation, epoch))
+        raise InputError(f"no conversation of the dataset in {directory} has anything to train on")
+    kept = np.flatnonzero(np.isin(source.conversation, epoch) & (source.sizes[:, REPLIES] > 0))
     parts = [source[number] for number in kept[:CONVERSATIONS].tolist()]
     text = f"measured: the dataset in {directory}"
     return _workload(text, False, len(epoch), parts, source.sizes[kept], source.conversation[kept], capacity)
 
 
-def synthetic(turns: int, replies: int, capacity: Capacity, seed: int = 0, epoch: int = CONVERSATIONS) -> Workload:
-    """The workload of conversations of `turns` user turns with `replies` candidates each, one of which is continued."""
+def synthetic(
+    turns: int,
+    replies: int,
+    capacity: Capacity,
+    chooses: Chooses = compared,
+    seed: int = 0,
+    epoch: int = CONVERSATIONS,
+) -> Workload:
+    """The workload of conversations of `turns` user turns with `replies` candidates each, one of which is continued:
+    what an objective `chooses` of them. The first candidate is preferred to the others."""
     rng = random.Random(seed)
     parts = []
     for number in range(CONVERSATIONS):
         tree, trie = _conversation(number, turns, replies, rng)
-        parts += fragments(tree, trie, capacity, number)
+        parts += [pruned(part, chooses(part)) for part in fragments(tree, trie, capacity, number)]
     sizes = np.array([part.sizes for part in parts], np.int64)
     owner = np.array([part.conversation[0] for part in parts], np.int64)
     tokens = sizes[:, 0].sum() / CONVERSATIONS
@@ -228,12 +237,12 @@ def forward_flops(model: ModelConfig, workload: Workload, shared: bool) -> float
     return model.matmul_flops(tokens, pairs, workload.mean(1))
 
 
-def workload_of(settings: PlannedSettings, workdir: str, unit: Unit) -> Workload:
+def workload_of(settings: PlannedSettings, workdir: str, chooses: Chooses) -> Workload:
     """The workload of the dataset of `workdir` if that is given, else a synthetic one of what `config.conversations`
-    asks for."""
+    asks for, for an objective that `chooses` these replies."""
     capacity = settings.dataset.row
     if workdir:
         weights = {name: source.weight for name, source in settings.dataset.sources.items()}
-        return measured(epath.Path(workdir) / "dataset", capacity, unit, weights)
+        return measured(epath.Path(workdir) / "dataset", capacity, chooses, weights)
     grown = settings.grown
-    return synthetic(grown.turns, max(2, grown.replies), capacity, epoch=grown.trees)
+    return synthetic(grown.turns, max(2, grown.replies), capacity, chooses, epoch=grown.trees)

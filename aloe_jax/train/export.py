@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import jax
@@ -23,13 +22,13 @@ from aloe_jax.models import decoder
 from aloe_jax.models.lora import LoraSettings
 from aloe_jax.outputs import check_apart
 from aloe_jax.parallel.mesh import make_mesh
-from aloe_jax.run.manifest import MANIFEST, Manifest, Values, find_manifest, read_manifest
+from aloe_jax.run.manifest import Values, find_manifest, read_manifest
 from aloe_jax.run.model import model_config, model_inputs
 from aloe_jax.run.progress import Line, quiet
 from aloe_jax.run.stage import Run, Stage
 from aloe_jax.settings import setting
-from aloe_jax.train.adapters import joint_adapter, merged_params
-from aloe_jax.train.names import CHAIN, OWN
+from aloe_jax.train.names import BASE, CHAIN, OWN, PREFERENCE, SFT
+from aloe_jax.train.sources import ModelSource, joint_adapter, stored
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ def export_source(
     path = Path(source)  # run directories are local
     stage = epath.Path(path.parent if path.name == "checkpoints" else path)
     trained = (stage / "checkpoints").is_dir()
-    base = _stored(read_manifest(stage), stage, "model", "source") if trained else source
+    base = stored(read_manifest(stage), stage, "model", "source") if trained else source
     folder = resolve_model(base)
     check_apart(out, folder, base)
     model, _ = read_config(folder)
@@ -83,7 +82,7 @@ def export_source(
     if adapter:
         grown, adapters = joint_adapter(model, stage, mesh, line)
         return export_adapter(adapters, grown, base, out, card, overwrite)
-    params = merged_params(model, stage, partial(load_params, folder, model), mesh, line)
+    params = ModelSource(folder, stage).load(mesh, model, line)
     return export_model(params, model, folder, out, dtype, card, overwrite, max_shard_bytes)
 
 
@@ -91,8 +90,9 @@ def stage_card(stage: epath.Path) -> ModelCard:
     """The model card of a training stage's result: base model, data, objective, config, and the benchmark results that
     the run has so far."""
     manifest, run = read_manifest(stage), stage.parent
-    base = _stored(manifest, stage, "model", "source")
-    objective = _stored(manifest, stage, stage.name, "objective")
+    base = stored(manifest, stage, "model", "source")
+    objective = stored(manifest, stage, stage.name, "objective")
+    before = "" if stage.name == SFT else manifest.section(PREFERENCE).get("start", SFT)
     grown = find_manifest(run / "conversations")
     trees = f"{grown.counts['trees']} conversation trees" if grown else "conversation trees"
     found = sorted(path.parent.name for path in (run / "benchmark").glob("*/metrics.json"))
@@ -102,21 +102,10 @@ def stage_card(stage: epath.Path) -> ModelCard:
         name=f"{base.rstrip('/').split('/')[-1].split(':')[-1]}-aloe",
         base_model=base,
         data=f"{trees} of a run of aloe_jax",
-        objective=objective if stage.name == CHAIN[0] else f"{CHAIN[0]}, then {objective}",
+        objective=objective if before in ("", BASE) else f"{before}, then {objective}",
         config=manifest.config,
         benchmark={name: files.read_json(path) for name, path in results.items()},
     )
-
-
-def _stored(manifest: Manifest, stage: epath.Path, section: str, name: str) -> str:
-    """A setting of a training, as its manifest has it. InputError if it has none."""
-    value = manifest.section(section).get(name)
-    if not isinstance(value, str):
-        raise InputError(
-            f"{stage / MANIFEST}: config.{section}.{name} is {value!r}, expected a text; restore the file, or name the "
-            "folder of a training"
-        )
-    return value
 
 
 def _check(run: Run) -> None:

@@ -98,7 +98,7 @@ def _train(
     run_step: Step | None = None
     with clock.part("start"):
         state, position, start = _start(training, initial, checkpoints)
-        work = work_of(batches, training.model, training.settings)
+        work = work_of(batches, training.model)
     iterator = batches.iterator(owned_rows(batches.rows, mesh))
     iterator.set_state(position)
     entered = StopRequest(mesh) if stop is None else contextlib.nullcontext(stop)

@@ -3,5 +3,5 @@
 from __future__ import annotations
 
 BASE = "base"  # the start model
-CHAIN = ("sft", "preference")  # the trainings of a run; each starts from the one before
+CHAIN = SFT, PREFERENCE = ("sft", "preference")  # the trainings of a run
 OWN = (BASE, *CHAIN)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from aloe_jax.data.builder import FragmentSource
-from aloe_jax.data.plan import PAIRS, PackPlan, pack_plan
+from aloe_jax.data.plan import PAIRS, REPLIES, PackPlan, pack_plan
 from aloe_jax.data.settings import DatasetSettings
 from aloe_jax.errors import InputError
 from aloe_jax.run.stage import Run
@@ -25,12 +25,7 @@ def training_plans(run: Run, name: str, source: FragmentSource) -> tuple[PackPla
     """
     settings, dataset = run.section(name, TrainingSettings), run.section("dataset", DatasetSettings)
     objective = objective_of(settings)
-    if objective.unit == "pairs":
-        trained = source.sizes[:, PAIRS]
-    elif objective.needs_reference:  # list-wise objectives compare siblings
-        trained = source.rivals
-    else:
-        trained = source.trained
+    trained = source.sizes[:, PAIRS if objective.unit == "pairs" else REPLIES]
     weights = np.array([dataset.sources[key].weight for key in source.sources])
     trained = np.where(weights[source.origin] > 0, trained, 0)
     if not objective.weighs_sources:
@@ -67,19 +62,11 @@ def training_plans(run: Run, name: str, source: FragmentSource) -> tuple[PackPla
 def _check_turns(name: str, settings: TrainingSettings, source: FragmentSource, plan: PackPlan) -> None:
     """Raise InputError if every turn that something is trained on in has the weight 0. The first fragment decides, as
     a rule; none is read where all weights are above 0."""
-    weights, objective = np.array(settings.turn_weights), objective_of(settings)
+    weights = np.array(settings.turn_weights)
     if weights.all():
         return
     for number in dict.fromkeys(plan.fragments):
-        fragment = source[number]
-        if objective.unit == "pairs":
-            replies = fragment.pairs[fragment.pair_weight > 0].ravel()
-        elif objective.needs_reference:  # list-wise: siblings
-            groups, counts = np.unique(fragment.group, return_counts=True)
-            replies = np.flatnonzero(np.isin(fragment.group, groups[counts > 1]))
-        else:
-            replies = fragment.reply[fragment.weight > 0]
-        if weights[np.minimum(fragment.turn[replies], weights.size) - 1].any():
+        if weights[np.minimum(source[number].turn, weights.size) - 1].any():
             return
     raise InputError(
         f"config.{name}.turn_weights: {settings.turn_weights} leaves nothing to train on: every turn that there is has "

@@ -31,7 +31,7 @@ from aloe_jax.train.plans import training_plans
 from aloe_jax.train.reference import reference_log_probs
 from aloe_jax.train.rounding import reply_tolerance
 from aloe_jax.train.settings import LoggingSettings, TrainingSettings
-from aloe_jax.train.sources import load_stage_params
+from aloe_jax.train.sources import load_model
 from aloe_jax.train.state import TrainState, abstract_state
 from aloe_jax.train.stop import StopRequest
 
@@ -56,14 +56,14 @@ def _run(run: Run, name: str, start: str, mesh: Mesh, stop: StopRequest | None) 
     loaded: list[decoder.Params] = []
 
     def initial() -> decoder.Params:
-        return loaded.pop() if loaded else load_stage_params(run, start, mesh)
+        return loaded.pop() if loaded else load_model(run, start, mesh)
 
     with clock.part("start"):
-        source = FragmentSource(run.directory("dataset"))
+        source = FragmentSource(run.directory("dataset"), objective.chooses)
         trained_on, measured = training_plans(run, name, source)
         hosts.check_same([repr((trained_on, measured)), source.sizes.tobytes()], "the dataset")
         if objective.needs_reference:
-            loaded.append(load_stage_params(run, start, mesh))
+            loaded.append(load_model(run, start, mesh))
             both = Batches(source, PackPlan(trained_on.steps + measured.steps), capacity, rows)
             reference = _reference(run, directory, start, loaded[0], both, mesh, stop)
     if hosts.broadcast_from_primary((directory / "checkpoints").exists()) and not model.lora:

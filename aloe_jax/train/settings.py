@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from aloe_jax.settings import setting
+from aloe_jax.train.names import SFT
 from aloe_jax.train.objectives.settings import ObjectiveSettings, PairSettings
 from aloe_jax.train.optimizer import OptimizerSettings
 
@@ -44,7 +45,14 @@ class TrainingSettings(ObjectiveSettings, OptimizerSettings):
 
 @dataclass(frozen=True)
 class PreferenceSettings(PairSettings, TrainingSettings):
-    """A training with an objective that compares replies."""
+    """A training with an objective that compares replies, and the model that it starts from and refers to."""
+
+    start: str = setting(
+        SFT,
+        "sft, base, the folder of a training of another run, or any model of the same shape",
+        holds=bool,
+        expected="sft, base or a model",
+    )
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
-from functools import partial
 
+import jax
+import jax.numpy as jnp
 from etils import epath
 from jax.sharding import Mesh
 
@@ -12,14 +14,15 @@ from aloe_jax.errors import InputError
 from aloe_jax.hub.identity import model_hash
 from aloe_jax.hub.load import load_params
 from aloe_jax.hub.source import resolve_model
-from aloe_jax.models import decoder
+from aloe_jax.models import decoder, lora
 from aloe_jax.models.config import ModelConfig
-from aloe_jax.run.manifest import read_manifest
+from aloe_jax.ops.precision import in_precision_of
+from aloe_jax.run.manifest import MANIFEST, Manifest, read_manifest
 from aloe_jax.run.model import model_config, model_folder
 from aloe_jax.run.progress import Line, quiet
 from aloe_jax.run.stage import Run
-from aloe_jax.train.adapters import merged_params
-from aloe_jax.train.names import BASE, CHAIN, OWN
+from aloe_jax.train.adapters import trained_params
+from aloe_jax.train.names import BASE, CHAIN, OWN, PREFERENCE, SFT
 
 
 @dataclass(frozen=True)
@@ -41,29 +44,96 @@ class ModelSource:
         return manifest.identity
 
     def load(self, mesh: Mesh, model: ModelConfig, line: Line = quiet) -> decoder.Params:
-        """Its parameters (f32, sharded), adapters merged."""
-        base = partial(load_params, self.folder, model)
+        """Its parameters (f32, sharded), the adapters of every training merged into the weights they were trained
+        on."""
         if self.stage is None:
-            return base(decoder.shardings(model, mesh))
-        return merged_params(model, self.stage, base, mesh, line)
+            return load_params(self.folder, model, decoder.shardings(model, mesh))
+        trained_model, trained = trained_params(model, self.stage, mesh, line)
+        if not trained_model.lora:
+            return trained
+        start = training_start(self.stage).load(mesh, model, line)
+        places = jax.tree.map(lambda leaf: leaf.sharding, start)
+        exact = in_precision_of(jnp.float32)(lora.merge)
+        merge = jax.jit(exact, static_argnums=1, donate_argnums=0, out_shardings=places)
+        return merge(lora.join(start, trained), trained_model.lora)
 
 
 def find_model(run: Run, name: str) -> ModelSource:
-    """The model `name`: `base`, a training of the run, the folder of a training of another run, or anything that
-    `resolve_model` takes. InputError for a folder that is none of these."""
+    """The model `name`: `base`, a training of the run, or one elsewhere as `model_at` takes it."""
     if name in OWN:
         return ModelSource(model_folder(run), None if name == BASE else run.directory(name))
-    stage = epath.Path(name)
-    if not (stage / "checkpoints").is_dir():
-        return ModelSource(resolve_model(name))
-    if stage.name not in CHAIN:
-        raise InputError(f"'{name}' holds checkpoints of no training; name the folder {' or '.join(CHAIN)} of a run")
-    start = read_manifest(stage).section("model").get("source")
-    if not isinstance(start, str):
-        raise InputError(f"'{name}': its manifest does not say which model it started from; restore manifest.json")
-    return ModelSource(resolve_model(start), stage)
+    return model_at(name)
 
 
-def load_stage_params(run: Run, name: str, mesh: Mesh) -> decoder.Params:
-    """The parameters of `base` or of a training of the run, as `ModelSource.load` gives them."""
+def load_model(run: Run, name: str, mesh: Mesh) -> decoder.Params:
+    """The parameters of the model `name`, which has the shape of the run's start model, as `ModelSource.load` gives
+    them."""
     return find_model(run, name).load(mesh, model_config(run), run.progress.line)
+
+
+def model_at(place: str) -> ModelSource:
+    """The model at `place`: the folder of a training, or anything that `resolve_model` takes. InputError for a folder
+    that is neither."""
+    stage = epath.Path(place)
+    if not (stage / "checkpoints").is_dir():
+        return ModelSource(resolve_model(place))
+    if stage.name not in CHAIN:
+        raise InputError(f"'{place}' holds checkpoints of no training; name the folder {' or '.join(CHAIN)} of a run")
+    return ModelSource(resolve_model(stored(read_manifest(stage), stage, "model", "source")), stage)
+
+
+def training_start(stage: epath.Path) -> ModelSource:
+    """What the training in the folder `stage` started from. InputError if its manifest does not say so."""
+    manifest = read_manifest(stage)
+    start = BASE if stage.name == SFT else str(manifest.section(PREFERENCE).get("start", SFT))
+    if start not in OWN:
+        return model_at(start)
+    base = resolve_model(stored(manifest, stage, "model", "source"))
+    return ModelSource(base, None if start == BASE else stage.parent / start)
+
+
+def trainings(stage: epath.Path) -> list[epath.Path]:
+    """The folders of all trainings that lead to the result of the one in `stage`, itself the last."""
+    before = training_start(stage).stage
+    return [*(trainings(before) if before is not None else ()), stage]
+
+
+def stored(manifest: Manifest, stage: epath.Path, section: str, name: str) -> str:
+    """A setting of the training in the folder `stage`, as its manifest has it. InputError if it has none."""
+    value = manifest.section(section).get(name)
+    if not isinstance(value, str):
+        raise InputError(
+            f"{stage / MANIFEST}: config.{section}.{name} is {value!r}, expected a text; restore the file, or name the "
+            "folder of a training"
+        )
+    return value
+
+
+def joint_adapter(
+    model: ModelConfig, stage: epath.Path, mesh: Mesh, line: Line = quiet
+) -> tuple[ModelConfig, decoder.Params]:
+    """The model with one adapter that stands for all trainings up to `stage`, and that adapter's parameters.
+
+    The adapters of two trainings are concatenated along the rank, which computes the sum of both. Raises InputError if
+    a training up to `stage` trained all weights: then no adapter leads from the start model to its result.
+    """
+    folders = trainings(stage)
+    found = [trained_params(model, folder, mesh, line) for folder in folders]
+    for folder, (trained_model, _) in zip(folders, found, strict=True):
+        if not trained_model.lora:
+            raise InputError(
+                f"'{folder}' trained all weights (config.lora.maps is empty), so there is no adapter to export; export "
+                "the merged model"
+            )
+    last = found[-1][0].lora
+    assert last
+    if any(trained_model.lora != last for trained_model, _ in found):
+        raise InputError(f"the trainings up to '{stage}' have different adapters; export the merged model")
+    # x A1 B1 + x A2 B2 = x [A1 A2] [B1; B2]: A grows along its last axis, B along the first one after the layers.
+    joined = jax.tree.map_with_path(
+        lambda path, *parts: jax.numpy.concatenate(parts, axis=-1 if path[-1].key.endswith(lora.A) else len(path) - 1),
+        *(params for _, params in found),
+    )
+    count = len(found)
+    grown = dataclasses.replace(last, rank=last.rank * count, alpha=last.alpha * count)
+    return dataclasses.replace(model, lora=grown), joined

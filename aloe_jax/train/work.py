@@ -8,11 +8,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from aloe_jax.data.pipeline import Batches
-from aloe_jax.data.plan import Unit
+from aloe_jax.data.plan import TARGETS
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.parallel.chips import chip_of
-from aloe_jax.train.objectives import objective_of
-from aloe_jax.train.objectives.settings import ObjectiveSettings
 from aloe_jax.tree.row import TreeRow
 
 
@@ -26,21 +24,20 @@ class Work:
     flops: list[float]
 
 
-def work_of(batches: Batches, model: ModelConfig, settings: ObjectiveSettings) -> Work:
+def work_of(batches: Batches, model: ModelConfig) -> Work:
     """The work of every step of the plan.
 
     Useful operations are those of the matrix products that the result needs: tokens without padding through the layers,
     unmasked query-key pairs, one state per target through the output head. A backward pass counts twice the forward
     pass, or once if only adapters are trained, whose own products are left out. Recomputation is not counted.
     """
-    passes, unit = 2 if model.lora else 3, objective_of(settings).unit
-    read = (batches.source[number] for number in range(len(batches.source)))  # one at a time, as there may be many
-    counted = [(passes * _forward(fragment, model), trained_tokens(fragment, unit)) for fragment in read]
-    flops, trained = np.array(counted).T
+    passes, source = 2 if model.lora else 3, batches.source
+    read = (source[number] for number in range(len(source)))  # one at a time, as there may be many
+    flops = np.array([passes * _forward(fragment, model) for fragment in read])
     members = [[number for row in step for number in row] for step in batches.plan.steps]
     return Work(
         [batches.tokens(step) for step in range(len(batches))],
-        [int(trained[step].sum()) for step in members],
+        [int(source.sizes[step, TARGETS].sum()) for step in members],
         [float(flops[step].sum()) for step in members],
     )
 
@@ -55,13 +52,6 @@ def _forward(fragment: TreeRow, model: ModelConfig) -> float:
     }
     pairs = sum(by_window[window] for window in windows) / len(windows)
     return model.matmul_flops(fragment.tokens.size, pairs, fragment.target.size)
-
-
-def trained_tokens(fragment: TreeRow, unit: Unit) -> int:
-    """Number of targets that have a weight in SFT, or that belong to a reply of a pair."""
-    if unit == "conversations":
-        return int((fragment.weight > 0).sum())
-    return int(np.isin(fragment.reply, fragment.pairs).sum())
 
 
 def peak_flops(mesh: Mesh) -> float | None:

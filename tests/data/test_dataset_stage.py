@@ -12,10 +12,12 @@ from etils import epath
 from aloe_jax.cli import main as cli
 from aloe_jax.cli.experiment import load_experiment
 from aloe_jax.data.builder import FragmentSource
+from aloe_jax.data.plan import REPLIES, TARGETS
 from aloe_jax.errors import InputError
 from aloe_jax.run.progress import Progress
 from aloe_jax.run.stage import Run
 from aloe_jax.train.plans import training_plans
+from aloe_jax.tree.prune import compared, ranked, weighted
 from aloe_jax.tree.schema import Node, write_records
 from helpers import tiny
 from helpers.aloe_command import ROOT
@@ -103,8 +105,9 @@ def test_chats_beside_trees(run, tmp_path, suffix):
     assert tree.pair_weight.tolist() == [2.0, 2.0]
     assert chat.weight.tolist() == [0.25] * chat.target.size
     assert (chat.length.size, len(chat.pairs)) == (2, 0)
-    assert source.rivals.tolist() == [2] * 4 + [0] * 3
-    assert source.trained.tolist() == [np.count_nonzero(source[number].weight) for number in range(7)]
+    assert FragmentSource(tmp_path / "run/dataset", ranked).sizes[:, REPLIES].tolist() == [4] * 4 + [0] * 3
+    trained = FragmentSource(tmp_path / "run/dataset", weighted).sizes[:, TARGETS]
+    assert trained.tolist() == [np.count_nonzero(source[number].weight) for number in range(7)]
 
 
 def test_the_manifest_counts_each_source(run, tmp_path):
@@ -115,11 +118,12 @@ def test_the_manifest_counts_each_source(run, tmp_path):
     manifest = json.loads((tmp_path / "run/dataset/manifest.json").read_text())
     counts = manifest["counts"]
     assert set(manifest["inputs"]) == {"conversations", "model", "source chat"}
+    trained = FragmentSource(tmp_path / "run/dataset", weighted).sizes[:, TARGETS]
     for number, name in enumerate(("trees", "chat")):
         mine, found = source.origin == number, counts["sources"][name]
         assert found["conversations"] == mine.sum()
         assert found["tree_tokens"] == source.sizes[mine, 0].sum()
-        assert found["trained_tokens"] == source.trained[mine].sum() > 0
+        assert found["trained_tokens"] == trained[mine].sum() > 0
         assert found["trained_share"] == pytest.approx(found["trained_tokens"] / found["tree_tokens"], abs=1e-4)
         line = next(line for line in errors.splitlines() if line.startswith(f"dataset: {name}: "))
         assert f"({found['trained_share']:.1%}) trained on in SFT" in " ".join(line.split())
@@ -168,10 +172,10 @@ def test_a_training_leaves_out_what_it_cannot_train_on(run, tmp_path, capsys):
     code, errors = run(path, trees=trees)
     assert code == 0, errors
     assert "1 conversations have nothing to train on in SFT" in " ".join(errors.split())
-    source = FragmentSource(tmp_path / "run/dataset")
     aside = [f"--config.{name}.held_out={share}" for name, share in (("sft", 0.0), ("preference", 0.3))]
     settings = load_experiment([f"--config={ROOT / 'configs/demo.py'}:debug", path, *aside])
-    for name, kept in (("sft", range(1, 7)), ("preference", range(1, 4))):
+    for name, chooses, kept in (("sft", weighted, range(1, 7)), ("preference", compared, range(1, 4))):
+        source = FragmentSource(tmp_path / "run/dataset", chooses)
         trained, held_out = training_plans(Run(epath.Path(tmp_path / "run"), settings, Progress()), name, source)
         assert sorted(trained.fragments + held_out.fragments) == list(kept)
         assert bool(held_out.steps) == (name == "preference")

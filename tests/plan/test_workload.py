@@ -8,6 +8,7 @@ from aloe_jax.plan import workload
 from aloe_jax.plan.workload import batch_of, fitting_batch, measured, running_pairs, synthetic
 from aloe_jax.tree.fragments import fragments
 from aloe_jax.tree.pack import stack
+from aloe_jax.tree.prune import compared, weighted
 from aloe_jax.tree.row import Capacity, allowed
 from aloe_jax.tree.trie import build_trie
 from helpers.tiny import CHAT
@@ -32,7 +33,7 @@ def test_pairs_and_paths_are_those_of_the_trees(tmp_path):
     parts = [part for index, tree in enumerate(trees) for part in fragments(tree, tries[index], CAPACITY, index)]
     assert len(parts) == 2
     write_dataset(parts, tmp_path)
-    load = measured(tmp_path, CAPACITY, "pairs")
+    load = measured(tmp_path, CAPACITY, compared)
     assert load.conversations == 2
     assert load.pairs * 2 == sum(int(allowed(part.positions, part.subtree_end).sum()) for part in parts)
     assert load.unshared_tokens * 2 == sum(trie.path_tokens for trie in tries)
@@ -77,8 +78,8 @@ def test_a_measured_epoch_mixes_the_sources_as_the_config_says(tmp_path):
     ]
     write_dataset(parts, tmp_path, ("trees", "chat"))
     weights = {"trees": 1.5, "chat": 2.0}
-    assert measured(tmp_path, CAPACITY, "conversations", weights).conversations == 3 + 4
-    assert measured(tmp_path, CAPACITY, "pairs", weights).conversations == 3
+    assert measured(tmp_path, CAPACITY, weighted, weights).conversations == 3 + 4
+    assert measured(tmp_path, CAPACITY, compared, weights).conversations == 3
 
 
 def path(number):

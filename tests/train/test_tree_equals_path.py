@@ -8,6 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aloe_jax.train.forward import Compute, gather_replies, make_score, reply_log_probs
+from aloe_jax.tree.fragments import fragments
+from aloe_jax.tree.pack import pack, stack
+from aloe_jax.tree.prune import pruned, weighted
 from aloe_jax.tree.row import Capacity
 from aloe_jax.tree.trie import build_trie
 from helpers.tiny import CHAT, MODEL, params, path_log_prob, rows_of
@@ -49,6 +52,17 @@ def test_log_probs(attention, forest):
     assert got.keys() == expected.keys()
     for key, (path, length) in expected.items():
         assert got[key] == pytest.approx(float(path_log_prob(params(), path, length)), abs=TOLERANCE), key
+
+
+def test_replies_that_an_objective_chooses():
+    """Without the others they have the log-probabilities that they had."""
+    tree = aloe_tree(5, system="Be kind.")
+    (part,) = fragments(tree, build_trie(tree, CHAT), CAPACITY, 0)
+    whole, less = (stack([pack([each], CAPACITY)]) for each in (part, pruned(part, weighted(part))))
+    expected, got = (by_node(row, SCORES["dense"](params(), row)) for row in (whole, less))
+    assert 0 < len(got) < len(expected)
+    for key, value in got.items():
+        assert value == pytest.approx(expected[key], abs=TOLERANCE), key
 
 
 @pytest.mark.parametrize("attention", ["blocked", "dense"])

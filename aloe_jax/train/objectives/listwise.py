@@ -18,6 +18,7 @@ from aloe_jax.train.objectives.pairwise import implicit
 from aloe_jax.train.objectives.settings import PairSettings
 from aloe_jax.train.objectives.turns import turn_weight
 from aloe_jax.train.objectives.types import Objective, Pairs, Replies, Result
+from aloe_jax.tree.prune import ranked
 
 Ranking = Callable[[Replies, Pairs], Bool[Array, "B R R"]]
 
@@ -71,6 +72,7 @@ LISTWISE = {
     "listwise": Objective(
         listwise,
         unit="conversations",
+        chooses=ranked,
         needs_reference=True,
         reads=frozenset({"beta", "ranking"}),
         weighs_sources=False,  # lists are counted alike

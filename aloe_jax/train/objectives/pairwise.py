@@ -18,6 +18,7 @@ from aloe_jax.train.objectives.metrics import comparison_metrics
 from aloe_jax.train.objectives.settings import PairSettings
 from aloe_jax.train.objectives.turns import turn_weight
 from aloe_jax.train.objectives.types import Objective, Pairs, Replies, Result
+from aloe_jax.tree.prune import compared
 
 Reward = Callable[[Replies, PairSettings], Float[Array, "B R"]]
 MarginLoss = Callable[[Float[Array, "*S"], PairSettings], Float[Array, "*S"]]
@@ -120,7 +121,7 @@ def pairwise(
         return float(loss(jnp.zeros(()), settings))
 
     read = frozenset({"beta", "margin", *reads})
-    return Objective(function, "pairs", needs_reference, reads=read, first_loss=first_loss)
+    return Objective(function, "pairs", compared, needs_reference, reads=read, first_loss=first_loss)
 
 
 def _by_pair(values: Array, pairs: Pairs) -> tuple[Array, Array]:

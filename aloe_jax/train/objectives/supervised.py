@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from aloe_jax.train.objectives.settings import ObjectiveSettings
 from aloe_jax.train.objectives.turns import by_turn, turn_weight
 from aloe_jax.train.objectives.types import Metrics, Objective, Pairs, Replies, Result
+from aloe_jax.tree.prune import weighted
 
 
 def sft(replies: Replies, pairs: Pairs, settings: ObjectiveSettings) -> Result:
@@ -21,4 +22,4 @@ def sft(replies: Replies, pairs: Pairs, settings: ObjectiveSettings) -> Result:
     return -jnp.sum(scale * replies.weighted_log_prob), jnp.sum(scale * replies.weight), metrics
 
 
-SUPERVISED = {"sft": Objective(sft, unit="conversations", compares=False)}
+SUPERVISED = {"sft": Objective(sft, unit="conversations", chooses=weighted, compares=False)}

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int
 
 from aloe_jax.data.plan import Unit
 from aloe_jax.train.objectives.settings import ObjectiveSettings, PairSettings
+from aloe_jax.tree.prune import Chooses
 
 
 class Replies(NamedTuple):
@@ -53,6 +54,7 @@ class Objective:
     Attributes:
         function: a pure function of per-reply log-probabilities.
         unit: the unit of the batch size.
+        chooses: the replies of a fragment that it trains on; no others are computed.
         needs_reference: whether reference log-probabilities are read.
         compares: whether it compares replies and so needs `PairSettings`.
         reads: the settings of `PairSettings` alone that its loss depends on; others must keep their defaults.
@@ -62,6 +64,7 @@ class Objective:
 
     function: Function
     unit: Unit
+    chooses: Chooses
     needs_reference: bool = False
     compares: bool = True
     reads: frozenset[str] = frozenset()
