@@ -2,8 +2,8 @@
 
 A model that is trained for long finds such a circuit itself: a head that looks at the token before, and in the next
 layer heads that look for what came after an earlier token of the same kind, and predict it (induction heads, arXiv
-2209.11895). With the batches of minutes on a CPU it does not. So, in the spirit of arXiv 2305.09828, the maps begin near
-where they would end: Q is a random rotation whose columns are four subspaces of a quarter of the width each.
+2209.11895). In the minutes that a CPU has it does not, so the maps begin near where they would end (in the spirit of
+arXiv 2305.09828). The columns of a random rotation are four subspaces of a quarter of the width each.
 
 - layer 1, head 1: by its biases alone, queries meet the key one position before; it reads subspace 0 of that token and
   writes it into subspace 1.
@@ -25,7 +25,7 @@ from aloe_jax.models.decoder import Params
 SLOW = 0.02  # radians per position: tokens within some dozen positions still look alike
 BEFORE = 5.0  # length of each pair of the biases of the head that looks back
 QUIET = 0.1  # factor of the maps that have no part in the circuit
-BACK, SEEK, COPY, LATER = 0.18, 2.5, 0.5, 0.1  # gains of its maps
+BACK, SEEK, COPY, LATER = 0.18, 5.0, 1.0, 0.1  # gains of its maps
 
 
 def start_params(model: ModelConfig, seed: int) -> Params:
