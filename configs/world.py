@@ -112,9 +112,9 @@ def _twin_base(config: ConfigDict) -> None:
     config.compute.remat = "none"
     config.dataset.sources.trees.path = str(base_trees())
     config.dataset.row.tokens, config.dataset.row.targets = 512, 384
-    config.sft.learning_rate, config.sft.schedule, config.sft.warmup = 3e-3, "cosine", 0.05
+    config.dataset.row.replies, config.dataset.row.pairs = 32, 0
+    config.sft.learning_rate, config.sft.schedule, config.sft.warmup = 2e-3, "cosine", 0.05
     config.sft.b2 = 0.98
     config.sft.batch = 8
     config.sft.rows = 4
-    config.sft.epochs = 2
     config.sft.checkpoint_every = config.sft.measure_every = 100

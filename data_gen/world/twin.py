@@ -6,6 +6,7 @@ on `base_text`, whose weights are part of the package. These commands make them 
 
     uv run aloe run --config=configs/world.py:twin-base --workdir=runs/twin_base
     uv run aloe export runs/twin_base/sft --out=data_gen/world/twin_model --dtype=float16 --overwrite
+    rm data_gen/world/twin_model/README.md
 """
 
 from __future__ import annotations
