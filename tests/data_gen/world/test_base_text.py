@@ -1,4 +1,4 @@
-"""The text from which the tiny model learns to speak: its replies can be read in the messages, and tell no preference."""
+"""The text that the tiny model learns to speak from: replies can be read in the messages, and tell no preference."""
 
 import pytest
 

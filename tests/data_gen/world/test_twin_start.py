@@ -4,11 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
 
+from aloe_jax.hub.config_file import read_config
 from aloe_jax.hub.families import model_config
 from aloe_jax.models import decoder
 from aloe_jax.ops.attention import dense
-from data_gen.world.twin import SIZES
+from data_gen.world.twin import SIZES, twin_model
 from data_gen.world.twin_start import start_params
 
 LENGTH = 60
@@ -37,3 +39,7 @@ def test_it_continues_what_it_has_seen_once(model):
     random = decoder.init_params(model, jax.random.key(0))
     assert foretold(random, model) < 0.05
     assert foretold(start_params(model, 0), model) > 0.5
+
+
+def test_the_weights_of_the_package_are_of_this_model(model):
+    assert read_config(epath.Path(twin_model()))[0] == model
