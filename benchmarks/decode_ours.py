@@ -36,7 +36,6 @@ class Ours:
         self.params = load_params(self.folder, self.model)
         self._engines: dict[tuple[int, int], Engine] = {}
         self._floor: Floor | None = None
-        self._drawn = 0  # prompts so far, each of other tokens
 
     def answer(self, question: dict[str, Any]) -> object:
         """The numbers of one part."""
@@ -66,9 +65,10 @@ class Ours:
 
     def step(self, sequences: int, slots: int, history: int, tokens: int, context: int) -> list[dict[str, float]]:
         """Seconds of `sequences` replies of one token and of `tokens + 1` to prompts of `history` tokens that have been
-        read before: the difference is that of `tokens` decode steps."""
+        read before: the difference is that of `tokens` decode steps. A longer history begins with the shorter ones, so
+        that the engine reads each token once."""
         engine = self._engine(slots, context)
-        prompts = [self._prompt(history) for _ in range(sequences)]
+        prompts = [self._prompt(number, context)[:history] for number in range(sequences)]
         self._replies(engine, prompts, tokens + 1)
         found = []
         for length in (1, tokens + 1):
@@ -120,9 +120,8 @@ class Ours:
         assert all(len(completion.token_ids) == tokens for [completion] in found)
         return [[*prompt, *completion.token_ids] for prompt, [completion] in zip(prompts, found, strict=True)]
 
-    def _prompt(self, length: int) -> list[int]:
-        self._drawn += 1
-        return np.random.default_rng(self._drawn).integers(100, self.model.vocab - 100, length).tolist()
+    def _prompt(self, number: int, length: int) -> list[int]:
+        return np.random.default_rng(number).integers(100, self.model.vocab - 100, length).tolist()
 
 
 def main() -> None:

@@ -7,7 +7,14 @@ Users, teacher and judge are the scripted world's, so what a user likes and what
 of replies with a fault, and measured on held-out personas over ten turns, on both scales.
 
 `:quick` has fewer trees and cases, `:debug` runs every stage at the smallest sizes, and `:twin` takes a tiny model
-instead, which is of this world too (`:twin-base` is how it learned to speak). docs/effect.md has the results.
+instead, which is of this world too (`:twin_base` is how it learned to speak). `:on_policy` is a second run, for a run in
+runs/world: its rejected replies are samples of that run's SFT model, from which its preference training starts.
+
+    uv run aloe run --config=configs/world.py:on_policy --workdir=runs/on_policy \
+        --stages=personas,conversations,dataset,preference \
+        --config.roles.responder.model=runs/world/sft --config.preference.start=runs/world/sft
+
+docs/effect.md has the results.
 """
 
 from ml_collections import ConfigDict
@@ -15,12 +22,12 @@ from ml_collections import ConfigDict
 from aloe_jax.cli.arguments import DEBUG, one_of, shrink
 from aloe_jax.cli.experiment import experiment
 
-QUICK, TWIN, BASE = "quick", "twin", "twin-base"
+QUICK, TWIN, BASE, ON_POLICY = "quick", "twin", "twin_base", "on_policy"
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    """`arg`: empty, "quick", "debug", "twin" or "twin-base"."""
-    one_of(arg, "configs/world.py", (QUICK, DEBUG, TWIN, BASE))
+    """`arg`: empty, "quick", "debug", "twin", "twin_base" or "on_policy"."""
+    one_of(arg, "configs/world.py", (QUICK, DEBUG, TWIN, BASE, ON_POLICY))
     config = experiment()
     config.model.source = "embedded:smollm2"
     config.compute.dtype = "float32"  # CPUs gain nothing from bfloat16
@@ -36,23 +43,22 @@ def get_config(arg: str = "") -> ConfigDict:
     config.personas.benchmark_personalities = 5
 
     config.roles.teacher.player = "scripted"
-    config.conversations.trees = 120
-    config.conversations.turns = 8
+    config.conversations.trees = 160
+    config.conversations.turns = 10
     config.conversations.concurrency = 32
     config.conversations.mix.plain = 0
     config.conversations.mix.other_persona = 1
-    config.conversations.mix.repetition = 1
     config.tree.guards, config.tree.attempts, config.tree.min_turns = (), 1, 1
 
-    config.dataset.row.tokens = 2048
-    config.dataset.row.targets = 1536
+    config.dataset.row.tokens = 1664  # two conversations of SFT
+    config.dataset.row.targets = 1280
     config.dataset.row.replies = 64
     config.dataset.row.pairs = 64
     config.dataset.max_path = 2048
 
     config.sft.learning_rate = 3e-4
     config.sft.batch = 2
-    config.sft.checkpoint_every = 10
+    config.sft.checkpoint_every = 20
     config.preference.learning_rate = 2e-5
     config.preference.batch = 32
     config.preference.checkpoint_every = 5
@@ -69,7 +75,15 @@ def get_config(arg: str = "") -> ConfigDict:
     if arg == QUICK:
         config.conversations.trees = 40
         config.conversations.turns = 6
+        config.conversations.mix.repetition = 1
         config.benchmark.cases = config.benchmark.control_cases = 12
+    if arg == ON_POLICY:
+        config.conversations.trees = 60
+        config.conversations.mix.plain, config.conversations.mix.other_persona = 1, 0
+        config.roles.responder.player = "model"
+        config.roles.responder.temperature = 0.7
+        config.roles.responder.max_tokens = 64
+        config.preference.learning_rate = 3e-5
     if arg == TWIN:
         _twin(config)
     if arg == BASE:
@@ -88,7 +102,7 @@ def _twin(config: ConfigDict) -> None:
     config.serve.slots, config.serve.context = 24, 1024
     config.personas.profiles = config.conversations.trees = 240
     config.conversations.turns = 4
-    config.conversations.mix.hinted = 2
+    config.conversations.mix.hinted, config.conversations.mix.repetition = 2, 1
     config.dataset.row.tokens, config.dataset.row.targets = 1024, 768
     config.dataset.max_path = 1024
     config.sft.learning_rate = 2e-3
@@ -104,7 +118,7 @@ def _twin(config: ConfigDict) -> None:
 
 
 def _twin_base(config: ConfigDict) -> None:
-    """The training in which that model learns to speak: data_gen/world/base_text.py, from random weights."""
+    """The training in which that model learns to speak: data_gen/world/base_text.py, from the start of twin_start.py."""
     from data_gen.world.twin import base_trees, random_twin
 
     config.stages = ("dataset", "sft")
@@ -117,4 +131,5 @@ def _twin_base(config: ConfigDict) -> None:
     config.sft.b2 = 0.98
     config.sft.batch = 8
     config.sft.rows = 4
+    config.sft.turn_buckets, config.sft.entropy = 0, False
     config.sft.checkpoint_every = config.sft.measure_every = 100

@@ -314,7 +314,7 @@ def test_a_defect_of_ours_is_not_called_bad_input(aloe, monkeypatch):
     def broken(path, scale):
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr("eval.benchmark.metrics.metrics_file", broken)
+    monkeypatch.setattr("eval.benchmark.truth.metrics_file", broken)
     with pytest.raises(RuntimeError, match="a defect"):
         aloe("metrics", "scores.jsonl")
 

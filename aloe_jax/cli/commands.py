@@ -248,19 +248,15 @@ def score(options: argparse.Namespace) -> None:
 def metrics(options: argparse.Namespace) -> None:
     """Print the benchmark's metrics of a file of scores, corrected by labels if there are some; or a sheet for them."""
     from aloe_jax import files
-    from eval.benchmark.calibration import calibrated_metrics, label_sheet
-    from eval.benchmark.metrics import metrics_file
+    from eval.benchmark.labels import label_sheet
+    from eval.benchmark.truth import metrics_file
 
     signals.raise_interrupts()
 
     if options.label_sheet is not None:
         print("\n".join(map(files.json_line, label_sheet(options.scores, options.label_sheet))))
         return
-    found = (
-        metrics_file(options.scores, scale=options.scale)
-        if options.labels is None
-        else calibrated_metrics(options.scores, options.labels, scale=options.scale)
-    )
+    found = metrics_file(options.scores, scale=options.scale, labels=options.labels)
     print(json.dumps(found, indent=2))
 
 

@@ -92,4 +92,7 @@ def _on_shares(local: Callable[..., Any], mesh: Mesh | None, arguments: Any, res
 def _write(
     stored: Float[Array, "N G P K"], number: Int[Array, "B T"], offset: Int[Array, "B T"], new: Float[Array, "B T G K"]
 ) -> Float[Array, "N G P K"]:
-    return stored.at[number, :, offset].set(new.astype(stored.dtype))
+    """The pages with new keys or values in them. The heads are indexed too: if each update spanned all of them, XLA for
+    TPUs would lay the pages out with heads beside each other, and copy all pages before and after the attention."""
+    heads = jnp.arange(stored.shape[1])
+    return stored.at[number[:, :, None], heads, offset[:, :, None]].set(new.astype(stored.dtype))

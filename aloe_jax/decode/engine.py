@@ -3,9 +3,10 @@
 A request goes on where the tree already holds the beginning of its prompt: siblings, samples and the turns of a
 dialogue share the pages of their trunk. What is missing of the prompts runs in chunks, many at a time, between bursts
 in which all sequences decode together. A constrained sequence takes one token per burst, since a grammar on the host
-gives the tokens that may come next; its neighbours go on. Which programs run depends only on the order of calls, not
-on time, and randomness is keyed by (seed, completion, position): equal schedules give equal bits. Beside other
-neighbours a sequence's log-probabilities differ by rounding alone.
+gives the tokens that may come next; its neighbours go on. Programs for sampling options and for scored prompts run
+where a request has some. Which programs run depends only on the order of calls, not on time, and randomness is keyed by
+(seed, completion, position): equal schedules give equal bits. Beside other neighbours a sequence's log-probabilities
+differ by rounding alone.
 
 The engine schedules on one process. On several hosts every process runs its plans (`decode/executor.py`).
 """
@@ -13,7 +14,6 @@ The engine schedules on one process. On several hosts every process runs its pla
 from __future__ import annotations
 
 import functools
-import math
 from collections import deque
 from contextlib import nullcontext
 
@@ -25,19 +25,19 @@ from jaxtyping import UInt32
 from aloe_jax.decode import plans
 from aloe_jax.decode.constraint import Grammar
 from aloe_jax.decode.executor import Executor, shares_of, words_of
+from aloe_jax.decode.filling import Chunk, burst_plan, prefill_plan
 from aloe_jax.decode.pages import SCRATCH, Found
-from aloe_jax.decode.plans import COPIES, Burst, Copy, Plan, Shape, make_shape
-from aloe_jax.decode.programs import BURST, Drawn
+from aloe_jax.decode.plans import COPIES, Copy, Plan, Shape, make_shape
+from aloe_jax.decode.programs import Drawn, Scores
 from aloe_jax.decode.relay import Relay
-from aloe_jax.decode.requests import MAX_SEED, Completion, ConstraintError, Request
-from aloe_jax.decode.sampling import ALL, Sampled
-from aloe_jax.decode.share import Sequence, Share
+from aloe_jax.decode.requests import MAX_SEED, MIN_SEED, Completion, ConstraintError, Delta, Request
+from aloe_jax.decode.sequence import Sequence
+from aloe_jax.decode.share import Share
 from aloe_jax.errors import InputError
 from aloe_jax.models import decoder
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.ops.attention import on_tpu
 
-MIXED_BURST = 4  # steps of a burst with a constrained sequence, which takes one of them
 SHORT = 16  # chunks of a prefill per share where more sequences decode than wait for it
 UNEVEN = 64  # tokens already held that outweigh one more sequence in a share
 
@@ -90,11 +90,14 @@ class Engine:
         self.context = self.shape.context
         self.slots = self.shape.rows * self.shape.shares
         self._end_of_turn = executor.end_of_turn
+        self._ends = tuple(sorted(executor.end_of_turn))
         self._known = executor.model.vocab  # ids below it have an embedding
         self._words = words_of(executor.model)
         self._shares = [Share(self.shape) for _ in range(self.shape.shares)]
         self._waiting: deque[Sequence] = deque()
         self._finished: dict[int, dict[int, Completion]] = {}
+        self._done: list[tuple[int, list[Completion]]] = []  # for the next step to return
+        self._deltas: list[tuple[int, Delta]] = []
         self._tickets = 0
         self.prefilled = 0  # prompt tokens that were computed
         self.found = 0  # prompt tokens that the pages already held
@@ -102,7 +105,7 @@ class Engine:
     @property
     def busy(self) -> bool:
         """Whether a request waits or runs."""
-        return bool(self._waiting or any(share.running for share in self._shares))
+        return bool(self._waiting or self._done or any(share.running for share in self._shares))
 
     @property
     def decoded(self) -> dict[int, int]:
@@ -118,15 +121,16 @@ class Engine:
         """Queue a request and return its ticket. Raises InputError if the prompt is empty, leaves no room or has ids
         that the model does not know, or a value is out of its bounds, and ConstraintError if its constraint cannot be
         kept."""
-        if not 0 < len(request.prompt) < self.context:
+        room = self.context - len(request.prompt)
+        if not request.prompt or room < min(request.sampling.max_tokens, 1):
             raise InputError(
                 f"prompt of {len(request.prompt)} tokens: it must have at least 1 and leave room in the context of "
                 f"{self.context} tokens; shorten the dialogue or raise the context"
             )
         if request.n < 1:
             raise InputError(f"n {request.n} must be at least 1")
-        if not 0 <= request.seed <= MAX_SEED:
-            raise InputError(f"seed {request.seed} must be between 0 and {MAX_SEED}")
+        if not MIN_SEED <= request.seed <= MAX_SEED:
+            raise InputError(f"seed {request.seed} must be between {MIN_SEED} and {MAX_SEED}")
         request.sampling.check()
         if unknown := [token for token in (min(request.prompt), max(request.prompt)) if not 0 <= token < self._known]:
             raise InputError(
@@ -136,11 +140,18 @@ class Engine:
         matcher = self._grammar_of(request).matcher(request.constraint) if request.constraint else None
         self._tickets += 1
         self._finished[self._tickets] = {}
-        most = min(request.sampling.max_tokens, self.context - len(request.prompt))
+        sampling, most = request.sampling, min(request.sampling.max_tokens, room)
+        if unknown := [token for token in sampling.named if not 0 <= token < self._known]:
+            raise InputError(
+                f"logit_bias or stop_token_ids with the token id {unknown[0]}: the model's vocab_size is {self._known}"
+            )
+        # A text that must end has nothing else to draw than the end.
+        default = frozenset() if sampling.ignore_eos and matcher is None else self._end_of_turn
+        ends = default | set(sampling.stop_token_ids)
         for index in range(request.n):
             key = np.asarray(_key_data(request.seed, index))
             own = matcher and (matcher.copy() if request.n > 1 else matcher)
-            self._waiting.append(Sequence(self._tickets, index, request, most, key, own))
+            self._waiting.append(Sequence(self._tickets, index, request, most, key, ends, own))
         return self._tickets
 
     def cancel(self, ticket: int) -> None:
@@ -150,13 +161,33 @@ class Engine:
             for sequence in [running for running in share.running if running.ticket == ticket]:
                 share.release(sequence)
         self._finished.pop(ticket, None)
+        self._done = [each for each in self._done if each[0] != ticket]
+        self._deltas = [each for each in self._deltas if each[0] != ticket]
+
+    def stop(self, ticket: int, index: int) -> None:
+        """End one completion with what it has, as "stop"; its pages become free. One that has ended is ignored."""
+        for share in self._shares:
+            for sequence in [each for each in share.running if (each.ticket, each.index) == (ticket, index)]:
+                share.release(sequence)
+                self._finish(sequence, "stop")
+        for sequence in [each for each in self._waiting if (each.ticket, each.index) == (ticket, index)]:
+            self._waiting.remove(sequence)
+            self._finish(sequence, "stop")
+
+    def streamed(self) -> list[tuple[int, Delta]]:
+        """What the streamed requests got since the last call, by ticket, in order."""
+        deltas, self._deltas = self._deltas, []
+        return deltas
 
     def step(self) -> list[tuple[int, list[Completion]]]:
         """(ticket, completions) of the requests that finish, after starting those that fit, running some chunks of
         their prompts and decoding one burst."""
         self._admit()
         self._prefill()
-        return self._burst()
+        self._end_unsampled()
+        self._burst()
+        done, self._done = self._done, []
+        return done
 
     def generate(self, requests: list[Request]) -> list[list[Completion]]:
         """Completions of each request, in order; for callers without a queue of their own."""
@@ -174,12 +205,19 @@ class Engine:
             share.tree.clear()
         self._executor.load(params)
 
-    def warm_up(self) -> None:
-        """Compile every program, so that no request waits for it."""
+    def warm_up(self, options: bool = False) -> None:
+        """Compile every program, so that no request waits for it; those for sampling options and scored prompts only
+        with `options`."""
         for rows in self.shape.row_buckets:
-            self._run(plans.idle_rows(rows * self.shape.shares, self.shape.width))
+            plan = plans.idle_rows(rows * self.shape.shares, self.shape.width)
+            self._run(plan)
+            if options:
+                self._run(plans.with_options(plan, self.shape.context, self._ends))
         for chunks in self.shape.chunk_buckets:
-            self._run(plans.no_chunks(chunks * self.shape.shares, self.shape))
+            prefill = plans.no_chunks(chunks * self.shape.shares, self.shape)
+            self._run(prefill)
+            if options:
+                self._run(plans.with_targets(prefill))
         self._copy([[] for _ in self._shares])
 
     def close(self) -> None:
@@ -189,7 +227,7 @@ class Engine:
             self._relay = None
         self._executor.close()
 
-    def _run(self, plan: Plan) -> Drawn | None:
+    def _run(self, plan: Plan) -> Drawn | Scores | None:
         with self._relay.running(plan) if self._relay else nullcontext():
             return self._executor.run(plan)
 
@@ -248,91 +286,75 @@ class Engine:
         waiting = [[each for each in share.running if not each.decodes] for share in self._shares]
         decoding = sum(len(share.running) for share in self._shares) - sum(map(len, waiting))
         most = plans.MOST_CHUNKS if decoding <= sum(map(len, waiting)) else SHORT
-        chunks: list[list[tuple[Sequence, int, int]]] = [[] for _ in self._shares]
+        chunks: list[list[Chunk]] = [[] for _ in self._shares]
         for found, sequences in zip(chunks, waiting, strict=True):
             for sequence in sequences:
                 body = len(sequence.body)
                 starts = range(sequence.ran, body, size)[: most - len(found)]
                 found += [(sequence, start, min(size, body - start)) for start in starts]
-        if not any(chunks):
-            return
-        bucket = _bucket(max(map(len, chunks)), self.shape.chunk_buckets)
-        plan = plans.no_chunks(bucket * self.shape.shares, self.shape)
+        while any(chunks):
+            bucket = _bucket(max(map(len, chunks)), self.shape.chunk_buckets)
+            self._prefill_some([found[:bucket] for found in chunks], bucket)
+            chunks = [found[bucket:] for found in chunks]
+
+    def _prefill_some(self, chunks: list[list[Chunk]], bucket: int) -> None:
+        """Run one program with at most `bucket` chunks per share."""
+        scores = self._run(prefill_plan(self.shape, self._shares, chunks, bucket))
         for number, (share, found) in enumerate(zip(self._shares, chunks, strict=True)):
-            for row, (sequence, start, count) in enumerate(found[:bucket], number * bucket):
-                plan.tokens[row, :count] = sequence.body[start : start + count]
-                plan.start[row], plan.length[row] = start, count
-                table = share.table(sequence)
-                plan.tables[row, : len(table)] = table
-        self._run(plan)
-        for share, found in zip(self._shares, chunks, strict=True):
-            for sequence, _, count in found[:bucket]:
+            for row, (sequence, _, count) in enumerate(found, number * bucket):
                 share.prefilled(sequence, count)
                 self.prefilled += count
+                if isinstance(scores, Scores) and sequence.request.score:
+                    sequence.record_scores(jax.tree.map(lambda leaf, row=row, count=count: leaf[row, :count], scores))
 
-    def _burst(self) -> list[tuple[int, list[Completion]]]:
+    def _end_unsampled(self) -> None:
+        """Finish the requests for a prompt alone whose prompts were run."""
+        for share in self._shares:
+            for sequence in [each for each in share.running if each.decodes and not each.most]:
+                share.release(sequence)
+                self._finish(sequence, "length")
+
+    def _burst(self) -> None:
         """Decode all sequences whose prompts were run for some steps."""
         rows = [[each for each in share.running if each.decodes] for share in self._shares]
         if not any(rows):
-            return []
-        plan = self._plan_burst(rows)
+            return
+        plan = burst_plan(self.shape, self._shares, rows, self._words, self._ends)
         drawn = self._run(plan)
-        assert drawn is not None
-        done: list[tuple[int, list[Completion]]] = []
+        assert isinstance(drawn, Drawn)
         for number, (share, sequences) in enumerate(zip(self._shares, rows, strict=True)):
             first = number * (len(plan.token) // self.shape.shares)
             for row, sequence in enumerate(sequences, first):
                 going = drawn.going[:, row]
-                _record(sequence, jax.tree.map(lambda leaf, row=row, going=going: leaf[going, row], drawn.sampled))
+                sequence.record(jax.tree.map(lambda leaf, row=row, going=going: leaf[going, row], drawn.sampled))
                 share.decoded(sequence, int(going.sum()))
-                complete = len(sequence.token_ids) >= sequence.most or sequence.token_ids[-1] in self._end_of_turn
-                if not complete and sequence.matcher and not sequence.matcher.take(sequence.token_ids[-1]):
-                    complete = True
-                if complete:
+                if reason := self._reason(sequence):
                     share.release(sequence)
-                    done += self._finish(sequence)
-        return done
+                    self._finish(sequence, reason)
+                else:
+                    self._tell(sequence)
 
-    def _plan_burst(self, rows: list[list[Sequence]]) -> Burst:
-        everyone = [sequence for share in rows for sequence in share]
-        constrained = sum(sequence.matcher is not None for sequence in everyone)
-        steps = BURST if not constrained else 1 if constrained == len(everyone) else MIXED_BURST
-        left = {id(each): 1 if each.matcher else each.most - len(each.token_ids) for each in everyone}
-        steps = min(steps, max(left.values()))
-        bucket = next(size for size in self.shape.row_buckets if size >= max(map(len, rows)))
-        plan = plans.idle_rows(bucket * self.shape.shares, self.shape.width)
-        if constrained:
-            plan = plan._replace(allowed=np.full((len(plan.token), self._words), ALL, np.uint32))
-        for number, (share, sequences) in enumerate(zip(self._shares, rows, strict=True)):
-            for row, sequence in enumerate(sequences, number * bucket):
-                sampling = sequence.request.sampling
-                share.reserve(sequence, min(steps, left[id(sequence)]))
-                plan.token[row], plan.position[row] = sequence.token, sequence.ran
-                plan.left[row], plan.key[row] = left[id(sequence)], sequence.key
-                plan.temperature[row], plan.top_p[row], plan.top_k[row] = (
-                    sampling.temperature,
-                    sampling.top_p,
-                    sampling.top_k,
-                )
-                table = share.table(sequence)
-                plan.tables[row, : len(table)] = table
-                if sequence.matcher:
-                    words = sequence.matcher.allowed[: self._words]  # either vocabulary may be padded
-                    plan.allowed[row] = 0
-                    plan.allowed[row, : len(words)] = words
-        want_top = any(sequence.request.sampling.top_logprobs for sequence in everyone)
-        return plan._replace(want_top=np.asarray(want_top), steps=np.asarray(steps, np.int32))
+    def _reason(self, sequence: Sequence) -> str | None:
+        """Why a sequence ends behind its last token; None if it goes on."""
+        last = sequence.token_ids[-1]
+        if last in sequence.ends:
+            return "stop"
+        if len(sequence.token_ids) >= sequence.most or (sequence.matcher and not sequence.matcher.take(last)):
+            return "length"
+        return None
 
-    def _finish(self, sequence: Sequence) -> list[tuple[int, list[Completion]]]:
-        reason = "stop" if sequence.token_ids[-1] in self._end_of_turn else "length"
+    def _finish(self, sequence: Sequence, reason: str) -> None:
+        self._tell(sequence, reason)
         parts = self._finished[sequence.ticket]
-        parts[sequence.index] = Completion(
-            tuple(sequence.token_ids), tuple(sequence.log_probs), reason, tuple(sequence.top)
-        )
-        if len(parts) < sequence.request.n:
-            return []
-        del self._finished[sequence.ticket]
-        return [(sequence.ticket, [parts[index] for index in range(sequence.request.n)])]
+        parts[sequence.index] = sequence.completion(reason)
+        if len(parts) == sequence.request.n:
+            del self._finished[sequence.ticket]
+            self._done.append((sequence.ticket, [parts[index] for index in range(sequence.request.n)]))
+
+    def _tell(self, sequence: Sequence, reason: str | None = None) -> None:
+        """Keep what a streamed sequence got since the last time for `streamed`."""
+        if sequence.request.stream:
+            self._deltas.append((sequence.ticket, sequence.delta(reason)))
 
 
 def shape_for(slots: int, context: int, mesh: Mesh | None, pages: int | None = None) -> Shape:
@@ -343,14 +365,16 @@ def shape_for(slots: int, context: int, mesh: Mesh | None, pages: int | None = N
 
 @functools.lru_cache(maxsize=1024)
 def _key_data(seed: int, index: int) -> UInt32[np.ndarray, 2]:
-    return np.asarray(jax.random.key_data(jax.random.fold_in(jax.random.key(seed), index)))
+    """The data of a completion's key. A seed of 32 bits gives the key that `jax.random.key` makes of it."""
+    words = np.array([seed >> 32 & 0xFFFFFFFF, seed & 0xFFFFFFFF], np.uint32)
+    return np.asarray(jax.random.key_data(jax.random.fold_in(jax.random.wrap_key_data(words), index)))
 
 
 def _bucket(number: int, buckets: tuple[int, ...]) -> int:
     """The bucket for `number` chunks: the next larger one if at most a quarter of it stays empty, else the next smaller
-    one, and the rest runs later."""
+    one, and the rest follows."""
     above = next((size for size in buckets if size >= number), buckets[-1])
-    return above if number > 0.75 * above or above == buckets[0] else max(size for size in buckets if size < above)
+    return above if 4 * number >= 3 * above else max(size for size in buckets if size < above)
 
 
 def _independent(copies: list[tuple[int, int]]) -> list[list[tuple[int, int]]]:
@@ -361,14 +385,3 @@ def _independent(copies: list[tuple[int, int]]) -> list[list[tuple[int, int]]]:
             groups.append([])
         groups[-1].append((source, target))
     return groups
-
-
-def _record(sequence: Sequence, sampled: Sampled) -> None:
-    """Append the N tokens [N, ...] that its row sampled to a completion."""
-    sequence.token_ids += sampled.token.tolist()
-    sequence.log_probs += sampled.log_prob.tolist()
-    wanted = sequence.request.sampling.top_logprobs
-    if wanted:
-        for ids, log_probs in zip(sampled.top_ids.tolist(), sampled.top_log_probs.tolist(), strict=True):
-            pairs = zip(ids[:wanted], log_probs, strict=False)
-            sequence.top.append(tuple(pair for pair in pairs if pair[1] > -math.inf))

@@ -6,15 +6,18 @@ On several hosts every process has one, over the mesh of all devices, and all ru
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
-from aloe_jax.decode.cache import empty_pages
+from aloe_jax.decode.adjust import Adjustments
+from aloe_jax.decode.cache import Pages, empty_pages
 from aloe_jax.decode.plans import Burst, Plan, Prefill, Shape
-from aloe_jax.decode.programs import Chunks, Drawn, Rows, Setup, programs
+from aloe_jax.decode.programs import Chunks, Drawn, Rows, Scores, Setup, programs
 from aloe_jax.decode.sampling import ALL
 from aloe_jax.errors import InputError
 from aloe_jax.models import apart, decoder
@@ -22,6 +25,8 @@ from aloe_jax.models.config import ModelConfig
 from aloe_jax.ops.attention import platform_of
 from aloe_jax.parallel.mesh import ROWS, row_shards
 from aloe_jax.parallel.sharding import pages_sharding, replicated
+
+Result = TypeVar("Result", Drawn, Scores)
 
 
 class Executor:
@@ -61,11 +66,7 @@ class Executor:
         self.decoded = dict.fromkeys(self._owners, 0)  # tokens drawn, by the process whose devices drew them
         # All arrays are placed alike, or each program would be compiled for every way in which they are.
         self._device = SingleDeviceSharding(jax.devices()[0] if mesh is None else mesh.devices.flat[0])
-        places = apart.apart_shardings(model, self.mesh) if self.mesh else self._device
-        convert = functools.partial(apart.apart, config=model, dtype=dtype)
-        self._convert = jax.jit(convert, out_shardings=places)  # compiled once, however often parameters are replaced
-        make = functools.partial(empty_pages, model, shape.shares * shape.pages, shape.page, jnp.dtype(dtype))
-        self._empty = jax.jit(make, out_shardings=pages_sharding(self.mesh) if self.mesh else self._device)
+        self._making = _making(model, dtype, self.mesh, self._device)
         self.load(params)
         self._gather = jax.jit(lambda tree: tree, out_shardings=self.mesh and replicated(self.mesh))
 
@@ -73,8 +74,12 @@ class Executor:
         """Replace the parameters, which stay on the devices on their way into the layout of decoding, and empty the
         cache: NaN that diverged parameters left in a page would not stay behind a mask, since 0 x NaN is NaN."""
         vars(self).pop("_cache", None)  # so that there are never two
-        self._params = self._convert(params)
-        self._cache = self._empty()
+        outer, layers = self._making.outer(params), []
+        for number in range(self.model.layers):
+            layers.append(self._making.layer(params["layers"], np.int32(number)))
+            self._wait(layers)
+        self._params = apart.Layers(outer, tuple(layers))
+        self._cache = self._making.pages(self.shape.shares * self.shape.pages, self.shape.page)
 
     @property
     def compiled(self) -> int:
@@ -83,20 +88,19 @@ class Executor:
 
     @property
     def most_compiled(self) -> int:
-        """The number of programs that there can be."""
+        """The number of programs that there can be; those for sampling options and for scored prompts are compiled when
+        a request has some."""
         rows, chunks = len(self.shape.row_buckets), len(self.shape.chunk_buckets)
-        return rows + chunks + 1 if self._whole else 3 * rows + 2 * chunks + 1
+        return 2 * rows + 2 * chunks + 1 if self._whole else 5 * rows + 3 * chunks + 1
 
-    def run(self, plan: Plan) -> Drawn | None:
-        """Run a plan. The result of a burst is [N, B, ...], on the host."""
+    def run(self, plan: Plan) -> Drawn | Scores | None:
+        """Run a plan. The results are on the host: of a burst [N, B, ...], of a prefill with targets [B, T, ...]."""
         if isinstance(plan, Burst):
             return self._burst(plan)
         if isinstance(plan, Prefill):
-            chunks = Chunks(*map(self._rows, plan))
-            self._cache = self._programs.prefill(self._params, self._cache, chunks)
-        else:
-            self._cache = self._programs.copy(self._cache, self._rows(plan.source), self._rows(plan.target))
-        self._wait()
+            return self._prefill(plan)
+        self._cache = self._programs.copy(self._cache, self._rows(plan.source), self._rows(plan.target))
+        self._wait(self._cache)
         return None
 
     def close(self) -> None:
@@ -104,24 +108,40 @@ class Executor:
         for name in ("_params", "_cache", "_unconstrained"):
             vars(self).pop(name, None)
 
+    def _prefill(self, plan: Prefill) -> Scores | None:
+        chunks = Chunks(*(self._rows(getattr(plan, name)) for name in Chunks._fields))
+        if not len(plan.targets):
+            self._cache = self._programs.prefill(self._params, self._cache, chunks)
+            self._wait(self._cache)
+            return None
+        targets, want_top = self._rows(plan.targets), self._everywhere(plan.want_top)
+        self._cache, scores = self._programs.score(self._params, self._cache, chunks, targets, want_top)
+        self._wait(self._cache)
+        return self._on_host(scores)
+
     def _burst(self, plan: Burst) -> Drawn:
         rows = Rows(*(self._rows(getattr(plan, name)) for name in Rows._fields))
         steps, number = int(plan.steps), len(plan.token)
         allowed = self._rows(plan.allowed) if len(plan.allowed) else self._all_allowed(number)
+        adjustments = None
+        if len(plan.seen):
+            adjustments = Adjustments(*(self._rows(getattr(plan, name)) for name in Adjustments._fields))
         self._cache, drawn = self._programs.burst(
-            self._params, self._cache, rows, allowed, self._everywhere(plan.want_top), plan.steps
+            self._params, self._cache, rows, allowed, self._everywhere(plan.want_top), plan.steps, adjustments
         )
-        self._wait()
-        drawn = jax.device_get(self._gather(drawn) if self.mesh else drawn)
-        drawn = jax.tree.map(lambda leaf: leaf[:steps], drawn)
+        self._wait(self._cache)
+        drawn = jax.tree.map(lambda leaf: leaf[:steps], self._on_host(drawn))
         by_share = drawn.going.reshape(steps, len(self._owners), -1).sum(axis=(0, 2))
         for owner, count in zip(self._owners, by_share.tolist(), strict=True):
             self.decoded[owner] += count
         return drawn
 
-    def _wait(self) -> None:
+    def _on_host(self, tree: Result) -> Result:
+        return jax.device_get(self._gather(tree) if self.mesh else tree)
+
+    def _wait(self, results: Any) -> None:
         if self._one_at_a_time:
-            jax.block_until_ready(self._cache)
+            jax.block_until_ready(results)
 
     def _rows(self, array: np.ndarray) -> jax.Array:
         """An array on the devices, its first axis spread as rows are."""
@@ -141,6 +161,31 @@ class Executor:
             words = np.full((rows, words_of(self.model)), ALL, np.uint32)
             self._unconstrained[rows] = self._rows(words)
         return self._unconstrained[rows]
+
+
+class _Making(NamedTuple):
+    """What makes the arrays of an executor: `outer(params)` and `layer(stacked, number)` the parts of its parameters,
+    `pages(pages, size)` the empty cache."""
+
+    outer: Callable[[decoder.Params], decoder.Params]
+    layer: Callable[[decoder.Params, np.int32], apart.LayerInput]
+    pages: Callable[[int, int], tuple[Pages, ...]]
+
+
+@functools.lru_cache(maxsize=16)
+def _making(model: ModelConfig, dtype: str, mesh: Mesh | None, device: SingleDeviceSharding) -> _Making:
+    """Compiled once for all executors of such a model, and however often parameters are replaced."""
+    places = apart.apart_shardings(model, mesh) if mesh else apart.Layers(device, (device,))
+    outer = jax.jit(functools.partial(apart.outer, dtype=dtype), out_shardings=places.outer)
+    layer = jax.jit(
+        lambda stacked, number: apart.layer_input(stacked, model, dtype, number), out_shardings=places.layers[0]
+    )
+    pages = jax.jit(
+        lambda pages, size: empty_pages(model, pages, size, jnp.dtype(dtype)),
+        static_argnums=(0, 1),
+        out_shardings=pages_sharding(mesh) if mesh else device,
+    )
+    return _Making(outer, layer, pages)
 
 
 def words_of(model: ModelConfig) -> int:

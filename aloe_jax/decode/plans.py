@@ -2,9 +2,11 @@
 
 The scheduler makes them on one process; every process of the mesh runs them. Rows and pages are in shares, one per
 place along the mesh's `replica` and `fsdp` axes: of B rows the share s has those from s * B / shares on, and a row's
-pages are numbered within its share.
+pages are numbered within its share. What only some requests need has no rows where none of them is there; such a plan
+is another program.
 
-Axes: B rows, T tokens of a chunk, W pages of a row, M words of 32 tokens' bits, N copies.
+Axes: B rows, T tokens of a chunk, W pages of a row, M words of 32 tokens' bits, C tokens of the context, K biased
+tokens of a row, E tokens that end it, N copies.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt32
 
+from aloe_jax.decode.adjust import NO_TOKEN
+from aloe_jax.decode.requests import MAX_BIASES, MAX_STOP_TOKENS
 from aloe_jax.errors import InputError
 
 MOST_CHUNKS = 64  # per share and prefill
@@ -51,8 +55,9 @@ class Shape:
 
     @property
     def chunk_buckets(self) -> tuple[int, ...]:
-        """The numbers of chunks per share that a prefill may have."""
-        return tuple(1 << power for power in range(MOST_CHUNKS.bit_length()))
+        """The numbers of chunks per share that a prefill may have: powers of four, since each is a program to compile
+        and several prefills can follow each other."""
+        return tuple(1 << power for power in range(0, MOST_CHUNKS.bit_length(), 2))
 
 
 def make_shape(*, slots: int, context: int, page: int, chunk: int, shares: int, pages: int | None = None) -> Shape:
@@ -77,17 +82,20 @@ class Copy(NamedTuple):
 
 
 class Prefill(NamedTuple):
-    """Run chunks of prompts, as `programs.Chunks` describes them."""
+    """Run chunks of prompts, as `programs.Chunks` describes them. `targets` has no row where no prompt is scored; else
+    it has the tokens after those of the chunk."""
 
     tokens: Int[np.ndarray, "B T"]
     start: Int[np.ndarray, B]
     length: Int[np.ndarray, B]
     tables: Int[np.ndarray, "B W"]
+    targets: Int[np.ndarray, "B T"]
+    want_top: Bool[np.ndarray, ""]
 
 
 class Burst(NamedTuple):
     """Decode rows for `steps` steps, as `programs.Rows` describes them. `allowed` has no row where every token is
-    allowed everywhere."""
+    allowed everywhere, and the fields of `adjust.Adjustments`, from `min_p` on, have none where no row has options."""
 
     token: Int[np.ndarray, B]
     position: Int[np.ndarray, B]
@@ -100,6 +108,16 @@ class Burst(NamedTuple):
     allowed: UInt32[np.ndarray, "B M"]
     want_top: Bool[np.ndarray, ""]
     steps: Int[np.ndarray, ""]
+    min_p: Float[np.ndarray, B]
+    presence: Float[np.ndarray, B]
+    frequency: Float[np.ndarray, B]
+    repetition: Float[np.ndarray, B]
+    min_tokens: Int[np.ndarray, B]
+    ends: Int[np.ndarray, "B E"]
+    bias_ids: Int[np.ndarray, "B K"]
+    bias: Float[np.ndarray, "B K"]
+    prompt_length: Int[np.ndarray, B]
+    seen: Int[np.ndarray, "B C"]
 
 
 Plan = Copy | Prefill | Burst
@@ -121,7 +139,36 @@ def idle_rows(rows: int, width: int) -> Burst:
         allowed=np.zeros((0, 0), np.uint32),
         want_top=np.asarray(False),
         steps=np.asarray(1, whole),
+        **_neutral(0, 0, ()),
     )
+
+
+def with_options(plan: Burst, context: int, ends: tuple[int, ...]) -> Burst:
+    """The burst with options for all rows, neutral ones, for a scheduler to fill in. `ends` are the tokens that end a
+    reply by default."""
+    return plan._replace(**_neutral(len(plan.token), context, ends))
+
+
+def with_targets(plan: Prefill, want_top: bool = False) -> Prefill:
+    """The prefill with targets, for a scheduler to fill in."""
+    return plan._replace(targets=np.zeros_like(plan.tokens), want_top=np.asarray(want_top))
+
+
+def _neutral(rows: int, context: int, ends: tuple[int, ...]) -> dict[str, np.ndarray]:
+    whole, real = np.int32, np.float32
+    none = np.full(MAX_STOP_TOKENS, NO_TOKEN, whole)
+    return {
+        "min_p": np.zeros(rows, real),
+        "presence": np.zeros(rows, real),
+        "frequency": np.zeros(rows, real),
+        "repetition": np.ones(rows, real),
+        "min_tokens": np.zeros(rows, whole),
+        "ends": np.tile(np.concatenate([np.array(ends, whole), none]), (rows, 1)),
+        "bias_ids": np.full((rows, MAX_BIASES), NO_TOKEN, whole),
+        "bias": np.zeros((rows, MAX_BIASES), real),
+        "prompt_length": np.zeros(rows, whole),
+        "seen": np.full((rows, context), NO_TOKEN, whole),
+    }
 
 
 def no_chunks(chunks: int, shape: Shape) -> Prefill:
@@ -132,4 +179,6 @@ def no_chunks(chunks: int, shape: Shape) -> Prefill:
         start=np.full(chunks, -1, whole),
         length=np.zeros(chunks, whole),
         tables=np.zeros((chunks, shape.width), whole),
+        targets=np.zeros((0, 0), whole),
+        want_top=np.asarray(False),
     )

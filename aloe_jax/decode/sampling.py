@@ -43,27 +43,43 @@ def sample(
     vocab: int | None = None,
     allowed: UInt32[Array, "S W"] | None = None,
     want_top: Bool[Array, ""] | bool = False,
+    moved: Float[Array, "S V"] | None = None,
+    min_p: Float[Array, S] | None = None,
 ) -> Sampled:
     """A token for each slot.
 
     temperature 0 takes the most probable token; top_p 1.0 and top_k 0 keep everything. Only ids below `vocab` are
     drawn: output heads are padded beyond the tokenizer's vocabulary, and such an id has no text. `allowed` are bits of
     the tokens that may be drawn, the lowest of a word first; the filters apply to those. The most probable tokens are
-    computed only with `want_top`, else they are zeros.
+    computed only with `want_top`, else they are zeros. `moved` (`decode/adjust.py`) is added before all that, and
+    `min_p` keeps the tokens that are at least as many times as probable as the most probable one before top-k does.
     """
     log_probs = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
-    drawable = log_probs if vocab is None else log_probs.at[:, vocab:].set(-jnp.inf)
-    if allowed is not None:
-        drawable = jax.lax.cond(jnp.any(allowed != ALL), lambda: _masked(drawable, allowed), lambda: drawable)
+    probable = _drawable(log_probs, vocab, allowed)
+    drawable = probable if moved is None else _drawable(log_probs + moved, vocab, allowed)
     greedy = _first_largest(drawable)
     scaled = drawable / jnp.maximum(temperature, 1e-6)[:, None]
+    if min_p is not None:
+        least = scaled.max(axis=-1, keepdims=True) + jnp.log(min_p)[:, None]
+        scaled = jnp.where(scaled < least, -jnp.inf, scaled)
     filtering = jnp.any(((top_p < 1.0) | (top_k > 0)) & (temperature > 0))
     scaled = jax.lax.cond(filtering, lambda: _filter(scaled, top_p, top_k), lambda: scaled)
     draws = temperature > 0
     drawn = jax.lax.cond(jnp.any(draws), lambda: jax.vmap(jax.random.categorical)(keys, scaled), lambda: greedy)
     token = jnp.where(draws, drawn, greedy)
     log_prob = jnp.take_along_axis(log_probs, token[:, None], axis=-1)[:, 0]
-    return Sampled(token, log_prob, *_most_probable(drawable, want_top))
+    return Sampled(token, log_prob, *most_probable(probable, want_top))
+
+
+def _drawable(
+    scores: Float[Array, "S V"], vocab: int | None, allowed: UInt32[Array, "S W"] | None
+) -> Float[Array, "S V"]:
+    """The scores, with -inf at tokens that may not be drawn."""
+    if vocab is not None:
+        scores = scores.at[:, vocab:].set(-jnp.inf)
+    if allowed is None:
+        return scores
+    return jax.lax.cond(jnp.any(allowed != ALL), lambda: _masked(scores, allowed), lambda: scores)
 
 
 def _first_largest(values: Float[Array, "S V"]) -> Int[Array, S]:
@@ -78,7 +94,7 @@ def _masked(log_probs: Float[Array, "S V"], allowed: UInt32[Array, "S W"]) -> Fl
     return jnp.where(bits.reshape(len(allowed), -1)[:, : log_probs.shape[1]] > 0, log_probs, -jnp.inf)
 
 
-def _most_probable(
+def most_probable(
     log_probs: Float[Array, "S V"], wanted: Bool[Array, ""] | bool
 ) -> tuple[Int[Array, "S N"], Float[Array, "S N"]]:
     """Ids and log-probabilities of the most probable tokens, N = 20 or the vocabulary; zeros unless `wanted`."""

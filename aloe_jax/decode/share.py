@@ -2,58 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
-import numpy as np
-from jaxtyping import UInt32
-
-from aloe_jax.decode.constraint import Matcher
 from aloe_jax.decode.pages import Found, Page, PageTree
 from aloe_jax.decode.plans import Shape
-from aloe_jax.decode.requests import Request
-
-
-@dataclass(eq=False)
-class Sequence:
-    """One completion of a request, waiting or under way.
-
-    `ran` tokens have their keys and values in the pages of `path`. The prompt's last token is the first that is
-    decoded, so that only decoding needs the output head.
-    """
-
-    ticket: int
-    index: int  # among the request's completions
-    request: Request
-    most: int  # tokens that may be sampled
-    key: UInt32[np.ndarray, 2]
-    matcher: Matcher | None = None  # at the beginning while it waits, then behind the reply's last token
-    token_ids: list[int] = field(default_factory=list)
-    log_probs: list[float] = field(default_factory=list)
-    top: list[tuple[tuple[int, float], ...]] = field(default_factory=list)
-    path: list[Page] = field(default_factory=list)
-    ran: int = 0
-    promised: int = 0  # pages that it may still take
-
-    @property
-    def body(self) -> tuple[int, ...]:
-        """The prompt without its last token."""
-        return self.request.prompt[:-1]
-
-    @property
-    def decodes(self) -> bool:
-        """Whether its prompt was run."""
-        return self.ran >= len(self.request.prompt) - 1
-
-    @property
-    def token(self) -> int:
-        """The next token to run."""
-        return self.token_ids[-1] if self.token_ids else self.request.prompt[-1]
-
-    def tokens(self, start: int, stop: int) -> tuple[int, ...]:
-        """Tokens of prompt and reply from `start` to `stop`."""
-        prompt = self.request.prompt
-        reply = self.token_ids[max(start - len(prompt), 0) : max(stop - len(prompt), 0)]
-        return (*prompt[start:stop], *reply)
+from aloe_jax.decode.sequence import Sequence
 
 
 class Share:
@@ -73,7 +24,9 @@ class Share:
 
     def find(self, sequence: Sequence) -> Found | None:
         """What the pages hold of a prompt; None if it is worth waiting, since another sequence is about to run a chunk
-        or more that both begin with."""
+        or more that both begin with. Scores are computed with the pages, so a scored prompt has to run as a whole."""
+        if sequence.request.score:
+            return Found([])
         found = self.tree.find(sequence.body)
         if any(not page.ready for page in found.full):
             return None
@@ -107,7 +60,9 @@ class Share:
         # Entered before they are computed, so that others with the same beginning find them and wait.
         for number in range(len(found.full), -(-len(body) // size)):
             page = sequence.path[number] if number < len(sequence.path) else self._grow(sequence)
-            sequence.path[number] = self.tree.enter(page, body[number * size : (number + 1) * size], ready=False)
+            sequence.path[number] = page
+            if not sequence.request.score:
+                sequence.path[number] = self.tree.enter(page, body[number * size : (number + 1) * size], ready=False)
         self._settle(sequence, sequence.path[len(found.full) :])
         self.running.append(sequence)
         return copies
@@ -127,6 +82,8 @@ class Share:
         """Note that `count` more tokens were run; the reply has the tokens drawn from them."""
         size, first = self.shape.page, sequence.ran // self.shape.page
         sequence.ran += count
+        if sequence.request.score:
+            return
         for number in range(first, sequence.ran // size):
             tokens = sequence.tokens(number * size, (number + 1) * size)
             sequence.path[number] = self.tree.enter(sequence.path[number], tokens)
@@ -134,9 +91,10 @@ class Share:
                 sequence.path[number + 1].parent = sequence.path[number]
 
     def release(self, sequence: Sequence) -> None:
-        """Let a sequence go; its tokens stay while their pages are not needed."""
+        """Let a sequence go; its tokens stay while their pages are not needed, those of a scored one do not."""
         size, last = self.shape.page, sequence.ran // self.shape.page
-        if sequence.decodes and sequence.ran % size and last < len(sequence.path):
+        entered = sequence.decodes and not sequence.request.score
+        if entered and sequence.ran % size and last < len(sequence.path):
             self.tree.enter(sequence.path[last], sequence.tokens(last * size, sequence.ran))
         self.tree.leave(sequence.path)
         self._promised -= sequence.promised

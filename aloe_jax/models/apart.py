@@ -43,15 +43,29 @@ class Layers(NamedTuple):
 
 def apart(params: Params, config: ModelConfig, dtype: DTypeLike) -> Layers:
     """The decoder's layers apart, with all parameters but those of norms in `dtype`."""
+    layers = (layer_input(params["layers"], config, dtype, number) for number in range(config.layers))
+    return Layers(outer(params, dtype), tuple(layers))
 
+
+def outer(params: Params, dtype: DTypeLike) -> Params:
+    """What `apart` gives outside the layers."""
+    return _converted({name: value for name, value in params.items() if name != "layers"}, dtype)
+
+
+def layer_input(stacked: Params, config: ModelConfig, dtype: DTypeLike, number: int | Int[Array, ""]) -> LayerInput:
+    """What `apart` gives of the layer `number`. It may be traced, so that one small program serves all layers: one that
+    takes them all apart takes seconds to compile."""
+    values, frequencies, own = jax.tree.map(
+        lambda leaf: jax.lax.dynamic_index_in_dim(leaf, number, keepdims=False), decoder.scan_input(config, stacked)
+    )
+    return LayerInput(values, frequencies, _converted(own, dtype))
+
+
+def _converted(params: Params, dtype: DTypeLike) -> Params:
     def converted(path: tuple[Any, ...], leaf: Array) -> Array:
         return leaf if "norm" in path[-1].key else leaf.astype(dtype)
 
-    params = jax.tree_util.tree_map_with_path(converted, params)
-    stacked = decoder.scan_input(config, params["layers"])
-    each = [jax.tree.map(lambda leaf, number=number: leaf[number], stacked) for number in range(config.layers)]
-    outer = {name: value for name, value in params.items() if name != "layers"}
-    return Layers(outer, tuple(LayerInput(*layer) for layer in each))
+    return jax.tree_util.tree_map_with_path(converted, params)
 
 
 def apart_shardings(config: ModelConfig, mesh: Mesh) -> Layers:

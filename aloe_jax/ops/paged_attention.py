@@ -5,11 +5,6 @@ alike can share pages (PagedAttention, arXiv 2309.06180). `dense` is the plain f
 (`tpu_paged_attention.py`). A step costs what the rows hold: a row visits its own pages, with a window only those that
 some query reaches, whatever the width of the table and the length of its neighbours.
 
-One pool can hold all layers: with page p of layer l at `p * L + l`, the tables of layer l are `tables * L + l`. So a
-scan over layers passes the whole pool on, and no layer is cut out of it, which would copy it. On TPUs the kernel wants
-the axes in memory as they are named; heads narrower than 128 have another layout by default, so a program that takes
-and returns such a pool states `Format(Layout((0, 1, 2, 3)), sharding)` for it, or copies it twice per call.
-
 Axes: B rows, T new tokens, H query heads, G key heads, R = H // G query heads per key head, K head width, N pages, P
 tokens per page, W entries of a row's table.
 """
@@ -22,7 +17,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.experimental.layout import Layout, with_layout_constraint
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int
 
@@ -87,27 +81,6 @@ def dense(
 
     out = jax.lax.map(row, (grouped, tables, start))
     return out.reshape(batch, groups, -1, new, width).transpose(0, 3, 1, 2, 4).reshape(query.shape)
-
-
-def write(
-    pages: Float[Array, "N G P K"], new: Float[Array, "B T G K"], tables: Int[Array, "B W"], start: Int[Array, B]
-) -> Float[Array, "N G P K"]:
-    """The pages with the keys or values of every row's new tokens in them, changed in place inside a jitted loop. A
-    row's new tokens must lie in one page; those of an idle row go to page 0.
-
-    Row by row, and with the axes laid out in memory as they are named: left to itself, XLA for TPUs lays the pool out
-    for the write and copies all of it before and after each call of the kernel.
-    """
-    size = pages.shape[2]
-    page = jnp.take_along_axis(tables, jnp.maximum(start, 0)[:, None] // size, axis=1)[:, 0]
-    place, page = jnp.where(start < 0, 0, start % size), jnp.where(start < 0, 0, page)
-    tokens = new.swapaxes(1, 2).astype(pages.dtype)
-
-    def one(row: Array, pages: Array) -> Array:
-        pages = jax.lax.dynamic_update_slice(pages, tokens[row][None], (page[row], 0, place[row], 0))
-        return with_layout_constraint(pages, Layout((0, 1, 2, 3)))
-
-    return jax.lax.fori_loop(0, start.shape[0], one, pages)
 
 
 def page_range(start: Any, new: int, size: int, entries: int, window: Any) -> tuple[Any, Any]:

@@ -130,7 +130,8 @@ def decoding_programs(
     words = jax.ShapeDtypeStruct((sequences, words_of(model)), jnp.uint32, sharding=place)
     want_top = jax.ShapeDtypeStruct((), jnp.bool, sharding=everywhere)
     steps = jax.ShapeDtypeStruct((), jnp.int32, sharding=everywhere)
-    chunks = Chunks(*spread(no_chunks(shape.chunk_buckets[-1] * shape.shares, shape), place))
+    prompts = no_chunks(shape.chunk_buckets[-1] * shape.shares, shape)
+    chunks = Chunks(*(spread(getattr(prompts, name), place) for name in Chunks._fields))
     prefill: Any = made.prefill  # jitted, which their types do not say
     burst: Any = made.burst
     return params, {

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from aloe_jax.decode.requests import MAX_SEED, Completion, ConstraintError, Request, Sampling
 from aloe_jax.errors import InputError
+from aloe_jax.serve.client.thinking import opens_thoughts
 from aloe_jax.serve.protocol import ApiError, ChatRequest, Usage
 from aloe_jax.serve.worker import OverloadedError, UnavailableError, Worker
 from aloe_jax.tree.template import ChatFormat
@@ -72,6 +73,10 @@ class ChatCompletions:
     def token_text(self, token: int) -> str:
         """The text of one token, special ones included; with U+FFFD where it is a piece of a character."""
         return self._chat.tokenizer.decode([token], skip_special=False)
+
+    def opens_thoughts(self, request: ChatRequest) -> bool:
+        """Whether the template begins the model's thoughts in the prompt of a request that it renders."""
+        return opens_thoughts(self._chat.render(request.messages, add_generation_prompt=True))
 
     def _prompt(self, request: ChatRequest) -> list[int]:
         """Token ids of the prompt. ApiError (400) if the template refuses the messages or the reply has no room."""

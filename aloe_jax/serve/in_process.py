@@ -157,14 +157,15 @@ class InProcessClient(ChatClient):
         assert completed is not None  # nobody goes away
         call = call_id(request)
         broken = functools.partial(constraints.broken, choices=request.get("choices"), schema=request.get("schema"))
-        given = [self._answer(asked, completion, call) for completion in completed.completions]
+        free = not (request.get("choices") or request.get("schema"))  # a constraint leaves no room for thoughts
+        given = [self._answer(asked, completion, call, free) for completion in completed.completions]
         for answer in given:
             if reason := answers.wrong_log_prob(answer.logprobs or ()) or broken(answer):
                 raise FailedCallError(f"{self.model} {ADDRESS}: {reason}", "broken answer")
         self._endpoint.answered += 1
         return Response(given, completed.usage)
 
-    def _answer(self, asked: ChatRequest, completion: Completion, call: str) -> Answer:
+    def _answer(self, asked: ChatRequest, completion: Completion, call: str, free: bool) -> Answer:
         tokens = top = None
         if asked.logprobs and any(completion.top):
             text = self._decoding.token_text
@@ -180,4 +181,4 @@ class InProcessClient(ChatClient):
             tokens=tokens,
             top=top,
         )
-        return said(given)
+        return said(given, opened=free and given.truncated and self._decoding.opens_thoughts(asked))

@@ -1,11 +1,13 @@
 """The one thread that owns the decoding engine.
 
 An engine is not thread-safe, and a step blocks while the device computes. So the engine has a thread of its own, and
-all other threads use it through futures: `submit` returns one, and cancelling it cancels the request.
+all other threads use it through futures: `submit` returns one, and cancelling it cancels the request. `stream` returns
+the tokens as they are decoded.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 import queue
@@ -14,7 +16,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Protocol
 
-from aloe_jax.decode.requests import Completion, Request
+from aloe_jax.decode.requests import Completion, Delta, Request
+from aloe_jax.serve.token_stream import TokenStream
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +44,16 @@ class Engine(Protocol):
         """Drop a request, running or waiting; `step` never returns it afterwards."""
         ...
 
+    def stop(self, ticket: int, index: int) -> None:
+        """End one completion of a request with what it has, as "stop"."""
+        ...
+
     def step(self) -> list[tuple[int, list[Completion]]]:
         """Decode for a while; tickets that finished, each with all its completions."""
+        ...
+
+    def streamed(self) -> list[tuple[int, Delta]]:
+        """What the streamed requests got in the last step, by ticket."""
         ...
 
 
@@ -80,10 +91,9 @@ class Worker:
         self._max_open = max_open
         self._on_failure = on_failure
         self._settle, self._deliver = settle, deliver
-        # (future, request) submits, (future, None) cancels, None stops.
-        self._orders: queue.SimpleQueue[tuple[Future[list[Completion]], Request | None] | None] = queue.SimpleQueue()
+        self._orders: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()  # None ends the thread
         self._lock = threading.Lock()
-        self._open: set[Future[list[Completion]]] = set()
+        self._open: dict[Future[list[Completion]], TokenStream | None] = {}
         self._accepting = False
         self._tickets: dict[Future[list[Completion]], int] = {}  # touched by the engine's thread alone
         self._thread = threading.Thread(target=self._run, name="aloe-engine", daemon=True)
@@ -109,31 +119,43 @@ class Worker:
         Raises UnavailableError when the engine is not running and OverloadedError when `max_open` requests are open.
         """
         future: Future[list[Completion]] = Future()
+        self._enter(future, request, None)
+        return future
+
+    def stream(self, request: Request, live: bool = True) -> TokenStream:
+        """The tokens of a request as they are decoded; if nobody reads them at once (not `live`), in larger parts.
+        Raises as `submit`; what the engine refuses the request for is raised where the stream is read."""
+        future: Future[list[Completion]] = Future()
+        stream = TokenStream(future, lambda index: self._orders.put(functools.partial(self._stop_one, future, index)))
+        self._enter(future, dataclasses.replace(request, stream=True, live=live), stream)
+        return stream
+
+    def _enter(self, future: Future[list[Completion]], request: Request, stream: TokenStream | None) -> None:
         future.add_done_callback(self._closed)
         with self._lock:
             if not self._accepting:
                 raise UnavailableError
             if len(self._open) >= self._max_open:
                 raise OverloadedError
-            self._open.add(future)
-            self._orders.put((future, request))
-        return future
+            self._open[future] = stream
+            self._orders.put(functools.partial(self._admit, future, request))
 
     def _closed(self, future: Future[list[Completion]]) -> None:
         with self._lock:
-            self._open.discard(future)
+            self._open.pop(future, None)
         if future.cancelled():
-            self._orders.put((future, None))
+            self._orders.put(functools.partial(self._cancel, future))
 
     def _run(self) -> None:
         try:
             while self._take_orders() and self._settled():
                 by_ticket = {ticket: future for future, ticket in self._tickets.items()}
                 done = [(by_ticket[ticket], completions) for ticket, completions in self._engine.step()]
+                drawn = [(self._open.get(by_ticket[ticket]), delta) for ticket, delta in self._engine.streamed()]
                 for future, _ in done:
                     del self._tickets[future]
-                if done:
-                    self._deliver(functools.partial(_give, done))
+                if done or drawn:
+                    self._deliver(functools.partial(_give, drawn, done))
         except BaseException as error:  # a panic of a native library is no Exception
             log.exception("the decoding engine failed; the server takes no more requests")
             self.failure = error
@@ -157,11 +179,7 @@ class Worker:
                 return True
             if order is None:
                 return False
-            future, request = order
-            if request is not None:
-                self._admit(future, request)
-            elif (ticket := self._tickets.pop(future, None)) is not None:
-                self._engine.cancel(ticket)
+            order()
 
     def _admit(self, future: Future[list[Completion]], request: Request) -> None:
         if future.cancelled():
@@ -172,6 +190,14 @@ class Worker:
             # The request's fault, not the engine's: only its sender gets the error.
             self._deliver(functools.partial(_refuse, future, error))
 
+    def _cancel(self, future: Future[list[Completion]]) -> None:
+        if (ticket := self._tickets.pop(future, None)) is not None:
+            self._engine.cancel(ticket)
+
+    def _stop_one(self, future: Future[list[Completion]], index: int) -> None:
+        if (ticket := self._tickets.get(future)) is not None:
+            self._engine.stop(ticket, index)
+
     def _close(self) -> None:
         with self._lock:
             self._accepting = False
@@ -180,7 +206,12 @@ class Worker:
             _refuse(future, UnavailableError())
 
 
-def _give(done: list[tuple[Future[list[Completion]], list[Completion]]]) -> None:
+def _give(
+    drawn: list[tuple[TokenStream | None, Delta]], done: list[tuple[Future[list[Completion]], list[Completion]]]
+) -> None:
+    for stream, delta in drawn:
+        if stream is not None:  # else it was cancelled during the step
+            stream.put(delta)
     for future, completions in done:
         if _wanted(future):
             future.set_result(completions)

@@ -9,7 +9,6 @@ from pathlib import Path
 from aloe_jax import files
 from aloe_jax.errors import InputError
 from aloe_jax.run.manifest import Values
-from aloe_jax.run.model import model_inputs
 from aloe_jax.run.stage import Run, Stage
 from aloe_jax.serve.client.interface import ChatClient
 from aloe_jax.serve.local import assist
@@ -28,7 +27,7 @@ from data_gen.players.assemble import (
     check_roles,
     game_roles,
     model_roles,
-    needs_own_server,
+    own_inputs,
     panel_inputs,
     role_clients,
     template_hash,
@@ -187,7 +186,7 @@ def _inputs(run: Run) -> dict[str, str]:
     found = {f"{role}_template": template_hash(run, role) for role in worded} | panel_inputs(run, played)
     if run.shard != (0, 1):
         found["shard"] = f"{run.shard[0]}/{run.shard[1]}"
-    return found | (model_inputs(run) if needs_own_server(run, played) else {})
+    return found | own_inputs(run, played)
 
 
 CONVERSATIONS = Stage(

@@ -9,7 +9,7 @@ from typing import Any
 
 from aloe_jax import files
 from aloe_jax.errors import InputError
-from aloe_jax.run.model import call_identity, check_source
+from aloe_jax.run.model import call_identity, chat_format, check_source, model_inputs
 from aloe_jax.run.settings import ModelSettings as StartModelSettings
 from aloe_jax.run.stage import Run
 from aloe_jax.serve.client.client import Client
@@ -17,6 +17,8 @@ from aloe_jax.serve.client.interface import ChatClient
 from aloe_jax.serve.client.probe import missing, probe, spent_on_thoughts
 from aloe_jax.serve.local import stage_client
 from aloe_jax.serve.settings import ServeSettings
+from aloe_jax.train.names import BASE
+from aloe_jax.train.sources import find_model
 from data_gen.calls.call_cache import CallCache
 from data_gen.calls.connections import Cast
 from data_gen.calls.store import EVENTS, Store
@@ -29,8 +31,7 @@ from data_gen.players.teacher import ModelTeacher
 from data_gen.roles import Judge, Roles
 from data_gen.seeds import stable_seed
 
-Servers = tuple[str, str, str]  # base_url, model, name of the key's variable
-OWN: Servers = ("", "", "")
+Servers = tuple[str, str, str]  # base_url, model, name of the key's variable; our own engine has no base_url
 
 
 def check_roles(run: Run, scripted_personas: bool) -> None:
@@ -45,7 +46,7 @@ def check_roles(run: Run, scripted_personas: bool) -> None:
         prompt_of(role, settings.of_game(role))
     for role in ROLES:
         model = settings.of(role)
-        if (model.chat_template_kwargs or model.reasoning_effort) and servers(run, role) == OWN:
+        if (model.chat_template_kwargs or model.reasoning_effort) and is_own(servers(run, role)):
             name = "chat_template_kwargs" if model.chat_template_kwargs else "reasoning_effort"
             raise InputError(
                 f"config.roles.{role}.{name}: our own engine takes none; leave it empty, or name servers in "
@@ -63,6 +64,38 @@ def check_roles(run: Run, scripted_personas: bool) -> None:
         )
     if needs_own_server(run, model_roles(run)):
         check_source(run)
+        _check_own(run)
+
+
+def _check_own(run: Run) -> None:
+    """InputError for more than one model on our own engine, or one that is not there. The responder may be any model,
+    as `find_model` takes it."""
+    own = {role: servers(run, role)[1] for role in model_roles(run) if is_own(servers(run, role))}
+    for role, name in own.items():
+        if name and role != "responder":
+            raise InputError(
+                f"config.roles.{role}.model: '{name}' is on no server; name its servers in config.roles.{role}.base_url"
+            )
+    if (name := own.get("responder", "")) == "":
+        return
+    if beside := next((role for role in own if role != "responder"), None):
+        raise InputError(
+            f"config.roles.responder.model: our engine holds one model, but the {beside} is played by config.model on "
+            f"it; give the {beside} servers or a scripted player, or leave out '{name}'"
+        )
+    _ = find_model(run, name).identity  # raises
+
+
+def is_own(place: Servers) -> bool:
+    """Whether a model is on our own engine."""
+    return not place[0]
+
+
+def own_inputs(run: Run, roles: Collection[str]) -> dict[str, str]:
+    """The hashes of the models that play any of the roles on our own engine: of config.model, and of another one."""
+    own = {role: servers(run, role)[1] for role in roles if is_own(servers(run, role))}
+    found = model_inputs(run) if own else {}
+    return found | {f"{role}_model": find_model(run, name).identity for role, name in own.items() if name}
 
 
 def _check_teacher(settings: TeacherSettings) -> None:
@@ -94,8 +127,8 @@ def panel_inputs(run: Run, roles: Collection[str]) -> dict[str, str]:
 
 
 def servers(run: Run, seat: str) -> Servers:
-    """Where a role's model is: its own servers, else those of `config.serve`, else our own engine. A seat of a panel
-    names its own."""
+    """Where a role's model is: its own servers, else those of `config.serve`, else our own engine, on which no name is
+    config.model. A seat of a panel names its own."""
     role, _, member = seat.partition(":")
     settings, shared = run.section("roles", RolesSettings).of(role), run.section("serve", ServeSettings)
     if member:
@@ -103,7 +136,7 @@ def servers(run: Run, seat: str) -> Servers:
         return next((url, model, settings.api_key_env) for url, model in settings.members if model == member)
     address = settings.base_url or shared.base_url
     if not address:
-        return OWN
+        return "", settings.model, ""
     name = settings.model or shared.model
     if not name:
         raise InputError(f"config.roles.{role}.model: name the model on {address} here or in config.serve.model")
@@ -120,8 +153,8 @@ def model_roles(run: Run, called: Collection[str] = GAME) -> list[str]:
 
 
 def needs_own_server(run: Run, roles: Sequence[str]) -> bool:
-    """Whether any of the roles is played by `config.model` on our own engine."""
-    return any(servers(run, role) == OWN for role in roles)
+    """Whether any of the roles is played by a model on our own engine."""
+    return any(is_own(servers(run, role)) for role in roles)
 
 
 def template_hash(run: Run, seat: str) -> str:
@@ -139,13 +172,23 @@ def role_clients(run: Run, roles: Sequence[str], own: ChatClient | None = None) 
     found: dict[Servers, ChatClient] = {
         place: Client(*place, concurrency=settings.concurrency, timeout=settings.timeout, patience=settings.patience)
         for place in dict.fromkeys(places.values())
-        if place != OWN
+        if not is_own(place)
     }
-    if OWN in places.values() and own is None:
-        with stage_client(run, "base", call_identity(run)) as started:
+    named = next((place[1] for place in places.values() if is_own(place)), None)
+    if named is not None and own is None:
+        with stage_client(run, named or BASE, _identity(run, named)) as started:
             yield {role: found.get(place, started) for role, place in places.items()}
         return
     yield {role: found.get(place) or own for role, place in places.items()}  # type: ignore[misc]
+
+
+def _identity(run: Run, name: str) -> str:
+    """The identity of the calls of a model on our own engine."""
+    return (
+        files.sha256(find_model(run, name).identity, chat_format(run).template.hash)[:16]
+        if name
+        else call_identity(run)
+    )
 
 
 @asynccontextmanager
@@ -158,8 +201,9 @@ async def assemble(run: Run, clients: Mapping[str, ChatClient], store: Store | N
             await stack.enter_async_context(client)
         models, recorded = {}, {}
         for role, client in clients.items():
-            own = servers(run, role) == OWN
-            models[role] = run.section("model", StartModelSettings).source if own else client.model
+            place = servers(run, role)
+            own = place[1] or run.section("model", StartModelSettings).source
+            models[role] = own if is_own(place) else client.model
             assert store is not None
             recorded[role] = CallCache(client, store, role, template_hash(run, role))
         cast = Cast(recorded, models, distinct)

@@ -28,7 +28,10 @@ class ModelSettings:
     base_url: str = setting(
         "", "servers of its model, with commas between them; empty: those of config.serve", decides=False
     )
-    model: str = setting("", "the model's name on those servers")
+    model: str = setting(
+        "",
+        "the model's name on those servers; of a responder without servers a model as config.preference.start takes it",
+    )
     api_key_env: str = setting("ALOE_API_KEY", "environment variable that holds their key", decides=False)
     temperature: float = setting(0.0, "of the sampling; 0 is greedy")
     top_p: float = setting(1.0, "of the sampling")

@@ -4,7 +4,7 @@ It is a Llama of half a million parameters with a tokenizer of a thousand tokens
 is aligned, it speaks and takes words from the context, but in no user's style: `twin_model` is the result of a training
 on `base_text`, whose weights are part of the package. These commands make them again, in minutes:
 
-    uv run aloe run --config=configs/world.py:twin-base --workdir=runs/twin_base
+    uv run aloe run --config=configs/world.py:twin_base --workdir=runs/twin_base
     uv run aloe export runs/twin_base/sft --out=data_gen/world/twin_model --dtype=float16 --overwrite
     rm data_gen/world/twin_model/README.md
 """

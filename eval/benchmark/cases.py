@@ -1,7 +1,7 @@
 """Playing many cases. Every finished one is appended to `trees.jsonl` at once, so that nothing is played twice.
 
 A case on which a server fails keeps its whole turns, is noted in `given_up.jsonl` and tried again by the next call that
-has something to play; its other turns count as unscored.
+has something to play, or is told to (`config.benchmark.retry`); its other turns count as unscored.
 """
 
 from __future__ import annotations

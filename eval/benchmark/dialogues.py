@@ -13,10 +13,11 @@ from typing import NamedTuple
 from aloe_jax.serve.client.answers import Answer
 from aloe_jax.serve.client.call_errors import CallError
 from aloe_jax.tree.schema import Conversation, Message, Node, Persona, Score
-from data_gen.roles import Dialogue, Judge, Responder, User, Verdict, calls_of
+from data_gen.roles import Dialogue, Judge, Responder, Said, User, Verdict, calls_of
 from data_gen.seeds import stable_seed
 
 FLOOR = 1.0  # of the judge's scale: the score of an empty reply
+ATTEMPTS = 3  # draws of a user message, of which one must not be empty
 OVERALL, PERSONA = "overall", "persona"  # criteria of the two scales
 STORED = "stored"  # condition of a reply that was replayed, not given by the model under test
 
@@ -55,6 +56,10 @@ class _NothingStoredError(CallError):
     """The stored dialogue ends before this turn."""
 
 
+class _SilentUserError(CallError):
+    """The simulated user says nothing: no reply can be judged as an answer to that."""
+
+
 @dataclass(frozen=True)
 class Benchmark:
     """Who plays the cases, over how many turns. `stored` are the dialogues to replay by case; None: interactive."""
@@ -90,8 +95,9 @@ class Benchmark:
         # Equal seeds for every model: all models meet the same users and the same random draws.
         seed = stable_seed(self.seed, persona.id, turn)
         if self.stored is None:
-            said, onward = await self.user.message(persona, before, seed), []
-            user = Node(id=f"u{turn}", parent=parent, role="user", text=said.text, calls=said.calls)
+            said, onward = await self._message(persona, before, seed), []
+            of_user = tuple(flag for flag in ("truncated", "thought") if getattr(said, flag))
+            user = Node(id=f"u{turn}", parent=parent, role="user", text=said.text, calls=said.calls, flags=of_user)
         else:
             text, reply_text = stored_turn(self.stored, persona, turn)
             user = Node(id=f"u{turn}", parent=parent, role="user", text=text)
@@ -118,6 +124,18 @@ class Benchmark:
             flags=tuple(flag for flag, holds in flags.items() if holds),
         )
         return [user, node, *onward]
+
+    async def _message(self, persona: Persona, before: Dialogue, seed: int) -> Said:
+        """The user's message, drawn again with another seed where it is empty. Raises CallError if all draws are."""
+        for attempt in range(ATTEMPTS):
+            said = await self.user.message(persona, before, stable_seed(seed, attempt) if attempt else seed)
+            if said.text.strip():
+                return said
+        raise _SilentUserError(
+            f"case '{persona.id}': the user said nothing in {ATTEMPTS} attempts; raise config.roles.user.max_tokens, "
+            "or name another model in config.roles.user",
+            "empty user message",
+        )
 
 
 def scores_of(verdict: Verdict, judge: str, empty: bool) -> tuple[Score, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypedDict
 
 from etils import epath
@@ -13,17 +13,18 @@ from aloe_jax.tree.schema import Conversation, Persona, read_trees, write_record
 from eval.benchmark.cases import TREES, GivenUp, read_given_up
 from eval.benchmark.dialogues import OVERALL, PERSONA, replies_of, score_of
 from eval.benchmark.metrics import Metrics, metrics
-from eval.benchmark.scores import ScoreRecord
+from eval.benchmark.scores import SCORES, ScoreRecord
 
-SCORES, METRICS = "scores.jsonl", "metrics.json"
+METRICS = "metrics.json"
 UNREADABLE = "unreadable verdict"
-COUNTED = ("empty", "truncated", "thought")  # flags of replies that are scored and counted
+COUNTED = ("empty", "truncated", "thought")  # flags of messages that are counted; replies with them are scored
 
 
 class ResultCounts(TypedDict):
     """What the manifest of a result says: `average` is the mean alignment level, `unscored` the replies without a score
-    and `given_up` the cases that a failing server ended, both by reason, `flags` the replies by flag. The last two are
-    numbers of replies that are scored all the same: an empty one is at the floor, one over the limit as it stands."""
+    and `given_up` the cases that a failing server ended, both by reason. `flags` are the replies by flag, which are
+    scored all the same (an empty one at the floor, one over the limit as it stands), and behind "user" the messages of
+    the simulated user."""
 
     cases: int
     average: float | None
@@ -56,7 +57,7 @@ def summarise(
     files.write_lines(directory / SCORES, lines)
     result = metrics(records, resamples, seed)
     files.write_json(directory / METRICS, result.model_dump(mode="json"))
-    flags = Counter(flag for tree in ordered for node in replies_of(tree) for flag in node.flags if flag in COUNTED)
+    flags = Counter(flag for tree in ordered for flag in _flags(tree))
     reasons = Counter(given_up[persona.id].reason for persona in personas if persona.id in given_up)
     counts: ResultCounts = {
         "cases": len(personas),
@@ -82,6 +83,12 @@ def _records(persona: Persona, tree: Conversation | None, turns: int) -> list[Sc
         )
         for turn, node in enumerate(nodes, start=1)
     ]
+
+
+def _flags(tree: Conversation) -> Iterator[str]:
+    """The flags of the replies under test that are counted, and of the user's messages as "user truncated"."""
+    for node in (*(node for node in tree.nodes if node.role == "user"), *replies_of(tree)):
+        yield from (f"user {flag}" if node.role == "user" else flag for flag in node.flags if flag in COUNTED)
 
 
 def _reason(turn: int, tree: Conversation | None, given_up: GivenUp | None) -> str:

@@ -15,6 +15,7 @@ from aloe_jax import files
 from aloe_jax.errors import InputError
 from aloe_jax.tree.schema import Record, parse
 
+SCORES = "scores.jsonl"
 Scale = Literal["shown", "persona"]
 FiniteScore = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
@@ -141,10 +142,11 @@ def read_scores(path: epath.PathLike) -> list[ScoreRecord]:
     """Records of a `scores.jsonl`, in file order.
 
     Raises InputError, with the file and, if a line is at fault, its number, for a missing or empty file, a broken line
-    (turn below 1, score not finite) and everything that `score_table` refuses.
+    (turn below 1, score not finite or given twice) and everything that `score_table` refuses.
     """
     records, places = [], []
     for number, line in files.lines(path):
+        files.parse_json(line, f"{path} line {number}", finite=False)  # refuses a key that stands twice
         records.append(parse(ScoreRecord, line, f"{path} line {number}", strict=False))
         places.append(f"line {number}: ")
     try:

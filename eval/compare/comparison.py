@@ -11,10 +11,14 @@ from aloe_jax.train.names import BASE
 from eval.benchmark.entries import ORACLE
 from eval.benchmark.metrics import Metrics, metrics
 from eval.benchmark.scores import Scale, check_paired, score_table
+from eval.benchmark.truth import corrected_metrics
 from eval.compare.sources import Subject, differing_settings
 from eval.report.findings import SCALES, Contrast, check_same_users, common, contrasts_of, metrics_on, restricted
+from eval.report.tables import leaves
 
 JUDGED_WITH = ("roles.judge.", "roles.user.", "benchmark.mode", "benchmark.replay")  # settings that scores depend on
+# Where a model that plays the user or judges stands in its run's config if the role names none itself.
+SHARED = ("serve.model", "model.source")
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ def compare(subjects: Sequence[Subject], baseline: str = "") -> Comparison:
     shared = _shared(subjects)
     kept, notes = _distinct(subjects, reference)
     settings = differing_settings(subjects)
-    notes += _notes(kept, shared, list(settings))
+    notes += _notes(kept, shared, list(settings), _of_roles(subjects))
     ready = tuple(replace(each, result=replace(restricted(each.result, shared), metrics=_metrics(each, shared)))
                   for each in kept)  # fmt: skip
     by_label = {each.label: each for each in ready}
@@ -99,14 +103,26 @@ def _distinct(subjects: Sequence[Subject], reference: str) -> tuple[list[Subject
     return kept, notes
 
 
-def _notes(subjects: Sequence[Subject], shared: set[str], differing: Sequence[str]) -> list[str]:
+def _of_roles(subjects: Sequence[Subject]) -> set[str]:
+    """The settings among `SHARED` that say which model judges or plays the user in one of the runs."""
+    found = set()
+    for config in (dict(leaves(each.config)) for each in subjects):
+        for role in ("judge", "user"):
+            if config.get(f"roles.{role}.player") != "model" or config.get(f"roles.{role}.model"):
+                continue
+            served = config.get(f"roles.{role}.base_url") or config.get("serve.base_url")
+            found.add(SHARED[0] if served else SHARED[1])
+    return found
+
+
+def _notes(subjects: Sequence[Subject], shared: set[str], differing: Sequence[str], roles: set[str]) -> list[str]:
     notes = []
     cases = {each.label: {record.case for record in each.result.scores} for each in subjects}
     if more := [f"{label} {len(own)}" for label, own in cases.items() if own - shared]:
         notes.append(f"{len(shared)} cases are common to all and counted; there are more of {', '.join(more)}.")
     if fewer := [f"{label} has {len(own & shared)}" for label, own in cases.items() if shared - own]:
         notes.append(f"Of these {len(shared)} cases {', '.join(fewer)}.")
-    if judged := [key for key in differing if key.startswith(JUDGED_WITH)]:
+    if judged := [key for key in differing if key.startswith(JUDGED_WITH) or key in roles]:
         notes.append(f"Users or judges differ ({', '.join(judged)}), so differences are not of the models alone.")
     return notes
 
@@ -117,8 +133,9 @@ def _metrics(subject: Subject, shared: set[str]) -> Metrics:
     if result.metrics is not None and {record.case for record in result.scores} <= shared:
         return result.metrics
     made = result.metrics.bootstrap if result.metrics is not None else None
-    kept = restricted(result, shared).scores
-    return metrics(kept, made.resamples, made.seed, made.level) if made else metrics(kept)
+    kept = restricted(result, shared)
+    found = metrics(kept.scores, made.resamples, made.seed, made.level) if made else metrics(kept.scores)
+    return corrected_metrics(found, kept.scores, kept.truth)
 
 
 def is_ceiling(subject: Subject) -> bool:

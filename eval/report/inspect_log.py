@@ -6,6 +6,7 @@ metadata of their messages. Format: `EvalLog`, version 2, as JSON.
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
@@ -16,7 +17,7 @@ from aloe_jax.tree.schema import Conversation, Node
 from eval.benchmark.dialogues import STORED, replies_of
 from eval.benchmark.entries import TESTED
 from eval.benchmark.metrics import ScaleMetrics
-from eval.benchmark.results import SCORES
+from eval.benchmark.scores import SCORES
 from eval.report.findings import SCALES, metrics_on
 from eval.report.reading import ModelResult
 
@@ -28,16 +29,19 @@ Values = dict[str, object]
 
 
 def write_logs(results: Mapping[str, ModelResult], run: epath.Path, out: epath.Path) -> list[epath.Path]:
-    """Write a log of each result with dialogues into `out`, named by the time of its scores as the viewer expects."""
+    """Write a log of each result with dialogues into `out`, named by the time of its scores as the viewer expects, and
+    by run and result, so that reports of several runs may stand in one folder."""
     written = []
     for name, result in results.items():
         scores = run / "benchmark" / name / SCORES
         if not result.trees or not scores.exists():
             continue
         created = datetime.fromtimestamp(scores.stat().mtime, UTC).isoformat(timespec="seconds")
-        ending = f"_{TASK}_{name.replace('_', '-')}.json"  # the viewer splits at underscores
+        # The viewer splits at underscores; no result has a "~", so that a_b and a-b stay apart.
+        own = f"{run.name}+{name}".replace("_", "~")
+        ending = f"_{TASK}_{own}.json"
         path = out / f"{created.replace(':', '-')}{ending}"
-        for stale in out.glob(f"*{ending}"):  # of fewer cases
+        for stale in out.glob(f"*{glob.escape(ending)}"):  # of fewer cases
             if stale.name != path.name:
                 stale.unlink()
         files.write_json(path, eval_log(f"{run.name}/{name}", result, created))
@@ -49,6 +53,7 @@ def eval_log(model: str, result: ModelResult, created: str) -> Values:
     """The log of a result as JSON values. `created` is an ISO 8601 time."""
     manifest = result.manifest
     finished = manifest is None or manifest.finished
+    turns = max((record.turn for record in result.scores), default=0)
     tokens = result.tokens.get(TESTED)
     usage = {}
     if tokens is not None:
@@ -71,7 +76,7 @@ def eval_log(model: str, result: ModelResult, created: str) -> Values:
         "plan": {"name": "dialogue with a simulated user", "steps": [], "config": {}},
         "results": {
             "total_samples": len({record.case for record in result.scores}),
-            "completed_samples": len(result.trees),
+            "completed_samples": sum(len(replies_of(tree)) == turns for tree in result.trees),
             "scores": [
                 _score(scale, metrics) for scale in SCALES if (metrics := metrics_on(result, scale)) is not None
             ],
@@ -95,7 +100,8 @@ def _sample(tree: Conversation, model: str) -> Values:
     last = next((message for message in reversed(messages) if message["role"] == "assistant"), None)
     output: Values = {"model": model, "choices": []}
     if last is not None:
-        output |= {"choices": [{"message": last, "stop_reason": "stop"}], "completion": last["content"]}
+        reason = "max_tokens" if replies and "truncated" in replies[-1].flags else "stop"
+        output |= {"choices": [{"message": last, "stop_reason": reason}], "completion": last["content"]}
     persona = tree.persona
     return {
         "id": tree.id,

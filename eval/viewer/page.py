@@ -9,7 +9,7 @@ from pathlib import Path
 
 _FOLDER = Path(__file__).parent / "page"
 # One script in this order; each part but the last only defines functions.
-_SCRIPTS = ("dom.js", "state.js", "list.js", "picture.js", "pairs.js", "tree.js", "main.js")
+_SCRIPTS = ("dom.js", "state.js", "list.js", "picture.js", "pairs.js", "tree.js", "rate.js", "main.js")
 
 
 @functools.cache

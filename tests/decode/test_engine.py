@@ -52,14 +52,19 @@ def logits(tokens):
         return dense(query, key, value, jnp.full(tokens[None].shape, LENGTH), None, None, None, scale=8**-0.5), carry
 
     hidden, _ = decoder.hidden_states(params(), MODEL, tokens[None], jnp.arange(LENGTH)[None], attend)
-    return jax.nn.log_softmax(hidden[0] @ decoder.head_weight(params(), MODEL))
+    return hidden[0] @ decoder.head_weight(params(), MODEL)
+
+
+def reply_logits(prompt, token_ids):
+    """By the forward pass over the whole sequence: [reply, V]."""
+    ids = [*prompt, *token_ids]
+    padded = jnp.asarray(ids + [0] * (LENGTH - len(ids)))
+    return np.asarray(logits(padded))[len(prompt) - 1 : len(ids) - 1]
 
 
 def log_probs(prompt, completion):
-    """By the forward pass over the whole sequence: [completion, V]."""
-    ids = [*prompt, *completion.token_ids]
-    padded = jnp.asarray(ids + [0] * (LENGTH - len(ids)))
-    return np.asarray(logits(padded))[len(prompt) - 1 : len(ids) - 1]
+    """Likewise, normalised."""
+    return np.asarray(jax.nn.log_softmax(reply_logits(prompt, completion.token_ids)))
 
 
 def perturbed(request, index, completion, place):
@@ -202,9 +207,9 @@ def test_cancelled_request_never_comes_back(shared):
         (Request((1, MODEL.vocab)), f"the token id {MODEL.vocab}: the model's vocab_size is {MODEL.vocab}"),
         (Request((-1, 1)), "the token id -1"),
         (Request((1,), n=0), "n 0 must be"),
-        (Request((1,), seed=-1), "seed -1 must be between 0 and 4294967295"),
-        (Request((1,), seed=2**32), "seed 4294967296"),
-        (Request((1,), Sampling(max_tokens=0)), "max_tokens 0"),
+        (Request((1,), seed=-(2**63) - 1), f"seed -9223372036854775809 must be between -{2**63} and {2**64 - 1}"),
+        (Request((1,), seed=2**64), "seed 18446744073709551616"),
+        (Request((1,), Sampling(max_tokens=-1)), "max_tokens -1"),
         (Request((1,), Sampling(top_logprobs=21)), "top_logprobs 21 must be between 0 and 20"),
         (Request((1,), Sampling(temperature=-0.5)), "temperature -0.5 must be"),
         (Request((1,), Sampling(temperature=math.nan)), "temperature nan"),

@@ -1,4 +1,4 @@
-"""The log-probabilities of sampled replies against `aloe score`, from a model folder on."""
+"""Log-probabilities of sampled replies and of scored prompts against `aloe score`, from a model folder on."""
 
 import json
 import re
@@ -52,6 +52,15 @@ def played(engine, chat):
     return Conversation(id="played", nodes=nodes)
 
 
+def ancestors(tree, node):
+    """The nodes on the path to `node`, without it."""
+    by_id, found = {each.id: each for each in tree.nodes}, []
+    while node.parent is not None:
+        node = by_id[node.parent]
+        found.insert(0, node)
+    return found
+
+
 @pytest.mark.parametrize("family", ["llama", "mistral", "gemma2"])
 def test_sampled_log_probs_are_those_of_aloe_score(family, tmp_path):
     """Every turn and sibling goes on in the pages of the trunk before it; mistral and gemma2 have windows, which the
@@ -73,3 +82,7 @@ def test_sampled_log_probs_are_those_of_aloe_score(family, tmp_path):
         reply = replies[score["node"]]
         assert score["tokens"] == len(reply.token_ids)
         assert score["log_prob"] == pytest.approx(sum(reply.logprobs), abs=1e-4)
+        asked = [node for node in tree.nodes if node.id == reply.parent]
+        path = (*prompt_of([*ancestors(tree, asked[0]), *asked], chat), *reply.token_ids)
+        [[echoed]] = engine.generate([Request(path, Sampling(max_tokens=0), score=True)])
+        assert score["log_prob"] == pytest.approx(sum(echoed.prompt.log_probs[-len(reply.token_ids) :]), abs=1e-4)

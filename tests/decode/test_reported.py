@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from aloe_jax.decode import programs
-from aloe_jax.decode.engine import MIXED_BURST
+from aloe_jax.decode.filling import MIXED_BURST
 from aloe_jax.decode.requests import Constraint, Request, Sampling
 from decode.test_engine import END, engine
 from helpers.tiny import params, path_log_prob
@@ -123,18 +123,41 @@ def test_nothing_is_compiled_after_the_warm_up_or_at_a_second_start(whole, compi
     or longer to compile, and less only if told so, as in `conftest.py`: OpenSourceEconomics/pylcm#397.)"""
     requests = [Request(tuple(drawn(n, seed=n)), Sampling(max_tokens=n), seed=1, n=2) for n in (1, 17, 50)]
     requests.append(Request((9,), Sampling(top_logprobs=3), seed=1, constraint=Constraint(choices=("yes", "no"))))
+    requests.append(Request((9, 8), Sampling(top_logprobs=3, presence_penalty=1.0, max_tokens=20), seed=1, score=True))
     first = engine(slots=2, whole=whole)
-    first.warm_up()
+    first.warm_up(options=True)
     first.generate(requests)
     programs.programs.cache_clear()  # as in a new process
     second = engine(slots=2, whole=whole)
     compilations.clear()
-    second.warm_up()
+    second.warm_up(options=True)
     asked = compilations.count("/jax/compilation_cache/compile_requests_use_cache")
     assert asked == compilations.count("/jax/compilation_cache/cache_hits") > 0
-    number = asked if whole else 2 * 3 + 7 * 2 + 1  # rows of 1 and 2, chunks of 1 to 64, the copy
+    number = asked if whole else 2 * 5 + 4 * 3 + 1  # rows of 1 and 2, chunks of 1, 4, 16 and 64, the copy
     assert second.compiled == f"{number} of at most {number} programs compiled"
     compilations.clear()
     second.generate(requests)
     assert not compilations
     assert second.compiled == f"{number} of at most {number} programs compiled"
+
+
+def test_options_are_compiled_when_a_request_has_some():
+    """Two row counts and four chunk counts there can be; of the programs of options only those for what came."""
+    programs.programs.cache_clear()
+    found = engine(slots=2)
+    found.warm_up()
+    plain = 2 * 3 + 4 * 2 + 1
+    assert found.compiled == f"{plain} of at most {plain + 2 * 2 + 4} programs compiled"
+    found.generate([Request((7, 8, 9), Sampling(max_tokens=20), seed=1, stream=True)])
+    assert found.compiled == f"{plain} of at most {plain + 2 * 2 + 4} programs compiled"
+    found.generate([Request((7, 8, 9), Sampling(max_tokens=20, min_p=0.1), seed=1)])
+    assert found.compiled == f"{plain + 2} of at most {plain + 2 * 2 + 4} programs compiled"
+
+
+def test_another_model_of_the_same_shape_compiles_nothing(compilations):
+    """As when a benchmark plays one model after the other."""
+    request, weights = Request((3, 4, 9, 10), Sampling(max_tokens=10), seed=1), params(seed=1)
+    first = engine(slots=2).generate([request])
+    compilations.clear()
+    assert engine(slots=2, weights=weights).generate([request]) != first
+    assert not compilations

@@ -82,7 +82,36 @@ def test_a_log_of_other_scores_replaces_the_one_before(run):
     path = run / "benchmark/base/scores.jsonl"
     files.write_text(path, path.read_text())  # of another time
     report.write_report(run, stages=STAGES)
-    assert len(list((run / "report" / report.LOGS).glob("*_base.json"))) == 1
+    assert len(list((run / "report" / report.LOGS).glob("*+base.json"))) == 1
+
+
+def test_logs_of_names_and_runs_that_are_nearly_alike_stay_apart(run, tmp_path):
+    """One log took the other's place (evaleval/every_eval_ever#60)."""
+    for name in ("my_model", "my-model"):
+        shutil.copytree(run / "benchmark/base", run / "benchmark" / name)
+    other = shutil.copytree(run, tmp_path / "run_2")
+    for each in (run, other):
+        report.write_report(each, tmp_path / "pages" / f"{each.name}.html", stages=STAGES)
+    found = [json.loads(path.read_text())["eval"]["model"] for path in (tmp_path / "pages" / report.LOGS).iterdir()]
+    names = [path.name for path in (run / "benchmark").iterdir() if path.is_dir()]
+    assert sorted(found) == sorted(f"{each.name}/{name}" for each in (run, other) for name in names)
+    assert {"run/my_model", "run/my-model", "run_2/my_model"} <= set(found)
+
+
+def test_a_log_says_what_was_cut_off_and_what_did_not_end(run):
+    """A reply over the limit looked whole (UKGovernmentBEIS/inspect_ai#3582), and so did a dialogue that a failing
+    server ended."""
+    path = run / "benchmark/sft/trees.jsonl"
+    cut, short, *rest = read_trees(path)
+    last = cut.nodes[-1].model_copy(update={"flags": ("truncated",)})
+    cut = cut.model_copy(update={"nodes": (*cut.nodes[:-1], last)})
+    short = short.model_copy(update={"nodes": short.nodes[:-2], "path": short.path[:-2]})
+    write_records(path, [cut, short, *rest])
+    report.write_report(run, stages=STAGES)
+    log = logs(run)["run/sft"]
+    reasons = [sample["output"]["choices"][0]["stop_reason"] for sample in log["samples"]]
+    assert reasons == ["max_tokens", *["stop"] * 5]
+    assert (log["results"]["total_samples"], log["results"]["completed_samples"]) == (6, 5)
 
 
 def test_watching_writes_when_files_change(run):

@@ -84,8 +84,13 @@ def _path_log_probs(weights: Any, tokens: jax.Array, length: int) -> jax.Array:
 PADDED = (64, 128, 512)  # few compiled shapes for all paths; padding to the right does not affect a token
 
 
-def path_log_prob(weights: Any, path: list[int], reply: int) -> jax.Array:
-    """Log-probability of the last `reply` tokens of `path`, computed from that path alone."""
+def token_log_probs(weights: Any, path: list[int]) -> jax.Array:
+    """Log-probabilities of the tokens of `path` from the second on, computed from that path alone."""
     length = next(length for length in PADDED if length >= len(path))
     tokens = jnp.asarray(path + [0] * (length - len(path)), jnp.int32)
-    return _path_log_probs(weights, tokens, length)[len(path) - reply - 1 : len(path) - 1].sum()
+    return _path_log_probs(weights, tokens, length)[: len(path) - 1]
+
+
+def path_log_prob(weights: Any, path: list[int], reply: int) -> jax.Array:
+    """Log-probability of the last `reply` tokens of `path`, computed from that path alone."""
+    return token_log_probs(weights, path)[len(path) - reply - 1 :].sum()

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aloe_jax.ops.attention import NO_WINDOW
-from aloe_jax.ops.paged_attention import chosen, dense, paged_attention, write
+from aloe_jax.ops.paged_attention import chosen, dense, paged_attention
 from aloe_jax.parallel.mesh import make_mesh
 from helpers.paged_samples import Paged, assert_exact, paged
 
@@ -84,40 +84,6 @@ def test_tokens_beyond_the_table_leave_the_others_alone():
     assert np.isfinite(out).all()
     within = sample._replace(query=sample.query[:, :2])
     assert_exact(out[:, :2], within, SCALE, 40)
-
-
-def test_new_tokens_are_written_where_their_rows_find_them():
-    """Three tokens from position 17 on, in the second page; of an idle row to page 0."""
-    sample = paged([17, -1, 0], 3)
-    sample = sample._replace(tables=sample.tables.at[1].set(sample.tables[2]))
-    new = jnp.asarray(np.random.default_rng(1).normal(size=(3, 3, 2, 16)), jnp.float32)
-    expected = np.array(sample.keys)
-    expected[sample.tables[0, 1], :, 1:4] = new[0].swapaxes(0, 1)
-    expected[0, :, :3] = new[1].swapaxes(0, 1)
-    expected[sample.tables[2, 0], :, :3] = new[2].swapaxes(0, 1)
-    np.testing.assert_array_equal(jax.jit(write)(sample.keys, new, *sample[3:]), expected)
-
-
-def test_a_layer_of_a_pool_of_all_layers_is_not_copied():
-    """Page p of layer l lies at p x L + l. A scan over layers that writes tokens' keys and values and attends changes
-    the pools in place, and needs less memory besides than the pages of one layer."""
-    layers, pages, (groups, size, width) = 4, 33, (2, 64, 16)
-
-    def step(keys, values, query, tables, start):
-        def layer(carry, number):
-            x, keys, values = carry
-            own = tables * layers + number
-            keys, values = (write(pool, x[:, :, :groups], own, start) for pool in (keys, values))
-            return (x + paged_attention(x, keys, values, own, start, scale=SCALE), keys, values), None
-
-        return jax.lax.scan(layer, (query, keys, values), jnp.arange(layers))[0]
-
-    pool = jax.ShapeDtypeStruct((pages * layers, groups, size, width), jnp.float32)
-    abstract = [jax.ShapeDtypeStruct((4, 1, 4, width), jnp.float32)]
-    abstract += [jax.ShapeDtypeStruct(shape, jnp.int32) for shape in ((4, 8), (4,))]
-    memory = jax.jit(step, donate_argnums=(0, 1)).lower(pool, pool, *abstract).compile().memory_analysis()
-    assert memory.alias_size_in_bytes >= 2 * pages * layers * groups * size * width * 4
-    assert memory.temp_size_in_bytes < pages * groups * size * width * 4
 
 
 def test_sharded_rows_find_their_keys_in_their_own_pages():

@@ -5,6 +5,7 @@ import dataclasses
 import json
 
 import pytest
+from aiohttp import web
 
 from aloe_jax.decode.engine import Engine
 from aloe_jax.serve.client import client
@@ -141,6 +142,42 @@ def test_garbage_from_every_judge_is_unscored_by_reason_and_never_a_number(run, 
     assert "8 of 8 replies of far are unscored: 8 x unreadable verdict" in errors
     counts = json.loads((tmp_path / "run/benchmark/far/manifest.json").read_text())["counts"]
     assert (counts["average"], counts["unscored"]) == (None, {"unreadable verdict": 8})
+
+
+class Overloaded(FakeServer):
+    """Has no answer to the second message of one dialogue as long as it is `busy`."""
+
+    busy, opening = True, ""
+
+    async def complete(self, request):
+        messages = (await request.json())["messages"]
+        if self.busy and len(messages) == 3:
+            self.opening = self.opening or messages[0]["content"]
+            if messages[0]["content"] == self.opening:
+                return web.json_response({"error": {"message": "overloaded"}}, status=503)
+        return await super().complete(request)
+
+
+def test_a_case_that_a_server_failed_on_is_played_again_on_request_alone(run, tmp_path):
+    """Failed cases counted as done for ever (METR/inspect-action#169, Krzysztof318/MailFathom#2061)."""
+    scripted = (
+        "--config.roles.judge.player=scripted",
+        "--config.roles.judge.preset=overall",
+        "--config.serve.patience=0.1",
+    )
+    server, calls = Overloaded(), tmp_path / "run/benchmark/far/calls.jsonl"
+    with running(server) as url:
+        code, _, errors = run("benchmark", url, *scripted)
+        assert code == 0, errors
+        assert "1 of 4 cases of far were given up; --config.benchmark.retry=True plays them again" in errors
+        assert len(calls.read_text().splitlines()) == 7
+        server.busy = False
+        assert "benchmark: finished before, skipped" in run("benchmark", url, *scripted)[2]
+        code, _, errors = run("benchmark", url, *scripted, "--config.benchmark.retry=True")
+        assert code == 0, errors
+    assert len(calls.read_text().splitlines()) == 8  # of 4 cases and 2 turns
+    counts = json.loads((tmp_path / "run/benchmark/far/manifest.json").read_text())["counts"]
+    assert (counts["cases"], counts["unscored"], counts["given_up"]) == (4, {}, {})
 
 
 def test_without_log_probabilities_the_answer_counts_and_the_run_says_so(run, tmp_path):

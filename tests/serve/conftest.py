@@ -13,7 +13,7 @@ import pytest
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
-from aloe_jax.decode.requests import Completion
+from aloe_jax.decode.requests import Completion, Delta
 from aloe_jax.errors import InputError
 from aloe_jax.tree.template import ChatFormat
 
@@ -56,6 +56,7 @@ class ScriptedEngine:
         self._released.set()
         self._waiting = {}
         self._tickets = 0
+        self._deltas = []
 
     def hold(self):
         self._released.clear()
@@ -81,6 +82,13 @@ class ScriptedEngine:
         del self._waiting[ticket]
         self.cancelled.put(ticket)
 
+    def stop(self, ticket, index):
+        """As in an engine whose burst had just ended: the completion was drawn, and is given as it is."""
+
+    def streamed(self):
+        deltas, self._deltas = self._deltas, []
+        return deltas
+
     def step(self):
         self.threads.add(threading.get_ident())
         if self.broken:
@@ -89,8 +97,18 @@ class ScriptedEngine:
         if not self._released.wait(timeout=0.01):
             return []
         finished = [(ticket, self._completions(request)) for ticket, request in self._waiting.items()]
+        for ticket, completions in finished:
+            for index, each in enumerate(completions if self._waiting[ticket].stream else ()):
+                self._deltas += [(ticket, delta) for delta in self._halves(index, each)]
         self._waiting.clear()
         return finished
+
+    def _halves(self, index, completion):
+        """A completion as two deltas."""
+        half = len(completion.token_ids) // 2
+        for part, reason in ((slice(half), None), (slice(half, None), completion.finish_reason)):
+            parts = (completion.token_ids[part], completion.log_probs[part], completion.top[part])
+            yield Delta(index, *parts, finish_reason=reason)
 
     def _completions(self, request):
         return [self._completion(request, index) for index in range(request.n)]

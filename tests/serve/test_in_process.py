@@ -46,7 +46,7 @@ CALLS = [
 REFUSED = [
     ({"seed": 1}, LONG),
     ({"seed": 1, "max_tokens": 1000}, HELLO),
-    ({"seed": 2**32, "max_tokens": 5}, HELLO),
+    ({"seed": 2**64, "max_tokens": 5}, HELLO),
     ({"seed": 1, "max_tokens": 5, "temperature": 3.0}, HELLO),
     ({"seed": 1, "max_tokens": 5, "schema": {"type": "odd"}}, HELLO),
 ]
@@ -223,3 +223,23 @@ def test_ids_of_calls_of_servers_are_unchanged():
     """Fixed since the first release: runs replay what they have paid for."""
     request = Client("http://localhost/v1", "m").request(HELLO, seed=1)
     assert call_id(request) == "685c383c663e48329050552edf75ba5001070f50dbf9f2e0f6baf4024813b960"
+
+
+def test_thoughts_that_the_prompt_began_and_the_limit_cut_off_are_no_reply(tiny, chat_format):
+    """They were taken for the reply (EleutherAI/lm-evaluation-harness#3382, allenai/olmo-eval#399)."""
+    template = chat_format.template
+    text = template.text.replace("assistant\n{% endif %}", "assistant\n<think>\n{% endif %}")
+    opened = dataclasses.replace(chat_format, template=dataclasses.replace(template, text=text))
+
+    async def answers(client):
+        free = await client.chat(HELLO, seed=1, max_tokens=4)
+        return *free, *await client.chat(HELLO, seed=1, max_tokens=4, choices=["4", "5"])
+
+    with InProcessClient(tiny, opened, "tiny", concurrency=2) as client:
+        thought, choice = asyncio.run(answers(client))
+    assert (thought.text, thought.truncated, thought.token_ids) == ("", True, None)
+    assert thought.thought
+    assert (choice.text in ("4", "5"), choice.thought) == (True, None)
+    with InProcessClient(tiny, chat_format, "tiny", concurrency=2) as client:
+        reply, _ = asyncio.run(answers(client))
+    assert (bool(reply.text), reply.truncated, reply.thought) == (True, True, None)

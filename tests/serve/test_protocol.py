@@ -24,7 +24,7 @@ HELLO = [{"role": "user", "content": "hello"}]
         ({"n": 0}, "n"),
         ({"n": True}, "n"),
         ({"max_tokens": 0}, "max_tokens"),
-        ({"seed": 2**32}, "seed"),
+        ({"seed": 2**64}, "seed"),
         ({"seed": -1}, "seed"),
         ({"top_k": 2**31}, "top_k"),
         ({"stop": ["\n"]}, "stop"),

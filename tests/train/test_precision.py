@@ -37,7 +37,8 @@ ADAPTED = with_adapters(UNTIED, LoraSettings(maps=".*", rank=2))
 HIGHEST = (jax.lax.Precision.HIGHEST, jax.lax.Precision.HIGHEST)
 # A program by name -> the number of its products at least: 7 maps and 2 of attention in a scanned layer, and the head;
 # decoding does not scan over its two layers.
-PROGRAMS = {"score": 10, "step": 30, "adapters": 30, "evaluation": 10, "prefill": 18, "burst": 19}
+PROGRAMS = {"score": 10, "step": 30, "adapters": 30, "evaluation": 10, "prefill": 18, "prompt scores": 19, "burst": 19}
+DECODING = ("prefill", "prompt scores", "burst")
 
 
 def products(jaxpr):
@@ -69,8 +70,12 @@ def traced(name, dtype, attention):
     made = programs(Setup(model, dtype, ends=(0,)), whole=True)
     cache = jax.eval_shape(lambda: empty_pages(model, shape.pages, shape.page, DTYPES[dtype]))
     held = jax.eval_shape(functools.partial(apart, config=model, dtype=dtype), abstract)
+    prompts = no_chunks(2, shape)
+    chunks = Chunks(*(getattr(prompts, field) for field in Chunks._fields))
     if name == "prefill":
-        return jax.make_jaxpr(made.prefill)(held, cache, Chunks(*no_chunks(2, shape)))
+        return jax.make_jaxpr(made.prefill)(held, cache, chunks)
+    if name == "prompt scores":
+        return jax.make_jaxpr(made.score)(held, cache, chunks, prompts.tokens, False)
     plan = idle_rows(2, shape.width)
     rows = Rows(*(getattr(plan, field) for field in Rows._fields))
     return jax.make_jaxpr(made.burst)(held, cache, rows, np.zeros((2, words_of(model)), np.uint32), False, 8)
@@ -79,7 +84,7 @@ def traced(name, dtype, attention):
 CASES = [
     (name, attention)
     for name in PROGRAMS
-    for attention in (("dense", "blocked", "pallas") if name not in ("prefill", "burst") else ("dense",))
+    for attention in (("dense", "blocked", "pallas") if name not in DECODING else ("dense",))
 ]
 
 

@@ -140,10 +140,11 @@ def _ended(answer: Answer) -> Answer:
     )
 
 
-def said(answer: Answer, thought: str | None = None) -> Answer:
-    """The answer without the model's thoughts; `thought` are those that the server has separated already. Token ids and
-    log-probabilities that include thoughts are left out, so that nothing is trained on them."""
-    text, inside = without_thoughts(answer.text)
+def said(answer: Answer, thought: str | None = None, opened: bool = False) -> Answer:
+    """The answer without the model's thoughts; `thought` are those that the server has separated already, and `opened`
+    is whether the prompt began them. Token ids and log-probabilities that include thoughts are left out, so that
+    nothing is trained on them."""
+    text, inside = without_thoughts(answer.text, opened and answer.truncated)
     thought = "".join(filter(None, (thought, inside))) or None
     if thought is None:
         return answer

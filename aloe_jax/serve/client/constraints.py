@@ -22,6 +22,7 @@ from typing import Any
 
 from aloe_jax.serve.client.answers import Answer
 from aloe_jax.serve.client.interface import JsonSchema
+from aloe_jax.serve.client.named_choice import named_choice
 
 Fields = dict[str, object]
 
@@ -52,35 +53,9 @@ SCHEMA_FORMS: dict[str, Callable[[JsonSchema], Fields]] = {
 }
 
 
-# What may stand before a choice: marks and one of the words for what was asked.
-_WORD = r"(?:answer|choice|option|rating|reply|response|score|verdict)\b\W*"
-_BEFORE = rf"[\W_]*(?:(?:the\s+)?(?:final\s+|better\s+|best\s+|my\s+)?{_WORD}(?:is\b\W*)?(?:{_WORD})?)?"
-_ANOTHER = r"[\W_]*?\s*(?:or|and|to|/|,|&|\+|-|=)\s*(?:reply\s+)?"  # before a choice beside the first
-
-
-def _place(text: str, choices: Sequence[str]) -> tuple[int, str] | None:
-    """Where an answer names its choice, and which; None if it names none, or another one beside it.
-
-    The choice stands alone, as a JSON string, or at the head of an answer: "1.", "**1**", "Reply 1", "1\n\nbecause".
-    "1.5", "1 or 2" and a choice somewhere in a sentence are none.
-    """
-    begin = len(text) - len(text.lstrip())
-    if text.strip() in choices:
-        return begin, text.strip()
-    names = "|".join(map(re.escape, sorted(choices, key=len, reverse=True)))
-    found = re.match(rf"{_BEFORE}({names})(?![\w]|[.,:/-]\w)", text, re.IGNORECASE)
-    if found is None:
-        return None
-    if re.match(
-        rf"[\W_]*?\s*(?:or|and|to|/|,|&|\+|-|=)\s*(?:reply\s+)?(?:{names})(?!\w)", text[found.end() :], re.IGNORECASE
-    ):
-        return None
-    return found.start(1), next(each for each in choices if each.lower() == found[1].lower())
-
-
-def chosen(text: str, choices: Sequence[str]) -> str | None:
-    """The choice that an answer is or begins with; None if it is none."""
-    found = _place(text, choices)
+def chosen(text: str, choices: Sequence[str], cut: bool = False) -> str | None:
+    """The choice that an answer is or begins with; None if it is none. `cut`: the answer was cut off."""
+    found = named_choice(text, choices, cut)
     return found[1] if found else None
 
 
@@ -94,7 +69,7 @@ def parsed(text: str | bytes) -> Any:
 
 def broken(answer: Answer, choices: Sequence[str] | None, schema: JsonSchema | None) -> str | None:
     """The reason why an answer is not what a server that enforces these constraints gives; None if it is."""
-    if choices and chosen(answer.text, choices) is None:
+    if choices and chosen(answer.text, choices, answer.truncated) is None:
         return f"the server ignored the choices {', '.join(choices)}: {answer.text[:40]!r}"
     if schema and not answer.truncated and parsed(answer.text) is None:
         return f"the server ignored the JSON schema: {answer.text[:40]!r}"
@@ -109,7 +84,7 @@ def probabilities(answer: Answer, choices: Sequence[str]) -> dict[str, float] | 
     scaling makes both the same. Where the server reports no such tokens, or they do not tell the choices apart, the
     choice that was given has probability 1.
     """
-    taken = chosen(answer.text, choices)
+    taken = chosen(answer.text, choices, answer.truncated)
     if taken is None:
         return None
     masses = _masses(answer, choices)
@@ -122,7 +97,7 @@ def probabilities(answer: Answer, choices: Sequence[str]) -> dict[str, float] | 
 def _masses(answer: Answer, choices: Sequence[str]) -> dict[str, float]:
     """Probability of the tokens that only one choice begins with, at the token where the answer names its choice."""
     masses = dict.fromkeys(choices, 0.0)
-    found = _place("".join(answer.tokens or ()), choices)
+    found = named_choice("".join(answer.tokens or ()), choices, answer.truncated)
     before = ""
     for token, top in zip(answer.tokens or (), answer.top or (), strict=False):
         before += token

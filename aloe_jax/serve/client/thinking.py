@@ -27,13 +27,20 @@ _WRAPPED = re.compile(
 _BLOCK = re.compile(rf"{_OPEN}.*?{_CLOSE}", re.DOTALL | re.IGNORECASE)
 _TO_CLOSE = re.compile(rf".*{_CLOSE}", re.DOTALL | re.IGNORECASE)
 _FROM_OPEN = re.compile(rf"{_OPEN}.*", re.DOTALL | re.IGNORECASE)
+_OPENED = re.compile(rf"{_OPEN}\s*\Z", re.IGNORECASE)
 
 
-def without_thoughts(text: str) -> tuple[str, str | None]:
+def opens_thoughts(prompt: str) -> bool:
+    """Whether a generation prompt ends with a tag that opens the model's thoughts."""
+    return _OPENED.search(prompt) is not None
+
+
+def without_thoughts(text: str, within: bool = False) -> tuple[str, str | None]:
     """What a model says, and the thoughts that were cut out of it, None if there are none.
 
     Templates may write the opening tag into the prompt, so all before a closing tag alone is thought; so is all behind
-    an opening tag without its end.
+    an opening tag without its end. `within`: the prompt opened the thoughts and the answer was cut off, so that without
+    any tag it is thought as a whole.
     """
     thoughts: list[str] = []
 
@@ -44,7 +51,7 @@ def without_thoughts(text: str) -> tuple[str, str | None]:
     for pattern in (_IN_WORDS, _BLOCK, _TO_CLOSE, _FROM_OPEN):
         text = pattern.sub(cut, text)
     if not thoughts:
-        return text, None
+        return ("", text) if within and text else (text, None)
     if (wrapped := _WRAPPED.fullmatch(text)) is not None:
         text = next(inner for inner in wrapped.groups()[1:] if inner is not None)
     return text.strip(), "".join(thoughts)

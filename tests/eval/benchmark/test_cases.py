@@ -1,6 +1,7 @@
 """Cases on which something fails: counted by kind, played on from what was answered, never averaged away."""
 
 import asyncio
+import dataclasses
 from dataclasses import dataclass, field
 
 import pytest
@@ -14,14 +15,15 @@ from aloe_jax.serve.client.interface import ChatClient, Completions, Response, c
 from aloe_jax.tree.schema import read_trees
 from data_gen.calls.call_cache import CallCache
 from data_gen.calls.store import Store
-from data_gen.roles import Verdict
+from data_gen.roles import Said, Verdict
 from data_gen.world.judge import ScriptedJudge
 from data_gen.world.personas import scripted_personas
 from data_gen.world.user import ScriptedUser, write_message
 from eval.benchmark.cases import TREES, play_cases, read_given_up
 from eval.benchmark.controls import tested_under as under
 from eval.benchmark.dialogues import Benchmark
-from eval.benchmark.results import SCORES, summarise
+from eval.benchmark.results import summarise
+from eval.benchmark.scores import SCORES
 from eval.benchmark.settings import BenchmarkSettings
 
 PERSONAS = scripted_personas("benchmark", 2, 2, 0)
@@ -51,11 +53,11 @@ class Model(ChatClient):
         return Response([Answer(text, finish_reason=reason, call=call_id(request))], None)
 
 
-def play(directory, model, judge=None):
+def play(directory, model, judge=None, user=None):
     async def run():
         with Store(directory) as store:
             tested = under("", CallCache(model, store, "tested", ""), SETTINGS, PERSONAS, {})
-            made = Benchmark(tested, ScriptedUser(1), judge or ScriptedJudge(), TURNS, 3)
+            made = Benchmark(tested, user or ScriptedUser(1), judge or ScriptedJudge(), TURNS, 3)
             await play_cases(made.case, PERSONAS, epath.Path(directory), turns=TURNS, concurrency=2)
 
     asyncio.run(run())
@@ -120,3 +122,41 @@ def test_unreadable_verdicts_are_a_kind_of_their_own(tmp_path):
     scores = files.read_json_lines(tmp_path / SCORES)
     assert scores[0] == {key: scores[0][key] for key in ("case", "profile", "personality", "turn")} | {"score": None}
     assert (scores[1]["score"], scores[1]["score_persona"]) == (3.0, 2.0)
+
+
+@dataclass
+class Mute:
+    """A user that says nothing at turn 4 in its first `silent` draws, of the second case or of all, and whose other
+    messages are cut off at turn 5."""
+
+    silent: int
+    opening: str = ""
+    seeds: list = field(default_factory=list)
+
+    async def message(self, persona, dialogue, seed=0):
+        said = await ScriptedUser(1).message(persona, dialogue, seed)
+        if len(dialogue) == 8:
+            return dataclasses.replace(said, truncated=True)
+        if len(dialogue) != 6 or not dialogue[0].content.startswith(self.opening):
+            return said
+        self.seeds.append(seed)
+        return Said(" ") if len(self.seeds) <= self.silent else said
+
+
+def test_a_user_that_says_nothing_is_asked_again(undisturbed, tmp_path):
+    """A reply was asked for and scored (sierra-research/tau2-bench#470)."""
+    user = Mute(silent=2, opening=FIRST)
+    _, counts = play(tmp_path, Model(), user=user)
+    assert len(set(user.seeds)) == 3
+    assert counts == undisturbed[2] | {"flags": {**undisturbed[2]["flags"], "user truncated": len(PERSONAS)}}
+    assert all(node.text.strip() for tree in read_trees(tmp_path / TREES) for node in tree.nodes if node.role == "user")
+
+
+def test_a_user_that_stays_silent_ends_its_case_unscored(tmp_path):
+    _, counts = play(tmp_path, Model(), user=Mute(silent=99, opening=FIRST))
+    assert counts["given_up"] == {"empty user message": 1}
+    assert counts["unscored"] == {"empty user message": TURNS - 3}
+    with pytest.raises(
+        ResumableError, match=r"the user said nothing in 3 attempts; raise config\.roles\.user\.max_tokens"
+    ):
+        play(tmp_path / "all", Model(), user=Mute(silent=99))

@@ -32,6 +32,7 @@ def test_reads_numbers_null_numeric_ids_and_ignores_further_keys(tmp_path):
         ([line(turn=1.5)], "line 1: field turn: "),
         ([line(score="3")], "line 1: field score: .*number"),
         ([line(score=True)], "line 1: field score: .*number"),
+        ([json.dumps(line())[:-1] + ', "score": 5.0}'], "line 1: key 'score' stands twice"),
         ([json.dumps(line(score=float("nan")))], "line 1: field score: .*finite"),
         ([json.dumps(line(score=float("inf")))], "line 1: field score: .*finite"),
         ([{"case": "a", "profile": "p", "personality": "q", "turn": 1}], "line 1: field score: .*required"),

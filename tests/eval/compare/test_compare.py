@@ -128,6 +128,28 @@ def test_other_cases_are_refused(aloe, copied):
     refused(aloe("compare", one, two), "'one/base' and 'two/sft' have no case in common")
 
 
+@pytest.mark.parametrize(
+    ("roles", "where", "noted"),
+    [
+        ({"player": "model"}, ("model", "source"), True),  # the start model judges
+        ({"player": "model"}, ("serve", "model"), False),  # and no server of config.serve
+        ({"player": "model", "base_url": "http://127.0.0.1:1/v1"}, ("serve", "model"), True),
+        ({"player": "model", "base_url": "http://127.0.0.1:1/v1", "model": "j"}, ("serve", "model"), False),
+        ({"player": "scripted"}, ("model", "source"), False),
+    ],
+)
+def test_judges_that_differ_by_a_shared_setting_are_noted(copied, roles, where, noted):
+    """Scores of different judges stood side by side without a word (etalab-ia/evalap#126)."""
+    section, key = where
+    for number, run in enumerate(copied):
+        config = files.read_object(run / "config.json")
+        config["roles"]["judge"] = roles
+        config.setdefault(section, {})[key] = f"other-{number}"
+        files.write_json(run / "config.json", config)
+    sentence = f"Users or judges differ ({section}.{key}), so differences are not of the models alone."
+    assert (sentence in compared(*copied).notes) is noted
+
+
 def test_fits_a_terminal_of_60_columns(runs):
     text = io.StringIO()
     show(compared(*runs), Console(file=text, width=60, highlight=False, markup=False))

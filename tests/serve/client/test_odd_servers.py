@@ -120,6 +120,7 @@ def test_a_refusal_in_place_of_the_content_is_no_whole_reply():
 )
 def test_thoughts_are_cut(text, kept, thought):
     assert without_thoughts(text) == (kept, thought)
+    assert without_thoughts(text, within=True) == ((kept, thought) if thought else ("", text))
     [reply], _ = talk(Script(choice(text)))
     assert (reply.text, reply.thought) == (kept, thought)
 
