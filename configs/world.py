@@ -7,8 +7,8 @@ Users, teacher and judge are the scripted world's, so what a user likes and what
 of replies with a fault, and measured on held-out personas over ten turns, on both scales.
 
 `:quick` has fewer trees and cases, `:debug` runs every stage at the smallest sizes, and `:twin` takes a tiny model
-instead, which is of this world too (`:twin_base` is how it learned to speak). `:on_policy` is a second run, for a run in
-runs/world: its rejected replies are samples of that run's SFT model, from which its preference training starts.
+instead, which is of this world too (`:twin_base` is how it learned to speak). `:on_policy` is a second run, for a run
+in runs/world: its rejected replies are samples of that run's SFT model, from which its preference training starts.
 
     uv run aloe run --config=configs/world.py:on_policy --workdir=runs/on_policy \
         --stages=personas,conversations,dataset,preference \
@@ -118,7 +118,7 @@ def _twin(config: ConfigDict) -> None:
 
 
 def _twin_base(config: ConfigDict) -> None:
-    """The training in which that model learns to speak: data_gen/world/base_text.py, from the start of twin_start.py."""
+    """The training in which that model learns to speak, on data_gen/world/base_text.py."""
     from data_gen.world.twin import base_trees, random_twin
 
     config.stages = ("dataset", "sft")
