@@ -6,9 +6,9 @@ Users, teacher and judge are the scripted world's, so what a user likes and what
 (the world's oracle) plays the part of a strong model. SmolLM2-135M is trained on its replies, then on pairs of them and
 of replies with a fault, and measured on held-out personas over ten turns, on both scales.
 
-`:quick` has fewer trees and cases, `:debug` runs every stage at the smallest sizes, and `:twin` trains a tiny model
-from scratch instead. `:on_policy` is a second run, for a run in runs/world: its rejected replies are samples of that
-run's SFT model, from which its preference training starts.
+`:quick` has fewer trees and cases, `:debug` runs every stage at the smallest sizes, and `:twin` takes a tiny model
+instead, which is of this world too (`:twin_base` is how it learned to speak). `:on_policy` is a second run, for a run
+in runs/world: its rejected replies are samples of that run's SFT model, from which its preference training starts.
 
     uv run aloe run --config=configs/world.py:on_policy --workdir=runs/on_policy \
         --stages=personas,conversations,dataset,preference \
@@ -22,12 +22,12 @@ from ml_collections import ConfigDict
 from aloe_jax.cli.arguments import DEBUG, one_of, shrink
 from aloe_jax.cli.experiment import experiment
 
-QUICK, TWIN, ON_POLICY = "quick", "twin", "on_policy"
+QUICK, TWIN, BASE, ON_POLICY = "quick", "twin", "twin_base", "on_policy"
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    """`arg`: empty, "quick", "debug", "twin" or "on_policy"."""
-    one_of(arg, "configs/world.py", (QUICK, DEBUG, TWIN, ON_POLICY))
+    """`arg`: empty, "quick", "debug", "twin", "twin_base" or "on_policy"."""
+    one_of(arg, "configs/world.py", (QUICK, DEBUG, TWIN, BASE, ON_POLICY))
     config = experiment()
     config.model.source = "embedded:smollm2"
     config.compute.dtype = "float32"  # CPUs gain nothing from bfloat16
@@ -86,22 +86,50 @@ def get_config(arg: str = "") -> ConfigDict:
         config.preference.learning_rate = 3e-5
     if arg == TWIN:
         _twin(config)
+    if arg == BASE:
+        _twin_base(config)
     if arg == DEBUG:
         shrink(config)
     return config.lock()
 
 
 def _twin(config: ConfigDict) -> None:
-    """A model of a million parameters with random weights, and what it takes to train it from scratch."""
+    """A model of half a million parameters that speaks, and what it takes to align it in a minute or two."""
     from data_gen.world.twin import twin_model
 
     config.model.source = str(twin_model())
-    config.personas.profiles = config.conversations.trees = 600
-    config.conversations.turns = 6
-    config.sft.learning_rate = 3e-3
-    config.sft.batch = 8
-    config.sft.epochs = 3
+    config.compute.remat = "none"
+    config.serve.slots, config.serve.context = 24, 1024
+    config.personas.profiles = config.conversations.trees = 240
+    config.conversations.turns = 4
+    config.conversations.mix.hinted, config.conversations.mix.repetition = 2, 1
+    config.dataset.row.tokens, config.dataset.row.targets = 1024, 768
+    config.dataset.max_path = 1024
+    config.sft.learning_rate = 2e-3
+    config.sft.batch = config.sft.rows = 4
+    config.sft.epochs = 2
     config.sft.checkpoint_every = config.sft.measure_every = 200
     config.preference.learning_rate = 2e-4
-    config.preference.batch = 128
+    config.preference.batch = 64
+    config.preference.rows = 4
     config.preference.checkpoint_every = config.preference.measure_every = 200
+    config.benchmark.turns = 4
+    config.benchmark.cases = 24
+
+
+def _twin_base(config: ConfigDict) -> None:
+    """The training in which that model learns to speak, on data_gen/world/base_text.py."""
+    from data_gen.world.twin import base_trees, random_twin
+
+    config.stages = ("dataset", "sft")
+    config.model.source = str(random_twin())
+    config.compute.remat = "none"
+    config.dataset.sources.trees.path = str(base_trees())
+    config.dataset.row.tokens, config.dataset.row.targets = 512, 384
+    config.dataset.row.replies, config.dataset.row.pairs = 32, 0
+    config.sft.learning_rate, config.sft.schedule, config.sft.warmup = 2e-3, "cosine", 0.05
+    config.sft.b2 = 0.98
+    config.sft.batch = 8
+    config.sft.rows = 4
+    config.sft.turn_buckets, config.sft.entropy = 0, False
+    config.sft.checkpoint_every = config.sft.measure_every = 100

@@ -6,7 +6,7 @@ teacher is scripted. It reads the persona, which no model is given; it uses of i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from aloe_jax.tree.schema import Message, Persona
 from data_gen.seeds import draw, number
@@ -56,8 +56,15 @@ def _draft(
     split: Split,
     key: tuple[object, ...],
 ) -> str:
+    return composed(_fields(persona, dialogue, "quote.marks" in met, key), met, split, key, missed)
+
+
+def composed(
+    fields: Mapping[str, str], met: Collection[str], split: Split, key: tuple[object, ...], missed: Collection[str] = ()
+) -> str:
+    """A reply of sentences of the `split`, drawn with `key`, that meets the style settings `met` and misses `missed`.
+    `fields` has what it is about: the "topic", an "other" word of its field, and an "older" topic."""
     bank = BANKS[split]
-    fields = _fields(persona, dialogue, "quote.marks" in met, key)
     core = draw(bank.cores, *key, "core").removesuffix(".")
     for id, tags in bank.tags.items():
         if id in met:
