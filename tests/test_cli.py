@@ -203,6 +203,20 @@ class TestBadFiles:
         assert contents(tmp_path) == {tmp_path / "out/notes.txt": b"mine"}
 
 
+@pytest.mark.parametrize(
+    ("option", "parts"),
+    [
+        ("--allow-origin=*", ["--allow-origin", "'*'", "https://app.example"]),
+        ("--allow-host=http://models.example", ["--allow-host", "http://models.example"]),
+        ("--queue=-1", ["--queue=-1"]),
+        ("--drain=-1", ["--drain=-1"]),
+    ],
+)
+def test_what_a_server_cannot_keep(aloe, option, parts):
+    """Refused before a model is loaded."""
+    refused(aloe("serve", "--model=./nowhere", option), *parts)
+
+
 def test_a_port_in_use(aloe, model):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -314,7 +328,7 @@ def test_a_defect_of_ours_is_not_called_bad_input(aloe, monkeypatch):
     def broken(path, scale):
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr("eval.benchmark.metrics.metrics_file", broken)
+    monkeypatch.setattr("eval.benchmark.truth.metrics_file", broken)
     with pytest.raises(RuntimeError, match="a defect"):
         aloe("metrics", "scores.jsonl")
 

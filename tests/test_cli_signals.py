@@ -1,12 +1,17 @@
 """Commands that are interrupted while they start, and commands whose reader exits."""
 
+import json
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 
 import pytest
 
+from helpers import tiny
 from helpers.aloe_command import ALOE, DEADLINE, ROOT
 from helpers.xla_flags import QUICK
 
@@ -38,3 +43,37 @@ def test_a_reader_that_exits_is_no_failure(tmp_path):
     process.stdout.readline()
     process.stdout.close()
     assert (process.stderr.read(), process.wait(DEADLINE)) == ("", 0)
+
+
+def health(port):
+    """What a server says at /health."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=DEADLINE) as response:
+            return json.load(response)["status"]
+    except urllib.error.HTTPError as error:
+        return json.load(error)["status"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("second", [False, True])
+def test_a_server_drains_and_a_second_signal_ends_it(tmp_path, second):
+    """Half a request is under way when the signal comes. Its client leaves, or a second signal ends the server long
+    before its hour is over."""
+    model = tiny.write_folder(tmp_path / "model")
+    arguments = ["serve", f"--model={model}", "--port=0", "--context=64", "--slots=1", "--drain=3600"]
+    process = start(arguments, tmp_path, stdout=subprocess.PIPE)
+    line = next(line for line in process.stdout if "serving" in line)
+    port = int(line.split("127.0.0.1:")[1].split("/")[0])
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{")
+        assert health(port) == "ok"  # asked later, so that the other one is under way
+        process.send_signal(signal.SIGTERM)
+        while health(port) != "draining":
+            pass
+        assert process.poll() is None
+        if second:
+            process.send_signal(signal.SIGTERM)
+            process.wait(DEADLINE)
+    said = process.communicate(timeout=DEADLINE)[1]
+    assert "Traceback" not in said
+    assert process.returncode == (75 if second else 0)

@@ -9,19 +9,20 @@ import io
 import json
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aloe_jax.cli import signals
 from aloe_jax.cli.arguments import STAGES, TRAINING
 from aloe_jax.cli.devices import has_tpus
-from aloe_jax.errors import AloeError
+from aloe_jax.errors import AloeError, InputError
 from aloe_jax.outputs import check_apart, check_no_run
 
 if TYPE_CHECKING:
     from aloe_jax.parallel.meeting import HostSettings
     from aloe_jax.run.stage import Stage
+    from aloe_jax.serve.chat.speaker import Speaker
 
 
 def run(options: argparse.Namespace) -> None:
@@ -248,19 +249,15 @@ def score(options: argparse.Namespace) -> None:
 def metrics(options: argparse.Namespace) -> None:
     """Print the benchmark's metrics of a file of scores, corrected by labels if there are some; or a sheet for them."""
     from aloe_jax import files
-    from eval.benchmark.calibration import calibrated_metrics, label_sheet
-    from eval.benchmark.metrics import metrics_file
+    from eval.benchmark.labels import label_sheet
+    from eval.benchmark.truth import metrics_file
 
     signals.raise_interrupts()
 
     if options.label_sheet is not None:
         print("\n".join(map(files.json_line, label_sheet(options.scores, options.label_sheet))))
         return
-    found = (
-        metrics_file(options.scores, scale=options.scale)
-        if options.labels is None
-        else calibrated_metrics(options.scores, options.labels, scale=options.scale)
-    )
+    found = metrics_file(options.scores, scale=options.scale, labels=options.labels)
     print(json.dumps(found, indent=2))
 
 
@@ -324,9 +321,18 @@ def serve(options: argparse.Namespace) -> None:
     from aloe_jax.serve.model_names import named_models
     from aloe_jax.serve.served_model import Loaded
     from aloe_jax.serve.server.server import serve_forever
+    from aloe_jax.serve.server.settings import ServerSettings
+    from aloe_jax.serve.trees_file import TreesFile
 
     signals.raise_interrupts()
 
+    settings = ServerSettings(
+        queue=options.queue,
+        drain_seconds=options.drain,
+        origins=tuple(options.allow_origin),
+        hosts=tuple(options.allow_host),
+    )
+    trees = TreesFile(options.save_trees) if options.save_trees else None
     say = partial(print, flush=True)
     models = []
     for name, place in named_models(options.model, options.name):
@@ -335,17 +341,41 @@ def serve(options: argparse.Namespace) -> None:
             engine.warm_up()
             say(f"{name}: {engine.compiled}")
         models.append(Loaded(name, engine, chat))
-    serve_forever(models, host=options.host, port=options.port, announce=say)
+    serve_forever(models, host=options.host, port=options.port, settings=settings, announce=say, trees=trees)
 
 
 def chat(options: argparse.Namespace) -> None:
     """Talk with a model in the terminal."""
+    from aloe_jax.serve.chat.lines import standard_lines
+    from aloe_jax.serve.chat.loop import Chat
+
+    if not (options.url or options.model):
+        raise InputError("there is nobody to talk with; name a model with --model=DIR, or a server with --url=ADDRESS")
+    with _served(options) if options.url else _loaded(options) as speaker:
+        Chat(speaker, standard_lines(), sys.stdout, options.system).run()
+
+
+@contextlib.contextmanager
+def _served(options: argparse.Namespace) -> Iterator[Speaker]:
+    from aloe_jax.serve.chat.served_speaker import ServedSpeaker
+    from aloe_jax.serve.client.exchange import api_key
+
+    signals.raise_interrupts()
+    fields = {"temperature": options.temperature, "top_p": options.top_p, "max_tokens": options.max_tokens}
+    speaker = ServedSpeaker(options.url, options.model, fields, seed=options.seed, key=api_key("ALOE_API_KEY"))
+    signals.end_input()
+    yield speaker
+
+
+@contextlib.contextmanager
+def _loaded(options: argparse.Namespace) -> Iterator[Speaker]:
     from aloe_jax.decode.requests import Sampling
-    from aloe_jax.serve.chat import chat_loop, engine_answer
+    from aloe_jax.serve.chat.engine_speaker import engine_speaker
     from aloe_jax.serve.local import load_engine
 
     signals.raise_interrupts()
-
     engine, chat = load_engine(options.model, slots=1, context=options.context)
-    sampling = Sampling(temperature=options.temperature, max_tokens=options.max_tokens)
-    chat_loop(engine_answer(engine, chat, sampling, seed=options.seed), sys.stdin, sys.stdout, system=options.system)
+    sampling = Sampling(temperature=options.temperature, top_p=options.top_p, max_tokens=options.max_tokens)
+    with engine_speaker(engine, chat, options.model, sampling, options.seed) as speaker:
+        signals.end_input()
+        yield speaker

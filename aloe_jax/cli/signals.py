@@ -35,6 +35,17 @@ def raise_interrupts() -> None:
     gc.callbacks[:] = [_keeping(one) if one.__name__ == _JAX_CALLBACK else one for one in gc.callbacks]
 
 
+def end_input() -> None:
+    """Let SIGINT raise KeyboardInterrupt and SIGTERM EOFError from now on: for a command that reads lines, SIGTERM is
+    the end of its input, while Ctrl-C drops a line or a reply."""
+    raise_interrupts()
+    signal.signal(signal.SIGTERM, _end_input)
+
+
+def _end_input(number: int, frame: FrameType | None) -> None:
+    raise EOFError
+
+
 def _exit(number: int, frame: FrameType | None) -> None:
     os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"aloe: {STOPPED}\n".encode())
     os._exit(ResumableError.exit_code)

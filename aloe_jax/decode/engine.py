@@ -33,6 +33,7 @@ from aloe_jax.decode.relay import Relay
 from aloe_jax.decode.requests import MAX_SEED, MIN_SEED, Completion, ConstraintError, Delta, Request
 from aloe_jax.decode.sequence import Sequence
 from aloe_jax.decode.share import Share
+from aloe_jax.decode.state import EngineState, state_of
 from aloe_jax.errors import InputError
 from aloe_jax.models import decoder
 from aloe_jax.models.config import ModelConfig
@@ -106,6 +107,11 @@ class Engine:
     def busy(self) -> bool:
         """Whether a request waits or runs."""
         return bool(self._waiting or self._done or any(share.running for share in self._shares))
+
+    @property
+    def state(self) -> EngineState:
+        """What is under way, and what is free."""
+        return state_of(self._shares, self.prefilled, self.found)
 
     @property
     def decoded(self) -> dict[int, int]:

@@ -8,7 +8,7 @@ from aloe_jax.inspect import wording
 from aloe_jax.inspect.inspection import Inspection
 from aloe_jax.inspect.layout import Fork, layout, runs
 from aloe_jax.inspect.tokens import visible
-from aloe_jax.pages import templates
+from aloe_jax.pages.jinja import templates
 
 
 def page(inspection: Inspection) -> str:

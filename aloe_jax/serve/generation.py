@@ -129,9 +129,10 @@ def refusals(request: SamplingFields) -> Iterator[None]:
     except InputError as error:
         first = str(error).split(maxsplit=1)[0]
         raise ApiError(400, str(error), param=first if first in type(request).model_fields else None) from None
-    except OverloadedError:
-        message = "too many requests are waiting; try again later"
-        raise ApiError(429, message, type="rate_limit_error", headers={"Retry-After": "1"}) from None
+    except OverloadedError as error:
+        after = str(error.retry_after)
+        message = f"too many requests are waiting; try again in {after} s"
+        raise ApiError(429, message, type="rate_limit_error", headers={"Retry-After": after}) from None
     except UnavailableError:
         message = "the server is stopping or its decoding engine failed"
         raise ApiError(503, message, type="server_error") from None

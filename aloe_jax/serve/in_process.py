@@ -62,7 +62,7 @@ class InProcessClient(ChatClient):
         self.completions = Completions()
         self._endpoint = InProcess(model, AdaptiveLimit(concurrency, concurrency))
         self.endpoints = [self._endpoint]
-        self._worker = Worker(engine, max_open=concurrency, settle=self._settle, deliver=self._deliver)
+        self._worker = Worker(engine, max_waiting=concurrency, settle=self._settle, deliver=self._deliver)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._served = ServedModel(model, self._worker, chat_format)
         self._places = asyncio.Semaphore(concurrency)

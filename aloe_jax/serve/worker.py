@@ -17,9 +17,14 @@ from concurrent.futures import Future
 from typing import Protocol
 
 from aloe_jax.decode.requests import Completion, Delta, Request
+from aloe_jax.decode.state import EngineState
+from aloe_jax.serve.pace import Pace
 from aloe_jax.serve.token_stream import TokenStream
 
 log = logging.getLogger(__name__)
+
+Deltas = list[tuple[Future[list[Completion]], Delta]]
+Done = list[tuple[Future[list[Completion]], list[Completion]]]
 
 
 class Engine(Protocol):
@@ -33,6 +38,11 @@ class Engine(Protocol):
     @property
     def busy(self) -> bool:
         """Whether a request waits or runs."""
+        ...
+
+    @property
+    def state(self) -> EngineState:
+        """What is under way, and what is free."""
         ...
 
     def submit(self, request: Request) -> int:
@@ -62,7 +72,11 @@ class UnavailableError(Exception):
 
 
 class OverloadedError(Exception):
-    """The maximum of open requests is reached."""
+    """The maximum of waiting requests is reached; there should be room after `retry_after` seconds."""
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(retry_after)
+        self.retry_after = retry_after
 
 
 class Worker:
@@ -74,21 +88,25 @@ class Worker:
     `settle` is called before every step and returns when everybody who got an answer has had the time to submit the
     next request, so that the steps take the same requests whatever the time that answers take elsewhere. `deliver` is
     called with a function that gives the answers of a step, all of them at once, so that their order cannot change.
+    `pace` times the requests.
     """
 
     def __init__(
         self,
         engine: Engine,
         *,
-        max_open: int = 1024,
+        max_waiting: int = 1024,
         on_failure: Callable[[], None] | None = None,
         settle: Callable[[], None] | None = None,
         deliver: Callable[[Callable[[], None]], None] = lambda give: give(),
+        pace: Pace | None = None,
     ) -> None:
         self.context = engine.context
         self.failure: BaseException | None = None
+        self.state = engine.state  # of the engine after its last step or order
         self._engine = engine
-        self._max_open = max_open
+        self._max_waiting = max_waiting
+        self._pace = pace
         self._on_failure = on_failure
         self._settle, self._deliver = settle, deliver
         self._orders: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()  # None ends the thread
@@ -103,6 +121,11 @@ class Worker:
         """Whether requests are taken."""
         return self._accepting
 
+    @property
+    def waiting(self) -> int:
+        """Requests of which nothing runs yet."""
+        return max(len(self._open) - self.state.running, 0)
+
     def start(self) -> None:
         self._accepting = True
         self._thread.start()
@@ -116,7 +139,7 @@ class Worker:
     def submit(self, request: Request) -> Future[list[Completion]]:
         """A future of the request's completions. It raises InputError if the engine refuses the request.
 
-        Raises UnavailableError when the engine is not running and OverloadedError when `max_open` requests are open.
+        Raises UnavailableError when the engine is not running and OverloadedError when `max_waiting` requests wait.
         """
         future: Future[list[Completion]] = Future()
         self._enter(future, request, None)
@@ -135,14 +158,19 @@ class Worker:
         with self._lock:
             if not self._accepting:
                 raise UnavailableError
-            if len(self._open) >= self._max_open:
-                raise OverloadedError
+            if self.waiting >= self._max_waiting + self.state.free_rows:
+                raise OverloadedError(self._pace.retry_after(self.waiting) if self._pace else 1)
             self._open[future] = stream
+            if self._pace:
+                self._pace.take(future, request)
+                request = dataclasses.replace(request, stream=True)  # its first token shows when it comes
             self._orders.put(functools.partial(self._admit, future, request))
 
     def _closed(self, future: Future[list[Completion]]) -> None:
         with self._lock:
             self._open.pop(future, None)
+        if self._pace:
+            self._pace.leave(future)
         if future.cancelled():
             self._orders.put(functools.partial(self._cancel, future))
 
@@ -151,9 +179,13 @@ class Worker:
             while self._take_orders() and self._settled():
                 by_ticket = {ticket: future for future, ticket in self._tickets.items()}
                 done = [(by_ticket[ticket], completions) for ticket, completions in self._engine.step()]
-                drawn = [(self._open.get(by_ticket[ticket]), delta) for ticket, delta in self._engine.streamed()]
+                deltas = [(by_ticket[ticket], delta) for ticket, delta in self._engine.streamed()]
+                drawn = [(self._open.get(future), delta) for future, delta in deltas]
                 for future, _ in done:
                     del self._tickets[future]
+                self.state = self._engine.state
+                if self._pace:
+                    self._time(self._pace, deltas, done)
                 if done or drawn:
                     self._deliver(functools.partial(_give, drawn, done))
         except BaseException as error:  # a panic of a native library is no Exception
@@ -162,6 +194,13 @@ class Worker:
         self._close()
         if self.failure is not None and self._on_failure is not None:
             self._on_failure()
+
+    @staticmethod
+    def _time(pace: Pace, deltas: Deltas, done: Done) -> None:
+        for future, delta in deltas:
+            pace.draw(future, delta)
+        for future, _ in done:
+            pace.serve(future)
 
     def _settled(self) -> bool:
         """Take the orders that come until everybody has submitted; False means stop."""
@@ -180,6 +219,7 @@ class Worker:
             if order is None:
                 return False
             order()
+            self.state = self._engine.state
 
     def _admit(self, future: Future[list[Completion]], request: Request) -> None:
         if future.cancelled():
@@ -206,9 +246,7 @@ class Worker:
             _refuse(future, UnavailableError())
 
 
-def _give(
-    drawn: list[tuple[TokenStream | None, Delta]], done: list[tuple[Future[list[Completion]], list[Completion]]]
-) -> None:
+def _give(drawn: list[tuple[TokenStream | None, Delta]], done: Done) -> None:
     for stream, delta in drawn:
         if stream is not None:  # else it was cancelled during the step
             stream.put(delta)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 from etils import epath
+from jax.sharding import Mesh
 
 from aloe_jax import files
 from aloe_jax.errors import InputError
@@ -19,6 +20,8 @@ from aloe_jax.models.config import ModelConfig
 from aloe_jax.models.decoder import Params
 from aloe_jax.ops.attention import BLOCK
 from aloe_jax.outputs import check_apart
+from aloe_jax.parallel.mesh import ROWS
+from aloe_jax.parallel.sharding import row_sharding
 from aloe_jax.run.progress import Progress
 from aloe_jax.train.forward import Compute, make_score
 from aloe_jax.tree.fragments import fragments
@@ -64,7 +67,7 @@ def score_file(
     with progress.stage("score"):
         params = load_params(folder, config)
         scores = score_trees(params, config, conversations, tries, compute, progress)
-        files.write_lines(out, (files.json_line(vars(score)) for score in _checked(scores, model)))
+        files.write_lines(out, (files.json_line(vars(score)) for score in checked(scores, model)))
 
 
 def score_trees(
@@ -74,10 +77,14 @@ def score_trees(
     tries: Sequence[Trie],
     compute: Compute,
     progress: Progress | None = None,
+    mesh: Mesh | None = None,
 ) -> list[ReplyScore]:
-    """Scores of all assistant nodes, in file order; each token of the trees is computed once."""
+    """Scores of all assistant nodes, in file order; each token of the trees is computed once. With the parameters on a
+    `mesh` of this process, each of its shards of a batch computes a row at a time."""
+    batch = 1 if mesh is None else math.prod(mesh.shape[axis] for axis in ROWS)
     longest = max((len(trie.path_ids(reply.piece)) for trie in tries for reply in trie.replies), default=1)
-    tokens = -(-max(longest, min(ROW_TOKENS, sum(trie.tree_tokens for trie in tries))) // BLOCK) * BLOCK
+    share = -(-sum(trie.tree_tokens for trie in tries) // batch)
+    tokens = -(-max(longest, min(ROW_TOKENS, share)) // BLOCK) * BLOCK
     capacity = Capacity(tokens, tokens, ROW_REPLIES, 0)
     # Without preferences no two replies have to share a row, so any path that fits a row can be placed.
     bare = [tree.model_copy(update={"preferences": ()}) for tree in trees]
@@ -87,13 +94,15 @@ def score_trees(
         for part in fragments(tree, trie, capacity, number)
     ]
     found: dict[tuple[int, int], tuple[float, int]] = {}
-    score = make_score(model, compute)
+    score = make_score(model, compute, mesh)
     plan = best_fit(np.array([part.sizes for part in parts]), capacity) if parts else []
-    for done, members in enumerate(plan, start=1):
-        row = stack([pack([parts[index] for index in members], capacity)])
-        found.update(_by_node(row, score(params, row)))
+    for start in range(0, len(plan), batch):
+        members = [*plan[start : start + batch], *([[]] * (batch - len(plan[start : start + batch])))]
+        rows = stack([pack([parts[index] for index in row], capacity) for row in members])
+        placed = rows if mesh is None else jax.device_put(rows, row_sharding(mesh))
+        found.update(_by_node(rows, score(params, placed)))
         if progress is not None:
-            progress.update(done, len(plan), "rows")
+            progress.update(min(start + batch, len(plan)), len(plan), "rows")
     return [
         ReplyScore(tree.id, node.id, *found[number, index])
         for number, tree in enumerate(trees)
@@ -102,7 +111,7 @@ def score_trees(
     ]
 
 
-def _checked(scores: Iterable[ReplyScore], model: str) -> Iterator[ReplyScore]:
+def checked(scores: Iterable[ReplyScore], model: str) -> Iterator[ReplyScore]:
     """The scores. InputError for the first one that is no number, before it is written."""
     for score in scores:
         if not math.isfinite(score.log_prob):

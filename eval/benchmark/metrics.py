@@ -10,27 +10,20 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
-from etils import epath
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from aloe_jax.errors import InputError
 from aloe_jax.tree.schema import Record
+from eval.benchmark.calibration import Calibration, Refusal
 from eval.benchmark.crossed import average_weights, linear, slope_weights
 from eval.benchmark.figures import Figures, figures, is_flat
-from eval.benchmark.scores import (
-    Scale,
-    ScoreRecord,
-    ScoreTable,
-    carries_persona,
-    read_scores,
-    score_table,
-)
+from eval.benchmark.scores import Scale, ScoreRecord, ScoreTable, carries_persona, score_table
 from eval.benchmark.settings import MOST_RESAMPLES
 from eval.benchmark.statistics import percentile_interval, two_way_weights, weighted_means
 
 Interval = tuple[float, float] | None
 Method = Literal["variance components", "bootstrap"]
 LINEAR = ("average", "IR")
+OPTIONAL = ("corrected", "persona")
 METHODS: Mapping[str, Method] = {
     name: "variance components" if name in LINEAR else "bootstrap" for name in Figures.model_fields
 }
@@ -59,6 +52,13 @@ class ScaleMetrics(Figures[float | None]):
     unscored: int
     turns: int
     bootstrap: Bootstrap
+    corrected: Calibration | Refusal | None = None  # by labels, beside the raw figures; null: no labels on this scale
+
+    @model_serializer(mode="wrap")
+    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Without `corrected` and `persona` where there are none."""
+        content: dict[str, object] = write(self)
+        return {key: value for key, value in content.items() if value is not None or key not in OPTIONAL}
 
     @model_validator(mode="after")
     def _check(self) -> ScaleMetrics:
@@ -72,12 +72,6 @@ class Metrics(ScaleMetrics):
     have such scores."""
 
     persona: ScaleMetrics | None = None
-
-    @model_serializer(mode="wrap")
-    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
-        """Without `persona` where there is none."""
-        content: dict[str, object] = write(self)
-        return content if self.persona is not None else {k: v for k, v in content.items() if k != "persona"}
 
 
 def metrics(scores: Sequence[ScoreRecord], resamples: int = 2000, seed: int = 0, level: float = 0.95) -> Metrics:
@@ -96,23 +90,6 @@ def on_scale(
 ) -> ScaleMetrics:
     """The metrics of one model on one scale."""
     return _with_intervals(score_table(scores, scale=scale), resamples, seed, level)
-
-
-def metrics_file(
-    path: epath.PathLike,
-    resamples: int = 2000,
-    seed: int = 0,
-    level: float = 0.95,
-    scale: Scale | None = None,
-) -> dict[str, object]:
-    """The content of `metrics.json` for a `scores.jsonl`, as `aloe metrics` prints it; with `scale` that scale alone.
-    Raises InputError."""
-    records = read_scores(path)
-    if scale is None:
-        return metrics(records, resamples, seed, level).model_dump(mode="json")
-    if scale == "persona" and not carries_persona(records):
-        raise InputError(f"{path} has no score_persona in any line; use --scale=shown")
-    return on_scale(records, scale, resamples, seed, level).model_dump(mode="json")
 
 
 def _with_intervals(table: ScoreTable, resamples: int, seed: int, level: float) -> ScaleMetrics:
@@ -149,6 +126,7 @@ def _with_intervals(table: ScoreTable, resamples: int, seed: int, level: float) 
             empty=int(np.isnan(curves[1:]).any(axis=-1).sum()),
             methods=dict(METHODS),
         ),
+        corrected=None,
     )
 
 

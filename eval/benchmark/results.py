@@ -13,9 +13,9 @@ from aloe_jax.tree.schema import Conversation, Persona, read_trees, write_record
 from eval.benchmark.cases import TREES, GivenUp, read_given_up
 from eval.benchmark.dialogues import OVERALL, PERSONA, replies_of, score_of
 from eval.benchmark.metrics import Metrics, metrics
-from eval.benchmark.scores import ScoreRecord
+from eval.benchmark.scores import SCORES, ScoreRecord
 
-SCORES, METRICS = "scores.jsonl", "metrics.json"
+METRICS = "metrics.json"
 UNREADABLE = "unreadable verdict"
 COUNTED = ("empty", "truncated", "thought")  # flags of messages that are counted; replies with them are scored
 

@@ -15,6 +15,7 @@ from aloe_jax import files
 from aloe_jax.errors import InputError
 from aloe_jax.tree.schema import Record, parse
 
+SCORES = "scores.jsonl"
 Scale = Literal["shown", "persona"]
 FiniteScore = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 

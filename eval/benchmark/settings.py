@@ -49,6 +49,11 @@ class BenchmarkSettings:
     top_p: float = setting(0.9, "of the model under test")
     max_tokens: int = setting(128, "longest reply", minimum=1)
     concurrency: int = setting(64, "dialogues at the same time", minimum=1, decides=False)
+    general: bool = setting(
+        False,
+        "also measure the perplexity of plain dialogues under each model of this machine",
+        decides=False,
+    )
     resamples: int = setting(2000, "of the two-way bootstrap", minimum=1, maximum=MOST_RESAMPLES)
     api_key_env: str = setting(
         "ALOE_API_KEY", "environment variable that holds the key of the models' servers", decides=False

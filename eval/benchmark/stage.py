@@ -15,6 +15,7 @@ from etils import epath
 
 from aloe_jax import files
 from aloe_jax.errors import InputError
+from aloe_jax.parallel import hosts
 from aloe_jax.run.manifest import Manifest, Values, find_manifest, versions
 from aloe_jax.run.model import model_inputs
 from aloe_jax.run.settings import ModelSettings as StartModelSettings
@@ -34,9 +35,12 @@ from eval.benchmark.cases import TREES, play_cases, read_given_up
 from eval.benchmark.controls import Rescoring, prompt_of, rescorer, tested_under
 from eval.benchmark.dialogues import Benchmark
 from eval.benchmark.entries import DIALOGUES, ORACLE, PROMPTED, RESCORED, SCRIPTED_JUDGE, Entry, ModelUnderTest
+from eval.benchmark.general import GENERAL
 from eval.benchmark.opening import model_client, model_identity, recorded
+from eval.benchmark.plain_likelihood import measure_general
 from eval.benchmark.results import METRICS, ResultCounts, summarise
 from eval.benchmark.settings import REPLAY, BenchmarkSettings
+from eval.benchmark.truth import outdated, write_corrections
 
 Report = Callable[[int, int], None]
 
@@ -79,6 +83,14 @@ def _foreign(settings: BenchmarkSettings) -> list[ModelUnderTest]:
     return [each.model for each in settings.entries if each.model and not each.control and each.model.name not in OWN]
 
 
+def _general(settings: BenchmarkSettings) -> list[Entry]:
+    """The results whose models' general ability is to be measured: models behind a server give no likelihood of a text,
+    and of several processes the primary one is alone in this stage."""
+    if not settings.general or hosts.is_multiprocess():
+        return []
+    return [each for each in settings.entries if each.model and not each.control and not each.model.url]
+
+
 def _needed_stages(run: Run) -> tuple[str, ...]:
     """The stages whose results are measured, and that of the personas."""
     measured = {entry.model.name for entry in _settings(run).entries if entry.model}
@@ -115,10 +127,15 @@ def _cases(counts: Values) -> int:
 
 
 def _unfinished(run: Run) -> bool:
-    """Whether a result is missing, or lacks cases that this call asks for."""
+    """Whether a result is missing, has fewer cases or measures than this call asks for, or has other labels than it was
+    corrected by."""
     settings, folder = _settings(run), run.directory("benchmark")
     held_out = len(_personas(run))
-    return any(_lacks(folder / entry.name, _wanted(entry, settings, held_out), settings) for entry in settings.entries)
+    if any(_lacks(folder / entry.name, _wanted(entry, settings, held_out), settings) for entry in settings.entries):
+        return True
+    if any(not (folder / entry.name / GENERAL).exists() for entry in _general(settings)):
+        return True
+    return any(outdated(folder / entry.name) for entry in settings.entries)
 
 
 def _lacks(directory: epath.Path, cases: int, settings: BenchmarkSettings) -> bool:
@@ -162,6 +179,13 @@ def _work(run: Run) -> Values:
                 f"benchmark: {sum(found['given_up'].values())} of {found['cases']} cases of {entry.name} were given "
                 "up; --config.benchmark.retry=True plays them again"
             )
+    for entry in _general(settings):
+        path = run.directory("benchmark") / entry.name / GENERAL
+        if entry.model and not path.exists():
+            found_general = measure_general(run, entry.model.source or entry.model.name)
+            files.write_json(path, found_general.model_dump(mode="json"))
+    for entry in todo:  # all have their scores now, the scripted judge's too
+        write_corrections(run.directory("benchmark") / entry.name)
     return counts
 
 

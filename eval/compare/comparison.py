@@ -11,6 +11,7 @@ from aloe_jax.train.names import BASE
 from eval.benchmark.entries import ORACLE
 from eval.benchmark.metrics import Metrics, metrics
 from eval.benchmark.scores import Scale, check_paired, score_table
+from eval.benchmark.truth import corrected_metrics
 from eval.compare.sources import Subject, differing_settings
 from eval.report.findings import SCALES, Contrast, check_same_users, common, contrasts_of, metrics_on, restricted
 from eval.report.tables import leaves
@@ -132,8 +133,9 @@ def _metrics(subject: Subject, shared: set[str]) -> Metrics:
     if result.metrics is not None and {record.case for record in result.scores} <= shared:
         return result.metrics
     made = result.metrics.bootstrap if result.metrics is not None else None
-    kept = restricted(result, shared).scores
-    return metrics(kept, made.resamples, made.seed, made.level) if made else metrics(kept)
+    kept = restricted(result, shared)
+    found = metrics(kept.scores, made.resamples, made.seed, made.level) if made else metrics(kept.scores)
+    return corrected_metrics(found, kept.scores, kept.truth)
 
 
 def is_ceiling(subject: Subject) -> bool:

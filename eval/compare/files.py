@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from etils import epath
 
 from aloe_jax import files
+from eval.benchmark.calibration import Calibration
 from eval.benchmark.metrics import ScaleMetrics
 from eval.benchmark.paired import Difference
 from eval.compare.comparison import Comparison
@@ -28,6 +29,9 @@ def as_json(comparison: Comparison) -> dict[str, object]:
             subject.label: {
                 "run": str(subject.run),
                 "name": subject.name,
+                "general": found_general.model_dump(mode="json", exclude={"dialogues"})
+                if (found_general := subject.result.general)
+                else None,
                 **{
                     scale: found.model_dump(mode="json", exclude={"persona"})
                     for scale in comparison.scales
@@ -80,6 +84,8 @@ def _figures(comparison: Comparison) -> Iterator[Row]:
     for label, scale, found in _measured(comparison):
         for name in FIGURES:
             yield label, scale, name, getattr(found, name), *(getattr(found.ci, name) or (None, None))
+        if isinstance(made := found.corrected, Calibration):
+            yield label, scale, "average_corrected", made.average.corrected, *(made.average.interval or (None, None))
 
 
 def _differences(comparison: Comparison) -> Iterator[Row]:

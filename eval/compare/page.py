@@ -9,9 +9,10 @@ from eval.compare.comparison import Comparison, is_ceiling
 from eval.compare.sources import Subject
 from eval.report.dialogues import side_by_side
 from eval.report.findings import EXTREMES, extremes
+from eval.report.labelled import unlabelled
 from eval.report.names import Style, palette, styles
 from eval.report.page import page_templates
-from eval.report.parts import Shown, criteria_grid, measures_grid, scale_parts
+from eval.report.parts import Shown, criteria_grid, general_grid, labels_grid, measures_grid, scale_parts
 from eval.report.tables import Cell, Grid, Row, bracket, decimal, p_value
 
 
@@ -30,7 +31,17 @@ def _content(comparison: Comparison) -> dict[str, object]:
         "comparison": comparison,
         "sentence": sentence(comparison),
         "scales": scale_parts(shown, comparison.contrasts),
-        "grids": [grid for grid in (criteria_grid(shown), measures_grid(shown)) if grid],
+        "grids": [
+            grid
+            for grid in (
+                labels_grid(shown),
+                criteria_grid(shown),
+                measures_grid(shown),
+                general_grid(shown, comparison.baseline),
+            )
+            if grid
+        ],
+        "unlabelled": unlabelled(each.result for each in comparison.subjects),
         "extremes": _most_different(comparison),
         "settings": _settings(comparison),
         "names": {label: label for label in shown},

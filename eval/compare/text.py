@@ -8,10 +8,12 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from eval.benchmark.calibration import Calibration
 from eval.benchmark.paired import Difference
 from eval.benchmark.scores import Scale
 from eval.compare.comparison import Comparison
 from eval.report.findings import metrics_on
+from eval.report.labelled import refusals
 from eval.report.tables import bracket, decimal, needed, p_value
 
 TITLES = {
@@ -35,7 +37,7 @@ def show(comparison: Comparison, console: Console) -> None:
             console.print(part)
     if any(True for _ in _needed(comparison)):
         console.print(Text(LEGEND, style="dim"))
-    for note in comparison.notes:
+    for note in (*comparison.notes, *_refused(comparison)):
         console.print(Text(note))
     if comparison.settings:
         console.print(_settings(comparison))
@@ -63,6 +65,9 @@ def _levels(comparison: Comparison, scale: Scale, wide: bool) -> Table:
             for key, digits in (("average", 2), ("IR", 3))
         ]
         table.add_row(Text(subject.label), *map(Text, figures), str(found.unscored))
+        if isinstance(made := found.corrected, Calibration):
+            average = decimal(made.average.corrected, 2) + between + bracket(made.average.interval, 2)
+            table.add_row(Text(f" by {made.labelled} labels", style="dim"), Text(average.rstrip()), "", "")
     return table
 
 
@@ -88,6 +93,13 @@ def _needed(comparison: Comparison) -> Iterator[Difference]:
     for contrast in comparison.contrasts:
         if contrast.found.average is not None and contrast.found.average.detectable is not None:
             yield contrast.found.average
+
+
+def _refused(comparison: Comparison) -> Iterator[str]:
+    """Why labels correct nothing, by result and scale."""
+    for scale in comparison.scales:
+        measured = ((each.label, metrics_on(each.result, scale)) for each in comparison.subjects)
+        yield from refusals([(label, "", found) for label, found in measured if found is not None])
 
 
 def _settings(comparison: Comparison) -> Table:

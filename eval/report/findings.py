@@ -67,6 +67,7 @@ def restricted(result: ModelResult, cases: set[str]) -> ModelResult:
         scores=tuple(record for record in result.scores if record.case in cases),
         trees=tuple(tree for tree in result.trees if tree.id in cases),
         metrics=None,
+        truth=result.truth.within(cases) if result.truth else None,
     )
 
 

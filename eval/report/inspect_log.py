@@ -17,7 +17,7 @@ from aloe_jax.tree.schema import Conversation, Node
 from eval.benchmark.dialogues import STORED, replies_of
 from eval.benchmark.entries import TESTED
 from eval.benchmark.metrics import ScaleMetrics
-from eval.benchmark.results import SCORES
+from eval.benchmark.scores import SCORES
 from eval.report.findings import SCALES, metrics_on
 from eval.report.reading import ModelResult
 

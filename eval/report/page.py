@@ -13,7 +13,7 @@ from jinja2 import Environment
 from markupsafe import Markup, escape
 
 from aloe_jax.errors import InputError
-from aloe_jax.pages import templates
+from aloe_jax.pages.jinja import templates
 from aloe_jax.run.manifest import Values
 from aloe_jax.settings import plain, read
 from aloe_jax.train.names import BASE, CHAIN
@@ -23,13 +23,16 @@ from eval.report import tables, wording
 from eval.report.charts import Guide, Series, line_chart, nice_ticks
 from eval.report.dialogues import Case, all_cases, dialogue, side_by_side
 from eval.report.findings import EXTREMES, Extreme, contrasts_of, extremes, typical
+from eval.report.labelled import unlabelled
 from eval.report.names import is_control, styles, words
 from eval.report.parts import (
     Shown,
     controls_grid,
     cost_grid,
     criteria_grid,
+    general_grid,
     is_oracle,
+    labels_grid,
     measures_grid,
     scale_parts,
     unscored_grid,
@@ -112,7 +115,17 @@ def _content(run: RunRecord) -> dict[str, object]:
         "caveat": wording.interval_caveat(metrics),
         "results": metrics,
         "scales": scale_parts(shown, [each for each in contrasts if not is_control(each.first)]),
-        "grids": [grid for grid in (criteria_grid(shown), measures_grid(shown)) if grid],
+        "grids": [
+            grid
+            for grid in (
+                labels_grid(shown),
+                criteria_grid(shown),
+                measures_grid(shown),
+                general_grid(shown, BASE),
+            )
+            if grid
+        ],
+        "unlabelled": unlabelled(each.result for each in shown.values()),
         "controls": controls_grid({name: each for name, each in scored.items() if is_control(name)}, contrasts, names),
         "unscored": unscored_grid(run.results, names),
         "cost": cost_grid(run.results, names),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
 from data_gen.calls.given_up import told
 from eval.benchmark.entries import CONTROLS, ORACLE, TESTED
+from eval.benchmark.general import General, general_difference
 from eval.benchmark.metrics import ScaleMetrics
 from eval.benchmark.scores import Scale
 from eval.report import tables
@@ -22,6 +23,7 @@ from eval.report.findings import (
     holding,
     metrics_on,
 )
+from eval.report.labelled import agreement_grid, corrected_row, refusals
 from eval.report.names import Style
 from eval.report.reading import ModelResult, Tokens
 from eval.report.tables import Cell, Differences, Grid, Row, bracket, count, decimal, estimated, p_value, with_interval
@@ -57,6 +59,7 @@ class ScalePart:
     levels: Grid
     differences: tuple[Differences, ...]
     left_out: str  # pairs of replies that no difference counts
+    refused: tuple[str, ...]  # why labels correct nothing
 
 
 def scale_parts(shown: Mapping[str, Shown], contrasts: Sequence[Contrast]) -> list[ScalePart]:
@@ -68,6 +71,8 @@ def scale_parts(shown: Mapping[str, Shown], contrasts: Sequence[Contrast]) -> li
             continue
         named = tuple((shown[name].words, shown[name].style.css, metrics) for name, metrics in found.items())
         figures, levels = tables.figure_grids(named)
+        if (row := corrected_row(named)) is not None:
+            figures = replace(figures, rows=(figures.rows[0], row, *figures.rows[1:]))
         here = [each for each in contrasts if each.scale == scale]
         worded = [(_pair(shown, each), shown[each.first].style.css, each.found) for each in here]
         parts.append(
@@ -80,9 +85,24 @@ def scale_parts(shown: Mapping[str, Shown], contrasts: Sequence[Contrast]) -> li
                 levels,
                 tables.difference_rows(worded),
                 ", ".join(f"{pair} {each.unscored}" for pair, _, each in worded if each.unscored),
+                refusals(named),
             )
         )
     return parts
+
+
+def labels_grid(shown: Mapping[str, Shown]) -> Grid | None:
+    """How far the judge agrees with labels of the results' replies; None without labels."""
+    return agreement_grid(
+        {
+            scale: [
+                (each.words, each.style.css, found)
+                for each in shown.values()
+                if (found := metrics_on(each.result, scale)) is not None
+            ]
+            for scale in SCALES
+        }
+    )
 
 
 def _pair(shown: Mapping[str, Shown], contrast: Contrast) -> str:
@@ -151,6 +171,34 @@ def measures_grid(shown: Mapping[str, Shown]) -> Grid | None:
                 cells = tuple(estimated(each[which], digits) for each in held)
                 rows.append(Row(f"{label} ({scale})", cells))
     return Grid("Measures of the dialogues, with intervals over users", _heads(shown), tuple(rows)) if rows else None
+
+
+def general_grid(shown: Mapping[str, Shown], baseline: str) -> Grid | None:
+    """General ability of the models, with its difference to that of `baseline`; None if it was not measured."""
+    measured = {name: (each, each.result.general) for name, each in shown.items() if each.result.general is not None}
+    if not measured:
+        return None
+    models = [(each, found) for each, found in measured.values() if found is not None]
+    rows = [
+        Row("Perplexity per token", tuple(Cell(decimal(found.perplexity, 2)) for _, found in models)),
+        Row("Nats per token", tuple(with_interval(found.nats_per_token, found.interval, 3) for _, found in models)),
+    ]
+    base = measured[baseline][1] if baseline in measured else None
+    if base is not None and len(models) > 1:
+        cells = tuple(Cell("–") if found is base else _to_base(found, base) for _, found in models)
+        rows.append(
+            Row(f"Difference to {shown[baseline].words}, nats per token", cells, "above zero: ability was lost")
+        )
+    return Grid("General ability: replies of plain dialogues, lower is better",
+                tuple((each.words, each.style.css) for each, _ in models), tuple(rows))  # fmt: skip
+
+
+def _to_base(found: General, base: General) -> Cell:
+    made = general_difference(found, base)
+    if made is None:
+        return Cell("–", ("other tokens",))
+    interval = bracket(made.interval(), 3, True)
+    return Cell(decimal(made.value, 3, True), (interval,) if interval else ())
 
 
 def controls_grid(

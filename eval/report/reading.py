@@ -16,9 +16,11 @@ from aloe_jax.run.manifest import Manifest, Values, find_manifest
 from aloe_jax.tree.schema import Conversation, Persona, Record, parse, read_personas, read_trees
 from data_gen.calls.store import CALLS
 from eval.benchmark.cases import TREES
+from eval.benchmark.general import General, read_general
 from eval.benchmark.metrics import Metrics, metrics
-from eval.benchmark.results import METRICS, SCORES
-from eval.benchmark.scores import ScoreRecord, read_scores
+from eval.benchmark.results import METRICS
+from eval.benchmark.scores import SCORES, ScoreRecord, read_scores
+from eval.benchmark.truth import Truth, corrected_metrics, find_truth
 from eval.report.names import ordered
 
 NAME = "report"  # of the stage and its folder
@@ -59,13 +61,16 @@ class Tokens:
 
 @dataclass(frozen=True)
 class ModelResult:
-    """The benchmark's files of one result; `metrics` are computed from the scores if their file is missing."""
+    """The benchmark's files of one result; `metrics` are computed from the scores if their file is missing, and are
+    corrected by the labels that there are now."""
 
     scores: tuple[ScoreRecord, ...] = ()
     metrics: Metrics | None = None
     trees: tuple[Conversation, ...] = ()
     manifest: Manifest | None = None
     tokens: Mapping[str, Tokens] = field(default_factory=dict)  # by role of the calls
+    truth: Truth | None = None  # labels of the replies
+    general: General | None = None  # its general ability, where it was measured
 
     @cached_property
     def dialogues(self) -> dict[str, Conversation]:
@@ -132,12 +137,17 @@ def read_result(directory: epath.Path) -> ModelResult:
         figures: Metrics | None = parse(Metrics, files.read_text(metrics_file), str(metrics_file))
     else:
         figures = metrics(scores) if scores else None
+    truth = find_truth(directory)
+    if figures is not None and scores:
+        figures = corrected_metrics(figures, scores, truth)
     return ModelResult(
         scores,
         figures,
         tuple(read_trees(trees_file)) if trees_file.exists() else (),
         find_manifest(directory),
         _tokens(directory),
+        truth,
+        read_general(directory),
     )
 
 

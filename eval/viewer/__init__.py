@@ -31,7 +31,7 @@ def view(
             f"host '{host}' is reachable from other machines, and the viewer has no authentication; listen on "
             "127.0.0.1 and forward the port from there: ssh -L PORT:127.0.0.1:PORT MACHINE"
         )
-    server = HttpServer(make_app(directory, host), host, port, grace_seconds=1)
+    server = HttpServer(make_app(directory, host), host, port)
     ended = threading.Event()
     with signals_call(ended.set):
         server.start()

@@ -1,4 +1,4 @@
-"""The viewer's HTTP application: the page, the index, one tree, labels and their agreement."""
+"""The viewer's HTTP application: the page, the index, one tree, labels and their agreement, and ratings."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic_core import to_json
 from starlette.applications import Starlette
@@ -20,10 +21,14 @@ from aloe_jax.errors import AloeError, InputError
 from aloe_jax.serve.server.guard import HOSTS, Guard
 from aloe_jax.serve.server.http_server import read_body
 from eval.viewer.agreement import report
+from eval.viewer.benchmark import results_under
 from eval.viewer.index import TreeIndex
-from eval.viewer.labels import LabelFile, LabelRequest, label
+from eval.viewer.labels import LabelFile, LabelRequest, label, labeller_of
 from eval.viewer.page import page
 from eval.viewer.tail import TailedFile, parse
+
+if TYPE_CHECKING:
+    from eval.viewer.ratings import Ratings
 
 LABELS = "labels.jsonl"
 PART = 400  # trees per answer of /api/index
@@ -36,7 +41,8 @@ def make_app(directory: str | Path, host: str = "127.0.0.1") -> Guard:
 
     GET / is the page. GET /api/index?after=N lists trees after line N, with "more" if there are others; GET
     /api/tree?line=N returns one with its rejects; GET and POST /api/labels read and add labels; GET /api/agreement
-    returns the kappas. Errors are {"error": sentence}. Raises InputError if there is no tree.
+    returns the kappas. GET /api/ratings?labeller=NAME offers a reply of the benchmark to rate, POST takes the rating
+    and offers the next. Errors are {"error": sentence}. Raises InputError if there is no tree.
     """
     api = _Api(Path(directory))
     app = Starlette(
@@ -47,10 +53,12 @@ def make_app(directory: str | Path, host: str = "127.0.0.1") -> Guard:
             Route("/api/labels", api.labels, methods=["GET"]),
             Route("/api/labels", api.add_label, methods=["POST"]),
             Route("/api/agreement", api.agreement),
+            Route("/api/ratings", api.ratings, methods=["GET"]),
+            Route("/api/ratings", api.add_rating, methods=["POST"]),
         ],
         exception_handlers={HTTPException: _refuse, Exception: _fail},
     )
-    return Guard(app, policy=page()[1], hosts=HOSTS | {host})
+    return Guard(app, policy=page().policy, hosts=HOSTS | {host})
 
 
 class _Api:
@@ -61,15 +69,18 @@ class _Api:
         self._trees = TreeIndex(directory)
         self._labels = LabelFile(TailedFile(self._trees.root / LABELS))
         self._labels_lock = threading.Lock()
+        self._ratings: Ratings | None = None
 
     def page(self, request: Request) -> Response:
-        return HTMLResponse(page()[0])
+        return HTMLResponse(page().html)
 
     def index(self, request: Request) -> Response:
         after = _line(request, "after", "0")
         part = self._trees.part(after, PART)
         rejects = self._trees.reject_counts() if after == 0 else {}
-        return _json({"name": self._name, **vars(part), "trees": list(map(vars, part.trees)), "rejects": rejects})
+        rate = bool(results_under(self._trees.root))
+        found = {"name": self._name, **vars(part), "trees": list(map(vars, part.trees)), "rejects": rejects}
+        return _json({**found, "rate": rate})
 
     def tree(self, request: Request) -> Response:
         line = _line(request, "line")
@@ -85,6 +96,44 @@ class _Api:
     def agreement(self, request: Request) -> Response:
         with self._labels_lock:
             return _json(report(self._labels.last()))
+
+    def ratings(self, request: Request) -> Response:
+        return self._offer(request.query_params.get("labeller"))
+
+    async def add_rating(self, request: Request) -> Response:
+        body = await read_body(request, MAX_BODY_BYTES)
+        if body is None:
+            raise HTTPException(413, f"the body is larger than {MAX_BODY_BYTES} bytes")
+        return await run_in_threadpool(self._add_rating, body)
+
+    def _add_rating(self, body: bytes) -> Response:
+        from eval.viewer.ratings import RatingRequest
+
+        try:
+            wanted = RatingRequest.of(parse(body))
+            with self._labels_lock:
+                self._rated().add(wanted)
+        except InputError as error:
+            raise HTTPException(400, str(error)) from None
+        except ValueError:
+            raise HTTPException(400, "the body is not JSON") from None
+        except (AloeError, OSError) as error:
+            raise HTTPException(507, f"the rating was not written: {error}") from None
+        return self._offer(wanted.labeller)
+
+    def _offer(self, labeller: object) -> Response:
+        try:
+            with self._labels_lock:
+                return _json(self._rated().offer(labeller_of(labeller)))
+        except (InputError, OSError) as error:
+            raise HTTPException(400, str(error)) from None
+
+    def _rated(self) -> Ratings:
+        """The ratings; their module is not imported before someone rates, so that the page is served sooner."""
+        from eval.viewer.ratings import Ratings
+
+        self._ratings = self._ratings or Ratings(self._trees.root)
+        return self._ratings
 
     async def add_label(self, request: Request) -> Response:
         body = await read_body(request, MAX_BODY_BYTES)

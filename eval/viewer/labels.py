@@ -62,7 +62,7 @@ class LabelRequest:
         known = {"conversation", "first", "second", "label", "labeller", "blind"}
         if unknown := sorted(set(body) - known):
             raise InputError(f"field '{unknown[0]}' is not known; expected {', '.join(sorted(known))}")
-        for name in ("conversation", "first", "second", "labeller"):
+        for name in ("conversation", "first", "second"):
             if not isinstance(body.get(name), str) or not body[name].strip():
                 raise InputError(f"field '{name}' must be a text that is not empty")
         if body.get("label") not in CHOICES:
@@ -70,10 +70,17 @@ class LabelRequest:
         blind = body.get("blind", False)
         if not isinstance(blind, bool):
             raise InputError("field 'blind' must be true or false")
-        labeller = body["labeller"].strip()
-        if len(labeller) > NAME_CHARACTERS or not labeller.isprintable():
-            raise InputError(f"field 'labeller' must be a name of at most {NAME_CHARACTERS} printable characters")
+        labeller = labeller_of(body.get("labeller"))
         return cls(body["conversation"], body["first"], body["second"], body["label"], labeller, blind)
+
+
+def labeller_of(value: object) -> str:
+    """The name of a labeller in a request. InputError for anything else."""
+    if not isinstance(value, str) or not value.strip():
+        raise InputError("field 'labeller' must be a text that is not empty")
+    if len(name := value.strip()) > NAME_CHARACTERS or not name.isprintable():
+        raise InputError(f"field 'labeller' must be a name of at most {NAME_CHARACTERS} printable characters")
+    return name
 
 
 def label(request: LabelRequest, tree: JsonTree) -> Label:

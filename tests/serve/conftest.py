@@ -14,6 +14,7 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
 from aloe_jax.decode.requests import Completion, Delta
+from aloe_jax.decode.state import EngineState
 from aloe_jax.errors import InputError
 from aloe_jax.tree.template import ChatFormat
 
@@ -51,6 +52,7 @@ class ScriptedEngine:
         self.threads = set()
         self.broken = False
         self.longest_prompt = self.context
+        self.rows = 8  # requests that run together
         self.reply = None  # a Completion given to every request instead of a drawn one
         self._released = threading.Event()
         self._released.set()
@@ -67,6 +69,11 @@ class ScriptedEngine:
     @property
     def busy(self):
         return bool(self._waiting)
+
+    @property
+    def state(self):
+        running = min(len(self._waiting), self.rows)
+        return EngineState(running, self.rows - running, running, 2 * self.rows, prefilled=0, found=0)
 
     def submit(self, request):
         self.threads.add(threading.get_ident())

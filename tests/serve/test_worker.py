@@ -19,8 +19,10 @@ def test_request_before_start_is_refused(engine):
 
 
 def test_full_worker_refuses_until_a_request_is_done(engine):
+    """One request runs and one may wait."""
     engine.hold()
-    worker = Worker(engine, max_open=2)
+    engine.rows = 1
+    worker = Worker(engine, max_waiting=1)
     worker.start()
     first, second = worker.submit(REQUEST), worker.submit(REQUEST)
     for _ in range(2):  # cancelled before the engine has it, a request never gets there

@@ -69,8 +69,8 @@ class SamplingFields(BaseModel):
     @field_validator("logit_bias")
     @classmethod
     def _ids(cls, value: dict[str, float]) -> dict[str, float]:
-        if wrong := next((key for key in value if not (key.isascii() and key.isdigit() and len(key) < 11)), None):
-            raise ValueError(f"expected token ids as keys, found '{wrong[:80]}'")
+        if wrong := [key for key in value if not (key.isascii() and key.isdigit() and len(key) < 11)]:
+            raise ValueError(f"expected token ids as keys, found '{wrong[0][:80]}'")
         return value
 
     @field_validator("structured_outputs")

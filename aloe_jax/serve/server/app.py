@@ -5,37 +5,38 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from starlette.applications import Starlette
-from starlette.types import ASGIApp
+from starlette.routing import BaseRoute
 
-from aloe_jax.serve.protocol.errors import ApiError
 from aloe_jax.serve.served_model import ServedModel
-from aloe_jax.serve.server import chat_endpoint, completions_endpoint, models_endpoint, openapi, tokens_endpoint
-from aloe_jax.serve.server.access import MAX_BODY_BYTES, Access
+from aloe_jax.serve.server import (
+    chat_endpoint,
+    completions_endpoint,
+    models_endpoint,
+    openapi,
+    page_endpoint,
+    tokens_endpoint,
+)
+from aloe_jax.serve.server.access import Access
 from aloe_jax.serve.server.errors import HANDLERS
-from aloe_jax.serve.server.guard import HOSTS, Guard
+from aloe_jax.serve.trees_file import TreesFile
 
-POLICY = "default-src 'none'; frame-ancestors 'none'"  # nothing here is a page
 ENDPOINTS = (chat_endpoint, completions_endpoint, models_endpoint, tokens_endpoint)
 
 
 def create_app(
-    models: Sequence[ServedModel], *, api_key: str | None = None, max_body_bytes: int = MAX_BODY_BYTES
+    models: Sequence[ServedModel],
+    *,
+    max_body_bytes: int,
+    wants_key: bool = False,
+    trees: TreesFile | None = None,
+    more: Sequence[BaseRoute] = (),
 ) -> Starlette:
-    """The application behind `aloe serve`: the routes of `ENDPOINTS`, and their description.
-
-    With `api_key` every request that reaches a model must carry it as a bearer token. Errors are OpenAI-shaped objects.
-    """
-    access = Access(models, api_key, max_body_bytes)
+    """The application behind `aloe serve`: the routes of `ENDPOINTS`, their description, the page, whose conversations
+    `trees` keeps, and `more`. Errors are OpenAI-shaped objects. `wants_key` is whether its guards ask for a key."""
+    access = Access(models, max_body_bytes, wants_key)
     routes = [route for endpoint in ENDPOINTS for route in endpoint.routes(access)]
     routes.append(openapi.route(operation for endpoint in ENDPOINTS for operation in endpoint.OPERATIONS))
-    return Starlette(routes=routes, exception_handlers=HANDLERS)
-
-
-def guarded(app: ASGIApp, host: str) -> ASGIApp:
-    """The application for a server without a key: it answers to `host` and the names of loopback, and to no page of
-    another origin (DNS rebinding, cross-site requests)."""
-    return Guard(app, POLICY, HOSTS | {host}, error=_refused_body, pages_only=False)
-
-
-def _refused_body(status: int, sentence: str) -> object:
-    return ApiError(status, sentence, code="forbidden").body
+    routes += page_endpoint.routes(access, trees)
+    app = Starlette(routes=[*routes, *more], exception_handlers=HANDLERS)
+    app.router.redirect_slashes = False  # a path is right or unknown; a redirect would be no error that clients read
+    return app

@@ -30,25 +30,30 @@ def _plain(status: int, sentence: str) -> object:
 
 
 class Guard:
-    """Refuses foreign requests with 403, a POST of a browser that is not JSON with 415, and adds `policy` (a
-    Content-Security-Policy) and `HEADERS` to every response. `hosts` are the names that the server answers to, `error`
-    makes the body of a refusal. With `pages_only` a POST has to come from a page, else from a program too, which sends
-    no Origin."""
+    """Refuses foreign requests with 403, a POST of a browser that is not JSON with 415, and adds `HEADERS` to every
+    response, and `policy` (a Content-Security-Policy) to those without one. `hosts` are the names that the server
+    answers to (None: all), `origins` pages elsewhere that may call it. `error` makes the body of a refusal; `remedy`
+    says what to do about a name that is not known. With `pages_only` a POST has to come from a page, else from a
+    program too, which sends no Origin."""
 
     def __init__(
         self,
         app: ASGIApp,
         policy: str,
-        hosts: frozenset[str] = HOSTS,
+        hosts: frozenset[str] | None = HOSTS,
         *,
+        origins: frozenset[str] = frozenset(),
         error: Callable[[int, str], object] = _plain,
         pages_only: bool = True,
+        remedy: str = "open it as http://127.0.0.1:PORT",
     ) -> None:
         self._app = app
         self._policy = policy
         self._hosts = hosts
+        self._origins = origins
         self._error = error
         self._pages_only = pages_only
+        self._remedy = remedy
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -57,7 +62,9 @@ class Guard:
 
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update({**HEADERS, "Content-Security-Policy": self._policy})
+                headers = MutableHeaders(scope=message)
+                headers.update(HEADERS)
+                headers.setdefault("Content-Security-Policy", self._policy)
             await send(message)
 
         refusal = self._refusal(scope["method"], Headers(scope=scope))
@@ -72,11 +79,14 @@ class Guard:
 
     def _refusal(self, method: str, headers: Headers) -> tuple[int, str] | None:
         host, origin = headers.get("host", ""), headers.get("origin")
-        if _name(host) not in self._hosts:
-            return 403, "this server answers on this machine's own names only; open it as http://127.0.0.1:PORT"
-        if origin is not None and origin != f"http://{host}":
+        name = _name(host)
+        if name is None or (self._hosts is not None and name not in self._hosts):
+            return 403, f"this server answers to its own names only; {self._remedy}"
+        # A name that is not this machine's may be that of a proxy, which speaks TLS in our place.
+        own = {f"http://{host}"} if name in HOSTS else {f"http://{host}", f"https://{host}"}
+        if origin is not None and origin not in own | self._origins:
             return 403, "requests of other web pages are refused"
-        if method in ("GET", "HEAD"):
+        if method in ("GET", "HEAD", "OPTIONS"):
             return None
         if origin is None and not self._pages_only:
             return None

@@ -16,22 +16,37 @@ from starlette.requests import Request
 from starlette.types import ASGIApp
 
 from aloe_jax.errors import InputError
+from aloe_jax.serve.server.connections import HEADER_BYTES, ConnectionLimits, ErrorBody, limited_protocol, plain_error
+
+GRACE_SECONDS = 1
 
 
 class HttpServer:
-    """Serves `app` between `start` and `stop`. Port 0 takes a free one. A server starts once."""
+    """Serves `app` between `start` and `stop`. Port 0 takes a free one. A server starts once. `limits` hold for each
+    connection, and `error` makes the body of an answer to what never reaches `app`."""
 
-    def __init__(self, app: ASGIApp, host: str, port: int, grace_seconds: int = 5) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        host: str,
+        port: int,
+        *,
+        limits: ConnectionLimits | None = None,
+        error: ErrorBody = plain_error,
+    ) -> None:
         self.host = host
         self.port = port
         self._uvicorn = uvicorn.Server(
             uvicorn.Config(
                 app,
+                http=limited_protocol(limits or ConnectionLimits(), error),
+                h11_max_incomplete_event_size=HEADER_BYTES,
+                ws="none",
                 lifespan="off",
                 access_log=False,
                 log_config=None,
                 log_level="warning",
-                timeout_graceful_shutdown=grace_seconds,
+                timeout_graceful_shutdown=GRACE_SECONDS,
             )
         )
         self._listener: socket.socket | None = None
@@ -42,6 +57,11 @@ class HttpServer:
         """Its address without a path."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}"
+
+    @property
+    def running(self) -> bool:
+        """Whether it serves."""
+        return self._thread is not None
 
     def listen(self) -> None:
         """Bind the port; connections wait for `start`. Raises InputError if the port cannot be bound."""
@@ -59,7 +79,7 @@ class HttpServer:
         self._thread.start()
 
     def stop(self) -> bool:
-        """Refuse new connections, let running requests finish for `grace_seconds`, cancel the rest. Returns whether the
+        """Refuse new connections, let running requests finish for a second, cancel the rest. Returns whether the
         server was running."""
         if self._thread is None:
             return False

@@ -39,13 +39,13 @@ class Version(BaseModel):
 class Health(BaseModel):
     """Whether all models take requests; the status is 503 if not."""
 
-    status: Literal["ok", "unavailable"]
+    status: Literal["ok", "unavailable", "draining"]
 
 
 OPERATIONS = (
     Operation("get", "/v1/models", "The served models", answer=ModelList),
     Operation("get", "/v1/models/{name}", "One model", answer=ModelCard, refusals=(404,)),
-    Operation("get", "/version", "The server's version", answer=Version, keyless=True),
+    Operation("get", "/version", "The server's version", answer=Version),
     Operation("get", "/health", "Whether requests are taken", answer=Health, keyless=True),
 )
 
@@ -54,11 +54,9 @@ def routes(access: Access) -> list[Route]:
     """The routes that tell which models are served, and whether they take requests."""
 
     async def models(http: HttpRequest) -> Response:
-        access.authorise(http)
         return delivery.whole(ModelList(data=[_card(model) for model in access.models.values()]))
 
     async def one(http: HttpRequest) -> Response:
-        access.authorise(http)
         return delivery.whole(_card(access.model(http.path_params["name"])))
 
     async def version(http: HttpRequest) -> Response:

@@ -6,14 +6,17 @@ import threading
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
-from starlette.types import ASGIApp
-
 from aloe_jax.errors import AloeError, InputError
 from aloe_jax.serve.client.exchange import api_key
+from aloe_jax.serve.pace import Pace
 from aloe_jax.serve.served_model import Loaded, ServedModel
-from aloe_jax.serve.server.app import create_app, guarded
-from aloe_jax.serve.server.errors import OpenAiErrors
+from aloe_jax.serve.server.app import create_app
+from aloe_jax.serve.server.draining import Draining
 from aloe_jax.serve.server.http_server import HttpServer, is_loopback, signals_call
+from aloe_jax.serve.server.metrics import Metrics, ModelMetrics
+from aloe_jax.serve.server.protection import error_body, protected
+from aloe_jax.serve.server.settings import ServerSettings
+from aloe_jax.serve.trees_file import TreesFile
 from aloe_jax.serve.worker import Engine, Worker
 from aloe_jax.tree.template import ChatFormat
 
@@ -26,7 +29,8 @@ class Server:
     Between `start` and `stop` each engine belongs to a thread of the server. Port 0 takes a free one. If the
     environment variable ALOE_API_KEY is set, requests must carry it as a bearer token; without one, requests of web
     pages and to foreign host names are refused. `on_failure` is called, on another thread, if an engine fails while
-    serving. A server starts once. Raises InputError for a key that no header can carry.
+    serving. `trees` keeps the conversations of the page. A server starts once. Raises InputError for a key that no
+    header can carry.
     """
 
     def __init__(
@@ -37,10 +41,11 @@ class Server:
         *,
         host: str = "127.0.0.1",
         port: int = 0,
-        grace_seconds: int = 5,
+        settings: ServerSettings | None = None,
         on_failure: Callable[[], None] | None = None,
+        trees: TreesFile | None = None,
     ) -> None:
-        self._begin([Loaded(model_name, engine, chat_format)], host, port, grace_seconds, on_failure)
+        self._begin([Loaded(model_name, engine, chat_format)], host, port, settings, on_failure, trees)
 
     @classmethod
     def of(
@@ -49,12 +54,13 @@ class Server:
         *,
         host: str = "127.0.0.1",
         port: int = 0,
-        grace_seconds: int = 5,
+        settings: ServerSettings | None = None,
         on_failure: Callable[[], None] | None = None,
+        trees: TreesFile | None = None,
     ) -> Server:
         """A server for several models of different names, each with an engine of its own."""
         server = cls.__new__(cls)
-        server._begin(models, host, port, grace_seconds, on_failure)
+        server._begin(models, host, port, settings, on_failure, trees)
         return server
 
     def _begin(
@@ -62,19 +68,33 @@ class Server:
         models: Sequence[Loaded],
         host: str,
         port: int,
-        grace_seconds: int,
+        settings: ServerSettings | None,
         on_failure: Callable[[], None] | None,
+        trees: TreesFile | None,
     ) -> None:
-        workers = [Worker(model.engine, on_failure=on_failure) for model in models]
-        served = [
-            ServedModel(model.name, worker, model.chat_format) for model, worker in zip(models, workers, strict=True)
+        self._settings = settings = settings or ServerSettings()
+        metrics = Metrics()
+        paces = [Pace(ModelMetrics(metrics, model.name)) for model in models]
+        self._workers = [
+            Worker(model.engine, max_waiting=settings.queue, on_failure=on_failure, pace=pace)
+            for model, pace in zip(models, paces, strict=True)
         ]
-        self._workers = workers
+        served = [
+            ServedModel(model.name, worker, model.chat_format)
+            for model, worker in zip(models, self._workers, strict=True)
+        ]
+        metrics.watch([(model.name, model.worker) for model in served])
         self._api_key = api_key(API_KEY_ENV) or None
-        app: ASGIApp = OpenAiErrors(create_app(served, api_key=self._api_key))
-        if self._api_key is None:
-            app = guarded(app, host)
-        self._http = HttpServer(app, host, port, grace_seconds)
+        app = create_app(
+            served,
+            max_body_bytes=settings.max_body_bytes,
+            wants_key=self._api_key is not None,
+            trees=trees,
+            more=[metrics.route()],
+        )
+        self._draining = Draining(protected(app, host, self._api_key, settings))
+        counted = metrics.counted(self._draining, app.routes)
+        self._http = HttpServer(counted, host, port, limits=settings.connections, error=error_body)
 
     @property
     def host(self) -> str:
@@ -113,11 +133,15 @@ class Server:
         return self.port
 
     def stop(self) -> None:
-        """Refuse new connections, let running requests finish for `grace_seconds`, cancel the rest, and free
-        the engines."""
-        if self._http.stop():
-            for worker in self._workers:
-                worker.stop()
+        """Refuse new requests, let running ones finish for the settings' `drain_seconds`, fail the rest, and free the
+        engines."""
+        if not self._http.running:
+            return
+        self._draining.begin(self._settings.drain_seconds)
+        self._draining.wait()
+        for worker in self._workers:
+            worker.stop()
+        self._http.stop()
 
     def __enter__(self) -> Server:
         self.start()
@@ -134,7 +158,9 @@ def serve_forever(
     *,
     host: str = "127.0.0.1",
     port: int = 8000,
+    settings: ServerSettings | None = None,
     announce: Callable[[str], None] = print,
+    trees: TreesFile | None = None,
 ) -> None:
     """The body of `aloe serve`: passes the address to `announce`, then serves until SIGINT or SIGTERM.
 
@@ -142,10 +168,12 @@ def serve_forever(
     process. Raises InputError as `Server.start` does and AloeError if an engine fails.
     """
     ended = threading.Event()
-    server = Server.of(models, host=host, port=port, on_failure=ended.set)
+    server = Server.of(models, host=host, port=port, settings=settings, on_failure=ended.set, trees=trees)
     with signals_call(ended.set):
         server.start()
-        announce(f"serving {', '.join(model.name for model in models)} at {server.base_url}; Ctrl-C stops")
+        names = ", ".join(model.name for model in models)
+        page = server.base_url.removesuffix("v1")
+        announce(f"serving {names} at {server.base_url}, with a page to talk to it at {page}; Ctrl-C stops")
         ended.wait()
     server.stop()
     if server.failure is not None:

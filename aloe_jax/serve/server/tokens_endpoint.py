@@ -60,7 +60,6 @@ def routes(access: Access) -> list[Route]:
         return delivery.whole(DetokenizeResponse(prompt=text))
 
     async def tokenizer_info(http: HttpRequest) -> Response:
-        access.authorise(http)
         tokenizer = access.model(http.query_params.get("model")).chat_format.tokenizer
         answer = TokenizerInfo(
             bos_token=tokenizer.bos_token,

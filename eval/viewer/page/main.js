@@ -23,6 +23,7 @@ async function loadIndex(each = () => {}) {
     }
     if (version === null) {
       state.rejects = part.rejects;
+      $("rate-replies").hidden = !part.rate;
       $("name").textContent = part.name;
       document.title = `${part.name}: aloe view`;
     }
@@ -203,6 +204,10 @@ $("list").addEventListener("keydown", (event) => {
     event.preventDefault();
     const tree = state.shown.find((other) => other.line === state.line) ?? state.shown[0];
     if (tree) visit(tree);
+  } else if (event.key === "ArrowDown" || event.key === "ArrowUp") {
+    event.preventDefault();
+    event.stopPropagation(); // the arrows step through turns elsewhere
+    stepTree(event.key === "ArrowDown" ? 1 : -1);
   }
 });
 addEventListener("resize", scrolled);
@@ -221,6 +226,9 @@ $("blind").addEventListener("click", () => setBlind(!state.blind));
 $("labeller").addEventListener("change", () => setLabeller($("labeller").value));
 $("agreement").addEventListener("click", showAgreement);
 $("keys").addEventListener("click", () => $("help").showModal());
+$("rate-replies").addEventListener("click", startRating);
+$("rate-back").addEventListener("click", rateBefore);
+$("rate").addEventListener("keydown", rateByKey);
 for (const button of document.querySelectorAll("dialog .close")) {
   button.addEventListener("click", () => button.closest("dialog").close());
 }

@@ -1,11 +1,8 @@
 // A small picture of the tree: time runs to the right, the continued path along the top, alternatives below it.
 
-const STEP = { x: 27, y: 21 };
-const MARGIN = { x: 16, top: 26, bottom: 12 };
-
 function drawPicture() {
   const open = state.open;
-  const places = place(open);
+  const places = place(open.tree.nodes, open.children, open.path);
   const width = Math.max(...[...places.values()].map((spot) => spot.x)) + MARGIN.x;
   const height = Math.max(...[...places.values()].map((spot) => spot.y)) + MARGIN.bottom;
   const best = new Set();
@@ -42,11 +39,6 @@ function drawPicture() {
   markPicture();
 }
 
-function curve(from, to) {
-  const middle = (from.x + to.x) / 2;
-  return `M${from.x},${from.y}C${middle},${from.y} ${middle},${to.y} ${to.x},${to.y}`;
-}
-
 // Squares are plain replies; those of other kinds stand on a corner.
 function turned(node, spot) {
   return ["plain", undefined, null].includes(node.condition) ? "" : `rotate(45 ${spot.x} ${spot.y})`;
@@ -76,34 +68,6 @@ function dot(open, node, spot, mark) {
     shape,
     flagged && !state.blind && svg("circle", { class: "flag", cx: spot.x + 6, cy: spot.y - 6, r: 3 }),
   );
-}
-
-// The spot of each node. The column is its depth. The child on the path keeps its parent's row; the others get the
-// first rows that are free along their whole length.
-function place(open) {
-  const spots = new Map();
-  const taken = []; // column -> first free row
-  const height = new Map();
-  for (const node of [...open.tree.nodes].reverse()) {
-    const below = (open.children.get(node.id) ?? []).map((child) => height.get(child.id));
-    height.set(node.id, 1 + Math.max(0, ...below));
-  }
-  const put = (node, column, row) => {
-    spots.set(node.id, { x: MARGIN.x + column * STEP.x, y: MARGIN.top + row * STEP.y });
-    taken[column] = row + 1;
-    const children = open.children.get(node.id) ?? [];
-    putAll(children, column + 1, row);
-  };
-  const putAll = (children, column, row) => {
-    const first = children.find((child) => open.path.has(child.id)) ?? children.find((child) => height.get(child.id) > 1) ?? children[0];
-    for (const child of first ? [first, ...children.filter((other) => other !== first)] : []) {
-      let free = child === first ? row : row + 1;
-      for (let ahead = column; ahead < column + height.get(child.id); ahead++) free = Math.max(free, taken[ahead] ?? 0);
-      put(child, column, free);
-    }
-  };
-  putAll(open.children.get(null) ?? [], 0, 0);
-  return spots;
 }
 
 function markPicture() {

@@ -22,7 +22,8 @@ from data_gen.world.user import ScriptedUser
 from eval.benchmark.cases import TREES, play_cases, read_given_up
 from eval.benchmark.controls import tested_under as under
 from eval.benchmark.dialogues import Benchmark
-from eval.benchmark.results import METRICS, SCORES, summarise
+from eval.benchmark.results import METRICS, summarise
+from eval.benchmark.scores import SCORES
 from eval.benchmark.settings import BenchmarkSettings
 from helpers import tiny
 from helpers.same_trees import assert_same_trees

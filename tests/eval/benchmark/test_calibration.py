@@ -7,7 +7,9 @@ import pytest
 
 from aloe_jax.errors import InputError
 from aloe_jax.tree.schema import Conversation, Node, Score, write_records
-from eval.benchmark.calibration import Label, calibrate, calibrated_metrics, label_sheet, read_labels
+from eval.benchmark.calibration import calibrate
+from eval.benchmark.labels import Label, label_sheet, read_labels
+from eval.benchmark.truth import metrics_file
 from helpers.aloe_in_process import refused
 from helpers.score_tables import crossed_table
 
@@ -145,10 +147,10 @@ def test_from_the_sheet_to_corrected_scores(result, aloe):
 
 
 def test_the_scores_of_the_scripted_judge_are_labels_on_both_scales(result):
-    found = calibrated_metrics(result / "scores.jsonl", result / "scores.jsonl")
+    found = metrics_file(result / "scores.jsonl", labels=result / "scores.jsonl")
     assert found["corrected"]["krippendorff_alpha"] == 1.0
     assert found["persona"]["corrected"]["labelled"] == TRUTH.size - 1
-    only = calibrated_metrics(result / "scores.jsonl", result / "scores.jsonl", scale="persona")
+    only = metrics_file(result / "scores.jsonl", scale="persona", labels=result / "scores.jsonl")
     assert only["corrected"] == found["persona"]["corrected"]
 
 

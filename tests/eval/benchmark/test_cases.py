@@ -22,7 +22,8 @@ from data_gen.world.user import ScriptedUser, write_message
 from eval.benchmark.cases import TREES, play_cases, read_given_up
 from eval.benchmark.controls import tested_under as under
 from eval.benchmark.dialogues import Benchmark
-from eval.benchmark.results import SCORES, summarise
+from eval.benchmark.results import summarise
+from eval.benchmark.scores import SCORES
 from eval.benchmark.settings import BenchmarkSettings
 
 PERSONAS = scripted_personas("benchmark", 2, 2, 0)

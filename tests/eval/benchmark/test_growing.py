@@ -64,7 +64,10 @@ def grow(aloe, start, tmp_path, everything, results):
 
 
 def test_a_benchmark_grows(aloe, models, tmp_path):
-    controls = ("--config.benchmark.controls=('oracle', 'base+length_judge')", "--config.benchmark.control_cases=2")
+    controls = (
+        "--config.benchmark.controls=('oracle', 'base+length_judge', 'base+scripted_judge')",
+        "--config.benchmark.control_cases=2",
+    )
     everything = ("--config.benchmark.models=('base',)", *controls)
     grown, _ = grow(aloe, models[0], tmp_path, everything, ("base", "oracle", "base+length_judge"))
 
@@ -79,6 +82,21 @@ def test_a_benchmark_grows(aloe, models, tmp_path):
     code, _, errors = run("--config.benchmark.turns=3")
     assert code == 2
     assert "benchmark.turns: 2 -> 3" in errors
+
+    metrics = grown / "benchmark/base/metrics.json"
+    assert "the scripted judge scored 2 of 3 cases" in json.loads(metrics.read_text())["corrected"]["refused"]
+    lines = [json.loads(line) for line in (grown / "benchmark/base/scores.jsonl").read_text().splitlines()]
+    rated = [json.dumps({**line, "score": line["score"] - 0.5}) for line in lines]
+    (grown / "benchmark/base/ratings.jsonl").write_text("\n".join(rated))
+    code, _, errors = run("--config.benchmark.general=True")
+    assert code == 0, errors
+    plain = json.loads((grown / "benchmark/base/general.json").read_text())
+    assert len(plain["dialogues"]) == 20
+    assert plain["interval"][0] < plain["nats_per_token"] < plain["interval"][1]
+    made = json.loads(metrics.read_text())
+    assert made["corrected"]["average"]["corrected"] == pytest.approx(made["average"] - 0.5)
+    code, _, errors = run("--config.benchmark.general=True")
+    assert errors.count("finished before, skipped") == 2
 
 
 @pytest.mark.slow

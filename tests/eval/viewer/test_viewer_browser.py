@@ -4,6 +4,7 @@ import json
 import resource
 import time
 
+import numpy as np
 import pytest
 
 pytest.importorskip("selenium", reason="selenium is not installed")
@@ -12,6 +13,7 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
 from helpers import viewer_browser, viewer_trees
+from helpers.synthetic_run import write_benchmark
 from helpers.viewer_browser import size, until, visit
 
 pytestmark = pytest.mark.skipif(
@@ -121,6 +123,11 @@ def test_keys_label_and_move(driver, page, run):
     press(driver, "j")
     until(driver, f"document.querySelector('#tree h1').textContent === {names(run)[1]!r}")
     press(driver, "j", "k", "k")
+    until(driver, f"document.querySelector('#tree h1').textContent === {names(run)[0]!r}")
+    driver.execute_script("document.getElementById('list').focus()")
+    press(driver, Keys.ARROW_DOWN)
+    until(driver, f"document.querySelector('#tree h1').textContent === {names(run)[1]!r}")
+    press(driver, Keys.ARROW_UP)
     until(driver, f"document.querySelector('#tree h1').textContent === {names(run)[0]!r}")
     assert "✓" in rows(driver)[0]
     until(driver, "document.getElementById('agreement').textContent.includes('3 labelled')")
@@ -288,3 +295,45 @@ def test_what_a_run_adds_comes_with_reload(driver, page, run):
         file.write(line + "\n")
     driver.find_element("id", "reload").click()
     assert until(driver, "state.trees.length === 41 && state.trees[40].id === 'brand-new'")
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_replies_are_rated_by_keyboard(driver, page, run, width):
+    """Open, score 4, score 2, back to the second, score 5 instead, close: two lines, of the replies as they came."""
+    size(driver, width, 844, mobile=width < 500)
+    visit(driver, page)
+    assert not driver.find_element("id", "rate-replies").is_displayed()  # nothing was measured yet
+    for name, gain in (("base", 0.0), ("sft", 0.4)):
+        write_benchmark(run / "benchmark" / name, gain, 0, np.random.default_rng(1), 2, 2, 2)
+    driver.find_element("id", "reload").click()
+    until(driver, "!document.getElementById('rate-replies').hidden")
+    ActionChains(driver).key_down(Keys.SHIFT).send_keys(Keys.TAB).key_up(Keys.SHIFT).perform()  # from `Reload`
+    assert driver.execute_script("return document.activeElement.id") == "rate-replies"
+    assert driver.execute_script("return getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    press(driver, Keys.ENTER)
+    until(driver, "rating.shown")
+    assert driver.execute_script("return document.activeElement.matches('#rate .grade')")
+    shown = driver.execute_script("return document.getElementById('rate').innerText")
+    assert "base" not in shown.replace("benchmark", "")
+    assert "sft" not in shown
+    assert driver.execute_script("return document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    first = driver.execute_script("return rating.shown")
+    press(driver, "4")
+    until(driver, "rating.before.length === 1 && rating.shown")
+    second = driver.execute_script("return rating.shown")
+    press(driver, "2")
+    until(driver, "rating.before.length === 2 && rating.shown")
+    press(driver, Keys.BACK_SPACE)
+    pressed = "document.querySelector('#rate .grade[aria-pressed=true]').textContent"
+    assert driver.execute_script(f"return {pressed}").startswith("2")
+    press(driver, "5")
+    until(driver, "rating.before.length === 2 && rating.shown")
+    assert "2 of 14 replies rated by me" in driver.execute_script("return document.getElementById('rate').innerText")
+    press(driver, Keys.ESCAPE)
+    until(driver, "!document.getElementById('rate').open")
+    found = {}
+    for path in (run / "benchmark").glob("*/ratings.jsonl"):
+        for line in map(json.loads, path.read_text().splitlines()):
+            found[path.parent.name, line["case"], line["turn"], line["reply"]] = line["score"]
+    assert found == {tuple(one[key] for key in ("result", "case", "turn", "reply")): score
+                     for one, score in ((first, 4), (second, 5))}  # fmt: skip

@@ -18,8 +18,9 @@ from aloe_jax.decode.constraint import Grammar
 from aloe_jax.decode.engine import Engine
 from aloe_jax.models import decoder
 from aloe_jax.serve.served_model import ServedModel
-from aloe_jax.serve.server.app import create_app, guarded
-from aloe_jax.serve.server.errors import OpenAiErrors
+from aloe_jax.serve.server.app import create_app
+from aloe_jax.serve.server.protection import protected
+from aloe_jax.serve.server.settings import ServerSettings
 from aloe_jax.serve.worker import Worker
 from aloe_jax.tree.template import ChatFormat
 from fuzz import mutators
@@ -86,7 +87,8 @@ def _served() -> tuple[Any, str]:
     )
     worker = Worker(engine)
     worker.start()
-    app = guarded(OpenAiErrors(create_app([ServedModel("tiny", worker, chat)])), "127.0.0.1")
+    bare, settings = create_app([ServedModel("tiny", worker, chat)], max_body_bytes=2**20), ServerSettings()
+    app = protected(bare, "127.0.0.1", None, settings)
     for more in ({"n": 2}, {"n": 2, "logprobs": True, "top_logprobs": 3}, {"structured_outputs": {"regex": "a+"}}):
         _answered(app, json.dumps(ASKED | more).encode())  # programs are compiled before a case, which has a deadline
     return app, chat.tokenizer.end_of_turn_texts[0]

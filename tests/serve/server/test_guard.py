@@ -60,7 +60,10 @@ def test_with_a_key_the_key_decides(engine, chat_format, monkeypatch):
     with Server(engine, chat_format, "tiny") as server:
         key = {"Authorization": "Bearer sesame"}
         assert asked(server, Host="models.example", **key)[0] == 200
-        assert asked(server, Host="models.example", Origin="http://models.example")[0] == 401
+        page = {"Host": "models.example", "Content-Type": "application/json"}
+        assert asked(server, **page, Origin="https://models.example")[0] == 401  # a proxy before it speaks TLS
+        assert asked(server, **page, **key, Origin="https://models.example")[0] == 200
+        assert asked(server, **page, **key, Origin="http://evil.example")[0] == 403
 
 
 class Panic(BaseException):

@@ -67,7 +67,7 @@ def test_version_is_that_of_the_package(server):
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 def test_every_route_is_described(endpoint):
-    routes = endpoint.routes(Access([], None, 0))
+    routes = endpoint.routes(Access([], 0))
     assert {route.path.replace(":path", "") for route in routes} == {each.path for each in endpoint.OPERATIONS}
 
 

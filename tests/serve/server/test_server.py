@@ -14,6 +14,7 @@ from aloe_jax.decode.requests import Completion
 from aloe_jax.errors import AloeError, InputError
 from aloe_jax.serve.served_model import Loaded
 from aloe_jax.serve.server.server import Server, serve_forever
+from aloe_jax.serve.server.settings import ServerSettings
 
 HELLO = [{"role": "user", "content": "hello"}]
 WAIT = 10  # seconds until a test gives up on another thread
@@ -261,7 +262,7 @@ def test_one_thread_owns_the_engine(server, engine):
 
 def test_stop_lets_a_running_request_finish(engine, chat_format):
     engine.hold()
-    server = Server(engine, chat_format, "tiny", grace_seconds=WAIT)
+    server = Server(engine, chat_format, "tiny", settings=ServerSettings(drain_seconds=WAIT))
     server.start()
     answers = []
     caller = threading.Thread(
