@@ -95,7 +95,8 @@ def validated(fields: Mapping[str, object], kind: type[R]) -> R:
 
 def _check_neutral(name: str, value: object) -> None:
     if name not in NEUTRAL:
-        raise ApiError(400, f"unknown field '{name}'; leave it out", code="unknown_parameter", param=name)
+        short = " ".join(name[:80].split())
+        raise ApiError(400, f"unknown field '{short}'; leave it out", code="unknown_parameter", param=short)
     if value in NEUTRAL[name]:
         return
     accepted = "".join(f" or send {choice!r}" for choice in NEUTRAL[name])

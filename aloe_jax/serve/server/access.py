@@ -33,7 +33,9 @@ class Access:
             return next(iter(self.models.values()))
         if name is None or name not in self.models:
             names = ", ".join(f"'{each}'" for each in self.models)
-            asked = "no model is named" if name is None else f"model '{name[:200]}' is not served here"
+            asked = (
+                "no model is named" if name is None else f"model '{' '.join(name[:200].split())}' is not served here"
+            )
             message = f"{asked}; this server has {names}"
             raise ApiError(404, message, code="model_not_found", param="model")
         return self.models[name]
