@@ -37,13 +37,31 @@ def raise_interrupts() -> None:
 
 def end_input() -> None:
     """Let SIGINT raise KeyboardInterrupt and SIGTERM EOFError from now on: for a command that reads lines, SIGTERM is
-    the end of its input, while Ctrl-C drops a line or a reply."""
+    the end of its input, while Ctrl-C drops a line or a reply.
+
+    A SIGTERM that arrives after readline has shown its prompt and before it waits for a key would be seen at the next
+    key, so it is sent again until its handler has run.
+    """
     raise_interrupts()
-    signal.signal(signal.SIGTERM, _end_input)
+    seen = threading.Event()
+
+    def end(number: int, frame: FrameType | None) -> None:
+        seen.set()
+        raise EOFError
+
+    signal.signal(signal.SIGTERM, end)
+    arrived, arriving = os.pipe()
+    os.set_blocking(arriving, False)
+    signal.set_wakeup_fd(arriving, warn_on_full_buffer=False)
+    threading.Thread(target=_send_again, args=(arrived, seen), daemon=True).start()
 
 
-def _end_input(number: int, frame: FrameType | None) -> None:
-    raise EOFError
+def _send_again(arrived: int, seen: threading.Event) -> None:
+    """Send SIGTERM to the main thread again until it is `seen`; `arrived` gets the number of each signal as a byte."""
+    main = threading.main_thread().ident
+    while number := os.read(arrived, 1):
+        while number[0] == signal.SIGTERM and not seen.wait(RESEND_SECONDS):
+            signal.pthread_kill(main or 0, signal.SIGTERM)
 
 
 def _exit(number: int, frame: FrameType | None) -> None:
