@@ -14,6 +14,7 @@ MAX_TOP_LOGPROBS = 20  # as in OpenAI's API and vLLM
 MAX_TOP_K = 2**31 - 1
 MAX_BIASES = 300
 MAX_STOP_TOKENS = 16
+MAX_CONSTRAINT = 2**15  # bytes; a grammar is compiled while all others wait, up to a second for one of this size
 LEAST_REPETITION, MOST_REPETITION = 0.01, 100  # a logit divided by less may leave what an f32 holds
 MIN_SEED, MAX_SEED = -(2**63), 2**64 - 1  # 64 bits, signed or not: -1 is 2**64 - 1
 
@@ -44,6 +45,11 @@ class Constraint:
             raise ConstraintError(f"a constraint is one of choices, regex and json_schema, found {given or 'none'}")
         if self.choices == ():
             raise ConstraintError("the list of choices is empty; give at least one")
+
+    @property
+    def size(self) -> int:
+        """The bytes of its texts, UTF-8 encoded."""
+        return sum(len(text.encode()) for text in (*(self.choices or ()), self.regex or "", self.json_schema or ""))
 
     @classmethod
     def json(cls, schema: Mapping[str, object]) -> Constraint:
