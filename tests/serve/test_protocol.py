@@ -19,6 +19,8 @@ HELLO = [{"role": "user", "content": "hello"}]
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0.role"),
         ({"messages": [{"role": "user"}]}, "messages.0.content"),
+        ({"messages": [{"role": "user", "content": None}]}, "messages.0.content"),
+        ({"messages": [{"role": "assistant"}]}, "messages.0.content"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}, "messages.0.content"),
         ({"messages": [{"role": "user", "content": "x", "name": 1}]}, "messages.0.name"),
         ({"messages": [{"role": "assistant", "content": "x", "tool_calls": [{}]}]}, "messages.0.tool_calls"),
@@ -152,6 +154,7 @@ def test_history_as_clients_return_it():
         {"role": "user", "content": [{"type": "text", "text": "hel"}, {"type": "text", "text": "lo"}], "name": "Ann"},
         {"role": "assistant", "content": "Hi.", "refusal": None, "audio": None, "tool_calls": [], "annotations": []},
         {"role": "user", "content": "And?"},
+        {"role": "assistant", "content": None, "tool_calls": [], "refusal": None},
     ]
     request = parse_request(json.dumps({"model": "tiny", "messages": messages}).encode(), ChatRequest)
     assert [(message.role, message.content) for message in request.messages] == [
@@ -159,6 +162,7 @@ def test_history_as_clients_return_it():
         ("user", "hello"),
         ("assistant", "Hi."),
         ("user", "And?"),
+        ("assistant", ""),
     ]
 
 
