@@ -325,7 +325,7 @@ def test_chat_answers_a_pipe(model, tmp_path):
 
 
 def test_a_defect_of_ours_is_not_called_bad_input(aloe, monkeypatch):
-    def broken(path, scale):
+    def broken(path, scale, labels):
         raise RuntimeError("a defect")
 
     monkeypatch.setattr("eval.benchmark.truth.metrics_file", broken)

@@ -320,6 +320,7 @@ def serve(options: argparse.Namespace) -> None:
     from aloe_jax.serve.local import load_engine
     from aloe_jax.serve.model_names import named_models
     from aloe_jax.serve.served_model import Loaded
+    from aloe_jax.serve.server.http_server import check_free
     from aloe_jax.serve.server.server import serve_forever
     from aloe_jax.serve.server.settings import ServerSettings
     from aloe_jax.serve.trees_file import TreesFile
@@ -333,6 +334,7 @@ def serve(options: argparse.Namespace) -> None:
         hosts=tuple(options.allow_host),
     )
     trees = TreesFile(options.save_trees) if options.save_trees else None
+    check_free(options.host, options.port)
     say = partial(print, flush=True)
     models = []
     for name, place in named_models(options.model, options.name):

@@ -99,6 +99,11 @@ async def read_body(request: Request, most: int) -> bytes | None:
     return bytes(body)
 
 
+def check_free(host: str, port: int) -> None:
+    """InputError if the port cannot be bound: before models are loaded, which takes longer."""
+    _listen(host, port).close()
+
+
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
