@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import UInt32
 from llguidance import LLMatcher, LLTokenizer
 
-from aloe_jax.decode.requests import Constraint, ConstraintError
+from aloe_jax.decode.requests import MAX_CONSTRAINT, Constraint, ConstraintError
 from aloe_jax.tree.tokenizer import Tokenizer
 
 SILENT = 0  # llguidance's log level
@@ -57,8 +57,10 @@ class Grammar:
         self._tokenizer = tokenizer
 
     def matcher(self, constraint: Constraint) -> Matcher:
-        """A matcher at the beginning of a reply. Raises ConstraintError where llguidance refuses the constraint, or if
-        no token of the vocabulary can begin such a text."""
+        """A matcher at the beginning of a reply. Raises ConstraintError for a constraint that is too large, where
+        llguidance refuses it, or if no token of the vocabulary can begin such a text."""
+        if (size := constraint.size) > MAX_CONSTRAINT:
+            raise ConstraintError(f"{_name(constraint)}: {size} bytes; expected at most {MAX_CONSTRAINT}, shorten it")
         vocabulary, end_of_turn = self._vocabulary
         try:
             parser = LLMatcher(vocabulary, _source(constraint), log_level=SILENT)

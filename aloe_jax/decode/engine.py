@@ -143,14 +143,14 @@ class Engine:
                 f"prompt with the token id {unknown[0]}: the model's vocab_size is {self._known}; leave special tokens "
                 "that it does not know out of the text"
             )
+        sampling, most = request.sampling, min(request.sampling.max_tokens, room)
+        for name, ids in sampling.named.items():
+            if unknown := [token for token in ids if not 0 <= token < self._known]:
+                raise InputError(f"{name} with the token id {unknown[0]}: the model's vocab_size is {self._known}")
         matcher = self._grammar_of(request).matcher(request.constraint) if request.constraint else None
+        # Nothing is refused from here on.
         self._tickets += 1
         self._finished[self._tickets] = {}
-        sampling, most = request.sampling, min(request.sampling.max_tokens, room)
-        if unknown := [token for token in sampling.named if not 0 <= token < self._known]:
-            raise InputError(
-                f"logit_bias or stop_token_ids with the token id {unknown[0]}: the model's vocab_size is {self._known}"
-            )
         # A text that must end has nothing else to draw than the end.
         default = frozenset() if sampling.ignore_eos and matcher is None else self._end_of_turn
         ends = default | set(sampling.stop_token_ids)

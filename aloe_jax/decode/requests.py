@@ -14,6 +14,8 @@ MAX_TOP_LOGPROBS = 20  # as in OpenAI's API and vLLM
 MAX_TOP_K = 2**31 - 1
 MAX_BIASES = 300
 MAX_STOP_TOKENS = 16
+MAX_CONSTRAINT = 2**15  # bytes; a grammar is compiled while all others wait, up to a second for one of this size
+LEAST_REPETITION, MOST_REPETITION = 0.01, 100  # a logit divided by less may leave what an f32 holds
 MIN_SEED, MAX_SEED = -(2**63), 2**64 - 1  # 64 bits, signed or not: -1 is 2**64 - 1
 
 Top = tuple[tuple[int, float], ...]  # (id, log-probability) pairs, the most probable first
@@ -43,6 +45,11 @@ class Constraint:
             raise ConstraintError(f"a constraint is one of choices, regex and json_schema, found {given or 'none'}")
         if self.choices == ():
             raise ConstraintError("the list of choices is empty; give at least one")
+
+    @property
+    def size(self) -> int:
+        """The bytes of its texts, UTF-8 encoded."""
+        return sum(len(text.encode()) for text in (*(self.choices or ()), self.regex or "", self.json_schema or ""))
 
     @classmethod
     def json(cls, schema: Mapping[str, object]) -> Constraint:
@@ -85,9 +92,9 @@ class Sampling:
     ignore_eos: bool = False
 
     @property
-    def named(self) -> tuple[int, ...]:
-        """The token ids that the options name."""
-        return (*(token for token, _ in self.logit_bias), *self.stop_token_ids)
+    def named(self) -> dict[str, tuple[int, ...]]:
+        """The token ids that each option names."""
+        return {"logit_bias": tuple(token for token, _ in self.logit_bias), "stop_token_ids": self.stop_token_ids}
 
     @property
     def penalises(self) -> bool:
@@ -122,9 +129,10 @@ class Sampling:
         for name in ("presence_penalty", "frequency_penalty"):
             if not -2 <= getattr(self, name) <= 2:
                 raise InputError(f"{name} {getattr(self, name)} must be between -2 and 2; 0 changes nothing")
-        if not 0 < self.repetition_penalty < math.inf:
+        if not LEAST_REPETITION <= self.repetition_penalty <= MOST_REPETITION:
             raise InputError(
-                f"repetition_penalty {self.repetition_penalty} must be a number above 0; 1 changes nothing"
+                f"repetition_penalty {self.repetition_penalty} must be between {LEAST_REPETITION} and "
+                f"{MOST_REPETITION}; 1 changes nothing"
             )
         if len(self.logit_bias) > MAX_BIASES:
             raise InputError(f"logit_bias of {len(self.logit_bias)} tokens: at most {MAX_BIASES} can be given")

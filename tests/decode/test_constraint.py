@@ -13,7 +13,7 @@ from tokenizers import decoders, models, pre_tokenizers
 from aloe_jax.decode.constraint import Grammar
 from aloe_jax.decode.engine import Engine
 from aloe_jax.decode.programs import BURST
-from aloe_jax.decode.requests import Constraint, ConstraintError, Request, Sampling
+from aloe_jax.decode.requests import MAX_CONSTRAINT, Constraint, ConstraintError, Request, Sampling
 from aloe_jax.tree.tokenizer import Tokenizer
 from helpers.tiny import MODEL, params, path_log_prob
 from helpers.tree_samples import tokenizer
@@ -255,3 +255,24 @@ def test_an_ordinary_token_that_ends_turns_is_not_in_the_text():
     assert not allowed(end)
     assert matcher.take(TOKENIZER.encode("a")[0])
     assert allowed(end)  # the text may end here
+
+
+@pytest.mark.parametrize(
+    ("constraint", "name"),
+    [
+        (Constraint(choices=("é" * (MAX_CONSTRAINT // 2), "a")), "the choices"),
+        (Constraint(choices=tuple(f"{number:04}" for number in range(MAX_CONSTRAINT // 4 + 1))), "the choices"),
+        (Constraint(regex="a" * (MAX_CONSTRAINT + 1)), "the regex"),
+        (Constraint.json({"description": "x" * MAX_CONSTRAINT}), "the JSON schema"),
+    ],
+)
+def test_a_constraint_beyond_the_limit_is_refused(shared, constraint, name):
+    """The engine compiles a grammar while all other requests wait for it."""
+    with pytest.raises(ConstraintError, match=f"^{name}: {constraint.size} bytes; expected at most {MAX_CONSTRAINT}"):
+        shared.submit(Request(PROMPT, HOT, constraint=constraint))
+    assert not shared.busy
+
+
+def test_a_constraint_at_the_limit_is_taken():
+    text = "é" * (MAX_CONSTRAINT // 2)
+    assert Grammar(TOKENIZER).matcher(Constraint(choices=(text,))).allowed.any()

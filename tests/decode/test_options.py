@@ -194,12 +194,13 @@ def test_a_constrained_reply_keeps_options(shared):
         (Sampling(min_p=1.5), "min_p 1.5 must be between 0 and 1"),
         (Sampling(presence_penalty=2.5), "presence_penalty 2.5 must be between -2 and 2"),
         (Sampling(frequency_penalty=float("nan")), "frequency_penalty nan must"),
-        (Sampling(repetition_penalty=0.0), "repetition_penalty 0.0 must be a number above 0"),
+        (Sampling(repetition_penalty=0.0), "repetition_penalty 0.0 must be between 0.01 and 100"),
+        (Sampling(repetition_penalty=1e-39), "repetition_penalty 1e-39 must be between 0.01 and 100"),
         (Sampling(logit_bias=((1, 101.0),)), "logit_bias 101.0 of token 1 must be between -100 and 100"),
         (Sampling(logit_bias=((1, 1.0), (1, 2.0))), "logit_bias names a token twice"),
         (Sampling(logit_bias=tuple((token, 1.0) for token in range(301))), "logit_bias of 301 tokens: at most 300"),
-        (Sampling(logit_bias=((MODEL.vocab, 1.0),)), f"with the token id {MODEL.vocab}: the model's vocab_size"),
-        (Sampling(stop_token_ids=(-1,)), "with the token id -1"),
+        (Sampling(logit_bias=((MODEL.vocab, 1.0),)), f"^logit_bias with the token id {MODEL.vocab}: "),
+        (Sampling(stop_token_ids=(-1,)), "^stop_token_ids with the token id -1: the model's vocab_size"),
         (Sampling(stop_token_ids=tuple(range(17))), "stop_token_ids of 17 tokens: at most 16"),
         (Sampling(max_tokens=3, min_tokens=4), "min_tokens 4 must be between 0 and max_tokens, which is 3"),
     ],
@@ -208,3 +209,4 @@ def test_impossible_options_are_refused(shared, sampling, reason):
     with pytest.raises(InputError, match=reason):
         shared.submit(Request(PROMPT, sampling))
     assert not shared.busy
+    assert not shared._finished  # nothing is kept of a request that got no ticket

@@ -19,6 +19,8 @@ HELLO = [{"role": "user", "content": "hello"}]
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0.role"),
         ({"messages": [{"role": "user"}]}, "messages.0.content"),
+        ({"messages": [{"role": "user", "content": None}]}, "messages.0.content"),
+        ({"messages": [{"role": "assistant"}]}, "messages.0.content"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}, "messages.0.content"),
         ({"messages": [{"role": "user", "content": "x", "name": 1}]}, "messages.0.name"),
         ({"messages": [{"role": "assistant", "content": "x", "tool_calls": [{}]}]}, "messages.0.tool_calls"),
@@ -35,6 +37,7 @@ HELLO = [{"role": "user", "content": "hello"}]
         ({"presence_penalty": 2.1}, "presence_penalty"),
         ({"frequency_penalty": -2.1}, "frequency_penalty"),
         ({"repetition_penalty": 0}, "repetition_penalty"),
+        ({"repetition_penalty": 1e-39}, "repetition_penalty"),
         ({"logit_bias": {"7": 101}}, "logit_bias.7"),
         ({"logit_bias": {"x": 1}}, "logit_bias"),
         ({"logit_bias": {str(token): 1 for token in range(301)}}, "logit_bias"),
@@ -42,6 +45,7 @@ HELLO = [{"role": "user", "content": "hello"}]
         ({"chat_template_kwargs": {"bos_token": "x"}}, "chat_template_kwargs"),
         ({"best_of": 2}, "best_of"),
         ({"echo": True}, "echo"),
+        ({"skip_special_tokens": False}, "skip_special_tokens"),
         ({"top_k": 2**31}, "top_k"),
         ({"stop": ["a", ""]}, "stop"),
         ({"stop": ["a"] * 17}, "stop"),
@@ -150,6 +154,7 @@ def test_history_as_clients_return_it():
         {"role": "user", "content": [{"type": "text", "text": "hel"}, {"type": "text", "text": "lo"}], "name": "Ann"},
         {"role": "assistant", "content": "Hi.", "refusal": None, "audio": None, "tool_calls": [], "annotations": []},
         {"role": "user", "content": "And?"},
+        {"role": "assistant", "content": None, "tool_calls": [], "refusal": None},
     ]
     request = parse_request(json.dumps({"model": "tiny", "messages": messages}).encode(), ChatRequest)
     assert [(message.role, message.content) for message in request.messages] == [
@@ -157,6 +162,7 @@ def test_history_as_clients_return_it():
         ("user", "hello"),
         ("assistant", "Hi."),
         ("user", "And?"),
+        ("assistant", ""),
     ]
 
 

@@ -40,6 +40,8 @@ class ChatMessage(Message):
             return value
         empty = [key for key, each in value.items() if each is None or (key in EMPTY and each in ([], ""))]
         kept = {key: each for key, each in value.items() if key not in empty}
+        if kept.get("role") == "assistant" and "content" in empty:  # a reply without text
+            kept["content"] = ""
         return {**kept, "role": "system"} if kept.get("role") == "developer" else kept
 
     @field_validator("content", mode="before")

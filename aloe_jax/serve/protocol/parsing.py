@@ -49,6 +49,7 @@ NEUTRAL: dict[str, tuple[object, ...]] = {
     "prediction": (),
     "prompt_logprobs": (),
     "reasoning_effort": (),
+    "skip_special_tokens": (True,),
     "spaces_between_special_tokens": (True,),
     "suffix": ("",),
     "tool_choice": ("none",),

@@ -7,11 +7,13 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from aloe_jax.decode.requests import (
+    LEAST_REPETITION,
     MAX_BIASES,
     MAX_SEED,
     MAX_STOP_TOKENS,
     MAX_TOP_K,
     MIN_SEED,
+    MOST_REPETITION,
     Constraint,
     Sampling,
 )
@@ -38,7 +40,7 @@ class SamplingFields(BaseModel):
     min_p: float = Field(0.0, ge=0.0, le=1.0)
     presence_penalty: float = Field(0.0, ge=-2.0, le=2.0)
     frequency_penalty: float = Field(0.0, ge=-2.0, le=2.0)
-    repetition_penalty: float = Field(1.0, gt=0.0, le=100.0)
+    repetition_penalty: float = Field(1.0, ge=LEAST_REPETITION, le=MOST_REPETITION)
     logit_bias: dict[str, Annotated[float, Field(ge=-100.0, le=100.0)]] = Field(
         {},
         max_length=MAX_BIASES,
@@ -52,7 +54,6 @@ class SamplingFields(BaseModel):
     stop_token_ids: list[int] = Field([], max_length=MAX_STOP_TOKENS)
     include_stop_str_in_output: bool = False
     ignore_eos: bool = False
-    skip_special_tokens: bool = Field(True, description="leave special tokens out of the text")
     response_format: ResponseFormat | None = None
     structured_outputs: StructuredOutputs | None = None
     stream: bool = False

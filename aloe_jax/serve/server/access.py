@@ -21,7 +21,13 @@ class Access:
         self._max_body_bytes = max_body_bytes
 
     async def body(self, http: HttpRequest) -> bytes:
-        """The body of a request. Raises ApiError (413), and ClientDisconnect."""
+        """The body of a request. Raises ApiError (413, or 415 for one that is compressed), and ClientDisconnect."""
+        if (coding := http.headers.get("content-encoding", "identity").strip().lower()) not in ("", "identity"):
+            raise ApiError(
+                415,
+                f"the body has the Content-Encoding '{coding[:80]}'; send it uncompressed",
+                headers={"Accept-Encoding": "identity"},
+            )
         body = await read_body(http, self._max_body_bytes)
         if body is None:
             raise ApiError(413, f"the body is larger than {self._max_body_bytes} bytes; send a shorter conversation")

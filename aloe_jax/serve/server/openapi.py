@@ -16,7 +16,7 @@ from aloe_jax.serve.protocol.parsing import HARMLESS, NEUTRAL
 from aloe_jax.serve.server.described import Operation
 
 REFUSALS = (403, 500)
-ASKING = (400, 404, 413, 429, 503)  # those of a body that reaches a model
+ASKING = (400, 404, 413, 415, 429, 503)  # those of a body that reaches a model
 _REF = "#/components/schemas/{model}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import functools
 import json
 import math
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import tokenizers
+from tokenizers import decoders, pre_tokenizers
 
 from aloe_jax.decode.constraint import Grammar
 from aloe_jax.decode.engine import Engine
@@ -75,11 +78,19 @@ MORE: dict[str, tuple[Any, ...]] = {
 }
 
 
+TEMPLATE = hub_files.TEMPLATE + "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+
+
 @functools.cache
 def _served() -> tuple[Any, str]:
     """The application, and the text that the end-of-turn token has."""
     folder = Path(tempfile.mkdtemp(prefix="aloe-fuzz-served-"))
     hub_files.write_tokenizer_files(folder, TINY.vocab - 1)
+    (folder / "chat_template.jinja").write_text(TEMPLATE)
+    backend = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.decoder = decoders.ByteLevel()  # a grammar needs the bytes of the tokens
+    backend.save(str(folder / "tokenizer.json"))
     chat = ChatFormat.load(folder)
     enders, init = chat.tokenizer.end_of_turn_ids, jax.jit(lambda key: decoder.init_params(TINY, key))
     engine = Engine(
@@ -90,7 +101,9 @@ def _served() -> tuple[Any, str]:
     bare, settings = create_app([ServedModel("tiny", worker, chat)], max_body_bytes=2**20), ServerSettings()
     app = protected(bare, "127.0.0.1", None, settings)
     for more in ({"n": 2}, {"n": 2, "logprobs": True, "top_logprobs": 3}, {"structured_outputs": {"regex": "a+"}}):
-        _answered(app, json.dumps(ASKED | more).encode())  # programs are compiled before a case, which has a deadline
+        # Programs are compiled before a case, which has a deadline.
+        status, answer = _answered(app, json.dumps(ASKED | more).encode())
+        assert status == 200, answer
     return app, chat.tokenizer.end_of_turn_texts[0]
 
 
@@ -155,7 +168,7 @@ def requests(rng: random.Random, folder: Path) -> Case:
             plain = _answered(app, json.dumps(asked).encode())[1]
             if json.loads(plain)["choices"] != json.loads(result.out)["choices"]:
                 return "another answer than to the same request plainly spelled"
-        read = strictly_read(b"[" + body + b"]")
+        read = strictly_read(b"[" + body.removeprefix(codecs.BOM_UTF8) + b"]")
         if not read or not isinstance(read[0], dict):
             return "a body that is not strictly a JSON object was answered"
         return _unlike(read[0], result.out)

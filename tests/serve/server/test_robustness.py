@@ -1,6 +1,7 @@
 """What no client should send: the answer is an OpenAI-shaped error, and the server goes on. A real engine is behind it,
 as its grammars meet what the requests hold."""
 
+import gzip
 import http.client
 import json
 import socket
@@ -217,6 +218,20 @@ def test_odd_text_is_text(server, content):
 def test_a_program_may_call_its_json_what_it_likes(server, kind):
     """A web page may not: `test_guard.py`."""
     assert posted(server, json.dumps(HELLO).encode(), kind=kind)[0] == 200
+
+
+@pytest.mark.parametrize("coding", ["gzip", "GZIP, br"])
+@pytest.mark.parametrize("path", [CHAT, "/v1/completions", "/tokenize", "/trees"])
+def test_a_compressed_body_is_refused_as_such(server, path, coding):
+    head = f"POST {path} HTTP/1.1\r\nContent-Encoding: {coding}".encode()
+    answer = sent(server, head, gzip.compress(json.dumps(HELLO).encode()))
+    check_refused(server, answer, 415)
+    assert f"Content-Encoding '{coding.lower()}'" in answer[1]["error"]["message"]
+
+
+def test_identity_is_no_compression(server):
+    head = f"POST {CHAT} HTTP/1.1\r\nContent-Encoding: Identity".encode()
+    assert sent(server, head, json.dumps(HELLO).encode())[0] == 200
 
 
 @pytest.mark.parametrize(
