@@ -15,7 +15,7 @@ from itertools import pairwise
 _CACHED = 16_384
 COPIED_GRAM = 5  # words in a row that count as copied
 
-_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
+WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 _SENTENCE_END = re.compile(r"[.!?…]+(?:\s|$)|\n+")
 _EMOJI = re.compile("[\U0001f300-\U0001faff\u2600-\u27bf]")
 
@@ -59,7 +59,7 @@ FUNCTION_WORDS = frozenset(
 @functools.lru_cache(maxsize=_CACHED)
 def words(text: str) -> tuple[str, ...]:
     """Lower-case words in order; an inner apostrophe belongs to its word ("don't")."""
-    return tuple(_WORD.findall(text.casefold().replace("’", "'")))
+    return tuple(WORD.findall(text.casefold().replace("’", "'")))
 
 
 def word_grams(text: str, size: int) -> list[tuple[str, ...]]:

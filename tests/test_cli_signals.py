@@ -1,5 +1,6 @@
 """Commands that are interrupted while they start, and commands whose reader exits."""
 
+import contextlib
 import json
 import signal
 import socket
@@ -13,15 +14,23 @@ import pytest
 
 from helpers import tiny
 from helpers.aloe_command import ALOE, DEADLINE, ROOT
+from helpers.waiting import until
 from helpers.xla_flags import QUICK
 
 CONFIG = ["config", f"--config={ROOT / 'configs/demo.py'}"]
 
 
-def start(arguments, tmp_path, **streams):
+@contextlib.contextmanager
+def started(arguments, tmp_path, **streams):
+    """A process that is ended behind the block, if it still runs."""
     environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": QUICK}
     command = [sys.executable, "-c", ALOE, *arguments]
-    return subprocess.Popen(command, cwd=tmp_path, env=environment, text=True, stderr=subprocess.PIPE, **streams)
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, text=True, stderr=subprocess.PIPE, **streams)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 @pytest.mark.slow
@@ -29,20 +38,20 @@ def start(arguments, tmp_path, **streams):
 def test_a_signal_during_imports_is_one_sentence(tmp_path, number):
     """At any moment: no traceback of a library whose import was cut, and no request that is lost."""
     for tenths in (3, 6, 9, 13, 18, 24):
-        process = start(CONFIG, tmp_path, stdout=subprocess.DEVNULL)
-        time.sleep(tenths / 10)
-        process.send_signal(number)
-        said = process.communicate(timeout=DEADLINE)[1]
+        with started(CONFIG, tmp_path, stdout=subprocess.DEVNULL) as process:
+            time.sleep(tenths / 10)
+            process.send_signal(number)
+            said = process.communicate(timeout=DEADLINE)[1]
         if process.returncode == -number:  # Python itself was still starting
             continue
         assert (process.returncode, said) in [(75, "aloe: stopped; the same command continues where it was\n"), (0, "")]
 
 
 def test_a_reader_that_exits_is_no_failure(tmp_path):
-    process = start(CONFIG, tmp_path, stdout=subprocess.PIPE)
-    process.stdout.readline()
-    process.stdout.close()
-    assert (process.stderr.read(), process.wait(DEADLINE)) == ("", 0)
+    with started(CONFIG, tmp_path, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait(DEADLINE)) == ("", 0)
 
 
 def health(port):
@@ -61,19 +70,18 @@ def test_a_server_drains_and_a_second_signal_ends_it(tmp_path, second):
     before its hour is over."""
     model = tiny.write_folder(tmp_path / "model")
     arguments = ["serve", f"--model={model}", "--port=0", "--context=64", "--slots=1", "--drain=3600"]
-    process = start(arguments, tmp_path, stdout=subprocess.PIPE)
-    line = next(line for line in process.stdout if "serving" in line)
-    port = int(line.split("127.0.0.1:")[1].split("/")[0])
-    with socket.create_connection(("127.0.0.1", port)) as client:
-        client.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{")
-        assert health(port) == "ok"  # asked later, so that the other one is under way
-        process.send_signal(signal.SIGTERM)
-        while health(port) != "draining":
-            pass
-        assert process.poll() is None
-        if second:
+    with started(arguments, tmp_path, stdout=subprocess.PIPE) as process:
+        line = next(line for line in process.stdout if "serving" in line)
+        port = int(line.split("127.0.0.1:")[1].split("/")[0])
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{")
+            assert health(port) == "ok"  # asked later, so that the other one is under way
             process.send_signal(signal.SIGTERM)
-            process.wait(DEADLINE)
-    said = process.communicate(timeout=DEADLINE)[1]
+            assert until(lambda: health(port) == "draining", DEADLINE)
+            assert process.poll() is None
+            if second:
+                process.send_signal(signal.SIGTERM)
+                process.wait(DEADLINE)
+        said = process.communicate(timeout=DEADLINE)[1]
     assert "Traceback" not in said
     assert process.returncode == (75 if second else 0)

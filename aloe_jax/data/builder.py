@@ -76,10 +76,8 @@ class FragmentSource:
             raise InputError(
                 f"'{directory}' holds no complete dataset ({type(error).__name__}); run the stage `dataset` again"
             ) from None
-        records = [self._record(number) for number in range(len(self))]
-        self.sizes = np.array([self._fragment(record).sizes for record in records], np.int64)
-        self.conversation = np.array([record["conversation"][0] for record in records], np.int64)
-        self.origin = np.array([record[ORIGIN] for record in records], np.int64)
+        facts = np.array([self._facts(number) for number in range(len(self))], np.int64)
+        self.sizes, self.conversation, self.origin = facts[:, :4], facts[:, 4], facts[:, 5]
 
     def __len__(self) -> int:
         return len(self._source)
@@ -98,6 +96,11 @@ class FragmentSource:
         ]
         more = len(conversations) - len(named)
         return ", ".join(named) + (f" and {more} more" if more else "")
+
+    def _facts(self, number: int) -> tuple[int, ...]:
+        """Sizes, conversation and origin of a fragment; none of them is kept, as there may be many."""
+        record = self._record(number)
+        return (*self._fragment(record).sizes, int(record["conversation"][0]), int(record[ORIGIN]))
 
     def _fragment(self, record: Mapping[str, np.ndarray]) -> TreeRow:
         fragment = TreeRow(**{name: record[name] for name in COLUMNS})

@@ -152,8 +152,8 @@ class Request:
     equal tokens whatever else runs beside it.
 
     With `stream` the engine also says what it drew after every burst; with `live` somebody reads that at once, so
-    bursts are short. With `score` it also computes the
-    log-probabilities of the prompt's own tokens; such a request neither goes on from pages of others nor leaves any.
+    bursts are short. With `score` it also computes the log-probabilities of the prompt's own tokens; such a request
+    neither goes on from pages of others nor leaves any.
     """
 
     prompt: tuple[int, ...]

@@ -59,6 +59,7 @@ def model_inputs(run: Run) -> dict[str, str]:
     return {"model": model_hash(model_folder(run))}
 
 
-def call_identity(run: Run) -> str:
-    """The hash of the start model and its chat template, which the ids of its calls depend on."""
-    return files.sha256(model_hash(model_folder(run)), chat_format(run).template.hash)[:16]
+def call_identity(run: Run, model: str = "") -> str:
+    """The hash of a model (of hash `model`, by default the start model) and of the run's chat template, which the ids
+    of its calls depend on."""
+    return files.sha256(model or model_hash(model_folder(run)), chat_format(run).template.hash)[:16]

@@ -140,6 +140,10 @@ def refusals(request: SamplingFields) -> Iterator[None]:
 
 async def merged(sources: Sequence[AsyncIterator[T]]) -> AsyncIterator[T]:
     """The items of all sources as they come."""
+    if len(sources) == 1:  # the usual case: no task per item
+        async for item in sources[0]:
+            yield item
+        return
     waiting = {_next(source): source for source in sources}
     try:
         while waiting:

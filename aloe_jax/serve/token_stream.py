@@ -19,7 +19,7 @@ class TokenStream:
     where the engine refuses it, before any delta), and ends after the last delta of the last completion, or after
     `cancel`.
 
-    Nobody waits for the reader: what it has not read is kept. `with` and `async with` cancel the request at their end.
+    Nobody waits for the reader: what it has not read is kept. `with` cancels the request at its end.
     """
 
     def __init__(self, future: Future[list[Completion]], stop: Callable[[int], None]) -> None:
@@ -82,14 +82,6 @@ class TokenStream:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.cancel()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.cancel()

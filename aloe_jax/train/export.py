@@ -27,8 +27,9 @@ from aloe_jax.run.model import model_config, model_inputs
 from aloe_jax.run.progress import Line, quiet
 from aloe_jax.run.stage import Run, Stage
 from aloe_jax.settings import setting
+from aloe_jax.train.joint_adapter import joint_adapter
 from aloe_jax.train.names import BASE, CHAIN, OWN, PREFERENCE, SFT
-from aloe_jax.train.sources import ModelSource, joint_adapter, stored
+from aloe_jax.train.sources import ModelSource, stored
 
 
 @dataclass(frozen=True)

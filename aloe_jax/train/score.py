@@ -20,7 +20,7 @@ from aloe_jax.models.config import ModelConfig
 from aloe_jax.models.decoder import Params
 from aloe_jax.ops.attention import BLOCK
 from aloe_jax.outputs import check_apart
-from aloe_jax.parallel.mesh import ROWS
+from aloe_jax.parallel.mesh import row_shards
 from aloe_jax.parallel.sharding import row_sharding
 from aloe_jax.run.progress import Progress
 from aloe_jax.train.forward import Compute, make_score
@@ -81,7 +81,7 @@ def score_trees(
 ) -> list[ReplyScore]:
     """Scores of all assistant nodes, in file order; each token of the trees is computed once. With the parameters on a
     `mesh` of this process, each of its shards of a batch computes a row at a time."""
-    batch = 1 if mesh is None else math.prod(mesh.shape[axis] for axis in ROWS)
+    batch = 1 if mesh is None else row_shards(mesh)
     longest = max((len(trie.path_ids(reply.piece)) for trie in tries for reply in trie.replies), default=1)
     share = -(-sum(trie.tree_tokens for trie in tries) // batch)
     tokens = -(-max(longest, min(ROW_TOKENS, share)) // BLOCK) * BLOCK
@@ -96,9 +96,9 @@ def score_trees(
     found: dict[tuple[int, int], tuple[float, int]] = {}
     score = make_score(model, compute, mesh)
     plan = best_fit(np.array([part.sizes for part in parts]), capacity) if parts else []
-    for start in range(0, len(plan), batch):
-        members = [*plan[start : start + batch], *([[]] * (batch - len(plan[start : start + batch])))]
-        rows = stack([pack([parts[index] for index in row], capacity) for row in members])
+    padded = [*plan, *([[]] * (-len(plan) % batch))]
+    for start in range(0, len(padded), batch):
+        rows = stack([pack([parts[index] for index in row], capacity) for row in padded[start : start + batch]])
         placed = rows if mesh is None else jax.device_put(rows, row_sharding(mesh))
         found.update(_by_node(rows, score(params, placed)))
         if progress is not None:

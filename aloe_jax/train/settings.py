@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from aloe_jax.settings import setting
-from aloe_jax.train.names import SFT
+from aloe_jax.train.names import PREFERENCE, SFT
 from aloe_jax.train.objectives.settings import ObjectiveSettings, PairSettings
 from aloe_jax.train.optimizer import OptimizerSettings
 
@@ -50,7 +50,7 @@ class PreferenceSettings(PairSettings, TrainingSettings):
     start: str = setting(
         SFT,
         "sft, base, the folder of a training of another run, or any model of the same shape",
-        holds=bool,
+        holds=lambda start: start not in ("", PREFERENCE),
         expected="sft, base or a model",
     )
 

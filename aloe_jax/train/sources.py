@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 import jax
@@ -107,33 +106,3 @@ def stored(manifest: Manifest, stage: epath.Path, section: str, name: str) -> st
             "folder of a training"
         )
     return value
-
-
-def joint_adapter(
-    model: ModelConfig, stage: epath.Path, mesh: Mesh, line: Line = quiet
-) -> tuple[ModelConfig, decoder.Params]:
-    """The model with one adapter that stands for all trainings up to `stage`, and that adapter's parameters.
-
-    The adapters of two trainings are concatenated along the rank, which computes the sum of both. Raises InputError if
-    a training up to `stage` trained all weights: then no adapter leads from the start model to its result.
-    """
-    folders = trainings(stage)
-    found = [trained_params(model, folder, mesh, line) for folder in folders]
-    for folder, (trained_model, _) in zip(folders, found, strict=True):
-        if not trained_model.lora:
-            raise InputError(
-                f"'{folder}' trained all weights (config.lora.maps is empty), so there is no adapter to export; export "
-                "the merged model"
-            )
-    last = found[-1][0].lora
-    assert last
-    if any(trained_model.lora != last for trained_model, _ in found):
-        raise InputError(f"the trainings up to '{stage}' have different adapters; export the merged model")
-    # x A1 B1 + x A2 B2 = x [A1 A2] [B1; B2]: A grows along its last axis, B along the first one after the layers.
-    joined = jax.tree.map_with_path(
-        lambda path, *parts: jax.numpy.concatenate(parts, axis=-1 if path[-1].key.endswith(lora.A) else len(path) - 1),
-        *(params for _, params in found),
-    )
-    count = len(found)
-    grown = dataclasses.replace(last, rank=last.rank * count, alpha=last.alpha * count)
-    return dataclasses.replace(model, lora=grown), joined

@@ -1,4 +1,4 @@
-"""`config.preference.start`: what a preference training starts from, and refers to."""
+"""What a training starts from, and refers to: `config.preference.start`."""
 
 from __future__ import annotations
 
@@ -7,20 +7,13 @@ import dataclasses
 from aloe_jax.errors import InputError
 from aloe_jax.run.model import chat_format, chat_model, check_source, model_config
 from aloe_jax.run.stage import Run
-from aloe_jax.train.names import OWN, PREFERENCE
-from aloe_jax.train.settings import PreferenceSettings
+from aloe_jax.train.names import OWN
 from aloe_jax.train.sources import model_at
 
 
-def preference_start(run: Run) -> str:
-    """The name of the model that the preference training starts from, as `find_model` takes it."""
-    return run.section(PREFERENCE, PreferenceSettings).start
-
-
-def check_start(run: Run) -> None:
-    """Raise InputError if the preference training starts from an unfinished training, or from a model that differs from
-    the run's start model in its shape, its tokenizer or its chat template."""
-    start = preference_start(run)
+def check_start(run: Run, start: str) -> None:
+    """Raise InputError if `start` is an unfinished training of another run, or a model that differs from the run's
+    start model in its shape, its tokenizer or its chat template."""
     if start in OWN:
         return
     source = model_at(start)
@@ -39,7 +32,6 @@ def check_start(run: Run) -> None:
         )
 
 
-def start_inputs(run: Run) -> dict[str, str]:
-    """The hash of the model that the preference training starts from, if it is none of the run's own."""
-    start = preference_start(run)
+def start_inputs(start: str) -> dict[str, str]:
+    """The hash of the model that a training starts from, if it is none of the run's own."""
     return {} if start in OWN else {"start": model_at(start).identity}

@@ -200,10 +200,13 @@ class Conversation(Record):
 
 
 def parse(cls: type[R], line: str, where: str, strict: bool = True) -> R:
-    """One JSON line as a record; unless `strict`, its fields decide what is read from text.
+    """One JSON line as a record; unless `strict`, as for files that people write, its fields decide what is read from
+    text, and no key may stand twice.
 
     Raises InputError naming `where` (file and line) and the first broken field.
     """
+    if not strict:
+        files.parse_json(line, where, finite=False)  # refuses a key that stands twice
     try:
         return cls.model_validate_json(line, strict=strict or None)
     except ValidationError as error:

@@ -112,7 +112,7 @@ class Tokenizer:
         needed = [token for token, kind in added.items() if not kind.special] + list(self.end_of_turn_ids)
         return max(self._backend.get_vocab_size(with_added_tokens=False), 1 + max(needed))
 
-    @property
+    @functools.cached_property
     def special_tokens(self) -> dict[int, str]:
         """The tokens that are declared as special, id -> text, in the order of ids."""
         added = self._backend.get_added_tokens_decoder()

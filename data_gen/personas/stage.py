@@ -13,7 +13,6 @@ from jaxtyping import Float
 from aloe_jax import files
 from aloe_jax.errors import InputError
 from aloe_jax.run.manifest import Values
-from aloe_jax.run.model import model_inputs
 from aloe_jax.run.stage import Run, Stage
 from aloe_jax.serve.client.call_errors import CallError
 from aloe_jax.serve.client.interface import ChatClient
@@ -30,7 +29,7 @@ from data_gen.personas.paper import read_pool
 from data_gen.personas.pool_report import REPORT, PoolReport, manifest_counts, pool_part
 from data_gen.personas.settings import PersonaSettings
 from data_gen.personas.split import personas, split
-from data_gen.players.assemble import assemble, needs_own_server, role_clients, template_hash
+from data_gen.players.assemble import assemble, check_own, own_inputs, role_clients, template_hash
 from data_gen.players.player import sampling_of
 from data_gen.players.table import GAME, RolesSettings
 from data_gen.run_files import HELD_OUT, PERSONAS
@@ -59,6 +58,8 @@ def check_personas(run: Run) -> None:
             files.existing(path, f"config.personas.{name}: file")
     if settings.source == "scripted":
         return  # the world itself says what it has
+    if settings.source == "generated":
+        check_own(run, [AUTHOR])
     if settings.pairings > settings.personalities:
         raise InputError(
             f"config.personas.pairings: {settings.pairings} are more than the {settings.personalities} "
@@ -76,8 +77,7 @@ def _inputs(run: Run) -> dict[str, str]:
     if settings.source == "files":
         return {name: files.hash_file(path) for name, path in _pool_files(settings).items()}
     if settings.source == "generated":
-        own = model_inputs(run) if needs_own_server(run, [AUTHOR]) else {}
-        return {"author_template": template_hash(run, AUTHOR)} | own
+        return {"author_template": template_hash(run, AUTHOR)} | own_inputs(run, [AUTHOR])
     return {}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from aloe_jax import files
 from aloe_jax.errors import InputError
-from aloe_jax.run.model import call_identity, chat_format, check_source, model_inputs
+from aloe_jax.run.model import call_identity, check_source, model_inputs
 from aloe_jax.run.settings import ModelSettings as StartModelSettings
 from aloe_jax.run.stage import Run
 from aloe_jax.serve.client.client import Client
@@ -62,15 +62,15 @@ def check_roles(run: Run, scripted_personas: bool) -> None:
             f"config.roles.{scripted[0]}.player: the scripted {scripted[0]} knows only scripted personas; set it to "
             "'model', or config.personas.source to 'scripted'"
         )
-    if needs_own_server(run, model_roles(run)):
+    check_own(run, model_roles(run))
+
+
+def check_own(run: Run, roles: Iterable[str]) -> None:
+    """InputError for more than one model of `roles` on our own engine, or one that is not there. The responder may be
+    any model, as `find_model` takes it."""
+    own = _on_own(run, roles)
+    if own:
         check_source(run)
-        _check_own(run)
-
-
-def _check_own(run: Run) -> None:
-    """InputError for more than one model on our own engine, or one that is not there. The responder may be any model,
-    as `find_model` takes it."""
-    own = {role: servers(run, role)[1] for role in model_roles(run) if is_own(servers(run, role))}
     for role, name in own.items():
         if name and role != "responder":
             raise InputError(
@@ -91,9 +91,14 @@ def is_own(place: Servers) -> bool:
     return not place[0]
 
 
-def own_inputs(run: Run, roles: Collection[str]) -> dict[str, str]:
+def _on_own(run: Run, roles: Iterable[str]) -> dict[str, str]:
+    """The model of each of the roles that are on our own engine; an empty name is config.model."""
+    return {role: place[1] for role in roles if is_own(place := servers(run, role))}
+
+
+def own_inputs(run: Run, roles: Iterable[str]) -> dict[str, str]:
     """The hashes of the models that play any of the roles on our own engine: of config.model, and of another one."""
-    own = {role: servers(run, role)[1] for role in roles if is_own(servers(run, role))}
+    own = _on_own(run, roles)
     found = model_inputs(run) if own else {}
     return found | {f"{role}_model": find_model(run, name).identity for role, name in own.items() if name}
 
@@ -152,11 +157,6 @@ def model_roles(run: Run, called: Collection[str] = GAME) -> list[str]:
     return [role for role in GAME if role in called and settings.of_game(role).player == "model"]
 
 
-def needs_own_server(run: Run, roles: Sequence[str]) -> bool:
-    """Whether any of the roles is played by a model on our own engine."""
-    return any(is_own(servers(run, role)) for role in roles)
-
-
 def template_hash(run: Run, seat: str) -> str:
     """The hash of the wording of a role's prompts."""
     role = role_of(seat)
@@ -176,19 +176,11 @@ def role_clients(run: Run, roles: Sequence[str], own: ChatClient | None = None) 
     }
     named = next((place[1] for place in places.values() if is_own(place)), None)
     if named is not None and own is None:
-        with stage_client(run, named or BASE, _identity(run, named)) as started:
+        identity = call_identity(run, find_model(run, named).identity if named else "")
+        with stage_client(run, named or BASE, identity) as started:
             yield {role: found.get(place, started) for role, place in places.items()}
         return
     yield {role: found.get(place) or own for role, place in places.items()}  # type: ignore[misc]
-
-
-def _identity(run: Run, name: str) -> str:
-    """The identity of the calls of a model on our own engine."""
-    return (
-        files.sha256(find_model(run, name).identity, chat_format(run).template.hash)[:16]
-        if name
-        else call_identity(run)
-    )
 
 
 @asynccontextmanager

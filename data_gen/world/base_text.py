@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from aloe_jax.tree.schema import Conversation, Message, Node, Persona
-from data_gen.text import FUNCTION_WORDS, expand_contractions, stem, words
+from data_gen.text import FUNCTION_WORDS, WORD, expand_contractions, stem, words
 from data_gen.world.facts import Fact, bank, facts_of, shown_facts, topics
 from data_gen.world.oracle import composed
 from data_gen.world.personas import scripted_personas
@@ -31,7 +31,6 @@ MADE_UP = 0.6  # share of made-up words among the new names
 _ONSETS = "b br c ch d dr f fl g gr h j k kl l m n p pl qu r s sh sk st t th tr v w".split()  # noqa: SIM905
 _VOWELS = "a e i o u ai ea ee oa oo ou".split()  # noqa: SIM905
 _CODAS = ["", "", "b", "ck", "d", "g", "l", "ll", "m", "n", "nd", "ng", "p", "r", "rt", "s", "st", "t", "x"]
-_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 
 
 def base_dialogues(count: int, turns: int, replies: int, seed: int = 0) -> Iterator[Conversation]:
@@ -68,9 +67,10 @@ def _reply(
     styles = [style.id for style in draws.sample(STYLES, draws.randint(0, MAX_STYLES))]
     topical = topics(persona, talk)
     topic = draws.choice(topical)
-    shown = [fact for fact in facts_of(persona) if fact.id in shown_facts(persona, talk) and fact not in topical]
+    known = shown_facts(persona, talk)
+    shown = [fact for fact in facts_of(persona) if fact.id in known and fact not in topical]
     said = _said(topic, talk[-1].content)
-    name = next(word for word in said if stem(word) in topic.name_stems)
+    name = _name(topic, talk[-1:])
     others = [word for word in said if stem(word) not in topic.name_stems]
     about = {
         "topic": name,
@@ -80,12 +80,8 @@ def _reply(
     if not shown:
         styles = [id for id in styles if id != "memory.recalls"]
     key = draws.random()
-    told = []
-    for fields in ({field: names.get(word, word) for field, word in about.items()}, about):
-        if "quote.marks" in styles:
-            fields["topic"] = f'"{fields["topic"]}"'
-        told.append(composed(fields, styles, "train", (key,)))
-    return told[0], told[1]
+    new = {field: names.get(word, word) for field, word in about.items()}
+    return composed(new, styles, "train", (key,)), composed(about, styles, "train", (key,))
 
 
 def _said(fact: Fact, message: str) -> list[str]:
@@ -145,4 +141,4 @@ def renamed(text: str, names: Mapping[str, str]) -> str:
         name = names.get(word.casefold(), word)
         return name.capitalize() if word[0].isupper() and name is not word else name
 
-    return _WORD.sub(new, text)
+    return WORD.sub(new, text)

@@ -56,7 +56,7 @@ def _draft(
     split: Split,
     key: tuple[object, ...],
 ) -> str:
-    return composed(_fields(persona, dialogue, "quote.marks" in met, key), met, split, key, missed)
+    return composed(_fields(persona, dialogue, key), met, split, key, missed)
 
 
 def composed(
@@ -65,6 +65,8 @@ def composed(
     """A reply of sentences of the `split`, drawn with `key`, that meets the style settings `met` and misses `missed`.
     `fields` has what it is about: the "topic", an "other" word of its field, and an "older" topic."""
     bank = BANKS[split]
+    if "quote.marks" in met:
+        fields = {**fields, "topic": f'"{fields["topic"]}"'}
     core = draw(bank.cores, *key, "core").removesuffix(".")
     for id, tags in bank.tags.items():
         if id in met:
@@ -84,7 +86,7 @@ def composed(
     return _dressed(sentences, met, key)
 
 
-def _fields(persona: Persona, dialogue: Sequence[Message], quoted: bool, key: tuple[object, ...]) -> dict[str, str]:
+def _fields(persona: Persona, dialogue: Sequence[Message], key: tuple[object, ...]) -> dict[str, str]:
     """What the sentences are about."""
     turn = len(user_turns(dialogue))
     shown = shown_facts(persona, dialogue)
@@ -93,7 +95,7 @@ def _fields(persona: Persona, dialogue: Sequence[Message], quoted: bool, key: tu
     older = [fact for fact in facts if shown[fact.id] < turn and fact not in topical]
     topic: Fact = draw(topical, *key, "topic")
     return {
-        "topic": f'"{topic.topic}"' if quoted else topic.topic,
+        "topic": topic.topic,
         "other": draw(topic.related, *key, "other"),
         "older": draw(older or facts or topical, *key, "older").topic,
     }

@@ -46,7 +46,6 @@ def read_labels(path: epath.PathLike) -> list[Label]:
     found = []
     for number, line in files.lines(path):
         place = f"{path} line {number}"
-        files.parse_json(line, place, finite=False)  # refuses a key that stands twice
         try:
             found.append(parse(Label, line, place, strict=False))
         except InputError:
@@ -78,7 +77,12 @@ def in_random_order(records: Sequence[ScoreRecord], seed: int = 0) -> list[Score
     """The scored ones in an order that follows from the seed, case and turn: as many of the first as one likes are a
     random sample, and more of them hold the fewer."""
     scored = [record for record in records if record.score is not None]
-    return sorted(scored, key=lambda record: stable_seed("labels", seed, record.case, record.turn))
+    return sorted(scored, key=lambda record: order_of(record.case, record.turn, seed))
+
+
+def order_of(case: str, turn: int, seed: int = 0) -> int:
+    """By what replies are ordered at random."""
+    return stable_seed("labels", seed, case, turn)
 
 
 def to_label(tree: Conversation, turn: int) -> dict[str, object]:

@@ -83,12 +83,15 @@ def _foreign(settings: BenchmarkSettings) -> list[ModelUnderTest]:
     return [each.model for each in settings.entries if each.model and not each.control and each.model.name not in OWN]
 
 
-def _general(settings: BenchmarkSettings) -> list[Entry]:
-    """The results whose models' general ability is to be measured: models behind a server give no likelihood of a text,
-    and of several processes the primary one is alone in this stage."""
+def _unmeasured(run: Run) -> dict[epath.Path, str]:
+    """The files of models' general ability that are still to be made, each with the model: models behind a server give
+    no likelihood of a text, and of several processes the primary one is alone in this stage."""
+    settings = _settings(run)
     if not settings.general or hosts.is_multiprocess():
-        return []
-    return [each for each in settings.entries if each.model and not each.control and not each.model.url]
+        return {}
+    tested = [(each.name, each.model) for each in settings.entries if each.model and not each.control]
+    paths = {run.directory("benchmark") / name / GENERAL: model for name, model in tested if not model.url}
+    return {path: model.source or model.name for path, model in paths.items() if not path.exists()}
 
 
 def _needed_stages(run: Run) -> tuple[str, ...]:
@@ -133,7 +136,7 @@ def _unfinished(run: Run) -> bool:
     held_out = len(_personas(run))
     if any(_lacks(folder / entry.name, _wanted(entry, settings, held_out), settings) for entry in settings.entries):
         return True
-    if any(not (folder / entry.name / GENERAL).exists() for entry in _general(settings)):
+    if _unmeasured(run):
         return True
     return any(outdated(folder / entry.name) for entry in settings.entries)
 
@@ -179,11 +182,8 @@ def _work(run: Run) -> Values:
                 f"benchmark: {sum(found['given_up'].values())} of {found['cases']} cases of {entry.name} were given "
                 "up; --config.benchmark.retry=True plays them again"
             )
-    for entry in _general(settings):
-        path = run.directory("benchmark") / entry.name / GENERAL
-        if entry.model and not path.exists():
-            found_general = measure_general(run, entry.model.source or entry.model.name)
-            files.write_json(path, found_general.model_dump(mode="json"))
+    for path, model in _unmeasured(run).items():
+        files.write_json(path, measure_general(run, model).model_dump(mode="json"))
     for entry in todo:  # all have their scores now, the scripted judge's too
         write_corrections(run.directory("benchmark") / entry.name)
     return counts

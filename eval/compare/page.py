@@ -12,7 +12,7 @@ from eval.report.findings import EXTREMES, extremes
 from eval.report.labelled import unlabelled
 from eval.report.names import Style, palette, styles
 from eval.report.page import page_templates
-from eval.report.parts import Shown, criteria_grid, general_grid, labels_grid, measures_grid, scale_parts
+from eval.report.parts import Shown, grids_beside, scale_parts
 from eval.report.tables import Cell, Grid, Row, bracket, decimal, p_value
 
 
@@ -31,16 +31,7 @@ def _content(comparison: Comparison) -> dict[str, object]:
         "comparison": comparison,
         "sentence": sentence(comparison),
         "scales": scale_parts(shown, comparison.contrasts),
-        "grids": [
-            grid
-            for grid in (
-                labels_grid(shown),
-                criteria_grid(shown),
-                measures_grid(shown),
-                general_grid(shown, comparison.baseline),
-            )
-            if grid
-        ],
+        "grids": grids_beside(shown, comparison.baseline),
         "unlabelled": unlabelled(each.result for each in comparison.subjects),
         "extremes": _most_different(comparison),
         "settings": _settings(comparison),

@@ -29,11 +29,8 @@ from eval.report.parts import (
     Shown,
     controls_grid,
     cost_grid,
-    criteria_grid,
-    general_grid,
+    grids_beside,
     is_oracle,
-    labels_grid,
-    measures_grid,
     scale_parts,
     unscored_grid,
 )
@@ -115,16 +112,7 @@ def _content(run: RunRecord) -> dict[str, object]:
         "caveat": wording.interval_caveat(metrics),
         "results": metrics,
         "scales": scale_parts(shown, [each for each in contrasts if not is_control(each.first)]),
-        "grids": [
-            grid
-            for grid in (
-                labels_grid(shown),
-                criteria_grid(shown),
-                measures_grid(shown),
-                general_grid(shown, BASE),
-            )
-            if grid
-        ],
+        "grids": grids_beside(shown, BASE),
         "unlabelled": unlabelled(each.result for each in shown.values()),
         "controls": controls_grid({name: each for name, each in scored.items() if is_control(name)}, contrasts, names),
         "unscored": unscored_grid(run.results, names),

@@ -173,24 +173,30 @@ def measures_grid(shown: Mapping[str, Shown]) -> Grid | None:
     return Grid("Measures of the dialogues, with intervals over users", _heads(shown), tuple(rows)) if rows else None
 
 
+def grids_beside(shown: Mapping[str, Shown], baseline: str) -> list[Grid]:
+    """The tables beside the scores that there is something for; `baseline` as in `general_grid`."""
+    found = (labels_grid(shown), criteria_grid(shown), measures_grid(shown), general_grid(shown, baseline))
+    return [grid for grid in found if grid]
+
+
 def general_grid(shown: Mapping[str, Shown], baseline: str) -> Grid | None:
     """General ability of the models, with its difference to that of `baseline`; None if it was not measured."""
-    measured = {name: (each, each.result.general) for name, each in shown.items() if each.result.general is not None}
+    measured = {name: found for name, each in shown.items() if (found := each.result.general) is not None}
     if not measured:
         return None
-    models = [(each, found) for each, found in measured.values() if found is not None]
+    models = measured.values()
     rows = [
-        Row("Perplexity per token", tuple(Cell(decimal(found.perplexity, 2)) for _, found in models)),
-        Row("Nats per token", tuple(with_interval(found.nats_per_token, found.interval, 3) for _, found in models)),
+        Row("Perplexity per token", tuple(Cell(decimal(found.perplexity, 2)) for found in models)),
+        Row("Nats per token", tuple(with_interval(found.nats_per_token, found.interval, 3) for found in models)),
     ]
-    base = measured[baseline][1] if baseline in measured else None
+    base = measured.get(baseline)
     if base is not None and len(models) > 1:
-        cells = tuple(Cell("–") if found is base else _to_base(found, base) for _, found in models)
+        cells = tuple(Cell("–") if found is base else _to_base(found, base) for found in models)
         rows.append(
             Row(f"Difference to {shown[baseline].words}, nats per token", cells, "above zero: ability was lost")
         )
     return Grid("General ability: replies of plain dialogues, lower is better",
-                tuple((each.words, each.style.css) for each, _ in models), tuple(rows))  # fmt: skip
+                _heads({name: shown[name] for name in measured}), tuple(rows))  # fmt: skip
 
 
 def _to_base(found: General, base: General) -> Cell:

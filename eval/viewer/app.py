@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,7 +79,7 @@ class _Api:
         after = _line(request, "after", "0")
         part = self._trees.part(after, PART)
         rejects = self._trees.reject_counts() if after == 0 else {}
-        rate = bool(results_under(self._trees.root))
+        rate = after == 0 and bool(results_under(self._trees.root))
         found = {"name": self._name, **vars(part), "trees": list(map(vars, part.trees)), "rejects": rejects}
         return _json({**found, "rate": rate})
 
@@ -101,22 +102,18 @@ class _Api:
         return self._offer(request.query_params.get("labeller"))
 
     async def add_rating(self, request: Request) -> Response:
-        body = await read_body(request, MAX_BODY_BYTES)
-        if body is None:
-            raise HTTPException(413, f"the body is larger than {MAX_BODY_BYTES} bytes")
-        return await run_in_threadpool(self._add_rating, body)
+        return await _posted(request, self._add_rating)
 
     def _add_rating(self, body: bytes) -> Response:
         from eval.viewer.ratings import RatingRequest
 
-        try:
+        with _refused():
             wanted = RatingRequest.of(parse(body))
+        try:
             with self._labels_lock:
                 self._rated().add(wanted)
         except InputError as error:
             raise HTTPException(400, str(error)) from None
-        except ValueError:
-            raise HTTPException(400, "the body is not JSON") from None
         except (AloeError, OSError) as error:
             raise HTTPException(507, f"the rating was not written: {error}") from None
         return self._offer(wanted.labeller)
@@ -136,29 +133,41 @@ class _Api:
         return self._ratings
 
     async def add_label(self, request: Request) -> Response:
-        body = await read_body(request, MAX_BODY_BYTES)
-        if body is None:
-            raise HTTPException(413, f"the body is larger than {MAX_BODY_BYTES} bytes")
-        return await run_in_threadpool(self._add_label, body)
+        return await _posted(request, self._add_label)
 
     def _add_label(self, body: bytes) -> Response:
-        try:
+        with _refused():
             wanted = LabelRequest.of(parse(body))
             line = self._trees.line_of(wanted.conversation)
             tree = self._trees.tree(line) if line is not None else None
             if tree is None or tree["id"] != wanted.conversation:
                 raise HTTPException(404, f"there is no conversation '{wanted.conversation}'")
             new = label(wanted, tree)
-        except InputError as error:
-            raise HTTPException(400, str(error)) from None
-        except ValueError:
-            raise HTTPException(400, "the body is not JSON") from None
         try:
             with self._labels_lock:
                 self._labels.append(new)
         except (AloeError, OSError) as error:
             raise HTTPException(507, f"the label was not written: {error}") from None
         return _json(asdict(new))
+
+
+async def _posted(request: Request, add: Callable[[bytes], Response]) -> Response:
+    """The answer of `add` to the body, on a thread of its own."""
+    body = await read_body(request, MAX_BODY_BYTES)
+    if body is None:
+        raise HTTPException(413, f"the body is larger than {MAX_BODY_BYTES} bytes")
+    return await run_in_threadpool(add, body)
+
+
+@contextlib.contextmanager
+def _refused() -> Iterator[None]:
+    """Errors in a body that was sent, as answers."""
+    try:
+        yield
+    except InputError as error:
+        raise HTTPException(400, str(error)) from None
+    except ValueError:
+        raise HTTPException(400, "the body is not JSON") from None
 
 
 def _line(request: Request, name: str, default: str = "") -> int:

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-DIALOGUES, SCORES = "trees.jsonl", "scores.jsonl"
+from data_gen.run_files import TREES
+
+SCORES = "scores.jsonl"
 
 
 def results_under(root: Path) -> list[Path]:
@@ -17,4 +19,4 @@ def results_under(root: Path) -> list[Path]:
 
 
 def _is_result(folder: Path) -> bool:
-    return (folder / DIALOGUES).is_file() and (folder / SCORES).is_file()
+    return (folder / TREES).is_file() and (folder / SCORES).is_file()

@@ -17,11 +17,12 @@ from etils import epath
 from aloe_jax import files
 from aloe_jax.errors import InputError
 from aloe_jax.tree.schema import Conversation, read_trees
+from data_gen.run_files import TREES
 from data_gen.seeds import stable_seed
-from eval.benchmark.labels import RATINGS, Label, in_random_order, read_labels, to_label
+from eval.benchmark.labels import RATINGS, Label, order_of, read_labels, to_label
 from eval.benchmark.scores import ScoreRecord, read_scores
 from eval.report.names import is_control
-from eval.viewer.benchmark import DIALOGUES, SCORES, results_under
+from eval.viewer.benchmark import SCORES, results_under
 from eval.viewer.labels import labeller_of
 
 GRADES = (1, 2, 3, 4, 5)
@@ -71,13 +72,12 @@ class _Result:
 
     def refresh(self) -> None:
         """Read scores and dialogues if they have changed. InputError for a broken file."""
-        stats = [(self.folder / name).stat() for name in (SCORES, DIALOGUES)]
+        stats = [(self.folder / name).stat() for name in (SCORES, TREES)]
         state = [(each.st_size, each.st_mtime_ns) for each in stats]
         if state != self._state:
-            self.trees = {tree.id: tree for tree in read_trees(epath.Path(self.folder / DIALOGUES))}
-            self.scored = [
-                each for each in in_random_order(read_scores(self.folder / SCORES)) if each.case in self.trees
-            ]
+            self.trees = {tree.id: tree for tree in read_trees(epath.Path(self.folder / TREES))}
+            records = read_scores(self.folder / SCORES)
+            self.scored = [each for each in records if each.score is not None and each.case in self.trees]
             self._state = state
 
     def ratings(self) -> list[Label]:
@@ -155,6 +155,6 @@ def _mixed(results: dict[str, _Result]) -> Iterator[tuple[str, str, int]]:
     for name, result in results.items():
         for each in result.scored:
             places.setdefault((each.case, each.turn), []).append(name)
-    for case, turn in sorted(places, key=lambda place: stable_seed("labels", 0, *place)):
+    for case, turn in sorted(places, key=lambda place: order_of(*place)):
         for name in sorted(places[case, turn], key=lambda name: stable_seed("result", case, turn, name)):
             yield name, case, turn

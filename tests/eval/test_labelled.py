@@ -23,26 +23,7 @@ from eval.compare.text import show
 from eval.report import write_report
 from eval.report.labelled import unlabelled
 from eval.report.reading import read_result, read_results
-from helpers.aloe_in_process import aloe_in_process
 from helpers.html_page import Page
-from helpers.synthetic_run import write_run
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    return write_run(tmp_path_factory.mktemp("runs") / "demo")
-
-
-@pytest.fixture
-def run(finished, tmp_path):
-    """A copy that a test may label."""
-    return shutil.copytree(finished, tmp_path / "run")
-
-
-@pytest.fixture
-def aloe(capsys):
-    with aloe_in_process(capsys) as call:
-        yield call
 
 
 def rate(run, name, kindness, skip=2):

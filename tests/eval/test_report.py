@@ -12,20 +12,9 @@ from aloe_jax.errors import InputError
 from aloe_jax.tree.schema import read_trees, write_records
 from eval import report
 from helpers.html_page import Page
-from helpers.synthetic_run import CONFIG, write_run
+from helpers.synthetic_run import CONFIG
 
 write_report = partial(report.write_report, stages=STAGES)
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    return write_run(tmp_path_factory.mktemp("runs") / "demo")
-
-
-@pytest.fixture
-def run(finished, tmp_path):
-    """A copy that a test may damage."""
-    return shutil.copytree(finished, tmp_path / "run")
 
 
 def page(run):

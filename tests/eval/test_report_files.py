@@ -10,25 +10,9 @@ from aloe_jax import files
 from aloe_jax.cli.arguments import STAGES
 from aloe_jax.tree.schema import read_trees, write_records
 from eval import report
-from helpers.aloe_in_process import aloe_in_process, refused
+from helpers.aloe_in_process import refused
 from helpers.html_page import Page
 from helpers.synthetic_run import write_run
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    return write_run(tmp_path_factory.mktemp("runs") / "demo")
-
-
-@pytest.fixture
-def run(finished, tmp_path):
-    return shutil.copytree(finished, tmp_path / "run")
-
-
-@pytest.fixture
-def aloe(capsys):
-    with aloe_in_process(capsys) as call:
-        yield call
 
 
 def logs(run):

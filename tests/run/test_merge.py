@@ -8,7 +8,7 @@ import pytest
 
 from aloe_jax.cli import main as cli
 from helpers.aloe_command import ROOT
-from helpers.aloe_in_process import aloe_in_process, refused
+from helpers.aloe_in_process import refused
 from helpers.fake_server import MODEL, FakeServer, running
 
 SIZES = (
@@ -17,12 +17,6 @@ SIZES = (
     "--config.roles.responder.max_tokens=32",
     f"--config.serve.model={MODEL}",
 )
-
-
-@pytest.fixture
-def aloe(capsys):
-    with aloe_in_process(capsys) as call:
-        yield call
 
 
 @pytest.fixture(scope="module")

@@ -53,7 +53,7 @@ def test_from_the_sft_of_another_run(adapters, finished, aloe_process, tiny_mode
 
 
 def test_what_it_cannot_start_from(finished, aloe_process, tiny_model, tmp_path):
-    """An unfinished training, a model that computes otherwise, no model."""
+    """An unfinished training, a model that computes otherwise, no model, itself."""
     workdir = copy_stages(finished.workdir, tmp_path / "run", *DATA)
     other = copy_stages(finished.workdir, tmp_path / "other", "sft")
     manifest = json.loads((other / "sft/manifest.json").read_text())
@@ -65,6 +65,7 @@ def test_what_it_cannot_start_from(finished, aloe_process, tiny_model, tmp_path)
         (other / "sft", "has not finished; run it to its end first"),
         (changed, "in norm_eps; set config.model.source to it, and start from 'base'"),
         (tmp_path / "nothing", "nothing"),
+        ("preference", "config.preference.start: preference must be sft, base or a model"),
     ):
         result = aloe_process.call(
             run_arguments(tiny_model, workdir, "--stages=preference", f"--config.preference.start={start}")

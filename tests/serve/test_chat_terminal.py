@@ -1,5 +1,6 @@
 """`aloe chat` in a terminal of its own and between pipes, with a served model."""
 
+import fcntl
 import os
 import pty
 import select
@@ -17,6 +18,7 @@ from aloe_jax.serve.server.server import Server
 from aloe_jax.tree.schema import Message, read_trees
 from helpers.aloe_command import ALOE, ROOT
 from helpers.streaming_server import HELD, LOST, MODELS, REFUSED, SHOWN, StreamingServer
+from helpers.waiting import until
 
 WAIT = 60  # seconds until a test gives up on a process
 HELLO = [Message(role="user", content="hello")]
@@ -47,7 +49,7 @@ class Terminal:
         termios.tcsetattr(other, termios.TCSANOW, attributes)
         self.process = subprocess.Popen(
             arguments, stdin=other, stdout=other, stderr=other, env=ENVIRONMENT, start_new_session=True,
-            preexec_fn=lambda: __import__("fcntl").ioctl(0, termios.TIOCSCTTY, 0),
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         )  # fmt: skip
         os.close(other)
 
@@ -91,8 +93,7 @@ def test_a_conversation_in_a_terminal(terminal, server, tmp_path):
     assert [body["messages"][-1]["content"] for body in server.requests] == ["hello", "hello"]
 
     terminal.type(HELD + "\n")
-    while len(server.requests) < 3 or server.sent < SHOWN:
-        time.sleep(0.01)
+    assert until(lambda: len(server.requests) == 3 and server.sent == SHOWN, WAIT)
     at = terminal.until(server.texts(-1)[SHOWN - 1], at)
     terminal.type("\x03")
     at = terminal.until("(stopped; what came is kept)\n> ", at)

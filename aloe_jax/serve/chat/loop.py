@@ -11,7 +11,7 @@ from typing import NamedTuple, TextIO
 from aloe_jax.errors import AloeError, InputError
 from aloe_jax.serve.chat.lines import Lines
 from aloe_jax.serve.chat.speaker import Piece, Speaker
-from aloe_jax.serve.chat.talk import Reply, Talk
+from aloe_jax.serve.chat.talk import Talk
 from aloe_jax.serve.trees_file import TreesFile
 
 # What a terminal would obey. Text of a model is shown, and steers nothing.
@@ -76,10 +76,9 @@ class Chat:
             stopped = True
         except EOFError:  # SIGTERM
             self._over = True
-        reply = _joined(pieces)
         if pieces:
             self._write("\n")
-            self._talk.answer(reply, self._speaker.name)
+            self._talk.answer(_joined(pieces), self._speaker.name)
         else:
             self._talk.give_up()
         if failure is not None:
@@ -184,11 +183,11 @@ def _unknown(name: str) -> str:
     return f"there is no command {name}: {hint} To send it as a message, write /{name}"
 
 
-def _joined(pieces: list[Piece]) -> Reply:
-    return Reply(
+def _joined(pieces: list[Piece]) -> Piece:
+    return Piece(
         text="".join(piece.text for piece in pieces),
         token_ids=tuple(token for piece in pieces for token in piece.token_ids),
         log_probs=tuple(value for piece in pieces for value in piece.log_probs),
         tokenizer=next((piece.tokenizer for piece in pieces if piece.tokenizer), None),
-        whole=bool(pieces) and pieces[-1].finish_reason == "stop",
+        finish_reason=pieces[-1].finish_reason,
     )

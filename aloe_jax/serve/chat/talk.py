@@ -3,21 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
 
+from aloe_jax.serve.chat.speaker import Piece
 from aloe_jax.tree.schema import Conversation, Message, Node
-
-
-@dataclass(frozen=True)
-class Reply:
-    """A reply, or the part of one that came. `token_ids` and `log_probs` are empty where the server gives none; `whole`
-    is whether it ended by itself."""
-
-    text: str
-    token_ids: tuple[int, ...] = ()
-    log_probs: tuple[float, ...] = ()
-    tokenizer: str | None = None
-    whole: bool = True
 
 
 class Talk:
@@ -45,14 +33,18 @@ class Talk:
     @property
     def siblings(self) -> int:
         """How many replies there are to the last message of the path."""
-        return sum(node.parent == self.path[-1].id for node in self._nodes.values())
+        return len(self._replies)
+
+    @property
+    def _replies(self) -> list[Node]:
+        return [node for node in self._nodes.values() if node.parent == self.path[-1].id]
 
     def say(self, text: str) -> None:
         """Add a user message below the path."""
         self._add(Node(id=self._new_id(), parent=self._tip, role="user", text=text))
 
-    def answer(self, reply: Reply, model: str) -> None:
-        """Add a reply of `model` to the last message."""
+    def answer(self, reply: Piece, model: str) -> None:
+        """Add a reply of `model` to the last message, whole or the part of one that came."""
         stored = bool(reply.token_ids) and reply.tokenizer is not None
         self._add(
             Node(
@@ -64,7 +56,7 @@ class Talk:
                 token_ids=reply.token_ids if stored else None,
                 logprobs=reply.log_probs if stored and len(reply.log_probs) == len(reply.token_ids) else None,
                 tokenizer=reply.tokenizer if stored else None,
-                flags=() if reply.whole else ("truncated",),
+                flags=() if reply.finish_reason == "stop" else ("truncated",),
             )
         )
 
@@ -84,8 +76,7 @@ class Talk:
 
     def give_up(self) -> None:
         """Leave the last message, which got no reply: stand on an earlier reply to it, or forget the message."""
-        earlier = [node for node in self._nodes.values() if node.parent == self.path[-1].id]
-        if earlier:
+        if earlier := self._replies:
             self.path.append(earlier[-1])
         else:
             self.undo()

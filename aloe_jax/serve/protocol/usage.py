@@ -22,3 +22,8 @@ class StreamOptions(BaseModel):
 
     include_usage: bool = Field(default=False, description="a last chunk with the counts of the whole request")
     continuous_usage_stats: bool = Field(default=False, description="the counts so far in every chunk")
+
+    @property
+    def left_out(self) -> set[str] | None:
+        """The fields that chunks do not have: without `include_usage` no usage, with it null up to the last chunk."""
+        return None if self.include_usage or self.continuous_usage_stats else {"usage"}

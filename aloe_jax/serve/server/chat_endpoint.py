@@ -49,11 +49,7 @@ def routes(access: Access) -> list[Route]:
         model = access.model(request.model)
         # Rendering and tokenising a long history takes a while; others are answered meanwhile.
         prompt = await asyncio.to_thread(chat_prompt, model, request)
-        generation = Generation(model, request, [prompt])
-        answer = _Answer(model, request, prompt)
-        if request.stream:
-            return await delivery.events(http, generation, answer.chunks(generation))
-        return delivery.whole(answer.whole(await delivery.collected(http, generation)))
+        return await delivery.answered(http, Generation(model, request, [prompt]), _Answer(model, request, prompt))
 
     return [Route("/v1/chat/completions", chat_completions, methods=["POST"])]
 
@@ -81,13 +77,11 @@ class _Answer:
     async def chunks(self, generation: Generation) -> AsyncIterator[str]:
         """The answer as JSON texts: the role of each choice, what comes, and perhaps the usage."""
         options, sampled = self._request.stream_options, 0
-        # Without include_usage there is no such field, with it the field is null up to the last chunk.
-        left_out = None if options.include_usage or options.continuous_usage_stats else {"usage"}
 
         def text(choices: list[ChunkChoice], counted: bool, **ids: Any) -> str:
             usage = Usage.of(len(self._prompt), sampled) if counted else None
             chunk = ChatChunk(choices=choices, usage=usage, **self._frame, **ids)
-            return chunk.model_dump_json(exclude=left_out)
+            return chunk.model_dump_json(exclude=options.left_out)
 
         role = ChunkDelta(role="assistant", content="")
         roles = [ChunkChoice(index=index, delta=role) for index in range(self._request.n)]
@@ -119,11 +113,12 @@ class _Answer:
         content = []
         tops = delta.top or ((),) * len(delta.token_ids)  # empty where it was not asked for
         for token, log_prob, top in zip(delta.token_ids, delta.log_probs, tops, strict=True):
-            listed = [self._token(*pair) for pair in top]
-            content.append(TokenLogprob(**self._token(token, log_prob).model_dump(), top_logprobs=listed))
+            listed = [TopLogprob(**self._fields(*pair)) for pair in top]
+            content.append(TokenLogprob(**self._fields(token, log_prob), top_logprobs=listed))
         return content
 
-    def _token(self, token: int, log_prob: float) -> TopLogprob:
+    def _fields(self, token: int, log_prob: float) -> dict[str, Any]:
+        """What is told of a token."""
         text = self._model.token_text(token)
         whole = "\ufffd" not in text  # else the token holds a part of a character's bytes
-        return TopLogprob(token=text, logprob=log_prob, bytes=list(text.encode()) if whole else None)
+        return {"token": text, "logprob": log_prob, "bytes": list(text.encode()) if whole else None}

@@ -43,11 +43,9 @@ def routes(access: Access) -> list[Route]:
         request = parse_request(await access.body(http), CompletionRequest)
         model = access.model(request.model)
         prompts = await asyncio.to_thread(text_prompts, model, request)
+        answer = await asyncio.to_thread(_Answer, model, request, prompts)  # which decodes what it echoes
         generation = Generation(model, request, prompts, score=request.echo and request.wants_logprobs)
-        answer = _Answer(model, request, prompts)
-        if request.stream:
-            return await delivery.events(http, generation, answer.chunks(generation))
-        return delivery.whole(answer.whole(await delivery.collected(http, generation)))
+        return await delivery.answered(http, generation, answer)
 
     return [Route("/v1/completions", completions, methods=["POST"])]
 
@@ -77,8 +75,6 @@ class _Answer:
     async def chunks(self, generation: Generation) -> AsyncIterator[str]:
         """The answer as JSON texts; the first one of each choice begins with the prompt where that is echoed."""
         options, sampled = self._request.stream_options, 0
-        # Without include_usage there is no such field, with it the field is null up to the last chunk.
-        left_out = None if options.include_usage or options.continuous_usage_stats else {"usage"}
         begun: set[int] = set()
         async for delta in generation:
             sampled += len(delta.token_ids)
@@ -86,7 +82,7 @@ class _Answer:
             begun.add(delta.index)
             usage = self._usage(sampled) if options.continuous_usage_stats else None
             chunk = CompletionResponse(choices=[choice], usage=usage, **self._frame)
-            yield chunk.model_dump_json(exclude=left_out)
+            yield chunk.model_dump_json(exclude=options.left_out)
         if options.include_usage:
             yield CompletionResponse(choices=[], usage=self._usage(sampled), **self._frame).model_dump_json()
 

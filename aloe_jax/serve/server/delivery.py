@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Coroutine
-from typing import TypeVar
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from typing import Protocol, TypeVar
 
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
@@ -29,7 +29,23 @@ def whole(answer: BaseModel) -> Response:
     return Response(answer.model_dump_json(), media_type="application/json")
 
 
-async def collected(http: HttpRequest, generation: Generation) -> list[TextDelta]:
+class Answer(Protocol):
+    """What puts the completions of a request into the form of its protocol: whole, or chunk by chunk as JSON texts."""
+
+    def whole(self, completions: Sequence[TextDelta]) -> BaseModel: ...
+
+    def chunks(self, generation: Generation) -> AsyncIterator[str]: ...
+
+
+async def answered(http: HttpRequest, generation: Generation, answer: Answer) -> Response:
+    """The answer to a request, streamed where it asks for that. Raises what the generation raises before its first
+    delta, so that a refusal has its own status, and ClientDisconnect."""
+    if generation.request.stream:
+        return await _events(http, generation, answer.chunks(generation))
+    return whole(answer.whole(await _collected(http, generation)))
+
+
+async def _collected(http: HttpRequest, generation: Generation) -> list[TextDelta]:
     """The completions of a generation, whole and in order. Raises as it does, and ClientDisconnect."""
     parts: list[list[TextDelta]] = [[] for _ in range(generation.count)]
 
@@ -44,9 +60,8 @@ async def collected(http: HttpRequest, generation: Generation) -> list[TextDelta
     return [joined(each) for each in parts]
 
 
-async def events(http: HttpRequest, generation: Generation, chunks: AsyncIterator[str]) -> Response:
-    """The response that sends `chunks`, JSON texts made from the generation. Raises what the generation raises before
-    its first delta, so that a refusal has its own status, and ClientDisconnect."""
+async def _events(http: HttpRequest, generation: Generation, chunks: AsyncIterator[str]) -> Response:
+    """The response that sends `chunks`, JSON texts made from the generation."""
     try:
         first = await _unless_gone(http, _next(chunks))
     except BaseException:

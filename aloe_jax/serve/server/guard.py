@@ -8,11 +8,12 @@ response forbids the browser to run anything that came with the data.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from aloe_jax.serve.server.connections import ErrorBody, plain_error
 
 HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 HEADERS = {
@@ -23,10 +24,6 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-
-
-def _plain(status: int, sentence: str) -> object:
-    return {"error": sentence}
 
 
 class Guard:
@@ -43,7 +40,7 @@ class Guard:
         hosts: frozenset[str] | None = HOSTS,
         *,
         origins: frozenset[str] = frozenset(),
-        error: Callable[[int, str], object] = _plain,
+        error: ErrorBody = plain_error,
         pages_only: bool = True,
         remedy: str = "open it as http://127.0.0.1:PORT",
     ) -> None:

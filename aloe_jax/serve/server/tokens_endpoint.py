@@ -49,7 +49,9 @@ def routes(access: Access) -> list[Route]:
             asked = parse_request(body, TokenizeText)
             model = access.model(asked.model)
             ids = await asyncio.to_thread(text_ids, model, asked.prompt, asked.add_special_tokens)
-        texts = [model.token_text(token) for token in ids] if asked.return_token_strs else None
+        texts = None
+        if asked.return_token_strs:
+            texts = await asyncio.to_thread(lambda: [model.token_text(token) for token in ids])
         answer = TokenizeResponse(count=len(ids), max_model_len=model.worker.context, tokens=ids, token_strs=texts)
         return delivery.whole(answer)
 

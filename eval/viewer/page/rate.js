@@ -3,7 +3,8 @@
 
 const GRADES = ["not at all", "a little", "partly", "well", "as well as one could"];
 
-const rating = { shown: null, before: [] }; // the reply on the screen, and those rated since the dialog was opened
+// The reply on the screen, those rated since the dialog was opened, and whether a rating is being written.
+const rating = { shown: null, before: [], busy: false };
 
 async function startRating() {
   rating.before = [];
@@ -49,16 +50,17 @@ function showReply(reply) {
 
 async function rate(score) {
   const reply = rating.shown;
-  if (!reply) return;
-  rating.shown = null; // no second rating before this one is written
+  if (!reply || rating.busy) return;
+  rating.busy = true;
   const { result, case: name, turn } = reply;
   const found = await ask("/api/ratings", { result, case: name, turn, score, labeller: state.labeller });
+  rating.busy = false;
   if (found) rating.before.push({ ...reply, score });
-  else rating.shown = reply;
   takeOffer(found);
 }
 
 function rateBefore() {
+  if (rating.busy) return;
   const reply = rating.before.pop();
   if (reply) showReply(reply);
 }

@@ -14,7 +14,7 @@ from eval.compare.comparison import compare
 from eval.compare.sources import read_subjects
 from eval.compare.text import show
 from eval.compare.write import write_comparison
-from helpers.aloe_in_process import aloe_in_process, refused
+from helpers.aloe_in_process import refused
 from helpers.html_page import Page
 from helpers.synthetic_run import write_run
 
@@ -36,12 +36,6 @@ def runs(tmp_path_factory):
 def copied(runs, tmp_path):
     """Copies that a test may damage."""
     return [shutil.copytree(run, tmp_path / run.name) for run in runs]
-
-
-@pytest.fixture
-def aloe(capsys):
-    with aloe_in_process(capsys) as call:
-        yield call
 
 
 def compared(*directories, baseline=""):

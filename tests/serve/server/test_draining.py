@@ -10,6 +10,7 @@ import threading
 from aloe_jax.serve.served_model import Loaded
 from aloe_jax.serve.server.server import Server, serve_forever
 from aloe_jax.serve.server.settings import ServerSettings
+from helpers.waiting import until
 
 WAIT = 30  # seconds until a test gives up on another thread
 HELLO = json.dumps({"model": "tiny", "messages": [{"role": "user", "content": "hello"}]})
@@ -31,9 +32,12 @@ def running(engine, port):
     answers = []
     caller = threading.Thread(target=lambda: answers.append(asked(port)))
     caller.start()
-    engine.submitted.get(timeout=WAIT)
-    yield answers
-    caller.join(WAIT)
+    try:
+        engine.submitted.get(timeout=WAIT)
+        yield answers
+    finally:
+        engine.release()
+        caller.join(WAIT)
 
 
 def interrupted(number, frame):
@@ -43,10 +47,14 @@ def interrupted(number, frame):
 
 def until_draining(port):
     """Returns the first answer of /health that is not well."""
-    while True:
-        response, body = asked(port, "GET", "/health")
-        if response.status != 200:
-            return response, body
+    found = []
+
+    def drains():
+        found[:] = asked(port, "GET", "/health")
+        return found[0].status != 200
+
+    assert until(drains, WAIT)
+    return tuple(found)
 
 
 def test_running_requests_finish_and_new_ones_are_refused(engine, chat_format):
@@ -83,15 +91,21 @@ def test_what_takes_longer_is_failed_in_shape(engine, chat_format):
 def test_second_signal_ends_at_once(engine, chat_format):
     """The first one lets the request run for a minute."""
     engine.hold()
-    ported, seen, asking = threading.Event(), [], []
+    ported, served, seen, sent = threading.Event(), threading.Event(), [], []
 
     def interrupt():
-        ported.wait(WAIT)
-        with running(engine, seen[0]):
-            os.kill(os.getpid(), signal.SIGTERM)
-            until_draining(seen[0])
-            os.kill(os.getpid(), signal.SIGTERM)
-            engine.release()
+        try:
+            assert ported.wait(WAIT)
+            with running(engine, seen[0]):
+                os.kill(os.getpid(), signal.SIGTERM)
+                until_draining(seen[0])
+                os.kill(os.getpid(), signal.SIGTERM)
+                engine.release()
+            sent.append("both")
+        except BaseException:
+            if ported.is_set() and not served.is_set():
+                os.kill(os.getpid(), signal.SIGTERM)  # or the test would wait for ever
+            raise
 
     def announce(line):
         seen.append(int(line.split("127.0.0.1:")[1].split("/")[0]))
@@ -111,6 +125,8 @@ def test_second_signal_ends_at_once(engine, chat_format):
     except KeyboardInterrupt:
         ended = True
     finally:
-        signal.signal(signal.SIGTERM, before)
+        served.set()
         asking.join(WAIT)
+        signal.signal(signal.SIGTERM, before)
     assert ended
+    assert sent

@@ -8,22 +8,9 @@ import openai
 import pytest
 
 from aloe_jax.decode.requests import Completion, Delta
-from aloe_jax.serve.server.server import Server
 
 HELLO = [{"role": "user", "content": "hello"}]
 WAIT = 10  # seconds until a test gives up on another thread
-
-
-@pytest.fixture
-def server(engine, chat_format):
-    with Server(engine, chat_format, "tiny") as server:
-        yield server
-
-
-@pytest.fixture
-def sdk(server):
-    with openai.OpenAI(base_url=server.base_url, api_key="any", max_retries=0) as sdk:
-        yield sdk
 
 
 def scripted(engine, chat_format, text):
@@ -144,6 +131,7 @@ def test_official_client_raises_the_failure(sdk, engine):
 
 
 def test_client_that_leaves_a_stream_cancels_its_request(server, engine):
+    engine.hold()
     body = json.dumps({"model": "tiny", "messages": HELLO, "stream": True}).encode()
 
     def step():  # a token at a time, without end

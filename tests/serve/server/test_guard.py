@@ -18,12 +18,6 @@ def asked(server, method="POST", path="/v1/chat/completions", **headers):
     return response.status, json.loads(response.read())
 
 
-@pytest.fixture
-def server(engine, chat_format):
-    with Server(engine, chat_format, "tiny") as started:
-        yield started
-
-
 @pytest.mark.parametrize(
     "headers",
     [

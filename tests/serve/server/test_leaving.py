@@ -3,7 +3,6 @@
 import json
 import socket
 import threading
-import time
 
 import jax
 import pytest
@@ -12,6 +11,7 @@ from aloe_jax.decode.engine import Engine
 from aloe_jax.models import decoder
 from aloe_jax.serve.server.server import Server
 from helpers.byte_model import TINY
+from helpers.waiting import until
 
 WAIT = 60  # seconds until a test gives up on another thread
 CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 60, "ignore_eos": True}
@@ -40,14 +40,6 @@ def server(engine, chat_format):
         yield server
 
 
-def until(condition):
-    """Whether the condition holds before the test gives up."""
-    deadline = time.monotonic() + WAIT
-    while not condition() and time.monotonic() < deadline:
-        threading.Event().wait(0.01)
-    return condition()
-
-
 @pytest.mark.parametrize(
     ("path", "fields"),
     [
@@ -69,7 +61,9 @@ def test_pages_of_who_leaves_are_free(server, engine, path, fields):
         if fields.get("stream"):
             received = b""
             while b"data: " not in received:
-                received += connection.recv(4096)
+                part = connection.recv(4096)
+                assert part, received
+                received += part
         assert engine.busy
     assert until(lambda: not engine.busy)
     assert engine.state.used_pages == engine.state.running == 0

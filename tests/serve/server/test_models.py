@@ -26,12 +26,6 @@ def server(engines, chat_format):
         yield server
 
 
-@pytest.fixture
-def sdk(server):
-    with openai.OpenAI(base_url=server.base_url, api_key="any", max_retries=0) as sdk:
-        yield sdk
-
-
 def get(server, path):
     connection = http.client.HTTPConnection(server.host, server.port, timeout=10)
     connection.request("GET", path)

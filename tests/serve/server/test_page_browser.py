@@ -1,7 +1,6 @@
 """The page of `aloe serve` in a headless Chromium: a conversation held there, and what becomes of it."""
 
 import json
-import time
 
 import jax
 import pytest
@@ -19,7 +18,7 @@ from aloe_jax.models import decoder
 from aloe_jax.serve.server.server import Server
 from aloe_jax.serve.trees_file import TreesFile
 from aloe_jax.tree.schema import read_trees
-from helpers import tiny, viewer_browser
+from helpers import tiny, viewer_browser, waiting
 from helpers.aloe_command import ROOT
 from helpers.byte_model import TINY
 from helpers.streaming_server import CUT, HELD, LOST, MODELS, REFUSED, SHOWN, StreamingServer
@@ -205,9 +204,7 @@ def test_a_download_opens_again_as_it_was(page, path, driver):
     (tree,) = saved(page, path)
     click(page, "#download")
     file = driver.downloads / "trees.jsonl"
-    deadline = time.monotonic() + viewer_browser.WAIT
-    while not file.exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    assert waiting.until(file.exists)
     assert list(read_trees(file)) == [tree]
     spots = texts(page, "#picture title")
     page.execute_script("state.talks = [newConversation()]; openTalk(0)")
@@ -235,6 +232,7 @@ def test_tokens_say_their_probability_to_mouse_and_keys(page):
     logprob = page.execute_script("return arguments[0].token.logprob", spans[1])
     assert f"log-probability {logprob:.2f}".replace("-", "−", 2).replace("log−", "log-") in said
     assert "most probable: “ the” 30 %, “ a” 15 %" in said
+    page.execute_script("hideToken(); $('readout').textContent = ''")
     page.execute_script("document.querySelector('.turns .reply .text').focus()")
     ActionChains(page).send_keys(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT).perform()
     assert page.execute_script("return document.querySelector('#readout').textContent").startswith("“")
@@ -248,9 +246,7 @@ def test_stop_keeps_what_came_and_frees_the_server(page, server, path):
     press(page, Keys.ESCAPE)
     idle(page)
     assert page.execute_script("return [...talk().nodes.values()].filter((node) => node.state === 'cut').length") == 2
-    deadline = time.monotonic() + viewer_browser.WAIT
-    while server.gone < 2 and time.monotonic() < deadline:
-        time.sleep(0.02)
+    waiting.until(lambda: server.gone >= 2)
     assert server.gone == 2
     (tree,) = saved(page, path)
     for node in tree.replies():

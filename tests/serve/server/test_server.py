@@ -20,18 +20,6 @@ HELLO = [{"role": "user", "content": "hello"}]
 WAIT = 10  # seconds until a test gives up on another thread
 
 
-@pytest.fixture
-def server(engine, chat_format):
-    with Server(engine, chat_format, "tiny") as server:
-        yield server
-
-
-@pytest.fixture
-def sdk(server):
-    with openai.OpenAI(base_url=server.base_url, api_key="any", max_retries=0) as sdk:
-        yield sdk
-
-
 def post(server, body, headers=None):
     """Status and JSON of a raw request."""
     connection = http.client.HTTPConnection(server.host, server.port, timeout=WAIT)

@@ -29,12 +29,14 @@ async function save() {
   if (document.body.dataset.save !== "yes") return download();
   let said = null;
   for (const one of unsaved()) {
+    const record = toRecord(one);
+    one.unsaved = false; // what changes from here on is not in the record
     try {
-      said = await (await request("/trees", apiKey(), toRecord(one))).json();
+      said = await (await request("/trees", apiKey(), record)).json();
     } catch (error) {
+      one.unsaved = true;
       return say(error.message, true);
     }
-    one.unsaved = false;
   }
   drawBar();
   say(said ? `Saved; ${said.file} has ${count(said.conversations, "conversation")}.` : "Everything is saved.");

@@ -92,6 +92,7 @@ async function askFor(conversation, node, sampling) {
     node.state = node.text || node.ids.length ? "cut" : "failed";
     if (error.name !== "AbortError") node.error = error.message;
   }
+  conversation.unsaved = true; // a download may have had the reply as it was
   state.running.delete(node);
   draw();
 }
