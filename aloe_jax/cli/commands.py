@@ -166,7 +166,8 @@ def import_model(options: argparse.Namespace) -> None:
 
     limit = shard_bytes(options.max_shard_size)
     check_no_run(options.out)
-    print(import_model(options.source, Path(options.out), options.dtype, options.overwrite, limit))
+    out = Path(options.out)
+    print(import_model(options.source, out, options.dtype, options.overwrite, limit, options.template))
 
 
 def export(options: argparse.Namespace) -> None:

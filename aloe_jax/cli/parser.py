@@ -125,6 +125,13 @@ def make_parser() -> argparse.ArgumentParser:
     )
     command.add_argument("source", help="folder, gs:// folder, owner/name, FILE.gguf, or embedded:smollm2")
     _folder_arguments(command)
+    command.add_argument(
+        "--template",
+        default="",
+        metavar="FILE|FAMILY",
+        help="chat template in place of the model's own, for base models, which have none: a jinja file, or chatml, "
+        "llama3, gemma or plain",
+    )
 
     command = add(
         "export", commands.export, "Write a training checkpoint or any importable model as a Hugging Face folder."

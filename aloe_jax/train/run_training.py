@@ -75,7 +75,7 @@ def _run(run: Run, name: str, start: str, mesh: Mesh, stop: StopRequest | None) 
         Batches(source, trained_on, capacity, rows, reference),
         mesh,
         directory,
-        objective.initial_loss(settings),
+        objective.first_loss(settings),
         run.seed,
         Batches(source, measured, capacity, rows, reference) if measured.steps else None,
         run.section("logging", LoggingSettings),
