@@ -22,11 +22,11 @@ def get_config(arg: str = "") -> ConfigDict:
     config.serve.slots = 8
     config.serve.context = 1024
 
-    config.dataset.row.tokens = 1024 if debug else 2048
-    config.dataset.row.targets = 512 if debug else 1536
+    config.dataset.row.tokens = 2048
+    config.dataset.row.targets = 1536
     config.dataset.row.replies = 64
     config.dataset.row.pairs = 64
-    config.dataset.max_path = 1024 if debug else 2048
+    config.dataset.max_path = 1024
 
     config.preference.start = "base"
     config.preference.batch = 16

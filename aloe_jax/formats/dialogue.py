@@ -299,14 +299,15 @@ def _margin(record: Mapping[str, object]) -> tuple[tuple[str, ...], float | None
 
 
 def _number(value: object, name: str, most: float) -> float:
-    """A number from -most to most, also as text."""
-    if isinstance(value, str):
-        with contextlib.suppress(ValueError):
-            value = float(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not -most <= value <= most:
+    """A finite number from -most to most, also as text."""
+    number = math.nan
+    if isinstance(value, int | float | str) and not isinstance(value, bool):
+        with contextlib.suppress(ValueError, OverflowError):
+            number = float(value)
+    if not (math.isfinite(number) and abs(number) <= most):
         bounds = f" from {-most:g} to {most:g}" if math.isfinite(most) else ""
         raise ValueError(f"'{name}' is {repr(value)[:40]}; expected a number{bounds}")
-    return float(value)
+    return number
 
 
 def _check_replies(turns: Sequence[Turn], name: str) -> None:

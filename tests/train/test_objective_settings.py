@@ -5,8 +5,10 @@ import dataclasses
 import pytest
 
 from aloe_jax.errors import InputError
+from aloe_jax.settings import plain, read
 from aloe_jax.train.objectives import OBJECTIVES, check_objective
 from aloe_jax.train.objectives.settings import SHARED, ObjectiveSettings
+from aloe_jax.train.settings import PreferenceSettings, TrainingSettings
 from helpers.objective_samples import random_row
 
 # Another value of each setting that not all objectives read, and the objectives that read it; the others refuse it.
@@ -51,3 +53,17 @@ def test_a_setting_is_used_or_refused(setting, name):
             InputError, match=rf"config.preference.{setting}: {value} has no meaning for .* '{name}'; set"
         ):
             check_objective(changed, "preference")
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_any_training_takes_any_objective(name):
+    """With its settings in the training's own section."""
+    for section, kind in (("sft", TrainingSettings), ("preference", PreferenceSettings)):
+        for setting, (value, readers) in READ_BY.items():
+            values = plain(kind(objective=name)) | {setting: value}
+            settings = read(kind, values, f"config.{section}")
+            if name in readers:
+                check_objective(settings, section)
+                continue
+            with pytest.raises(InputError, match=rf"config.{section}.{setting}: {value} has no meaning"):
+                check_objective(settings, section)
