@@ -302,7 +302,7 @@ def _number(value: object, name: str, most: float) -> float:
     """A finite number from -most to most, also as text."""
     number = math.nan
     if isinstance(value, int | float | str) and not isinstance(value, bool):
-        with contextlib.suppress(ValueError, OverflowError):
+        with contextlib.suppress(ValueError):
             number = float(value)
     if not (math.isfinite(number) and abs(number) <= most):
         bounds = f" from {-most:g} to {most:g}" if math.isfinite(most) else ""

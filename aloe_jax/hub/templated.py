@@ -16,6 +16,7 @@ from aloe_jax import files
 from aloe_jax.errors import InputError
 from aloe_jax.hub import config_file, folders
 from aloe_jax.hub.byte_ranges import is_store
+from aloe_jax.hub.identity import DECIDING
 from aloe_jax.tree.schema import Message
 from aloe_jax.tree.template import ChatFormat
 
@@ -54,20 +55,18 @@ def templated(folder: epath.Path, template: str) -> epath.Path:
     if is_store(folder):
         raise InputError(f"'{folder}' is in an object store, where no chat template can be put beside it; copy it here")
     text, source = template_text(template), Path(folder).resolve()
-    settings = {
-        folders.TOKENIZER_CONFIG: _tokenizer_config(folder),
-        folders.GENERATION_CONFIG: _generation_config(folder, _ends_of_turn(folder, template, text)),
-    }
-    replaced = {folders.CHAT_TEMPLATE, folders.OLDER_TEMPLATE, *settings}
-    linked = [path for path in sorted(source.iterdir()) if path.is_file() and path.name not in replaced]
-    digest = files.sha256(text, files.canonical(settings), str(source), *(path.name for path in linked))
+    names = sorted(path.name for path in source.iterdir() if path.is_file())
+    deciding = [files.hash_file(source / name) for name in DECIDING if name in names]
+    digest = files.sha256(text, str(source), *names, *deciding)
 
     def make(out: Path) -> None:
-        for path in linked:
-            (out / path.name).symlink_to(path)
-        for name, values in settings.items():
-            files.write_json(out / name, values)
+        ends = _ends_of_turn(folder, template, text)
         files.write_text(out / folders.CHAT_TEMPLATE, text)
+        files.write_json(out / folders.TOKENIZER_CONFIG, _tokenizer_config(folder))
+        files.write_json(out / folders.GENERATION_CONFIG, _generation_config(folder, ends))
+        for name in names:
+            if name != folders.OLDER_TEMPLATE and not (out / name).exists():
+                (out / name).symlink_to(source / name)
 
     return epath.Path(folders.cached_as(f"{source.name}-{digest[:16]}", make))
 
@@ -90,14 +89,14 @@ def _ends_of_turn(folder: epath.Path, template: str, text: str) -> list[int]:
 def _tokenizer_config(folder: epath.Path) -> dict[str, object]:
     """The content of tokenizer_config.json without a chat template."""
     path = folder / folders.TOKENIZER_CONFIG
-    settings = files.read_json(path) if path.exists() else {}
+    settings = files.read_object(path) if path.exists() else {}
     return {key: value for key, value in settings.items() if key != "chat_template"}
 
 
 def _generation_config(folder: epath.Path, more: list[int]) -> dict[str, object]:
     """The content of generation_config.json with `more` among the tokens that end a generation."""
     path = folder / folders.GENERATION_CONFIG
-    settings = files.read_json(path) if path.exists() else {}
-    known = settings.get("eos_token_id", files.read_json(folder / config_file.CONFIG).get("eos_token_id"))
+    settings = files.read_object(path) if path.exists() else {}
+    known = settings.get("eos_token_id", files.read_object(folder / config_file.CONFIG).get("eos_token_id"))
     ends = known if isinstance(known, list) else [] if known is None else [known]
     return {**settings, "eos_token_id": list(dict.fromkeys([*ends, *more]))}

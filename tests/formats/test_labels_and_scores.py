@@ -144,7 +144,7 @@ def test_scores_against_the_names_of_the_replies(tmp_path):
     assert "1 pairs are ties (margin 0), which nothing is trained on" in report.lines()
 
 
-@pytest.mark.parametrize("value", ["high", True, "nan", "inf", 10**400, [1]])
+@pytest.mark.parametrize("value", ["high", True, "nan", "inf", [1]])
 def test_scores_that_are_no_numbers(tmp_path, value):
     with pytest.raises(InputError, match=r"'score_rejected' is .*; expected a number"):
         converted(tmp_path, {"prompt": "Tea?", **TEXTS, "score_chosen": 1, "score_rejected": value})
