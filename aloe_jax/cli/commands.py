@@ -61,10 +61,10 @@ def run(options: argparse.Namespace) -> None:
         done = shlex.quote(options.workdir)
         run.progress.line(f"\nNext:\n  open {done}/report/index.html\n  aloe view {done}")
         if (run.directory("export") / "config.json").exists():
-            run.progress.line(
-                f"  aloe chat --model={done}/export\n"
-                f"  aloe score --model={done}/export --trees={done}/conversations/trees.jsonl --out=scores.jsonl"
-            )
+            run.progress.line(f"  aloe chat --model={done}/export")
+            if (run.directory("conversations") / "trees.jsonl").exists():
+                trees = f"--trees={done}/conversations/trees.jsonl"
+                run.progress.line(f"  aloe score --model={done}/export {trees} --out=scores.jsonl")
 
 
 def _host_settings(settings: Mapping[str, object]) -> HostSettings | None:
