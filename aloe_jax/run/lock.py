@@ -1,11 +1,16 @@
-"""The lock of a run directory: one process works in it at a time."""
+"""The lock of a run directory: one process works in it at a time. The lock's file says which."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
+import socket
+import time
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from etils import epath
 
@@ -15,15 +20,74 @@ from aloe_jax.errors import InputError
 LOCK = ".lock"
 
 
+@dataclass(frozen=True)
+class Holder:
+    """The process that works in a run directory. `born` tells it from a later process with the same number, where the
+    system says so; `since` is in seconds since the epoch."""
+
+    process: int
+    host: str
+    born: str
+    since: float
+
+    @property
+    def here(self) -> bool:
+        """Whether it is a process of this host."""
+        return self.host == socket.gethostname()
+
+    @property
+    def alive(self) -> bool | None:
+        """Whether it still runs; None for one of another host, which cannot be seen from here."""
+        return _born(self.process) == self.born if self.here else None
+
+    def named(self) -> str:
+        """Its number, and its host if that is another one: "process 123 on tpu-0"."""
+        return f"process {self.process}" + ("" if self.here else f" on {self.host}")
+
+
 @contextlib.contextmanager
 def exclusive(workdir: epath.Path) -> Iterator[None]:
     """Hold the lock of the run directory, which is created if missing. The system releases it when the process ends, in
     whatever way. InputError if the directory is unusable or in use."""
     handle = _open_lock(workdir)
     try:
+        with contextlib.suppress(OSError):  # a full disk keeps no run from going on
+            os.ftruncate(handle, 0)  # of what a killed process left
+            os.pwrite(handle, json.dumps(asdict(_this_process())).encode(), 0)
         yield
     finally:
+        with contextlib.suppress(OSError):
+            os.ftruncate(handle, 0)
         os.close(handle)
+
+
+def holder(workdir: epath.PathLike) -> Holder | None:
+    """The process that holds the lock, or was killed while it did; None if none has it."""
+    try:
+        return Holder(**json.loads((Path(workdir) / LOCK).read_text()))
+    except (OSError, ValueError, TypeError):  # no run yet, between two runs, or a file of an earlier version
+        return None
+
+
+def _this_process() -> Holder:
+    return Holder(os.getpid(), socket.gethostname(), _born(os.getpid()), time.time())
+
+
+def _born(process: int) -> str:
+    """When a process began, as the system counts it; "" if there is none, "alive" if the system only tells that."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        pass
+    if Path("/proc/self/stat").exists():
+        return ""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return ""
+    except OSError:
+        pass
+    return "alive"
 
 
 def _open_lock(workdir: epath.Path) -> int:
@@ -46,7 +110,9 @@ def _open_lock(workdir: epath.Path) -> int:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(handle)
+        found = holder(workdir)
+        who = "" if found is None else f" ({found.named()}; `aloe status` shows how far it is)"
         raise InputError(
-            f"--workdir: another `aloe run` works in '{workdir}'; let it end, or choose another folder"
+            f"--workdir: another `aloe run` works in '{workdir}'{who}; let it end, or choose another folder"
         ) from None
     return handle

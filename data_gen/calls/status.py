@@ -15,8 +15,6 @@ from rich.table import Table
 from rich.text import Text
 
 from aloe_jax import files
-from aloe_jax.errors import InputError
-from aloe_jax.run.manifest import find_manifest
 from aloe_jax.run.progress import duration
 from aloe_jax.tree.schema import Record, parse
 from data_gen.calls.store import Store
@@ -26,7 +24,6 @@ if TYPE_CHECKING:  # `aloe status` starts without the client
     from data_gen.calls.connections import Cast
 
 STATUS = "status.json"
-STALE = 60.0  # seconds without new figures after which a run counts as stopped
 WRITE_EVERY = 2.0  # seconds
 RATE_OVER = 60.0  # seconds over which rates are averaged
 MILLION = 1e6
@@ -230,20 +227,11 @@ def _servers_table(servers: Sequence[ServerFigures]) -> Table:
     return table
 
 
-def show(workdir: Path, console: Console, stages: Sequence[str]) -> None:
-    """Print the status of a run: those of the `stages`, by name, that have started, and the panel of the conversations
-    if there is one. Raises InputError if there is no run."""
-    if not (workdir / "config.json").exists():
-        raise InputError(f"'{workdir}' is no run directory of `aloe run`; name its --workdir")
-    table = _table("stage", "state", "seconds")
-    for name in stages:
-        if (manifest := find_manifest(workdir / name)) is not None:
-            table.add_row(name, manifest.status, f"{manifest.seconds:.0f}")
-    console.print(table)
+def show_panel(workdir: Path, console: Console) -> None:
+    """Print the panel of a run's conversations if there is one."""
     if (path := workdir / "conversations" / STATUS).exists():
         figures = parse(Figures, files.read_text(path), str(path))
-        age = time.time() - figures.time
-        console.print(f"conversations, as of {duration(age)} ago" + (" (nothing writes now)" if age > STALE else ""))
+        console.print(f"conversations, as of {duration(time.time() - figures.time)} ago")
         console.print(panel(figures))
 
 
