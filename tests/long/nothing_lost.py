@@ -25,12 +25,13 @@ from pathlib import Path
 
 from aloe_jax.run.lock import holder
 from helpers import tiny
-from helpers.aloe_command import ALOE, DEADLINE, STAGES, Aloe, lines, run_arguments
+from helpers.aloe_command import ALOE, STAGES, Aloe, lines, run_arguments
 from helpers.held_file import held
 from helpers.run_files import EQUAL, assert_equal_runs
 from helpers.shell_terminal import ShellTerminal
 from helpers.waiting import until
 
+LONGEST = 3600  # seconds for a command
 DISK = 32 << 20  # bytes of the disk that gets full
 GOES_ON = re.compile(r"\w+: (?:was interrupted, [a-z ]+|continuing (?:from|with) [^\r\n]+)")
 
@@ -58,6 +59,19 @@ POINTS = {
 APPENDED = ("conversations/trees.jsonl", "conversations/calls.jsonl", "benchmark/sft/trees.jsonl")
 
 
+def ended(terminal: ShellTerminal) -> bool:
+    """Whether the shell has told the exit code."""
+    return "\ncode " in terminal.screen
+
+
+def called(aloe: Aloe, arguments: list[str], code: int = 0) -> str:
+    """What the command shows when it is typed and nothing happens to it."""
+    with ShellTerminal([sys.executable, "-c", ALOE, *arguments], aloe.folder, aloe.environment, 1000) as terminal:
+        assert until(lambda: ended(terminal), LONGEST), terminal.screen
+        assert f"\ncode {code}" in terminal.screen, terminal.screen
+        return terminal.screen
+
+
 def fill(terminal: ShellTerminal, workdir: Path) -> None:
     """Fill the disk, and free it again when the run has ended."""
     ballast = workdir.parent / "ballast"
@@ -65,7 +79,7 @@ def fill(terminal: ShellTerminal, workdir: Path) -> None:
         while True:
             file.write(bytes(1 << 20))
             file.flush()
-    until(lambda: "code " in terminal.screen.rpartition("echo code")[2], DEADLINE)
+    until(lambda: ended(terminal), LONGEST)
     ballast.unlink()
 
 
@@ -100,14 +114,13 @@ def disturbed(
                 working(workdir, stage) and len(lines(workdir / point.file) if point.lines else ()) >= point.lines
             )
 
-        assert until(reached, DEADLINE, every=0.002), terminal.screen
-        if not early and (point.hold or point.lines):
-            refused = aloe.call(arguments)
-            assert refused.returncode == 2, refused.stderr
-            assert f"another `aloe run` works in '{workdir}' (process " in refused.stderr, refused.stderr
+        assert until(reached, LONGEST, every=0.002), terminal.screen
+        if point.hold and not early:  # which does not go on meanwhile
+            assert f"another `aloe run` works in '{workdir}' (process " in called(aloe, arguments, code=2)
+            say(f"second run in {stage}: refused")
         before = {name: lines(workdir / name) for name in APPENDED}
         DISTURBANCES[event](terminal, workdir)
-        assert until(lambda: holder(workdir) is None, DEADLINE), terminal.screen
+        assert until(lambda: holder(workdir) is None, LONGEST), terminal.screen
         screen = terminal.screen
     assert early or working(workdir, stage), f"the stage {stage} ended before it was disturbed"
     next_says(screen, say)
@@ -162,8 +175,7 @@ def main() -> None:
         folder = Path(made)
         aloe, model = Aloe(folder), tiny.write_folder(folder / "model")
         whole = folder / "whole"
-        result = aloe.call(run_arguments(model, whole))
-        assert result.returncode == 0, result.stderr
+        called(aloe, run_arguments(model, whole))
         say("a run without a disturbance: done")
         for event in options.events.split(","):
             with disk(folder / event.replace(" ", "_"), event == "full disk") as place:
@@ -171,9 +183,7 @@ def main() -> None:
                 arguments = run_arguments(model, workdir)
                 for stage in options.stages.split(","):
                     disturbed(aloe, arguments, workdir, stage, event, say)
-                result = aloe.call(arguments)
-                assert result.returncode == 0, result.stderr
-                next_says(result.stderr, say)
+                next_says(called(aloe, arguments), say)
                 assert_equal_runs(workdir, whole)
                 say(f"{event}: all {len(EQUAL)} files and both trainings are those of the run without a disturbance")
             shutil.rmtree(place)

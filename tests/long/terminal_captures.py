@@ -1,0 +1,107 @@
+"""What `aloe run` and `aloe status` look like on terminals of 60, 80 and 120 columns. Run by hand, with tmux installed:
+
+    PYTHONPATH=tests uv run python tests/long/terminal_captures.py --out=captures
+
+runs the stages of the demo's debug size once per width and writes the screen whenever it says something new: a file per
+width, with the screens of every stage in order, and those of `aloe status` from another shell. No screen may be wider
+than its terminal, and every stage must have been seen with its name, its bar or what it does, and a time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from helpers import tiny
+from helpers.aloe_command import ALOE, ROOT, STAGES, Aloe, run_arguments
+
+LOOK_EVERY, STATUS_EVERY, LONGEST = 0.3, 15.0, 7200  # seconds
+CHANGING = re.compile(r"[\d⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏━╸.,]+")  # what differs from one moment to the next
+LIVE = re.compile(r"^[⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏] (\w+) (.*)$", re.MULTILINE)
+
+
+class Tmux:
+    """A terminal of so many columns in a tmux server of its own."""
+
+    def __init__(self, columns: int, folder: Path) -> None:
+        self._server = ["tmux", "-L", f"aloe-{columns}", "-f", "/dev/null"]
+        self.call("new-session", "-d", "-s", "run", "-x", str(columns), "-y", "40", "-c", str(folder), "bash --norc")
+
+    def call(self, *arguments: str) -> str:
+        done = subprocess.run([*self._server, *arguments], check=True, capture_output=True, text=True)
+        return done.stdout
+
+    def type(self, line: str) -> None:
+        self.call("send-keys", "-t", "run", "-l", line)
+        self.call("send-keys", "-t", "run", "Enter")
+
+    def screen(self) -> str:
+        """The rows of the screen with something on them."""
+        return "\n".join(row for row in self.call("capture-pane", "-p", "-t", "run").splitlines() if row.strip())
+
+
+def capture(columns: int, model: str, folder: Path, out: Path) -> set[str]:
+    """Run the stages on a terminal of that width and write its screens; returns the stages whose live line was seen."""
+    aloe, workdir, seen, stages, began = Aloe(folder), folder / f"run_{columns}", set(), set(), time.monotonic()
+    typed = folder / f"typed_{columns}.sh"
+    if model:
+        config = f"--config={ROOT / 'configs/demo.py'}:debug"
+        arguments = ["run", config, f"--workdir={workdir}", f"--config.model.source={model}"]
+    else:
+        arguments = run_arguments(tiny.write_folder(folder / f"model_{columns}"), workdir)
+    typed.write_text(f"clear; {shlex.join([sys.executable, '-c', ALOE, *arguments])}; echo code $?\n")
+    terminal, looked = Tmux(columns, folder), 0.0
+    try:
+        terminal.type("; ".join(f"export {name}={shlex.quote(aloe.environment[name])}" for name in VARIABLES))
+        terminal.type(f"source {typed}")
+        with open(out / f"{columns}.txt", "w") as file:
+            while "\ncode " not in (screen := terminal.screen()):
+                assert time.monotonic() - began < LONGEST, screen
+                assert max(map(len, screen.splitlines()), default=0) <= columns, screen
+                stages |= {name for name, _ in LIVE.findall(screen)}
+                if (said := CHANGING.sub("", screen)) not in seen:
+                    seen.add(said)
+                    print(f"=== {time.monotonic() - began:.0f} s\n{screen}\n", file=file, flush=True)
+                if time.monotonic() - looked > STATUS_EVERY and (workdir / "config.json").exists():
+                    looked = time.monotonic()
+                    print(f"=== aloe status\n{status(aloe, workdir, columns)}", file=file, flush=True)
+                time.sleep(LOOK_EVERY)
+            print(f"=== {time.monotonic() - began:.0f} s\n{screen}\n", file=file)
+            assert "\ncode 0" in screen, screen
+    finally:
+        terminal.call("kill-server")
+    return stages
+
+
+VARIABLES = ("PYTHONPATH", "JAX_PLATFORMS", "XLA_FLAGS")
+
+
+def status(aloe: Aloe, workdir: Path, columns: int) -> str:
+    """What another shell of that width shows."""
+    command = [sys.executable, "-c", ALOE, "status", str(workdir)]
+    environment = aloe.environment | {"COLUMNS": str(columns)}
+    return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder to write the screens to")
+    parser.add_argument("--columns", default="60,80,120", help="widths of the terminals")
+    parser.add_argument("--model", default="", help="model source (default: a tiny one, with a small run of its own)")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        for columns in map(int, options.columns.split(",")):
+            stages = capture(columns, options.model, Path(folder), options.out)
+            missing = [stage for stage in STAGES if stage not in stages]
+            print(f"{columns} columns: live lines of {len(stages)} stages, too quick to be seen: {missing or 'none'}")
+
+
+if __name__ == "__main__":
+    main()
