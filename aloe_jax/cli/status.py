@@ -11,6 +11,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from aloe_jax.run.progress import duration, time_of_day
+from aloe_jax.run.progress_file import Reading
 from aloe_jax.run.status import RunState, find_runs, run_state
 from data_gen.calls.status import show_panel
 
@@ -30,7 +31,7 @@ def show_status(places: Sequence[str], stages: Sequence[str], console: Console) 
                 console.print(Text(f"  {stage.name:<13} {told:<11} {duration(stage.seconds):>12}"))
         for line in details(state):
             console.print(Padding(Text(line), (0, 0, 0, 2)))
-        if len(runs) == 1:
+        if len(runs) == 1 and state.stages and state.stages[-1].name == "conversations":
             show_panel(workdir, console)
 
 
@@ -51,7 +52,7 @@ def details(state: RunState) -> list[str]:
     """What the current stage does or did last, and its newest checkpoint."""
     found, now = [], state.now
     if now is not None:
-        parts = [f"{now.doing} for {duration(now.elapsed)}"] if now.doing and state.alive is not False else []
+        parts = [_doing(now)] if now.doing and state.alive is not False else []
         if now.total is not None:
             parts += [f"{now.done}/{now.total} {now.unit}", *now.figures, *now.rates]
         if now.left is not None and state.alive is not False:
@@ -62,6 +63,10 @@ def details(state: RunState) -> list[str]:
         step, saved = state.checkpoint
         found.append(f"last checkpoint: step {step}, of {time_of_day(saved)}")
     return found
+
+
+def _doing(now: Reading) -> str:
+    return now.doing if now.elapsed < 1 else f"{now.doing} for {duration(now.elapsed)}"
 
 
 def _age(state: RunState) -> str:

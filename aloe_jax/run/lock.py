@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from etils import epath
+from pydantic import Field
 
 from aloe_jax import files
 from aloe_jax.errors import InputError
+from aloe_jax.tree.schema import Record, parse
 
 LOCK = ".lock"
+LATEST = 1e11  # seconds since the epoch that a clock can show
 
 
-@dataclass(frozen=True)
-class Holder:
+class Holder(Record):
     """The process that works in a run directory. `born` tells it from a later process with the same number, where the
     system says so; `since` is in seconds since the epoch."""
 
     process: int
     host: str
     born: str
-    since: float
+    since: float = Field(ge=0, le=LATEST)
 
     @property
     def here(self) -> bool:
@@ -53,7 +53,7 @@ def exclusive(workdir: epath.Path) -> Iterator[None]:
     try:
         with contextlib.suppress(OSError):  # a full disk keeps no run from going on
             os.ftruncate(handle, 0)  # of what a killed process left
-            os.pwrite(handle, json.dumps(asdict(_this_process())).encode(), 0)
+            os.pwrite(handle, _this_process().model_dump_json().encode(), 0)
         yield
     finally:
         with contextlib.suppress(OSError):
@@ -64,13 +64,14 @@ def exclusive(workdir: epath.Path) -> Iterator[None]:
 def holder(workdir: epath.PathLike) -> Holder | None:
     """The process that holds the lock, or was killed while it did; None if none has it."""
     try:
-        return Holder(**json.loads((Path(workdir) / LOCK).read_text()))
-    except (OSError, ValueError, TypeError):  # no run yet, between two runs, or a file of an earlier version
+        return parse(Holder, (Path(workdir) / LOCK).read_text(), LOCK)
+    except (OSError, UnicodeDecodeError, InputError):  # no run yet, between two runs, or damaged
         return None
 
 
 def _this_process() -> Holder:
-    return Holder(os.getpid(), socket.gethostname(), _born(os.getpid()), time.time())
+    mine = os.getpid()
+    return Holder(process=mine, host=socket.gethostname(), born=_born(mine), since=time.time())
 
 
 def _born(process: int) -> str:

@@ -124,8 +124,8 @@ class Progress:
         self.line(f"{name}: finished before, skipped")
 
     def line(self, text: str) -> None:
-        """Print a permanent line."""
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        """Print a permanent line, which is broken between words on a terminal and nowhere else."""
+        self.console.print(text, highlight=False, markup=False, soft_wrap=not self.console.is_terminal)
 
     def _now(self) -> Row:
         return replace(self._row, elapsed=time.monotonic() - self._since)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from typing import Annotated
 
 from etils import epath
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from aloe_jax import files
 from aloe_jax.errors import InputError
@@ -14,6 +15,7 @@ from aloe_jax.run.progress_row import Row
 from aloe_jax.tree.schema import Record, parse
 
 PROGRESS = "progress.json"
+Seconds = Annotated[float, Field(ge=0, le=1e11)]  # what a clock can show
 
 
 class Reading(Record):
@@ -22,17 +24,17 @@ class Reading(Record):
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    time: float
-    seconds: float
+    time: Seconds
+    seconds: Seconds
     name: str
-    elapsed: float
+    elapsed: Seconds
     doing: str
     done: int | None
     total: int | None
     unit: str
     figures: tuple[str, ...]
     rates: tuple[str, ...]
-    left: float | None
+    left: Seconds | None
 
 
 def write_progress(path: epath.Path, row: Row, seconds: float) -> None:

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import AliasChoices, ConfigDict, Field
-from rich import box
 from rich.console import Console, Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from aloe_jax import files
 from aloe_jax.run.progress import duration
 from aloe_jax.tree.schema import Record, parse
+from data_gen.calls.narrow_table import NarrowableTable
 from data_gen.calls.store import Store
 from data_gen.calls.tally import Tally
 
@@ -204,27 +203,30 @@ def panel(figures: Figures) -> RenderableType:
     return Group(*parts)
 
 
-def _roles_table(roles: Mapping[str, RoleFigures]) -> Table:
-    table = _table("role", "model", "calls", "stored", "calls/s", "tokens/s", "s per call")
-    for role, each in roles.items():
-        table.add_row(
+def _roles_table(roles: Mapping[str, RoleFigures]) -> NarrowableTable:
+    columns = ("role", "model", "calls", "stored", "calls/s", "tokens/s", "s per call")
+    rows = [
+        (
             role,
-            Text(each.model, overflow="ellipsis"),
+            each.model,
             str(each.calls),
             str(each.from_store),
             f"{each.calls_a_second:.1f}",
             f"{each.tokens_a_second:.0f}",
             "" if each.seconds_a_call is None else f"{each.seconds_a_call:.2f}",
         )
-    return table
+        for role, each in roles.items()
+    ]
+    return NarrowableTable(columns, rows, text="model", dropped=("s per call", "stored", "calls/s"))
 
 
-def _servers_table(servers: Sequence[ServerFigures]) -> Table:
-    table = _table("server", "under way", "limit", "waiting", "answered", "retries", "")
+def _servers_table(servers: Sequence[ServerFigures]) -> NarrowableTable:
+    columns = ("server", "", "under way", "limit", "waiting", "answered", "retries")
+    rows = []
     for each in servers:
         numbers = (each.under_way, each.limit, each.waiting, each.answered, each.retries)
-        table.add_row(Text(each.address, overflow="ellipsis"), *map(str, numbers), "down" if each.down else "")
-    return table
+        rows.append((each.address, "down" if each.down else "", *map(str, numbers)))
+    return NarrowableTable(columns, rows, text="server", dropped=("retries", "answered", "limit"))
 
 
 def show_panel(workdir: Path, console: Console) -> None:
@@ -233,10 +235,3 @@ def show_panel(workdir: Path, console: Console) -> None:
         figures = parse(Figures, files.read_text(path), str(path))
         console.print(f"conversations, as of {duration(time.time() - figures.time)} ago")
         console.print(panel(figures))
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=box.SIMPLE, pad_edge=False)
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number == 0 or column in ("model", "") else "right", no_wrap=True)
-    return table

@@ -7,14 +7,14 @@ import os
 import pty
 import select
 import shlex
-import signal
 import struct
+import subprocess
 import termios
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-SHELL = ("bash", "--norc", "--noprofile", "-i")
+SHELL = ("setsid", "--ctty", "bash", "--norc", "--noprofile", "-i")
 
 
 class ShellTerminal:
@@ -25,10 +25,10 @@ class ShellTerminal:
         script = folder / "typed.sh"
         script.write_text(f"exec {shlex.join(command)}\n")
         self.screen = ""
-        self.shell, self._end = pty.fork()
-        if not self.shell:
-            os.chdir(folder)
-            os.execvpe(SHELL[0], SHELL, {**environment, "TERM": "xterm", "PS1": "$ "})
+        self._end, other = pty.openpty()
+        variables = {**environment, "TERM": "xterm", "PS1": "$ "}
+        self._shell = subprocess.Popen(SHELL, stdin=other, stdout=other, stderr=other, cwd=folder, env=variables)
+        os.close(other)
         fcntl.ioctl(self._end, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
         self._open, self._ended = True, threading.Event()
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -41,7 +41,7 @@ class ShellTerminal:
 
     def kill_shell(self) -> None:
         """Kill the shell with SIGKILL."""
-        os.kill(self.shell, signal.SIGKILL)
+        self._shell.kill()
 
     def close(self) -> None:
         """Close the terminal, which hangs up on all its processes."""
@@ -50,7 +50,7 @@ class ShellTerminal:
             self._ended.set()
             self._reader.join()
             os.close(self._end)
-            os.waitpid(self.shell, 0)
+            self._shell.wait()
 
     def _read(self) -> None:
         """Read what is written: a terminal that nobody reads blocks its processes."""

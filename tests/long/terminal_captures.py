@@ -21,7 +21,8 @@ from pathlib import Path
 from helpers import tiny
 from helpers.aloe_command import ALOE, ROOT, STAGES, Aloe, run_arguments
 
-LOOK_EVERY, STATUS_EVERY, LONGEST = 0.3, 15.0, 7200  # seconds
+LOOK_EVERY, STATUS_EVERY, LONGEST = 0.1, 15.0, 7200  # seconds
+VARIABLES = ("PYTHONPATH", "JAX_PLATFORMS", "XLA_FLAGS")  # of the tests, also on that terminal
 CHANGING = re.compile(r"[\d⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏━╸.,]+")  # what differs from one moment to the next
 LIVE = re.compile(r"^[⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏] (\w+) (.*)$", re.MULTILINE)
 
@@ -56,7 +57,7 @@ def capture(columns: int, model: str, folder: Path, out: Path) -> set[str]:
     else:
         arguments = run_arguments(tiny.write_folder(folder / f"model_{columns}"), workdir)
     typed.write_text(f"clear; {shlex.join([sys.executable, '-c', ALOE, *arguments])}; echo code $?\n")
-    terminal, looked = Tmux(columns, folder), 0.0
+    terminal, other = Tmux(columns, folder), Status(aloe, workdir, columns)
     try:
         terminal.type("; ".join(f"export {name}={shlex.quote(aloe.environment[name])}" for name in VARIABLES))
         terminal.type(f"source {typed}")
@@ -68,9 +69,8 @@ def capture(columns: int, model: str, folder: Path, out: Path) -> set[str]:
                 if (said := CHANGING.sub("", screen)) not in seen:
                     seen.add(said)
                     print(f"=== {time.monotonic() - began:.0f} s\n{screen}\n", file=file, flush=True)
-                if time.monotonic() - looked > STATUS_EVERY and (workdir / "config.json").exists():
-                    looked = time.monotonic()
-                    print(f"=== aloe status\n{status(aloe, workdir, columns)}", file=file, flush=True)
+                if told := other.said():
+                    print(f"=== aloe status\n{told}", file=file, flush=True)
                 time.sleep(LOOK_EVERY)
             print(f"=== {time.monotonic() - began:.0f} s\n{screen}\n", file=file)
             assert "\ncode 0" in screen, screen
@@ -79,14 +79,24 @@ def capture(columns: int, model: str, folder: Path, out: Path) -> set[str]:
     return stages
 
 
-VARIABLES = ("PYTHONPATH", "JAX_PLATFORMS", "XLA_FLAGS")
+class Status:
+    """`aloe status` in another shell of that width, again and again."""
 
+    def __init__(self, aloe: Aloe, workdir: Path, columns: int) -> None:
+        self._command = [sys.executable, "-c", ALOE, "status", str(workdir)]
+        self._environment = aloe.environment | {"COLUMNS": str(columns)}
+        self._config, self._asked = workdir / "config.json", 0.0
+        self._process: subprocess.Popen[str] | None = None
 
-def status(aloe: Aloe, workdir: Path, columns: int) -> str:
-    """What another shell of that width shows."""
-    command = [sys.executable, "-c", ALOE, "status", str(workdir)]
-    environment = aloe.environment | {"COLUMNS": str(columns)}
-    return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+    def said(self) -> str:
+        """What it says, once it has said it; empty before."""
+        if self._process is None and self._config.exists() and time.monotonic() - self._asked > STATUS_EVERY:
+            self._asked = time.monotonic()
+            self._process = subprocess.Popen(self._command, env=self._environment, stdout=subprocess.PIPE, text=True)
+        if self._process is None or self._process.poll() is None:
+            return ""
+        (said, _), self._process = self._process.communicate(), None
+        return said
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from aloe_jax.cli.status import show_status
 from aloe_jax.errors import InputError
-from aloe_jax.run.lock import LOCK, Holder, exclusive, holder
+from aloe_jax.run.lock import LOCK, exclusive, holder
 from aloe_jax.run.manifest import Manifest
 from aloe_jax.run.progress_file import PROGRESS, write_progress
 from aloe_jax.run.progress_row import Row
@@ -69,8 +69,12 @@ def test_a_killed_holder_is_not_alive_nor_is_a_process_that_got_its_number(tmp_p
         process.kill()
     assert holder(tmp_path) == found
     assert found.alive is False
-    assert Holder(os.getpid(), found.host, "1", 0.0).alive is False
-    assert Holder(os.getpid(), "elsewhere", "1", 0.0).alive is None
+    later = found.model_copy(update={"process": os.getpid()})
+    assert later.alive is False
+    assert later.model_copy(update={"host": "elsewhere"}).alive is None
+    for damaged in ("", "7", "{}", json.dumps({**found.model_dump(), "since": 1e300})):
+        (tmp_path / LOCK).write_text(damaged)
+        assert holder(tmp_path) is None
 
 
 def test_a_run_that_works(run):
