@@ -3,10 +3,12 @@
 import errno
 import os
 import pty
+import signal
 import sys
 
 import pytest
 
+from aloe_jax.cli import signals
 from aloe_jax.cli.streams import CLOSED, UNWRITABLE, lasting
 from aloe_jax.run.lock import holder
 from helpers.aloe_command import ALOE, DEADLINE, STAGES, copy_stages, lines, run_arguments
@@ -50,6 +52,32 @@ def test_whose_reader_may_exit(dropped, raises):
 def test_a_disk_that_is_full_ends_no_display():
     with open("/dev/full", "w") as stream:
         print("lost", file=lasting(stream, UNWRITABLE), flush=True)
+
+
+@pytest.fixture
+def handlers():
+    """The handlers of all signals are set back at the end."""
+    before = {number: signal.getsignal(number) for number in signals.SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_a_hang_up_interrupts_once(handlers):
+    """The second one arrives while the first one is dealt with."""
+    signals.raise_interrupts()
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGHUP)
+    os.kill(os.getpid(), signal.SIGHUP)
+
+
+def test_a_hang_up_that_is_ignored_stays_so(handlers):
+    """As under `nohup`."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signals.exit_at_once()
+    signals.raise_interrupts()
+    os.kill(os.getpid(), signal.SIGHUP)
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ LINE_EVERY = 10.0  # seconds between plain lines
 SILENCE = 60.0  # seconds without a plain line after which the last count is repeated
 WRITE_EVERY = 2.0  # seconds between two writes of the file for `aloe status`
 REFRESH_PER_SECOND = 8
-FIRST_COMPILE = "the first time takes about a minute"
+FIRST_COMPILE = "first time takes about a minute"
 
 
 @dataclass(frozen=True)

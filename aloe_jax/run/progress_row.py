@@ -21,7 +21,7 @@ class Row:
     Attributes:
         name: of the stage.
         elapsed: seconds that the stage, or what `doing` names, has taken so far.
-        doing: what it does besides counted work, such as compiling; empty if nothing.
+        doing: what it does that is not counted, such as compiling; empty if nothing.
         hint: more about that, in brackets.
         done, total: counted units; None before counting began.
         unit: their name.
@@ -43,7 +43,7 @@ class Row:
 
     def uncounted(self, width: int) -> str:
         """What is done without a count, with its clock, and the hint where `width` columns have room for it."""
-        words, hint = f"{self.doing}, {clock_time(self.elapsed)}", f" ({self.hint})" if self.hint else ""
+        words, hint = f"{self.doing or 'working'}, {clock_time(self.elapsed)}", f" ({self.hint})" if self.hint else ""
         return words + hint if len(f"  {self.name} {words}{hint}") <= width else words
 
     def counted(self, width: int) -> str:
@@ -55,9 +55,6 @@ class Row:
         """What can stand behind the bar, the longest first: rates are left out before the time so far, figures, unit
         and count. The time left stays, or without an estimate the time so far."""
         clock = clock_time(self.elapsed)
-        if self.total is None:
-            yield clock
-            return
         since, last = ((), clock) if self.left is None else ((clock,), f"{clock_time(self.left)} left")
         count = f"{self.done}/{self.total}"
         for kept in range(len(self.rates), -1, -1):
@@ -74,16 +71,15 @@ class Row:
         line = Text(no_wrap=True, overflow="ellipsis")
         line.append(frames[int(time.monotonic() * FRAMES_PER_SECOND) % len(frames)], "progress.spinner")
         line.append(f" {self.name}", "bold")
-        if self.doing:
+        if self.doing or self.total is None:
             yield line.append(f" {self.uncounted(width)}")
             return
         behind = self.counted(width)
         room = max(min(width - len(f"  {self.name}  {behind}"), LONGEST_BAR), 0)
-        share = self.done / self.total if self.done is not None and self.total else 0.0
-        full = int(min(max(share, 0.0), 1.0) * room)
+        full = int(min(max((self.done or 0) / max(self.total, 1), 0.0), 1.0) * room)
         line.append(" ")
         line.append(("#" if plain else "━") * full, "bar.complete")
-        line.append(("-" if plain else "━") * (room - full), "bar.back")
+        line.append(("-" if plain else "─") * (room - full), "bar.back")
         yield line.append(f" {behind}")
 
 

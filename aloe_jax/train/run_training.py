@@ -41,7 +41,7 @@ from aloe_jax.train.stop import StopRequest
 # What the display says during a part of the clock, and a hint.
 PARTS_IN_WORDS = {
     "start": ("loading", ""),
-    "compile": ("compiling the step", FIRST_COMPILE),
+    "compile": ("compiling step", FIRST_COMPILE),
     "checkpoint": ("saving a checkpoint", ""),
     "held_out": ("measuring held-out conversations", ""),
 }
@@ -77,7 +77,7 @@ def _run(run: Run, name: str, start: str, mesh: Mesh, stop: StopRequest | None) 
         if objective.needs_reference:
             loaded.append(load_model(run, start, mesh))
             both = Batches(source, PackPlan(trained_on.steps + measured.steps), capacity, rows)
-            with run.progress.doing("compiling the reference pass", FIRST_COMPILE):
+            with run.progress.doing("compiling reference pass", FIRST_COMPILE):
                 reference = _reference(run, directory, start, loaded[0], both, mesh, stop)
     if hosts.broadcast_from_primary((directory / "checkpoints").exists()) and not model.lora:
         loaded.clear()  # a checkpoint replaces it
@@ -162,7 +162,7 @@ def _reference(
         return float(reply_tolerance(compute.dtype, model.layers, tokens))
 
     def report(done: int, total: int) -> None:
-        run.progress.update(done, total, "batches scored by the reference model")
+        run.progress.update(done, total, "reference batches")
 
     score = make_score(model, compute, mesh)
     return reference_log_probs(params, score, batches, mesh, directory, key, report, tolerance, stop)

@@ -23,7 +23,7 @@ from helpers.aloe_command import ALOE, ROOT, STAGES, Aloe, run_arguments
 
 LOOK_EVERY, STATUS_EVERY, LONGEST = 0.1, 15.0, 7200  # seconds
 VARIABLES = ("PYTHONPATH", "JAX_PLATFORMS", "XLA_FLAGS")  # of the tests, also on that terminal
-CHANGING = re.compile(r"[\d⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏━╸.,]+")  # what differs from one moment to the next
+CHANGING = re.compile(r"[\d⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏━─.,]+")  # what differs from one moment to the next
 LIVE = re.compile(r"^[⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏] (\w+) (.*)$", re.MULTILINE)
 
 

@@ -70,7 +70,7 @@ def test_a_run_that_is_killed_in_every_stage_ends_like_one_that_is_not(aloe_proc
     tear(workdir / "sft/metrics.jsonl")
 
     with held(workdir / "preference/.metrics.jsonl.partial"):
-        kill(says("batches scored by the reference model"), "preference")
+        kill(says("reference batches"), "preference")
     kill(has_lines(workdir / "preference/metrics.jsonl", 3), "preference")
     tear(workdir / "preference/metrics.jsonl")
 

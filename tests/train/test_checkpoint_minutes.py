@@ -16,12 +16,13 @@ from aloe_jax.train.loop import train
 from helpers.small_training import copied, records, training
 
 
-def send(step, number):
-    """A report callback that sends this process a signal after a step."""
+def hang_up(step):
+    """A report callback that sends this process SIGHUP after a step, twice, as shell and kernel do."""
 
     def report(done, total, record):
         if done == step:
-            os.kill(os.getpid(), number)
+            os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), signal.SIGHUP)
 
     return report
 
@@ -46,11 +47,11 @@ def test_a_checkpoint_when_the_minutes_are_over_and_an_equal_resume(
     clock, whole, batches, reference, one_device, tmp_path
 ):
     """The clock is read when the training begins, after each step and after a save: after steps 1 and 2 it is 50 and
-    100 seconds later, so with 1.5 minutes step 2 is saved and in turn step 4. A signal after step 4 ends the process;
+    100 seconds later, so with 1.5 minutes step 2 is saved and in turn step 4. The terminal is closed after step 4;
     what follows is bitwise the same as without an end, with another setting."""
     given = training(batches, reference, one_device, tmp_path, checkpoint_every=100, checkpoint_minutes=1.5, keep=9)
     with pytest.raises(ResumableError):
-        train(given, copied, send(4, signal.SIGHUP))
+        train(given, copied, hang_up(4))
     saved = sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir())
     assert saved == [2, 4, 5]
     for step in (4, 5):
