@@ -7,7 +7,7 @@ import fcntl
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from etils import epath
@@ -46,19 +46,30 @@ class Holder(Record):
 
 
 @contextlib.contextmanager
-def exclusive(workdir: epath.Path) -> Iterator[None]:
-    """Hold the lock of the run directory, which is created if missing. The system releases it when the process ends, in
-    whatever way. InputError if the directory is unusable or in use."""
-    handle = _open_lock(workdir)
+def exclusive(workdir: epath.Path) -> Iterator[Callable[[], None]]:
+    """Hold the lock of the run directory, which is created if missing, and yield a function that signs it: to be called
+    when the work begins, since a call that is refused changes no file. The system releases the lock when the process
+    ends, in whatever way. InputError if the directory is unusable or in use."""
+    handle, signed = _open_lock(workdir), False
+
+    def sign() -> None:
+        nonlocal signed
+        signed = True
+        _write(handle, _this_process().model_dump_json())
+
     try:
-        with contextlib.suppress(OSError):  # a full disk keeps no run from going on
-            os.ftruncate(handle, 0)  # of what a killed process left
-            os.pwrite(handle, _this_process().model_dump_json().encode(), 0)
-        yield
+        yield sign
     finally:
-        with contextlib.suppress(OSError):
-            os.ftruncate(handle, 0)
+        if signed:
+            _write(handle, "")
         os.close(handle)
+
+
+def _write(handle: int, text: str) -> None:
+    """Replace what stands in the file; a full disk keeps no run from going on."""
+    with contextlib.suppress(OSError):
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, text.encode(), 0)
 
 
 def holder(workdir: epath.PathLike) -> Holder | None:

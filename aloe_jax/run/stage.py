@@ -170,9 +170,10 @@ def run_stages(
     if not hosts.is_primary():
         _follow(chosen, run)
         return
-    with exclusive(run.workdir):
+    with exclusive(run.workdir) as sign:
         _check_config(stages, run, selected, fresh or fork)
         _check_own(run.workdir / CONFIG)
+        sign()
         files.write_json(run.workdir / CONFIG, plain(run.settings))
         for stage in chosen:
             _run_stage(stage, run, fresh or fork, stage.paid if fork else ())

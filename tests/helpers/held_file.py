@@ -19,6 +19,6 @@ def held(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        path.unlink()
+        path.unlink(missing_ok=True)  # a process that is interrupted there removes it
         if kept.exists():
             kept.rename(path)

@@ -44,7 +44,9 @@ def told(*places):
 
 def test_the_file_of_the_lock_names_its_holder_while_it_works(tmp_path):
     assert holder(tmp_path) is None
-    with exclusive(epath.Path(tmp_path)):
+    with exclusive(epath.Path(tmp_path)) as sign:
+        assert holder(tmp_path) is None
+        sign()
         found = holder(tmp_path)
         assert (found.process, found.alive, found.here) == (os.getpid(), True, True)
         assert abs(found.since - time.time()) < 60
@@ -59,7 +61,7 @@ def test_the_file_of_the_lock_names_its_holder_while_it_works(tmp_path):
 def test_a_killed_holder_is_not_alive_nor_is_a_process_that_got_its_number(tmp_path):
     """A process writes its lock and is killed. Its number with another time of birth is another process."""
     code = "import sys; from etils import epath; from aloe_jax.run.lock import exclusive\n"
-    code += "with exclusive(epath.Path(sys.argv[1])): print(flush=True); sys.stdin.read()"
+    code += "with exclusive(epath.Path(sys.argv[1])) as sign: sign(); print(flush=True); sys.stdin.read()"
     with subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
@@ -78,7 +80,8 @@ def test_a_killed_holder_is_not_alive_nor_is_a_process_that_got_its_number(tmp_p
 
 
 def test_a_run_that_works(run):
-    with exclusive(epath.Path(run)):
+    with exclusive(epath.Path(run)) as sign:
+        sign()
         lines = told(run).splitlines()
     assert lines[0].startswith(f"{run}: running, process {os.getpid()}, since ")
     assert [line.split() for line in lines[1:3]] == [
@@ -114,7 +117,8 @@ def test_what_is_done_without_a_count_is_told_of_a_run_that_works(run):
     row = Row("sft", 42.0, doing="compiling the step", hint="the first time takes about a minute")
     write_progress(epath.Path(run / PROGRESS), row, 42.0)
     assert "compiling" not in told(run)
-    with exclusive(epath.Path(run)):
+    with exclusive(epath.Path(run)) as sign:
+        sign()
         assert "  sft: compiling the step for 42 s (as of " in told(run)
 
 
