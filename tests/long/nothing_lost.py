@@ -1,6 +1,6 @@
 """A run that is disturbed in every stage: Ctrl-C, closed terminal, killed shell, full disk. Run by hand:
 
-    PYTHONPATH=tests uv run python tests/long/nothing_lost.py --out=nothing_lost.log
+    JAX_PLATFORMS=cpu PYTHONPATH=tests uv run python tests/long/nothing_lost.py --out=nothing_lost.log
 
 The commands are typed into real shells on real terminals. The same command is typed again after each disturbance, goes
 on and is disturbed in the next stage; while it works, a second run in the same folder is refused. At the end every file
@@ -15,6 +15,7 @@ import contextlib
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -174,6 +175,7 @@ def main() -> None:
 
         folder = Path(made)
         aloe, model = Aloe(folder), tiny.write_folder(folder / "model")
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # libtpu ignores it, and so would the commands started from here
         whole = folder / "whole"
         called(aloe, run_arguments(model, whole))
         say("a run without a disturbance: done")

@@ -1,6 +1,6 @@
 """What `aloe run` and `aloe status` look like on terminals of 60, 80 and 120 columns. Run by hand, with tmux installed:
 
-    PYTHONPATH=tests uv run python tests/long/terminal_captures.py --out=captures
+    JAX_PLATFORMS=cpu PYTHONPATH=tests uv run python tests/long/terminal_captures.py --out=captures
 
 runs the stages of the demo's debug size once per width and writes the screen whenever it says something new: a file per
 width, with the screens of every stage in order, and those of `aloe status` from another shell. No screen may be wider
