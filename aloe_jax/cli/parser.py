@@ -77,9 +77,11 @@ def make_parser() -> argparse.ArgumentParser:
     _config_epilog(command)
 
     command = add(
-        "status", commands.status, "Show the status of a run, from any shell, while it is running or afterwards."
+        "status", commands.status, "Show the status of runs, from any shell, while they are running or afterwards."
     )
-    command.add_argument("workdir", type=_path, help="run directory")
+    command.add_argument(
+        "workdirs", nargs="+", type=_path, metavar="DIR", help="run directories, or folders with run directories"
+    )
 
     command = add(
         "merge",

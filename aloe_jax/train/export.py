@@ -120,7 +120,8 @@ def _work(run: Run) -> Values:
     settings, out = run.section("export", ExportSettings), Path(str(run.directory("export")))
     stage = str(run.directory(settings.model))
     line = run.progress.line
-    export_source(stage, out, settings.dtype, overwrite=True, adapter=settings.adapter, line=line)
+    with run.progress.doing(f"writing the model {settings.model}"):
+        export_source(stage, out, settings.dtype, overwrite=True, adapter=settings.adapter, line=line)
     return {"parameters": decoder.parameter_count(model_config(run))}
 
 

@@ -23,7 +23,13 @@ class TrainingSettings(ObjectiveSettings, OptimizerSettings):
     )
     rows: int = setting(1, "rows per micro-batch, rounded up to the mesh's row shards", minimum=1, decides=False)
     checkpoint_every: int = setting(
-        50, "steps between checkpoints; SIGTERM saves one as well", minimum=1, decides=False
+        50, "steps between checkpoints; a signal saves one as well", minimum=1, decides=False
+    )
+    checkpoint_minutes: float = setting(
+        10.0,
+        "minutes after which a checkpoint is saved between those, too; 0: by steps alone",
+        minimum=0,
+        decides=False,
     )
     async_checkpoint: bool = setting(
         True,

@@ -68,7 +68,8 @@ def find_model(run: Run, name: str) -> ModelSource:
 def load_model(run: Run, name: str, mesh: Mesh) -> decoder.Params:
     """The parameters of the model `name`, which has the shape of the run's start model, as `ModelSource.load` gives
     them."""
-    return find_model(run, name).load(mesh, model_config(run), run.progress.line)
+    with run.progress.doing(f"loading the model {name}"):
+        return find_model(run, name).load(mesh, model_config(run), run.progress.line)
 
 
 def model_at(place: str) -> ModelSource:
