@@ -181,7 +181,17 @@ def export(options: argparse.Namespace) -> None:
     out = Path(options.out)
     check_no_run(out)
     line = Progress().line
-    print(export_source(options.source, out, options.dtype, options.overwrite, options.adapter, limit, line))
+    print(export_source(options.source, out, options.dtype, options.overwrite, options.adapter, limit, line,
+                        options.step, options.unfinished))  # fmt: skip
+
+
+def push(options: argparse.Namespace) -> None:
+    """Upload a model or dataset folder to the hub, or list what would be uploaded."""
+    from aloe_jax.hub.push import push_folder
+
+    signals.raise_interrupts()
+
+    push_folder(Path(options.folder), options.repo, options.public, options.message, options.dry_run)
 
 
 def convert(options: argparse.Namespace) -> None:

@@ -132,6 +132,17 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("source", help="DIR/sft or DIR/preference of a run, or any source of `aloe import`")
     _folder_arguments(command)
     command.add_argument("--adapter", action="store_true", help="export only the adapters of config.lora, for `peft`")
+    command.add_argument("--step", type=int, metavar="N", help="the checkpoint of step N (default: the newest)")
+    command.add_argument(
+        "--unfinished", action="store_true", help="export a training that has not finished, as its card then says"
+    )
+
+    command = add("push", commands.push, "Upload a model or dataset folder with its card to the Hugging Face hub.")
+    command.add_argument("folder", type=_path, metavar="DIR", help="folder of `aloe export`, `import` or `convert RUN`")
+    command.add_argument("--repo", metavar="OWNER/NAME", help="repository, created where it does not exist")
+    command.add_argument("--public", action="store_true", help="create it public (default: private)")
+    command.add_argument("--message", metavar="TEXT", help="message of the commit")
+    command.add_argument("--dry-run", action="store_true", help="list the files and their sizes, and upload nothing")
 
     command = add(
         "convert",
