@@ -215,9 +215,17 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--dtype", default="float32", help="type of the computation: float32 (default) or bfloat16")
 
     command = add(
-        "metrics", commands.metrics, "Print the metrics of the ALOE benchmark, with intervals, of a file of scores."
+        "metrics", commands.metrics, "Print the metrics of the ALOE benchmark, with intervals, of scores or of runs."
     )
-    command.add_argument("scores", type=_path, help="JSON lines with case, profile, personality, turn and score")
+    command.add_argument(
+        "scores",
+        nargs="+",
+        type=_path,
+        metavar="SCORES|DIR",
+        help="JSON lines with case, profile, personality, turn and score (one such file is answered in JSON); run "
+        "directories, or folders in their `benchmark`",
+    )
+    command.add_argument("--json", action="store_true", help="print JSON instead of a table")
     command.add_argument(
         "--scale",
         choices=("shown", "persona"),
@@ -248,7 +256,7 @@ def make_parser() -> argparse.ArgumentParser:
     command = add(
         "compare",
         commands.compare,
-        "Compare benchmark results over the same cases: curves, paired differences, differing settings.",
+        "Compare runs: results over the same cases, paired differences, training curves, differing settings.",
     )
     command.add_argument(
         "directories", nargs="+", type=_path, metavar="DIR", help="run directories, or folders in their `benchmark`"
