@@ -187,8 +187,27 @@ def export(options: argparse.Namespace) -> None:
     check_no_run(out)
     line = Progress().line
     with waiting(f"exporting {options.source}"):
-        written = export_source(options.source, out, options.dtype, options.overwrite, options.adapter, limit, line)
+        written = export_source(
+            options.source,
+            out,
+            options.dtype,
+            options.overwrite,
+            options.adapter,
+            limit,
+            line,
+            options.step,
+            options.unfinished,
+        )
     print(written)
+
+
+def push(options: argparse.Namespace) -> None:
+    """Upload a model or dataset folder to the hub, or list what would be uploaded."""
+    from aloe_jax.hub.push import push_folder
+
+    signals.raise_interrupts()
+
+    push_folder(Path(options.folder), options.repo, options.public, options.message, options.dry_run)
 
 
 def convert(options: argparse.Namespace) -> None:
@@ -254,18 +273,24 @@ def score(options: argparse.Namespace) -> None:
 
 
 def metrics(options: argparse.Namespace) -> None:
-    """Print the benchmark's metrics of a file of scores, corrected by labels if there are some; or a sheet for them."""
+    """Print the benchmark's metrics of a file of scores, or a sheet for labels; of runs and several files a table."""
     from aloe_jax import files
+    from aloe_jax.cli.console import PipedConsole
     from eval.benchmark.labels import label_sheet
     from eval.benchmark.truth import metrics_file
+    from eval.compare.measured import print_measured
 
     signals.raise_interrupts()
 
-    if options.label_sheet is not None:
-        print("\n".join(map(files.json_line, label_sheet(options.scores, options.label_sheet))))
-        return
-    found = metrics_file(options.scores, scale=options.scale, labels=options.labels)
-    print(json.dumps(found, indent=2))
+    path, *more = options.scores
+    if more or Path(path).is_dir():
+        if options.labels or options.label_sheet is not None:
+            raise InputError("--labels and --label-sheet are for one file of scores; name that file alone")
+        print_measured(options.scores, options.scale, None if options.json else PipedConsole(highlight=False))
+    elif options.label_sheet is not None:
+        print("\n".join(map(files.json_line, label_sheet(path, options.label_sheet))))
+    else:
+        print(json.dumps(metrics_file(path, scale=options.scale, labels=options.labels), indent=2))
 
 
 def report(options: argparse.Namespace) -> None:
@@ -284,11 +309,11 @@ def report(options: argparse.Namespace) -> None:
 
 
 def compare(options: argparse.Namespace) -> None:
-    """Compare benchmark results of several runs, or of one."""
+    """Compare benchmark results and trainings of several runs, or results of one."""
     from aloe_jax.cli.console import PipedConsole
     from eval.compare.comparison import compare
     from eval.compare.files import as_json
-    from eval.compare.sources import read_subjects
+    from eval.compare.sources import read_sources
     from eval.compare.text import show
     from eval.compare.write import write_comparison
 
@@ -297,7 +322,7 @@ def compare(options: argparse.Namespace) -> None:
     if options.out:
         check_apart(options.out, *options.directories)
         check_no_run(options.out)
-    found = compare(read_subjects(options.directories), options.baseline)
+    found = compare(read_sources(options.directories), options.baseline)
     if options.json:
         print(json.dumps(as_json(found), indent=2, ensure_ascii=False))
     else:
