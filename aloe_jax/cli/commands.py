@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from aloe_jax.cli import signals
 from aloe_jax.cli.arguments import STAGES, TRAINING
 from aloe_jax.cli.devices import has_tpus
+from aloe_jax.cli.waiting import waiting
 from aloe_jax.errors import AloeError, InputError
 from aloe_jax.outputs import check_apart, check_no_run
 
@@ -31,25 +32,26 @@ def run(options: argparse.Namespace) -> None:
 
     planned_flag = has_tpus() and set_flag()  # before libtpu is loaded
 
-    from etils import epath
-    from rich.console import Console
+    with waiting("importing"):
+        from etils import epath
+        from rich.console import Console
 
-    from aloe_jax.cli.experiment import load_experiment
-    from aloe_jax.parallel import hosts
-    from aloe_jax.run.progress import Progress
-    from aloe_jax.run.stage import Run, run_stages
-    from data_gen.game.scheduler import parse_shard
+        from aloe_jax.cli.experiment import load_experiment
+        from aloe_jax.parallel import hosts
+        from aloe_jax.run.progress import Progress
+        from aloe_jax.run.progress_file import PROGRESS
+        from aloe_jax.run.stage import Run, run_stages
+        from data_gen.game.scheduler import parse_shard
 
-    settings, shard = load_experiment(options.config_arguments), parse_shard(options.shard)
-    if options.distributed:
-        hosts.connect(options.distributed, _host_settings(settings))
-    stages = pipeline()
-    run = Run(
-        epath.Path(options.workdir), settings, Progress(Console(stderr=True, quiet=not hosts.is_primary())), shard
-    )
-    selected = _names(options.stages) or list(run.section("stages", tuple)) or list(STAGES)
-    if not TRAINING.isdisjoint(selected):
-        import aloe_jax.train.run_training  # noqa: F401  # loads Orbax and Grain while a signal still ends the process
+        settings, shard = load_experiment(options.config_arguments), parse_shard(options.shard)
+        if options.distributed:
+            hosts.connect(options.distributed, _host_settings(settings))
+        stages, workdir, primary = pipeline(), epath.Path(options.workdir), hosts.is_primary()
+        progress = Progress(Console(stderr=True, quiet=not primary), workdir / PROGRESS if primary else None)
+        run = Run(workdir, settings, progress, shard)
+        selected = _names(options.stages) or list(run.section("stages", tuple)) or list(STAGES)
+        if not TRAINING.isdisjoint(selected):
+            import aloe_jax.train.run_training  # noqa: F401  # loads Orbax and Grain while a signal ends the process
 
     signals.raise_interrupts()
     if planned_flag:
@@ -61,10 +63,10 @@ def run(options: argparse.Namespace) -> None:
         done = shlex.quote(options.workdir)
         run.progress.line(f"\nNext:\n  open {done}/report/index.html\n  aloe view {done}")
         if (run.directory("export") / "config.json").exists():
-            run.progress.line(
-                f"  aloe chat --model={done}/export\n"
-                f"  aloe score --model={done}/export --trees={done}/conversations/trees.jsonl --out=scores.jsonl"
-            )
+            run.progress.line(f"  aloe chat --model={done}/export")
+            if (run.directory("conversations") / "trees.jsonl").exists():
+                trees = f"--trees={done}/conversations/trees.jsonl"
+                run.progress.line(f"  aloe score --model={done}/export {trees} --out=scores.jsonl")
 
 
 def _host_settings(settings: Mapping[str, object]) -> HostSettings | None:
@@ -91,13 +93,13 @@ def config(options: argparse.Namespace) -> None:
 
 
 def status(options: argparse.Namespace) -> None:
-    """Print the status of a run."""
+    """Print the status of runs."""
     from aloe_jax.cli.console import PipedConsole
-    from data_gen.calls.status import show
+    from aloe_jax.cli.status import show_status
 
     signals.raise_interrupts()
 
-    show(Path(options.workdir), PipedConsole(), STAGES)
+    show_status(options.workdirs, STAGES, PipedConsole(highlight=False, markup=False, emoji=False))
 
 
 def merge(options: argparse.Namespace) -> None:
@@ -166,7 +168,10 @@ def import_model(options: argparse.Namespace) -> None:
 
     limit = shard_bytes(options.max_shard_size)
     check_no_run(options.out)
-    print(import_model(options.source, Path(options.out), options.dtype, options.overwrite, limit))
+    with waiting(f"importing {options.source}"):
+        out = Path(options.out)
+        written = import_model(options.source, out, options.dtype, options.overwrite, limit, options.template)
+    print(written)
 
 
 def export(options: argparse.Namespace) -> None:
@@ -181,8 +186,19 @@ def export(options: argparse.Namespace) -> None:
     out = Path(options.out)
     check_no_run(out)
     line = Progress().line
-    print(export_source(options.source, out, options.dtype, options.overwrite, options.adapter, limit, line,
-                        options.step, options.unfinished))  # fmt: skip
+    with waiting(f"exporting {options.source}"):
+        written = export_source(
+            options.source,
+            out,
+            options.dtype,
+            options.overwrite,
+            options.adapter,
+            limit,
+            line,
+            options.step,
+            options.unfinished,
+        )
+    print(written)
 
 
 def push(options: argparse.Namespace) -> None:
@@ -354,9 +370,13 @@ def serve(options: argparse.Namespace) -> None:
     say = partial(print, flush=True)
     models = []
     for name, place in named_models(options.model, options.name):
-        engine, chat = load_engine(place, slots=options.slots, context=options.context, tell=partial(say, f"{name}:"))
+        with waiting(f"loading {name}"):
+            engine, chat = load_engine(
+                place, slots=options.slots, context=options.context, tell=partial(say, f"{name}:")
+            )
         if options.warm_up:
-            engine.warm_up()
+            with waiting(f"compiling the programs of {name}"):
+                engine.warm_up()
             say(f"{name}: {engine.compiled}")
         models.append(Loaded(name, engine, chat))
     serve_forever(models, host=options.host, port=options.port, settings=settings, announce=say, trees=trees)
@@ -392,7 +412,8 @@ def _loaded(options: argparse.Namespace) -> Iterator[Speaker]:
     from aloe_jax.serve.local import load_engine
 
     signals.raise_interrupts()
-    engine, chat = load_engine(options.model, slots=1, context=options.context)
+    with waiting(f"loading {options.model}"):
+        engine, chat = load_engine(options.model, slots=1, context=options.context)
     sampling = Sampling(temperature=options.temperature, top_p=options.top_p, max_tokens=options.max_tokens)
     with engine_speaker(engine, chat, options.model, sampling, options.seed) as speaker:
         signals.end_input()

@@ -29,7 +29,7 @@ from aloe_jax.settings import setting
 from aloe_jax.train.export_card import stage_card
 from aloe_jax.train.joint_adapter import joint_adapter
 from aloe_jax.train.names import CHAIN
-from aloe_jax.train.sources import ModelSource, stored
+from aloe_jax.train.sources import ModelSource, start_folder, stored
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def export_source(
     elif step is not None or unfinished:
         given = "--unfinished" if step is None else f"--step={step}"
         raise InputError(f"{given}: '{source}' is no training stage of a run; give DIR/sft or DIR/preference")
-    folder = resolve_model(base)
+    folder = start_folder(stage) if trained else resolve_model(base)
     check_apart(out, folder, base)
     model, _ = read_config(folder)
     if not trained:
@@ -130,7 +130,8 @@ def _work(run: Run) -> Values:
     settings, out = run.section("export", ExportSettings), Path(str(run.directory("export")))
     stage = str(run.directory(settings.model))
     line = run.progress.line
-    export_source(stage, out, settings.dtype, overwrite=True, adapter=settings.adapter, line=line)
+    with run.progress.doing(f"writing the model {settings.model}"):
+        export_source(stage, out, settings.dtype, overwrite=True, adapter=settings.adapter, line=line)
     return {"parameters": decoder.parameter_count(model_config(run))}
 
 

@@ -17,7 +17,7 @@ from aloe_jax.hub.source import HUB_ID
 from aloe_jax.run.manifest import MANIFEST, Manifest, Values, find_manifest, read_manifest
 from aloe_jax.train.names import BASE, OWN, PREFERENCE, SFT
 from aloe_jax.train.objectives import OBJECTIVES
-from aloe_jax.train.objectives.settings import ObjectiveSettings, PairSettings
+from aloe_jax.train.objectives.settings import SHARED, ObjectiveSettings
 from aloe_jax.train.sources import stored
 
 ALIGNED = (
@@ -110,9 +110,10 @@ def _start(stage: epath.Path, manifest: Manifest) -> str:
 def _in_force(manifest: Manifest, name: str, objective: str) -> Iterator[tuple[str, object]]:
     """(key, value) of the settings that decided the result of the training `name`: without those of other objectives
     and of adapters where there are none, and without places of files, which are the business of whoever trained."""
-    shared = {field.name for field in dataclasses.fields(ObjectiveSettings)}
     known = OBJECTIVES.get(objective)
-    unread = {field.name for field in dataclasses.fields(PairSettings)} - shared - (known.reads if known else set())
+    unread = (
+        {field.name for field in dataclasses.fields(ObjectiveSettings)} - SHARED - (known.reads if known else set())
+    )
     for key, value in _leaves({each: manifest.section(each) for each in (name, "lora", "compute", "template")}):
         section, _, setting = key.partition(".")
         if section == name and (setting == "start" or (known is not None and setting in unread)):
