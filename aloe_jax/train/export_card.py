@@ -121,6 +121,8 @@ def _in_force(manifest: Manifest, name: str, objective: str) -> Iterator[tuple[s
         if section == "lora" and not manifest.section("lora").get("maps"):
             continue
         yield key, _public(value)
+    if template := manifest.section("model").get("template"):
+        yield "model.template", _public(template)
     dataset = manifest.section("dataset")
     yield from _leaves({"dataset": {each: value for each, value in dataset.items() if each != "sources"}})
     sources = dataset.get("sources")
@@ -170,7 +172,7 @@ def _counted(counts: Mapping[str, object]) -> str:
     number = counts.get("conversations", counts.get("trees"))
     pairs = counts.get("pairs", counts.get("preferences"))
     said = f"{number:,} conversations" if isinstance(number, int) else "conversations"
-    return f"{said} with {pairs:,} preference pairs" if isinstance(pairs, int) else said
+    return f"{said} with {pairs:,} preference pairs" if isinstance(pairs, int) and pairs else said
 
 
 def _players(grown: Manifest | None) -> str:
