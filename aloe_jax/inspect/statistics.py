@@ -31,6 +31,7 @@ class Statistics:
     """What training makes of all conversations together.
 
     Attributes:
+        good: number of replies with a good label of their own; `bad` those with a bad one.
         tree_tokens: tokens of the trees, which training computes; `path_tokens` those of one sequence per reply.
         trained_tokens: tokens with a weight in supervised fine-tuning; `untrained` conversations have none.
         max_path: maximum tokens of a path; `cut_paths` replies have a longer one, and `turns_cut` turns are cut from
@@ -43,6 +44,8 @@ class Statistics:
     conversations: int
     replies: int
     pairs: int
+    good: int
+    bad: int
     tree_tokens: int
     path_tokens: int
     trained_tokens: int
@@ -80,11 +83,14 @@ class StatisticsOf:
         for piece in trie.pieces:
             ends.append(len(piece.tokens) + (ends[piece.parent] if piece.parent >= 0 else 0))
         trained = sum(int(np.count_nonzero(row.weight)) for row in rows)
+        labels = [node.label for node in tree.nodes]
         pairs = [margin for row in rows for margin in row.pair_margin.tolist()]
         self._sums.update(
             conversations=1,
             replies=len(trie.replies),
             pairs=len(pairs),
+            good=labels.count(True),
+            bad=labels.count(False),
             tree_tokens=trie.tree_tokens,
             path_tokens=trie.path_tokens,
             trained_tokens=trained,
@@ -113,6 +119,8 @@ class StatisticsOf:
             conversations=sums["conversations"],
             replies=sums["replies"],
             pairs=sums["pairs"],
+            good=sums["good"],
+            bad=sums["bad"],
             tree_tokens=sums["tree_tokens"],
             path_tokens=sums["path_tokens"],
             trained_tokens=sums["trained_tokens"],

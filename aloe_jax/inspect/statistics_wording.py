@@ -22,6 +22,8 @@ def sentences(found: Statistics) -> Iterator[str]:
         f"{counted(found.pairs, 'pair')}; {found.tree_tokens:,} tokens, of which SFT trains on "
         f"{found.trained_tokens:,} ({found.trained_share:.1%}) and the rest is context."
     )
+    if found.good or found.bad:
+        yield f"{counted(found.good, 'reply')} labelled good, {found.bad:,} labelled bad."
     if found.untrained:
         yield f"{counted(found.untrained, 'conversation')} with nothing that SFT trains on."
     meaning = (
