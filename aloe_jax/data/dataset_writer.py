@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -12,6 +13,7 @@ from aloe_jax import files
 from aloe_jax.data.builder import IDS, write_dataset
 from aloe_jax.data.mixture import Source, read_source
 from aloe_jax.errors import InputError
+from aloe_jax.inspect.statistics import STATISTICS, StatisticsOf
 from aloe_jax.run.manifest import Values
 from aloe_jax.tree.fragments import fragments
 from aloe_jax.tree.row import Capacity, TreeRow
@@ -109,14 +111,18 @@ class DatasetWriter:
         ]
         ids = (files.json_line({"id": tree.id, "source": source.name}) for _, source, tree in read)
         files.write_lines(directory / IDS, ids)
-        written = write_dataset(self._fragments(read), directory, [source.name for source in self.sources])
+        statistics = StatisticsOf(self.longest)
+        written = write_dataset(self._fragments(read, statistics), directory, [source.name for source in self.sources])
+        files.write_json(directory / STATISTICS, dataclasses.asdict(statistics.read()))
         total = Counts()
         for counts in self.counts.values():
             total.add(counts)
         by_source = {name: counts.record() for name, counts in self.counts.items()}
         return total.record() | {"fragments": written, "sources": by_source}
 
-    def _fragments(self, read: Sequence[tuple[int, Source, Conversation]]) -> Iterator[tuple[int, TreeRow]]:
+    def _fragments(
+        self, read: Sequence[tuple[int, Source, Conversation]], statistics: StatisticsOf
+    ) -> Iterator[tuple[int, TreeRow]]:
         useful = False
         for number, (origin, source, tree) in enumerate(read):
             trie = build_trie(tree, self.chat, self.longest)
@@ -124,6 +130,7 @@ class DatasetWriter:
             ids = (int(part.tokens.max()) for part in parts)
             self.chat.tokenizer.check_ids(ids, self.vocab, f"conversation '{tree.id}'")
             self.counts.setdefault(source.name, Counts()).add(self._count(tree, trie, parts))
+            statistics.add(tree, trie, parts)
             self.progress(number + 1, len(read))
             for part in parts:
                 scale = np.float32(source.loss_weight)
