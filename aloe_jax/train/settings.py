@@ -23,7 +23,13 @@ class TrainingSettings(ObjectiveSettings, OptimizerSettings):
     )
     rows: int = setting(1, "rows per micro-batch, rounded up to the mesh's row shards", minimum=1, decides=False)
     checkpoint_every: int = setting(
-        50, "steps between checkpoints; SIGTERM saves one as well", minimum=1, decides=False
+        50, "steps between checkpoints; a signal saves one as well", minimum=1, decides=False
+    )
+    checkpoint_minutes: float = setting(
+        10.0,
+        "minutes after which a checkpoint is saved between those, too; 0: by steps alone",
+        minimum=0,
+        decides=False,
     )
     async_checkpoint: bool = setting(
         True,
@@ -66,5 +72,8 @@ class LoggingSettings:
     """What is written besides metrics.jsonl. No stage's result depends on it."""
 
     tensorboard: bool = setting(False, "also write the metrics to DIR/<stage>/tensorboard; needs aloe_jax[tensorboard]")
+    wandb: str = setting(
+        "", "project of Weights & Biases to log the metrics to as well; needs aloe_jax[wandb]; empty: none"
+    )
     trace_from: int = setting(0, "first step of a profiler trace, written to DIR/<stage>/trace; 0: no trace", minimum=0)
     trace_steps: int = setting(3, "steps that the trace covers", minimum=1)

@@ -190,11 +190,11 @@ def training_panels(run: RunRecord) -> list[Panel]:
     for stage, key, title, guide in PANELS:
         if guide is LOG_2 and not _starts_at_log_2(run):
             guide = None
-        recorded = _recorded(run.training.get(stage, ()), key)
-        points = [(step, value) for step, value in recorded if math.isfinite(value)]
+        steps_with_it = recorded(run.training.get(stage, ()), key)
+        points = [(step, value) for step, value in steps_with_it if math.isfinite(value)]
         if not points:
             continue
-        lost = len(recorded) - len(points)
+        lost = len(steps_with_it) - len(points)
         note = f" ({lost} step{'s' if lost > 1 else ''} not finite)" if lost else ""
         steps, values = zip(*thinned(points), strict=True)
         near = [*values, guide.y] if guide else [*values]
@@ -214,7 +214,7 @@ def training_panels(run: RunRecord) -> list[Panel]:
     return panels
 
 
-def _recorded(rows: Sequence[Values], key: str) -> list[tuple[float, float]]:
+def recorded(rows: Sequence[Values], key: str) -> list[tuple[float, float]]:
     """(step, value) of the rows that have both."""
     found = []
     for row in rows:
