@@ -30,7 +30,8 @@ class Counts:
     """What one source, or all of them, contributed to the dataset.
 
     Conversations without trained tokens are `untrained`. Replies with token ids of another tokenizer are `retokenised`
-    from their text. `equal_pairs` are left out, since their replies have the same tokens.
+    from their text. `equal_pairs` are left out, since their replies have the same tokens. `labelled` replies have a
+    label of their own.
     """
 
     conversations: int = 0
@@ -43,6 +44,7 @@ class Counts:
     untrained: int = 0
     retokenised: int = 0
     equal_pairs: int = 0
+    labelled: int = 0
 
     def add(self, other: Counts) -> None:
         """Add the counts of another source."""
@@ -64,6 +66,8 @@ class Counts:
         ]
         if found["sharing"] < SHARING_WARNING:
             parts[0] += f" (below {SHARING_WARNING:g}: short or unbranched conversations)"
+        if self.labelled:
+            parts.append(f"{self.labelled:,} replies with a label")
         if self.untrained:
             parts.append(f"{self.untrained:,} conversations have nothing to train on in SFT")
         if self.turns_cut:
@@ -154,4 +158,5 @@ class DatasetWriter:
             untrained=int(not trained),
             retokenised=sum(bool(node.token_ids) and node.tokenizer != known for node in tree.replies()),
             equal_pairs=len(supervision(tree).pairs) - pairs,
+            labelled=sum(node.label is not None for node in tree.replies()),
         )
