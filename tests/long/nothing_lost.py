@@ -34,6 +34,7 @@ from helpers.waiting import until
 
 LONGEST = 3600  # seconds for a command
 DISK = 32 << 20  # bytes of the disk that gets full
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # what moves the cursor and colours
 GOES_ON = re.compile(r"\w+: (?:was interrupted, [a-z ]+|continuing (?:from|with) [^\r\n]+)")
 
 
@@ -133,7 +134,7 @@ def disturbed(
 
 def next_says(shown: str, say: Callable[[str], None]) -> None:
     """Say where a command said that it goes on after the disturbance before it."""
-    for line in dict.fromkeys(GOES_ON.findall(shown)):
+    for line in dict.fromkeys(GOES_ON.findall(ESCAPES.sub("", shown))):
         say(f"  the next command: {line}")
 
 
