@@ -185,8 +185,8 @@ def test_writes_where_it_is_told_and_repeats_itself(finished, tmp_path):
     second = write_report(finished, tmp_path / "b.html")
     assert first.read_text() == second.read_text()
     fewer = write_report(finished, tmp_path / "c.html", conversations=1)
-    assert "train-001" in first.read_text()
-    assert "train-001" not in fewer.read_text()
+    assert "<summary>train-001" in first.read_text()
+    assert "<summary>train-001" not in fewer.read_text()
 
 
 def test_broken_input_is_named(run, tmp_path):
