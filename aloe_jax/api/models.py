@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -148,17 +148,23 @@ class Model:
 
 
 def load(
-    source: str | os.PathLike[str], *, system: SystemHandling = "keep", slots: int = 8, context: int = 2048
+    source: str | os.PathLike[str],
+    *,
+    system: SystemHandling = "keep",
+    variables: Mapping[str, object] | None = None,
+    slots: int = 8,
+    context: int = 2048,
 ) -> Model:
     """The model `source`: a Hugging Face folder, a hub id, a GGUF file, `embedded:smollm2`, `random:FAMILY`, or the
     folder of a training in a run (`runs/demo/preference`).
 
-    `system="fold_into_first_user"` is for templates that refuse a system message. `generate` decodes at most `slots`
+    `system="fold_into_first_user"` is for templates that refuse a system message, `variables` are those of the
+    template, such as `{"enable_thinking": False}`. `generate` decodes at most `slots`
     replies at a time (a multiple of the number of devices), each of at most `context` tokens with its conversation.
     Raises InputError, with a remedy, for anything that is not a supported model.
     """
     place, mesh = os.fspath(source), make_mesh()
     found = model_at(place)
-    config, chat = read_chat_model(found.folder, system=system)
+    config, chat = read_chat_model(found.folder, system=system, variables=variables)
     serve = ServeSettings(slots=slots, context=context)
     return Model(place, config, chat, found.load(mesh, config), mesh, serve)
