@@ -18,6 +18,7 @@ from aloe_jax.cli.experiment import Experiment, load_experiment, read_experiment
 from aloe_jax.data.settings import TREES
 from aloe_jax.errors import InputError
 from aloe_jax.run.progress import Progress
+from aloe_jax.run.progress_file import PROGRESS
 from aloe_jax.run.stage import Run, run_stages
 from aloe_jax.train.metrics_log import read_metrics
 
@@ -66,14 +67,14 @@ def train_model(
             at its default (`aloe config` lists them); or a config file as `--config` takes it.
         workdir: the run directory.
         trees: the conversations, records, dicts of their JSON or a file; None: those that the config names.
-        stages: the stages, in any order.
+        stages: the stages, in any order. Those that talk with models run an event loop, so not inside another one.
         fresh: start stages over whose settings or inputs changed, which is refused otherwise.
         progress: show bars on stderr.
 
-    Raises InputError for settings that cannot work, before anything is written, and ResumableError if the work stopped
+    Raises InputError for settings that cannot work, before a stage starts, and ResumableError if the work stopped
     half-way (Ctrl-C in a training): the same call continues.
     """
-    place = Path(workdir)
+    place = epath.Path(workdir)
     if isinstance(config, str):
         given: Mapping[str, object] = settings.plain(load_experiment([f"--config={config}"]))
     else:
@@ -86,9 +87,10 @@ def train_model(
     if trees is not None and not isinstance(trees, (str, os.PathLike)):
         place.mkdir(parents=True, exist_ok=True)
         write_trees(place / OWN_TREES, trees)
-    run = Run(epath.Path(place), sections, Progress(Console(stderr=True, quiet=not progress)))
+    shown = Progress(Console(stderr=True, quiet=not progress), place / PROGRESS)
+    run = Run(place, sections, shown)
     run_stages(pipeline(), run, list(stages), fresh)
-    return Trained(place, tuple(stages))
+    return Trained(Path(workdir), tuple(stages))
 
 
 def _merged(values: Mapping[str, object], changes: Mapping[str, object]) -> dict[str, object]:
