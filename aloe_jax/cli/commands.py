@@ -212,13 +212,20 @@ def push(options: argparse.Namespace) -> None:
 
 def convert(options: argparse.Namespace) -> None:
     """Convert conversation data."""
+    from functools import partial
+
     from aloe_jax.formats.convert import convert
 
     signals.raise_interrupts()
 
-    check_apart(options.out, options.file)
-    check_no_run(options.out)
+    if options.out is None and not options.preview:
+        raise InputError("--out is missing; name the file to write, or look at the data with --preview=3")
+    if options.out is not None:
+        check_apart(options.out, options.file)
+        check_no_run(options.out)
     if Path(options.file).is_dir():
+        if options.preview:
+            raise InputError("--preview is about files of conversations; `aloe view DIR` shows the trees of a run")
         from data_gen.publish.publish import publish
 
         print("\n".join(publish(options.file, options.out)))
@@ -229,7 +236,8 @@ def convert(options: argparse.Namespace) -> None:
         from aloe_jax.hub.source import resolve_model
 
         _, chat = read_chat_model(resolve_model(options.model))
-    print("\n".join(convert(options.file, options.out, options.refused, chat).lines()))
+    report = convert(options.file, options.out, options.refused, chat, options.preview, partial(print, flush=True))
+    print("\n".join(report.lines(dry=options.out is None)))
 
 
 def inspect(options: argparse.Namespace) -> None:
@@ -237,21 +245,26 @@ def inspect(options: argparse.Namespace) -> None:
     from aloe_jax.cli.console import PipedConsole
     from aloe_jax.inspect.command import inspect
     from aloe_jax.inspect.text import print_inspection
+    from aloe_jax.run.progress import Progress
 
     signals.raise_interrupts()
 
-    found = inspect(
-        options.source,
-        model=options.model,
-        trees=options.trees,
-        conversation=options.conversation,
-        limit=options.limit,
-        turns=options.turns,
-        max_path=options.max_path,
-        system=options.system,
-        html=options.html,
-        json=options.json,
-    )
+    display = Progress()
+    with display.stage("statistics") if options.statistics else contextlib.nullcontext():
+        found = inspect(
+            options.source,
+            model=options.model,
+            trees=options.trees,
+            conversation=options.conversation,
+            limit=options.limit,
+            turns=options.turns,
+            max_path=options.max_path,
+            system=options.system,
+            statistics=options.statistics,
+            html=options.html,
+            json=options.json,
+            progress=lambda done, total: display.update(done, total, "conversations") if options.statistics else None,
+        )
     written = [out for out in (options.html, options.json) if out is not None]
     if written:
         print("\n".join(written))

@@ -166,8 +166,15 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--out",
         type=_path,
-        required=True,
-        help="trees.jsonl, personas.jsonl or .parquet file; for a run, the folder of its data set",
+        help="trees.jsonl, personas.jsonl or .parquet file; for a run, the folder of its data set; with --preview it "
+        "may be missing",
+    )
+    command.add_argument(
+        "--preview",
+        type=int,
+        default=0,
+        metavar="N",
+        help="print the first N conversations as trees before writing",
     )
     command.add_argument(
         "--refused",
@@ -194,6 +201,11 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--conversation", metavar="ID", help="show this conversation")
     command.add_argument("--limit", type=int, help="show the first LIMIT conversations (default: 3)")
     command.add_argument("--turns", type=int, help="show the first TURNS turns (default: all)")
+    command.add_argument(
+        "--statistics",
+        action="store_true",
+        help="count all conversations of the file (done without being asked where it has at most 500)",
+    )
     command.add_argument(
         "--max-path",
         type=int,

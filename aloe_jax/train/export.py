@@ -67,12 +67,12 @@ def export_source(
     path = Path(source)  # run directories are local
     stage = epath.Path(path.parent if path.name == "checkpoints" else path)
     trained = (stage / "checkpoints").is_dir()
+    base = stored(read_manifest(stage), stage, "model", "source") if trained else source
     if trained:
         step = _chosen_step(stage, source, step, unfinished)
     elif step is not None or unfinished:
         given = "--unfinished" if step is None else f"--step={step}"
         raise InputError(f"{given}: '{source}' is no training stage of a run; give DIR/sft or DIR/preference")
-    base = stored(read_manifest(stage), stage, "model", "source") if trained else source
     folder = start_folder(stage) if trained else resolve_model(base)
     check_apart(out, folder, base)
     model, _ = read_config(folder)
