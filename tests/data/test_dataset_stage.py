@@ -158,7 +158,7 @@ def test_a_changed_chat_file_is_noticed(run, tmp_path):
     argument = f"--config.dataset.sources.chat.path={path}"
     assert run(argument)[0] == 0
     chats(path, start=1)
-    refused(run(argument), "stage 'dataset'", "input.source chat", "--fresh")
+    refused(run(argument), "stage 'dataset'", "input 'source chat'", "last changed", "--fresh")
     assert run(argument, "--fresh")[0] == 0
     assert len(FragmentSource(tmp_path / "run/dataset")) == 4 + 2
 

@@ -119,6 +119,7 @@ def test_no_file():
         ("import no_such_module\n", r"ModuleNotFoundError: No module named 'no_such_module' \(line 1\)"),
         ("def get_config():\n    return 1 / 0\n", r"ZeroDivisionError: division by zero \(line 2\)"),
         ("x = 1\n", "get_config"),
+        ("def get_config():\n    return open('/nowhere/sizes')\n", r"FileNotFoundError: .*No such file.* \(line 2\)"),
         ("def get_config():\n    return {'seed': 0}\n", "returned dict, expected a ConfigDict"),
         (
             "from ml_collections import ConfigDict\n\n"
