@@ -30,6 +30,7 @@ COMMANDS = (
     "view",
     "serve",
     "chat",
+    "completion",
 )
 
 

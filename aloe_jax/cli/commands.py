@@ -132,7 +132,7 @@ def plan(options: argparse.Namespace) -> None:
 
     signals.raise_interrupts()
 
-    settings, progress = planned_settings(load_experiment(options.config_arguments)), Progress()
+    settings, progress = planned_settings(load_experiment(options.config_arguments, options.workdir or "")), Progress()
     found = []
     if options.search:
         found = search(settings, options.stage, options.topology, workdir=options.workdir or "", progress=progress.line)

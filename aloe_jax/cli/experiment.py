@@ -136,13 +136,19 @@ def load_experiment(arguments: Sequence[str], workdir: str = "") -> dict[str, ob
     """
     renamed = settings.renamed(Experiment)
     stored = epath.Path(workdir) / CONFIG if workdir else None
-    if stored is None or names_file(arguments) or not stored.exists():
+    if stored is None or names_file(arguments):
         return read_experiment(load_config(arguments, renamed))
+    if not stored.exists():
+        raise InputError(
+            f"--config is missing, and there is no run in '{workdir}' to go on with; give an experiment file, for "
+            "example --config=configs/demo.py"
+        )
     found = files.read_object(stored)
     if "seed" not in found:
         raise InputError(f"--workdir: '{stored}' is no config of a run; give --config=FILE and another folder")
-    whole = dataclasses.replace(Experiment(), **read_experiment(settings.completed(Experiment(), found)))
-    return read_experiment(changed_config(_config_dict(whole), arguments, str(stored), renamed))
+    known = read_experiment(settings.completed(Experiment(), found))
+    config = ConfigDict({name: _config_value(value) for name, value in known.items()})
+    return read_experiment(changed_config(config, arguments, str(stored), renamed))
 
 
 def read_experiment(values: Mapping[str, object]) -> dict[str, object]:

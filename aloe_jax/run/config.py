@@ -50,8 +50,8 @@ def load_config(arguments: Sequence[str], renamed: Mapping[str, str] = MappingPr
     except InputError:
         raise
     except (Exception, SystemExit) as raised:  # a config file is code and may raise anything
-        error = raised.__cause__ if isinstance(raised.__cause__, OSError) else raised
-        raise InputError(f"--config={whole}: {type(error).__name__}: {_sentence(error)}{_line(error, path)}") from None
+        cause = raised.__cause__ if isinstance(raised.__cause__, OSError) else raised
+        raise InputError(f"--config={whole}: {type(cause).__name__}: {_sentence(cause)}{_line(cause, path)}") from None
     return _values(changed, f"--config={whole}")
 
 
@@ -160,10 +160,7 @@ def _path(arguments: Sequence[str]) -> tuple[Path, str]:
     """The config file and its argument. InputError if none is given, several are, or there is no such Python file."""
     given = [argument.removeprefix("--config=") for argument in arguments if argument.startswith("--config=")]
     if not given or not given[0]:
-        raise InputError(
-            "--config is missing; give an experiment file, for example --config=configs/demo.py, or, to go on with a "
-            "run, its --workdir alone"
-        )
+        raise InputError("--config is missing; give an experiment file, for example --config=configs/demo.py")
     if len(given) > 1:
         raise InputError(f"--config is given {len(given)} times ({', '.join(given)}); give one file")
     name, _, arg = given[0].partition(":")

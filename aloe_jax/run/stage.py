@@ -146,7 +146,7 @@ class Stage:
         if self.unfinished is not None:
             before, inputs = {**inputs, **before}, {**before, **inputs}
         else:
-            inputs = {name: before[name] for name in self.dropped if name in before} | inputs
+            inputs = {**{name: before[name] for name in self.dropped if name in before}, **inputs}
         return input_changes(before, inputs, self.reads(run), self.places(run))
 
 

@@ -11,7 +11,7 @@ from aloe_jax.run.model import mesh_of, model_inputs, model_places
 from aloe_jax.run.stage import Run, Stage
 from aloe_jax.train.adapters import trained_config
 from aloe_jax.train.forward import Compute, check_attention
-from aloe_jax.train.names import BASE, CHAIN
+from aloe_jax.train.names import BASE, CHAIN, OWN
 from aloe_jax.train.objectives import check_objective
 from aloe_jax.train.settings import LoggingSettings, PreferenceSettings, TrainingSettings
 from aloe_jax.train.start import check_start, start_inputs
@@ -45,7 +45,7 @@ def _stage(name: str, start: Callable[[Run], str]) -> Stage:
         return "" if run.section(name, TrainingSettings).epochs else f"config.{name}.epochs is 0"
 
     def places(run: Run) -> Places:
-        return {**model_places(run), "start": [start(run)]}
+        return {**model_places(run), "start": [start(run)] if start(run) not in OWN else []}
 
     return Stage(
         name,
