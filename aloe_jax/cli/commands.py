@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from aloe_jax.cli import signals
 from aloe_jax.cli.arguments import STAGES, TRAINING
 from aloe_jax.cli.devices import has_tpus
+from aloe_jax.cli.waiting import waiting
 from aloe_jax.errors import AloeError
 from aloe_jax.outputs import check_apart, check_no_run
 
@@ -30,36 +31,36 @@ def run(options: argparse.Namespace) -> None:
 
     planned_flag = has_tpus() and set_flag()  # before libtpu is loaded
 
-    from etils import epath
-    from rich.console import Console
+    with waiting("importing"):
+        from etils import epath
+        from rich.console import Console
 
-    from aloe_jax.cli.console import PipedConsole
-    from aloe_jax.cli.dry_run import show_outlook
-    from aloe_jax.cli.experiment import load_experiment
-    from aloe_jax.parallel import hosts
-    from aloe_jax.run.outlook import expected
-    from aloe_jax.run.progress import Progress
-    from aloe_jax.run.stage import Run, run_stages
-    from data_gen.game.scheduler import parse_shard
+        from aloe_jax.cli.console import PipedConsole
+        from aloe_jax.cli.dry_run import show_outlook
+        from aloe_jax.cli.experiment import load_experiment
+        from aloe_jax.parallel import hosts
+        from aloe_jax.run.outlook import expected
+        from aloe_jax.run.progress import Progress
+        from aloe_jax.run.progress_file import PROGRESS
+        from aloe_jax.run.stage import Run, run_stages
+        from data_gen.game.scheduler import parse_shard
 
-    settings = load_experiment(options.config_arguments, options.workdir)
-    shard = parse_shard(options.shard)
-    if options.distributed:
-        hosts.connect(options.distributed, _host_settings(settings))
-    stages = pipeline()
-    run = Run(
-        epath.Path(options.workdir), settings, Progress(Console(stderr=True, quiet=not hosts.is_primary())), shard
-    )
-    selected = _names(options.stages) or list(run.section("stages", tuple)) or list(STAGES)
-    if options.dry_run:
-        signals.raise_interrupts()
-        if hosts.is_primary():
-            show_outlook(expected(stages, run, selected, options.fresh or options.fork), PipedConsole(highlight=False))
-        return
-    if not TRAINING.isdisjoint(selected):
-        import aloe_jax.train.run_training  # noqa: F401  # loads Orbax and Grain while a signal still ends the process
+        settings = load_experiment(options.config_arguments, options.workdir)
+        shard = parse_shard(options.shard)
+        if options.distributed:
+            hosts.connect(options.distributed, _host_settings(settings))
+        stages, workdir, primary = pipeline(), epath.Path(options.workdir), hosts.is_primary()
+        shown = workdir / PROGRESS if primary and not options.dry_run else None
+        run = Run(workdir, settings, Progress(Console(stderr=True, quiet=not primary), shown), shard)
+        selected = _names(options.stages) or list(run.section("stages", tuple)) or list(STAGES)
+        if not TRAINING.isdisjoint(selected) and not options.dry_run:
+            import aloe_jax.train.run_training  # noqa: F401  # loads Orbax and Grain while a signal ends the process
 
     signals.raise_interrupts()
+    if options.dry_run:
+        if primary:
+            show_outlook(expected(stages, run, selected, options.fresh or options.fork), PipedConsole(highlight=False))
+        return
     if planned_flag:
         run.progress.line(
             f"{VARIABLE}: added {FLAG}, with which `aloe plan` compiles; give the flag there to change it"
@@ -69,10 +70,10 @@ def run(options: argparse.Namespace) -> None:
         done = shlex.quote(options.workdir)
         run.progress.line(f"\nNext:\n  open {done}/report/index.html\n  aloe view {done}")
         if (run.directory("export") / "config.json").exists():
-            run.progress.line(
-                f"  aloe chat --model={done}/export\n"
-                f"  aloe score --model={done}/export --trees={done}/conversations/trees.jsonl --out=scores.jsonl"
-            )
+            run.progress.line(f"  aloe chat --model={done}/export")
+            if (run.directory("conversations") / "trees.jsonl").exists():
+                trees = f"--trees={done}/conversations/trees.jsonl"
+                run.progress.line(f"  aloe score --model={done}/export {trees} --out=scores.jsonl")
 
 
 def _host_settings(settings: Mapping[str, object]) -> HostSettings | None:
@@ -99,13 +100,13 @@ def config(options: argparse.Namespace) -> None:
 
 
 def status(options: argparse.Namespace) -> None:
-    """Print the status of a run."""
+    """Print the status of runs."""
     from aloe_jax.cli.console import PipedConsole
-    from data_gen.calls.status import show
+    from aloe_jax.cli.status import show_status
 
     signals.raise_interrupts()
 
-    show(Path(options.workdir), PipedConsole(), STAGES)
+    show_status(options.workdirs, STAGES, PipedConsole(highlight=False, markup=False, emoji=False))
 
 
 def merge(options: argparse.Namespace) -> None:
@@ -174,7 +175,10 @@ def import_model(options: argparse.Namespace) -> None:
 
     limit = shard_bytes(options.max_shard_size)
     check_no_run(options.out)
-    print(import_model(options.source, Path(options.out), options.dtype, options.overwrite, limit))
+    with waiting(f"importing {options.source}"):
+        out = Path(options.out)
+        written = import_model(options.source, out, options.dtype, options.overwrite, limit, options.template)
+    print(written)
 
 
 def export(options: argparse.Namespace) -> None:
@@ -189,7 +193,9 @@ def export(options: argparse.Namespace) -> None:
     out = Path(options.out)
     check_no_run(out)
     line = Progress().line
-    print(export_source(options.source, out, options.dtype, options.overwrite, options.adapter, limit, line))
+    with waiting(f"exporting {options.source}"):
+        written = export_source(options.source, out, options.dtype, options.overwrite, options.adapter, limit, line)
+    print(written)
 
 
 def convert(options: argparse.Namespace) -> None:

@@ -64,9 +64,11 @@ def make_parser() -> argparse.ArgumentParser:
     _config_epilog(command, needed="required for a new run")
 
     command = add(
-        "status", commands.status, "Show the status of a run, from any shell, while it is running or afterwards."
+        "status", commands.status, "Show the status of runs, from any shell, while they are running or afterwards."
     )
-    command.add_argument("workdir", type=path_of, help="run directory")
+    command.add_argument(
+        "workdirs", nargs="+", type=path_of, metavar="DIR", help="run directories, or folders with run directories"
+    )
 
     command = add(
         "merge",
@@ -112,6 +114,13 @@ def make_parser() -> argparse.ArgumentParser:
     )
     command.add_argument("source", help="folder, gs:// folder, owner/name, FILE.gguf, or embedded:smollm2")
     _folder_arguments(command)
+    command.add_argument(
+        "--template",
+        default="",
+        metavar="FILE|FAMILY",
+        help="chat template in place of the model's own, for base models, which have none: a jinja file, or chatml, "
+        "llama3, gemma or plain",
+    )
 
     command = add(
         "export", commands.export, "Write a training checkpoint or any importable model as a Hugging Face folder."

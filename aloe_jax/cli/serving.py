@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from aloe_jax.cli import signals
+from aloe_jax.cli.waiting import waiting
 from aloe_jax.errors import InputError
 
 if TYPE_CHECKING:
@@ -40,9 +41,13 @@ def serve(options: argparse.Namespace) -> None:
     say = partial(print, flush=True)
     models = []
     for name, place in named_models(options.model, options.name):
-        engine, chat = load_engine(place, slots=options.slots, context=options.context, tell=partial(say, f"{name}:"))
+        with waiting(f"loading {name}"):
+            engine, chat = load_engine(
+                place, slots=options.slots, context=options.context, tell=partial(say, f"{name}:")
+            )
         if options.warm_up:
-            engine.warm_up()
+            with waiting(f"compiling the programs of {name}"):
+                engine.warm_up()
             say(f"{name}: {engine.compiled}")
         models.append(Loaded(name, engine, chat))
     serve_forever(models, host=options.host, port=options.port, settings=settings, announce=say, trees=trees)
@@ -78,7 +83,8 @@ def _loaded(options: argparse.Namespace) -> Iterator[Speaker]:
     from aloe_jax.serve.local import load_engine
 
     signals.raise_interrupts()
-    engine, chat = load_engine(options.model, slots=1, context=options.context)
+    with waiting(f"loading {options.model}"):
+        engine, chat = load_engine(options.model, slots=1, context=options.context)
     sampling = Sampling(temperature=options.temperature, top_p=options.top_p, max_tokens=options.max_tokens)
     with engine_speaker(engine, chat, options.model, sampling, options.seed) as speaker:
         signals.end_input()

@@ -82,6 +82,10 @@ class Checkpoints:
         found = self._checkpointer.latest
         return None if found is None else found.step
 
+    def saved_at(self, step: int) -> float:
+        """When the checkpoint of a step was complete, in seconds since the epoch."""
+        return float((self._directory / str(step)).stat().mtime)
+
     def save(self, state: TrainState, iterator: dict[str, int]) -> None:
         """Save the state and the iterator's state, both of which may change afterwards. Waits for the previous save.
 

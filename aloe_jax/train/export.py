@@ -29,7 +29,7 @@ from aloe_jax.run.stage import Run, Stage
 from aloe_jax.settings import setting
 from aloe_jax.train.joint_adapter import joint_adapter
 from aloe_jax.train.names import BASE, CHAIN, OWN, PREFERENCE, SFT
-from aloe_jax.train.sources import ModelSource, stored
+from aloe_jax.train.sources import ModelSource, start_folder, stored
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def export_source(
     stage = epath.Path(path.parent if path.name == "checkpoints" else path)
     trained = (stage / "checkpoints").is_dir()
     base = stored(read_manifest(stage), stage, "model", "source") if trained else source
-    folder = resolve_model(base)
+    folder = start_folder(stage) if trained else resolve_model(base)
     check_apart(out, folder, base)
     model, _ = read_config(folder)
     if not trained:
@@ -120,7 +120,8 @@ def _work(run: Run) -> Values:
     settings, out = run.section("export", ExportSettings), Path(str(run.directory("export")))
     stage = str(run.directory(settings.model))
     line = run.progress.line
-    export_source(stage, out, settings.dtype, overwrite=True, adapter=settings.adapter, line=line)
+    with run.progress.doing(f"writing the model {settings.model}"):
+        export_source(stage, out, settings.dtype, overwrite=True, adapter=settings.adapter, line=line)
     return {"parameters": decoder.parameter_count(model_config(run))}
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from aloe_jax.settings import setting
 from aloe_jax.train.names import PREFERENCE, SFT
-from aloe_jax.train.objectives.settings import ObjectiveSettings, PairSettings
+from aloe_jax.train.objectives.settings import ObjectiveSettings
 from aloe_jax.train.optimizer import OptimizerSettings
 
 
@@ -14,11 +14,22 @@ from aloe_jax.train.optimizer import OptimizerSettings
 class TrainingSettings(ObjectiveSettings, OptimizerSettings):
     """A training: its objective, optimiser and batches, and what is saved and measured meanwhile."""
 
+    objective: str = setting("sft", "the loss: one of docs/objectives.md")
     epochs: int = setting(1, "passes over the conversations", minimum=1)
-    batch: int = setting(48, "conversations (sft) or pairs (preference) per step", minimum=1)
+    batch: int = setting(
+        48,
+        "pairs per step; of sft and listwise conversations, of apo_zero_unpaired replies with a label",
+        minimum=1,
+    )
     rows: int = setting(1, "rows per micro-batch, rounded up to the mesh's row shards", minimum=1, decides=False)
     checkpoint_every: int = setting(
-        50, "steps between checkpoints; SIGTERM saves one as well", minimum=1, decides=False
+        50, "steps between checkpoints; a signal saves one as well", minimum=1, decides=False
+    )
+    checkpoint_minutes: float = setting(
+        10.0,
+        "minutes after which a checkpoint is saved between those, too; 0: by steps alone",
+        minimum=0,
+        decides=False,
     )
     async_checkpoint: bool = setting(
         True,
@@ -53,9 +64,10 @@ class SftSettings(TrainingSettings):
 
 
 @dataclass(frozen=True)
-class PreferenceSettings(PairSettings, TrainingSettings):
-    """A training with an objective that compares replies, and the model that it starts from and refers to."""
+class PreferenceSettings(TrainingSettings):
+    """A training on preferences, and the model that it starts from and refers to."""
 
+    objective: str = setting("dpo", "the loss: one of docs/objectives.md")
     start: str = setting(
         SFT,
         "sft, base, the folder of a training of another run, or any model of the same shape",

@@ -227,19 +227,19 @@ def _recorded(rows: Sequence[Values], key: str) -> list[tuple[float, float]]:
 def _starts_at_log_2(run: RunRecord) -> bool:
     """Whether the preference objective is a sigmoid loss of rewards alone."""
     from aloe_jax.train.objectives import OBJECTIVES  # imports JAX, which the rest of the report does without
-    from aloe_jax.train.objectives.settings import PairSettings
+    from aloe_jax.train.objectives.settings import ObjectiveSettings
 
     section = run.config.get("preference")
     if not isinstance(section, Mapping) or "objective" not in section:
         return False
-    known = {field.name for field in fields(PairSettings)}
+    known = {field.name for field in fields(ObjectiveSettings)}
     given = {name: value for name, value in section.items() if name in known}
     try:
-        settings = read(PairSettings, plain(PairSettings()) | given, "config.preference")
+        settings = read(ObjectiveSettings, plain(ObjectiveSettings()) | given, "config.preference")
     except InputError:  # of a version with other settings
         return False
     objective = OBJECTIVES.get(settings.objective)
-    first = None if objective is None else objective.initial_loss(settings)
+    first = None if objective is None else objective.first_loss(settings)
     return first is not None and math.isclose(first, math.log(2), rel_tol=1e-6)
 
 

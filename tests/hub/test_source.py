@@ -87,7 +87,7 @@ def test_folders_of_a_run_name_what_to_give_instead(tmp_path):
     with pytest.raises(InputError, match=r"yet; `aloe export .*/run/sft --out=DIR` makes one of its last training"):
         source.resolve_model(str(run))
     with pytest.raises(
-        InputError, match=r"checkpoints of a training; make a model of them with `aloe export .*/sft --out"
+        InputError, match=r"checkpoints of a training; make a model .*`aloe export .*/sft --out"
     ):
         source.resolve_model(str(run / "sft"))
     with pytest.raises(
