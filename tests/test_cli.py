@@ -21,6 +21,7 @@ COMMANDS = (
     "config",
     "import",
     "export",
+    "push",
     "convert",
     "inspect",
     "score",

@@ -124,7 +124,7 @@ COMP_LINE={line!r}; COMP_POINT=${{#COMP_LINE}}; _aloe 2> /dev/null; printf '%s\n
         ("aloe run --stages=personas,s", {"personas,sft"}),
         ("aloe run --config smollm2_135m:sft-", {"sft-paper", "sft-mixed"}),
         ("aloe run --config=here", {"here.py"}),
-        ("aloe run --config.sft.b", {"--config.sft.b1=", "--config.sft.b2=", "--config.sft.batch="}),
+        ("aloe run --config.sft.ba", {"--config.sft.batch="}),
         ("aloe report he", {"here.py"}),
         ("aloe convert --refused=", {"error", "drop"}),
         ("aloe completion z", {"zsh"}),

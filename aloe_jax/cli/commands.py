@@ -194,19 +194,45 @@ def export(options: argparse.Namespace) -> None:
     check_no_run(out)
     line = Progress().line
     with waiting(f"exporting {options.source}"):
-        written = export_source(options.source, out, options.dtype, options.overwrite, options.adapter, limit, line)
+        written = export_source(
+            options.source,
+            out,
+            options.dtype,
+            options.overwrite,
+            options.adapter,
+            limit,
+            line,
+            options.step,
+            options.unfinished,
+        )
     print(written)
+
+
+def push(options: argparse.Namespace) -> None:
+    """Upload a model or dataset folder to the hub, or list what would be uploaded."""
+    from aloe_jax.hub.push import push_folder
+
+    signals.raise_interrupts()
+
+    push_folder(Path(options.folder), options.repo, options.public, options.message, options.dry_run)
 
 
 def convert(options: argparse.Namespace) -> None:
     """Convert conversation data."""
+    from functools import partial
+
     from aloe_jax.formats.convert import convert
 
     signals.raise_interrupts()
 
-    check_apart(options.out, options.file)
-    check_no_run(options.out)
+    if options.out is None and not options.preview:
+        raise InputError("--out is missing; name the file to write, or look at the data with --preview=3")
+    if options.out is not None:
+        check_apart(options.out, options.file)
+        check_no_run(options.out)
     if Path(options.file).is_dir():
+        if options.preview:
+            raise InputError("--preview is about files of conversations; `aloe view DIR` shows the trees of a run")
         from data_gen.publish.publish import publish
 
         print("\n".join(publish(options.file, options.out)))
@@ -217,7 +243,8 @@ def convert(options: argparse.Namespace) -> None:
         from aloe_jax.hub.source import resolve_model
 
         _, chat = read_chat_model(resolve_model(options.model))
-    print("\n".join(convert(options.file, options.out, options.refused, chat).lines()))
+    report = convert(options.file, options.out, options.refused, chat, options.preview, partial(print, flush=True))
+    print("\n".join(report.lines(dry=options.out is None)))
 
 
 def inspect(options: argparse.Namespace) -> None:
@@ -225,21 +252,26 @@ def inspect(options: argparse.Namespace) -> None:
     from aloe_jax.cli.console import PipedConsole
     from aloe_jax.inspect.command import inspect
     from aloe_jax.inspect.text import print_inspection
+    from aloe_jax.run.progress import Progress
 
     signals.raise_interrupts()
 
-    found = inspect(
-        options.source,
-        model=options.model,
-        trees=options.trees,
-        conversation=options.conversation,
-        limit=options.limit,
-        turns=options.turns,
-        max_path=options.max_path,
-        system=options.system,
-        html=options.html,
-        json=options.json,
-    )
+    display = Progress()
+    with display.stage("statistics") if options.statistics else contextlib.nullcontext():
+        found = inspect(
+            options.source,
+            model=options.model,
+            trees=options.trees,
+            conversation=options.conversation,
+            limit=options.limit,
+            turns=options.turns,
+            max_path=options.max_path,
+            system=options.system,
+            statistics=options.statistics,
+            html=options.html,
+            json=options.json,
+            progress=lambda done, total: display.update(done, total, "conversations") if options.statistics else None,
+        )
     written = [out for out in (options.html, options.json) if out is not None]
     if written:
         print("\n".join(written))
@@ -261,18 +293,24 @@ def score(options: argparse.Namespace) -> None:
 
 
 def metrics(options: argparse.Namespace) -> None:
-    """Print the benchmark's metrics of a file of scores, corrected by labels if there are some; or a sheet for them."""
+    """Print the benchmark's metrics of a file of scores, or a sheet for labels; of runs and several files a table."""
     from aloe_jax import files
+    from aloe_jax.cli.console import PipedConsole
     from eval.benchmark.labels import label_sheet
     from eval.benchmark.truth import metrics_file
+    from eval.compare.measured import print_measured
 
     signals.raise_interrupts()
 
-    if options.label_sheet is not None:
-        print("\n".join(map(files.json_line, label_sheet(options.scores, options.label_sheet))))
-        return
-    found = metrics_file(options.scores, scale=options.scale, labels=options.labels)
-    print(json.dumps(found, indent=2))
+    path, *more = options.scores
+    if more or Path(path).is_dir():
+        if options.labels or options.label_sheet is not None:
+            raise InputError("--labels and --label-sheet are for one file of scores; name that file alone")
+        print_measured(options.scores, options.scale, None if options.json else PipedConsole(highlight=False))
+    elif options.label_sheet is not None:
+        print("\n".join(map(files.json_line, label_sheet(path, options.label_sheet))))
+    else:
+        print(json.dumps(metrics_file(path, scale=options.scale, labels=options.labels), indent=2))
 
 
 def report(options: argparse.Namespace) -> None:
@@ -291,11 +329,11 @@ def report(options: argparse.Namespace) -> None:
 
 
 def compare(options: argparse.Namespace) -> None:
-    """Compare benchmark results of several runs, or of one."""
+    """Compare benchmark results and trainings of several runs, or results of one."""
     from aloe_jax.cli.console import PipedConsole
     from eval.compare.comparison import compare
     from eval.compare.files import as_json
-    from eval.compare.sources import read_subjects
+    from eval.compare.sources import read_sources
     from eval.compare.text import show
     from eval.compare.write import write_comparison
 
@@ -304,7 +342,7 @@ def compare(options: argparse.Namespace) -> None:
     if options.out:
         check_apart(options.out, *options.directories)
         check_no_run(options.out)
-    found = compare(read_subjects(options.directories), options.baseline)
+    found = compare(read_sources(options.directories), options.baseline)
     if options.json:
         print(json.dumps(as_json(found), indent=2, ensure_ascii=False))
     else:

@@ -128,6 +128,19 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("source", help="DIR/sft or DIR/preference of a run, or any source of `aloe import`")
     _folder_arguments(command)
     command.add_argument("--adapter", action="store_true", help="export only the adapters of config.lora, for `peft`")
+    command.add_argument("--step", type=int, metavar="N", help="the checkpoint of step N (default: the newest)")
+    command.add_argument(
+        "--unfinished", action="store_true", help="export a training that has not finished, as its card then says"
+    )
+
+    command = add("push", commands.push, "Upload a model or dataset folder with its card to the Hugging Face hub.")
+    command.add_argument(
+        "folder", type=path_of, metavar="DIR", help="folder of `aloe export`, `import` or `convert RUN`"
+    )
+    command.add_argument("--repo", metavar="OWNER/NAME", help="repository, created where it does not exist")
+    command.add_argument("--public", action="store_true", help="create it public (default: private)")
+    command.add_argument("--message", metavar="TEXT", help="message of the commit")
+    command.add_argument("--dry-run", action="store_true", help="list the files and their sizes, and upload nothing")
 
     command = add(
         "convert",
@@ -142,8 +155,15 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--out",
         type=path_of,
-        required=True,
-        help="trees.jsonl, personas.jsonl or .parquet file; for a run, the folder of its data set",
+        help="trees.jsonl, personas.jsonl or .parquet file; for a run, the folder of its data set; with --preview it "
+        "may be missing",
+    )
+    command.add_argument(
+        "--preview",
+        type=int,
+        default=0,
+        metavar="N",
+        help="print the first N conversations as trees before writing",
     )
     command.add_argument(
         "--refused",
@@ -170,6 +190,11 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--conversation", metavar="ID", help="show this conversation")
     command.add_argument("--limit", type=int, help="show the first LIMIT conversations (default: 3)")
     command.add_argument("--turns", type=int, help="show the first TURNS turns (default: all)")
+    command.add_argument(
+        "--statistics",
+        action="store_true",
+        help="count all conversations of the file (done without being asked where it has at most 500)",
+    )
     command.add_argument(
         "--max-path",
         type=int,
@@ -200,9 +225,17 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--dtype", default="float32", help="type of the computation: float32 (default) or bfloat16")
 
     command = add(
-        "metrics", commands.metrics, "Print the metrics of the ALOE benchmark, with intervals, of a file of scores."
+        "metrics", commands.metrics, "Print the metrics of the ALOE benchmark, with intervals, of scores or of runs."
     )
-    command.add_argument("scores", type=path_of, help="JSON lines with case, profile, personality, turn and score")
+    command.add_argument(
+        "scores",
+        nargs="+",
+        type=path_of,
+        metavar="SCORES|DIR",
+        help="JSON lines with case, profile, personality, turn and score (one such file is answered in JSON); run "
+        "directories, or folders in their `benchmark`",
+    )
+    command.add_argument("--json", action="store_true", help="print JSON instead of a table")
     command.add_argument(
         "--scale",
         choices=("shown", "persona"),
@@ -233,7 +266,7 @@ def make_parser() -> argparse.ArgumentParser:
     command = add(
         "compare",
         commands.compare,
-        "Compare benchmark results over the same cases: curves, paired differences, differing settings.",
+        "Compare runs: results over the same cases, paired differences, training curves, differing settings.",
     )
     command.add_argument(
         "directories", nargs="+", type=path_of, metavar="DIR", help="run directories, or folders in their `benchmark`"

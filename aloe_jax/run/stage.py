@@ -6,6 +6,7 @@ decide its result. A rerun compares these two; later stages also depend on the h
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,7 @@ from typing import TypeVar
 from etils import epath
 
 from aloe_jax import files, memory
-from aloe_jax.errors import InputError
+from aloe_jax.errors import InputError, ResumableError
 from aloe_jax.parallel import hosts
 from aloe_jax.run.changes import Places, input_changes
 from aloe_jax.run.config import differences
@@ -308,8 +309,11 @@ def _run_stage(stage: Stage, run: Run, fresh: bool, paid: Sequence[str] = ()) ->
             raise
         finally:
             seconds = round(earlier + time.monotonic() - began, 1)
+            # If no result is being recorded, an earlier error says more than a disk that has no room for this either.
+            failing = contextlib.nullcontext() if manifest.finished else contextlib.suppress(ResumableError)
             if directory.exists():
-                dataclasses.replace(manifest, seconds=seconds).write(directory)
+                with failing:
+                    dataclasses.replace(manifest, seconds=seconds).write(directory)
 
 
 def _earlier(stage: Stage, run: Run, inputs: Mapping[str, str], fresh: bool, paid: Sequence[str]) -> Manifest | None:

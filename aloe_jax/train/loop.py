@@ -36,6 +36,7 @@ from aloe_jax.train.state import TrainState, abstract_state, create_state
 from aloe_jax.train.step import Step, make_evaluation, make_step
 from aloe_jax.train.stop import StopRequest, stopped
 from aloe_jax.train.trace import Trace
+from aloe_jax.train.trackers import open_trackers
 from aloe_jax.train.work import work_of
 from aloe_jax.tree.row import TreeRow
 
@@ -215,5 +216,5 @@ def _trace(training: Training) -> Trace:
 
 
 def _log(training: Training, start: int) -> MetricsLog:
-    board = training.directory / "tensorboard" if training.logging.tensorboard else None
-    return MetricsLog(training.directory / "metrics.jsonl", start, board)
+    trackers = open_trackers(training.logging, training.directory, start) if hosts.is_primary() else []
+    return MetricsLog(training.directory / "metrics.jsonl", start, trackers)

@@ -81,5 +81,8 @@ class LoggingSettings:
     """What is written besides metrics.jsonl. No stage's result depends on it."""
 
     tensorboard: bool = setting(False, "also write the metrics to DIR/<stage>/tensorboard; needs aloe_jax[tensorboard]")
+    wandb: str = setting(
+        "", "project of Weights & Biases to log the metrics to as well; needs aloe_jax[wandb]; empty: none"
+    )
     trace_from: int = setting(0, "first step of a profiler trace, written to DIR/<stage>/trace; 0: no trace", minimum=0)
     trace_steps: int = setting(3, "steps that the trace covers", minimum=1)

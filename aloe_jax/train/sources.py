@@ -27,10 +27,12 @@ from aloe_jax.train.names import BASE, CHAIN, OWN, PREFERENCE, SFT
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where a model is: a Hugging Face `folder`, and the folder of the training `stage` if it was trained from that."""
+    """Where a model is: a Hugging Face `folder`, and the folder of the training `stage` if it was trained from that, at
+    the checkpoint of a `step` (None: the newest)."""
 
     folder: epath.Path
     stage: epath.Path | None = None
+    step: int | None = None
 
     @property
     def identity(self) -> str:
@@ -48,7 +50,7 @@ class ModelSource:
         on."""
         if self.stage is None:
             return load_params(self.folder, model, decoder.shardings(model, mesh))
-        trained_model, trained = trained_params(model, self.stage, mesh, line)
+        trained_model, trained = trained_params(model, self.stage, mesh, line, self.step)
         if not trained_model.lora:
             return trained
         start = training_start(self.stage).load(mesh, model, line)

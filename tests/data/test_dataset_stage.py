@@ -14,6 +14,7 @@ from aloe_jax.cli.experiment import load_experiment
 from aloe_jax.data.builder import FragmentSource
 from aloe_jax.data.plan import REPLIES, TARGETS
 from aloe_jax.errors import InputError
+from aloe_jax.inspect.statistics import read_statistics
 from aloe_jax.run.progress import Progress
 from aloe_jax.run.stage import Run
 from aloe_jax.train.plans import training_plans
@@ -127,8 +128,11 @@ def test_the_manifest_counts_each_source(run, tmp_path):
         assert found["trained_share"] == pytest.approx(found["trained_tokens"] / found["tree_tokens"], abs=1e-4)
         line = next(line for line in errors.splitlines() if line.startswith(f"dataset: {name}: "))
         assert f"({found['trained_share']:.1%}) trained on in SFT" in " ".join(line.split())
+    statistics = read_statistics(tmp_path / "run/dataset/statistics.json")
     for key in ("conversations", "tree_tokens", "trained_tokens", "pairs"):
         assert counts[key] == sum(counts["sources"][name][key] for name in ("trees", "chat"))
+        assert getattr(statistics, key) == counts[key]
+    assert round(statistics.sharing, 3) == counts["sharing"]
 
 
 def test_pairs_of_equal_tokens_are_left_out_and_counted(run, model, tmp_path):

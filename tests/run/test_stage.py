@@ -340,9 +340,12 @@ def test_a_failed_stage_keeps_what_it_wrote(pipeline):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
 @pytest.mark.parametrize("library", [False, True])
 def test_a_full_disk_stops_a_stage_in_a_state_that_resumes(pipeline, library):
-    """Even if a library writes and raises an exception of its own, as tensorstore does."""
+    """Even if a library writes and raises an exception of its own, as tensorstore does. That the manifest can no longer
+    be written either, for which a folder in its way stands, does not hide the reason."""
+    blocked = epath.Path(pipeline.workdir) / "notes/.manifest.json.partial"
 
     def fill(run):
+        blocked.mkdir()
         with contextlib.ExitStack() as stack:
             if library:
                 stack.enter_context(raised_by_a_library())
