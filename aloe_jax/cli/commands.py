@@ -17,7 +17,7 @@ from aloe_jax.cli import signals
 from aloe_jax.cli.arguments import STAGES, TRAINING
 from aloe_jax.cli.devices import has_tpus
 from aloe_jax.cli.waiting import waiting
-from aloe_jax.errors import AloeError
+from aloe_jax.errors import AloeError, InputError
 from aloe_jax.outputs import check_apart, check_no_run
 
 if TYPE_CHECKING:

@@ -265,22 +265,6 @@ def test_stages_run_in_their_order_whatever_the_order_of_their_names(pipeline):
     assert pipeline.manifest("total")["counts"] == {"total": 6}
 
 
-def test_an_unknown_stage_is_named_with_those_there_are(pipeline):
-    with pytest.raises(InputError, match="'sums' is unknown; the stages are numbers, total, notes"):
-        pipeline.run("numbers", "sums")
-    assert not pipeline.workdir.exists()
-
-
-@pytest.mark.parametrize("state", ["missing", "interrupted"])
-def test_a_stage_that_is_needed_is_named(pipeline, state):
-    if state == "interrupted":
-        pipeline.stop_at = 2
-        with pytest.raises(KeyboardInterrupt):
-            pipeline.run("numbers")
-    with pytest.raises(InputError, match="stage 'total' needs 'numbers', which is not finished"):
-        pipeline.run("total")
-
-
 @pytest.mark.parametrize("fresh", [False, True])
 def test_a_needed_stage_with_another_config_is_refused(pipeline, fresh):
     """Else config.json would contain a setting with which no file of the run was made."""

@@ -41,9 +41,20 @@ def test_what_a_stage_needs_is_finished_or_comes_before_it(call, tmp_path):
     assert "page: done" in call(BOOK, PAGE, NOTE)
 
 
-def test_an_unknown_stage(call):
+def test_an_interrupted_stage_is_not_finished(call):
+    def stop(run):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        call(dataclasses.replace(BOOK, work=stop))
+    with pytest.raises(InputError, match="stage 'page' needs 'book', which is not finished"):
+        call(BOOK, PAGE, names=("page",))
+
+
+def test_an_unknown_stage_is_named_with_those_there_are(call, tmp_path):
     with pytest.raises(InputError, match="'pages' is unknown; the stages are book, page; did you mean 'page'"):
-        call(BOOK, PAGE, names=("pages",))
+        call(BOOK, PAGE, names=("book", "pages"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_stage_without_anything_to_do_is_skipped(call, tmp_path):
