@@ -31,6 +31,7 @@ COMMANDS = (
     "view",
     "serve",
     "chat",
+    "completion",
 )
 
 

@@ -22,7 +22,7 @@ from aloe_jax.models.lora import LoraSettings
 from aloe_jax.outputs import check_apart
 from aloe_jax.parallel.mesh import make_mesh
 from aloe_jax.run.manifest import Values, read_manifest
-from aloe_jax.run.model import model_config, model_inputs
+from aloe_jax.run.model import model_config, model_inputs, model_places
 from aloe_jax.run.progress import Line, quiet
 from aloe_jax.run.stage import Run, Stage
 from aloe_jax.settings import setting
@@ -139,4 +139,13 @@ def _needs(run: Run) -> tuple[str, ...]:
     return (run.section("export", ExportSettings).model,)
 
 
-EXPORT = Stage("export", _needs, ("model", "lora", "export"), _work, model_inputs, (CARD_FILE,), _check)
+EXPORT = Stage(
+    "export",
+    _needs,
+    ("model", "lora", "export"),
+    _work,
+    model_inputs,
+    (CARD_FILE,),
+    _check,
+    places=model_places,
+)

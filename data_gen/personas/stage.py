@@ -227,4 +227,5 @@ PERSONAS_STAGE = Stage(
     unread=frozenset(f"roles.{role}" for role in GAME),
     paid=(f"{CALLS}.jsonl",),
     assist=assist,
+    places=lambda run: {name: (path,) for name, path in _pool_files(run.section("personas", PersonaSettings)).items()},
 )
