@@ -53,7 +53,7 @@ doc_to_target: "{{question}}"
 metric_list: [{metric: bits_per_byte}]
 """
 ROWS = [
-    {"question": "One and", "choices": ["two", "one"], "answer": 0, "said": "two"},
+    {"question": "One and", "choices": ["two", "one"], "answer": 1, "said": "two"},
     {"question": "The tea is", "choices": ["hot", "wet", "gone"], "answer": 2, "said": "hot"},
     {"question": "Yes,", "choices": ["no", "well"], "answer": 1, "said": "no"},
     {"question": "A long river runs", "choices": ["down", "up"], "answer": 0, "said": "down"},
@@ -194,7 +194,7 @@ def test_models_of_a_run_do_them_once(aloe, folder, tasks, tmp_path):
     assert (found["shots"], found["limit"], found["cut"], len(found["documents"])) == (1, 3, 0, 3)
     [acc] = found["figures"]
     right = [each["values"]["acc"] for each in found["documents"]]
-    assert acc["value"] == pytest.approx(np.mean(right))
+    assert 0 < acc["value"] == pytest.approx(np.mean(right)) < 1
     assert acc["error"] == pytest.approx(mean_stderr(right))
     before = contents(tmp_path / "run/benchmark")
 
