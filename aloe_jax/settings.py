@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import math
 import types
 import typing
@@ -83,6 +84,14 @@ def section(
     """A field that `kind(**defaults)` creates, a settings class or another function. `took` is as in `Rule`."""
     rule = Rule(help, decides=decides, took=took)
     return dataclasses.field(default_factory=lambda: kind(**defaults), metadata={_RULE: rule})
+
+
+def is_json_object(text: str) -> bool:
+    """Whether the text of a setting is empty or a JSON object: what `holds` of such a setting checks."""
+    try:
+        return not text or isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def rule_of(field: dataclasses.Field[Any]) -> Rule:

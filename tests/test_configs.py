@@ -26,7 +26,7 @@ def load(name, arg="", *more):
 
 
 def test_every_file_is_tried():
-    assert {path.stem for path in (ROOT / "configs").glob("*.py")} == {"demo", "demo_llm", "world", *PUBLISHED}
+    assert {path.stem for path in (ROOT / "configs").glob("*.py")} == {"demo", "demo_llm", "own", "world", *PUBLISHED}
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -90,7 +90,7 @@ def test_throughput_scales_the_learning_rate_by_the_square_root_of_the_batch():
 
 def test_files_have_no_key_of_their_own():
     known = experiment()
-    for name in ("demo", *PUBLISHED):
+    for name in ("demo", "own", *PUBLISHED):
         config = load(name)
         assert set(config) == set(known)
         for key, section in config.items():

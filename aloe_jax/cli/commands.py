@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from aloe_jax.cli import signals
 from aloe_jax.cli.arguments import STAGES, TRAINING
 from aloe_jax.cli.devices import has_tpus
+from aloe_jax.cli.waiting import waiting
 from aloe_jax.errors import AloeError, InputError
 from aloe_jax.outputs import check_apart, check_no_run
 
@@ -31,25 +32,26 @@ def run(options: argparse.Namespace) -> None:
 
     planned_flag = has_tpus() and set_flag()  # before libtpu is loaded
 
-    from etils import epath
-    from rich.console import Console
+    with waiting("importing"):
+        from etils import epath
+        from rich.console import Console
 
-    from aloe_jax.cli.experiment import load_experiment
-    from aloe_jax.parallel import hosts
-    from aloe_jax.run.progress import Progress
-    from aloe_jax.run.stage import Run, run_stages
-    from data_gen.game.scheduler import parse_shard
+        from aloe_jax.cli.experiment import load_experiment
+        from aloe_jax.parallel import hosts
+        from aloe_jax.run.progress import Progress
+        from aloe_jax.run.progress_file import PROGRESS
+        from aloe_jax.run.stage import Run, run_stages
+        from data_gen.game.scheduler import parse_shard
 
-    settings, shard = load_experiment(options.config_arguments), parse_shard(options.shard)
-    if options.distributed:
-        hosts.connect(options.distributed, _host_settings(settings))
-    stages = pipeline()
-    run = Run(
-        epath.Path(options.workdir), settings, Progress(Console(stderr=True, quiet=not hosts.is_primary())), shard
-    )
-    selected = _names(options.stages) or list(run.section("stages", tuple)) or list(STAGES)
-    if not TRAINING.isdisjoint(selected):
-        import aloe_jax.train.run_training  # noqa: F401  # loads Orbax and Grain while a signal still ends the process
+        settings, shard = load_experiment(options.config_arguments), parse_shard(options.shard)
+        if options.distributed:
+            hosts.connect(options.distributed, _host_settings(settings))
+        stages, workdir, primary = pipeline(), epath.Path(options.workdir), hosts.is_primary()
+        progress = Progress(Console(stderr=True, quiet=not primary), workdir / PROGRESS if primary else None)
+        run = Run(workdir, settings, progress, shard)
+        selected = _names(options.stages) or list(run.section("stages", tuple)) or list(STAGES)
+        if not TRAINING.isdisjoint(selected):
+            import aloe_jax.train.run_training  # noqa: F401  # loads Orbax and Grain while a signal ends the process
 
     signals.raise_interrupts()
     if planned_flag:
@@ -61,10 +63,10 @@ def run(options: argparse.Namespace) -> None:
         done = shlex.quote(options.workdir)
         run.progress.line(f"\nNext:\n  open {done}/report/index.html\n  aloe view {done}")
         if (run.directory("export") / "config.json").exists():
-            run.progress.line(
-                f"  aloe chat --model={done}/export\n"
-                f"  aloe score --model={done}/export --trees={done}/conversations/trees.jsonl --out=scores.jsonl"
-            )
+            run.progress.line(f"  aloe chat --model={done}/export")
+            if (run.directory("conversations") / "trees.jsonl").exists():
+                trees = f"--trees={done}/conversations/trees.jsonl"
+                run.progress.line(f"  aloe score --model={done}/export {trees} --out=scores.jsonl")
 
 
 def _host_settings(settings: Mapping[str, object]) -> HostSettings | None:
@@ -91,13 +93,13 @@ def config(options: argparse.Namespace) -> None:
 
 
 def status(options: argparse.Namespace) -> None:
-    """Print the status of a run."""
+    """Print the status of runs."""
     from aloe_jax.cli.console import PipedConsole
-    from data_gen.calls.status import show
+    from aloe_jax.cli.status import show_status
 
     signals.raise_interrupts()
 
-    show(Path(options.workdir), PipedConsole(), STAGES)
+    show_status(options.workdirs, STAGES, PipedConsole(highlight=False, markup=False, emoji=False))
 
 
 def merge(options: argparse.Namespace) -> None:
@@ -166,7 +168,10 @@ def import_model(options: argparse.Namespace) -> None:
 
     limit = shard_bytes(options.max_shard_size)
     check_no_run(options.out)
-    print(import_model(options.source, Path(options.out), options.dtype, options.overwrite, limit))
+    with waiting(f"importing {options.source}"):
+        out = Path(options.out)
+        written = import_model(options.source, out, options.dtype, options.overwrite, limit, options.template)
+    print(written)
 
 
 def export(options: argparse.Namespace) -> None:
@@ -181,7 +186,28 @@ def export(options: argparse.Namespace) -> None:
     out = Path(options.out)
     check_no_run(out)
     line = Progress().line
-    print(export_source(options.source, out, options.dtype, options.overwrite, options.adapter, limit, line))
+    with waiting(f"exporting {options.source}"):
+        written = export_source(
+            options.source,
+            out,
+            options.dtype,
+            options.overwrite,
+            options.adapter,
+            limit,
+            line,
+            options.step,
+            options.unfinished,
+        )
+    print(written)
+
+
+def push(options: argparse.Namespace) -> None:
+    """Upload a model or dataset folder to the hub, or list what would be uploaded."""
+    from aloe_jax.hub.push import push_folder
+
+    signals.raise_interrupts()
+
+    push_folder(Path(options.folder), options.repo, options.public, options.message, options.dry_run)
 
 
 def convert(options: argparse.Namespace) -> None:
@@ -247,18 +273,24 @@ def score(options: argparse.Namespace) -> None:
 
 
 def metrics(options: argparse.Namespace) -> None:
-    """Print the benchmark's metrics of a file of scores, corrected by labels if there are some; or a sheet for them."""
+    """Print the benchmark's metrics of a file of scores, or a sheet for labels; of runs and several files a table."""
     from aloe_jax import files
+    from aloe_jax.cli.console import PipedConsole
     from eval.benchmark.labels import label_sheet
     from eval.benchmark.truth import metrics_file
+    from eval.compare.measured import print_measured
 
     signals.raise_interrupts()
 
-    if options.label_sheet is not None:
-        print("\n".join(map(files.json_line, label_sheet(options.scores, options.label_sheet))))
-        return
-    found = metrics_file(options.scores, scale=options.scale, labels=options.labels)
-    print(json.dumps(found, indent=2))
+    path, *more = options.scores
+    if more or Path(path).is_dir():
+        if options.labels or options.label_sheet is not None:
+            raise InputError("--labels and --label-sheet are for one file of scores; name that file alone")
+        print_measured(options.scores, options.scale, None if options.json else PipedConsole(highlight=False))
+    elif options.label_sheet is not None:
+        print("\n".join(map(files.json_line, label_sheet(path, options.label_sheet))))
+    else:
+        print(json.dumps(metrics_file(path, scale=options.scale, labels=options.labels), indent=2))
 
 
 def report(options: argparse.Namespace) -> None:
@@ -277,11 +309,11 @@ def report(options: argparse.Namespace) -> None:
 
 
 def compare(options: argparse.Namespace) -> None:
-    """Compare benchmark results of several runs, or of one."""
+    """Compare benchmark results and trainings of several runs, or results of one."""
     from aloe_jax.cli.console import PipedConsole
     from eval.compare.comparison import compare
     from eval.compare.files import as_json
-    from eval.compare.sources import read_subjects
+    from eval.compare.sources import read_sources
     from eval.compare.text import show
     from eval.compare.write import write_comparison
 
@@ -290,7 +322,7 @@ def compare(options: argparse.Namespace) -> None:
     if options.out:
         check_apart(options.out, *options.directories)
         check_no_run(options.out)
-    found = compare(read_subjects(options.directories), options.baseline)
+    found = compare(read_sources(options.directories), options.baseline)
     if options.json:
         print(json.dumps(as_json(found), indent=2, ensure_ascii=False))
     else:
@@ -338,9 +370,13 @@ def serve(options: argparse.Namespace) -> None:
     say = partial(print, flush=True)
     models = []
     for name, place in named_models(options.model, options.name):
-        engine, chat = load_engine(place, slots=options.slots, context=options.context, tell=partial(say, f"{name}:"))
+        with waiting(f"loading {name}"):
+            engine, chat = load_engine(
+                place, slots=options.slots, context=options.context, tell=partial(say, f"{name}:")
+            )
         if options.warm_up:
-            engine.warm_up()
+            with waiting(f"compiling the programs of {name}"):
+                engine.warm_up()
             say(f"{name}: {engine.compiled}")
         models.append(Loaded(name, engine, chat))
     serve_forever(models, host=options.host, port=options.port, settings=settings, announce=say, trees=trees)
@@ -376,7 +412,8 @@ def _loaded(options: argparse.Namespace) -> Iterator[Speaker]:
     from aloe_jax.serve.local import load_engine
 
     signals.raise_interrupts()
-    engine, chat = load_engine(options.model, slots=1, context=options.context)
+    with waiting(f"loading {options.model}"):
+        engine, chat = load_engine(options.model, slots=1, context=options.context)
     sampling = Sampling(temperature=options.temperature, top_p=options.top_p, max_tokens=options.max_tokens)
     with engine_speaker(engine, chat, options.model, sampling, options.seed) as speaker:
         signals.end_input()

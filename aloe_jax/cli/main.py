@@ -4,7 +4,6 @@ the same command resumes, 1 anything else."""
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import re
 import sys
@@ -15,6 +14,7 @@ from typing import NoReturn
 from aloe_jax.cli import signals
 from aloe_jax.cli.devices import leave_libtpu_alone
 from aloe_jax.cli.parser import make_parser
+from aloe_jax.cli.streams import CLOSED, UNWRITABLE, lasting
 from aloe_jax.errors import AloeError, InputError, ResumableError
 
 LONGEST = 1_200  # characters of a sentence that ends a command
@@ -119,9 +119,8 @@ def entry() -> NoReturn:
     A stopped command exits at once, since threads of libraries would run into each other at an orderly shutdown.
     """
     signals.exit_at_once()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # for a text that the terminal's encoding lacks
+    # The reader of results may exit, which ends the command. What shows its progress may not.
+    sys.stdout, sys.stderr = lasting(sys.stdout, CLOSED), lasting(sys.stderr, UNWRITABLE)
     code = main()
     if code == ResumableError.exit_code:
         sys.stdout.flush()

@@ -77,9 +77,11 @@ def make_parser() -> argparse.ArgumentParser:
     _config_epilog(command)
 
     command = add(
-        "status", commands.status, "Show the status of a run, from any shell, while it is running or afterwards."
+        "status", commands.status, "Show the status of runs, from any shell, while they are running or afterwards."
     )
-    command.add_argument("workdir", type=_path, help="run directory")
+    command.add_argument(
+        "workdirs", nargs="+", type=_path, metavar="DIR", help="run directories, or folders with run directories"
+    )
 
     command = add(
         "merge",
@@ -125,6 +127,13 @@ def make_parser() -> argparse.ArgumentParser:
     )
     command.add_argument("source", help="folder, gs:// folder, owner/name, FILE.gguf, or embedded:smollm2")
     _folder_arguments(command)
+    command.add_argument(
+        "--template",
+        default="",
+        metavar="FILE|FAMILY",
+        help="chat template in place of the model's own, for base models, which have none: a jinja file, or chatml, "
+        "llama3, gemma or plain",
+    )
 
     command = add(
         "export", commands.export, "Write a training checkpoint or any importable model as a Hugging Face folder."
@@ -132,6 +141,17 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("source", help="DIR/sft or DIR/preference of a run, or any source of `aloe import`")
     _folder_arguments(command)
     command.add_argument("--adapter", action="store_true", help="export only the adapters of config.lora, for `peft`")
+    command.add_argument("--step", type=int, metavar="N", help="the checkpoint of step N (default: the newest)")
+    command.add_argument(
+        "--unfinished", action="store_true", help="export a training that has not finished, as its card then says"
+    )
+
+    command = add("push", commands.push, "Upload a model or dataset folder with its card to the Hugging Face hub.")
+    command.add_argument("folder", type=_path, metavar="DIR", help="folder of `aloe export`, `import` or `convert RUN`")
+    command.add_argument("--repo", metavar="OWNER/NAME", help="repository, created where it does not exist")
+    command.add_argument("--public", action="store_true", help="create it public (default: private)")
+    command.add_argument("--message", metavar="TEXT", help="message of the commit")
+    command.add_argument("--dry-run", action="store_true", help="list the files and their sizes, and upload nothing")
 
     command = add(
         "convert",
@@ -204,9 +224,17 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--dtype", default="float32", help="type of the computation: float32 (default) or bfloat16")
 
     command = add(
-        "metrics", commands.metrics, "Print the metrics of the ALOE benchmark, with intervals, of a file of scores."
+        "metrics", commands.metrics, "Print the metrics of the ALOE benchmark, with intervals, of scores or of runs."
     )
-    command.add_argument("scores", type=_path, help="JSON lines with case, profile, personality, turn and score")
+    command.add_argument(
+        "scores",
+        nargs="+",
+        type=_path,
+        metavar="SCORES|DIR",
+        help="JSON lines with case, profile, personality, turn and score (one such file is answered in JSON); run "
+        "directories, or folders in their `benchmark`",
+    )
+    command.add_argument("--json", action="store_true", help="print JSON instead of a table")
     command.add_argument(
         "--scale",
         choices=("shown", "persona"),
@@ -237,7 +265,7 @@ def make_parser() -> argparse.ArgumentParser:
     command = add(
         "compare",
         commands.compare,
-        "Compare benchmark results over the same cases: curves, paired differences, differing settings.",
+        "Compare runs: results over the same cases, paired differences, training curves, differing settings.",
     )
     command.add_argument(
         "directories", nargs="+", type=_path, metavar="DIR", help="run directories, or folders in their `benchmark`"

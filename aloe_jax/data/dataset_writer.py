@@ -98,7 +98,7 @@ class DatasetWriter:
         """Write the dataset to `directory`, replacing what an interrupted call left; returns the manifest's counts.
 
         Raises InputError for a broken source, a conversation that does not fit a row, token ids outside the model's
-        vocabulary, and if there is nothing to train on in supervised fine-tuning.
+        vocabulary, and if there is nothing to train on with any objective.
         """
         for old in directory.glob("aloe_trees*"):
             old.rmtree()
@@ -117,6 +117,7 @@ class DatasetWriter:
         return total.record() | {"fragments": written, "sources": by_source}
 
     def _fragments(self, read: Sequence[tuple[int, Source, Conversation]]) -> Iterator[tuple[int, TreeRow]]:
+        useful = False
         for number, (origin, source, tree) in enumerate(read):
             trie = build_trie(tree, self.chat, self.longest)
             parts = fragments(tree, trie, self.capacity, number)
@@ -126,8 +127,9 @@ class DatasetWriter:
             self.progress(number + 1, len(read))
             for part in parts:
                 scale = np.float32(source.loss_weight)
+                useful = useful or bool(part.weight.any() or part.label.any())
                 yield origin, part.replace(weight=part.weight * scale, pair_weight=part.pair_weight * scale)
-        if not any(counts.trained_tokens for counts in self.counts.values()):
+        if not useful:
             raise InputError("no reply of the conversations is trained on: none is preferred; see the stage's counts")
 
     def _count(self, tree: Conversation, trie: Trie, parts: Sequence[TreeRow]) -> Counts:

@@ -21,9 +21,10 @@ from aloe_jax.errors import InputError
 from aloe_jax.tree.pack import best_fit_in_order, check_sizes
 from aloe_jax.tree.row import Capacity
 
-Unit = Literal["conversations", "pairs"]
+Unit = Literal["conversations", "pairs", "replies"]
 Row = tuple[int, ...]  # the fragments packed into it
 TOKENS, TARGETS, REPLIES, PAIRS = range(4)  # columns of `sizes`
+COUNTED: Mapping[Unit, int] = {"pairs": PAIRS, "replies": REPLIES}  # the column that has the units; a conversation is 1
 OPEN_ROWS = 256  # rows that are filled at the same time; more of them hardly fill rows better
 MORE_STEPS = 0.01  # share of the steps that is added while the steps cannot hold the rows
 
@@ -74,11 +75,11 @@ def pack_plan(
     Args:
         sizes: (tokens, targets, replies, pairs) of each fragment.
         conversation: the conversation of each fragment; the fragments of a conversation are contiguous.
-        batch: maximum units (conversations or pairs) per step.
+        batch: maximum units (conversations, pairs or replies) per step.
         origin: the source of each fragment in a mixture, 0 by default.
         weights: how much an epoch takes of each source (`aloe_jax.data.mixture.drawn`).
         trained: number of items to train on per fragment; conversations without any are left out. By default the
-            pairs for the unit "pairs", else 1.
+            fragment's units, 1 for the unit "conversations".
 
     Raises InputError if no conversation is left, if a fragment does not fit a row, or if `batch` is not positive.
     """
@@ -86,11 +87,11 @@ def pack_plan(
         raise InputError(f"config.batch: {batch} must be at least 1")
     check_sizes(sizes, capacity)
     if trained is None:
-        trained = sizes[:, PAIRS] if unit == "pairs" else np.ones(len(sizes), np.int64)
+        trained = sizes[:, COUNTED[unit]] if unit in COUNTED else np.ones(len(sizes), np.int64)
     sources = np.zeros(len(sizes), np.int64) if origin is None else origin
     members = _members(conversation, trained * (np.asarray(weights)[sources] > 0))
     if not members:
-        what = "any pairs" if unit == "pairs" else "anything"
+        what = {"pairs": "any pairs", "replies": "any labelled replies"}.get(unit, "anything")
         raise InputError(f"no conversation of the dataset has {what} to train on; check the preferences in trees.jsonl")
     pools: list[list[int]] = [[] for _ in weights]
     for owner in sorted(members):
@@ -133,7 +134,7 @@ def _pack(
     Of a conversation with several fragments, the smallest is packed and counts all its units; each of the others fills
     a row by construction. So at most one row of a group contains several conversations.
     """
-    units = [int(sizes[fragments, PAIRS].sum()) if unit == "pairs" else 1 for fragments in conversations]
+    units = [int(sizes[fragments, COUNTED[unit]].sum()) if unit in COUNTED else 1 for fragments in conversations]
     smallest = [min(fragments, key=lambda fragment: sizes[fragment, TOKENS]) for fragments in conversations]
     # A conversation with more units than a step fills the capacity for units, and so is alone in its row.
     needs = np.column_stack([sizes[smallest], np.minimum(units, batch)])

@@ -157,6 +157,7 @@ class _RecordReader:
             sharing_messages=messages,
             sharing_characters=characters,
             equal_pairs=self._forest.equal_pairs,
+            contradicted=self._forest.contradicted,
             unread=self._tally.unread,
         )
 

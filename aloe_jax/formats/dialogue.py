@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ _WEIGHTS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "t
 _SPEAKER = re.compile(r"(?:^|\n\n)\s*(Human|Assistant):")
 TRIMMED = "a prompt that differs from the dialogue's own in white space, written once"
 DECODED = "messages that are written as text, read as messages"
+SWAPPED = "a pair that prefers the reply called rejected, swapped"
 CUT = "the end of a turn behind a message's text, cut off"
 REPEATED_WORDS = 6  # of a prompt that both replies begin with; a shorter one may be repeated by chance
 
@@ -62,7 +64,7 @@ class Reader:
         if name is None:
             return self._answered(record)
         said = self.messages(record[name], name)
-        self.tally.check(record, (name, *keys.PROMPTS, *keys.SYSTEMS), self.line)
+        self.tally.check(record, (name, *keys.PROMPTS, *keys.SYSTEMS, keys.LABEL), self.line)
         turns = _with_system(self._joined(self._prompt(record, ()), said, name), _system(record))
         _check_replies(turns, name)
         return turns
@@ -73,7 +75,8 @@ class Reader:
         replies = {side: self._reply(record.get(side), side) for side in keys.SIDES}
         if isinstance(asked := record.get("prompt"), str) and _transcript(asked):
             replies = {side: [_stripped(turn) for turn in turns] for side, turns in replies.items()}
-        used = (*keys.SIDES, keys.MARGIN, *keys.CHATS, *keys.PROMPTS, *keys.INPUTS, *keys.SYSTEMS)
+        stated, margin = _margin(record)
+        used = (*keys.SIDES, *stated, *keys.CHATS, *keys.PROMPTS, *keys.INPUTS, *keys.SYSTEMS)
         self.tally.check(record, used, self.line)
         prompt = self._prompt(record, keys.INPUTS)
         name = next((name for name in keys.CHATS if given(record.get(name))), None)
@@ -87,7 +90,20 @@ class Reader:
         for side, path in zip(keys.SIDES, paths, strict=True):
             if not path[-1].message.content.strip():
                 raise ValueError(f"'{side}' ends with an empty reply; expected text")
-        return Pair(paths[0], paths[1], _margin(record.get(keys.MARGIN)))
+        if margin is not None and margin < 0:
+            self.repairs.add(SWAPPED)
+        return Pair(paths[0], paths[1], margin)
+
+    def label(self, record: Mapping[str, object], turns: Sequence[Turn]) -> bool | None:
+        """Whether the reply at the end of a record's `turns` is a good one; None if the record does not say."""
+        value = record.get(keys.LABEL)
+        if value is None or value == "":
+            return None
+        if (good := _yes_or_no(value)) is None:
+            raise ValueError(f"'{keys.LABEL}' is {str(value)[:40]!r}; expected true or 1 for a good reply, false or 0")
+        if turns[-1].message.role != "assistant":
+            raise ValueError(f"'{keys.LABEL}' stands beside a dialogue that ends with no reply; expected the reply")
+        return good
 
     def messages(self, value: object, name: str) -> list[Turn]:
         """The turns of a list of {"role", "content"} or {"from", "value"}, which may be written as text."""
@@ -140,8 +156,6 @@ class Reader:
 
     def _answered(self, record: Mapping[str, object]) -> list[Turn]:
         """A prompt with its reply, such as `instruction`, `input` and `output`."""
-        if keys.refuses(label := record.get(keys.LABEL)):
-            raise ValueError(f"key '{keys.LABEL}' is {label!r}: the reply is a bad one, and has no good one beside it")
         self.tally.check(record, (*keys.PROMPTS, *keys.INPUTS, *keys.SYSTEMS, *keys.REPLIES, keys.LABEL), self.line)
         name = next(name for name in keys.REPLIES if given(record.get(name)))
         _one(record, keys.REPLIES, "the record")
@@ -256,7 +270,7 @@ def _trained(entry: Mapping[str, object], where: str) -> bool | None:
         value = entry.get(name)
         if value is None:
             continue
-        weight = _WEIGHTS.get(str(value).strip().lower()) if isinstance(value, str | int | float) else None
+        weight = _yes_or_no(value)
         if weight is None:
             raise ValueError(f"{where} has {name} {str(value)[:40]!r}; expected true or 1, false or 0")
         found.add(weight)
@@ -265,16 +279,35 @@ def _trained(entry: Mapping[str, object], where: str) -> bool | None:
     return found.pop() if found else None
 
 
-def _margin(value: object) -> float | None:
-    """The margin of a pair, also as text; None without one."""
-    if isinstance(value, str):
+def _yes_or_no(value: object) -> bool | None:
+    """What true, 1, false, 0 and their texts say; None for anything else."""
+    return _WEIGHTS.get(str(value).strip().lower()) if isinstance(value, str | int | float) else None
+
+
+def _margin(record: Mapping[str, object]) -> tuple[tuple[str, ...], float | None]:
+    """The keys that state the margin of a pair, and the margin 2p - 1; none and None without any.
+
+    Of two scores p is the Bradley-Terry probability, the logistic function of their difference d, so that
+    2p - 1 = tanh(d / 2).
+    """
+    if record.get(keys.MARGIN) is not None:
+        return (keys.MARGIN,), _number(record[keys.MARGIN], keys.MARGIN, 1.0)
+    if any(record.get(name) is None for name in keys.SCORES):
+        return (), None
+    chosen, rejected = (_number(record[name], name, math.inf) for name in keys.SCORES)
+    return keys.SCORES, math.tanh((chosen - rejected) / 2)
+
+
+def _number(value: object, name: str, most: float) -> float:
+    """A finite number from -most to most, also as text."""
+    number = math.nan
+    if isinstance(value, int | float | str) and not isinstance(value, bool):
         with contextlib.suppress(ValueError):
-            value = float(value)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not -1 <= value <= 1:
-        raise ValueError(f"'margin' is {repr(value)[:40]}; expected a number from -1 to 1")
-    return float(value)
+            number = float(value)
+    if not (math.isfinite(number) and abs(number) <= most):
+        bounds = f" from {-most:g} to {most:g}" if math.isfinite(most) else ""
+        raise ValueError(f"'{name}' is {repr(value)[:40]}; expected a number{bounds}")
+    return number
 
 
 def _check_replies(turns: Sequence[Turn], name: str) -> None:

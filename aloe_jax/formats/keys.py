@@ -14,6 +14,7 @@ SYSTEMS = ("system", "system_prompt")
 REPLIES = ("completion", "response", "output", "answer")
 SIDES = ("chosen", "rejected")
 MARGIN = "margin"
+SCORES = ("score_chosen", "score_rejected")  # of a reward model or judge: the margin where none is stated
 
 PAPER = ("profile", "personality", "conversations")  # a conversation of the paper's code, and a turn of it
 PAPER_TURN = ("user", "assistant", "chosen", "inferred_profile", "inferred_personality")
@@ -22,7 +23,7 @@ ROLES = ("role", "from")
 CONTENTS = ("content", "value")
 WEIGHTS = ("weight", "train", "training", "loss")  # whether a reply is trained on
 
-LABEL = "label"  # whether the reply of a prompt is a good one
+LABEL = "label"  # whether the last reply is a good one
 
 # What would change the dialogue or the training: records with a value there are refused where it is not read.
 DECISIVE = frozenset(

@@ -18,6 +18,7 @@ class _Tree:
     nodes: list[Node] = field(default_factory=list)
     children: dict[tuple[str | None, Message], int] = field(default_factory=dict)
     margins: dict[tuple[str, str], list[float]] = field(default_factory=dict)  # those stated, by (chosen, rejected)
+    labels: dict[str, set[bool]] = field(default_factory=dict)  # those stated, by node
 
     def add(self, turns: Sequence[Turn]) -> list[str]:
         """Add a path, with new nodes where there is no equal one; returns its node ids. A reply is excluded from the
@@ -42,6 +43,12 @@ class _Tree:
             path.append(self.nodes[index].id)
         return path
 
+    def labelled(self) -> Iterator[Node]:
+        """The nodes, each with the label that all records which state one agree on."""
+        for node in self.nodes:
+            said = self.labels.get(node.id, set())
+            yield node.model_copy(update={"label": next(iter(said))}) if len(said) == 1 else node
+
     def preferences(self) -> Iterator[Preference]:
         """The preferences, in the order of their first record."""
         for (chosen, rejected), margins in self.margins.items():
@@ -52,8 +59,8 @@ class _Tree:
 @dataclass
 class Forest:
     """Trees that are merged from records. Records share a tree if they are equal up to their first user message: with
-    the system message or a greeting alone a whole data set would be one tree. Chats and pairs share none, since in a
-    tree with preferences nothing else is trained on in SFT.
+    the system message or a greeting alone a whole data set would be one tree. Chats, labelled replies and pairs share
+    none, since in a tree with preferences or labels nothing else is trained on in SFT.
 
     `messages` and `characters` count the input, each path separately; `equal_pairs` counts pairs with equal sides.
     """
@@ -61,11 +68,15 @@ class Forest:
     messages: int = 0
     characters: int = 0
     equal_pairs: int = 0
-    _trees: dict[tuple[bool | Message, ...], _Tree] = field(default_factory=dict)
+    _trees: dict[tuple[str | Message, ...], _Tree] = field(default_factory=dict)
 
-    def add_chat(self, turns: Sequence[Turn]) -> None:
-        """Add a chat: one path, whose replies are all trained on unless they are excluded."""
-        self._tree(turns, compared=False).add(self._counted(turns))
+    def add_chat(self, turns: Sequence[Turn], label: bool | None = None) -> None:
+        """Add a chat: one path, whose replies are all trained on unless they are excluded; with the label of its last
+        reply only that one is."""
+        tree = self._tree(turns, "chat" if label is None else "labels")
+        path = tree.add(self._counted(turns))
+        if label is not None:
+            tree.labels.setdefault(path[-1], set()).add(label)
 
     def add_pair(self, chosen: Sequence[Turn], rejected: Sequence[Turn], margin: float | None) -> None:
         """Add two whole paths whose first difference is a reply, and the preference between these two replies. Each
@@ -91,7 +102,7 @@ class Forest:
                 f"the pair has no prompt: no user message stands before its replies; expected one of "
                 f"{', '.join(keys.PROMPTS)}, or whole dialogues"
             )
-        tree = self._tree(chosen, compared=True)
+        tree = self._tree(chosen, "pairs")
         pair = (tree.add(self._counted(chosen))[fork], tree.add(self._counted(rejected))[fork])
         stated = tree.margins.setdefault((pair[0], pair[1]), [])
         if margin is not None and margin not in stated:
@@ -100,16 +111,22 @@ class Forest:
     def conversations(self) -> Iterator[Conversation]:
         """The trees, in the order of their first record."""
         for number, tree in enumerate(self._trees.values(), start=1):
-            yield Conversation(id=f"tree-{number:06d}", nodes=tuple(tree.nodes), preferences=tuple(tree.preferences()))
+            nodes, preferences = tuple(tree.labelled()), tuple(tree.preferences())
+            yield Conversation(id=f"tree-{number:06d}", nodes=nodes, preferences=preferences)
+
+    @property
+    def contradicted(self) -> int:
+        """The replies that records call good and bad, which have no label."""
+        return sum(len(said) > 1 for tree in self._trees.values() for said in tree.labels.values())
 
     def sharing(self) -> tuple[float, float]:
         """The ratios of the records' messages and characters to those of the trees; 1.0 if there are none."""
         nodes = [node for tree in self._trees.values() for node in tree.nodes]
         return self.messages / max(len(nodes), 1), self.characters / max(sum(len(node.text) for node in nodes), 1)
 
-    def _tree(self, turns: Sequence[Turn], compared: bool) -> _Tree:
+    def _tree(self, turns: Sequence[Turn], kind: str) -> _Tree:
         first = next((at for at, turn in enumerate(turns) if turn.message.role == "user"), 0)
-        root: tuple[bool | Message, ...] = (compared, *(turn.message for turn in turns[: first + 1]))
+        root: tuple[str | Message, ...] = (kind, *(turn.message for turn in turns[: first + 1]))
         return self._trees.setdefault(root, _Tree())
 
     def _counted(self, turns: Sequence[Turn]) -> Sequence[Turn]:
@@ -133,7 +150,8 @@ def add_record(forest: Forest, record: object, reader: Reader) -> None:
             if record.get(name) is not None:
                 reader.messages(record[name], name)
         raise ValueError(f"{LAYOUTS}; found {_found(record)}")
-    forest.add_chat(reader.chat(record))
+    turns = reader.chat(record)
+    forest.add_chat(turns, reader.label(record, turns))
 
 
 def _found(record: dict[str, object]) -> str:

@@ -26,6 +26,9 @@ class TreeCount(TypedDict):
     turns: int
     replies: int
     pairs: int
+    ties: int
+    good: int
+    bad: int
 
 
 class Merged(TypedDict, total=False):
@@ -34,6 +37,7 @@ class Merged(TypedDict, total=False):
     sharing_messages: float
     sharing_characters: float
     equal_pairs: int
+    contradicted: int
     unread: Mapping[str, Unread]
 
 
@@ -48,10 +52,18 @@ class Tokens:
 
 
 def tree_count(trees: Sequence[Conversation]) -> TreeCount:
-    """User messages, replies and pairs of the trees."""
-    roles = [node.role for tree in trees for node in tree.nodes]
-    pairs = sum(len(tree.preferences) for tree in trees)
-    return TreeCount(turns=roles.count("user"), replies=roles.count("assistant"), pairs=pairs)
+    """User messages, replies, pairs (`ties` of which have the margin 0) and labelled replies of the trees."""
+    nodes = [node for tree in trees for node in tree.nodes]
+    roles, labels = [node.role for node in nodes], [node.label for node in nodes]
+    margins = [pair.margin for tree in trees for pair in tree.preferences]
+    return TreeCount(
+        turns=roles.count("user"),
+        replies=roles.count("assistant"),
+        pairs=len(margins),
+        ties=margins.count(0.0),
+        good=labels.count(True),
+        bad=labels.count(False),
+    )
 
 
 def token_count(trees: Sequence[Conversation], chat: ChatFormat) -> Tokens:
@@ -73,8 +85,8 @@ class ConversionReport:
     """The records that a conversion read, wrote, kept, repaired and left out.
 
     Where records were merged, `sharing_messages` and `sharing_characters` are the ratios of their messages and
-    characters to those of the trees; `equal_pairs` counts pairs with two equal sides. `unread` has the keys that are
-    not read, by name.
+    characters to those of the trees; `equal_pairs` counts pairs with two equal sides, `contradicted` replies that are
+    labelled both good and bad. `unread` has the keys that are not read, by name.
     """
 
     format: Format
@@ -85,9 +97,13 @@ class ConversionReport:
     turns: int | None = None
     replies: int = 0
     pairs: int = 0
+    ties: int = 0
+    good: int = 0
+    bad: int = 0
     sharing_messages: float | None = None
     sharing_characters: float | None = None
     equal_pairs: int = 0
+    contradicted: int = 0
     unread: Mapping[str, Unread] = field(default_factory=dict)
     tokens: Tokens | None = None
 
@@ -104,6 +120,10 @@ class ConversionReport:
             )
         if self.equal_pairs:
             found.append(f"{self.equal_pairs} pairs left out: chosen and rejected are the same")
+        if self.ties:
+            found.append(f"{self.ties} pairs are ties (margin 0), which nothing is trained on")
+        if self.contradicted:
+            found.append(f"{self.contradicted} replies have no label: some records call them good, others bad")
         for kind, lines in sorted(self.repairs.repaired.items()):
             found.append(f"repaired: {kind}: {len(lines)} (lines {_enumerated(lines)})")
         for reason, lines in self._refused():
@@ -142,6 +162,8 @@ class ConversionReport:
         if self.turns is not None:
             rows += [("trees", f"{self.written:,}"), ("turns", f"{self.turns:,}"), ("replies", f"{self.replies:,}")]
             rows.append(("pairs", f"{self.pairs:,}"))
+            if self.good or self.bad:
+                rows.append(("labelled replies", f"{self.good:,} good, {self.bad:,} bad"))
         if self.sharing_messages is not None:
             rows.append(("sharing factor (messages)", f"{self.sharing_messages:.2f}"))
         if self.tokens is not None:

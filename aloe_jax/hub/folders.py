@@ -133,8 +133,12 @@ def cached(source: Path, make: Callable[[Path], None]) -> Path:
 
     Two processes may do so at the same time with the same result; the later one keeps the existing folder.
     """
-    name = f"{source.stem}-{files.hash_file(source)[:16]}-v{CONVERTER_VERSION}"
-    folder = cache_root() / "models" / name
+    return cached_as(f"{source.stem}-{files.hash_file(source)[:16]}", make)
+
+
+def cached_as(name: str, make: Callable[[Path], None]) -> Path:
+    """The cached folder `name`, which depends on all that `make(folder)` fills it with if it is new."""
+    folder = cache_root() / "models" / f"{name}-v{CONVERTER_VERSION}"
     if not folder.exists():
         try:
             with new_folder(folder) as partial:
@@ -158,7 +162,8 @@ def checked_tokenizer(folder: epath.Path) -> None:
         (folder / name).exists() for name in (CHAT_TEMPLATE, OLDER_TEMPLATE)
     ):
         raise InputError(
-            f"{folder}: the tokenizer has no chat template; use an instruct model or add a {CHAT_TEMPLATE}"
+            f"{folder}: the tokenizer has no chat template; use an instruct model, or choose a template with "
+            "config.model.template (of `aloe import`: --template), such as chatml or plain"
         )
 
 

@@ -16,7 +16,7 @@ from aloe_jax.run.settings import ModelSettings
 from aloe_jax.serve.settings import ServeSettings
 from aloe_jax.settings import missing_key, plain
 from aloe_jax.train.forward import Compute
-from aloe_jax.train.objectives.settings import ObjectiveSettings, PairSettings
+from aloe_jax.train.objectives.settings import ObjectiveSettings
 from aloe_jax.train.optimizer import OptimizerSettings
 from aloe_jax.train.settings import TrainingSettings
 
@@ -124,6 +124,5 @@ def _given(value: T | None, name: str) -> T:
 def program_settings(training: TrainingSettings) -> dict[str, object]:
     """Plain values of the settings of a training that its compiled program is made from: all of the objective, and of
     the optimiser all but `CONSTANTS`."""
-    objective = PairSettings if isinstance(training, PairSettings) else ObjectiveSettings
-    fields = (*dataclasses.fields(objective), *dataclasses.fields(OptimizerSettings))
+    fields = (*dataclasses.fields(ObjectiveSettings), *dataclasses.fields(OptimizerSettings))
     return {one.name: plain(getattr(training, one.name)) for one in fields if one.name not in CONSTANTS}

@@ -18,7 +18,7 @@ from etils import epath
 
 from aloe_jax.data.builder import FragmentSource
 from aloe_jax.data.mixture import drawn
-from aloe_jax.data.plan import PAIRS, REPLIES, Unit, pack_plan
+from aloe_jax.data.plan import COUNTED, REPLIES, Unit, pack_plan
 from aloe_jax.errors import InputError
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.ops.block_table import running_blocks
@@ -185,7 +185,7 @@ def batch_of(workload: Workload, capacity: Capacity, batch: int, unit: Unit, ste
     """The rows and tokens of a batch of that many conversations or pairs, as packed. The conversations are repeated
     until they make an epoch of about `steps` steps or more."""
     owners = np.unique(workload.conversation)
-    units = workload.mean(PAIRS) if unit == "pairs" else 1.0
+    units = workload.mean(COUNTED[unit]) if unit in COUNTED else 1.0
     count = max(workload.epoch, math.floor(steps * batch / units))
     # Whole repetitions, and a part of another one to make it `count` conversations.
     sizes, owner = [], []
@@ -207,7 +207,7 @@ def batch_of(workload: Workload, capacity: Capacity, batch: int, unit: Unit, ste
 
 def fitting_batch(workload: Workload, capacity: Capacity, rows: int, unit: Unit) -> Batch:
     """The largest batch, to a hundredth, of which each step is packed into `rows` rows or fewer; at least one unit."""
-    units = workload.mean(PAIRS) if unit == "pairs" else 1.0
+    units = workload.mean(COUNTED[unit]) if unit in COUNTED else 1.0
     low, high = 1, max(2, round(capacity.tokens * rows / workload.mean(0) * units) + 1)
     best = batch_of(workload, capacity, low, unit, STEADY)
     while high - low > max(1, low // 100):

@@ -11,6 +11,7 @@ from aloe_jax.hub.chat_model import read_chat_model
 from aloe_jax.hub.config_file import read_config
 from aloe_jax.hub.identity import model_hash
 from aloe_jax.hub.source import resolve_model
+from aloe_jax.hub.templated import templated
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.parallel.mesh import MeshSettings
 from aloe_jax.run.settings import ModelSettings, TemplateSettings
@@ -19,8 +20,9 @@ from aloe_jax.tree.template import ChatFormat
 
 
 def model_folder(run: Run) -> epath.Path:
-    """The Hugging Face folder of the start model. InputError as `check_source`."""
-    return resolve_model(check_source(run))
+    """The Hugging Face folder of the start model, with the chat template of `config.model.template` if it names one.
+    InputError as `check_source`."""
+    return templated(resolve_model(check_source(run)), run.section("model", ModelSettings).template)
 
 
 def check_source(run: Run) -> str:
@@ -37,16 +39,16 @@ def model_config(run: Run) -> ModelConfig:
 
 
 def chat_format(run: Run) -> ChatFormat:
-    """Tokenizer and chat template of the start model, with the date and system handling of `config.template`.
-    InputError if the tokenizer does not belong to the model."""
+    """Tokenizer and chat template of the start model, with the settings of `config.template`. InputError if the
+    tokenizer does not belong to the model."""
     return chat_model(run, model_folder(run))[1]
 
 
 def chat_model(run: Run, folder: epath.Path) -> tuple[ModelConfig, ChatFormat]:
-    """Config and chat format of the model in `folder`, with the date and system handling of `config.template`.
-    InputError if the tokenizer does not belong to the model."""
+    """Config and chat format of the model in `folder`, with the settings of `config.template`. InputError if the
+    tokenizer does not belong to the model."""
     template = run.section("template", TemplateSettings)
-    return read_chat_model(folder, date=template.date, system=template.system)
+    return read_chat_model(folder, date=template.date, system=template.system, variables=template.values)
 
 
 def mesh_of(run: Run) -> Mesh:

@@ -111,6 +111,11 @@ class Stage:
         """Whether other processes take part in it."""
         return self.everywhere or self.assist is not None
 
+    @property
+    def resumes(self) -> bool:
+        """Whether an interrupted call leaves something that the next one goes on with."""
+        return self.everywhere or bool(self.paid) or self.unfinished is not None
+
     def reads(self, run: Run) -> tuple[str, ...]:
         """The stages whose files it reads in this run."""
         return self.needs(run) if callable(self.needs) else self.needs
@@ -165,9 +170,10 @@ def run_stages(
     if not hosts.is_primary():
         _follow(chosen, run)
         return
-    with exclusive(run.workdir):
+    with exclusive(run.workdir) as sign:
         _check_config(stages, run, selected, fresh or fork)
         _check_own(run.workdir / CONFIG)
+        sign()
         files.write_json(run.workdir / CONFIG, plain(run.settings))
         for stage in chosen:
             _run_stage(stage, run, fresh or fork, stage.paid if fork else ())
@@ -245,6 +251,8 @@ def _run_stage(stage: Stage, run: Run, fresh: bool, paid: Sequence[str] = ()) ->
     manifest.write(directory)
     began, earlier = time.monotonic(), manifest.seconds
     with run.progress.stage(stage.name):
+        if before is not None and not before.finished:
+            run.progress.line(f"{stage.name}: was interrupted, {'continuing' if stage.resumes else 'starting over'}")
         try:
             if stage.shared:
                 hosts.lead(hosts.WORK)

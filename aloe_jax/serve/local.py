@@ -103,8 +103,9 @@ def load_engine(
 def _stage_executor(run: Run, name: str) -> tuple[Executor, ChatFormat]:
     settings, source = run.section("decode", DecodeSettings), find_model(run, name)
     mesh, (model, chat) = settings.build(), chat_model(run, source.folder)
-    params = source.load(mesh, model, run.progress.line)
-    return _executor(model, params, chat, settings, run.section("serve", ServeSettings), mesh), chat
+    with run.progress.doing(f"loading the model {name}"):
+        params = source.load(mesh, model, run.progress.line)
+        return _executor(model, params, chat, settings, run.section("serve", ServeSettings), mesh), chat
 
 
 def _executor(

@@ -31,11 +31,14 @@ def trained_config(run: Run) -> ModelConfig:
     return with_adapters(model_config(run), run.section("lora", LoraSettings))
 
 
-def trained_params(model: ModelConfig, stage: epath.Path, mesh: Mesh, line: Line) -> tuple[ModelConfig, decoder.Params]:
-    """The model of the training in the folder `stage`, and its final parameters: all of them, or the adapters alone."""
+def trained_params(
+    model: ModelConfig, stage: epath.Path, mesh: Mesh, line: Line, step: int | None = None
+) -> tuple[ModelConfig, decoder.Params]:
+    """The model of the training in the folder `stage`, and its parameters at the checkpoint of a step (None: the
+    newest): all of them, or the adapters alone."""
     from aloe_jax.train.checkpoints import restore_params  # loads Orbax
 
     stored = read_manifest(stage).section("lora")
     if stored:
         model = with_adapters(model, read(LoraSettings, stored, "config.lora"))
-    return model, restore_params(stage / "checkpoints", model, decoder.shardings(model, mesh), line)
+    return model, restore_params(stage / "checkpoints", model, decoder.shardings(model, mesh), line, step)

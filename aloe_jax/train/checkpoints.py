@@ -82,6 +82,10 @@ class Checkpoints:
         found = self._checkpointer.latest
         return None if found is None else found.step
 
+    def saved_at(self, step: int) -> float:
+        """When the checkpoint of a step was complete, in seconds since the epoch."""
+        return float((self._directory / str(step)).stat().mtime)
+
     def save(self, state: TrainState, iterator: dict[str, int]) -> None:
         """Save the state and the iterator's state, both of which may change afterwards. Waits for the previous save.
 
@@ -136,9 +140,17 @@ class Checkpoints:
         return state, {name: int(value) for name, value in loaded["data"].items()}
 
 
-def restore_params(directory: epath.PathLike, model: ModelConfig, shardings: Params, line: Line = quiet) -> Params:
-    """The trained parameters of the newest checkpoint in a folder, f32; for a `model` with adapters, the adapters
-    alone.
+def checkpoint_steps(directory: epath.PathLike) -> list[int]:
+    """The steps of the complete checkpoints in a folder, in order."""
+    folder = epath.Path(directory)
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit()) if folder.is_dir() else []
+
+
+def restore_params(
+    directory: epath.PathLike, model: ModelConfig, shardings: Params, line: Line = quiet, step: int | None = None
+) -> Params:
+    """The trained parameters of the checkpoint of a step in a folder (None: the newest), f32; for a `model` with
+    adapters, the adapters alone.
 
     `shardings` are those of all parameters of the model. Nothing but the parameters is read. Only the processes whose
     devices are in the shardings take part. `line` displays what was verified. InputError if there is no checkpoint, if
@@ -146,8 +158,8 @@ def restore_params(directory: epath.PathLike, model: ModelConfig, shardings: Par
     """
     folder = epath.Path(directory).resolve()
     alone = hosts.is_local(jax.tree.leaves(shardings)[0].mesh)
-    steps = [int(path.name) for path in folder.iterdir() if path.name.isdigit()] if folder.is_dir() else []
-    newest = max(steps, default=0)
+    steps = checkpoint_steps(folder)
+    newest = max(steps, default=0) if step is None else step
     if not alone:
         newest = hosts.broadcast_from_primary(newest)
     if not newest:
@@ -158,7 +170,7 @@ def restore_params(directory: epath.PathLike, model: ModelConfig, shardings: Par
         own = context.multiprocessing
         mine = hosts.process_index()
         own.primary_host, own.active_processes, own.barrier_sync_key_prefix = mine, {mine}, "alone"
-    remedy, before = f"delete '{folder.parent}' and train again", sorted(steps)[:-1]
+    remedy, before = f"delete '{folder.parent}' and train again", [each for each in steps if each < newest]
     if before:
         remedy += f", or move that folder away to use the checkpoint of step {before[-1]}"
     found = folder / str(newest)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 # Timed separately: everything before the first step (loading the model or a checkpoint, the reference model's
 # log-probabilities, counting the work), waiting for rows, compiling, waiting for a checkpoint, and measuring on
@@ -13,9 +13,10 @@ PARTS = ("start", "data", "compile", "checkpoint", "held_out")
 
 
 class Clock:
-    """Splits the time between two readings into `PARTS` and `step`."""
+    """Splits the time between two readings into `PARTS` and `step`. `show` is entered, with its name, around a part."""
 
-    def __init__(self) -> None:
+    def __init__(self, show: Callable[[str], AbstractContextManager[None]] = lambda name: nullcontext()) -> None:
+        self._show = show
         self._since = time.monotonic()
         self._spent = dict.fromkeys(PARTS, 0.0)
 
@@ -24,7 +25,8 @@ class Clock:
         """Count the time spent inside towards a part."""
         began = time.monotonic()
         try:
-            yield
+            with self._show(name):
+                yield
         finally:
             self._spent[name] += time.monotonic() - began
 

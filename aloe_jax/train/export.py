@@ -8,10 +8,9 @@ from pathlib import Path
 import jax
 from etils import epath
 
-from aloe_jax import files
 from aloe_jax.errors import InputError
 from aloe_jax.hub.adapter import export_adapter
-from aloe_jax.hub.card import CARD_FILE, ModelCard
+from aloe_jax.hub.card import CARD_FILE
 from aloe_jax.hub.config_file import read_config
 from aloe_jax.hub.exporter import export_model
 from aloe_jax.hub.folders import check_new
@@ -22,14 +21,15 @@ from aloe_jax.models import decoder
 from aloe_jax.models.lora import LoraSettings
 from aloe_jax.outputs import check_apart
 from aloe_jax.parallel.mesh import make_mesh
-from aloe_jax.run.manifest import Values, find_manifest, read_manifest
+from aloe_jax.run.manifest import Values, read_manifest
 from aloe_jax.run.model import model_config, model_inputs
 from aloe_jax.run.progress import Line, quiet
 from aloe_jax.run.stage import Run, Stage
 from aloe_jax.settings import setting
+from aloe_jax.train.export_card import stage_card
 from aloe_jax.train.joint_adapter import joint_adapter
-from aloe_jax.train.names import BASE, CHAIN, OWN, PREFERENCE, SFT
-from aloe_jax.train.sources import ModelSource, stored
+from aloe_jax.train.names import CHAIN
+from aloe_jax.train.sources import ModelSource, start_folder, stored
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,17 @@ def export_source(
     adapter: bool = False,
     max_shard_bytes: int = MAX_SHARD_BYTES,
     line: Line = quiet,
+    step: int | None = None,
+    unfinished: bool = False,
 ) -> Path:
     """Write the model `source` as a Hugging Face folder to `out`; returns `out`.
 
     `source` is the folder of a training stage (or its `checkpoints`), or anything that `resolve_model` takes. `dtype`
     None keeps the stored type of every tensor, which is float32 in a checkpoint. With `adapter` the folder holds the
-    adapters alone, for `peft` to load on top of the run's start model; without, they are merged. Raises InputError for
-    a source without checkpoint or model, for an `out` that is, contains or lies in the source or the run's start model,
-    for an `adapter` of a training without adapters, and as `export_model` does.
+    adapters alone, for `peft` to load on top of the run's start model; without, they are merged. `step` is the
+    checkpoint of a training, by default its newest. Raises InputError for a source without checkpoint or model, for a
+    training that has not finished unless `unfinished`, for an `out` that is, contains or lies in the source or the
+    run's start model, for an `adapter` of a training without adapters, and as `export_model` does.
     """
     check_new(out, overwrite)
     check_apart(out, source)
@@ -64,8 +67,13 @@ def export_source(
     path = Path(source)  # run directories are local
     stage = epath.Path(path.parent if path.name == "checkpoints" else path)
     trained = (stage / "checkpoints").is_dir()
+    if trained:
+        step = _chosen_step(stage, source, step, unfinished)
+    elif step is not None or unfinished:
+        given = "--unfinished" if step is None else f"--step={step}"
+        raise InputError(f"{given}: '{source}' is no training stage of a run; give DIR/sft or DIR/preference")
     base = stored(read_manifest(stage), stage, "model", "source") if trained else source
-    folder = resolve_model(base)
+    folder = start_folder(stage) if trained else resolve_model(base)
     check_apart(out, folder, base)
     model, _ = read_config(folder)
     if not trained:
@@ -79,34 +87,36 @@ def export_source(
         loaded = "float32" if loaded == "float64" else loaded  # JAX holds no f64; refused where it is written as such
         params = load_params(folder, model, decoder.shardings(model, mesh), loaded)
         return export_model(params, model, folder, out, dtype, None, overwrite, max_shard_bytes, dtypes)
-    card = stage_card(stage)
+    assert step is not None
     if adapter:
-        grown, adapters = joint_adapter(model, stage, mesh, line)
+        grown, adapters = joint_adapter(model, stage, mesh, line, step)
+        assert grown.lora
+        card = stage_card(stage, folder, step, grown.lora.rank)
         return export_adapter(adapters, grown, base, out, card, overwrite)
-    params = ModelSource(folder, stage).load(mesh, model, line)
-    return export_model(params, model, folder, out, dtype, card, overwrite, max_shard_bytes)
+    params = ModelSource(folder, stage, step).load(mesh, model, line)
+    return export_model(params, model, folder, out, dtype, stage_card(stage, folder, step), overwrite, max_shard_bytes)
 
 
-def stage_card(stage: epath.Path) -> ModelCard:
-    """The model card of a training stage's result: base model, data, objective, config, and the benchmark results that
-    the run has so far."""
-    manifest, run = read_manifest(stage), stage.parent
-    base = stored(manifest, stage, "model", "source")
-    objective = stored(manifest, stage, stage.name, "objective")
-    before = "" if stage.name == SFT else manifest.section(PREFERENCE).get("start", SFT)
-    grown = find_manifest(run / "conversations")
-    trees = f"{grown.counts['trees']} conversation trees" if grown else "conversation trees"
-    found = sorted(path.parent.name for path in (run / "benchmark").glob("*/metrics.json"))
-    own = [name for name in OWN if name in found]
-    results = {name: run / "benchmark" / name / "metrics.json" for name in dict.fromkeys((*own, *found))}
-    return ModelCard(
-        name=f"{base.rstrip('/').split('/')[-1].split(':')[-1]}-aloe",
-        base_model=base,
-        data=f"{trees} of a run of aloe_jax",
-        objective=objective if before in ("", BASE) else f"{before}, then {objective}",
-        config=manifest.config,
-        benchmark={name: files.read_json(path) for name, path in results.items()},
-    )
+def _chosen_step(stage: epath.Path, source: str, step: int | None, unfinished: bool) -> int:
+    """The step of the checkpoint to export: the newest, or the one asked for. InputError for one that is not there and,
+    unless `unfinished`, for a training that has not finished."""
+    from aloe_jax.train.checkpoints import checkpoint_steps
+
+    there = checkpoint_steps(stage / "checkpoints")
+    if not there:
+        raise InputError(f"there is no checkpoint in '{stage / 'checkpoints'}'; train first")
+    if step is not None and step not in there:
+        known = ", ".join(map(str, there))
+        raise InputError(
+            f"--step={step}: '{source}' has checkpoints of steps {known}; name one of them "
+            f"(config.{stage.name}.keep and keep_every keep more of a training)"
+        )
+    if not (unfinished or read_manifest(stage).finished):
+        raise InputError(
+            f"the training in '{source}' has not finished (its newest checkpoint is of step {there[-1]}); run it to "
+            "its end, or give --unfinished to export the weights as they are"
+        )
+    return there[-1] if step is None else step
 
 
 def _check(run: Run) -> None:
@@ -120,7 +130,8 @@ def _work(run: Run) -> Values:
     settings, out = run.section("export", ExportSettings), Path(str(run.directory("export")))
     stage = str(run.directory(settings.model))
     line = run.progress.line
-    export_source(stage, out, settings.dtype, overwrite=True, adapter=settings.adapter, line=line)
+    with run.progress.doing(f"writing the model {settings.model}"):
+        export_source(stage, out, settings.dtype, overwrite=True, adapter=settings.adapter, line=line)
     return {"parameters": decoder.parameter_count(model_config(run))}
 
 

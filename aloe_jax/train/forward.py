@@ -158,6 +158,7 @@ def gather_replies(scores: TargetScores, row: TreeRow) -> tuple[Replies, Pairs]:
         length=row.length,
         turn=row.turn,
         group=row.group,
+        label=row.label,
         value=row.value,
         entropy=None if scores.entropy is None else by_reply(scores.entropy, row.reply),
     )

@@ -30,11 +30,13 @@ class _Entry:
     at_end: bool
     at_stop: bool
     can_wait: bool
+    when: Callable[[], bool]
 
     def due(self, step: AfterStep, stopping: bool) -> bool:
         if stopping and self.can_wait:
             return False
-        return step.number % self.every == 0 or (self.at_end and step.last) or (self.at_stop and stopping)
+        by_step = step.number % self.every == 0 or (self.at_end and step.last) or (self.at_stop and stopping)
+        return by_step or self.when()
 
 
 class Hooks:
@@ -44,12 +46,19 @@ class Hooks:
         self._entries: list[_Entry] = []
 
     def add(
-        self, hook: Hook, every: int = 1, at_end: bool = False, at_stop: bool = False, can_wait: bool = False
+        self,
+        hook: Hook,
+        every: int = 1,
+        at_end: bool = False,
+        at_stop: bool = False,
+        can_wait: bool = False,
+        when: Callable[[], bool] = lambda: False,
     ) -> None:
         """Call `hook` after every `every`-th step; with `at_end` also after the last one, with `at_stop` also when an
         earlier hook returned that a stop was requested. With `can_wait` it is not called then: what is left of a
-        process that must end belongs to the checkpoint, and the next call makes up for it."""
-        self._entries.append(_Entry(hook, every, at_end, at_stop, can_wait))
+        process that must end belongs to the checkpoint, and the next call makes up for it. `when` is asked after each
+        other step whether the hook is to run all the same."""
+        self._entries.append(_Entry(hook, every, at_end, at_stop, can_wait, when))
 
     def run(self, step: AfterStep) -> bool:
         """Call the hooks that are due after a step; returns whether the training must stop: before its end, or after

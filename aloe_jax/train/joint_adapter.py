@@ -18,15 +18,17 @@ from aloe_jax.train.sources import trainings
 
 
 def joint_adapter(
-    model: ModelConfig, stage: epath.Path, mesh: Mesh, line: Line = quiet
+    model: ModelConfig, stage: epath.Path, mesh: Mesh, line: Line = quiet, step: int | None = None
 ) -> tuple[ModelConfig, decoder.Params]:
     """The model with one adapter that stands for all trainings up to `stage`, and that adapter's parameters.
+    `step` is the checkpoint of the last training (None: the newest).
 
     The adapters of two trainings are concatenated along the rank, which computes the sum of both. Raises InputError if
     a training up to `stage` trained all weights: then no adapter leads from the start model to its result.
     """
     folders = trainings(stage)
-    found = [trained_params(model, folder, mesh, line) for folder in folders]
+    steps = [*(None for _ in folders[:-1]), step]
+    found = [trained_params(model, folder, mesh, line, at) for folder, at in zip(folders, steps, strict=True)]
     for folder, (trained_model, _) in zip(folders, found, strict=True):
         if not trained_model.lora:
             raise InputError(

@@ -21,12 +21,13 @@ from aloe_jax.data.pipeline import Batches, owned_rows, to_device
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.models.decoder import Params
 from aloe_jax.parallel import hosts
-from aloe_jax.run.progress import Line, quiet
+from aloe_jax.run.progress import Line, quiet, time_of_day
 from aloe_jax.train.checkpoints import Checkpoints
 from aloe_jax.train.clock import Clock
 from aloe_jax.train.forward import Compute
 from aloe_jax.train.held_out import PREFIX, Measure, make_measure
 from aloe_jax.train.hooks import AfterStep, Hooks
+from aloe_jax.train.interval import Interval
 from aloe_jax.train.metrics_log import MetricsLog
 from aloe_jax.train.optimizer import make_optimizer
 from aloe_jax.train.records import Records, Report
@@ -35,6 +36,7 @@ from aloe_jax.train.state import TrainState, abstract_state, create_state
 from aloe_jax.train.step import Step, make_evaluation, make_step
 from aloe_jax.train.stop import StopRequest, stopped
 from aloe_jax.train.trace import Trace
+from aloe_jax.train.trackers import open_trackers
 from aloe_jax.train.work import work_of
 from aloe_jax.tree.row import TreeRow
 
@@ -73,8 +75,8 @@ def train(
     `initial` returns the parameters at step 0, without adapters; if all of them are trained, it is not called when
     continuing from a checkpoint. `report` is called after every step with the steps done, the steps in all and the line
     of metrics.jsonl. After the return, `clock` holds the time since the last step's metrics. `stop` has been entered by
-    the caller; without it, signals are caught from the first step on. `line` displays what was verified of the
-    checkpoint that the training continues from.
+    the caller; without it, signals are caught from the first step on. `line` displays where the training
+    continues, and what was verified of that checkpoint.
 
     Raises AloeError for a loss that is not finite and for an unexpected first loss, and ResumableError if a signal
     requested a stop, after saving a checkpoint if a step was done.
@@ -82,7 +84,7 @@ def train(
     settings = training.settings
     kept = settings.keep, settings.keep_every, settings.async_checkpoint, line
     with Checkpoints(training.directory / "checkpoints", *kept) as checkpoints:
-        return _train(training, initial, report, clock or Clock(), checkpoints, stop)
+        return _train(training, initial, report, clock or Clock(), checkpoints, stop, line)
 
 
 def _train(
@@ -92,6 +94,7 @@ def _train(
     clock: Clock,
     checkpoints: Checkpoints,
     stop: StopRequest | None,
+    line: Line,
 ) -> TrainState:
     """The training, given its checkpoints."""
     batches, mesh, steps = training.batches, training.mesh, len(training.batches)
@@ -99,6 +102,9 @@ def _train(
     with clock.part("start"):
         state, position, start = _start(training, initial, checkpoints)
         work = work_of(batches, training.model)
+    if start:
+        saved = time_of_day(checkpoints.saved_at(start))
+        line(f"{training.directory.name}: continuing from step {start} of {steps} (checkpoint of {saved})")
     iterator = batches.iterator(owned_rows(batches.rows, mesh))
     iterator.set_state(position)
     entered = StopRequest(mesh) if stop is None else contextlib.nullcontext(stop)
@@ -137,6 +143,7 @@ def _hooks(
 ) -> Hooks:
     """Everything that happens after a step, in this order."""
     settings, measure = training.settings, _measure(training)
+    interval = Interval(settings.checkpoint_minutes)
 
     def measure_held_out(step: AfterStep) -> bool:
         jax.block_until_ready(step.metrics)  # so that the step's time is not counted as measuring
@@ -151,6 +158,7 @@ def _hooks(
         stopping = records.read()
         with clock.part("checkpoint"):
             checkpoints.save(step.state, position())
+        interval.restart()
         return stopping
 
     hooks = Hooks()
@@ -158,7 +166,7 @@ def _hooks(
     hooks.add(records.after)
     if measure is not None:
         hooks.add(measure_held_out, every=settings.measure_every, at_end=True, can_wait=True)
-    hooks.add(save, every=settings.checkpoint_every, at_end=True, at_stop=True)
+    hooks.add(save, every=settings.checkpoint_every, at_end=True, at_stop=True, when=interval.over)
     return hooks
 
 
@@ -208,5 +216,5 @@ def _trace(training: Training) -> Trace:
 
 
 def _log(training: Training, start: int) -> MetricsLog:
-    board = training.directory / "tensorboard" if training.logging.tensorboard else None
-    return MetricsLog(training.directory / "metrics.jsonl", start, board)
+    trackers = open_trackers(training.logging, training.directory, start) if hosts.is_primary() else []
+    return MetricsLog(training.directory / "metrics.jsonl", start, trackers)

@@ -1,21 +1,18 @@
-"""`metrics.jsonl`: one JSON object per step, each step once even after interruptions; optionally also TensorBoard."""
+"""`metrics.jsonl`: one JSON object per step, each step once even after interruptions; trackers get the same figures."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from etils import epath
 
 from aloe_jax import files
-from aloe_jax.errors import InputError
 from aloe_jax.parallel import hosts
 from aloe_jax.train.clock import PARTS
-
-if TYPE_CHECKING:
-    from tensorboardX import SummaryWriter
+from aloe_jax.train.trackers import Tracker
 
 SECONDS = ("seconds", *(f"{part}_seconds" for part in (*PARTS, "step")))
 # Fields that may differ between two runs of the same training.
@@ -27,10 +24,9 @@ class MetricsLog:
     """Appends one line per step. Opening the log at `step` drops the lines of later steps, which will be computed
     again, and a torn last line. Only the primary process writes. Use in a `with` block."""
 
-    def __init__(self, path: epath.PathLike, step: int, tensorboard: epath.PathLike | None = None) -> None:
-        """With `tensorboard` the numbers are also written to event files in that folder; InputError if the package for
-        that is missing."""
-        self._path, self._writes, self._board = epath.Path(path), hosts.is_primary(), None
+    def __init__(self, path: epath.PathLike, step: int, trackers: Sequence[Tracker] = ()) -> None:
+        """`trackers`, of the primary process, get the same figures; the log closes them."""
+        self._path, self._writes, self._trackers = epath.Path(path), hosts.is_primary(), trackers
         self._last: Record = {}
         if not self._writes:
             return
@@ -38,8 +34,6 @@ class MetricsLog:
         records = [record for record in read_metrics(path) if record["step"] <= step]
         self._last = records[-1] if records else {}
         files.write_lines(path, map(files.json_line, records))
-        if tensorboard is not None:
-            self._board = _event_writer(tensorboard, step)
 
     def append(self, record: Record) -> None:
         """Write one line. A mean over nothing is NaN, which JSON lacks, so it is written as null, as infinity is."""
@@ -60,10 +54,10 @@ class MetricsLog:
         self._show({"step": self._last["step"], **measured})
 
     def _show(self, record: Record) -> None:
-        if self._board is not None:
-            for name, value in record.items():
-                if value is not None and math.isfinite(value) and name != "step":
-                    self._board.add_scalar(name, value, record["step"])
+        known = {name: each for name, each in record.items() if each is not None and math.isfinite(each)}
+        step = int(known.pop("step"))
+        for tracker in self._trackers:
+            tracker.show(step, known)
 
     def __enter__(self) -> MetricsLog:
         return self
@@ -71,19 +65,8 @@ class MetricsLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._board is not None:
-            self._board.close()
-
-
-def _event_writer(folder: epath.PathLike, step: int) -> SummaryWriter:
-    """A TensorBoard writer that hides the events of steps after `step`, which an interrupted run left."""
-    try:
-        from tensorboardX import SummaryWriter
-    except ImportError:
-        raise InputError(
-            "config.logging.tensorboard: the package tensorboardX is missing; `pip install 'aloe_jax[tensorboard]'`"
-        ) from None
-    return SummaryWriter(str(folder), purge_step=step + 1)
+        for tracker in self._trackers:
+            tracker.close()
 
 
 def read_metrics(path: epath.PathLike) -> Sequence[Record]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from aloe_jax.data.builder import FragmentSource
-from aloe_jax.data.plan import PAIRS, REPLIES, PackPlan, pack_plan
+from aloe_jax.data.plan import COUNTED, REPLIES, PackPlan, pack_plan
 from aloe_jax.data.settings import DatasetSettings
 from aloe_jax.errors import InputError
 from aloe_jax.run.stage import Run
@@ -25,7 +25,7 @@ def training_plans(run: Run, name: str, source: FragmentSource) -> tuple[PackPla
     """
     settings, dataset = run.section(name, TrainingSettings), run.section("dataset", DatasetSettings)
     objective = objective_of(settings)
-    trained = source.sizes[:, PAIRS if objective.unit == "pairs" else REPLIES]
+    trained = source.sizes[:, COUNTED.get(objective.unit, REPLIES)]
     weights = np.array([dataset.sources[key].weight for key in source.sources])
     trained = np.where(weights[source.origin] > 0, trained, 0)
     if not objective.weighs_sources:
@@ -81,6 +81,6 @@ def _check_equal_weights(name: str, objective: str, dataset: DatasetSettings, so
     if len(set(found.values())) > 1:
         given = ", ".join(f"config.dataset.sources.{key}.loss_weight: {found[key]}" for key in sorted(found))
         raise InputError(
-            f"{given}: config.{name}.objective '{objective}' counts all lists alike; make them equal, or use a "
+            f"{given}: config.{name}.objective '{objective}' counts all sources alike; make them equal, or use a "
             "pairwise objective"
         )

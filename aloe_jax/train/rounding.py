@@ -50,7 +50,8 @@ def loss_tolerance(settings: ObjectiveSettings, batches: Batches, dtype: str, la
     off = row.label * reply_tolerance(dtype, layers, row.length)
 
     def loss(log_prob: np.ndarray) -> float:
-        values = {name: jnp.asarray(getattr(row, name)) for name in ("reference", "length", "turn", "group", "value")}
+        columns = ("reference", "length", "turn", "group", "label", "value")
+        values = {name: jnp.asarray(getattr(row, name)) for name in columns}
         array = jnp.asarray(log_prob)
         replies = Replies(log_prob=array, weighted_log_prob=array, weight=jnp.ones_like(array), entropy=None, **values)
         pairs = Pairs(*(jnp.asarray(part) for part in (row.pairs, row.pair_weight, row.pair_margin)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import numpy as np
 from etils import epath
 from jax.sharding import Mesh
@@ -18,6 +20,7 @@ from aloe_jax.parallel.mesh import shape_in_words
 from aloe_jax.parallel.sharding import bytes_per_chip, table
 from aloe_jax.run.manifest import Values
 from aloe_jax.run.model import chat_format, mesh_of, model_config
+from aloe_jax.run.progress import FIRST_COMPILE
 from aloe_jax.run.stage import Run
 from aloe_jax.settings import plain
 from aloe_jax.train.adapters import trained_config
@@ -35,6 +38,14 @@ from aloe_jax.train.sources import load_model
 from aloe_jax.train.state import TrainState, abstract_state
 from aloe_jax.train.stop import StopRequest
 
+# What the display says during a part of the clock, and a hint.
+PARTS_IN_WORDS = {
+    "start": ("loading", ""),
+    "compile": ("compiling step", FIRST_COMPILE),
+    "checkpoint": ("saving a checkpoint", ""),
+    "held_out": ("measuring held-out conversations", ""),
+}
+
 
 def run_training(run: Run, name: str, start: str) -> Values:
     """Train the stage `name` from the parameters of `start`, in `DIR/name`; returns the counts for the manifest."""
@@ -48,7 +59,8 @@ def run_training(run: Run, name: str, start: str) -> Values:
 
 
 def _run(run: Run, name: str, start: str, mesh: Mesh, stop: StopRequest | None) -> Values:
-    settings, directory, clock = run.section(name, TrainingSettings), run.directory(name), Clock()
+    settings, directory = run.section(name, TrainingSettings), run.directory(name)
+    clock = Clock(lambda part: _shown(run, part))
     objective, model, compute = objective_of(settings), trained_config(run), run.section("compute", Compute)
     capacity = run.section("dataset", DatasetSettings).row
     rows = micro_batch_rows(settings.rows, mesh)
@@ -65,7 +77,8 @@ def _run(run: Run, name: str, start: str, mesh: Mesh, stop: StopRequest | None) 
         if objective.needs_reference:
             loaded.append(load_model(run, start, mesh))
             both = Batches(source, PackPlan(trained_on.steps + measured.steps), capacity, rows)
-            reference = _reference(run, directory, start, loaded[0], both, mesh, stop)
+            with run.progress.doing("compiling reference pass", FIRST_COMPILE):
+                reference = _reference(run, directory, start, loaded[0], both, mesh, stop)
     if hosts.broadcast_from_primary((directory / "checkpoints").exists()) and not model.lora:
         loaded.clear()  # a checkpoint replaces it
     training = Training(
@@ -75,7 +88,7 @@ def _run(run: Run, name: str, start: str, mesh: Mesh, stop: StopRequest | None) 
         Batches(source, trained_on, capacity, rows, reference),
         mesh,
         directory,
-        objective.initial_loss(settings),
+        objective.first_loss(settings),
         run.seed,
         Batches(source, measured, capacity, rows, reference) if measured.steps else None,
         run.section("logging", LoggingSettings),
@@ -85,9 +98,9 @@ def _run(run: Run, name: str, start: str, mesh: Mesh, stop: StopRequest | None) 
         accuracy = record.get("held_out_accuracy", record.get("accuracy"))
         kind = "held-out accuracy" if "held_out_accuracy" in record else "accuracy"
         extra = "" if accuracy is None else f", {kind} {accuracy:.2f}"
-        speed = f", {record['tokens_per_second']:,.0f} tokens per second"
+        speed = f"{record['tokens_per_second']:,.0f} tokens per second"
         loss = f"loss {record['loss']:.4f}" if record["weight"] else "nothing to train on"
-        run.progress.update(done, total, f"steps, {loss}{extra}{speed}")
+        run.progress.update(done, total, f"steps, {loss}{extra}", speed)
 
     _report_sharding(run, name, abstract_state(model, make_optimizer(settings, 1), mesh))
     state = train(training, initial, report, clock, stop, run.progress.line)
@@ -102,6 +115,11 @@ def _run(run: Run, name: str, start: str, mesh: Mesh, stop: StopRequest | None) 
         "mesh": shape_in_words(mesh.shape),
         "time": spent,
     }
+
+
+def _shown(run: Run, part: str) -> AbstractContextManager[None]:
+    """The display of a part of the clock."""
+    return run.progress.doing(*PARTS_IN_WORDS[part]) if part in PARTS_IN_WORDS else nullcontext()
 
 
 def _report_sharding(run: Run, name: str, state: TrainState) -> None:
@@ -144,7 +162,7 @@ def _reference(
         return float(reply_tolerance(compute.dtype, model.layers, tokens))
 
     def report(done: int, total: int) -> None:
-        run.progress.update(done, total, "batches scored by the reference model")
+        run.progress.update(done, total, "reference batches")
 
     score = make_score(model, compute, mesh)
     return reference_log_probs(params, score, batches, mesh, directory, key, report, tolerance, stop)

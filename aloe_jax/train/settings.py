@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from aloe_jax.settings import setting
 from aloe_jax.train.names import PREFERENCE, SFT
-from aloe_jax.train.objectives.settings import ObjectiveSettings, PairSettings
+from aloe_jax.train.objectives.settings import ObjectiveSettings
 from aloe_jax.train.optimizer import OptimizerSettings
 
 
@@ -14,11 +14,22 @@ from aloe_jax.train.optimizer import OptimizerSettings
 class TrainingSettings(ObjectiveSettings, OptimizerSettings):
     """A training: its objective, optimiser and batches, and what is saved and measured meanwhile."""
 
+    objective: str = setting("sft", "the loss: one of docs/objectives.md")
     epochs: int = setting(1, "passes over the conversations", minimum=1)
-    batch: int = setting(48, "conversations (sft) or pairs (preference) per step", minimum=1)
+    batch: int = setting(
+        48,
+        "pairs per step; of sft and listwise conversations, of apo_zero_unpaired replies with a label",
+        minimum=1,
+    )
     rows: int = setting(1, "rows per micro-batch, rounded up to the mesh's row shards", minimum=1, decides=False)
     checkpoint_every: int = setting(
-        50, "steps between checkpoints; SIGTERM saves one as well", minimum=1, decides=False
+        50, "steps between checkpoints; a signal saves one as well", minimum=1, decides=False
+    )
+    checkpoint_minutes: float = setting(
+        10.0,
+        "minutes after which a checkpoint is saved between those, too; 0: by steps alone",
+        minimum=0,
+        decides=False,
     )
     async_checkpoint: bool = setting(
         True,
@@ -44,9 +55,10 @@ class TrainingSettings(ObjectiveSettings, OptimizerSettings):
 
 
 @dataclass(frozen=True)
-class PreferenceSettings(PairSettings, TrainingSettings):
-    """A training with an objective that compares replies, and the model that it starts from and refers to."""
+class PreferenceSettings(TrainingSettings):
+    """A training on preferences, and the model that it starts from and refers to."""
 
+    objective: str = setting("dpo", "the loss: one of docs/objectives.md")
     start: str = setting(
         SFT,
         "sft, base, the folder of a training of another run, or any model of the same shape",
@@ -60,5 +72,8 @@ class LoggingSettings:
     """What is written besides metrics.jsonl. No stage's result depends on it."""
 
     tensorboard: bool = setting(False, "also write the metrics to DIR/<stage>/tensorboard; needs aloe_jax[tensorboard]")
+    wandb: str = setting(
+        "", "project of Weights & Biases to log the metrics to as well; needs aloe_jax[wandb]; empty: none"
+    )
     trace_from: int = setting(0, "first step of a profiler trace, written to DIR/<stage>/trace; 0: no trace", minimum=0)
     trace_steps: int = setting(3, "steps that the trace covers", minimum=1)

@@ -13,6 +13,7 @@ from aloe_jax.errors import InputError
 from aloe_jax.hub.identity import model_hash
 from aloe_jax.hub.load import load_params
 from aloe_jax.hub.source import resolve_model
+from aloe_jax.hub.templated import templated
 from aloe_jax.models import decoder, lora
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.ops.precision import in_precision_of
@@ -26,10 +27,12 @@ from aloe_jax.train.names import BASE, CHAIN, OWN, PREFERENCE, SFT
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where a model is: a Hugging Face `folder`, and the folder of the training `stage` if it was trained from that."""
+    """Where a model is: a Hugging Face `folder`, and the folder of the training `stage` if it was trained from that, at
+    the checkpoint of a `step` (None: the newest)."""
 
     folder: epath.Path
     stage: epath.Path | None = None
+    step: int | None = None
 
     @property
     def identity(self) -> str:
@@ -47,7 +50,7 @@ class ModelSource:
         on."""
         if self.stage is None:
             return load_params(self.folder, model, decoder.shardings(model, mesh))
-        trained_model, trained = trained_params(model, self.stage, mesh, line)
+        trained_model, trained = trained_params(model, self.stage, mesh, line, self.step)
         if not trained_model.lora:
             return trained
         start = training_start(self.stage).load(mesh, model, line)
@@ -67,7 +70,8 @@ def find_model(run: Run, name: str) -> ModelSource:
 def load_model(run: Run, name: str, mesh: Mesh) -> decoder.Params:
     """The parameters of the model `name`, which has the shape of the run's start model, as `ModelSource.load` gives
     them."""
-    return find_model(run, name).load(mesh, model_config(run), run.progress.line)
+    with run.progress.doing(f"loading the model {name}"):
+        return find_model(run, name).load(mesh, model_config(run), run.progress.line)
 
 
 def model_at(place: str) -> ModelSource:
@@ -78,7 +82,7 @@ def model_at(place: str) -> ModelSource:
         return ModelSource(resolve_model(place))
     if stage.name not in CHAIN:
         raise InputError(f"'{place}' holds checkpoints of no training; name the folder {' or '.join(CHAIN)} of a run")
-    return ModelSource(resolve_model(stored(read_manifest(stage), stage, "model", "source")), stage)
+    return ModelSource(start_folder(stage), stage)
 
 
 def training_start(stage: epath.Path) -> ModelSource:
@@ -87,8 +91,14 @@ def training_start(stage: epath.Path) -> ModelSource:
     start = BASE if stage.name == SFT else str(manifest.section(PREFERENCE).get("start", SFT))
     if start not in OWN:
         return model_at(start)
-    base = resolve_model(stored(manifest, stage, "model", "source"))
-    return ModelSource(base, None if start == BASE else stage.parent / start)
+    return ModelSource(start_folder(stage), None if start == BASE else stage.parent / start)
+
+
+def start_folder(stage: epath.Path) -> epath.Path:
+    """The Hugging Face folder of the start model of the run that the training in the folder `stage` is part of."""
+    manifest = read_manifest(stage)
+    template = manifest.section("model").get("template", "")  # missing in runs from before there was one
+    return templated(resolve_model(stored(manifest, stage, "model", "source")), str(template))
 
 
 def trainings(stage: epath.Path) -> list[epath.Path]:

@@ -14,6 +14,7 @@ from aloe_jax.train.names import BASE, CHAIN
 from aloe_jax.train.objectives import check_objective
 from aloe_jax.train.settings import LoggingSettings, PreferenceSettings, TrainingSettings
 from aloe_jax.train.start import check_start, start_inputs
+from aloe_jax.train.trackers import check_trackers
 
 # Not the mesh: a run may continue on other devices with the same batches.
 COMMON = ("model", "template", "compute", "lora", "dataset", "seed")
@@ -21,7 +22,7 @@ COMMON = ("model", "template", "compute", "lora", "dataset", "seed")
 
 def _check(run: Run, name: str) -> None:
     check_objective(run.section(name, TrainingSettings), name)
-    run.section("logging", LoggingSettings)
+    check_trackers(run.section("logging", LoggingSettings))
     row, compute = run.section("dataset", DatasetSettings).row, run.section("compute", Compute)
     check_attention(row.tokens, compute.attention, mesh_of(run))
     trained_config(run)

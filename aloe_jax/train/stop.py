@@ -17,12 +17,13 @@ from aloe_jax.errors import ResumableError
 from aloe_jax.parallel import hosts
 from aloe_jax.parallel.mesh import AXES
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class StopRequest:
-    """While entered, SIGTERM (preemption) and SIGINT (Ctrl-C) set `requested` instead of ending the process; a second
-    signal raises KeyboardInterrupt. Outside the main thread the signal handlers stay as they were."""
+    """While entered, SIGTERM (preemption), SIGINT (Ctrl-C) and SIGHUP (a closed terminal) set `requested` instead of
+    ending the process. A second signal raises KeyboardInterrupt, but not SIGHUP, which shell and kernel may both send.
+    Outside the main thread the signal handlers stay as they were, and a signal that is ignored stays so."""
 
     def __init__(self, mesh: Mesh) -> None:
         self._mesh = mesh
@@ -32,7 +33,8 @@ class StopRequest:
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
-                self._restore.callback(signal.signal, number, signal.signal(number, self._note))
+                if signal.getsignal(number) != signal.SIG_IGN:  # as `nohup` does with SIGHUP
+                    self._restore.callback(signal.signal, number, signal.signal(number, self._note))
         return self
 
     def __exit__(
@@ -41,10 +43,13 @@ class StopRequest:
         self._restore.close()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
+        if self.requested and number != signal.SIGHUP:
             raise KeyboardInterrupt
+        if self.requested:
+            return
         self.requested = True
-        os.write(2, b"aloe: stopping after this step, with a checkpoint; a second signal stops at once\n")
+        with contextlib.suppress(OSError):  # the terminal may be closed
+            os.write(2, b"aloe: stopping after this step, with a checkpoint; a second signal stops at once\n")
 
     def anywhere(self) -> bool | jax.Array:
         """Whether any process received a signal. With several processes, an array that is computed once all devices

@@ -28,6 +28,11 @@ def ranked(fragment: TreeRow) -> Bool[np.ndarray, " R"]:
     return np.isin(fragment.group, groups[counts > 1])
 
 
+def labelled(fragment: TreeRow) -> Bool[np.ndarray, " R"]:
+    """The replies that are labelled good or bad, by their record or by the pairs that they are in."""
+    return fragment.label != 0
+
+
 def pruned(fragment: TreeRow, keep: Bool[np.ndarray, " R"]) -> TreeRow:
     """The fragment with the replies of `keep` alone, the pairs of two of them, and the tokens on their paths.
 

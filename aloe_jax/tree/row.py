@@ -128,7 +128,8 @@ class TreeRow:
         length: number of target tokens.
         turn: assistant turn from 1.
         group: common to sibling replies, unique inside a row.
-        label: +1 only chosen, -1 only rejected, 0 neither or both.
+        label: +1 labelled good, -1 labelled bad; without a label of its own +1 only chosen, -1 only rejected, 0 neither
+            or both.
         value: backed-up value of the node; NaN where there is none and where it is flagged `no_loss`.
         reference: log-probability of the reply under the reference model, 0 until it is filled in.
         pairs: indices in the row of (chosen, rejected).

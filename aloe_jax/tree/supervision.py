@@ -1,4 +1,5 @@
-"""The training signal of a conversation, from its preferences: SFT weights, labels, values and pairs of replies."""
+"""The training signal of a conversation, from its preferences and its replies' labels: SFT weights, labels, values and
+pairs of replies."""
 
 from __future__ import annotations
 
@@ -26,8 +27,9 @@ def supervision(tree: Conversation, weights: Mapping[str, float] | None = None) 
 
     Args:
         weights: SFT weight by node id, 0 for nodes not named. By default a reply has weight 1 if the conversation has
-            no preferences, else 1 where it is chosen in a pair and rejected in none. A node flagged `no_loss` has
-            weight 0 and takes part in no pair, whatever is given.
+            no preferences and no labels, else 1 where it is labelled good, which without a label of its own it is if
+            it is chosen in a pair and rejected in none. A node flagged `no_loss` has weight 0, no label and takes part
+            in no pair, whatever is given.
 
     Raises InputError for weights that name a node which the conversation does not have.
     """
@@ -41,12 +43,15 @@ def supervision(tree: Conversation, weights: Mapping[str, float] | None = None) 
     pairs = {pair: fmean(found) for pair, found in margins.items()}
     chosen, rejected = ({pair[side] for pair in pairs} - muted for side in (0, 1))
     labels = [float(node in chosen - rejected) - float(node in rejected - chosen) for node in range(len(tree.nodes))]
+    said = {position: node.label for position, node in enumerate(tree.nodes) if node.label is not None}
+    for position, good in said.items():
+        labels[position] = 0.0 if position in muted else 1.0 if good else -1.0
     if weights is not None:
         unknown = next((name for name in weights if name not in index), None)
         if unknown is not None:
             raise InputError(f"conversation '{tree.id}': weights name unknown node '{unknown}'")
         trained = [weights.get(node.id, 0.0) for node in tree.nodes]
-    elif tree.preferences:
+    elif tree.preferences or said:
         trained = [float(label > 0) for label in labels]
     else:
         trained = [1.0] * len(tree.nodes)

@@ -213,10 +213,13 @@ class ChatFormat:
         date: str = DEFAULT_DATE,
         system: SystemHandling = "keep",
         variables: Mapping[str, object] | None = None,
+        template: str = "",
+        name: str = "",
     ) -> ChatFormat:
-        """Load both from one Hugging Face folder. Raises InputError as `Tokenizer.load` and `ChatTemplate` do."""
-        tokenizer = Tokenizer.load(folder)
-        template = ChatTemplate(
+        """Load both from one Hugging Face folder, or the text `template` in place of the folder's own. `name` stands
+        in messages for the template. Raises InputError as `Tokenizer.load` and `ChatTemplate` do."""
+        tokenizer = Tokenizer.load(folder, template)
+        made = ChatTemplate(
             tokenizer.chat_template,
             bos=tokenizer.bos_token,
             eos=tokenizer.eos_token,
@@ -224,9 +227,9 @@ class ChatFormat:
             date=date,
             system=system,
             variables=dict(variables or {}),
-            name=f"chat template of {folder}",
+            name=name or f"chat template of {folder}",
         )
-        return cls(tokenizer, template)
+        return cls(tokenizer, made)
 
     @functools.cached_property
     def end_of_turn(self) -> re.Pattern[str]:

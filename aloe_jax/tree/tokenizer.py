@@ -48,9 +48,9 @@ class Tokenizer:
     name: str
 
     @classmethod
-    def load(cls, folder: epath.PathLike) -> Tokenizer:
+    def load(cls, folder: epath.PathLike, template: str = "") -> Tokenizer:
         """Load tokenizer.json, the special tokens of the other files, the chat template and the eos ids of
-        generation_config.json.
+        generation_config.json. With `template` that text takes the place of the folder's chat template.
 
         Raises InputError if a file is missing or broken, if there is no chat template or no end-of-turn token, or if
         an end of turn is not one id.
@@ -78,7 +78,7 @@ class Tokenizer:
             end_of_turn_texts=tuple(enders.values()),
             special=special.named,
             hash=digest,
-            chat_template=_chat_template(path, special.config),
+            chat_template=template or _chat_template(path, special.config),
             name=str(folder),
         )
         for number, text in enders.items():
@@ -305,7 +305,8 @@ def _chat_template(path: epath.Path, config: Mapping[str, object]) -> str:
     if not isinstance(template, str):
         raise InputError(
             f"{path} has no chat template; expected chat_template.jinja or the key chat_template in "
-            "tokenizer_config.json (base models have none: start from the instruct version)"
+            "tokenizer_config.json (base models have none: start from the instruct version, or choose one with "
+            "`aloe import --template`)"
         )
     return template
 

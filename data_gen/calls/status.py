@@ -9,16 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import AliasChoices, ConfigDict, Field
-from rich import box
 from rich.console import Console, Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from aloe_jax import files
-from aloe_jax.errors import InputError
-from aloe_jax.run.manifest import find_manifest
 from aloe_jax.run.progress import duration
 from aloe_jax.tree.schema import Record, parse
+from data_gen.calls.narrow_table import NarrowableTable
 from data_gen.calls.store import Store
 from data_gen.calls.tally import Tally
 
@@ -26,7 +23,6 @@ if TYPE_CHECKING:  # `aloe status` starts without the client
     from data_gen.calls.connections import Cast
 
 STATUS = "status.json"
-STALE = 60.0  # seconds without new figures after which a run counts as stopped
 WRITE_EVERY = 2.0  # seconds
 RATE_OVER = 60.0  # seconds over which rates are averaged
 MILLION = 1e6
@@ -207,48 +203,35 @@ def panel(figures: Figures) -> RenderableType:
     return Group(*parts)
 
 
-def _roles_table(roles: Mapping[str, RoleFigures]) -> Table:
-    table = _table("role", "model", "calls", "stored", "calls/s", "tokens/s", "s per call")
-    for role, each in roles.items():
-        table.add_row(
+def _roles_table(roles: Mapping[str, RoleFigures]) -> NarrowableTable:
+    columns = ("role", "model", "calls", "stored", "calls/s", "tokens/s", "s per call")
+    rows = [
+        (
             role,
-            Text(each.model, overflow="ellipsis"),
+            each.model,
             str(each.calls),
             str(each.from_store),
             f"{each.calls_a_second:.1f}",
             f"{each.tokens_a_second:.0f}",
             "" if each.seconds_a_call is None else f"{each.seconds_a_call:.2f}",
         )
-    return table
+        for role, each in roles.items()
+    ]
+    return NarrowableTable(columns, rows, text="model", dropped=("s per call", "stored", "calls/s"))
 
 
-def _servers_table(servers: Sequence[ServerFigures]) -> Table:
-    table = _table("server", "under way", "limit", "waiting", "answered", "retries", "")
+def _servers_table(servers: Sequence[ServerFigures]) -> NarrowableTable:
+    columns = ("server", "", "under way", "limit", "waiting", "answered", "retries")
+    rows = []
     for each in servers:
         numbers = (each.under_way, each.limit, each.waiting, each.answered, each.retries)
-        table.add_row(Text(each.address, overflow="ellipsis"), *map(str, numbers), "down" if each.down else "")
-    return table
+        rows.append((each.address, "down" if each.down else "", *map(str, numbers)))
+    return NarrowableTable(columns, rows, text="server", dropped=("retries", "answered", "limit"))
 
 
-def show(workdir: Path, console: Console, stages: Sequence[str]) -> None:
-    """Print the status of a run: those of the `stages`, by name, that have started, and the panel of the conversations
-    if there is one. Raises InputError if there is no run."""
-    if not (workdir / "config.json").exists():
-        raise InputError(f"'{workdir}' is no run directory of `aloe run`; name its --workdir")
-    table = _table("stage", "state", "seconds")
-    for name in stages:
-        if (manifest := find_manifest(workdir / name)) is not None:
-            table.add_row(name, manifest.status, f"{manifest.seconds:.0f}")
-    console.print(table)
+def show_panel(workdir: Path, console: Console) -> None:
+    """Print the panel of a run's conversations if there is one."""
     if (path := workdir / "conversations" / STATUS).exists():
         figures = parse(Figures, files.read_text(path), str(path))
-        age = time.time() - figures.time
-        console.print(f"conversations, as of {duration(age)} ago" + (" (nothing writes now)" if age > STALE else ""))
+        console.print(f"conversations, as of {duration(time.time() - figures.time)} ago")
         console.print(panel(figures))
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=box.SIMPLE, pad_edge=False)
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number == 0 or column in ("model", "") else "right", no_wrap=True)
-    return table

@@ -156,6 +156,9 @@ async def _grow_all(run: Run, clients: Mapping[str, ChatClient], scheduler: Sche
         await _try_judge(run, roles.judge, cast, store.directory / JUDGE)
         status = Status(store.directory / STATUS, candidates.share, len(scheduler.accepted), prices)
         events = _Events(run, status, cast, store)
+        if status.accepted or store.calls:
+            trees = f"{status.accepted} of {candidates.share} trees"
+            run.progress.line(f"conversations: continuing with {trees} and {store.calls} stored answers")
         run.progress.update(status.accepted, candidates.share, "trees")
         try:
             await scheduler.run(candidates, roles, events)

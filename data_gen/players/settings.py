@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 from aloe_jax.errors import InputError
 from aloe_jax.serve.settings import check_servers, plain_address
-from aloe_jax.settings import setting
+from aloe_jax.settings import is_json_object, setting
 
 PLAYERS = ("model", "scripted")
 JUDGE_PRESETS = OVERALL, PAPER, ROBUST = ("overall", "aloe-paper", "robust")
 RESPONDER = "responder"  # of a teacher
-
-
-def _is_object(text: str) -> bool:
-    try:
-        return not text or isinstance(json.loads(text), dict)
-    except (ValueError, RecursionError):
-        return False
 
 
 @dataclass(frozen=True)
@@ -39,7 +31,7 @@ class ModelSettings:
     chat_template_kwargs: str = setting(
         "",
         'values for the chat template of its servers as a JSON object, such as {"enable_thinking": false}; empty: none',
-        holds=_is_object,
+        holds=is_json_object,
         expected="a JSON object or empty",
     )
     reasoning_effort: str = setting("", "how long it thinks, as its servers call it (low, none, ...); empty: not sent")

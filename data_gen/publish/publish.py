@@ -3,7 +3,6 @@ and what they cannot show."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import cast
 from aloe_jax import files
 from aloe_jax.errors import InputError
 from aloe_jax.formats.parquet import PERSONA_SCHEMA, TREES_SCHEMA, write_parquet
+from aloe_jax.hub.card import front_matter
 from aloe_jax.hub.folders import new_folder
 from aloe_jax.run.manifest import check_outputs, find_manifest
 from aloe_jax.run.stage import CONFIG
@@ -31,6 +31,11 @@ INTRODUCTION = """# Preference conversations with simulated users
 
 Conversation trees after ALOE (arXiv 2410.03642): a simulated user with a persona talks with a model, each turn has
 several candidate replies, and a judge decides which of two the user prefers. Made with aloe_jax."""
+GIVEN = """# Preference conversations
+
+Conversation trees that were given to a run of aloe_jax, which did not make them: who wrote them, in which language and
+under which licence is for whoever publishes them to add here."""
+SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))  # the hub's names
 USE = """## Use
 
 Train on it with aloe_jax:
@@ -60,11 +65,12 @@ def publish(workdir: str, out: str) -> list[str]:
         diversity = Diversity()
         trees = diversity.seen(read_trees(source / "conversations" / TREES))
         written = {CONVERSATIONS: write_parquet(folder / CONVERSATIONS, trees, TREES_SCHEMA)}
-        for name, path in ((TRAIN, PERSONAS), (BENCHMARK, HELD_OUT)):
-            written[name] = write_parquet(folder / name, read_personas(source / "personas" / path), PERSONA_SCHEMA)
-        personas = _personas(source / "personas" / REPORT)
+        counts, personas = StoredCounts.of(manifest), ""
+        if counts.wanted is not None:  # no persona of the run has to do with trees from a file
+            for name, path in ((TRAIN, PERSONAS), (BENCHMARK, HELD_OUT)):
+                written[name] = write_parquet(folder / name, read_personas(source / "personas" / path), PERSONA_SCHEMA)
+            personas = _personas(source / "personas" / REPORT)
         models = StoredModels.of(files.read_object(source / CONFIG))
-        counts = StoredCounts.of(manifest)
         files.write_text(folder / CARD, card(models, counts, personas, written, diversity))
     return [f"{target / name}: {rows:,} rows" for name, rows in written.items()] + [str(target / CARD)]
 
@@ -103,27 +109,34 @@ def card(
     diversity: Diversity,
 ) -> str:
     """The card as markdown. `personas` is its section about them, `written` has the rows of each file."""
-    filters = growth_sentences(counts) or ["The trees were taken from a file."]
-    parts = [
-        _metadata(),
-        INTRODUCTION,
-        _counts(counts, written),
-        _who(models),
-        "## Filters\n\n" + " ".join(filters),
-        _diversity(diversity),
-        personas,
-        _limits(models, counts),
-        USE,
-    ]
+    if counts.wanted is None:
+        parts = [_metadata(counts, written), GIVEN, _counts(counts, written), _diversity(diversity), USE]
+    else:
+        parts = [
+            _metadata(counts, written),
+            INTRODUCTION,
+            _counts(counts, written),
+            _who(models),
+            "## Filters\n\n" + " ".join(growth_sentences(counts)),
+            _diversity(diversity),
+            personas,
+            _limits(models, counts),
+            USE,
+        ]
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def _metadata() -> str:
+def _metadata(counts: StoredCounts, written: Mapping[str, int]) -> str:
     names = (("conversations", CONVERSATIONS), ("personas", TRAIN), ("benchmark_personas", BENCHMARK))
-    rows = ["---", "tags: [preference-alignment, aloe, synthetic]", "configs:"]
-    for name, path in names:
-        rows += [f"- config_name: {name}", f"  data_files: {json.dumps(path)}"]
-    return "\n".join([*rows, "---"])
+    tags = ["preference-alignment", "aloe"]
+    return front_matter(
+        {
+            "task_categories": ["text-generation"],
+            "size_categories": [next((name for bound, name in SIZES if counts.trees < bound), "n>1M")],
+            "tags": tags if counts.wanted is None else [*tags, "synthetic"],
+            "configs": [{"config_name": name, "data_files": path} for name, path in names if path in written],
+        }
+    )
 
 
 def _counts(counts: StoredCounts, written: Mapping[str, int]) -> str:
@@ -131,10 +144,10 @@ def _counts(counts: StoredCounts, written: Mapping[str, int]) -> str:
         "conversation trees": counts.trees,
         "replies": counts.replies,
         "preference pairs": counts.preferences,
-        "training personas": written[TRAIN],
-        "held-out personas": written[BENCHMARK],
+        "training personas": written.get(TRAIN),
+        "held-out personas": written.get(BENCHMARK),
     }
-    table = "\n".join(f"| {name} | {number:,} |" for name, number in rows.items())
+    table = "\n".join(f"| {name} | {number:,} |" for name, number in rows.items() if number is not None)
     return "\n\n".join([f"## Counts\n\n| | |\n|---|---|\n{table}", *kind_sentences(counts)])
 
 

@@ -1,4 +1,4 @@
-"""`aloe compare`: curves of several results over the same cases, and their paired differences."""
+"""`aloe compare`: curves of several results over the same cases, their paired differences, and training curves."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from eval.benchmark.entries import ORACLE
 from eval.benchmark.metrics import Metrics, metrics
 from eval.benchmark.scores import Scale, check_paired, score_table
 from eval.benchmark.truth import corrected_metrics
-from eval.compare.sources import Subject, differing_settings
+from eval.compare.curves import Curves, training_curves
+from eval.compare.sources import Sources, Subject, differing_settings
 from eval.report.findings import SCALES, Contrast, check_same_users, common, contrasts_of, metrics_on, restricted
 from eval.report.tables import leaves
 
@@ -23,7 +24,8 @@ SHARED = ("serve.model", "model.source")
 
 @dataclass(frozen=True)
 class Comparison:
-    """Results over their common cases. `notes` are sentences on what was left out or makes them hard to compare."""
+    """Results over their common cases, and the trainings of their runs. `notes` are sentences on what was left out or
+    makes them hard to compare. There may be no results, and no training that several runs have."""
 
     subjects: tuple[Subject, ...]
     baseline: str
@@ -31,6 +33,7 @@ class Comparison:
     contrasts: tuple[Contrast, ...]
     settings: dict[str, dict[str, str]]
     notes: tuple[str, ...]
+    curves: tuple[Curves, ...] = ()
 
     @property
     def scales(self) -> list[Scale]:
@@ -38,21 +41,26 @@ class Comparison:
         return [scale for scale in SCALES if any(metrics_on(each.result, scale) for each in self.subjects)]
 
 
-def compare(subjects: Sequence[Subject], baseline: str = "") -> Comparison:
+def compare(sources: Sources, baseline: str = "") -> Comparison:
     """Compare results over the cases that all of them have: each with `baseline` (a label; default: the first `base`,
-    else the first result), and with the result of the same name in the run named first.
+    else the first result), and with the result of the same name in the run named first; and lay the curves of trainings
+    over each other.
 
     Raises InputError if they have no case in common, if a common case is not the same everywhere (persona, seed of the
     user, number of turns), and for an unknown baseline.
     """
+    subjects = sources.subjects
     labels = [each.label for each in subjects]
     if baseline and baseline not in labels:
-        raise InputError(f"--baseline: '{baseline}' is unknown; choose from {', '.join(labels)}")
+        known = f"choose from {', '.join(labels)}" if labels else "there are no results, so leave it out"
+        raise InputError(f"--baseline: '{baseline}' is unknown; {known}")
+    settings, curves = differing_settings(sources.runs), tuple(training_curves(sources.runs))
+    if not subjects:
+        return Comparison((), "", 0, (), settings, (), curves)
     reference = baseline or next((each.label for each in subjects if each.name == BASE), labels[0])
     _check(subjects)
     shared = _shared(subjects)
     kept, notes = _distinct(subjects, reference)
-    settings = differing_settings(subjects)
     notes += _notes(kept, shared, list(settings), _of_roles(subjects))
     ready = tuple(replace(each, result=replace(restricted(each.result, shared), metrics=_metrics(each, shared)))
                   for each in kept)  # fmt: skip
@@ -62,7 +70,7 @@ def compare(subjects: Sequence[Subject], baseline: str = "") -> Comparison:
         if one.name == other.name and (other.label, one.label) not in pairs and one.label != reference:
             pairs.append((other.label, one.label))
     contrasts = contrasts_of({label: each.result for label, each in by_label.items()}, pairs)
-    return Comparison(ready, reference, len(shared), tuple(contrasts), settings, tuple(notes))
+    return Comparison(ready, reference, len(shared), tuple(contrasts), settings, tuple(notes), curves)
 
 
 def _check(subjects: Sequence[Subject]) -> None:

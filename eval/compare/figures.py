@@ -24,8 +24,8 @@ FORMATS = ("png", "pdf")
 
 def write_figures(comparison: Comparison, out: epath.Path) -> list[epath.Path]:
     """Write `levels` (AL by turn with bands, a panel per scale) and `differences` (paired differences of the average
-    with their intervals) as PNG and PDF into `out`."""
-    made = {"levels": levels_figure(comparison)}
+    with their intervals) as PNG and PDF into `out`, where there are any."""
+    made = {"levels": levels_figure(comparison)} if comparison.scales else {}
     if comparison.contrasts:
         made["differences"] = differences_figure(comparison)
     return [_write(figure, out / f"{name}.{kind}", kind) for name, figure in made.items() for kind in FORMATS]

@@ -50,6 +50,10 @@ def as_json(comparison: Comparison) -> dict[str, object]:
             for each in comparison.contrasts
         ],
         "task_differences": list(_task_differences(comparison)),
+        "training": [
+            {"stage": each.stage, "figure": each.key, "runs": {run: list(points) for run, points in each.runs.items()}}
+            for each in comparison.curves
+        ],
         "settings": comparison.settings,
         "notes": list(comparison.notes),
     }
@@ -67,7 +71,8 @@ def _task_differences(comparison: Comparison) -> Iterator[dict[str, object]]:
 
 
 def write_csv(comparison: Comparison, out: epath.Path) -> list[epath.Path]:
-    """Write `levels.csv`, `figures.csv` and `differences.csv` into `out`; an undefined value is an empty field."""
+    """Write `levels.csv`, `figures.csv`, `differences.csv` and `training.csv` into `out`; an undefined value is an
+    empty field."""
     tables = {
         "levels.csv": (("result", "scale", "turn", "AL", "low", "high"), _levels(comparison)),
         "figures.csv": (("result", "scale", "figure", "value", "low", "high"), _figures(comparison)),
@@ -76,6 +81,7 @@ def write_csv(comparison: Comparison, out: epath.Path) -> list[epath.Path]:
              "cases_needed"),
             _differences(comparison),
         ),
+        "training.csv": (("stage", "figure", "run", "step", "value"), _training(comparison)),
     }  # fmt: skip
     for name, (head, rows) in tables.items():
         text = io.StringIO()
@@ -112,3 +118,10 @@ def _differences(comparison: Comparison) -> Iterator[Row]:
             if isinstance(found, Difference):
                 yield (each.first, each.second, each.scale, name, found.estimate, *(found.interval or (None, None)),
                        found.error, found.df, found.p, found.detectable, found.cases_needed)  # fmt: skip
+
+
+def _training(comparison: Comparison) -> Iterator[Row]:
+    for each in comparison.curves:
+        for run, points in each.runs.items():
+            for step, value in points:
+                yield each.stage, each.key, run, f"{step:g}", value

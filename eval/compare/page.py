@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eval.compare.comparison import Comparison, is_ceiling
+from eval.compare.curves import chart
 from eval.compare.sources import Subject
 from eval.report.dialogues import side_by_side
 from eval.report.findings import EXTREMES, extremes
@@ -31,7 +32,8 @@ def _content(comparison: Comparison) -> dict[str, object]:
         "comparison": comparison,
         "sentence": sentence(comparison),
         "scales": scale_parts(shown, comparison.contrasts),
-        "grids": grids_beside(shown, comparison.baseline),
+        "grids": grids_beside(shown, comparison.baseline) if shown else (),
+        "curves": [(each.title, chart(each)) for each in comparison.curves],
         "unlabelled": unlabelled(each.result for each in comparison.subjects),
         "extremes": _most_different(comparison),
         "settings": _settings(comparison),
@@ -53,6 +55,8 @@ def _styles(subjects: Sequence[Subject]) -> dict[str, Style]:
 def sentence(comparison: Comparison) -> str:
     """How many results are compared over how many cases, and which is best of those whose difference to the baseline
     is clear of zero."""
+    if not comparison.subjects:
+        return "Trainings of runs without benchmark results"
     models = [each for each in comparison.subjects if not is_ceiling(each)]
     said = f"{len(models)} results over the same {comparison.cases} case{'' if comparison.cases == 1 else 's'}"
     ceilings = {each.label for each in comparison.subjects if is_ceiling(each)}

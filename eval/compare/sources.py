@@ -1,4 +1,4 @@
-"""The results that `aloe compare` is given: of whole runs, or single ones."""
+"""The results and trainings that `aloe compare` is given: of whole runs, or single results."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from aloe_jax import files
 from aloe_jax.errors import InputError
 from aloe_jax.run.manifest import Values
 from eval.benchmark.entries import ORACLE
+from eval.compare.curves import has_training
 from eval.report.names import is_control
 from eval.report.reading import ModelResult, is_result, read_result, read_results
 from eval.report.tables import leaves
@@ -29,51 +30,66 @@ class Subject:
     config: Values = field(default_factory=dict)  # of the run
 
 
-def read_subjects(directories: Sequence[str]) -> list[Subject]:
-    """The results in `directories`, each a run directory (its models and its oracle), its folder `benchmark`, or the
-    folder of one result (a control too). Labels are the results' names, after that of their run if there are several.
+@dataclass(frozen=True)
+class Sources:
+    """What is compared: results, and the runs (folders by label) that they or their trainings are of."""
 
-    Raises InputError for a folder without results, and for fewer than two results.
+    subjects: tuple[Subject, ...]
+    runs: Mapping[str, Path] = field(default_factory=dict)
+
+
+def read_sources(directories: Sequence[str]) -> Sources:
+    """The results in `directories`, each a run directory (its models and its oracle), its folder `benchmark`, or the
+    folder of one result (a control too). Labels are the results' names, after that of their run if there are several. A
+    run directory need not have results if it has a training.
+
+    Raises InputError for a folder with neither, and unless there are two results or two runs with a training.
     """
     found: dict[Path, tuple[Path, str, ModelResult]] = {}
+    trained: dict[Path, None] = {}
     for directory in directories:
-        for path, run, name, result in _results(directory):
+        path = Path(str(files.existing(directory, "directory"))).resolve()
+        results = results_in(directory)
+        if not results and not has_training(path):
+            raise InputError(
+                f"'{directory}' has no benchmark results and no training; name a run directory after its stage "
+                "`benchmark` or a training, or a folder in its `benchmark`"
+            )
+        if not results:
+            trained[path] = None
+        for path, run, name, result in results:
             found.setdefault(path, (run, name, result))
     found = {path: each for path, each in found.items() if each[2].scores}
-    if len(found) < 2:
+    runs = list(dict.fromkeys([*(run for run, _, _ in found.values()), *trained]))
+    if len(found) < 2 and sum(map(has_training, runs)) < 2:
         named = ", ".join(f"'{path}'" for path in found) or "none"
         raise InputError(f"there is one result with scores or none ({named}), expected at least two to compare; "
                          "name another run or result")  # fmt: skip
-    runs = list(dict.fromkeys(run for run, _, _ in found.values()))
-    prefixes = _labels(runs)
-    configs = {run: _config(run) for run in runs}
-    return [
+    prefixes = labels_of(runs)
+    configs = {run: config_of(run) for run in runs}
+    subjects = tuple(
         Subject(f"{prefixes[run]}/{name}" if len(runs) > 1 else name, run, name, result, configs[run])
         for run, name, result in found.values()
-    ]
+    )
+    return Sources(subjects, {label: run for run, label in prefixes.items()})
 
 
-def _results(directory: str) -> list[tuple[Path, Path, str, ModelResult]]:
-    """(folder, run, name, result) of each result that a directory stands for."""
+def results_in(directory: str, controls: bool = False) -> list[tuple[Path, Path, str, ModelResult]]:
+    """(folder, run, name, result) of each result that a directory stands for; those of controls other than the oracle
+    only where they are named, or with `controls`."""
     path = Path(str(files.existing(directory, "directory"))).resolve()
     if is_result(epath.Path(path)):
         run = path.parent.parent if path.parent.name == "benchmark" else path.parent
         return [(path, run, path.name, read_result(epath.Path(path)))]
     benchmark = path if path.name == "benchmark" else path / "benchmark"
-    results = read_results(epath.Path(benchmark))
-    if not results:
-        raise InputError(
-            f"'{directory}' has no benchmark results; name a run directory after its stage `benchmark`, or a folder in "
-            "its `benchmark`"
-        )
     return [
         (benchmark / name, benchmark.parent, name, result)
-        for name, result in results.items()
-        if name == ORACLE or not is_control(name)
+        for name, result in read_results(epath.Path(benchmark)).items()
+        if controls or name == ORACLE or not is_control(name)
     ]
 
 
-def _labels(runs: Sequence[Path]) -> dict[Path, str]:
+def labels_of(runs: Sequence[Path]) -> dict[Path, str]:
     """As few of the last parts of each path as tell all apart."""
     depth = 1
     while len({run.parts[-depth:] for run in runs}) < len(runs):
@@ -81,19 +97,19 @@ def _labels(runs: Sequence[Path]) -> dict[Path, str]:
     return {run: "/".join(run.parts[-depth:]) for run in runs}
 
 
-def _config(run: Path) -> Values:
+def config_of(run: Path) -> Values:
+    """The config of a run; empty without one."""
     path = run / "config.json"
     return files.read_object(path) if path.exists() else {}
 
 
-def differing_settings(subjects: Sequence[Subject]) -> dict[str, dict[str, str]]:
+def differing_settings(runs: Mapping[str, Path]) -> dict[str, dict[str, str]]:
     """The settings that are not the same in all runs: key -> label of the run -> value. Empty for a single run."""
-    runs = list(dict.fromkeys(subject.run for subject in subjects))
-    labels, configs = _labels(runs), {each.run: dict(leaves(each.config)) for each in subjects}
+    configs = {label: dict(leaves(config_of(run))) for label, run in runs.items()}
     keys = dict.fromkeys(key for config in configs.values() for key in config)
     found = {}
     for key in sorted(keys):
-        values = {labels[run]: _text(configs[run], key) for run in runs}
+        values = {label: _text(config, key) for label, config in configs.items()}
         if len(set(values.values())) > 1:
             found[key] = values
     return found

@@ -1,17 +1,19 @@
-"""A comparison as tables in the terminal, from 60 columns on."""
+"""A comparison as tables and plots of characters in the terminal, from 60 columns on."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from eval.benchmark.calibration import Calibration
+from eval.benchmark.metrics import ScaleMetrics
 from eval.benchmark.paired import Difference
 from eval.benchmark.scores import Scale
 from eval.compare.comparison import Comparison
+from eval.compare.curves import Curves, text_chart
 from eval.report.findings import metrics_on
 from eval.report.labelled import refusals
 from eval.report.names import Style
@@ -31,10 +33,11 @@ COUNTED = (("average", "average", 2), ("IR", "IR", 3), ("length_controlled", "le
 
 
 def show(comparison: Comparison, console: Console) -> None:
-    """Print levels and paired differences on each scale, then what differs between the runs."""
+    """Print levels and paired differences on each scale, then training curves and what differs between the runs."""
     for scale in comparison.scales:
         console.print(Text(TITLES[scale], style="bold"))
-        console.print(_levels(comparison, scale, wide=console.width >= 80))
+        measured = [(each.label, metrics_on(each.result, scale)) for each in comparison.subjects]
+        console.print(levels_table(measured, f"{comparison.cases} cases", console.width))
         for part in _differences(comparison, scale):
             console.print(part)
     if any(True for _ in _needed(comparison)):
@@ -44,6 +47,9 @@ def show(comparison: Comparison, console: Console) -> None:
         console.print(_transposed(grid))
     for note in (*comparison.notes, *_refused(comparison)):
         console.print(Text(note))
+    for curves in comparison.curves:
+        for part in _training(curves, console.width):
+            console.print(part)
     if comparison.settings:
         console.print(_settings(comparison))
 
@@ -56,20 +62,21 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _levels(comparison: Comparison, scale: Scale, wide: bool) -> Table:
-    table = _table(f"{comparison.cases} cases", "average AL", "IR per turn", "unscored")
-    between = " " if wide else "\n"
-    for subject in comparison.subjects:
-        found = metrics_on(subject.result, scale)
+def levels_table(rows: Sequence[tuple[str, ScaleMetrics | None]], head: str, width: int) -> Table:
+    """The average level and the improvement rate with their intervals of results by label, for a console of a width;
+    `head` stands above the labels."""
+    table = _table(head, "average AL", "IR per turn", "unscored")
+    between = " " if width >= 80 else "\n"
+    for label, found in rows:
         if found is None:
-            table.add_row(Text(subject.label), "no scores", "", "")
+            table.add_row(Text(label), "no scores", "", "")
             continue
         figures = [
             f"{decimal(getattr(found, key), digits, key == 'IR')}{between}"
             f"{bracket(getattr(found.ci, key), digits, key == 'IR')}".rstrip()
             for key, digits in (("average", 2), ("IR", 3))
         ]
-        table.add_row(Text(subject.label), *map(Text, figures), str(found.unscored))
+        table.add_row(Text(label), *map(Text, figures), str(found.unscored))
         if isinstance(made := found.corrected, Calibration):
             average = decimal(made.average.corrected, 2) + between + bracket(made.average.interval, 2)
             table.add_row(Text(f" by {made.labelled} labels", style="dim"), Text(average.rstrip()), "", "")
@@ -119,6 +126,20 @@ def _refused(comparison: Comparison) -> Iterator[str]:
     for scale in comparison.scales:
         measured = ((each.label, metrics_on(each.result, scale)) for each in comparison.subjects)
         yield from refusals([(label, "", found) for label, found in measured if found is not None])
+
+
+def _training(curves: Curves, width: int) -> Iterator[RenderableType]:
+    """A heading, the curves over each other where the figure is the loss, and their ends."""
+    yield Text(curves.title, style="bold")
+    if curves.key == "loss":
+        for line in text_chart(list(curves.runs.values()), min(width, 100) - 1):
+            yield Text(line, no_wrap=True)
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), show_header=False)
+    for number, (label, points) in enumerate(curves.runs.items()):
+        (first, before), (last, after) = points[0], points[-1]
+        mark = chr(ord("a") + number % 26)
+        table.add_row(mark, Text(label, overflow="fold"), f"{before:.4g} → {after:.4g}", f"step {first:g} to {last:g}")
+    yield table
 
 
 def _settings(comparison: Comparison) -> Table:

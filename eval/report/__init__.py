@@ -71,9 +71,9 @@ def watch(
 
 
 def _state(workdir: epath.PathLike) -> list[tuple[str, int, float]]:
-    """Name, size and time of the files of a run but for the report's."""
+    """Name, size and time of the files of a run but for the report's, and `progress.json`, which it does not read."""
     root = epath.Path(workdir)
-    found = [path for pattern in ("*.json", "*/*.json*", "benchmark/*/*.json*") for path in root.glob(pattern)]
+    found = [path for pattern in ("config.json", "*/*.json*", "benchmark/*/*.json*") for path in root.glob(pattern)]
     stats = []
     for path in found:
         with contextlib.suppress(FileNotFoundError):  # replaced in the meantime

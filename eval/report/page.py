@@ -190,11 +190,11 @@ def training_panels(run: RunRecord) -> list[Panel]:
     for stage, key, title, guide in PANELS:
         if guide is LOG_2 and not _starts_at_log_2(run):
             guide = None
-        recorded = _recorded(run.training.get(stage, ()), key)
-        points = [(step, value) for step, value in recorded if math.isfinite(value)]
+        steps_with_it = recorded(run.training.get(stage, ()), key)
+        points = [(step, value) for step, value in steps_with_it if math.isfinite(value)]
         if not points:
             continue
-        lost = len(recorded) - len(points)
+        lost = len(steps_with_it) - len(points)
         note = f" ({lost} step{'s' if lost > 1 else ''} not finite)" if lost else ""
         steps, values = zip(*thinned(points), strict=True)
         near = [*values, guide.y] if guide else [*values]
@@ -214,7 +214,7 @@ def training_panels(run: RunRecord) -> list[Panel]:
     return panels
 
 
-def _recorded(rows: Sequence[Values], key: str) -> list[tuple[float, float]]:
+def recorded(rows: Sequence[Values], key: str) -> list[tuple[float, float]]:
     """(step, value) of the rows that have both."""
     found = []
     for row in rows:
@@ -227,19 +227,19 @@ def _recorded(rows: Sequence[Values], key: str) -> list[tuple[float, float]]:
 def _starts_at_log_2(run: RunRecord) -> bool:
     """Whether the preference objective is a sigmoid loss of rewards alone."""
     from aloe_jax.train.objectives import OBJECTIVES  # imports JAX, which the rest of the report does without
-    from aloe_jax.train.objectives.settings import PairSettings
+    from aloe_jax.train.objectives.settings import ObjectiveSettings
 
     section = run.config.get("preference")
     if not isinstance(section, Mapping) or "objective" not in section:
         return False
-    known = {field.name for field in fields(PairSettings)}
+    known = {field.name for field in fields(ObjectiveSettings)}
     given = {name: value for name, value in section.items() if name in known}
     try:
-        settings = read(PairSettings, plain(PairSettings()) | given, "config.preference")
+        settings = read(ObjectiveSettings, plain(ObjectiveSettings()) | given, "config.preference")
     except InputError:  # of a version with other settings
         return False
     objective = OBJECTIVES.get(settings.objective)
-    first = None if objective is None else objective.initial_loss(settings)
+    first = None if objective is None else objective.first_loss(settings)
     return first is not None and math.isclose(first, math.log(2), rel_tol=1e-6)
 
 

@@ -18,7 +18,7 @@ from eval.benchmark.scores import read_scores
 from eval.benchmark.truth import find_truth, outdated, write_corrections
 from eval.compare.comparison import compare
 from eval.compare.files import as_json, write_csv
-from eval.compare.sources import read_subjects
+from eval.compare.sources import read_sources
 from eval.compare.text import show
 from eval.report import write_report
 from eval.report.labelled import unlabelled
@@ -129,7 +129,7 @@ def test_compare_carries_them_over_the_common_cases(run, tmp_path):
         files.write_lines(path, [line for line in files.read_text(path).splitlines() if '"p2-q' not in line])
     for path in (other / "benchmark").glob("*/metrics.json"):
         path.unlink()
-    found = compare(read_subjects([str(run), str(other)]))
+    found = compare(read_sources([str(run), str(other)]))
     results = as_json(found)["results"]
     made = results["run/sft"]["shown"]
     assert found.cases == 4

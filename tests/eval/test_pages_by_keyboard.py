@@ -10,7 +10,7 @@ from selenium.webdriver.common.keys import Keys
 from aloe_jax.cli.arguments import STAGES
 from eval.compare.comparison import compare
 from eval.compare.page import render
-from eval.compare.sources import read_subjects
+from eval.compare.sources import read_sources
 from eval.report import write_report
 from helpers import viewer_browser
 from helpers.synthetic_run import write_run
@@ -36,7 +36,7 @@ def pages(tmp_path_factory):
     """The addresses of a report and of a comparison."""
     run = write_run(tmp_path_factory.mktemp("pages") / "run")
     page = run / "compare.html"
-    page.write_text(render(compare(read_subjects([str(run)]))))
+    page.write_text(render(compare(read_sources([str(run)]))))
     return [f"file://{path}" for path in (write_report(run, stages=STAGES), page)]
 
 

@@ -291,7 +291,12 @@ CALL = [{"type": "function", "function": {"name": "kettle", "arguments": {}}}]
         ({**WHOLE, "messages": [user("Boil."), reply("No.")]}, "'messages' is the head of neither"),
         ({"prompt": "Boil.", "question": "Why?", "chosen": "a", "rejected": "b"}, "'prompt' and 'question' with diff"),
         ({"system": "Be rude.", **SYSTEM_WHOLE}, "different system messages"),
-        ({"prompt": "Boil.", "completion": "No.", "label": False}, "key 'label' is False"),
+        ({"prompt": "Boil.", "completion": "No.", "label": "spam"}, "'label' is 'spam'; expected true or 1 for a good"),
+        ({"messages": [user("Boil."), reply("No."), user("Why?")], "label": True}, "dialogue that ends with no reply"),
+        (
+            {"prompt": "Boil.", **TEXTS, "score_chosen": "high", "score_rejected": 1},
+            "'score_chosen' is 'high'; expected a",
+        ),
         ({"messages": [user("Boil."), reply("No.")], "train": False}, "key 'train' is False"),
         ({"messages": [user("Boil."), reply("No.", weight=0.5)]}, "weight '0.5'; expected true or 1, false or 0"),
         ({"messages": [user("Boil."), reply("No.", weight=0, train=True)]}, "contradict each other"),

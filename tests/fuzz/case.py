@@ -211,7 +211,9 @@ def _memory(what: str) -> int:
 @contextlib.contextmanager
 def _limits(seconds: float) -> Iterator[None]:
     """A deadline and a bound of the memory; what the block sets of signals is set back."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
+    before = {
+        number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
+    }
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
 
     def strike(number: int, frame: object) -> None:

@@ -18,7 +18,7 @@ Result = tuple[int, str, str]  # exit code, stdout, stderr
 @contextlib.contextmanager
 def aloe_in_process(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Result]]:
     """A function from arguments to the result of the command. Signal handlers are restored at the end."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
 
     def call(*arguments: object) -> Result:
         sys.modules.pop("config_config", None)  # a second config file would be run in the namespace of the first

@@ -6,24 +6,24 @@ import jax.numpy as jnp
 import numpy as np
 
 from aloe_jax.train.objectives import Pairs, Replies
-from aloe_jax.train.objectives.settings import PairSettings
+from aloe_jax.train.objectives.settings import ObjectiveSettings
 
-SETTINGS = PairSettings(
+SETTINGS = ObjectiveSettings(
     beta=0.5, label_smoothing=0.2, gamma=0.5, nll_weight=0.7, turn_buckets=2, turn_weights=(1.0, 0.5)
 )
 
 
 def plain(**changes):
     """Settings without turn weights and metrics by turn, except for `changes`."""
-    return PairSettings(**{"turn_buckets": 0} | changes)
+    return ObjectiveSettings(**{"turn_buckets": 0} | changes)
 
 
 def replies(log_prob, reference=None, **columns):
-    """One row [1, R]. By default the reference is 0, replies are one token long, all in turn 1, siblings without a
-    value, weight 1 and the weighted log-probability as it is."""
+    """One row [1, R]. By default the reference is 0, replies are one token long, all in turn 1, siblings without value
+    or label, weight 1 and the weighted log-probability as it is."""
     count = len(log_prob)
     default = {"weight": [1.0] * count, "reference": [0.0] * count, "length": [1] * count, "turn": [1] * count}
-    default |= {"group": [0] * count, "value": [math.nan] * count}
+    default |= {"group": [0] * count, "value": [math.nan] * count, "label": [0.0] * count}
     given = default | ({} if reference is None else {"reference": reference}) | columns
     given.setdefault("weighted_log_prob", [w * lp for w, lp in zip(given["weight"], log_prob, strict=True)])
     integers = {"length", "turn", "group"}
@@ -45,12 +45,12 @@ def means(metrics):
 
 
 def random_row(seed):
-    """Six replies of two groups, each ranked without ties, with pairs that agree with the ranking."""
+    """Six replies of two groups, each ranked without ties, with pairs and labels that agree with the ranking."""
     rng = np.random.default_rng(seed)
     length = rng.integers(1, 9, 6)
     given = replies(
         list(-rng.uniform(0.1, 3, 6) * length), list(-rng.uniform(0.1, 3, 6) * length), length=list(length),
         turn=[1, 1, 1, 2, 2, 2], group=[0, 0, 0, 1, 1, 1], value=[3.0, 2.0, 1.0, 5.0, 1.5, 4.0],
-        weight=[1.0, 0.0, 0.0, 2.0, 0.0, 0.5], entropy=list(rng.uniform(0, 2, 6) * length),
+        label=[1, 0, -1, 1, -1, 0], weight=[1.0, 0.0, 0.0, 2.0, 0.0, 0.5], entropy=list(rng.uniform(0, 2, 6) * length),
     )  # fmt: skip
     return given, pairs((0, 1), (0, 2), (1, 2), (3, 5), (3, 4), (5, 4), margin=list(rng.uniform(0.1, 1, 6)))

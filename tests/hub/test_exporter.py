@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from aloe_jax.errors import InputError
-from aloe_jax.hub import card, exporter, importer, load
+from aloe_jax.hub import exporter, importer, load
 from helpers import hub_files
 
 
@@ -71,36 +71,3 @@ def test_out_with_content_and_wrong_tokenizer_folder(tmp_path):
     with pytest.raises(InputError, match=r"tokenizer.json is missing"):
         exporter.export_model(params, config, tmp_path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
-
-
-CARD = card.ModelCard(
-    name="demo",
-    base_model="SmolLM2: 135M",
-    data="12 trees",
-    objective="sft, then sigmoid DPO",
-    license="apache-2.0",
-    config={"learning_rate": 1e-5},
-    benchmark={
-        "base": {"AL": [2.0, None], "average": 2.0, "IR": None, "R2": None},
-        "preference": {"AL": [2.5, 3.0], "average": 2.75, "IR": 0.5, "R2": 1.0, "ci": {"average": [2.5, 3.0]}},
-    },
-)
-
-
-def test_card_is_written_with_its_figures(tmp_path):
-    folder = hub_files.write_tiny(tmp_path / "m")
-    config, params = load.load_model(folder)
-    exporter.export_model(params, config, folder, tmp_path / "out", card=CARD)
-    text = (tmp_path / "out" / "README.md").read_text()
-    assert "| base | 2 | - | 2 | - | - |" in text
-    assert "| preference | 2.5 | 3 | 2.75 [2.5, 3] | 0.5 | 1 |" in text
-    assert '"learning_rate": 1e-05' in text
-    metadata = text.split("---\n")[1]
-    assert 'base_model: "SmolLM2: 135M"' in metadata
-    assert 'license: "apache-2.0"' in metadata
-
-
-def test_card_without_figures_has_no_empty_sections():
-    bare = dataclasses.replace(CARD, config={}, benchmark={}, license=None).text()
-    assert "##" not in bare
-    assert "license" not in bare

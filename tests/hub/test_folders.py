@@ -140,7 +140,7 @@ def test_tokenizer_that_cannot_be_used(tmp_path):
     hub_files.write_tokenizer_files(tmp_path, 96)
     folders.checked_tokenizer(tmp_path)
     (tmp_path / "chat_template.jinja").unlink()
-    with pytest.raises(InputError, match="no chat template; use an instruct model"):
+    with pytest.raises(InputError, match="no chat template; use an instruct model, or choose"):
         folders.checked_tokenizer(tmp_path)
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": hub_files.TEMPLATE}))
     folders.checked_tokenizer(tmp_path)

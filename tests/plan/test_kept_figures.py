@@ -16,7 +16,7 @@ from aloe_jax.plan.settings import program_settings
 from aloe_jax.train.forward import Compute
 from aloe_jax.train.objectives import OBJECTIVES
 from aloe_jax.train.optimizer import make_optimizer
-from aloe_jax.train.settings import PreferenceSettings, TrainingSettings
+from aloe_jax.train.settings import TrainingSettings
 from aloe_jax.train.state import abstract_state
 from aloe_jax.train.step import make_step
 from aloe_jax.tree.pack import empty_row
@@ -94,7 +94,7 @@ def read_by(kind, names):
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_a_plan_is_kept_under_all_that_its_program_reads(objective):
     """Except for what only changes its constants."""
-    kind, names = TrainingSettings if objective == "sft" else PreferenceSettings, set()
+    kind, names = TrainingSettings, set()
     given = {"objective": objective, "turn_buckets": 2, "turn_weights": (1.0, 0.5)}
     settings = read_by(kind, names)(**given)
     one_row, all_pairs = replies([0.0, 0.0]), pairs((0, 1))

@@ -42,7 +42,7 @@ def call(tiny_model, tmp_path, monkeypatch, capsys):
     """`call(base_url)` grows the trees in this process with that server; returns exit code and stderr."""
     monkeypatch.setattr(client, "FIRST_PAUSE", 0.001)  # seconds before the first retry; it doubles each time
     monkeypatch.delenv("ALOE_API_KEY", raising=False)
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
 
     def run(base_url):
         server = (f"--config.serve.base_url={base_url}", "--config.serve.model=tiny", "--config.serve.patience=0.5")

@@ -43,7 +43,7 @@ def aloe(fake, tmp_path, monkeypatch, capsys):
     """`aloe(workdir, ...)` runs both stages in this process; exit code and stderr."""
     monkeypatch.setattr(client, "FIRST_PAUSE", 0.001)
     monkeypatch.delenv("ALOE_API_KEY", raising=False)
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
 
     def run(workdir, *more):
         config = f"--config={ROOT / 'configs/demo_llm.py'}"

@@ -34,7 +34,7 @@ def aloe(tmp_path, monkeypatch, capsys):
     """`aloe(server, ...)` grows conversations in this process with such a server; exit code and stderr."""
     monkeypatch.setattr(client, "FIRST_PAUSE", 0.001)
     monkeypatch.delenv("ALOE_API_KEY", raising=False)
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
 
     def run(server, *more):
         stages = "--stages=personas,conversations"

@@ -14,8 +14,8 @@ DATA = ("personas", "conversations", "dataset")
 LORA = ("--config.lora.maps=query|output|down", "--config.lora.rank=2", "--config.lora.alpha=8.0")
 
 
-def losses(workdir):
-    return [json.loads(line)["loss"] for line in (workdir / "preference/metrics.jsonl").read_text().splitlines()]
+def losses(workdir, stage="preference"):
+    return [json.loads(line)["loss"] for line in (workdir / stage / "metrics.jsonl").read_text().splitlines()]
 
 
 def test_from_the_base_model_without_sft(finished, aloe_process, tiny_model, tmp_path):
@@ -33,6 +33,15 @@ def test_from_the_base_model_without_sft(finished, aloe_process, tiny_model, tmp
     assert 0 < moved < 0.05  # a few steps away from the base model
     assert "sft" not in (workdir / "export/README.md").read_text()
     assert (workdir / "benchmark/preference/metrics.json").exists()
+
+
+def test_the_stage_sft_with_an_objective_of_pairs(finished, aloe_process, tiny_model, tmp_path):
+    """It refers to the base model, from which it starts."""
+    workdir = copy_stages(finished.workdir, tmp_path / "run", *DATA)
+    settings = ("--config.sft.objective=dpo_norm", "--config.sft.beta=5.0")
+    result = aloe_process.call(run_arguments(tiny_model, workdir, "--stages=sft", *settings))
+    assert result.returncode == 0, result.stderr
+    assert losses(workdir, "sft")[0] == pytest.approx(np.log(2), abs=1e-5)
 
 
 @pytest.mark.parametrize("adapters", [(), LORA], ids=["all", "lora"])

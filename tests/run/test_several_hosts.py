@@ -48,8 +48,9 @@ def wait_for(reached, process, errors):
 
 def test_one_stops_or_dies_and_the_same_command_goes_on(finished, both, tmp_path):
     """SIGTERM to the second process while the training starts: both stop before a step or after the same one. SIGTERM
-    during the steps, with a checkpoint at each: both save after the same step. SIGKILL: the first process exits without
-    waiting. The result equals that of one process up to rounding, which grows with the steps."""
+    during the steps, with a checkpoint at each: both save after the same step. SIGKILL, with checkpoints by the clock:
+    the first process exits without waiting, the one before the last checkpoint is complete. The result equals that of
+    one process up to rounding, which grows with the steps."""
     workdir = copy_stages(finished.workdir, tmp_path / "run", *STAGES[:3])
     metrics = workdir / "sft/metrics.jsonl"
     often = ("--config.sft.checkpoint_every=1",)
@@ -70,10 +71,12 @@ def test_one_stops_or_dies_and_the_same_command_goes_on(finished, both, tmp_path
         assert f"aloe: stopped after step {done} of 12" in output.read_text().splitlines()[-1]
     assert (workdir / f"sft/checkpoints/{done}").is_dir()
 
-    (first, errors), (second, _) = both(workdir, often, often)
-    wait_for(has_lines(metrics, done + 2), first, errors)
+    by_clock = ("--config.sft.checkpoint_every=100", "--config.sft.checkpoint_minutes=0.0001")
+    (first, errors), (second, _) = both(workdir, by_clock, by_clock)
+    wait_for(has_lines(metrics, done + 3), first, errors)
     second.kill()
     assert first.wait(TIME_OUT) == 75, errors.read_text()
+    assert max(int(path.name) for path in (workdir / "sft/checkpoints").iterdir() if path.name.isdigit()) > done
     assert "another process of this run went away" in errors.read_text().splitlines()[-1]
 
     for process, errors in both(workdir, often, often):

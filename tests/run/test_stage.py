@@ -161,6 +161,17 @@ def test_an_interrupted_stage_continues(pipeline):
     assert pipeline.manifest("total")["counts"] == {"total": 6}
 
 
+@pytest.mark.parametrize(("paid", "said"), [((), "starting over"), ((NUMBERS,), "continuing")])
+def test_the_next_call_says_what_becomes_of_an_interrupted_stage(pipeline, paid, said):
+    pipeline.stages[0] = dataclasses.replace(pipeline.stages[0], paid=paid)
+    pipeline.stop_at = 2
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.run("numbers")
+    pipeline.stop_at = None
+    assert pipeline.run("numbers").splitlines()[1] == f"numbers: was interrupted, {said}"
+    assert "interrupted" not in pipeline.run("numbers")
+
+
 def test_seconds_add_up_over_interruptions(pipeline):
     pipeline.stop_at = 2
     with pytest.raises(KeyboardInterrupt):

@@ -5,19 +5,22 @@ import dataclasses
 import pytest
 
 from aloe_jax.errors import InputError
+from aloe_jax.settings import plain, read
 from aloe_jax.train.objectives import OBJECTIVES, check_objective
-from aloe_jax.train.objectives.settings import ObjectiveSettings, PairSettings
+from aloe_jax.train.objectives.settings import SHARED, ObjectiveSettings
+from aloe_jax.train.settings import PreferenceSettings, TrainingSettings
 from helpers.objective_samples import random_row
 
-OWN = [field for field in dataclasses.fields(PairSettings) if not hasattr(ObjectiveSettings, field.name)]
-# Another value of each setting of PairSettings alone, and the objectives that read it; the others refuse it.
+# Another value of each setting that not all objectives read, and the objectives that read it; the others refuse it.
 READ_BY = {
     "beta": (0.3, {*OBJECTIVES} - {"sft"}),
-    "margin": (0.4, {*OBJECTIVES} - {"sft", "listwise"}),
+    "margin": (0.4, {*OBJECTIVES} - {"sft", "listwise", "apo_zero_unpaired"}),
     "label_smoothing": (0.3, {"cdpo", "robust_dpo"}),
     "nll_weight": (0.2, {"rpo"}),
     "gamma": (0.1, {"simpo"}),
     "ranking": ("preferences", {"listwise"}),
+    "desirable_weight": (1.5, {"apo_zero_unpaired"}),
+    "undesirable_weight": (0.5, {"apo_zero_unpaired"}),
 }
 
 
@@ -27,7 +30,7 @@ def loss(name, given, all_pairs, settings):
 
 
 def test_the_table_of_settings_is_whole():
-    assert {field.name for field in OWN} == READ_BY.keys()
+    assert {field.name for field in dataclasses.fields(ObjectiveSettings)} - SHARED == READ_BY.keys()
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -35,7 +38,7 @@ def test_the_table_of_settings_is_whole():
 def test_a_setting_is_used_or_refused(setting, name):
     """Another value changes the loss of the objectives that read it; for the others it is an error."""
     value, readers = READ_BY[setting]
-    usual = PairSettings(objective=name)
+    usual = ObjectiveSettings(objective=name)
     changed = dataclasses.replace(usual, **{setting: value})
     given, all_pairs = random_row(3)
     all_pairs = all_pairs._replace(weight=all_pairs.weight.at[0, 0].set(0))  # one the values alone rank
@@ -50,3 +53,17 @@ def test_a_setting_is_used_or_refused(setting, name):
             InputError, match=rf"config.preference.{setting}: {value} has no meaning for .* '{name}'; set"
         ):
             check_objective(changed, "preference")
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_any_training_takes_any_objective(name):
+    """With its settings in the training's own section."""
+    for section, kind in (("sft", TrainingSettings), ("preference", PreferenceSettings)):
+        for setting, (value, readers) in READ_BY.items():
+            values = plain(kind(objective=name)) | {setting: value}
+            settings = read(kind, values, f"config.{section}")
+            if name in readers:
+                check_objective(settings, section)
+                continue
+            with pytest.raises(InputError, match=rf"config.{section}.{setting}: {value} has no meaning"):
+                check_objective(settings, section)

@@ -15,7 +15,7 @@ from aloe_jax.errors import InputError
 from aloe_jax.settings import plain as plain_values
 from aloe_jax.settings import read
 from aloe_jax.train.objectives import OBJECTIVES, check_objective
-from aloe_jax.train.objectives.settings import ObjectiveSettings, PairSettings
+from aloe_jax.train.objectives.settings import SHARED, ObjectiveSettings
 from helpers.objective_samples import SETTINGS, means, pairs, plain, random_row, replies
 
 TRL = json.loads((Path(__file__).parent.parent / "fixtures/train/trl_losses.json").read_text())
@@ -251,7 +251,8 @@ def test_metrics_are_the_same_at_every_step(name):
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_gradient_is_finite_for_extreme_log_probs(name):
     def loss(log_prob):
-        given = replies([0.0, 0.0], value=[2.0, 1.0])._replace(log_prob=log_prob, weighted_log_prob=log_prob)
+        given = replies([0.0, 0.0], value=[2.0, 1.0], label=[1, -1])
+        given = given._replace(log_prob=log_prob, weighted_log_prob=log_prob)
         return OBJECTIVES[name].function(given, pairs((0, 1)), SETTINGS)[0]
 
     gradient = jax.jit(jax.grad(loss))
@@ -315,10 +316,10 @@ def test_preferences_and_values_that_agree_rank_alike():
     ],
 )
 def test_settings_that_cannot_work(objective, changes, message):
-    values = plain_values(PairSettings(objective=objective))
-    check_objective(read(PairSettings, values, "config.preference"), "preference")
+    values = plain_values(ObjectiveSettings(objective=objective))
+    check_objective(read(ObjectiveSettings, values, "config.preference"), "preference")
     with pytest.raises(InputError, match=message):
-        check_objective(read(PairSettings, values | changes, "config.preference"), "preference")
+        check_objective(read(ObjectiveSettings, values | changes, "config.preference"), "preference")
 
 
 def test_the_documented_table_is_the_table():
@@ -347,12 +348,12 @@ def test_robust_dpo_is_exact_near_one_half(noise):
 def settings_read(name):
     """The settings that an objective reads, without those that all share and the margin of pairs."""
 
-    class Recording(PairSettings):
+    class Recording(ObjectiveSettings):
         def __getattribute__(self, key):
             found.add(key)
             return super().__getattribute__(key)
 
     found = set()
     everything(name, *random_row(0), Recording(**vars(SETTINGS)))
-    own = {field.name for field in dataclasses.fields(PairSettings)} - {"objective", "margin"}
-    return found & own - {field.name for field in dataclasses.fields(ObjectiveSettings)}
+    own = {field.name for field in dataclasses.fields(ObjectiveSettings)} - {"margin"}
+    return found & own - SHARED

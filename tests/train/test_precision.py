@@ -23,7 +23,7 @@ from aloe_jax.models.lora import LoraSettings
 from aloe_jax.ops.precision import in_precision_of
 from aloe_jax.train.adapters import with_adapters
 from aloe_jax.train.forward import DTYPES, Compute, make_score
-from aloe_jax.train.objectives.settings import PairSettings
+from aloe_jax.train.objectives.settings import ObjectiveSettings
 from aloe_jax.train.optimizer import OptimizerSettings, make_optimizer
 from aloe_jax.train.state import TrainState, split_params
 from aloe_jax.train.step import make_evaluation, make_step
@@ -53,7 +53,7 @@ def products(jaxpr):
 
 def traced(name, dtype, attention):
     model = ADAPTED if name == "adapters" else UNTIED
-    compute, settings = Compute(dtype=dtype, chunk=32, attention=attention, remat="none"), PairSettings()
+    compute, settings = Compute(dtype=dtype, chunk=32, attention=attention, remat="none"), ObjectiveSettings()
     abstract, used = decoder.abstract_params(model), np.int32(2)
     params, frozen = split_params(abstract, model)
     row = jax.tree.map(lambda leaf: leaf[0], ROWS)

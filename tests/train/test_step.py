@@ -15,7 +15,7 @@ from aloe_jax.parallel.mesh import make_mesh
 from aloe_jax.parallel.sharding import row_sharding
 from aloe_jax.train.adapters import with_adapters
 from aloe_jax.train.forward import Compute, make_score
-from aloe_jax.train.objectives.settings import PairSettings
+from aloe_jax.train.objectives.settings import ObjectiveSettings
 from aloe_jax.train.optimizer import OptimizerSettings, make_optimizer
 from aloe_jax.train.state import create_state
 from aloe_jax.train.step import make_gradient, make_step
@@ -28,7 +28,7 @@ from helpers.tree_samples import aloe_tree
 CAPACITY = Capacity(tokens=256, targets=128, replies=8, pairs=8)
 COMPUTE = Compute(chunk=64)
 OPTIMIZER = OptimizerSettings(learning_rate=1e-3, warmup=0.0, schedule="constant", weight_decay=0.1)
-SETTINGS = PairSettings(beta=0.5, ranking="preferences", margin=0.2, turn_weights=(1.0, 0.5), turn_buckets=0)
+SETTINGS = ObjectiveSettings(beta=0.5, ranking="preferences", margin=0.2, turn_weights=(1.0, 0.5), turn_buckets=0)
 
 
 @pytest.fixture(scope="module")
@@ -106,12 +106,12 @@ def test_adapters_gradient_is_that_of_the_merged_weights(batch):
     np.testing.assert_allclose(found, expected, atol=1e-4 * float(jnp.abs(expected).max()))
 
 
-@pytest.mark.slow
-def test_lists_on_eight_devices(batch):
-    assert_equal(gradient("listwise", batch, mesh=make_mesh(replica=2, fsdp=2, tensor=2)), gradient("listwise", batch))
+@pytest.mark.parametrize("objective", ["apo_zero_unpaired", pytest.param("listwise", marks=pytest.mark.slow)])
+def test_lists_and_labels_on_eight_devices(objective, batch):
+    assert_equal(gradient(objective, batch, mesh=make_mesh(replica=2, fsdp=2, tensor=2)), gradient(objective, batch))
 
 
-@pytest.mark.parametrize("objective", ["sft", "dpo", "listwise"])
+@pytest.mark.parametrize("objective", ["sft", "dpo", "listwise", "apo_zero_unpaired"])
 def test_micro_batches_equal_one_batch(objective, batch):
     split = jax.tree.map(lambda leaf: leaf.reshape(4, 2, *leaf.shape[2:]), batch)
     assert_equal(gradient(objective, split), gradient(objective, batch))
@@ -122,7 +122,7 @@ def test_unused_micro_batches_do_not_count(batch):
     assert_equal(gradient("dpo", twice, used=1), gradient("dpo", batch))
 
 
-@pytest.mark.parametrize("objective", ["sft", "dpo"])
+@pytest.mark.parametrize("objective", ["sft", "dpo", "apo_zero_unpaired"])
 def test_packed_equals_unpacked(objective):
     trees = [aloe_tree(2, name="first"), aloe_tree(1, name="second"), aloe_tree(2, system="Kind.", name="third")]
     together = stack([rows_of(trees, Capacity(512, 256, 16, 16))])

@@ -175,18 +175,14 @@ def _template(source: GGUFFile, tokens: list[str], bos: bool) -> processors.Temp
 
 
 def write_tokenizer(source: GGUFFile, folder: Path) -> None:
-    """Write tokenizer.json, tokenizer_config.json, chat_template.jinja and generation_config.json into `folder`.
-
-    Raises InputError as `build_tokenizer` does, and for a file without a chat template.
-    """
-    template = source.get("tokenizer.chat_template")
-    if not template:
-        raise InputError(f"{source.path}: tokenizer.chat_template is missing; use an instruct model")
+    """Write tokenizer.json, tokenizer_config.json, generation_config.json and, except for base models, which have none,
+    chat_template.jinja into `folder`. Raises InputError as `build_tokenizer` does."""
     tokenizer, tokens = build_tokenizer(source), source.require("tokenizer.ggml.tokens")
     names = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
     ids = {field: _special_id(source, key) for field, key in names.items()}
     files.write_text(folder / "tokenizer.json", tokenizer.to_str(pretty=True))
-    files.write_text(folder / "chat_template.jinja", template)
+    if template := source.get("tokenizer.chat_template"):
+        files.write_text(folder / "chat_template.jinja", template)
     files.write_json(
         folder / "tokenizer_config.json",
         {

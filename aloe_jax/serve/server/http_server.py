@@ -130,12 +130,18 @@ def is_loopback(host: str) -> bool:
 
 @contextlib.contextmanager
 def signals_call(action: Callable[[], None]) -> Iterator[None]:
-    """SIGINT and SIGTERM call `action` inside the block; the previous handlers are restored after it."""
+    """SIGINT, SIGTERM and SIGHUP call `action` inside the block, SIGHUP once, as shell and kernel may both send it, and
+    not if it is ignored; the previous handlers are restored after it."""
 
     def handle(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            signal.signal(number, signal.SIG_IGN)
         action()
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield
     finally:

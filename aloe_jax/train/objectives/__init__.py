@@ -12,9 +12,10 @@ import dataclasses
 from aloe_jax.errors import InputError
 from aloe_jax.train.objectives.listwise import LISTWISE
 from aloe_jax.train.objectives.pairwise import PAIRWISE
-from aloe_jax.train.objectives.settings import ObjectiveSettings, PairSettings
+from aloe_jax.train.objectives.settings import SHARED, ObjectiveSettings
 from aloe_jax.train.objectives.supervised import SUPERVISED
 from aloe_jax.train.objectives.types import Metrics, Objective, Pairs, Replies
+from aloe_jax.train.objectives.unpaired import UNPAIRED
 
 __all__ = ["OBJECTIVES", "Metrics", "Objective", "Pairs", "Replies", "check_objective", "objective_of"]
 
@@ -22,6 +23,7 @@ OBJECTIVES: dict[str, Objective] = {
     **SUPERVISED,
     **PAIRWISE,
     **LISTWISE,
+    **UNPAIRED,
 }
 
 
@@ -37,16 +39,9 @@ def check_objective(settings: ObjectiveSettings, section: str) -> None:
         known = ", ".join(OBJECTIVES)
         raise InputError(f"config.{section}.objective: '{settings.objective}' is unknown; choose one of {known}")
     objective = objective_of(settings)
-    if objective.compares and not isinstance(settings, PairSettings):
-        raise InputError(
-            f"config.{section}.objective: '{settings.objective}' compares replies, whose settings stand in "
-            "config.preference; set it there"
-        )
-    shared = {one.name for one in dataclasses.fields(ObjectiveSettings)}
-    own = dataclasses.fields(PairSettings) if isinstance(settings, PairSettings) else ()
-    for field in own:
+    for field in dataclasses.fields(ObjectiveSettings):
         value = getattr(settings, field.name)
-        if field.name in shared | objective.reads or value == field.default:
+        if field.name in SHARED | objective.reads or value == field.default:
             continue
         readers = ", ".join(name for name, one in OBJECTIVES.items() if field.name in one.reads)
         raise InputError(

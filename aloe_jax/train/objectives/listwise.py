@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float
 
 from aloe_jax.train.objectives.metrics import comparison_metrics
 from aloe_jax.train.objectives.pairwise import implicit
-from aloe_jax.train.objectives.settings import PairSettings
+from aloe_jax.train.objectives.settings import ObjectiveSettings
 from aloe_jax.train.objectives.turns import turn_weight
 from aloe_jax.train.objectives.types import Objective, Pairs, Replies, Result
 from aloe_jax.tree.prune import ranked
@@ -42,7 +42,7 @@ def by_preferences(replies: Replies, pairs: Pairs) -> Bool[Array, "B R R"]:
 RANKINGS: dict[str, Ranking] = {"value": by_value, "preferences": by_preferences}
 
 
-def listwise(replies: Replies, pairs: Pairs, settings: PairSettings) -> Result:
+def listwise(replies: Replies, pairs: Pairs, settings: ObjectiveSettings) -> Result:
     """Mean over lists of sum_i log(1 + sum of e^(r_j - r_i) over the j ranked below i), r DPO's implicit reward.
 
     A list consists of the replies to one message, at least two of which differ in rank by `settings.ranking`.

@@ -1,8 +1,8 @@
-"""Metrics of comparisons between replies, independent of the loss."""
+"""Metrics of replies and of comparisons between them, independent of the loss."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from jaxtyping import Array, Float
 
@@ -40,6 +40,11 @@ def comparison_metrics(
             terms[f"{name}_{side}"] = (weight * value, weight)
     if replies.entropy is not None:
         terms["entropy"] = (weight * sum(pick(replies.entropy)), weight * sum(pick(replies.length)))
+    return summed(terms, turn, settings)
+
+
+def summed(terms: Mapping[str, tuple[Array, Array]], turn: Array, settings: ObjectiveSettings) -> Metrics:
+    """The sums of terms and of their weights, over all turns and by turn."""
     metrics = {name: (total.sum(), count.sum()) for name, (total, count) in terms.items()}
     for name, (total, count) in terms.items():
         metrics |= by_turn(name, total, count, turn, settings)

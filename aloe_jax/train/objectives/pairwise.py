@@ -15,13 +15,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from aloe_jax.train.objectives.metrics import comparison_metrics
-from aloe_jax.train.objectives.settings import PairSettings
+from aloe_jax.train.objectives.settings import ObjectiveSettings
 from aloe_jax.train.objectives.turns import turn_weight
 from aloe_jax.train.objectives.types import Objective, Pairs, Replies, Result
 from aloe_jax.tree.prune import compared
 
-Reward = Callable[[Replies, PairSettings], Float[Array, "B R"]]
-MarginLoss = Callable[[Float[Array, "*S"], PairSettings], Float[Array, "*S"]]
+Reward = Callable[[Replies, ObjectiveSettings], Float[Array, "B R"]]
+MarginLoss = Callable[[Float[Array, "*S"], ObjectiveSettings], Float[Array, "*S"]]
 # Minimum of -log p in the odds p / (1 - p) of a mean token probability p: closer to 1, f32 loses 1 - p.
 MIN_SURPRISE = 1e-6
 
@@ -31,39 +31,39 @@ def per_token(values: Float[Array, "B R"], replies: Replies) -> Float[Array, "B 
     return values / jnp.maximum(replies.length, 1)
 
 
-def implicit(replies: Replies, settings: PairSettings) -> Float[Array, "B R"]:
+def implicit(replies: Replies, settings: ObjectiveSettings) -> Float[Array, "B R"]:
     """beta x (log-prob - reference log-prob), DPO's implicit reward."""
     return settings.beta * (replies.log_prob - replies.reference)
 
 
-def implicit_per_token(replies: Replies, settings: PairSettings) -> Float[Array, "B R"]:
+def implicit_per_token(replies: Replies, settings: ObjectiveSettings) -> Float[Array, "B R"]:
     """DPO's implicit reward divided by the reply's length."""
     return per_token(implicit(replies, settings), replies)
 
 
-def log_prob_per_token(replies: Replies, settings: PairSettings) -> Float[Array, "B R"]:
+def log_prob_per_token(replies: Replies, settings: ObjectiveSettings) -> Float[Array, "B R"]:
     """beta x mean log-probability per token, SimPO's reward."""
     return settings.beta * per_token(replies.log_prob, replies)
 
 
-def log_odds(replies: Replies, settings: PairSettings) -> Float[Array, "B R"]:
+def log_odds(replies: Replies, settings: ObjectiveSettings) -> Float[Array, "B R"]:
     """log(p / (1 - p)) with p the geometric mean of the tokens' probabilities, which ORPO compares."""
     surprise = -per_token(replies.log_prob, replies)
     return -surprise - jax.nn.log1mexp(jnp.maximum(surprise, MIN_SURPRISE))
 
 
-def sigmoid(margin: Float[Array, "*S"], settings: PairSettings) -> Float[Array, "*S"]:
+def sigmoid(margin: Float[Array, "*S"], settings: ObjectiveSettings) -> Float[Array, "*S"]:
     """-log sigmoid(m): the Bradley-Terry likelihood of the preference."""
     return -jax.nn.log_sigmoid(margin)
 
 
-def smoothed(margin: Float[Array, "*S"], settings: PairSettings) -> Float[Array, "*S"]:
+def smoothed(margin: Float[Array, "*S"], settings: ObjectiveSettings) -> Float[Array, "*S"]:
     """Cross-entropy with a judge that is wrong with probability `label_smoothing`."""
     noise = settings.label_smoothing
     return (1 - noise) * sigmoid(margin, settings) + noise * sigmoid(-margin, settings)
 
 
-def unbiased(margin: Float[Array, "*S"], settings: PairSettings) -> Float[Array, "*S"]:
+def unbiased(margin: Float[Array, "*S"], settings: ObjectiveSettings) -> Float[Array, "*S"]:
     """The loss whose mean over labels flipped with probability e (`label_smoothing`) equals that of the true labels.
 
     With l(m) = -log sigmoid(m) it is ((1 - e) l(m) - e l(-m)) / (1 - 2 e). Since l(-m) = l(m) + m, that is
@@ -73,22 +73,22 @@ def unbiased(margin: Float[Array, "*S"], settings: PairSettings) -> Float[Array,
     return sigmoid(margin, settings) - margin * (noise / (1 - 2 * noise))
 
 
-def hinge(margin: Float[Array, "*S"], settings: PairSettings) -> Float[Array, "*S"]:
+def hinge(margin: Float[Array, "*S"], settings: ObjectiveSettings) -> Float[Array, "*S"]:
     """max(0, 1 - m)."""
     return jax.nn.relu(1 - margin)
 
 
-def squared(margin: Float[Array, "*S"], settings: PairSettings) -> Float[Array, "*S"]:
+def squared(margin: Float[Array, "*S"], settings: ObjectiveSettings) -> Float[Array, "*S"]:
     """(m / beta - 1 / (2 beta))^2: IPO pulls the log-ratios' difference to 1 / (2 beta)."""
     return jnp.square((margin - 0.5) / settings.beta)
 
 
-def sigmoid_beyond(margin: Float[Array, "*S"], settings: PairSettings) -> Float[Array, "*S"]:
+def sigmoid_beyond(margin: Float[Array, "*S"], settings: ObjectiveSettings) -> Float[Array, "*S"]:
     """-log sigmoid(m - gamma)."""
     return sigmoid(margin - settings.gamma, settings)
 
 
-def scaled_sigmoid(margin: Float[Array, "*S"], settings: PairSettings) -> Float[Array, "*S"]:
+def scaled_sigmoid(margin: Float[Array, "*S"], settings: ObjectiveSettings) -> Float[Array, "*S"]:
     """-beta log sigmoid(m)."""
     return settings.beta * sigmoid(margin, settings)
 
@@ -96,14 +96,14 @@ def scaled_sigmoid(margin: Float[Array, "*S"], settings: PairSettings) -> Float[
 def pairwise(
     reward: Reward,
     loss: MarginLoss,
-    nll_weight: Callable[[PairSettings], float] | None = None,
+    nll_weight: Callable[[ObjectiveSettings], float] | None = None,
     needs_reference: bool = True,
     reads: tuple[str, ...] = (),
 ) -> Objective:
     """The objective with a reward and a loss of margins, plus `nll_weight` x the chosen replies' negative
     log-probability per token. `reads` are the settings that it depends on besides `beta` and `margin`."""
 
-    def function(replies: Replies, pairs: Pairs, settings: PairSettings) -> Result:
+    def function(replies: Replies, pairs: Pairs, settings: ObjectiveSettings) -> Result:
         pick = lambda values: _by_pair(values, pairs)  # noqa: E731
         rewards = reward(replies, settings)
         chosen, rejected = pick(rewards)
@@ -114,7 +114,7 @@ def pairwise(
         metrics = comparison_metrics(replies, rewards, pick, pairs.weight, settings, needs_reference)
         return jnp.sum(weight * losses), weight.sum(), metrics
 
-    def first_loss(settings: PairSettings) -> float | None:
+    def first_loss(settings: ObjectiveSettings) -> float | None:
         """loss(0): a policy that equals the reference has the same reward for every reply."""
         if not needs_reference or nll_weight is not None or settings.margin:
             return None

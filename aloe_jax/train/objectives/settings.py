@@ -1,4 +1,4 @@
-"""The settings that objectives read from the section of a training."""
+"""The settings that objectives read from the section of a training, whichever training it is."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from aloe_jax.settings import setting
 
 @dataclass(frozen=True)
 class ObjectiveSettings:
-    """Settings of every objective."""
+    """The objective and its settings. Those that it does not read keep their defaults (`check_objective`)."""
 
-    objective: str = setting("sft", "the loss: one of docs/objectives.md")
+    objective: str = setting("dpo", "the loss: one of docs/objectives.md")
     turn_weights: tuple[float, ...] = setting(
         (),
         "weights of turns 1, 2, ... in the loss; the last one holds for all later turns; empty: 1 everywhere",
@@ -23,13 +23,6 @@ class ObjectiveSettings:
         10, "turns with metrics of their own, the last one together with all later turns; 0: none", minimum=0
     )
     entropy: bool = setting(True, "also measure the policy's entropy over the tokens of replies")
-
-
-@dataclass(frozen=True)
-class PairSettings(ObjectiveSettings):
-    """Settings of objectives that compare replies."""
-
-    objective: str = setting("dpo", "the loss: one of docs/objectives.md")
     beta: float = setting(0.9, "strength of the pull towards the reference model", above=0, expected="more than 0")
     margin: float = setting(
         0.0, "factor of the judges' margin, by which the rewards of a pair have to differ", minimum=0
@@ -49,3 +42,13 @@ class PairSettings(ObjectiveSettings):
         holds=lambda ranking: ranking in ("value", "preferences"),
         expected="one of value, preferences",
     )
+    desirable_weight: float = setting(
+        1.0, "apo_zero_unpaired: factor of the loss of good replies", above=0, expected="more than 0"
+    )
+    undesirable_weight: float = setting(
+        1.0, "apo_zero_unpaired: factor of the loss of bad replies", above=0, expected="more than 0"
+    )
+
+
+# What every objective reads.
+SHARED = frozenset({"objective", "turn_weights", "turn_buckets", "entropy"})

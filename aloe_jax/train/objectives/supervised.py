@@ -22,4 +22,4 @@ def sft(replies: Replies, pairs: Pairs, settings: ObjectiveSettings) -> Result:
     return -jnp.sum(scale * replies.weighted_log_prob), jnp.sum(scale * replies.weight), metrics
 
 
-SUPERVISED = {"sft": Objective(sft, unit="conversations", chooses=weighted, compares=False)}
+SUPERVISED = {"sft": Objective(sft, unit="conversations", chooses=weighted)}

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from jaxtyping import Array, Float, Int
 
 from aloe_jax.data.plan import Unit
-from aloe_jax.train.objectives.settings import ObjectiveSettings, PairSettings
+from aloe_jax.train.objectives.settings import ObjectiveSettings
 from aloe_jax.tree.prune import Chooses
 
 
@@ -26,6 +26,7 @@ class Replies(NamedTuple):
     length: Int[Array, "B R"]  # tokens
     turn: Int[Array, "B R"]  # assistant turn from 1
     group: Int[Array, "B R"]  # shared by siblings, unique within a row
+    label: Float[Array, "B R"]  # +1 good, -1 bad, 0 neither
     value: Float[Array, "B R"]  # backed-up value; NaN where there is none
     entropy: Float[Array, "B R"] | None  # sum over its tokens, in nats; None unless settings.entropy
 
@@ -40,10 +41,10 @@ class Pairs(NamedTuple):
 
 Metrics = dict[str, tuple[Array, Array]]  # name -> (sum, weight)
 Result = tuple[Float[Array, ""], Float[Array, ""], Metrics]  # loss sum, weight sum, metrics
-Function = Callable[[Replies, Pairs, PairSettings], Result]  # sft reads only ObjectiveSettings
+Function = Callable[[Replies, Pairs, ObjectiveSettings], Result]
 
 
-def _unknown(settings: PairSettings) -> None:
+def _unknown(settings: ObjectiveSettings) -> None:
     return None
 
 
@@ -56,8 +57,8 @@ class Objective:
         unit: the unit of the batch size.
         chooses: the replies of a fragment that it trains on; no others are computed.
         needs_reference: whether reference log-probabilities are read.
-        compares: whether it compares replies and so needs `PairSettings`.
-        reads: the settings of `PairSettings` alone that its loss depends on; others must keep their defaults.
+        reads: the settings that its loss depends on beside those of every objective (`SHARED`); others must keep their
+            defaults.
         weighs_sources: whether it multiplies by the `loss_weight` of a reply's source.
         first_loss: the loss while policy and reference are the same model; None where it depends on the data.
     """
@@ -66,15 +67,10 @@ class Objective:
     unit: Unit
     chooses: Chooses
     needs_reference: bool = False
-    compares: bool = True
     reads: frozenset[str] = frozenset()
     weighs_sources: bool = True
-    first_loss: Callable[[PairSettings], float | None] = field(default=_unknown)
+    first_loss: Callable[[ObjectiveSettings], float | None] = field(default=_unknown)
 
     def __call__(self, replies: Replies, pairs: Pairs, settings: ObjectiveSettings) -> Result:
-        """The function's result; `check_objective` has made sure that the settings are of the class it reads."""
-        return self.function(replies, pairs, cast(PairSettings, settings))
-
-    def initial_loss(self, settings: ObjectiveSettings) -> float | None:
-        """The loss while policy and reference are the same model; None where it depends on the data."""
-        return self.first_loss(cast(PairSettings, settings))
+        """The function's result."""
+        return self.function(replies, pairs, settings)

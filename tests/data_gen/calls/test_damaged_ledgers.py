@@ -12,7 +12,7 @@ from aloe_jax.serve.client.answers import Answer
 from aloe_jax.serve.client.interface import ChatClient, Response
 from aloe_jax.tree.schema import Message
 from data_gen.calls.call_cache import CallCache
-from data_gen.calls.status import show
+from data_gen.calls.status import show_panel
 from data_gen.calls.store import PREFERENCES, REJECTS, Store
 from data_gen.calls.tally import Tally
 from data_gen.game.scheduler import identities, put_in_order
@@ -81,4 +81,4 @@ def test_a_status_file_that_is_no_utf_8(tmp_path):
     (tmp_path / "conversations").mkdir()
     (tmp_path / "conversations/status.json").write_text(json.dumps({"time": 1}), encoding="utf-16")
     with pytest.raises(InputError, match=r"status\.json: not UTF-8"):
-        show(tmp_path, Console(file=io.StringIO()), ())
+        show_panel(tmp_path, Console(file=io.StringIO()))

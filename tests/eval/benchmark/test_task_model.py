@@ -15,6 +15,7 @@ from lm_eval.api.metrics import mean_stderr
 from lm_eval.evaluator import simple_evaluate
 from lm_eval.tasks import TaskManager
 
+from aloe_jax import files
 from aloe_jax.decode.engine import Engine
 from aloe_jax.decode.requests import Request, Sampling
 from aloe_jax.errors import InputError
@@ -194,7 +195,8 @@ def test_models_of_a_run_do_them_once(aloe, folder, tasks, tmp_path):
     assert (found["shots"], found["limit"], found["cut"], len(found["documents"])) == (1, 3, 0, 3)
     [acc] = found["figures"]
     right = [each["values"]["acc"] for each in found["documents"]]
-    assert 0 < acc["value"] == pytest.approx(np.mean(right)) < 1
+    assert acc["value"] == pytest.approx(np.mean(right))
+    assert 0 < acc["value"] < 1
     assert acc["error"] == pytest.approx(mean_stderr(right))
     before = contents(tmp_path / "run/benchmark")
 
@@ -216,10 +218,12 @@ def test_models_of_a_run_do_them_once(aloe, folder, tasks, tmp_path):
 
 
 def test_a_broken_task_is_refused_before_the_first_stage(aloe, folder, tasks, tmp_path):
-    for text, said in (("task: lost\ndataset_path: json\n", "lm-eval cannot load"), ("group: many\n", "cannot load")):
-        (tmp_path / "lost.yaml").write_text(text)
-        item = f"--config.benchmark.tasks=('{tmp_path / 'lost.yaml'}',)"
-        refused(aloe(*run_arguments(folder, tmp_path / "run", item)), "config.benchmark.tasks", said, "lost.yaml")
+    def call(path):
+        return aloe(*run_arguments(folder, tmp_path / "run", f"--config.benchmark.tasks=('{path}',)"))
+
+    whole = (tmp_path / "lost.yaml", files.read_text(tasks["pick"]).replace("rows.jsonl", "none.jsonl"))
+    for path, text in (whole, (tmp_path / "odd.yaml", "task: [unclosed\n")):
+        path.write_text(text)
+        refused(call(path), f"config.benchmark.tasks: lm-eval cannot load '{path}'")
+    refused(call(tmp_path / "none.yaml"), "config.benchmark.tasks: file", "none.yaml' does not exist")
     assert not (tmp_path / "run/personas").exists()
-    item = f"--config.benchmark.tasks=('{tmp_path / 'none.yaml'}',)"
-    refused(aloe(*run_arguments(folder, tmp_path / "run", item)), "config.benchmark.tasks: file", "none.yaml")

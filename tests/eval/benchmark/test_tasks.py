@@ -14,7 +14,7 @@ from eval.benchmark.settings import BenchmarkSettings
 from eval.benchmark.tasks import Document, TaskResult, figures, read_tasks, task_differences, task_file
 from eval.compare.comparison import compare
 from eval.compare.files import as_json
-from eval.compare.sources import read_subjects
+from eval.compare.sources import read_sources
 from eval.compare.text import show
 from eval.report.names import Style
 from eval.report.parts import Shown, tasks_grid
@@ -96,7 +96,7 @@ def test_they_are_read_and_compared(tmp_path):
         path.parent.mkdir()
         files.write_json(path, result.model_dump(mode="json"))
     assert read_tasks(files.existing(run / "benchmark/base")) == {"t": did(1, 0, 1, 1)}
-    found = compare(read_subjects([str(run)]))
+    found = compare(read_sources([str(run)]))
     made = json.loads(files.json_line(as_json(found)))
     assert made["results"]["base"]["tasks"]["t"]["figures"][0]["error"] == pytest.approx(0.25)
     [difference] = made["task_differences"]

@@ -11,7 +11,7 @@ from rich.console import Console
 from aloe_jax import files
 from eval.benchmark.scores import read_scores
 from eval.compare.comparison import compare
-from eval.compare.sources import read_subjects
+from eval.compare.sources import read_sources
 from eval.compare.text import show
 from eval.compare.write import write_comparison
 from helpers.aloe_in_process import refused
@@ -39,7 +39,7 @@ def copied(runs, tmp_path):
 
 
 def compared(*directories, baseline=""):
-    return compare(read_subjects([str(each) for each in directories]), baseline)
+    return compare(read_sources([str(each) for each in directories]), baseline)
 
 
 def means(run, name):

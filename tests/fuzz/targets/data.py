@@ -58,6 +58,7 @@ LAYOUTS: dict[str, Callable[[int], dict[str, Any]]] = {
     "whole": _whole_pair,
     "binarized": lambda k: _whole_pair(k) | {"messages": _whole_pair(k)["chosen"]},
     "question": lambda k: {"system": f"Be {k}.", "question": f"Why {k}?", "chosen": f"S{k}.", "rejected": f"N{k}."},
+    "labelled": lambda k: {"prompt": f"Prompt {k}?", "completion": f"Reply {k}.", "label": k % 2 == 0},
     "sharegpt": lambda k: {"conversations": _chat(k, 2, ("from", "value", "human", "gpt"))},
 }  # fmt: skip
 TEXT_KEYS = ("content", "value", "text", "prompt", "question", "system", "chosen", "rejected")

@@ -89,7 +89,6 @@ def test_padding_of_the_embedding_is_no_token(tmp_path):
         ({"tokenizer.ggml.merges": None}, "'tokenizer.ggml.merges' is missing"),
         ({"tokenizer.ggml.token_type": None}, "'tokenizer.ggml.token_type' is missing"),
         ({"tokenizer.ggml.pre": "tekken"}, "tokenizer.ggml.pre is 'tekken'.*smollm"),
-        ({"tokenizer.chat_template": ""}, "chat_template is missing"),
         ({"tokenizer.ggml.bos_token_id": 96}, "bos_token_id is 96; the vocabulary has 96 tokens"),
         ({"tokenizer.ggml.add_bos_token": True}, "bos_token_id is missing"),
         ({"tokenizer.ggml.merges": ["t x"]}, "merges do not fit the tokens"),

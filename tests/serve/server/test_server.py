@@ -305,7 +305,7 @@ def test_failed_engine_answers_503_and_ends_serving(engine, chat_format):
     assert seen == [503]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signal_ends_serving_in_order(engine, chat_format, number):
     before = signal.getsignal(number)
     serve_forever([Loaded("tiny", engine, chat_format)], port=0, announce=lambda address: os.kill(os.getpid(), number))

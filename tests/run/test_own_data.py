@@ -1,0 +1,87 @@
+"""README's commands for one's own data and model, run as they stand, with a tiny model."""
+
+import csv
+import importlib.util
+import json
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+from safetensors.numpy import load_file
+from transformers import AutoConfig, AutoTokenizer
+
+from helpers import tiny
+from helpers.aloe_command import ALOE, DEADLINE, ROOT
+
+pytestmark = pytest.mark.slow
+SECTION = "## Your own data and model"
+DISHES = ("leeks", "rice", "beans", "eggs", "squash", "lentils", "fennel", "oats")
+
+
+def commands():
+    """The commands of README's section, as lists of arguments."""
+    section = (ROOT / "README.md").read_text().split(SECTION)[1].split("\n## ")[0]
+    (block,) = re.findall(r"```sh\n(.*?)```", section, flags=re.DOTALL)
+    assert len(section.strip().splitlines()) <= 20
+    return [shlex.split(line, comments=True) for line in block.replace("\\\n", " ").splitlines()]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A base model without a chat template, and data in three formats."""
+    base = tiny.write_folder(tmp_path / "my-base")
+    settings = json.loads((base / "tokenizer_config.json").read_text())
+    del settings["chat_template"]
+    (base / "tokenizer_config.json").write_text(json.dumps(settings))
+    asked = [f"What can I cook with {dish}?" for dish in DISHES]
+    pairs = [{"prompt": text, "chosen": f"Soup {n}.", "rejected": f"No idea, {n}."} for n, text in enumerate(asked)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    with (tmp_path / "scored.csv").open("w", newline="") as file:
+        table = csv.DictWriter(file, [*pairs[0], "score_chosen", "score_rejected"])
+        table.writeheader()
+        table.writerows(
+            pair | {"prompt": pair["prompt"] + " Briefly.", "score_chosen": 8, "score_rejected": 5} for pair in pairs
+        )
+    labels = [
+        {"prompt": [{"role": "user", "content": text + " Please."}], "completion": f"Stew {n}.", "label": n % 2 == 0}
+        for n, text in enumerate(asked)
+    ]
+    (tmp_path / "labels.jsonl").write_text("".join(json.dumps(label) + "\n" for label in labels))
+    return tmp_path
+
+
+def test_the_commands_of_the_readme(folder, aloe_process):
+    found = commands()
+    assert len(found) == 6
+    said = []
+    for command in found:
+        if command[:3] == ["uv", "run", "aloe"]:
+            command = [sys.executable, "-c", ALOE, *command[3:]]
+        if command[:3] == ["uv", "run", "python"]:
+            if importlib.util.find_spec("torch") is None:
+                continue
+            command = [sys.executable, *command[3:]]
+        result = subprocess.run(
+            command, cwd=folder, env=aloe_process.environment, capture_output=True, text=True, timeout=DEADLINE
+        )
+        assert result.returncode == 0, (command, result.stderr)
+        said.append(result.stdout)
+    run = folder / "runs/mine"
+    counts = json.loads((run / "dataset/manifest.json").read_text())["counts"]
+    assert (counts["conversations"], counts["pairs"]) == (3 * len(DISHES), 2 * len(DISHES))
+    first = json.loads((run / "preference/metrics.jsonl").read_text().splitlines()[0])
+    assert first["loss"] == pytest.approx(0.5, abs=1e-5)  # sigmoid(0)
+    assert not (run / "sft").exists()
+    before, after = (load_file(path / "model.safetensors") for path in (folder / "my-base", run / "export"))
+    assert before.keys() == after.keys()
+    assert any((before[name] != after[name]).any() for name in before)
+    assert AutoConfig.from_pretrained(run / "export").architectures == ["LlamaForCausalLM"]
+    rendered = AutoTokenizer.from_pretrained(run / "export").apply_chat_template(
+        [{"role": "user", "content": "Hi"}], tokenize=False, add_generation_prompt=True
+    )
+    assert rendered == "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+    assert "chosen" in said[1]
+    assert "preference" in said[2 + 1]
+    assert "apo_zero_unpaired" in said[-1]
