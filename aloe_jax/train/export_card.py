@@ -47,6 +47,8 @@ def stage_card(stage: epath.Path, folder: epath.Path, step: int, adapter: int | 
         data=data,
         trainings=[*_before(stage), _trained(stage, manifest, step, steps)],
         adapter=adapter,
+        templated=bool(manifest.section("model").get("template")),
+        variables=_mapping(manifest.section("template").get("variables")),
         limits=_limits(manifest, given, base, benchmark, final),
         benchmark=benchmark,
         result=stage.name,
