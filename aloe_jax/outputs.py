@@ -14,6 +14,7 @@ from pathlib import Path
 from aloe_jax.errors import InputError
 
 _MANIFEST, _CONFIG, _LOCK = "manifest.json", "config.json", ".lock"  # files of a run and of its stages
+_ADAPTER = "adapter_config.json"  # of an export without a whole model
 
 
 def check_apart(out: str | os.PathLike[str], *sources: str | os.PathLike[str], name: str = "--out") -> None:
@@ -46,6 +47,26 @@ def check_no_run(out: str | os.PathLike[str], name: str = "--out") -> None:
                 f"{name}: '{out}' {relation} the run directory '{path}', whose files belong to `aloe run`; give one "
                 "outside"
             )
+
+
+def check_no_run_as_model(path: str | os.PathLike[str]) -> None:
+    """Raise InputError if `path` is a run directory, or the folder of a stage without a model, and name what to give
+    instead."""
+    folder = Path(path)
+    if _is_run(folder):
+        export = folder / "export"
+        trained = [str(inner) for inner in sorted(folder.iterdir()) if (inner / "checkpoints").is_dir()]
+        models = [str(export)] if (export / _CONFIG).is_file() else []
+        made = f"`aloe export {trained[-1]} --out=DIR` makes one of its last training" if trained else ""
+        have = f"its model is {models[0]}" if models else "it has no exported model yet"
+        raise InputError(f"'{path}' is a run directory and no model; {'; '.join(filter(None, (have, made)))}")
+    if _is_stage(folder) and not (folder / _CONFIG).is_file() and not (folder / _ADAPTER).is_file():
+        if (folder / "checkpoints").is_dir():
+            raise InputError(
+                f"'{path}' holds the checkpoints of a training; make a model of them with `aloe export {path} "
+                "--out=DIR`, and give that"
+            )
+        raise InputError(f"'{path}' is a stage of a run and holds no model; give the folder `export` beside it")
 
 
 def _line(path: str | os.PathLike[str]) -> list[Path]:

@@ -267,6 +267,17 @@ def decided(value: Any, stored: Any, unread: frozenset[str] = frozenset(), path:
     return found
 
 
+def completed(value: Any, stored: Any) -> Any:
+    """Stored plain values of a settings object, with those of `value` for the settings added since."""
+    if not (dataclasses.is_dataclass(value) and not isinstance(value, type) and isinstance(stored, Mapping)):
+        return stored
+    found = dict(stored)
+    for field in dataclasses.fields(value):
+        one = getattr(value, field.name)
+        found[field.name] = completed(one, found[field.name]) if field.name in found else plain(one)
+    return found
+
+
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any, str]]:
     """(dotted name, plain value, meaning) of every setting of an object, in the order of its class."""
     for field in dataclasses.fields(value):

@@ -12,6 +12,7 @@ SmolLM2-135M, weights and cache in f32, greedy, replies of exactly 48 tokens. Th
   process of its own, and work in turns: a round of each after a first one that is not timed. Each round has dialogues
   that no side has seen. `transformers` reads the history again at each turn; llama.cpp's server has a slot with a
   prompt cache for each dialogue, and as many of them as our engine.
+- `turns`: the seconds of each turn of the dialogues, with our engine.
 - `floor`: a decode step of the engine beside the matrix products of its weights alone, in turns.
 - `sequences`, `history`: new tokens per second against the number of sequences in an engine of 64 slots, and of eight
   sequences against what came before.
@@ -45,7 +46,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from helpers.f32_gguf import dequantised
 
 MODEL = "smollm2"
-PARTS = ("dialogues", "floor", "sequences", "history", "siblings")
+PARTS = ("dialogues", "turns", "floor", "sequences", "history", "siblings")
 ROWS = (1, 8, 32)
 SEQUENCES = (1, 2, 4, 8, 16, 32, 64)
 HISTORY = (128, 512, 1024, 2048)
@@ -115,6 +116,21 @@ def run_floor(console: Console, ours: Worker, args: argparse.Namespace) -> list[
         result.append({"rows": rows, **least, "step_over_products": over})
     console.print(table)
     return result
+
+
+def run_turns(console: Console, ours: Worker, args: argparse.Namespace) -> list[Round]:
+    """The time of each turn: it grows by what attention over the longer history takes, not by reading it again."""
+    rounds, context = [], args.turns * (args.tokens + PIECE)
+    for number in range(args.repeats + 1):
+        first = number * args.dialogues
+        made = ours.ask({"part": "make_dialogues", "first": first, "count": args.dialogues, "turns": args.turns})
+        rounds.append(ours.ask({"part": "turns", "dialogues": made, "tokens": args.tokens, "context": context}))
+    turns = [_least(turn) for turn in zip(*rounds[1:], strict=True)]
+    table = _table(f"{args.dialogues} dialogues x {args.tokens} tokens", ("turn", "seconds", "CPU seconds"))
+    for number, turn in enumerate(turns, start=1):
+        table.add_row(str(number), f"{turn['seconds']:.1f}", f"{turn['cpu_seconds']:.1f}")
+    console.print(table)
+    return turns
 
 
 def step(rounds: Sequence[Sequence[Round]], tokens: int) -> Round:
@@ -232,6 +248,8 @@ def main() -> None:
                 with contextlib.ExitStack() as beside:
                     sides = [ours, *others(console, beside, args, ours.ready["folder"])]
                     result[part] = run_dialogues(console, sides, args)
+            elif part == "turns":
+                result[part] = run_turns(console, ours, args)
             elif part == "floor":
                 result[part] = run_floor(console, ours, args)
             elif part == "sequences":

@@ -55,13 +55,20 @@ class Ours:
 
     def run_dialogues(self, dialogues: Sequence[Sequence[list[int]]], tokens: int, context: int) -> dict[str, float]:
         """Seconds of a batch of dialogues, all of them one turn at a time."""
+        turns = self.turns(dialogues, tokens, context)
+        return {key: sum(turn[key] for turn in turns) for key in turns[0]}
+
+    def turns(self, dialogues: Sequence[Sequence[list[int]]], tokens: int, context: int) -> list[dict[str, float]]:
+        """The same, of each turn."""
         engine = self._engine(len(dialogues), context)
         history: list[list[int]] = [[] for _ in dialogues]
-        began, began_cpu = time.perf_counter(), time.process_time()
+        found = []
         for pieces in zip(*dialogues, strict=True):
             prompts = [past + piece for past, piece in zip(history, pieces, strict=True)]
+            began, began_cpu = time.perf_counter(), time.process_time()
             history = self._replies(engine, prompts, tokens)
-        return {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - began_cpu}
+            found.append({"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - began_cpu})
+        return found
 
     def step(self, sequences: int, slots: int, history: int, tokens: int, context: int) -> list[dict[str, float]]:
         """Seconds of `sequences` replies of one token and of `tokens + 1` to prompts of `history` tokens that have been

@@ -100,21 +100,24 @@ def _twin(config: ConfigDict) -> None:
     config.model.source = str(twin_model())
     config.compute.remat = "none"
     config.serve.slots, config.serve.context = 24, 1024
-    config.personas.profiles = config.conversations.trees = 240
+    config.personas.profiles = config.conversations.trees = 600
+    config.personas.renamed = 1.0  # so small a model learns facts by heart otherwise
+    config.personas.benchmark_profiles = config.personas.benchmark_personalities = 10
     config.conversations.turns = 4
     config.conversations.mix.hinted, config.conversations.mix.repetition = 2, 1
     config.dataset.row.tokens, config.dataset.row.targets = 1024, 768
     config.dataset.max_path = 1024
-    config.sft.learning_rate = 2e-3
+    config.sft.learning_rate = 3e-3
     config.sft.batch = config.sft.rows = 4
-    config.sft.epochs = 2
+    config.sft.epochs = 3
     config.sft.checkpoint_every = config.sft.measure_every = 200
     config.preference.learning_rate = 2e-4
     config.preference.batch = 64
     config.preference.rows = 4
     config.preference.checkpoint_every = config.preference.measure_every = 200
     config.benchmark.turns = 4
-    config.benchmark.cases = 24
+    config.benchmark.cases = 100
+    config.benchmark.temperature = 0.0
 
 
 def _twin_base(config: ConfigDict) -> None:

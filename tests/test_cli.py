@@ -21,6 +21,7 @@ COMMANDS = (
     "config",
     "import",
     "export",
+    "push",
     "convert",
     "inspect",
     "score",
@@ -30,6 +31,7 @@ COMMANDS = (
     "view",
     "serve",
     "chat",
+    "completion",
 )
 
 

@@ -8,6 +8,7 @@ from helpers.aloe_command import ROOT
 
 # From top to bottom: a room may import itself and the rooms of the lines below.
 LINES = (
+    ("aloe_jax/api",),
     ("aloe_jax/cli",),
     ("eval",),
     ("data_gen", "aloe_jax/plan"),

@@ -9,7 +9,7 @@ import io
 import json
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,6 @@ from aloe_jax.outputs import check_apart, check_no_run
 if TYPE_CHECKING:
     from aloe_jax.parallel.meeting import HostSettings
     from aloe_jax.run.stage import Stage
-    from aloe_jax.serve.chat.speaker import Speaker
 
 
 def run(options: argparse.Namespace) -> None:
@@ -36,24 +35,32 @@ def run(options: argparse.Namespace) -> None:
         from etils import epath
         from rich.console import Console
 
+        from aloe_jax.cli.console import PipedConsole
+        from aloe_jax.cli.dry_run import show_outlook
         from aloe_jax.cli.experiment import load_experiment
         from aloe_jax.parallel import hosts
+        from aloe_jax.run.outlook import expected
         from aloe_jax.run.progress import Progress
         from aloe_jax.run.progress_file import PROGRESS
         from aloe_jax.run.stage import Run, run_stages
         from data_gen.game.scheduler import parse_shard
 
-        settings, shard = load_experiment(options.config_arguments), parse_shard(options.shard)
+        settings = load_experiment(options.config_arguments, options.workdir)
+        shard = parse_shard(options.shard)
         if options.distributed:
             hosts.connect(options.distributed, _host_settings(settings))
         stages, workdir, primary = pipeline(), epath.Path(options.workdir), hosts.is_primary()
-        progress = Progress(Console(stderr=True, quiet=not primary), workdir / PROGRESS if primary else None)
-        run = Run(workdir, settings, progress, shard)
+        shown = workdir / PROGRESS if primary and not options.dry_run else None
+        run = Run(workdir, settings, Progress(Console(stderr=True, quiet=not primary), shown), shard)
         selected = _names(options.stages) or list(run.section("stages", tuple)) or list(STAGES)
-        if not TRAINING.isdisjoint(selected):
+        if not TRAINING.isdisjoint(selected) and not options.dry_run:
             import aloe_jax.train.run_training  # noqa: F401  # loads Orbax and Grain while a signal ends the process
 
     signals.raise_interrupts()
+    if options.dry_run:
+        if primary:
+            show_outlook(expected(stages, run, selected, options.fresh or options.fork), PipedConsole(highlight=False))
+        return
     if planned_flag:
         run.progress.line(
             f"{VARIABLE}: added {FLAG}, with which `aloe plan` compiles; give the flag there to change it"
@@ -126,7 +133,7 @@ def plan(options: argparse.Namespace) -> None:
 
     signals.raise_interrupts()
 
-    settings, progress = planned_settings(load_experiment(options.config_arguments)), Progress()
+    settings, progress = planned_settings(load_experiment(options.config_arguments, options.workdir or "")), Progress()
     found = []
     if options.search:
         found = search(settings, options.stage, options.topology, workdir=options.workdir or "", progress=progress.line)
@@ -212,13 +219,20 @@ def push(options: argparse.Namespace) -> None:
 
 def convert(options: argparse.Namespace) -> None:
     """Convert conversation data."""
+    from functools import partial
+
     from aloe_jax.formats.convert import convert
 
     signals.raise_interrupts()
 
-    check_apart(options.out, options.file)
-    check_no_run(options.out)
+    if options.out is None and not options.preview:
+        raise InputError("--out is missing; name the file to write, or look at the data with --preview=3")
+    if options.out is not None:
+        check_apart(options.out, options.file)
+        check_no_run(options.out)
     if Path(options.file).is_dir():
+        if options.preview:
+            raise InputError("--preview is about files of conversations; `aloe view DIR` shows the trees of a run")
         from data_gen.publish.publish import publish
 
         print("\n".join(publish(options.file, options.out)))
@@ -229,7 +243,8 @@ def convert(options: argparse.Namespace) -> None:
         from aloe_jax.hub.source import resolve_model
 
         _, chat = read_chat_model(resolve_model(options.model))
-    print("\n".join(convert(options.file, options.out, options.refused, chat).lines()))
+    report = convert(options.file, options.out, options.refused, chat, options.preview, partial(print, flush=True))
+    print("\n".join(report.lines(dry=options.out is None)))
 
 
 def inspect(options: argparse.Namespace) -> None:
@@ -237,21 +252,26 @@ def inspect(options: argparse.Namespace) -> None:
     from aloe_jax.cli.console import PipedConsole
     from aloe_jax.inspect.command import inspect
     from aloe_jax.inspect.text import print_inspection
+    from aloe_jax.run.progress import Progress
 
     signals.raise_interrupts()
 
-    found = inspect(
-        options.source,
-        model=options.model,
-        trees=options.trees,
-        conversation=options.conversation,
-        limit=options.limit,
-        turns=options.turns,
-        max_path=options.max_path,
-        system=options.system,
-        html=options.html,
-        json=options.json,
-    )
+    display = Progress()
+    with display.stage("statistics") if options.statistics else contextlib.nullcontext():
+        found = inspect(
+            options.source,
+            model=options.model,
+            trees=options.trees,
+            conversation=options.conversation,
+            limit=options.limit,
+            turns=options.turns,
+            max_path=options.max_path,
+            system=options.system,
+            statistics=options.statistics,
+            html=options.html,
+            json=options.json,
+            progress=lambda done, total: display.update(done, total, "conversations") if options.statistics else None,
+        )
     written = [out for out in (options.html, options.json) if out is not None]
     if written:
         print("\n".join(written))
@@ -345,76 +365,11 @@ def view(options: argparse.Namespace) -> None:
     view(options.directory, options.host, options.port, options.open, announce)
 
 
-def serve(options: argparse.Namespace) -> None:
-    """Serve models over the OpenAI protocol until a signal."""
-    from functools import partial
-
-    from aloe_jax.serve.local import load_engine
-    from aloe_jax.serve.model_names import named_models
-    from aloe_jax.serve.served_model import Loaded
-    from aloe_jax.serve.server.http_server import check_free
-    from aloe_jax.serve.server.server import serve_forever
-    from aloe_jax.serve.server.settings import ServerSettings
-    from aloe_jax.serve.trees_file import TreesFile
+def completion(options: argparse.Namespace) -> None:
+    """Print the completion script of a shell."""
+    from aloe_jax.cli.completion import script
+    from aloe_jax.cli.parser import make_parser
 
     signals.raise_interrupts()
 
-    settings = ServerSettings(
-        queue=options.queue,
-        drain_seconds=options.drain,
-        origins=tuple(options.allow_origin),
-        hosts=tuple(options.allow_host),
-    )
-    trees = TreesFile(options.save_trees) if options.save_trees else None
-    check_free(options.host, options.port)
-    say = partial(print, flush=True)
-    models = []
-    for name, place in named_models(options.model, options.name):
-        with waiting(f"loading {name}"):
-            engine, chat = load_engine(
-                place, slots=options.slots, context=options.context, tell=partial(say, f"{name}:")
-            )
-        if options.warm_up:
-            with waiting(f"compiling the programs of {name}"):
-                engine.warm_up()
-            say(f"{name}: {engine.compiled}")
-        models.append(Loaded(name, engine, chat))
-    serve_forever(models, host=options.host, port=options.port, settings=settings, announce=say, trees=trees)
-
-
-def chat(options: argparse.Namespace) -> None:
-    """Talk with a model in the terminal."""
-    from aloe_jax.serve.chat.lines import standard_lines
-    from aloe_jax.serve.chat.loop import Chat
-
-    if not (options.url or options.model):
-        raise InputError("there is nobody to talk with; name a model with --model=DIR, or a server with --url=ADDRESS")
-    with _served(options) if options.url else _loaded(options) as speaker:
-        Chat(speaker, standard_lines(), sys.stdout, options.system).run()
-
-
-@contextlib.contextmanager
-def _served(options: argparse.Namespace) -> Iterator[Speaker]:
-    from aloe_jax.serve.chat.served_speaker import ServedSpeaker
-    from aloe_jax.serve.client.exchange import api_key
-
-    signals.raise_interrupts()
-    fields = {"temperature": options.temperature, "top_p": options.top_p, "max_tokens": options.max_tokens}
-    speaker = ServedSpeaker(options.url, options.model, fields, seed=options.seed, key=api_key("ALOE_API_KEY"))
-    signals.end_input()
-    yield speaker
-
-
-@contextlib.contextmanager
-def _loaded(options: argparse.Namespace) -> Iterator[Speaker]:
-    from aloe_jax.decode.requests import Sampling
-    from aloe_jax.serve.chat.engine_speaker import engine_speaker
-    from aloe_jax.serve.local import load_engine
-
-    signals.raise_interrupts()
-    with waiting(f"loading {options.model}"):
-        engine, chat = load_engine(options.model, slots=1, context=options.context)
-    sampling = Sampling(temperature=options.temperature, top_p=options.top_p, max_tokens=options.max_tokens)
-    with engine_speaker(engine, chat, options.model, sampling, options.seed) as speaker:
-        signals.end_input()
-        yield speaker
+    print(script(options.shell, make_parser()), end="")

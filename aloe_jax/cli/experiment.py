@@ -18,9 +18,10 @@ import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from etils import epath
 from ml_collections import ConfigDict
 
-from aloe_jax import settings
+from aloe_jax import files, settings
 from aloe_jax.cli.arguments import DEBUG, STAGES, parse_argument
 from aloe_jax.data.settings import DatasetSettings
 from aloe_jax.decode.settings import DecodeSettings
@@ -30,13 +31,15 @@ from aloe_jax.models.lora import LoraSettings
 from aloe_jax.parallel.meeting import HostSettings
 from aloe_jax.parallel.mesh import MeshSettings
 from aloe_jax.plan.settings import BenchmarkDialogues, GrownConversations, PlannedSettings
-from aloe_jax.run.config import load_config, overridden, shipped_file
+from aloe_jax.run.config import changed_config, load_config, names_file, overridden, shipped_file
 from aloe_jax.run.settings import ModelSettings, TemplateSettings
+from aloe_jax.run.stage import CONFIG
 from aloe_jax.serve.settings import ServeSettings
 from aloe_jax.settings import section, setting
 from aloe_jax.train.export import ExportSettings
 from aloe_jax.train.forward import Compute
-from aloe_jax.train.settings import LoggingSettings, PreferenceSettings, TrainingSettings
+from aloe_jax.train.names import BASE, SFT
+from aloe_jax.train.settings import LoggingSettings, PreferenceSettings, SftSettings
 from data_gen.game.settings import ConversationSettings, TreeSettings
 from data_gen.personas.settings import PersonaSettings
 from data_gen.players.table import RolesSettings
@@ -63,7 +66,7 @@ class Experiment:
     conversations: ConversationSettings = section(ConversationSettings)
     dataset: DatasetSettings = section(DatasetSettings)
     logging: LoggingSettings = section(LoggingSettings)
-    sft: TrainingSettings = section(TrainingSettings)
+    sft: SftSettings = section(SftSettings)
     preference: PreferenceSettings = section(PreferenceSettings)
     benchmark: BenchmarkSettings = section(BenchmarkSettings)
     export: ExportSettings = section(ExportSettings)
@@ -124,17 +127,33 @@ def shipped_config(name: str, arg: str = "") -> ConfigDict:
     return config.unlock()
 
 
-def load_experiment(arguments: Sequence[str]) -> dict[str, object]:
+def load_experiment(arguments: Sequence[str], workdir: str = "") -> dict[str, object]:
     """The settings given by `arguments` (everything that starts with --config), by section. A section that the config
-    file lacks is missing here too, and is refused when a stage reads it.
+    file lacks is missing here too, and is refused when a stage reads it. Without --config, those of the run in
+    `workdir`, with the changes in `arguments`.
 
     Raises InputError as `load_config` and `settings.read` do.
     """
-    return read_experiment(load_config(arguments, settings.renamed(Experiment)))
+    renamed = settings.renamed(Experiment)
+    stored = epath.Path(workdir) / CONFIG if workdir else None
+    if stored is None or names_file(arguments):
+        return read_experiment(load_config(arguments, renamed))
+    if not stored.exists():
+        raise InputError(
+            f"--config is missing, and there is no run in '{workdir}' to go on with; give an experiment file, for "
+            "example --config=configs/demo.py"
+        )
+    found = files.read_object(stored)
+    if "seed" not in found:
+        raise InputError(f"--workdir: '{stored}' is no config of a run; give --config=FILE and another folder")
+    known = read_experiment(settings.completed(Experiment(), found))
+    config = ConfigDict({name: _config_value(value) for name, value in known.items()})
+    return read_experiment(changed_config(config, arguments, str(stored), renamed))
 
 
 def read_experiment(values: Mapping[str, object]) -> dict[str, object]:
-    """Plain values as settings objects, by section. InputError as `settings.read`."""
+    """Plain values as settings objects, by section; without epochs of SFT, what would start from it or measure it does
+    without. InputError as `settings.read`."""
     kinds = typing.get_type_hints(Experiment)
     for name in values:
         if name not in kinds:
@@ -142,7 +161,22 @@ def read_experiment(values: Mapping[str, object]) -> dict[str, object]:
     fields = [field for field in dataclasses.fields(Experiment) if field.name in values]
     rules = [(one.name, kinds[one.name], dataclasses.field(metadata=one.metadata)) for one in fields]
     read: object = settings.read(dataclasses.make_dataclass("Given", rules), values, "config")
-    return {field.name: getattr(read, field.name) for field in fields}
+    return _without_sft({field.name: getattr(read, field.name) for field in fields})
+
+
+def _without_sft(sections: dict[str, object]) -> dict[str, object]:
+    """If there is no SFT (`config.sft.epochs=0`), preference training from the start model in place of its result, and
+    the benchmark without it."""
+    sft, preference, benchmark = (sections.get(name) for name in ("sft", "preference", "benchmark"))
+    if not isinstance(sft, SftSettings) or sft.epochs:
+        return sections
+    found = dict(sections)
+    if isinstance(preference, PreferenceSettings) and preference.start == SFT:
+        found["preference"] = dataclasses.replace(preference, start=BASE)
+    if isinstance(benchmark, BenchmarkSettings) and SFT in benchmark.models:
+        models = tuple(name for name in benchmark.models if name != SFT)
+        found["benchmark"] = dataclasses.replace(benchmark, models=models)
+    return found
 
 
 def planned_settings(sections: Mapping[str, object]) -> PlannedSettings:

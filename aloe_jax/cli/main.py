@@ -14,6 +14,7 @@ from typing import NoReturn
 from aloe_jax.cli import signals
 from aloe_jax.cli.devices import leave_libtpu_alone
 from aloe_jax.cli.parser import make_parser
+from aloe_jax.cli.spaced import joined
 from aloe_jax.cli.streams import CLOSED, UNWRITABLE, lasting
 from aloe_jax.errors import AloeError, InputError, ResumableError
 
@@ -28,12 +29,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     code, sentence, options = 0, "", argparse.Namespace(distributed="")
     leave_libtpu_alone()
     try:
-        options, rest = make_parser().parse_known_args(argv, options)
+        options, rest = make_parser().parse_known_args(joined(sys.argv[1:] if argv is None else argv), options)
         wrong = [argument for argument in rest if not (options.takes_config and _is_config(argument))]
         if wrong:
-            spaced = any(argument.startswith("--config") and "=" not in argument for argument in rest)
-            hint = "write --config=FILE and --config.KEY=VALUE with '='; " if spaced else ""
-            raise InputError(f"unrecognised argument '{wrong[0]}'; {hint}see `aloe --help`")
+            raise InputError(f"unrecognised argument '{wrong[0]}'; see `aloe --help`")
         options.config_arguments = rest
         options.command(options)
         sys.stdout.flush()

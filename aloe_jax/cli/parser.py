@@ -3,47 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import os
-import textwrap
-from collections.abc import Callable
-from typing import NoReturn
 
 from aloe_jax.cli import commands
 from aloe_jax.cli.arguments import arguments_text
-from aloe_jax.errors import InputError
-
-Command = Callable[[argparse.Namespace], None]
-
-
-INDENT = 24  # column of the help texts, as in argparse
-
-
-class _HelpFormatter(argparse.HelpFormatter):
-    """Wraps each line of an epilog on its own, with its help text in one column, so that lists stay lists."""
-
-    def _fill_text(self, text: str, width: int, indent: str) -> str:
-        wrap = lambda line: textwrap.fill(line, width, subsequent_indent=" " * INDENT * line.startswith("  "))  # noqa: E731
-        return "\n".join(map(wrap, text.splitlines()))
-
-
-class _Parser(argparse.ArgumentParser):
-    """argparse that raises InputError."""
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; see `{self.prog} --help`")
-
-
-def _path(text: str) -> str:
-    """A path of the command line, `~` expanded."""
-    if not text:
-        raise argparse.ArgumentTypeError("the path is empty; name a file or a folder")
-    return os.path.expanduser(text)
+from aloe_jax.cli.parsing import INDENT, Command, HelpFormatter, Parser, PrintAndExit, path_of
+from aloe_jax.cli.serving_arguments import add_serving
 
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of `aloe`; `options.command` is the function in `commands` to call."""
-    parser = _Parser(prog="aloe", description="Align language models with each user during the conversation.")
-    subparsers = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+    parser = Parser(prog="aloe", description="Align language models with each user during the conversation.")
+    parser.add_argument("--version", action=PrintAndExit, text=_version, help="print the version and exit")
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
 
     def add(name: str, function: Command, help_text: str, takes_config: bool = False) -> argparse.ArgumentParser:
         command = subparsers.add_parser(name, help=help_text, description=help_text, allow_abbrev=False)
@@ -56,8 +27,24 @@ def make_parser() -> argparse.ArgumentParser:
         "Run the stages of an experiment; finished ones are skipped, interrupted ones continue.",
         takes_config=True,
     )
-    command.add_argument("--workdir", type=_path, required=True, help="run directory, a local folder")
+    command.add_argument(
+        "--workdir",
+        type=path_of,
+        required=True,
+        help="run directory, a local folder; without --config the run in it goes on with its own settings",
+    )
     command.add_argument("--stages", default="", help="comma-separated stages (default: config.stages, else all)")
+    command.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="check the settings and print what each stage would do and why; write nothing",
+    )
+    command.add_argument(
+        "--list",
+        action=PrintAndExit,
+        text=_shipped,
+        help="list the shipped configs with their arguments, and exit",
+    )
     command.add_argument("--fresh", action="store_true", help="start over the stages whose config or inputs changed")
     command.add_argument("--fork", action="store_true", help="the same, but keep the paid answers of servers")
     command.add_argument(
@@ -74,13 +61,13 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="ADDRESS:PORT,PROCESSES,NUMBER",
         help="run as one of several processes; needs no value on Cloud TPU slices, else the address of process 0",
     )
-    _config_epilog(command)
+    _config_epilog(command, needed="required for a new run")
 
     command = add(
         "status", commands.status, "Show the status of runs, from any shell, while they are running or afterwards."
     )
     command.add_argument(
-        "workdirs", nargs="+", type=_path, metavar="DIR", help="run directories, or folders with run directories"
+        "workdirs", nargs="+", type=path_of, metavar="DIR", help="run directories, or folders with run directories"
     )
 
     command = add(
@@ -88,8 +75,8 @@ def make_parser() -> argparse.ArgumentParser:
         commands.merge,
         "Merge the conversations that several machines grew with --shard into one run directory.",
     )
-    command.add_argument("sources", nargs="+", type=_path, help="run directories, one per shard")
-    command.add_argument("--out", type=_path, required=True, help="run directory to create")
+    command.add_argument("sources", nargs="+", type=path_of, help="run directories, one per shard")
+    command.add_argument("--out", type=path_of, required=True, help="run directory to create")
 
     command = add(
         "plan",
@@ -101,10 +88,10 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--topology", required=True, help="chip and shape of the slice: v5e:4x4, v5p:2x2x4, v6e:4x4")
     command.add_argument(
         "--workdir",
-        type=_path,
+        type=path_of,
         help="run directory with the dataset to plan for (default: conversations of a typical size)",
     )
-    command.add_argument("--json", type=_path, help="JSON file to write the report to")
+    command.add_argument("--json", type=path_of, help="JSON file to write the report to")
     command.add_argument(
         "--search", action="store_true", help="try batches and remat settings, in at most four compilations"
     )
@@ -147,7 +134,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
 
     command = add("push", commands.push, "Upload a model or dataset folder with its card to the Hugging Face hub.")
-    command.add_argument("folder", type=_path, metavar="DIR", help="folder of `aloe export`, `import` or `convert RUN`")
+    command.add_argument(
+        "folder", type=path_of, metavar="DIR", help="folder of `aloe export`, `import` or `convert RUN`"
+    )
     command.add_argument("--repo", metavar="OWNER/NAME", help="repository, created where it does not exist")
     command.add_argument("--public", action="store_true", help="create it public (default: private)")
     command.add_argument("--message", metavar="TEXT", help="message of the commit")
@@ -160,14 +149,21 @@ def make_parser() -> argparse.ArgumentParser:
     )
     command.add_argument(
         "file",
-        type=_path,
+        type=path_of,
         help="conversations.jsonl, chats, preference pairs or trees as JSON, CSV, parquet or Arrow; or a run directory",
     )
     command.add_argument(
         "--out",
-        type=_path,
-        required=True,
-        help="trees.jsonl, personas.jsonl or .parquet file; for a run, the folder of its data set",
+        type=path_of,
+        help="trees.jsonl, personas.jsonl or .parquet file; for a run, the folder of its data set; with --preview it "
+        "may be missing",
+    )
+    command.add_argument(
+        "--preview",
+        type=int,
+        default=0,
+        metavar="N",
+        help="print the first N conversations as trees before writing",
     )
     command.add_argument(
         "--refused",
@@ -183,17 +179,22 @@ def make_parser() -> argparse.ArgumentParser:
         "Show what a model makes of conversations (tokens, targets, forks, cuts), or of messages in general.",
     )
     command.add_argument(
-        "source", type=_path, metavar="MODEL|TREES", help="model source; with --model, the conversations"
+        "source", type=path_of, metavar="MODEL|TREES", help="model source; with --model, the conversations"
     )
     command.add_argument("--model", help="Hugging Face folder, hub id, GGUF file or embedded model, for MODEL|TREES")
     command.add_argument(
         "--trees",
-        type=_path,
+        type=path_of,
         help="conversations: a run directory or any file that `aloe convert` reads (default: a sample)",
     )
     command.add_argument("--conversation", metavar="ID", help="show this conversation")
     command.add_argument("--limit", type=int, help="show the first LIMIT conversations (default: 3)")
     command.add_argument("--turns", type=int, help="show the first TURNS turns (default: all)")
+    command.add_argument(
+        "--statistics",
+        action="store_true",
+        help="count all conversations of the file (done without being asked where it has at most 500)",
+    )
     command.add_argument(
         "--max-path",
         type=int,
@@ -201,9 +202,9 @@ def make_parser() -> argparse.ArgumentParser:
         help="cut longer paths as config.dataset.max_path does (default: the model's context)",
     )
     _system_argument(command)
-    command.add_argument("--html", type=_path, metavar="FILE", help="write a page instead of printing text")
-    command.add_argument("--json", type=_path, metavar="FILE", help="write the findings instead of printing text")
-    command.formatter_class = _HelpFormatter
+    command.add_argument("--html", type=path_of, metavar="FILE", help="write a page instead of printing text")
+    command.add_argument("--json", type=path_of, metavar="FILE", help="write the findings instead of printing text")
+    command.formatter_class = HelpFormatter
     command.epilog = (
         "examples:\n"
         "  aloe inspect MODEL                 the traits of its chat template and its vocabulary\n"
@@ -218,9 +219,9 @@ def make_parser() -> argparse.ArgumentParser:
         "Compute the log-probability of every assistant message of conversation trees under a model.",
     )
     command.add_argument("--model", required=True, help="Hugging Face folder, hub id, GGUF file or embedded model")
-    command.add_argument("--trees", type=_path, required=True, help="trees.jsonl to score")
+    command.add_argument("--trees", type=path_of, required=True, help="trees.jsonl to score")
     _system_argument(command)
-    command.add_argument("--out", type=_path, required=True, help="file to write, one JSON line per assistant node")
+    command.add_argument("--out", type=path_of, required=True, help="file to write, one JSON line per assistant node")
     command.add_argument("--dtype", default="float32", help="type of the computation: float32 (default) or bfloat16")
 
     command = add(
@@ -229,7 +230,7 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "scores",
         nargs="+",
-        type=_path,
+        type=path_of,
         metavar="SCORES|DIR",
         help="JSON lines with case, profile, personality, turn and score (one such file is answered in JSON); run "
         "directories, or folders in their `benchmark`",
@@ -243,7 +244,7 @@ def make_parser() -> argparse.ArgumentParser:
     either = command.add_mutually_exclusive_group()
     either.add_argument(
         "--labels",
-        type=_path,
+        type=path_of,
         metavar="FILE",
         help="JSON lines with case, turn and score, labels of a random sample of these replies: also print the judge's "
         "agreement with them and the scores corrected by them",
@@ -256,8 +257,8 @@ def make_parser() -> argparse.ArgumentParser:
     )
 
     command = add("report", commands.report, "Write the report of a run, finished or not, as one HTML page.")
-    command.add_argument("workdir", type=_path, metavar="DIR", help="run directory")
-    command.add_argument("--out", type=_path, metavar="FILE", help="page to write (default: DIR/report/index.html)")
+    command.add_argument("workdir", type=path_of, metavar="DIR", help="run directory")
+    command.add_argument("--out", type=path_of, metavar="FILE", help="page to write (default: DIR/report/index.html)")
     command.add_argument(
         "--watch", action="store_true", help="write it again when files of the run change, until Ctrl-C (exit 0)"
     )
@@ -268,106 +269,57 @@ def make_parser() -> argparse.ArgumentParser:
         "Compare runs: results over the same cases, paired differences, training curves, differing settings.",
     )
     command.add_argument(
-        "directories", nargs="+", type=_path, metavar="DIR", help="run directories, or folders in their `benchmark`"
+        "directories", nargs="+", type=path_of, metavar="DIR", help="run directories, or folders in their `benchmark`"
     )
-    command.add_argument("--out", type=_path, metavar="DIR", help="folder for a page, figures, CSV and JSON files")
+    command.add_argument("--out", type=path_of, metavar="DIR", help="folder for a page, figures, CSV and JSON files")
     command.add_argument("--json", action="store_true", help="print the comparison as JSON instead of tables")
     command.add_argument(
         "--baseline", default="", metavar="RESULT", help="what the others are compared with (default: the first base)"
     )
 
     command = add("view", commands.view, "View the trees of a run on a local web page, and label pairs of replies.")
-    command.add_argument("directory", type=_path, metavar="DIR", help="run directory or trees.jsonl")
+    command.add_argument("directory", type=path_of, metavar="DIR", help="run directory or trees.jsonl")
     command.add_argument("--host", default="127.0.0.1", help="local address to listen on (default: 127.0.0.1)")
     command.add_argument("--port", type=int, default=0, help="port (default: a free one)")
     command.add_argument("--open", action="store_true", help="open the page in the web browser")
 
-    command = add("serve", commands.serve, "Serve models over the OpenAI protocol.")
-    command.add_argument(
-        "--model",
-        required=True,
-        action="append",
-        metavar="[NAME=]DIR",
-        help="Hugging Face folder, hub id, GGUF file or embedded model; NAME=DIR names it, and more of them serve more "
-        "models, each with its own memory",
-    )
-    _context_argument(command)
-    command.add_argument("--name", help="name of the model in requests (default: what --model says)")
-    command.add_argument(
-        "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only)"
-    )
-    command.add_argument("--port", type=int, default=8000, help="port; 0 takes a free one (default: 8000)")
-    command.add_argument("--slots", type=int, default=8, help="sequences per model that decode together (default: 8)")
-    command.add_argument(
-        "--save-trees",
-        type=_path,
-        metavar="FILE",
-        help="trees.jsonl to which the page at / may add its conversations (default: it offers a download)",
-    )
-    command.add_argument(
-        "--warm-up", action="store_true", help="compile every program before the port opens, so that no request waits"
-    )
-    command.add_argument(
-        "--queue",
-        type=int,
-        default=256,
-        metavar="N",
-        help="requests that may wait; further ones get 429 (default: 256)",
-    )
-    command.add_argument(
-        "--drain",
-        type=float,
-        default=30.0,
-        metavar="SECONDS",
-        help="time that running requests get after a first signal; a second one ends at once (default: 30)",
-    )
-    command.add_argument(
-        "--allow-origin",
-        action="append",
-        default=[],
-        metavar="ORIGIN",
-        help="web pages elsewhere that may call the server, as in https://app.example (may be repeated; default: none)",
-    )
-    command.add_argument(
-        "--allow-host",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="a further name that clients call the server by (may be repeated)",
-    )
+    add_serving(add)
 
-    command = add("chat", commands.chat, "Chat with a model in the terminal; /help lists its commands, /quit ends.")
-    command.add_argument(
-        "--model",
-        help="Hugging Face folder, hub id, GGUF file or embedded model; with --url its name there (default: the first)",
+    command = add(
+        "completion",
+        commands.completion,
+        "Print a script that completes commands, options, settings and names of shipped configs in the shell.",
     )
-    command.add_argument(
-        "--url", help="talk with a served model instead, at an address such as http://127.0.0.1:8000/v1"
-    )
-    _context_argument(command)
-    command.add_argument("--system", help="system message")
-    command.add_argument(
-        "--temperature", type=float, default=0.7, help="sampling temperature; 0 is greedy (default: 0.7)"
-    )
-    command.add_argument("--top-p", type=float, default=1.0, help="keep the most probable tokens (default: 1, all)")
-    command.add_argument("--max-tokens", type=int, default=256, help="maximum tokens of a reply (default: 256)")
-    command.add_argument("--seed", type=int, default=0, help="seed of the sampling (default: 0)")
+    command.add_argument("shell", choices=("bash", "zsh"), help='for ~/.bashrc: eval "$(aloe completion bash)"')
     return parser
 
 
-def _config_epilog(command: argparse.ArgumentParser, more: str = "") -> None:
+def _version() -> str:
+    from aloe_jax.run.manifest import versions
+
+    found = versions()
+    return ", ".join(f"{name} {found[name]}" for name in ("aloe_jax", "python", "jax", "jaxlib"))
+
+
+def _shipped() -> str:
+    from aloe_jax.cli.shipped import shipped_text
+
+    return shipped_text()
+
+
+def _config_epilog(command: argparse.ArgumentParser, more: str = "", needed: str = "required") -> None:
     """Explain --config, which argparse does not parse, below the options."""
-    command.formatter_class = _HelpFormatter
+    command.formatter_class = HelpFormatter
     command.epilog = (
         "config:\n"
-        "  --config=FILE[:ARG]   required: a path, or the name of a shipped file (demo, llama3_8b, ...)\n"
+        f"  --config=FILE[:ARG]   {needed}: a path, or the name of a shipped file (demo, llama3_8b, ...)\n"
         "  --config.KEY=VALUE    set one value, as in --config.sft.batch=16; `aloe config` prints all keys\n\n"
         f"arguments of the shipped model configs (the demos have only :debug):\n{arguments_text(INDENT)}\n\n{more}"
     )
 
 
 def _folder_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--out", type=_path, required=True, help="folder to write")
+    command.add_argument("--out", type=path_of, required=True, help="folder to write")
     command.add_argument("--overwrite", action="store_true", help="replace a folder that is not empty")
     command.add_argument("--dtype", help="float32, bfloat16 or float16 (default: as stored)")
     command.add_argument(
@@ -382,7 +334,3 @@ def _system_argument(command: argparse.ArgumentParser) -> None:
         choices=("keep", "fold_into_first_user"),
         help="handling of system messages, which some templates refuse (default: keep)",
     )
-
-
-def _context_argument(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--context", type=int, default=2048, help="maximum tokens of prompt and reply (default: 2048)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -12,6 +13,7 @@ from aloe_jax import files
 from aloe_jax.data.builder import IDS, write_dataset
 from aloe_jax.data.mixture import Source, read_source
 from aloe_jax.errors import InputError
+from aloe_jax.inspect.statistics import STATISTICS, StatisticsOf
 from aloe_jax.run.manifest import Values
 from aloe_jax.tree.fragments import fragments
 from aloe_jax.tree.row import Capacity, TreeRow
@@ -28,7 +30,8 @@ class Counts:
     """What one source, or all of them, contributed to the dataset.
 
     Conversations without trained tokens are `untrained`. Replies with token ids of another tokenizer are `retokenised`
-    from their text. `equal_pairs` are left out, since their replies have the same tokens.
+    from their text. `equal_pairs` are left out, since their replies have the same tokens. `labelled` replies have a
+    label of their own.
     """
 
     conversations: int = 0
@@ -41,6 +44,7 @@ class Counts:
     untrained: int = 0
     retokenised: int = 0
     equal_pairs: int = 0
+    labelled: int = 0
 
     def add(self, other: Counts) -> None:
         """Add the counts of another source."""
@@ -62,6 +66,8 @@ class Counts:
         ]
         if found["sharing"] < SHARING_WARNING:
             parts[0] += f" (below {SHARING_WARNING:g}: short or unbranched conversations)"
+        if self.labelled:
+            parts.append(f"{self.labelled:,} replies with a label")
         if self.untrained:
             parts.append(f"{self.untrained:,} conversations have nothing to train on in SFT")
         if self.turns_cut:
@@ -109,14 +115,18 @@ class DatasetWriter:
         ]
         ids = (files.json_line({"id": tree.id, "source": source.name}) for _, source, tree in read)
         files.write_lines(directory / IDS, ids)
-        written = write_dataset(self._fragments(read), directory, [source.name for source in self.sources])
+        statistics = StatisticsOf(self.longest)
+        written = write_dataset(self._fragments(read, statistics), directory, [source.name for source in self.sources])
+        files.write_json(directory / STATISTICS, dataclasses.asdict(statistics.read()))
         total = Counts()
         for counts in self.counts.values():
             total.add(counts)
         by_source = {name: counts.record() for name, counts in self.counts.items()}
         return total.record() | {"fragments": written, "sources": by_source}
 
-    def _fragments(self, read: Sequence[tuple[int, Source, Conversation]]) -> Iterator[tuple[int, TreeRow]]:
+    def _fragments(
+        self, read: Sequence[tuple[int, Source, Conversation]], statistics: StatisticsOf
+    ) -> Iterator[tuple[int, TreeRow]]:
         useful = False
         for number, (origin, source, tree) in enumerate(read):
             trie = build_trie(tree, self.chat, self.longest)
@@ -124,6 +134,7 @@ class DatasetWriter:
             ids = (int(part.tokens.max()) for part in parts)
             self.chat.tokenizer.check_ids(ids, self.vocab, f"conversation '{tree.id}'")
             self.counts.setdefault(source.name, Counts()).add(self._count(tree, trie, parts))
+            statistics.add(tree, trie, parts)
             self.progress(number + 1, len(read))
             for part in parts:
                 scale = np.float32(source.loss_weight)
@@ -147,4 +158,5 @@ class DatasetWriter:
             untrained=int(not trained),
             retokenised=sum(bool(node.token_ids) and node.tokenizer != known for node in tree.replies()),
             equal_pairs=len(supervision(tree).pairs) - pairs,
+            labelled=sum(node.label is not None for node in tree.replies()),
         )

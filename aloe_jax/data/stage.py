@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from aloe_jax.data.builder import IDS, SHARDS
 from aloe_jax.data.dataset_writer import DatasetWriter
 from aloe_jax.data.mixture import sources_of
 from aloe_jax.data.settings import TREES, DatasetSettings
 from aloe_jax.errors import InputError
 from aloe_jax.run.manifest import Values
-from aloe_jax.run.model import chat_format, model_config, model_inputs
+from aloe_jax.run.model import chat_format, model_config, model_inputs, model_places
 from aloe_jax.run.stage import Run, Stage
 
 
@@ -46,6 +48,11 @@ def _inputs(run: Run) -> dict[str, str]:
     return model_inputs(run) | {f"source {source.name}": source.hash() for source in sources if source.paths}
 
 
+def _places(run: Run) -> dict[str, Sequence[str]]:
+    sources = sources_of(run.section("dataset", DatasetSettings))
+    return {**model_places(run), **{f"source {source.name}": source.paths for source in sources}}
+
+
 def _needs(run: Run) -> tuple[str, ...]:
     """The stage `conversations`, unless a file takes the place of its trees."""
     return () if run.section("dataset", DatasetSettings).sources[TREES].path else ("conversations",)
@@ -59,4 +66,5 @@ DATASET = Stage(
     _inputs,
     (IDS, SHARDS),
     check=_check,
+    places=_places,
 )

@@ -4,7 +4,7 @@ to parquet."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -15,6 +15,7 @@ from aloe_jax.errors import InputError
 from aloe_jax.formats import keys, paper
 from aloe_jax.formats.dialogue import Reader
 from aloe_jax.formats.keys import Tally, given
+from aloe_jax.formats.outline import tree_lines
 from aloe_jax.formats.parquet import TREES_SCHEMA, write_parquet
 from aloe_jax.formats.records import LAYOUTS, Forest, add_record
 from aloe_jax.formats.repair import Repairs, read_values
@@ -39,9 +40,15 @@ class Conversion:
 
 
 def convert(
-    source: epath.PathLike, out: epath.PathLike, refused: Refused = "error", chat: ChatFormat | None = None
+    source: epath.PathLike,
+    out: epath.PathLike | None,
+    refused: Refused = "error",
+    chat: ChatFormat | None = None,
+    preview: int = 0,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> ConversionReport:
-    """Convert `source` (its format detected by content) and write `out` atomically.
+    """Convert `source` (its format detected by content) and write `out` atomically; without `out`, only read it. Before
+    that, `tell` is called with the lines of the first `preview` conversations.
 
     The `conversations.jsonl` of the paper's code and users' own records become `trees.jsonl`, pools of the paper's code
     `personas.jsonl`, trees become parquet or, from parquet, JSON lines: `out` is parquet if it ends in `.parquet`. The
@@ -49,12 +56,16 @@ def convert(
     the tokens of the trees.
 
     Raises InputError with the line for a broken line or record of any other format, unless `refused` is "drop", for an
-    unknown format, and if nothing is left to write.
+    unknown format, and if nothing is left to write or no conversation is there to preview.
     """
     if refused not in ("error", "drop"):
         raise InputError(f"--refused is '{refused}'; expected error or drop")
+    if preview < 0:
+        raise InputError(f"--preview is {preview}; expected the number of conversations to print")
     found = _detect(source)
     if found == "pool":
+        if preview or out is None:
+            raise InputError(f"{source} holds personas, no conversations to preview; give --out without --preview")
         if _is_parquet(out):
             raise InputError(f"out is '{out}'; personas are written as JSON lines, expected a name ending in .jsonl")
         repairs = Repairs()
@@ -66,7 +77,13 @@ def convert(
     report = conversion.report
     if chat is not None:
         report = report.with_tokens(token_count(conversion.trees, chat))
-    _write_trees(out, _some(conversion.trees, source))
+    trees = _some(conversion.trees, source)
+    for tree in trees[:preview]:
+        for line in (*tree_lines(tree), ""):
+            tell(line)
+    if out is None:
+        return report
+    _write_trees(out, trees)
     return report
 
 

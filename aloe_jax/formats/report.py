@@ -111,9 +111,9 @@ class ConversionReport:
         """The same report with the number of tokens."""
         return dataclasses.replace(self, tokens=tokens)
 
-    def lines(self) -> list[str]:
-        """The report as text, one finding per line, and the table."""
-        found = [f"read {self.read} {self.format} records, wrote {self.written}"]
+    def lines(self, dry: bool = False) -> list[str]:
+        """The report as text, one finding per line, and the table; `dry` if nothing was written."""
+        found = [f"read {self.read} {self.format} records, {'would write' if dry else 'wrote'} {self.written}"]
         if self.sharing_messages is not None:
             found.append(
                 f"sharing factor {self.sharing_messages:.2f} in messages, {self.sharing_characters:.2f} in characters"

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import itertools
+import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +15,7 @@ from aloe_jax import files
 from aloe_jax.hub import families, folders
 from aloe_jax.hub.card import CARD_FILE, ModelCard
 from aloe_jax.hub.safetensors_file import Tensor, write_file
-from aloe_jax.models.config import ModelConfig, Weight
+from aloe_jax.models.config import LINEAR, ModelConfig, Weight
 from aloe_jax.models.lora import A, B
 from aloe_jax.models.params import Params, get_leaf
 
@@ -37,14 +40,14 @@ def export_adapter(
     """
     assert config.lora, "a model without adapters has none to export"
     tensors: dict[str, Tensor] = {}
-    modules: list[str] = []
-    for weight in families.weights(config):
-        *place, name = weight.path
-        if name not in config.lora.maps:
-            continue
-        found = get_leaf(adapters, place)
-        modules.append(weight.name.removesuffix(".weight").rpartition(".")[2])
-        tensors |= _tensors(weight, config, np.asarray(found[name + A]), np.asarray(found[name + B]))
+    ranks: dict[str, int] = {}  # by module
+    for tensor, entries in itertools.groupby(families.weights(config), key=lambda weight: weight.name):
+        parts = list(entries)
+        adapted = sum(weight.path[-1] in config.lora.maps for weight in parts)
+        if adapted:
+            ranks[tensor.removesuffix(".weight").rpartition(".")[2]] = config.lora.rank * adapted
+            tensors |= _tensors(parts, config, adapters)
+    other = {module: rank for module, rank in ranks.items() if rank != config.lora.rank}
     settings = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -52,11 +55,14 @@ def export_adapter(
         "r": config.lora.rank,
         "lora_alpha": config.lora.alpha,
         "lora_dropout": config.lora.dropout,
-        "target_modules": modules,
+        "target_modules": list(ranks),
         "bias": "none",
         "fan_in_fan_out": False,
         "inference_mode": True,
     }
+    if other:  # alpha / rank is the scale
+        settings["rank_pattern"] = other
+        settings["alpha_pattern"] = {module: config.lora.scale * rank for module, rank in other.items()}
     with folders.new_folder(Path(out), overwrite) as partial:
         files.write_json(partial / CONFIG, settings)
         write_file(partial / WEIGHTS, tensors, dtype=None)
@@ -66,16 +72,30 @@ def export_adapter(
     return Path(out)
 
 
-def _tensors(weight: Weight, config: ModelConfig, a: np.ndarray, b: np.ndarray) -> dict[str, Tensor]:
-    """The tensors of one map by PEFT's names: A [rank, in] and B [out, rank], one pair per layer."""
-    if weight.path[0] != "layers":
-        a, b = a[None], b[None]
+def _tensors(parts: Sequence[Weight], config: ModelConfig, adapters: Params) -> dict[str, Tensor]:
+    """The tensors of one module by PEFT's names: A [rank, in] and B [out, rank], one pair per layer.
+
+    `parts` are the maps in the tensor of the module. For two: [x A1 B1, x A2 B2] = x [A1 A2] [[B1, 0], [0, B2]]. The
+    ranks add up, and rows of a map without an adapter are 0.
+    """
     assert config.lora
-    rank = config.lora.rank
+    rank, pairs, before, out = config.lora.rank, [], 0, parts[0].shape[0]
+    for weight in parts:
+        *place, name = weight.path
+        rows = out if len(parts) == 1 else math.prod(config.shape(LINEAR[name][1]))
+        if name in config.lora.maps:
+            found = get_leaf(adapters, place)
+            a, b = (np.asarray(found[name + end]) for end in (A, B))
+            pairs.append((before, before + rows, *((a, b) if parts[0].path[0] == "layers" else (a[None], b[None]))))
+        before += rows
     result = {}
-    for layer, name in enumerate(families.tensor_names(weight, config)):
+    for layer, name in enumerate(families.tensor_names(parts[0], config)):
+        down = np.concatenate([a[layer].reshape(-1, rank).T for _, _, a, _ in pairs])
+        up = np.zeros((out, rank * len(pairs)), down.dtype)
+        for number, (begin, end, _, b) in enumerate(pairs):
+            up[begin:end, number * rank : (number + 1) * rank] = b[layer].reshape(rank, -1).T
         module = PREFIX + name.removesuffix(".weight")
-        for part, array in (("A", a[layer].reshape(-1, rank).T), ("B", b[layer].reshape(rank, -1).T)):
+        for part, array in (("A", down), ("B", up)):
             read = functools.partial(np.array, array)
             result[f"{module}.lora_{part}.weight"] = Tensor(array.shape, array.dtype, read)
     return result

@@ -23,10 +23,12 @@ Item = TypeVar("Item")
 @dataclass(frozen=True)
 class Stored:
     """The layout of a parameter in its files: `shape` in stored coordinates; `order[n]` is the stored axis of its axis
-    n."""
+    n. Along stored axis 1 the parameter begins at `first` in a tensor of size `whole`, which may hold others too."""
 
     shape: tuple[int, ...]
     order: tuple[int, ...]
+    first: int
+    whole: int
 
     def to_param(self, items: Sequence[Item]) -> tuple[Item, ...]:
         """A shape or an index by stored axis, reordered to parameter axes."""
@@ -36,6 +38,12 @@ class Stored:
         """An index of the parameter in stored coordinates, with a start and a stop for every axis."""
         found = dict(zip(self.order, param_index, strict=True))
         return tuple(slice(*found.get(axis, slice(None)).indices(size)[:2]) for axis, size in enumerate(self.shape))
+
+    def in_tensor(self, block: Index) -> tuple[tuple[int, ...], Index]:
+        """The shape of a layer's whole tensor by stored axis, and the index in it of a block in stored coordinates."""
+        _, rows, *rest = block
+        moved = slice(rows.start + self.first, rows.stop + self.first)
+        return (self.whole, *self.shape[2:]), (moved, *rest)
 
     def view(self, block: np.ndarray) -> np.ndarray:
         """A block in stored coordinates as a view with the axes of the parameter."""
@@ -60,16 +68,21 @@ class Piece:
 def stored(weight: Weight, layers: int | None) -> Stored:
     """The layout in its files of `weight`'s parameter, stacked over `layers` unless None.
 
-    It is derived from the strides of an array of bytes that went through `to_param`. Raises TypeError for a `to_param`
-    that does more than split and transpose axes.
+    It is derived from the place and the strides of an array of bytes that went through `to_param`. Raises TypeError for
+    a `to_param` that does more than take adjacent rows of the tensor and split and transpose axes.
     """
     probe = np.empty(weight.shape, np.uint8)  # never touched, so it takes no memory
     view = weight.to_param(probe)
     axes = sorted(range(view.ndim), key=lambda axis: -view.strides[axis])
-    if not (np.may_share_memory(view, probe) and view.size == probe.size and view.transpose(axes).flags.c_contiguous):
-        raise TypeError(f"to_param of '{weight.name}' must be a view that splits and transposes axes")
+    shape = tuple(view.shape[axis] for axis in axes)
+    row = math.prod(shape[1:])
+    before = view.ctypes.data - probe.ctypes.data
+    one_run = np.may_share_memory(view, probe) and view.transpose(axes).flags.c_contiguous
+    if not one_run or before % row or probe.size % row:
+        raise TypeError(f"to_param of '{weight.name}' must be a view of whole rows that splits and transposes axes")
     order = tuple(1 + axes.index(axis) for axis in range(view.ndim))
-    return Stored((layers or 1, *(view.shape[axis] for axis in axes)), order if layers is None else (0, *order))
+    order = order if layers is None else (0, *order)
+    return Stored((layers or 1, *shape), order, before // row, probe.size // row)
 
 
 def pieces(shard: Sequence[int], width: int, most: int) -> Iterator[Piece]:

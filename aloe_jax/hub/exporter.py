@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import functools
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,12 +65,21 @@ def export_model(
 def _tensors(params: Params, config: ModelConfig, dtypes: Mapping[str, np.dtype]) -> dict[str, Tensor]:
     """The parameters as Hugging Face tensors; reading one fetches one layer."""
     result: dict[str, Tensor] = {}
-    for weight in families.weights(config):
-        leaf = get_leaf(params, weight.path)
-        for layer, name in enumerate(families.tensor_names(weight, config)):
-            number = layer if weight.path[0] == "layers" else None
-            result[name] = Tensor(weight.shape, dtypes.get(name, np.dtype(leaf.dtype)), _fetch(leaf, number, weight))
+    for _, parts in itertools.groupby(families.weights(config), key=lambda weight: weight.name):
+        weights = list(parts)
+        leaves = [get_leaf(params, weight.path) for weight in weights]
+        dtype = np.dtype(leaves[0].dtype)
+        for layer, name in enumerate(families.tensor_names(weights[0], config)):
+            number = layer if weights[0].path[0] == "layers" else None
+            reads = [_fetch(leaf, number, weight) for leaf, weight in zip(leaves, weights, strict=True)]
+            read = reads[0] if len(reads) == 1 else functools.partial(_joined, reads)
+            result[name] = Tensor(weights[0].shape, dtypes.get(name, dtype), read)
     return result
+
+
+def _joined(reads: Sequence[Callable[[], np.ndarray]]) -> np.ndarray:
+    """One tensor of the rows of several parameters."""
+    return np.concatenate([read() for read in reads])
 
 
 def _fetch(leaf: Any, layer: int | None, weight: Weight) -> Callable[[], np.ndarray]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from aloe_jax.errors import InputError
 from aloe_jax.models.config import HfConfig, ModelConfig, Weight
 from aloe_jax.models.families import FAMILIES
+from aloe_jax.models.families._refused import REASONS
 
 
 def model_config(config: HfConfig, where: str) -> ModelConfig:
@@ -22,6 +23,8 @@ def model_config(config: HfConfig, where: str) -> ModelConfig:
                 raise InputError(f"{where}: {error}") from None
     known = ", ".join(family.ARCHITECTURE for family in FAMILIES.values())
     found = ", ".join(map(str, architectures)) or "none"
+    if reason := next((REASONS[str(name)] for name in architectures if str(name) in REASONS), None):
+        raise InputError(f"{where}: config.json names architecture {found}, which is not supported: {reason}")
     raise InputError(f"{where}: config.json names architecture {found}; supported are {known}")
 
 

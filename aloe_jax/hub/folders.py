@@ -98,7 +98,7 @@ def _content(out: Path) -> list[Path]:
 
 def _refuse_content(out: Path) -> None:
     if _content(out):
-        raise InputError(f"folder '{out}' is not empty; give a new one or allow overwriting")
+        raise InputError(f"folder '{out}' is not empty; give a new one, or replace it with --overwrite")
 
 
 def _remove_abandoned(parent: Path, marker: str) -> None:

@@ -109,7 +109,7 @@ class _Leaf:
 
     def _read_block(self, block: Index) -> np.ndarray:
         layers = range(block[0].start, block[0].stop)
-        read = (self._tensors[layer].read_block(self._stored.shape[1:], block[1:]) for layer in layers)
+        read = (self._tensors[layer].read_block(*self._stored.in_tensor(block)) for layer in layers)
         found = [array.astype(self._transfer_dtype, copy=False) for array in read]
         return found[0][None] if len(found) == 1 else np.stack(found)
 

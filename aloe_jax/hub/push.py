@@ -11,6 +11,7 @@ from aloe_jax.hub import byte_ranges
 from aloe_jax.hub.pushed_files import Pushed, pushed_files
 from aloe_jax.hub.source import HUB_ID
 
+LISTED = 10  # files that are left out, by name
 REMEDY = "run `hf auth login`, or set HF_TOKEN to one that may write"
 
 
@@ -34,7 +35,9 @@ def listing(found: Pushed) -> list[str]:
         f"{_size(sum(found.sizes.values())):>10}  in {count} file{'' if count == 1 else 's'} of a {found.kind}"
     )
     if found.left:
-        lines.append(f"left out, as no part of the {found.kind}: {', '.join(found.left)}")
+        more = len(found.left) - LISTED
+        names = ", ".join(found.left[:LISTED]) + (f" and {more:,} more" if more > 0 else "")
+        lines.append(f"left out, as no part of the {found.kind}: {names}")
     return lines
 
 

@@ -15,6 +15,7 @@ from aloe_jax.errors import InputError
 from aloe_jax.hub import byte_ranges, config_file, folders, tensors
 from aloe_jax.hub.gguf.convert import convert_gguf
 from aloe_jax.hub.random_model import random_model
+from aloe_jax.outputs import check_no_run_as_model
 
 STORE = "gs://"
 EMBEDDED = "embedded:"
@@ -44,6 +45,7 @@ def resolve_model(source: str) -> epath.Path:
     if source.startswith(RANDOM):
         return epath.Path(random_model(source.removeprefix(RANDOM), resolve_model(RANDOM_TOKENIZER)))
     if path.is_dir():
+        check_no_run_as_model(path)
         return epath.Path(path)
     if path.is_file():
         return epath.Path(converted(path))
@@ -96,8 +98,8 @@ def converted(gguf_path: Path) -> Path:
 
 def _download(hub_id: str) -> Path:
     """The snapshot of a hub id, downloaded with the token of `hf auth login` or HF_TOKEN."""
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+    from huggingface_hub import HfApi, constants, snapshot_download
+    from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     try:
         folder = Path(snapshot_download(hub_id, allow_patterns=HUB_FILES, ignore_patterns=["*/*"]))
@@ -110,6 +112,11 @@ def _download(hub_id: str) -> Path:
         ) from None
     except RepositoryNotFoundError:
         raise InputError(f"hub model '{hub_id}' does not exist, or is private: then run `hf auth login`") from None
+    except LocalEntryNotFoundError:
+        why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"{constants.ENDPOINT} cannot be reached"
+        raise InputError(
+            f"hub model '{hub_id}' is not in the hub's cache, and {why}; connect to the network, or give a local folder"
+        ) from None
     except Exception as error:  # the hub's own, and those of an HTTP library that depends on its version
         raise InputError(
             f"hub model '{hub_id}' cannot be downloaded and is not in the hub's cache ({byte_ranges.reason(error)}); "

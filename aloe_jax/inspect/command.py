@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 from etils import epath
@@ -26,8 +27,10 @@ def inspect(
     turns: int | None = None,
     max_path: int | None = None,
     system: SystemHandling = "keep",
+    statistics: bool = False,
     html: str | None = None,
     json: str | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Inspection:
     """What a model makes of conversations or, without any, of messages in general; written to `html` and `json`.
 
@@ -42,6 +45,7 @@ def inspect(
         raise InputError(f"--html and --json are both '{html}'; name two files")
     if of_trees is None:
         given = {"--conversation": conversation, "--limit": limit, "--turns": turns, "--max-path": max_path}
+        given["--statistics"] = statistics or None
         if superfluous := [option for option, value in given.items() if value is not None]:
             raise InputError(f"{superfluous[0]} is about conversations, and none are given; add --trees=FILE")
         found = inspect_model(of_model, system)
@@ -54,6 +58,8 @@ def inspect(
             turns=turns,
             max_path=max_path,
             system=system,
+            statistics=statistics,
+            progress=progress,
         )
     if html is not None:
         files.write_text(html, page(found))

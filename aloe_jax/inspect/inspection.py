@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from etils import epath
@@ -12,14 +12,18 @@ from aloe_jax.errors import InputError
 from aloe_jax.formats.convert import read_conversations
 from aloe_jax.hub.chat_model import read_chat_model
 from aloe_jax.hub.source import resolve_model
-from aloe_jax.inspect.conversation import ConversationView, view_conversation
+from aloe_jax.inspect.conversation import UNLIMITED, ConversationView, view_conversation
+from aloe_jax.inspect.statistics import Statistics, StatisticsOf
 from aloe_jax.inspect.traits import Form, Trait, forms, sample, traits
 from aloe_jax.inspect.vocabulary import Vocabulary, view_vocabulary
 from aloe_jax.models.config import ModelConfig
+from aloe_jax.tree.fragments import fragments
 from aloe_jax.tree.schema import Conversation
 from aloe_jax.tree.template import ChatFormat, SystemHandling
+from aloe_jax.tree.trie import build_trie
 
 LIMIT = 3  # conversations that are shown by default
+COUNTED = 500  # conversations of which all are counted without being asked
 NAMED = 5  # ids that a message names at most
 _OPTIONS = {"config.template.system": "--system", "config.dataset.max_path": "--max-path"}
 _RUN_TREES = "conversations/trees.jsonl"
@@ -39,6 +43,7 @@ class Inspection:
     """What is shown: conversations of a file under a model or, with `template`, a sample of our own.
 
     `total` is the number of conversations in the file `trees`; `turns` the number of turns to show, None for all.
+    `statistics` are those of all conversations; they are `uncounted` where the file has many and nobody asked.
     """
 
     model: str
@@ -49,6 +54,8 @@ class Inspection:
     turns: int | None
     conversations: tuple[ConversationView, ...]
     template: Template | None = None
+    statistics: Statistics | None = None
+    uncounted: bool = False
 
 
 def inspect_model(model: str, system: SystemHandling = "keep") -> Inspection:
@@ -74,6 +81,8 @@ def inspect_trees(
     turns: int | None = None,
     max_path: int | None = None,
     system: SystemHandling = "keep",
+    statistics: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Inspection:
     """What training makes of conversations of a file that `aloe convert` reads, or of a run directory's trees.
 
@@ -81,6 +90,8 @@ def inspect_trees(
         conversation: id of the one to show; by default the first `limit` of the file.
         turns: number of turns to show; all of them are computed.
         max_path: maximum tokens of a path, as `config.dataset.max_path`; by default the model's context.
+        statistics: count all conversations even if there are more than COUNTED, or if one is named.
+        progress: called with the conversations counted and those in all.
 
     Raises InputError for a broken file, an id that it does not have, a number below 1, and as `read_chat_model` and
     `build_trie` do.
@@ -94,8 +105,28 @@ def inspect_trees(
     config, chat = read_chat_model(resolve_model(model), system=system)
     if max_path is not None and max_path > config.context:
         raise InputError(f"--max-path is {max_path}, beyond the model's context of {config.context} tokens; lower it")
-    views = tuple(_view(tree, config, chat, max_path or config.context) for tree in chosen)
-    return Inspection(model, config.family, config.context, str(path), len(found), turns, views)
+    longest = max_path or config.context
+    views = tuple(_view(tree, config, chat, longest) for tree in chosen)
+    asked = statistics or (conversation is None and len(found) <= COUNTED)
+    counted = _statistics(found, chat, longest, progress) if asked else None
+    uncounted = conversation is None and counted is None
+    return Inspection(
+        model, config.family, config.context, str(path), len(found), turns, views, None, counted, uncounted
+    )
+
+
+def _statistics(
+    trees: Sequence[Conversation], chat: ChatFormat, longest: int, progress: Callable[[int, int], None]
+) -> Statistics:
+    found = StatisticsOf(longest)
+    for done, tree in enumerate(trees, start=1):
+        try:
+            trie = build_trie(tree, chat, longest)
+        except InputError as error:
+            raise InputError(_as_options(str(error))) from None
+        found.add(tree, trie, fragments(tree, trie, UNLIMITED, 0))
+        progress(done, len(trees))
+    return found.read()
 
 
 def _view(tree: Conversation, config: ModelConfig, chat: ChatFormat, longest: int) -> ConversationView:

@@ -11,6 +11,8 @@ from aloe_jax.inspect import wording
 from aloe_jax.inspect.conversation import ConversationView, PieceView, ReplyView, Token
 from aloe_jax.inspect.inspection import Inspection, Template
 from aloe_jax.inspect.layout import Chain, Fork, layout, runs
+from aloe_jax.inspect.statistics import Statistics
+from aloe_jax.inspect.statistics_wording import sentences, table
 from aloe_jax.inspect.tokens import visible
 
 MARK = "·"  # between tokens, where there are no colours
@@ -36,6 +38,10 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
     printer.line(Text(wording.title(inspection), style="bold"))
     if inspection.template is not None:
         _template(printer, inspection.template)
+    if inspection.statistics is not None:
+        _statistics(printer, inspection.statistics)
+    elif inspection.uncounted:
+        printer.line(Text(wording.uncounted(inspection.total)))
     printer.line()
     printer.line(Text(wording.LEGEND + ("" if printer.colours else f" {MARK} stands between tokens.")))
     for line in _legend(printer):
@@ -99,6 +105,14 @@ def _template(printer: _Printer, template: Template) -> None:
     for token in vocabulary.special:
         style = "magenta" if token.ends_turn else ""
         printer.line(Text.assemble("  ", (wording.special(token), style), ("  " + ", ".join(token.declared), "dim")))
+
+
+def _statistics(printer: _Printer, found: Statistics) -> None:
+    for sentence in sentences(found):
+        printer.line(Text(sentence))
+    printer.line()
+    for row in table(found.distributions):
+        printer.line(Text(row))
 
 
 def _conversation(printer: _Printer, view: ConversationView, turns: int | None) -> None:

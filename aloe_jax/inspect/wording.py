@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from aloe_jax.inspect.amounts import counted
 from aloe_jax.inspect.conversation import ConversationView, PieceView, ReplyView, Token
 from aloe_jax.inspect.inspection import Inspection
 from aloe_jax.inspect.tokens import UNFINISHED, visible
@@ -31,10 +32,9 @@ def more(count: int) -> str:
     return f"{counted(count, 'more conversation')} in the file; --conversation=ID shows one, --limit=N the first N."
 
 
-def counted(number: int, noun: str) -> str:
-    """A number with its noun."""
-    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
-    return f"{number:,} {noun if number == 1 else plural}"
+def uncounted(total: int) -> str:
+    """How to see the statistics where they were not computed."""
+    return f"Statistics of all {total:,} conversations: add --statistics."
 
 
 def summary(view: ConversationView, turns: int | None) -> Iterator[str]:

@@ -26,7 +26,7 @@ from aloe_jax.parallel.sharding import replicated
 
 
 class LayerInput(NamedTuple):
-    """What one layer has of its own: its values for attention, its rotary frequencies [K / 2], and its parameters."""
+    """What one layer has of its own: its values for attention, its rotary frequencies [Half], and its parameters."""
 
     values: LayerValues
     frequencies: Float[Array, Half]

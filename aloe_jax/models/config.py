@@ -109,7 +109,8 @@ class Weight:
 
     `name` holds `{}` for the layer number if `path` starts with "layers"; `shape` is the Hugging Face shape. `to_param`
     and `to_hf` convert the tensor of one layer to our layout and back; both are pure views or transposes, so that a
-    round trip keeps every byte.
+    round trip keeps every byte. A tensor that holds several parameters (fused queries, keys and values) has an entry
+    for each, in order: `to_param` takes the parameter's rows of the tensor, `to_hf` gives those rows.
     """
 
     name: str

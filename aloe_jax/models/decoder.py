@@ -62,6 +62,7 @@ class LayerValues(NamedTuple):
     index: Int[Array, ""]
     window: Int[Array, ""] | None  # NO_WINDOW where the layer has none
     soft_cap: Float[Array, ""] | None  # 0 where the layer has none
+    amplitude: Float[Array, ""] | None = None  # of rotated queries and keys
 
 
 # (layer, query [B,T,H,K], key [B,T,G,K], value [B,T,G,K], carry) -> (output [B,T,H,K], carry)
@@ -69,7 +70,7 @@ Attend = Callable[[LayerValues, Array, Array, Array, Any], tuple[Array, Any]]
 
 
 class _ScanInput(NamedTuple):
-    """The input of one step of the scan: a layer's values, its rotary frequencies [K / 2], and its parameters."""
+    """The input of one step of the scan: a layer's values, its rotary frequencies [Half], and its parameters."""
 
     values: LayerValues
     frequencies: Float[Array, Half]
@@ -145,7 +146,7 @@ class Block(nnx.Module):
         if c.clip_qkv is not None:
             query, key, value = (jnp.clip(array, -c.clip_qkv, c.clip_qkv) for array in (query, key, value))
         query, key, value = (array.reshape(*shape[:2], *array.shape[1:]) for array in (query, key, value))
-        query, key = (rotary(array, positions, frequencies) for array in (query, key))
+        query, key = (rotary(array, positions, frequencies, layer.amplitude) for array in (query, key))
         attended, carry = attend(layer, query, key, value, carry)
         added = self._linear("output", attended.reshape(-1, *attended.shape[2:]), dropout)
         x = x + (self._norm("attention_post_norm", added) if c.post_norms else added)
@@ -226,14 +227,17 @@ def embed_tokens(
 def scan_input(config: ModelConfig, params: Any) -> _ScanInput:
     """The input of the scan, with the layers on axis 0."""
     layers = list(config.each_layer())
-    zeros = np.zeros(config.head_dim // 2)
-    frequencies = [layer.rope.frequencies(config.head_dim) if layer.rope else zeros for layer in layers]
+    turning = [layer.rope.frequencies(config.head_dim) if layer.rope else np.zeros(0) for layer in layers]
+    width = max(map(len, turning)) or config.head_dim // 2
+    frequencies = [found if len(found) else np.zeros(width) for found in turning]
+    amplitudes = [layer.rope.amplitude if layer.rope else 1.0 for layer in layers]
     windows = [NO_WINDOW if layer.window is None else layer.window for layer in layers]
     caps = [layer.soft_cap or 0.0 for layer in layers]
     values = LayerValues(
         jnp.arange(config.layers),
         jnp.asarray(windows, jnp.int32) if min(windows) < NO_WINDOW else None,
         jnp.asarray(caps, jnp.float32) if any(caps) else None,
+        jnp.asarray(amplitudes, jnp.float32) if set(amplitudes) != {1.0} else None,
     )
     return _ScanInput(values, jnp.asarray(np.stack(frequencies), jnp.float32), params)
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-SHARED = Path(__file__).parent / "shared"  # styles and scripts of every such page
+SHARED = Path(__file__).parent / "shared"  # styles, scripts and templates that several pages have in common
 
 
 class Page(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -78,6 +79,13 @@ class TrainingPlan:
     unshared_chip_seconds: (
         float | None
     )  # per conversation as one sequence per reply, in rows as full, at the same speed
+    conversations: int  # of the whole training: those of an epoch, times the epochs
+
+    @property
+    def seconds(self) -> float | None:
+        """Of the whole training with the config's batch; None where there is no estimate."""
+        step = self.configured
+        return step.seconds * math.ceil(self.conversations / step.conversations) if step.seconds else None
 
 
 @dataclass(frozen=True)

@@ -124,9 +124,16 @@ def _training(training: TrainingPlan, fits: bool) -> Iterator[str]:
                 f"    {filled.speed:,.0f} real tokens/s; a conversation {filled.chip_seconds:.3g} chip-seconds; "
                 f"{filled.useful:.0%} of the peak is useful"
             )
+    if fits and training.seconds is not None:
+        taken = f"{training.conversations:,} conversations with the config's batch"
+        yield f"  the whole training, {taken}: {_hours(training.seconds)}"
     if fits and training.unshared_chip_seconds:
         cost = f"{training.unshared_chip_seconds:.3g} chip-seconds"
         yield f"    a conversation as one sequence per reply, rows full: {cost}"
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:.3g} hours"
 
 
 def _decoding(decoding: DecodingPlan) -> Iterator[str]:
@@ -143,8 +150,8 @@ def _decoding(decoding: DecodingPlan) -> Iterator[str]:
 
 
 def price_line(plan: Plan, price: float) -> str:
-    """A line on what a plan that fits costs at `price` dollars per chip-hour: a step and a conversation, or a dialogue
-    of the benchmark and what the engine writes."""
+    """A line on what a plan that fits costs at `price` dollars per chip-hour: a step, a conversation and the whole
+    training, or a dialogue of the benchmark and what the engine writes."""
     dollars = lambda seconds: seconds / 3600 * price  # noqa: E731
     start = f"at {price:g} USD per chip-hour: "
     if plan.decoding:
@@ -153,11 +160,14 @@ def price_line(plan: Plan, price: float) -> str:
         return f"{start}{dialogue:.3f} USD per thousand dialogues, {dollars(million):.3f} USD per million tokens"
     assert plan.training
     full, unshared = plan.training.full, plan.training.unshared_chip_seconds
+    whole = plan.training.seconds
+    assert whole is not None
     assert full.seconds
     assert full.chip_seconds
     assert unshared
     return (
         f"{start}{dollars(full.seconds * plan.topology.chips):.4f} USD per step, "
         f"{dollars(full.chip_seconds) * 1000:.3f} USD per thousand conversations, as one sequence per reply "
-        f"{dollars(unshared) * 1000:.3f}"
+        f"{dollars(unshared) * 1000:.3f}; the whole training with the config's batch "
+        f"{dollars(whole * plan.topology.chips):,.2f} USD in {_hours(whole)}"
     )

@@ -76,6 +76,7 @@ def plan_training(
         configured,
         full,
         full.chip_seconds * unshared / shared if full.chip_seconds else None,
+        load.epoch * training.epochs,
     )
 
 

@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -38,21 +39,46 @@ def load_config(arguments: Sequence[str], renamed: Mapping[str, str] = MappingPr
         with _importing_from(path.parent):
             config = _parse([f"--config={whole}"])
             if not isinstance(config, ConfigDict):
+                getattr(config, "lock", None)  # stands for an OSError of the file, which it raises again
                 raise InputError(
                     f"--config: get_config() of {whole} returned {type(config).__name__}, expected a ConfigDict"
                 )
             _check_keys(overrides, config, renamed)
-            changed: ConfigDict = _parse([f"--config={whole}", *(_tuple_override(one, config) for one in overrides)])
+            changed = _parse([f"--config={whole}", *(_tuple_override(one, config) for one in overrides)])
     except flags.Error as error:
         raise InputError(f"{_sentence(error)}; the keys and their meaning stand in {path}") from None
     except InputError:
         raise
-    except (Exception, SystemExit) as error:  # a config file is code and may raise anything
-        raise InputError(f"--config={whole}: {type(error).__name__}: {_sentence(error)}{_line(error, path)}") from None
+    except (Exception, SystemExit) as raised:  # a config file is code and may raise anything
+        cause = raised.__cause__ if isinstance(raised.__cause__, OSError) else raised
+        raise InputError(f"--config={whole}: {type(cause).__name__}: {_sentence(cause)}{_line(cause, path)}") from None
+    return _values(changed, f"--config={whole}")
+
+
+def changed_config(
+    config: ConfigDict, arguments: Sequence[str], where: str, renamed: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, object]:
+    """A config that exists already, changed by `arguments` (`--config.section.key=value`), as plain values. InputError
+    as `load_config`, with `where` in the place of the file."""
     try:
-        values: dict[str, object] = json.loads(changed.to_json())  # plain lists and dicts, as stored in manifests
+        _check_keys(arguments, config, renamed)
+        changed = _parse([_tuple_override(one, config) for one in arguments], config)
+    except flags.Error as error:
+        raise InputError(f"{_sentence(error)}; `aloe config` shows the keys and their meaning") from None
+    return _values(changed, where)
+
+
+def names_file(arguments: Sequence[str]) -> bool:
+    """Whether the arguments name a config file, so that no stored config counts."""
+    return any(argument == "--config" or argument.startswith("--config=") for argument in arguments)
+
+
+def _values(changed: ConfigDict, where: str) -> dict[str, object]:
+    """Plain lists and dicts, as stored in manifests."""
+    try:
+        values: dict[str, object] = json.loads(changed.to_json())
     except (TypeError, ValueError) as error:
-        raise InputError(f"--config={whole}: a value is not JSON-serialisable ({_sentence(error)})") from None
+        raise InputError(f"{where}: a value is not JSON-serialisable ({_sentence(error)})") from None
     for name, value in _numbers(values, "config"):
         if not math.isfinite(value):
             raise InputError(f"{name}: {value} is not a finite number; give one that is")
@@ -148,12 +174,16 @@ def _path(arguments: Sequence[str]) -> tuple[Path, str]:
     return path, arg
 
 
-def _parse(arguments: Sequence[str]) -> object:
+def _parse(arguments: Sequence[str], config: ConfigDict | None = None) -> Any:
+    """The config that the arguments give: a file's, or `config` with changes."""
     values, argv = flags.FlagValues(), ["aloe", *arguments]
     library = logging.getLogger("absl")
     before, library.disabled = library.disabled, True  # what it warns of ends in a sentence of ours
     try:
-        config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
+        if config is None:
+            config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
+        else:
+            config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
         values(argv)
         return values.config
     finally:

@@ -61,6 +61,11 @@ def model_inputs(run: Run) -> dict[str, str]:
     return {"model": model_hash(model_folder(run))}
 
 
+def model_places(run: Run) -> dict[str, list[str]]:
+    """What `model_inputs` are the hashes of, for messages."""
+    return {"model": [check_source(run)]}
+
+
 def call_identity(run: Run, model: str = "") -> str:
     """The hash of a model (of hash `model`, by default the start model) and of the run's chat template, which the ids
     of its calls depend on."""

@@ -6,6 +6,7 @@ decide its result. A rerun compares these two; later stages also depend on the h
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,8 +16,9 @@ from typing import TypeVar
 from etils import epath
 
 from aloe_jax import files, memory
-from aloe_jax.errors import InputError
+from aloe_jax.errors import InputError, ResumableError
 from aloe_jax.parallel import hosts
+from aloe_jax.run.changes import Places, input_changes
 from aloe_jax.run.config import differences
 from aloe_jax.run.lock import exclusive
 from aloe_jax.run.manifest import (
@@ -31,9 +33,10 @@ from aloe_jax.run.manifest import (
     versions,
 )
 from aloe_jax.run.progress import Progress
-from aloe_jax.settings import decided, missing_key, plain, split
+from aloe_jax.settings import decided, missing_key, nearest, plain, split
 
 CONFIG = "config.json"  # the config of the last accepted call
+SETTING, INPUT = "setting", "input"  # what a stage can have been run with another one of
 S = TypeVar("S")
 
 
@@ -78,6 +81,7 @@ class Stage:
         sections: the sections of the config that it depends on.
         work: runs the stage, continuing an interrupted call, and returns the counts for the manifest.
         inputs: hashes of further inputs, by name.
+        places: the files or folders behind those inputs, by the same names, for the sentence about one that changed.
         outputs: files on whose content later stages depend; they are verified before a later stage runs. Patterns
             with `*` match several.
         check: raises InputError for settings that cannot work. All selected stages are checked before the first one
@@ -90,6 +94,8 @@ class Stage:
         unfinished: for a stage that grows: whether a finished one has less than this call asks for, and so goes on. Its
             inputs may grow too: one that is new, or not read any more, is no change.
         derived: whether it is made of other stages' files alone and quickly: it is made anew if they changed.
+        skips: why there is nothing to do with these settings; empty if there is.
+        dropped: stages that an earlier version read and this one may not: that is no change.
     """
 
     name: str
@@ -105,6 +111,9 @@ class Stage:
     paid: tuple[str, ...] = ()
     unfinished: Callable[[Run], bool] | None = None
     derived: bool = False
+    places: Callable[[Run], Places] = field(default=lambda run: {})
+    skips: Callable[[Run], str] = field(default=lambda run: "")
+    dropped: tuple[str, ...] = ()
 
     @property
     def shared(self) -> bool:
@@ -138,11 +147,13 @@ class Stage:
         }
         return differences(stored, self.settings(run)[0])
 
-    def changed_inputs(self, before: Mapping[str, str], inputs: Mapping[str, str]) -> list[str]:
-        """The differences of inputs to those of an earlier call, one line each."""
+    def changed_inputs(self, run: Run, before: Mapping[str, str], inputs: Mapping[str, str]) -> list[str]:
+        """The differences of inputs to those of an earlier call, a clause each."""
         if self.unfinished is not None:
-            return differences({**inputs, **before}, {**before, **inputs}, "input")
-        return differences(before, inputs, "input")
+            before, inputs = {**inputs, **before}, {**before, **inputs}
+        else:
+            inputs = {**{name: before[name] for name in self.dropped if name in before}, **inputs}
+        return input_changes(before, inputs, self.reads(run), self.places(run))
 
 
 def _is_empty(value: object) -> bool:
@@ -157,21 +168,17 @@ def run_stages(
     too, but they keep the answers that were paid for.
 
     Raises InputError for an unknown stage, for missing inputs, for a config or inputs that changed since the stage ran
-    (unless `fresh` or `fork`), and for a run directory in use by another process. A changed config is refused before
-    anything is written.
+    (unless `fresh` or `fork`), and for a run directory in use by another process. A changed config, and a stage that is
+    needed and neither finished nor selected, are refused before anything is written.
     """
-    known = [stage.name for stage in stages]
-    for name in selected:
-        if name not in known:
-            raise InputError(f"--stages: '{name}' is unknown; the stages are {', '.join(known)}")
-    chosen = [stage for stage in stages if stage.name in selected]
+    chosen = chosen_stages(stages, selected)
     shared = (plain(run.settings), list(selected), versions())
     hosts.check_same([files.canonical(part) for part in shared], "the config, the stages or the packages")
     if not hosts.is_primary():
         _follow(chosen, run)
         return
     with exclusive(run.workdir) as sign:
-        _check_config(stages, run, selected, fresh or fork)
+        check_stages(stages, run, selected, fresh or fork)
         _check_own(run.workdir / CONFIG)
         sign()
         files.write_json(run.workdir / CONFIG, plain(run.settings))
@@ -180,28 +187,50 @@ def run_stages(
         hosts.lead(hosts.SKIP)  # the end of the run
 
 
+def chosen_stages(stages: Sequence[Stage], selected: Sequence[str]) -> list[Stage]:
+    """The stages of the selected names, in the order of `stages`. InputError for an unknown name."""
+    known = [stage.name for stage in stages]
+    for name in selected:
+        if name not in known:
+            raise InputError(f"--stages: '{name}' is unknown; the stages are {', '.join(known)}{nearest(name, known)}")
+    return [stage for stage in stages if stage.name in selected]
+
+
 def _follow(stages: Sequence[Stage], run: Run) -> None:
     """Run, on a process other than the primary one, its part of the stages that run everywhere."""
     for stage in stages:
-        stage.check(run)
+        if not stage.skips(run):
+            stage.check(run)
     for stage in stages:
         if stage.shared and hosts.follow():
             (stage.assist or stage.work)(run)
     hosts.follow()  # the end of the run
 
 
-def _check_config(stages: Sequence[Stage], run: Run, selected: Sequence[str], fresh: bool) -> None:
-    """Raise InputError if a selected stage, or one that it reads, was run with another config."""
+def check_stages(stages: Sequence[Stage], run: Run, selected: Sequence[str], fresh: bool) -> None:
+    """Raise InputError if a selected stage cannot work, needs another that is neither finished nor selected before it,
+    or was run with another config, as one that it reads may have been; nothing is written."""
     read: set[str] = set()  # selected stages and those they need
     for stage in reversed(stages):
-        if stage.name in selected or stage.name in read:
+        if (stage.name in selected and not stage.skips(run)) or stage.name in read:
             read |= {stage.name, *stage.reads(run)}
     for stage in stages:
-        if stage.name in selected:
+        if stage.name in selected and not stage.skips(run):
             stage.check(run)
         before = find_manifest(run.directory(stage.name)) if stage.name in read else None
         if before is not None and (changes := stage.changes(run, before)):
             _refuse(stage, run, changes, fresh, chosen=stage.name in selected)
+    skipped = {stage.name: why for stage in stages if stage.name in read and (why := stage.skips(run))}
+    coming: set[str] = set()
+    for stage in chosen_stages(stages, selected):
+        if stage.skips(run):
+            continue
+        for name in stage.reads(run):
+            if name in skipped:
+                raise InputError(f"stage '{stage.name}' needs '{name}', which does not run: {skipped[name]}")
+            if name not in coming:
+                finished(run, name, stage.name)
+        coming.add(stage.name)
 
 
 def _check_own(path: epath.Path) -> None:
@@ -212,7 +241,14 @@ def _check_own(path: epath.Path) -> None:
             raise InputError(f"--workdir: '{path}' is no config of a run and would be replaced; choose another folder")
 
 
-def _refuse(stage: Stage, run: Run, changes: Sequence[str], fresh: bool, chosen: bool = True) -> None:
+def _refuse(
+    stage: Stage,
+    run: Run,
+    changes: Sequence[str],
+    fresh: bool,
+    chosen: bool = True,
+    what: str = SETTING,
+) -> None:
     """Raise InputError for a changed stage unless it may start over."""
     if fresh and chosen:
         return
@@ -221,14 +257,19 @@ def _refuse(stage: Stage, run: Run, changes: Sequence[str], fresh: bool, chosen:
     if not chosen:
         remedy = "name it in --stages and give --fresh to start it over"
     raise InputError(
-        f"stage '{stage.name}' in {run.workdir} was run with another setting ({'; '.join(changes)}); "
-        f"use another --workdir, or {remedy}"
+        f"stage '{stage.name}' in {run.workdir} was run with another {what} ({'; '.join(changes)}); "
+        f"{'put that back, ' if what == INPUT else ''}use another --workdir, or {remedy}"
     )
 
 
 def _run_stage(stage: Stage, run: Run, fresh: bool, paid: Sequence[str] = ()) -> None:
+    if why := stage.skips(run):
+        if stage.shared:
+            hosts.lead(hosts.SKIP)
+        run.progress.line(f"{stage.name}: skipped, {why}")
+        return
     directory = run.directory(stage.name)
-    inputs = {name: _finished(run, name, stage.name) for name in stage.reads(run)} | stage.inputs(run)
+    inputs = {name: finished(run, name, stage.name) for name in stage.reads(run)} | stage.inputs(run)
     before = _earlier(stage, run, inputs, fresh, paid)
     if before is not None and before.finished and not (stage.unfinished and stage.unfinished(run)):
         if stage.shared:
@@ -268,8 +309,11 @@ def _run_stage(stage: Stage, run: Run, fresh: bool, paid: Sequence[str] = ()) ->
             raise
         finally:
             seconds = round(earlier + time.monotonic() - began, 1)
+            # If no result is being recorded, an earlier error says more than a disk that has no room for this either.
+            failing = contextlib.nullcontext() if manifest.finished else contextlib.suppress(ResumableError)
             if directory.exists():
-                dataclasses.replace(manifest, seconds=seconds).write(directory)
+                with failing:
+                    dataclasses.replace(manifest, seconds=seconds).write(directory)
 
 
 def _earlier(stage: Stage, run: Run, inputs: Mapping[str, str], fresh: bool, paid: Sequence[str]) -> Manifest | None:
@@ -279,9 +323,10 @@ def _earlier(stage: Stage, run: Run, inputs: Mapping[str, str], fresh: bool, pai
     before = find_manifest(run.directory(stage.name))
     if before is None:
         return None
-    changes = stage.changes(run, before) + stage.changed_inputs(before.inputs, inputs)
+    settings, others = stage.changes(run, before), stage.changed_inputs(run, before.inputs, inputs)
+    changes = settings + others
     if changes and not stage.derived:
-        _refuse(stage, run, changes, fresh)
+        _refuse(stage, run, changes, fresh, what=SETTING if settings else INPUT)
     damaged = fresh and before.finished and changed_output(run.directory(stage.name), before) is not None
     if changes or damaged or before.status == "discarded":
         _discard(run.directory(stage.name), before, paid)
@@ -298,9 +343,12 @@ def _discard(directory: epath.Path, manifest: Manifest, paid: Sequence[str]) -> 
             path.rmtree() if path.is_dir() else path.unlink()
 
 
-def _finished(run: Run, name: str, needed_by: str) -> str:
+def finished(run: Run, name: str, needed_by: str) -> str:
     """The identity of a finished stage, which the stage `needed_by` reads. InputError if it is not finished."""
     manifest = find_manifest(run.directory(name))
     if manifest is None or not manifest.finished:
-        raise InputError(f"stage '{needed_by}' needs '{name}', which is not finished in {run.workdir}; run it first")
+        raise InputError(
+            f"stage '{needed_by}' needs '{name}', which is not finished in {run.workdir}; run it first, or name it in "
+            "--stages too"
+        )
     return manifest.identity

@@ -83,11 +83,22 @@ def load_engine(
     model, chat = read_chat_model(folder)
     mesh = make_mesh()
     params = load_params(folder, model, decoder.shardings(model, mesh))
-    settings = DecodeSettings()
-    executor = _executor(model, params, chat, settings, ServeSettings(slots=slots, context=context), mesh)
+    return engine_of(model, params, chat, mesh, ServeSettings(slots=slots, context=context), tell), chat
+
+
+def engine_of(
+    model: decoder.ModelConfig,
+    params: decoder.Params,
+    chat: ChatFormat,
+    mesh: Mesh,
+    serve: ServeSettings,
+    tell: Callable[[str], None] | None = None,
+) -> Engine:
+    """An engine for loaded parameters, with the usual settings of decoding. `tell` is given what it takes of memory."""
+    executor = _executor(model, params, chat, DecodeSettings(), serve, mesh)
     if tell is not None:
         tell(executor.memory)
-    return _engine(executor, chat), chat
+    return _engine(executor, chat)
 
 
 def _stage_executor(run: Run, name: str) -> tuple[Executor, ChatFormat]:

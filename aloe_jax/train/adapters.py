@@ -7,6 +7,7 @@ import dataclasses
 from etils import epath
 from jax.sharding import Mesh
 
+from aloe_jax.errors import InputError
 from aloe_jax.models import decoder, lora
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.models.lora import LoraSettings
@@ -14,12 +15,24 @@ from aloe_jax.run.manifest import read_manifest
 from aloe_jax.run.model import model_config
 from aloe_jax.run.progress import Line
 from aloe_jax.run.stage import Run
-from aloe_jax.settings import read
+from aloe_jax.settings import nearest, read
 
 
 def with_adapters(model: ModelConfig, settings: LoraSettings) -> ModelConfig:
     """`model` with the adapters that `config.lora` describes; unchanged if `config.lora.maps` is empty. InputError for
-    a pattern that matches nothing and for numbers out of range."""
+    a pattern of which an alternative matches nothing, and for numbers out of range."""
+    adapted = _with_adapters(model, settings)
+    known = decoder.linear_maps(model)
+    if settings.maps and (wrong := lora.unmatched(settings.maps, known)):
+        raise InputError(
+            f"config.lora.maps: '{wrong[0]}' in '{settings.maps}' matches no linear map, so less would be trained than "
+            f"it says; there are {', '.join(known)}{nearest(wrong[0], known)}"
+        )
+    return adapted
+
+
+def _with_adapters(model: ModelConfig, settings: LoraSettings) -> ModelConfig:
+    """`model` with the adapters of an earlier version too, which took what one alternative alone matched."""
     if not settings.maps:
         return model
     numbers = settings.rank, settings.alpha, settings.dropout
@@ -40,5 +53,5 @@ def trained_params(
 
     stored = read_manifest(stage).section("lora")
     if stored:
-        model = with_adapters(model, read(LoraSettings, stored, "config.lora"))
+        model = _with_adapters(model, read(LoraSettings, stored, "config.lora"))
     return model, restore_params(stage / "checkpoints", model, decoder.shardings(model, mesh), line, step)

@@ -22,7 +22,7 @@ from aloe_jax.models.lora import LoraSettings
 from aloe_jax.outputs import check_apart
 from aloe_jax.parallel.mesh import make_mesh
 from aloe_jax.run.manifest import Values, read_manifest
-from aloe_jax.run.model import model_config, model_inputs
+from aloe_jax.run.model import model_config, model_inputs, model_places
 from aloe_jax.run.progress import Line, quiet
 from aloe_jax.run.stage import Run, Stage
 from aloe_jax.settings import setting
@@ -67,12 +67,12 @@ def export_source(
     path = Path(source)  # run directories are local
     stage = epath.Path(path.parent if path.name == "checkpoints" else path)
     trained = (stage / "checkpoints").is_dir()
+    base = stored(read_manifest(stage), stage, "model", "source") if trained else source
     if trained:
         step = _chosen_step(stage, source, step, unfinished)
     elif step is not None or unfinished:
         given = "--unfinished" if step is None else f"--step={step}"
         raise InputError(f"{given}: '{source}' is no training stage of a run; give DIR/sft or DIR/preference")
-    base = stored(read_manifest(stage), stage, "model", "source") if trained else source
     folder = start_folder(stage) if trained else resolve_model(base)
     check_apart(out, folder, base)
     model, _ = read_config(folder)
@@ -139,4 +139,13 @@ def _needs(run: Run) -> tuple[str, ...]:
     return (run.section("export", ExportSettings).model,)
 
 
-EXPORT = Stage("export", _needs, ("model", "lora", "export"), _work, model_inputs, (CARD_FILE,), _check)
+EXPORT = Stage(
+    "export",
+    _needs,
+    ("model", "lora", "export"),
+    _work,
+    model_inputs,
+    (CARD_FILE,),
+    _check,
+    places=model_places,
+)

@@ -123,6 +123,8 @@ def _in_force(manifest: Manifest, name: str, objective: str) -> Iterator[tuple[s
         if section == "lora" and not manifest.section("lora").get("maps"):
             continue
         yield key, _public(value)
+    if template := manifest.section("model").get("template"):
+        yield "model.template", _public(template)
     dataset = manifest.section("dataset")
     yield from _leaves({"dataset": {each: value for each, value in dataset.items() if each != "sources"}})
     sources = dataset.get("sources")
@@ -170,9 +172,11 @@ def _mapping(value: object) -> Mapping[str, object]:
 
 def _counted(counts: Mapping[str, object]) -> str:
     number = counts.get("conversations", counts.get("trees"))
-    pairs = counts.get("pairs", counts.get("preferences"))
+    pairs, labelled = counts.get("pairs", counts.get("preferences")), counts.get("labelled")
     said = f"{number:,} conversations" if isinstance(number, int) else "conversations"
-    return f"{said} with {pairs:,} preference pairs" if isinstance(pairs, int) else said
+    held = [f"{pairs:,} preference pairs"] if isinstance(pairs, int) else []
+    held += [f"{labelled:,} labelled replies"] if isinstance(labelled, int) and labelled else []
+    return f"{said} with {' and '.join(held)}" if held else said
 
 
 def _players(grown: Manifest | None) -> str:

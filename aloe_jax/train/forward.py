@@ -165,6 +165,7 @@ def gather_replies(scores: TargetScores, row: TreeRow) -> tuple[Replies, Pairs]:
     return replies, Pairs(row.pairs, row.pair_weight, row.pair_margin)
 
 
+@functools.lru_cache(maxsize=8)  # a caller that scores again compiles nothing
 def make_score(
     model: ModelConfig, compute: Compute, mesh: Mesh | None = None
 ) -> Callable[[decoder.Params, TreeRow], Float[Array, "B R"]]:

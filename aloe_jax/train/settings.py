@@ -55,6 +55,15 @@ class TrainingSettings(ObjectiveSettings, OptimizerSettings):
 
 
 @dataclass(frozen=True)
+class SftSettings(TrainingSettings):
+    """Supervised fine-tuning, which may be left out."""
+
+    epochs: int = setting(
+        1, "passes over the conversations; 0: no SFT, and preference training starts from base", minimum=0
+    )
+
+
+@dataclass(frozen=True)
 class PreferenceSettings(TrainingSettings):
     """A training on preferences, and the model that it starts from and refers to."""
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from aloe_jax.data.settings import DatasetSettings
+from aloe_jax.run.changes import Places
 from aloe_jax.run.manifest import Values
-from aloe_jax.run.model import mesh_of, model_inputs
+from aloe_jax.run.model import mesh_of, model_inputs, model_places
 from aloe_jax.run.stage import Run, Stage
 from aloe_jax.train.adapters import trained_config
 from aloe_jax.train.forward import Compute, check_attention
-from aloe_jax.train.names import BASE, CHAIN
+from aloe_jax.train.names import BASE, CHAIN, OWN
 from aloe_jax.train.objectives import check_objective
 from aloe_jax.train.settings import LoggingSettings, PreferenceSettings, TrainingSettings
 from aloe_jax.train.start import check_start, start_inputs
@@ -29,7 +30,8 @@ def _check(run: Run, name: str) -> None:
 
 
 def _stage(name: str, start: Callable[[Run], str]) -> Stage:
-    """The training `name`; `start` names the model that it starts from, as `find_model` takes it."""
+    """The training `name`; `start` names the model that it starts from, as `find_model` takes it. Without epochs there
+    is none."""
 
     def work(run: Run) -> Values:
         from aloe_jax.train.run_training import run_training  # loads Orbax, Grain and TFDS
@@ -40,6 +42,12 @@ def _stage(name: str, start: Callable[[Run], str]) -> Stage:
         _check(run, name)
         check_start(run, start(run))
 
+    def skips(run: Run) -> str:
+        return "" if run.section(name, TrainingSettings).epochs else f"config.{name}.epochs is 0"
+
+    def places(run: Run) -> Places:
+        return {**model_places(run), "start": [start(run)] if start(run) not in OWN else []}
+
     return Stage(
         name,
         lambda run: ("dataset", *(each for each in CHAIN if each == start(run))),
@@ -49,6 +57,8 @@ def _stage(name: str, start: Callable[[Run], str]) -> Stage:
         ("metrics.jsonl",),
         check=check,
         everywhere=True,
+        places=places,
+        skips=skips,
     )
 
 

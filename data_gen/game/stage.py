@@ -192,9 +192,18 @@ def _inputs(run: Run) -> dict[str, str]:
     return found | own_inputs(run, played)
 
 
+def _needs(run: Run) -> tuple[str, ...]:
+    """The stage `personas`, unless the trees are taken from a file."""
+    return () if run.section("conversations", ConversationSettings).source else ("personas",)
+
+
+def _places(run: Run) -> dict[str, tuple[str, ...]]:
+    return {"source": (run.section("conversations", ConversationSettings).source,)}
+
+
 CONVERSATIONS = Stage(
     "conversations",
-    ("personas",),
+    _needs,
     ("model", "template", "serve", "decode", "roles", "tree", "conversations", "seed"),
     _work,
     _inputs,
@@ -203,4 +212,6 @@ CONVERSATIONS = Stage(
     unread=frozenset({"roles.author"}),
     paid=(f"{CALLS}.jsonl",),
     assist=assist,
+    places=_places,
+    dropped=("personas",),
 )

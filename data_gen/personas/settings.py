@@ -37,6 +37,12 @@ class PersonaSettings:
         minimum=0,
     )
     benchmark_surprises: float = setting(0.0, "the same of the held-out ones", minimum=0)
+    renamed: float = setting(
+        0.0,
+        "share of the scripted training profiles whose facts have made-up words, which cannot be learnt by heart; "
+        "up to 1",
+        minimum=0,
+    )
     rounds: int = setting(3000, "maximum number of calls for proposals", minimum=0)
     proposals: int = setting(20, "people asked for per call", minimum=1)
     # It decides: a round draws its examples from the pool as of so many rounds earlier.

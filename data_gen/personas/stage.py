@@ -105,7 +105,7 @@ def make_personas(run: Run) -> Made:
 def _scripted(settings: PersonaSettings, seed: int) -> tuple[list[Persona], list[Persona]]:
     """Training and held-out personas of the scripted world."""
     facts = (settings.min_facts, settings.max_facts)
-    size = Size(facts, (settings.min_traits, settings.max_traits), settings.surprises)
+    size = Size(facts, (settings.min_traits, settings.max_traits), settings.surprises, settings.renamed)
     train = scripted_personas("train", settings.profiles, settings.personalities, seed, settings.pairings, size)
     size = Size(facts, (settings.benchmark_min_traits, settings.benchmark_max_traits), settings.benchmark_surprises)
     held_out = (settings.benchmark_profiles, settings.benchmark_personalities)
@@ -227,4 +227,5 @@ PERSONAS_STAGE = Stage(
     unread=frozenset(f"roles.{role}" for role in GAME),
     paid=(f"{CALLS}.jsonl",),
     assist=assist,
+    places=lambda run: {name: (path,) for name, path in _pool_files(run.section("personas", PersonaSettings)).items()},
 )

@@ -12,15 +12,15 @@ from __future__ import annotations
 import functools
 import itertools
 import random
-import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from aloe_jax.tree.schema import Conversation, Message, Node, Persona
-from data_gen.text import FUNCTION_WORDS, WORD, expand_contractions, stem, words
+from data_gen.text import FUNCTION_WORDS, expand_contractions, stem, words
 from data_gen.world.facts import Fact, bank, facts_of, shown_facts, topics
 from data_gen.world.oracle import composed
 from data_gen.world.personas import scripted_personas
 from data_gen.world.remarks import CORRECTIONS, FAULTS, LEAD_INS, SMALL_TALK, STRAYS, TAKEN_BACK, TEMPERS
+from data_gen.world.renaming import made_up, renamed
 from data_gen.world.style_table import STYLES
 from data_gen.world.user import write_message
 
@@ -28,9 +28,6 @@ PERSONALITIES = 60
 MAX_STYLES = 4  # settings that a reply meets by chance
 RENAMED = 0.8  # share of the facts' words
 MADE_UP = 0.6  # share of made-up words among the new names
-_ONSETS = "b br c ch d dr f fl g gr h j k kl l m n p pl qu r s sh sk st t th tr v w".split()  # noqa: SIM905
-_VOWELS = "a e i o u ai ea ee oa oo ou".split()  # noqa: SIM905
-_CODAS = ["", "", "b", "ck", "d", "g", "l", "ll", "m", "n", "nd", "ng", "p", "r", "rt", "s", "st", "t", "x"]
 
 
 def base_dialogues(count: int, turns: int, replies: int, seed: int = 0) -> Iterator[Conversation]:
@@ -123,22 +120,5 @@ def _new_names(persona: Persona, draws: random.Random) -> dict[str, str]:
     for fact in facts_of(persona):
         for word in sorted(_words_of(fact)):
             if draws.random() < RENAMED:
-                names[word] = _made_up(draws) if draws.random() < MADE_UP else draws.choice(_all_words())
+                names[word] = made_up(draws) if draws.random() < MADE_UP else draws.choice(_all_words())
     return names
-
-
-def _made_up(draws: random.Random) -> str:
-    """A word of one to three syllables that most likely nobody knows."""
-    syllables = draws.choice((1, 2, 2, 2, 3))
-    return "".join(draws.choice(_ONSETS) + draws.choice(_VOWELS) + draws.choice(_CODAS) for _ in range(syllables))
-
-
-def renamed(text: str, names: Mapping[str, str]) -> str:
-    """`text` with words replaced as `names` (lower-case) says; a capital letter at the start of a word stays one."""
-
-    def new(match: re.Match[str]) -> str:
-        word = match.group()
-        name = names.get(word.casefold(), word)
-        return name.capitalize() if word[0].isupper() and name is not word else name
-
-    return WORD.sub(new, text)

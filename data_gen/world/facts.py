@@ -5,19 +5,24 @@ hint of a responder), `topic` (a noun phrase that fits after "my" or "your"), `n
 `related` (words that belong to its topic) and `forms` (sentences in which a user mentions it). The two banks share no
 value, no name and no form. A profile has at most one fact per slot. The slot "aside" is of no profile: a user that is
 off topic in a turn (`events`) speaks of one of its entries.
+
+An id "slot.value~17" is the fact with the words of its forms renamed by made-up words, drawn with 17: there are as many
+of them as one likes, so that a model cannot learn them by heart and has to read what the user said (`renamed_fact`).
 """
 
 from __future__ import annotations
 
 import functools
+import random
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Literal
 
 from aloe_jax.errors import InputError
 from aloe_jax.tree.schema import Item, Message, Persona, Record, parse
-from data_gen.text import stem, stem_set, words
+from data_gen.text import FUNCTION_WORDS, stem, stem_set, words
 from data_gen.world.events import EVENT, wanders_in
+from data_gen.world.renaming import made_up, renamed
 
 Split = Literal["train", "benchmark"]
 SPLITS: tuple[Split, ...] = ("train", "benchmark")
@@ -38,6 +43,7 @@ SLOT_FIELDS = {
     "learning": "lesson learning skill practice",
     "aside": "moment surprise scene",
 }
+RENAMED = "~"  # before the number with which a fact's new names are drawn
 ASIDE = "aside"  # the slot of what a user says when it is off topic; no profile has it
 
 
@@ -103,6 +109,33 @@ def by_id() -> Mapping[str, Fact]:
     return {fact.id: fact for split in SPLITS for fact in bank(split)}
 
 
+def find_fact(id: str) -> Fact | None:
+    """The fact of this id, renamed if the id says so; None if it is of neither bank."""
+    of_bank, renaming, number = id.partition(RENAMED)
+    found = by_id().get(of_bank)
+    return renamed_fact(found, int(number)) if found and renaming and number.isdecimal() else found
+
+
+@functools.lru_cache(maxsize=4_096)
+def renamed_fact(fact: Fact, number: int) -> Fact:
+    """The fact with one of its forms, the longer words of which are renamed. One of them is its name and topic, the
+    others belong to it, so all that an oracle says about it stands in the user's message."""
+    draws = random.Random(f"renamed {fact.id} {number}")
+    form = draws.choice(fact.forms)
+    name = next(word for word in words(form) if stem(word) in fact.name_stems)
+    names = {word: made_up(draws) for word in words(form) if len(word) > 3 and word not in FUNCTION_WORDS}
+    names[name] = made_up(draws)
+    names |= dict.fromkeys(fact.names, names[name])
+    return Fact(
+        id=f"{fact.id}{RENAMED}{number}",
+        text=renamed(fact.text, names),
+        topic=names[name],
+        names=(names[name],),
+        related=tuple(sorted(set(names.values()) - {names[name]})) or (names[name],),
+        forms=(renamed(form, names),),
+    )
+
+
 def facts_of(persona: Persona) -> tuple[Fact, ...]:
     """The bank entries of a stored persona. InputError for an id that is in neither bank."""
     return _facts(tuple(item.id for item in persona.facts if not item.id.startswith(EVENT)), persona.id)
@@ -110,33 +143,22 @@ def facts_of(persona: Persona) -> tuple[Fact, ...]:
 
 @functools.lru_cache(maxsize=4_096)
 def _facts(ids: tuple[str, ...], owner: str) -> tuple[Fact, ...]:
-    known = by_id()
+    found = []
     for id in ids:
-        if id not in known:
+        fact = find_fact(id)
+        if fact is None:
             raise InputError(
                 f"persona '{owner}': fact '{id}' is not in the scripted world's banks; "
                 "create personas for the scripted roles with the 'personas' stage"
             )
-    return tuple(known[id] for id in ids)
-
-
-@functools.lru_cache(maxsize=16_384)
-def _ids_in(text: str) -> frozenset[str]:
-    """The ids of the facts of both banks that a text names."""
-    by_stem = _ids_by_stem()
-    return frozenset().union(*(by_stem[found] for found in stem_set(text) if found in by_stem))
-
-
-@functools.cache
-def _ids_by_stem() -> Mapping[str, frozenset[str]]:
-    stems = frozenset().union(*(fact.name_stems for fact in by_id().values()))
-    return {name: frozenset(fact.id for fact in by_id().values() if name in fact.name_stems) for name in stems}
+        found.append(fact)
+    return tuple(found)
 
 
 def named(facts: Sequence[Fact], text: str) -> list[Fact]:
     """Those of `facts` that `text` names."""
-    ids = _ids_in(text)
-    return [fact for fact in facts if fact.id in ids]
+    said = stem_set(text)
+    return [fact for fact in facts if not said.isdisjoint(fact.name_stems)]
 
 
 def topics(persona: Persona, dialogue: Sequence[Message]) -> list[Fact]:

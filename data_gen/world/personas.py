@@ -18,7 +18,7 @@ from aloe_jax.errors import InputError
 from aloe_jax.tree.schema import Item, Persona
 from data_gen.seeds import draw, number
 from data_gen.world.events import CORRECTS, wanders
-from data_gen.world.facts import SPLITS, Fact, Split, profile_bank
+from data_gen.world.facts import SPLITS, Fact, Split, profile_bank, renamed_fact
 from data_gen.world.style import Style
 from data_gen.world.style_table import AXES, PASSIVE, STYLES
 from data_gen.world.styles import compatible
@@ -33,11 +33,13 @@ MAX_FACTS = 12  # one per slot
 @dataclass(frozen=True)
 class Size:
     """How much there is to a persona: least and most facts and traits. `surprises` is the share of personalities that
-    change a preference, that of others that correct, and that of profiles that go off topic, evenly spread."""
+    change a preference, that of others that correct, and that of profiles that go off topic, evenly spread; `renamed`
+    is the share of profiles whose facts have made-up words (`facts.renamed_fact`)."""
 
     facts: tuple[int, int]
     traits: tuple[int, int]
     surprises: float
+    renamed: float = 0.0
 
 
 SIZES: Mapping[Split, Size] = {"train": Size((6, 12), (4, 10), 0.1), "benchmark": Size((6, 12), (8, 10), 0.0)}
@@ -75,6 +77,8 @@ def scripted_personas(
         columns = list(range(personalities))
         if pairings is not None:
             columns = sorted(random.Random(f"pairing {split} {seed} {row}").sample(columns, pairings))
+        if number("renamed", split, seed, row) % 1_000 < 1_000 * size.renamed:
+            facts = tuple(renamed_fact(fact, row) for fact in facts)
         items = (*(fact.item() for fact in facts), *_detour(row, size.surprises))
         personas += [_persona(split, row, items, column, traits[column]) for column in columns]
     return personas

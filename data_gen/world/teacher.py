@@ -8,7 +8,7 @@ from aloe_jax.serve.client.answers import Answer
 from aloe_jax.tree.schema import Message, Persona
 from data_gen.roles import Dialogue, Told
 from data_gen.seeds import draw
-from data_gen.world.facts import by_id, shown_facts
+from data_gen.world.facts import Fact, facts_of, shown_facts
 from data_gen.world.inducer import shown
 from data_gen.world.oracle import oracle_reply
 from data_gen.world.user import write_message
@@ -39,7 +39,8 @@ def taught_reply(told: Told, dialogue: Sequence[Message], seed: int, skill: floa
     secret if there is one."""
     persona, talk = _as_known(told, dialogue)
     reply = oracle_reply(persona, talk, seed, skill)
-    return reply if told.secret is None else f"{reply} {_secret(told.secret.id, reply, seed)}"
+    secrets = [fact for fact in facts_of(told.persona) if told.secret and fact.id == told.secret.id]
+    return " ".join([reply, *(_secret(fact, reply, seed) for fact in secrets)])
 
 
 def _as_known(told: Told, dialogue: Sequence[Message]) -> tuple[Persona, Sequence[Message]]:
@@ -70,7 +71,7 @@ def _shown_traits(persona: Persona, dialogue: Sequence[Message]) -> set[str]:
     return {each.id for each in shown(persona, dialogue)} & traits
 
 
-def _secret(fact: str, reply: str, seed: int) -> str:
+def _secret(fact: Fact, reply: str, seed: int) -> str:
     """A sentence that gives a fact away, in small letters where the reply has no others."""
-    sentence = draw(SECRETS, seed, fact).format(topic=by_id()[fact].topic)
+    sentence = draw(SECRETS, seed, fact.id).format(topic=fact.topic)
     return sentence.lower() if reply == reply.lower() else sentence

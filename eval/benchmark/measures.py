@@ -14,7 +14,7 @@ import numpy as np
 
 from aloe_jax.tree.schema import Message, Persona, Record
 from data_gen.text import expand_contractions, stem_set, word_grams, words
-from data_gen.world.facts import Fact, by_id, facts_of, named, shown_facts
+from data_gen.world.facts import Fact, facts_of, find_fact, named, shown_facts
 from eval.benchmark.crossed import Estimate, average_weights, linear, turn_weights
 from eval.benchmark.scores import ScoreTable
 
@@ -66,7 +66,7 @@ def replies_of(dialogue: Sequence[Message]) -> list[str]:
 
 def scripted(persona: Persona) -> bool:
     """Whether the persona has facts and all of them are of the scripted world."""
-    return bool(persona.facts) and all(item.id in by_id() for item in persona.facts)
+    return bool(persona.facts) and all(find_fact(item.id) for item in persona.facts)
 
 
 def first_reference(persona: Persona, dialogue: Sequence[Message]) -> int | None:

@@ -17,7 +17,7 @@ from aloe_jax import files
 from aloe_jax.errors import InputError
 from aloe_jax.parallel import hosts
 from aloe_jax.run.manifest import Manifest, Values, find_manifest, versions
-from aloe_jax.run.model import model_inputs
+from aloe_jax.run.model import model_inputs, model_places
 from aloe_jax.run.settings import ModelSettings as StartModelSettings
 from aloe_jax.run.stage import Run, Stage
 from aloe_jax.serve.client.interface import ChatClient
@@ -321,6 +321,12 @@ def _trees(path: epath.Path) -> dict[str, Conversation]:
     return {tree.id: tree for tree in read_trees(path)} if path.exists() else {}
 
 
+def _places(run: Run) -> dict[str, Sequence[str]]:
+    settings = _settings(run)
+    outside = {f"model {model.name}": [model.url or model.source] for model in _foreign(settings)}
+    return {**model_places(run), **outside, "replay": [settings.replayed_file]}
+
+
 BENCHMARK = Stage(
     "benchmark",
     _needed_stages,
@@ -331,5 +337,6 @@ BENCHMARK = Stage(
     unfinished=_unfinished,
     check=_check,
     assist=assist,
+    places=_places,
     unread=frozenset({"roles.author", "roles.inducer", "roles.teacher", "roles.responder", "roles.judge.trials"}),
 )

@@ -16,7 +16,7 @@ from eval.report.names import palette
 from eval.report.page import PANELS, SHARES, recorded, thinned, whole_ticks
 from eval.report.reading import TRAININGS
 
-SIZE = (620, 280)  # of a chart, px
+SIZE = (480, 260)  # of a chart, px
 Points = Sequence[tuple[float, float]]  # (step, value)
 
 
@@ -61,10 +61,11 @@ def _finite(points: Points) -> Points:
 
 def chart(curves: Curves) -> Markup:
     """The curves as a chart, a line per run."""
+    few = max(map(len, curves.runs.values())) <= 24
     lines = []
     for (label, points), style in zip(curves.runs.items(), palette(len(curves.runs)), strict=True):
         shown = thinned(points)
-        marker = style.marker if len(shown) <= 24 else "none"
+        marker = style.marker if few else "none"
         lines.append(
             Series(label, style.css, [step for step, _ in shown], [value for _, value in shown], marker=marker)
         )

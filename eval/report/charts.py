@@ -14,6 +14,8 @@ from markupsafe import Markup, escape
 
 CHARACTER = 7.4  # mean width of a 13 px label's character, px
 LINE = 17.0  # minimum distance of two labels, px
+BESIDE = 6.0  # distance up to which a label stands beside its point, px
+INSET = 12.0  # from the sides of the plot area to the first and the last tick, px
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ class _Frame:
 
     def x(self, value: float) -> float:
         low, high = self.x_ticks[0], self.x_ticks[-1]
-        return self.left + 12 + (value - low) / ((high - low) or 1) * (self.right - self.left - 24)
+        return self.left + INSET + (value - low) / ((high - low) or 1) * (self.right - self.left - 2 * INSET)
 
     def y(self, value: float) -> float:
         low, high = self.y_ticks[0], self.y_ticks[-1]
@@ -147,9 +149,9 @@ def _axes(frame: _Frame, x_label: str) -> str:
         y = frame.y(tick)
         parts.append(f'<line class="grid" x1="{frame.left}" x2="{frame.right:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text class="tick y" x="{frame.left - 7:.1f}" y="{y + 4.5:.1f}">{label}</text>')
-    for tick in frame.x_ticks:
+    for tick, label in zip(frame.x_ticks, tick_labels(frame.x_ticks), strict=True):
         x = frame.x(tick)
-        parts.append(f'<text class="tick x" x="{x:.1f}" y="{frame.bottom + 18:.1f}">{number(tick)}</text>')
+        parts.append(f'<text class="tick x" x="{x:.1f}" y="{frame.bottom + 18:.1f}">{label}</text>')
     middle = (frame.left + frame.right) / 2
     parts.append(f'<text class="axis" x="{middle:.1f}" y="{frame.bottom + 38:.1f}">{escape(x_label)}</text>')
     return "".join(parts)
@@ -202,14 +204,24 @@ def _marker(shape: str, x: float, y: float) -> str:
 
 
 def _end_labels(frame: _Frame, series: Sequence[Series]) -> str:
-    """The name of each line beside its last point, moved apart where names would overlap."""
-    ends = [(one, runs[-1][-1]) for one in series if (runs := _runs(one))]
-    wanted = [frame.y(one.y[last] or 0.0) for one, last in ends]
-    placed = spread_labels(wanted, LINE, frame.top + 4, frame.bottom)
-    return "".join(
-        f'<text class="name {one.css}" x="{frame.right + 6:.1f}" y="{y + 4.5:.1f}">{escape(one.name)}</text>'
-        for (one, _), y in zip(ends, placed, strict=True)
-    )
+    """The name of each line beside its last point, moved apart where names would overlap. A thin line leads to a name
+    that does not stand beside its point."""
+    ends = [(one, frame.x(one.x[last]), frame.y(one.y[last] or 0.0)) for one, last in _last_points(series)]
+    placed = spread_labels([y for *_, y in ends], LINE, frame.top + 4, frame.bottom)
+    parts = []
+    for (one, x, y), at in zip(ends, placed, strict=True):
+        if abs(at - y) > BESIDE or frame.right - x > 2 * INSET:
+            line = f"{x + 5:.1f},{y:.1f} {frame.right + 4:.1f},{at:.1f}"
+            parts.append(f'<polyline class="leader {one.css}" points="{line}"/>')
+        parts.append(
+            f'<text class="name {one.css}" x="{frame.right + 6:.1f}" y="{at + 4.5:.1f}">{escape(one.name)}</text>'
+        )
+    return "".join(parts)
+
+
+def _last_points(series: Sequence[Series]) -> list[tuple[Series, int]]:
+    """Each line with the index of its last point, without those that have none."""
+    return [(one, runs[-1][-1]) for one in series if (runs := _runs(one))]
 
 
 def interval_bar(value: float, interval: tuple[float, float], reach: float, css: str) -> Markup:

@@ -13,7 +13,9 @@ from jinja2 import Environment
 from markupsafe import Markup, escape
 
 from aloe_jax.errors import InputError
+from aloe_jax.inspect import statistics_page
 from aloe_jax.pages.jinja import templates
+from aloe_jax.pages.scripted import SHARED
 from aloe_jax.run.manifest import Values
 from aloe_jax.settings import plain, read
 from aloe_jax.train.names import BASE, CHAIN
@@ -70,8 +72,8 @@ def render(run: RunRecord) -> str:
 
 
 def page_templates(*more: Path) -> Environment:
-    """The templates of this folder, and those of other ones, with their filters."""
-    here = templates(Path(__file__).parent, *more)
+    """The templates of this folder, the shared ones and those of other folders, with their filters."""
+    here = templates(Path(__file__).parent, SHARED, *more)
     here.filters |= {"decimal": tables.decimal, "unbroken": unbroken, "breakable": breakable}
     return here
 
@@ -82,8 +84,8 @@ def unbroken(text: str) -> str:
 
 
 def breakable(text: str) -> Markup:
-    """A name as HTML that may break after its slashes, dots, plus signs and underscores."""
-    return Markup(re.sub(r"([/.+_])(?=\w)", r"\1<wbr>", str(escape(text))))
+    """A name as HTML that may break after its slashes, dots and plus signs, not within `wrong_persona`."""
+    return Markup(re.sub(r"([/.+])(?=\w)", r"\1<wbr>", str(escape(text))))
 
 
 def _content(run: RunRecord) -> dict[str, object]:
@@ -122,6 +124,8 @@ def _content(run: RunRecord) -> dict[str, object]:
         "extremes": most_different(run),
         "cases": cases,
         "all_cases": all_of_them,
+        "data": statistics_page.shown(run.statistics) if run.statistics else None,
+        "sources": tables.source_grid(run),
         "panels": training_panels(run),
         "dialogues": [dialogue(tree) for tree in run.trees.first] if run.trees else [],
         "judges": judges(run),

@@ -12,6 +12,7 @@ from pydantic import ConfigDict
 
 from aloe_jax import files
 from aloe_jax.errors import InputError
+from aloe_jax.inspect.statistics import STATISTICS, Statistics, read_statistics
 from aloe_jax.run.manifest import Manifest, Values, find_manifest
 from aloe_jax.tree.schema import Conversation, Persona, Record, parse, read_personas, read_trees
 from data_gen.calls.store import CALLS
@@ -88,6 +89,7 @@ class RunRecord:
     missing: tuple[str, ...] = ()  # other stages, which have not started
     personas: tuple[Persona, ...] = ()
     trees: TreeSummary | None = None
+    statistics: Statistics | None = None  # of the conversations that the dataset stage wrote
     training: Mapping[str, Sequence[Values]] = field(default_factory=dict)  # stage -> one object per step
     results: Mapping[str, ModelResult] = field(default_factory=dict)
 
@@ -102,15 +104,18 @@ def read_run(workdir: epath.PathLike, stages: Sequence[str], conversations: int 
     if not root.is_dir():
         raise InputError(f"run directory '{workdir}' is a file; name the --workdir of an `aloe run`")
     personas, trees, config = root / "personas/personas.jsonl", root / "conversations/trees.jsonl", root / "config.json"
-    found = {stage: find_manifest(root / stage) for stage in stages}
+    # The report does not list itself: while it is written, its stage is always running.
+    found = {stage: find_manifest(root / stage) for stage in stages if stage != NAME}
     training = {stage: root / stage / "metrics.jsonl" for stage in TRAININGS}
+    statistics = root / "dataset" / STATISTICS
     return RunRecord(
         name=root.name,
         config=files.read_object(config) if config.exists() else {},
         manifests={stage: manifest for stage, manifest in found.items() if manifest is not None},
-        missing=tuple(stage for stage, manifest in found.items() if manifest is None and stage != NAME),
+        missing=tuple(stage for stage, manifest in found.items() if manifest is None),
         personas=tuple(read_personas(personas)) if personas.exists() else (),
         trees=summarise(read_trees(trees), conversations) if trees.exists() else None,
+        statistics=read_statistics(statistics) if statistics.exists() else None,
         training={
             stage: files.read_json_lines(path, finite=False) for stage, path in training.items() if path.exists()
         },

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
-from aloe_jax.run.manifest import Values
+from aloe_jax.run.manifest import Values, find_manifest
 from aloe_jax.run.stage import Run, Stage
 from eval.report import INDEX, NAME, write_report
 
@@ -15,10 +16,18 @@ def report_stage(stages: Sequence[str]) -> Stage:
     def work(run: Run) -> Values:
         return {"bytes": write_report(run.workdir, stages=stages).stat().length}
 
-    return Stage(NAME, _needs, (), work, outputs=(INDEX,), derived=True)
+    return Stage(NAME, _needs, (), work, partial(_others, stages), outputs=(INDEX,), derived=True)
 
 
 def _needs(run: Run) -> tuple[str, ...]:
-    """The stages that the report is written after, of those that the config runs."""
+    """The finished stages whose settings and files are checked before the report is written."""
     stages = run.section("stages", tuple)
-    return tuple(name for name in ("benchmark", "export") if not stages or name in stages)
+    wanted = [name for name in ("benchmark", "export") if not stages or name in stages]
+    return tuple(name for name in wanted if (found := find_manifest(run.directory(name))) and found.finished)
+
+
+def _others(stages: Sequence[str], run: Run) -> dict[str, str]:
+    """What else the page shows: the state of every other stage that has started, which may be unfinished."""
+    checked = (*_needs(run), NAME)
+    found = {name: find_manifest(run.directory(name)) for name in stages if name not in checked}
+    return {name: f"{each.identity} {each.status} {each.seconds}" for name, each in found.items() if each}

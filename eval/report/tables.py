@@ -26,6 +26,12 @@ FIGURES = (
 DIFFERENCES = (("average", "Average AL", 2), ("IR", "IR, points per turn", 3),
                ("length_controlled", "Average AL at equal length of the replies", 2))  # fmt: skip
 
+# Key among the counts of a source of the data set, name on the page.
+SOURCE_COUNTS = {
+    "conversations": "conversations", "replies": "replies", "pairs": "pairs", "tree_tokens": "tokens",
+    "trained_share": "share trained on in SFT", "sharing": "sharing factor",
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -199,16 +205,33 @@ def verdict(interval: Interval) -> str:
 
 
 def stage_rows(run: RunRecord) -> tuple[StageRow, ...]:
-    """One row per stage that has a manifest, in running order."""
+    """One row per stage that has a manifest, in running order. What the sources of the data set contributed has a table
+    of its own."""
     return tuple(
         StageRow(
             stage,
             "" if manifest.finished else manifest.status,
             duration(manifest.seconds),
-            tuple((name, count(value)) for name, value in leaves(manifest.counts)),
+            tuple((name, count(value)) for name, value in leaves(manifest.counts) if not name.startswith("sources.")),
         )
         for stage, manifest in run.manifests.items()
     )
+
+
+def source_grid(run: RunRecord) -> Grid | None:
+    """What each source of the data set contributed; None for a single one, of which all is said already."""
+    manifest = run.manifests.get("dataset")
+    found = manifest.counts.get("sources") if manifest else None
+    sources = (
+        {name: each for name, each in found.items() if isinstance(each, Mapping)} if isinstance(found, Mapping) else {}
+    )
+    if len(sources) < 2:
+        return None
+    rows = tuple(
+        Row(str(name), tuple(Cell(count(each.get(key, "–"))) for key in SOURCE_COUNTS))
+        for name, each in sources.items()
+    )
+    return Grid("Sources", tuple((head, "") for head in SOURCE_COUNTS.values()), rows)
 
 
 def leaves(values: Values, prefix: str = "") -> Iterator[tuple[str, object]]:

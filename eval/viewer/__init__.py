@@ -22,9 +22,9 @@ def view(
 ) -> None:
     """Serve the viewer of a run directory or a `trees.jsonl` until SIGINT or SIGTERM; must run on the main thread.
 
-    `announce` is called with the address. Raises InputError if there is no tree, if the port is not available, and if
-    `host` is reachable from other machines, because anyone who reaches the viewer can read every conversation and add
-    labels.
+    `announce` is called with the address. Raises InputError if there is neither a tree nor a persona, if the port is
+    not available, and if `host` is reachable from other machines, because anyone who reaches the viewer can read every
+    conversation and add labels.
     """
     if not is_loopback(host):
         raise InputError(

@@ -26,6 +26,7 @@ from eval.viewer.benchmark import results_under
 from eval.viewer.index import TreeIndex
 from eval.viewer.labels import LabelFile, LabelRequest, label, labeller_of
 from eval.viewer.page import page
+from eval.viewer.personas import has_personas, pools
 from eval.viewer.tail import TailedFile, parse
 
 if TYPE_CHECKING:
@@ -42,8 +43,9 @@ def make_app(directory: str | Path, host: str = "127.0.0.1") -> Guard:
 
     GET / is the page. GET /api/index?after=N lists trees after line N, with "more" if there are others; GET
     /api/tree?line=N returns one with its rejects; GET and POST /api/labels read and add labels; GET /api/agreement
-    returns the kappas. GET /api/ratings?labeller=NAME offers a reply of the benchmark to rate, POST takes the rating
-    and offers the next. Errors are {"error": sentence}. Raises InputError if there is no tree.
+    returns the kappas. GET /api/personas lists the run's profiles and personalities. GET /api/ratings?labeller=NAME
+    offers a reply of the benchmark to rate, POST takes the rating and offers the next. Errors are {"error": sentence}.
+    Raises InputError if there is neither a tree nor a persona.
     """
     api = _Api(Path(directory))
     app = Starlette(
@@ -51,6 +53,7 @@ def make_app(directory: str | Path, host: str = "127.0.0.1") -> Guard:
             Route("/", api.page),
             Route("/api/index", api.index),
             Route("/api/tree", api.tree),
+            Route("/api/personas", api.personas),
             Route("/api/labels", api.labels, methods=["GET"]),
             Route("/api/labels", api.add_label, methods=["POST"]),
             Route("/api/agreement", api.agreement),
@@ -81,7 +84,8 @@ class _Api:
         rejects = self._trees.reject_counts() if after == 0 else {}
         rate = after == 0 and bool(results_under(self._trees.root))
         found = {"name": self._name, **vars(part), "trees": list(map(vars, part.trees)), "rejects": rejects}
-        return _json({**found, "rate": rate})
+        personas = after == 0 and has_personas(self._trees.root)
+        return _json({**found, "rate": rate, "personas": personas})
 
     def tree(self, request: Request) -> Response:
         line = _line(request, "line")
@@ -89,6 +93,9 @@ class _Api:
         if tree is None:
             raise HTTPException(404, f"there is no tree on line {line}; the file has changed, load the list again")
         return _json({"tree": tree, "rejects": self._trees.rejects(tree["id"])})
+
+    def personas(self, request: Request) -> Response:
+        return _json({"pools": pools(self._trees.root)})
 
     def labels(self, request: Request) -> Response:
         with self._labels_lock:

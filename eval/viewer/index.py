@@ -11,8 +11,9 @@ from statistics import fmean
 from typing import cast
 
 from aloe_jax.errors import InputError
-from data_gen.run_files import PERSONAS, TREES
+from data_gen.run_files import TREES
 from eval.viewer.json_trees import JsonPersona, JsonReject, JsonTree, judged, without_tokens
+from eval.viewer.personas import has_personas, personas_file
 from eval.viewer.tail import Line, TailedFile, parse
 
 REJECTS = "rejects.jsonl"
@@ -60,8 +61,8 @@ class TreeIndex:
     """The trees of a run directory or of a `trees.jsonl`, with rejects and personas where there are any.
 
     `root` is the folder of all these files; labels are written to it. Only the first tree is read at first, with an
-    InputError if there is none. Every method reads as much of the new lines as it needs and may be called from any
-    thread.
+    InputError if there is none, unless a run directory has personas already. Every method reads as much of the new
+    lines as it needs and may be called from any thread.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -69,7 +70,7 @@ class TreeIndex:
         self.root = path.parent if directory.is_file() else directory
         self._trees = TailedFile(path)
         self._rejects = TailedFile(path.parent / REJECTS)
-        self._personas = TailedFile(self.root / "personas" / PERSONAS)
+        self._personas = TailedFile(personas_file(self.root))
         self._lock = threading.Lock()
         self._version = 0
         self._broken: list[int] = []
@@ -78,7 +79,8 @@ class TreeIndex:
         self._line_of: dict[str, int] = {}
         self._reject_places: dict[str, list[tuple[int, int]]] = {}
         self._pool: dict[str, Mapping[str, object]] = {}  # personas by id
-        _require_a_tree(path)
+        if directory.is_file() or not has_personas(directory):
+            _require_a_tree(path)
 
     def part(self, after: int = 0, most: int | None = None) -> Part:
         """The trees after line `after`, at most `most` of them, so that the first trees of a long file are shown at
@@ -179,8 +181,11 @@ def _trees_file(directory: Path) -> Path:
     for path in (directory / "conversations" / TREES, directory / TREES):
         if path.is_file():
             return path
+    if has_personas(directory):
+        return directory / "conversations" / TREES  # where the trees will be
     raise InputError(
-        f"'{directory}' has no conversations/{TREES}; make one with `aloe run --stages=personas,conversations`"
+        f"'{directory}' has neither conversations/{TREES} nor personas; make them with "
+        "`aloe run --stages=personas,conversations`"
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from aloe_jax.pages.scripted import SHARED, Page, scripted_page
 
 _FOLDER = Path(__file__).parent / "page"
-_SCRIPTS = ("ask.js", "state.js", "list.js", "picture.js", "pairs.js", "tree.js", "rate.js", "main.js")
+_SCRIPTS = ("ask.js", "state.js", "list.js", "picture.js", "pairs.js", "tree.js", "rate.js", "personas.js", "main.js")
 
 
 @functools.cache

@@ -14,6 +14,7 @@ from aloe_jax.cli.experiment import load_experiment
 from aloe_jax.data.builder import FragmentSource
 from aloe_jax.data.plan import REPLIES, TARGETS
 from aloe_jax.errors import InputError
+from aloe_jax.inspect.statistics import read_statistics
 from aloe_jax.run.progress import Progress
 from aloe_jax.run.stage import Run
 from aloe_jax.train.plans import training_plans
@@ -127,8 +128,11 @@ def test_the_manifest_counts_each_source(run, tmp_path):
         assert found["trained_share"] == pytest.approx(found["trained_tokens"] / found["tree_tokens"], abs=1e-4)
         line = next(line for line in errors.splitlines() if line.startswith(f"dataset: {name}: "))
         assert f"({found['trained_share']:.1%}) trained on in SFT" in " ".join(line.split())
+    statistics = read_statistics(tmp_path / "run/dataset/statistics.json")
     for key in ("conversations", "tree_tokens", "trained_tokens", "pairs"):
         assert counts[key] == sum(counts["sources"][name][key] for name in ("trees", "chat"))
+        assert getattr(statistics, key) == counts[key]
+    assert round(statistics.sharing, 3) == counts["sharing"]
 
 
 def test_pairs_of_equal_tokens_are_left_out_and_counted(run, model, tmp_path):
@@ -158,7 +162,7 @@ def test_a_changed_chat_file_is_noticed(run, tmp_path):
     argument = f"--config.dataset.sources.chat.path={path}"
     assert run(argument)[0] == 0
     chats(path, start=1)
-    refused(run(argument), "stage 'dataset'", "input.source chat", "--fresh")
+    refused(run(argument), "stage 'dataset'", "input 'source chat'", "last changed", "--fresh")
     assert run(argument, "--fresh")[0] == 0
     assert len(FragmentSource(tmp_path / "run/dataset")) == 4 + 2
 
@@ -330,3 +334,14 @@ def test_a_path_for_trees_needs_no_conversations(run, tmp_path):
     assert len(FragmentSource(tmp_path / "run/dataset")) == 1
     shutil.rmtree(tmp_path / "run")
     refused(run(stages="dataset"), "needs 'conversations'", "run it first")
+
+
+def test_conversations_of_a_file_need_no_personas_and_a_report_nothing(run, tmp_path):
+    """The report shows what is there, and is made anew when there is more."""
+    assert run(stages="conversations,report")[0] == 0
+    assert not (tmp_path / "run/personas").exists()
+    page = (tmp_path / "run/report/index.html").read_text()
+    code, shown = run(stages="dataset,report")
+    assert (code, "report: done" in shown) == (0, True)
+    assert (tmp_path / "run/report/index.html").read_text() != page
+    assert "report: finished before, skipped" in run(stages="report")[1]

@@ -11,6 +11,8 @@ from aloe_jax.cli.arguments import STAGES
 from aloe_jax.errors import InputError
 from aloe_jax.tree.schema import read_trees, write_records
 from eval import report
+from eval.report.reading import read_run
+from eval.report.tables import stage_rows
 from helpers.html_page import Page
 from helpers.synthetic_run import CONFIG
 
@@ -57,7 +59,35 @@ def test_shows_what_the_run_holds(finished):
     assert "17 1 1 x unreadable verdict" in text
     for curve in ("SFT loss", "Preference loss", "Preference accuracy", "Reward margin"):
         assert curve in text
+    assert "12 conversations with 108 replies and 72 pairs; " in text
+    assert "Sharing factor " in text
     assert "missing" not in text
+
+
+def test_the_report_does_not_list_itself(run):
+    """While it is written, its own stage is always running."""
+    files.write_json(
+        run / "report/manifest.json", {**files.read_json(run / "export/manifest.json"), "status": "running"}
+    )
+    assert "report" not in [each.name for each in stage_rows(read_run(run, STAGES))]
+    assert "running" not in page(run).text
+
+
+def test_sources_stand_beside_each_other_where_there_are_several(run):
+    path = run / "dataset/manifest.json"
+    counts = {
+        "conversations": 12,
+        "replies": 108,
+        "pairs": 72,
+        "tree_tokens": 1234,
+        "trained_share": 0.25,
+        "sharing": 4.6,
+    }
+    assert "share trained on in SFT" not in page(run).text
+    found = files.read_json(path)
+    found["counts"]["sources"] = {"trees": counts, "chat": counts | {"conversations": 30}}
+    files.write_json(path, found)
+    assert "chat 30 108 72 1,234 0.25 4.6" in page(run).text
 
 
 def test_says_how_it_was_sized_from_the_files(finished):
@@ -155,8 +185,8 @@ def test_writes_where_it_is_told_and_repeats_itself(finished, tmp_path):
     second = write_report(finished, tmp_path / "b.html")
     assert first.read_text() == second.read_text()
     fewer = write_report(finished, tmp_path / "c.html", conversations=1)
-    assert "train-001" in first.read_text()
-    assert "train-001" not in fewer.read_text()
+    assert "<summary>train-001" in first.read_text()
+    assert "<summary>train-001" not in fewer.read_text()
 
 
 def test_broken_input_is_named(run, tmp_path):

@@ -73,6 +73,26 @@ def test_ticks_are_told_apart():
     assert tick_labels([0.69312, 0.69314, 0.69316]) == ["0.69312", "0.69314", "0.69316"]
 
 
+def test_ticks_below_the_axis_are_told_apart_too():
+    one = Series("loss", "sft", [10_000.25, 10_000.75], [0.9, 0.8])
+    svg = line_chart([one], "t", "step", (400, 200), [0.5, 1.0], [10_000.25, 10_000.75])
+    labels = re.findall(r'<text class="tick x"[^>]*>([^<]*)<', svg)
+    assert len(set(labels)) == 2
+
+
+def test_a_line_leads_to_a_label_that_is_not_beside_its_curve():
+    """Ends at 3, 3 and 5 of 1..5: the first two labels move apart by 17 px, so 8.5 px is too far for one of them at
+    least; a curve that ends at the second of four turns is far from its label too."""
+
+    def chart(*ends, last=4):
+        many = [Series(f"s{n}", f"other{n}", [1, last], [2.0, end]) for n, end in enumerate(ends)]
+        return line_chart(many, "t", "turn", (500, 400), [1, 2, 3, 4, 5], [1, 2, 3, 4])
+
+    assert chart(3.0, 5.0).count("leader") == 0
+    assert chart(3.0, 3.0, 5.0).count("leader") >= 1
+    assert chart(3.0, 5.0, last=2).count("leader") == 2
+
+
 def test_score_axis_is_the_whole_scale_or_round_numbers():
     assert level_ticks([1.0, 2.5]) == [1, 2, 3, 4, 5]
     assert level_ticks([6.76, 70.27]) == [0, 20, 40, 60, 80]

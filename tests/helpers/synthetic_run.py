@@ -3,6 +3,7 @@
 `PYTHONPATH=.:tests python tests/helpers/synthetic_run.py DIR` writes one with its report, to look at.
 """
 
+import dataclasses
 import json
 import math
 import sys
@@ -12,10 +13,15 @@ import numpy as np
 
 from aloe_jax import files
 from aloe_jax.cli.arguments import STAGES
+from aloe_jax.inspect.statistics import STATISTICS, StatisticsOf
+from aloe_jax.tree.fragments import fragments
+from aloe_jax.tree.row import Capacity
 from aloe_jax.tree.schema import Belief, Conversation, Item, Node, Persona, Preference, Score, write_records
+from aloe_jax.tree.trie import build_trie
 from eval.benchmark.metrics import metrics
 from eval.benchmark.scores import ScoreRecord
 from eval.report import write_report
+from helpers.tree_samples import chat_format
 
 CONFIG = {
     "model": {"source": "embedded:smollm2"},
@@ -167,6 +173,15 @@ def write_benchmark(directory, gain, which, rng, profiles, personalities, turns,
     write_records(directory / "trees.jsonl", trees)
 
 
+def write_statistics(directory, trees):
+    """Write the statistics of the data set as the stage `dataset` does."""
+    found, chat = StatisticsOf(8192), chat_format("chatml")
+    for tree in trees:
+        trie = build_trie(tree, chat, 8192)
+        found.add(tree, trie, fragments(tree, trie, Capacity(), 0))
+    files.write_json(directory / STATISTICS, dataclasses.asdict(found.read()))
+
+
 def write_run(root, profiles=3, personalities=2, turns=3, steps=18):
     """Write a finished run of the demo's size (or larger) to `root`; equal arguments give equal files."""
     rng = np.random.default_rng(4)
@@ -178,6 +193,7 @@ def write_run(root, profiles=3, personalities=2, turns=3, steps=18):
         )
     write_records(root / "personas/personas.jsonl", [PERSONA])
     write_records(root / "conversations/trees.jsonl", [training_tree(number, rng) for number in range(12)])
+    write_statistics(root / "dataset", [training_tree(number, np.random.default_rng(number)) for number in range(12)])
     sft = [{"step": k + 1, "loss": 1.6 + 1.4 * math.exp(-k / 6) + 0.05 * rng.normal()} for k in range(steps)]
     preference = [
         {"step": k + 1, "loss": math.log(2) * 0.97**k, "accuracy": 1 - 0.5 * 0.93**k, "reward_margin": 0.05 * k}

@@ -25,6 +25,7 @@ SPECIAL: Mapping[str, tuple[str | None, str]] = {
     "mistral_moving": ("<s>", "</s>"),
     "gemma": ("<bos>", "<end_of_turn>"),
     "olmo": (None, "<|endoftext|>"),
+    "phi4": ("<|endoftext|>", "<|im_end|>"),
 }
 
 

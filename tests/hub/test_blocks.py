@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -28,24 +29,46 @@ def test_stored_coordinates_lead_back_to_the_parameter(layers, family):
         param = params[0] if layers is None else np.stack(params)
         stored = blocks.stored(weight, layers)
         assert stored.to_param(stored.shape) == param.shape
-        whole = np.stack([tensor.reshape(stored.shape[1:]) for tensor in tensors])
         index = tuple(slice(size // 3, size) for size in param.shape)
-        np.testing.assert_array_equal(stored.view(whole[stored.index(index)]), param[index])
+        block = stored.index(index)
+        shape, place = stored.in_tensor(block)
+        whole = np.stack([tensor.reshape(shape) for tensor in tensors])
+        np.testing.assert_array_equal(stored.view(whole[block[0], *place]), param[index])
 
 
 def test_linear_map_by_hand():
     """q_proj is stored [out, in] = [H * K, D]; our [D, H, K] is stored as H, K, D."""
     query = next(weight for weight in families.weights(hub_files.TINY) if weight.path == ("layers", "query"))
-    assert blocks.stored(query, 2) == blocks.Stored((2, 4, 16, 64), (0, 3, 1, 2))
+    assert blocks.stored(query, 2) == blocks.Stored((2, 4, 16, 64), (0, 3, 1, 2), 0, 4)
     index = _block((None, None), (16, 32), (2, 4), (None, None))
     assert blocks.stored(query, 2).index(index) == _block((0, 2), (2, 4), (0, 16), (16, 32))
 
 
-@pytest.mark.parametrize("to_param", [lambda array: array + 1, lambda array: array[1:], lambda array: array[::-1]])
+@pytest.mark.parametrize("to_param", [lambda array: array + 1, lambda array: array[:, 1:], lambda array: array[::-1]])
 def test_to_param_must_be_a_view(to_param):
     weight = dataclasses.replace(families.weights(hub_files.TINY)[0], to_param=to_param)
     with pytest.raises(TypeError, match="must be a view"):
         blocks.stored(weight, None)
+
+
+def test_parameters_of_a_fused_tensor_by_hand():
+    """Phi-3's qkv_proj has 4 x 8 rows of queries, 2 x 8 of keys and of values: 8 heads, keys from the fifth on."""
+    phi3 = FAMILIES["phi3"]
+    key = next(one for one in phi3.weights(phi3.from_hf(phi3.TINY | {"vocab_size": 30})) if one.path[-1] == "key")
+    found = blocks.stored(key, None)
+    assert found == blocks.Stored((1, 2, 8, 32), (3, 1, 2), 4, 8)
+    assert found.in_tensor(_block((0, 1), (1, 2), (0, 8), (3, 5))) == ((8, 8, 32), _block((5, 6), (0, 8), (3, 5)))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_entries_cover_each_tensor_once(family):
+    """The rows that `to_hf` gives for the parameters in a tensor, one below the other, are that tensor."""
+    weights = families.weights(FAMILIES[family].from_hf(FAMILIES[family].TINY | {"vocab_size": 30}))
+    for _, entries in itertools.groupby(weights, key=lambda weight: weight.name):
+        parts = list(entries)
+        tensor = np.arange(np.prod(parts[0].shape)).reshape(parts[0].shape)
+        np.testing.assert_array_equal(np.concatenate([one.to_hf(one.to_param(tensor)) for one in parts]), tensor)
+    assert len({weight.path for weight in weights}) == len(weights)
 
 
 @pytest.mark.parametrize("most", [1, 100, 999, 10**6])

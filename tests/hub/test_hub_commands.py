@@ -116,7 +116,7 @@ def test_broken_folder_in_a_process_of_its_own(tmp_path, aloe_process):
     ("arguments", "sentence"),
     [
         (("pytorch_model.bin", "--out=out"), "pytorch_model.bin is a pickle, which can run code"),
-        (("m", "--out=m"), "is not empty; give a new one or allow overwriting"),
+        (("m", "--out=m"), "is not empty; give a new one, or replace it with --overwrite"),
         (("m", "--out=pytorch_model.bin"), "is a file; give a new folder"),
         (("m", "--out=out", "--dtype=int4"), "dtype is 'int4'; expected one of float32"),
         (("m", "--out=out", "--max-shard-size=some"), "--max-shard-size is 'some'; expected a size such as 500MB"),

@@ -64,9 +64,39 @@ def test_missing_package_names_the_command(monkeypatch):
         source.resolve_model("gs://b/m")
 
 
-def test_hub_id_without_a_network(offline_hub):
-    with pytest.raises(InputError, match="hub model 'owner/name' cannot be downloaded and is not in the hub's cache"):
+def test_hub_id_without_a_network(offline_hub, monkeypatch):
+    with pytest.raises(
+        InputError, match="'owner/name' is not in the hub's cache, and HF_HUB_OFFLINE is set; connect to"
+    ):
         source.resolve_model("owner/name")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")  # the port that discards
+    with pytest.raises(InputError, match=r"not in the hub's cache, and http://127\.0\.0\.1:9 cannot be reached"):
+        source.resolve_model("owner/name")
+
+
+def test_folders_of_a_run_name_what_to_give_instead(tmp_path):
+    run = tmp_path / "run"
+    for stage in ("personas", "sft"):
+        (run / stage).mkdir(parents=True)
+        (run / stage / "manifest.json").write_text(f'{{"stage": "{stage}"}}')
+    (run / "config.json").write_text("{}")
+    with pytest.raises(InputError, match=r"/run' is a run directory and no model; it has no exported model yet"):
+        source.resolve_model(str(run))
+    (run / "sft/checkpoints").mkdir()
+    with pytest.raises(InputError, match=r"yet; `aloe export .*/run/sft --out=DIR` makes one of its last training"):
+        source.resolve_model(str(run))
+    with pytest.raises(InputError, match=r"checkpoints of a training; make a model .*`aloe export .*/sft --out"):
+        source.resolve_model(str(run / "sft"))
+    with pytest.raises(
+        InputError, match=r"/personas' is a stage of a run and holds no model; give the folder `export`"
+    ):
+        source.resolve_model(str(run / "personas"))
+    export = hub_files.write_tiny(run / "export")
+    (export / "manifest.json").write_text('{"stage": "export"}')
+    assert source.resolve_model(str(export)) == export
+    with pytest.raises(InputError, match=r"is a run directory and no model; its model is .*/run/export;"):
+        source.resolve_model(str(run))
 
 
 def test_hub_id_that_the_hub_does_not_allow(offline_hub):

@@ -34,6 +34,9 @@ from helpers.waiting import until
 
 LONGEST = 3600  # seconds for a command
 DISK = 32 << 20  # bytes of the disk that gets full
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # what moves the cursor and colours
+SAID = re.compile(r"aloe: (?:stopped|cannot write).*")
+SILENT = ("closed terminal", "killed shell")
 GOES_ON = re.compile(r"\w+: (?:was interrupted, [a-z ]+|continuing (?:from|with) [^\r\n]+)")
 
 
@@ -122,18 +125,18 @@ def disturbed(
         before = {name: lines(workdir / name) for name in APPENDED}
         DISTURBANCES[event](terminal, workdir)
         assert until(lambda: holder(workdir) is None, LONGEST), terminal.screen
+        said = until(lambda: SAID.findall(terminal.screen), 0 if event in SILENT else LONGEST)
         screen = terminal.screen
     assert early or working(workdir, stage), f"the stage {stage} ended before it was disturbed"
     next_says(screen, say)
     for name, kept in before.items():
         assert lines(workdir / name)[: len(kept)] == kept, name
-    said = re.findall(r"aloe: .*(?:stopped|cannot write).*", screen)
     say(f"{event} in {stage}: {said[-1].strip() if said else 'no terminal to say anything'}; kept: {kept_of(workdir)}")
 
 
 def next_says(shown: str, say: Callable[[str], None]) -> None:
     """Say where a command said that it goes on after the disturbance before it."""
-    for line in dict.fromkeys(GOES_ON.findall(shown)):
+    for line in dict.fromkeys(GOES_ON.findall(ESCAPES.sub("", shown))):
         say(f"  the next command: {line}")
 
 

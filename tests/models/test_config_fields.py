@@ -18,6 +18,13 @@ from helpers import tiny_models
 # Fields of the classes that no `config.json` needs: how transformers shares a model, and its own subclasses' names.
 PLANS = ("base_model_tp_plan", "base_model_pp_plan", "base_model_fsdp_plan", "sub_configs")
 
+# What changes the computation and is computed: (family, field, value) of the list below.
+SUPPORTED = {
+    ("olmo3", "rope_scaling", str({"rope_type": "yarn", "factor": 2.0})),
+    ("phi3", "partial_rotary_factor", "0.5"),
+    ("phi3", "rope_parameters", str({"rope_type": "default", "partial_rotary_factor": 0.25})),
+}
+
 
 def fields_of(family):
     """The fields of the installed class with their defaults."""
@@ -49,8 +56,10 @@ def test_every_field_that_a_table_calls_read_is_read(family):
     """A name in `used` that `from_hf` never reads would be ignored in silence: a value of a wrong kind is refused."""
     module = FAMILIES[family]
     options = {"sliding_window": 8, "use_sliding_window": True} if "use_sliding_window" in module.TABLE.used else {}
-    llama3 = {"rope_type": "llama3", "factor": 2.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
-    tiny = config_of(family) | options | {"rope_scaling": llama3}
+    scaling = {"rope_type": "llama3", "factor": 2.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    if family == "phi3":
+        scaling = {"rope_type": "longrope", "short_factor": [1.0] * 3, "long_factor": [2.0] * 3}
+    tiny = config_of(family) | options | {"rope_scaling": scaling}
     module.from_hf(tiny)
     for name in module.TABLE.used:
         whole = tiny | ({"rope_scaling": None} if name == "rope_parameters" else {})
@@ -83,6 +92,10 @@ def test_every_field_that_a_table_calls_read_is_read(family):
     ],
 )
 def test_what_would_change_the_computation_is_refused_by_name(family, name, value):
+    if (family, name, str(value)) in SUPPORTED:
+        plain = config_of(family, rope_scaling=None, partial_rotary_factor=1.0)
+        assert FAMILIES[family].from_hf(plain | {name: value}) != FAMILIES[family].from_hf(plain)
+        return
     config = config_of(family, **{name: value})
     if name == "rope_parameters":
         config.pop("rope_scaling", None)
@@ -96,7 +109,7 @@ def test_empty_fields_and_those_about_other_things_are_fine(family):
     extra = {"attention_multiplier": None, "new_thing": False, "router": [], "transformers_version": "4.51.0"}
     extra |= {"torch_dtype": "bfloat16", "id2label": {"0": "a"}, "partial_rotary_factor": 1.0, "num_experts": 0}
     config = config_of(family)
-    assert FAMILIES[family].from_hf(config | extra) == FAMILIES[family].from_hf(config)
+    assert FAMILIES[family].from_hf(extra | config) == FAMILIES[family].from_hf(config)
 
 
 @pytest.mark.parametrize(

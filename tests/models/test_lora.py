@@ -98,6 +98,8 @@ def test_adapters_are_sharded_as_their_base():
     ("change", "reason"),
     [
         ({"maps": "qeury"}, "'qeury' matches no linear map; there are query, key, value, output, gate, up, down"),
+        ({"maps": "query|valeu"}, "'valeu' in 'query\\|valeu' matches no linear map.*; did you mean 'value'"),
+        ({"maps": "(query|x)|head"}, "'head' in .* matches no linear map, so less would be trained than it says"),
         ({"maps": "("}, "'\\(' is not a regular expression"),
         ({"maps": "head"}, "'head' matches no linear map"),  # tied: the embedding is no linear map
         ({"rank": 0}, "rank 0, alpha 8.0, dropout 0.0; expected rank of at least 1"),
@@ -111,3 +113,11 @@ def test_wrong_sections(change, reason):
 
 def test_no_maps_no_adapters():
     assert with_adapters(tiny.MODEL, dataclasses.replace(SECTION, maps="")) is tiny.MODEL
+
+
+def test_alternatives_of_a_pattern():
+    """Only bars outside brackets part alternatives."""
+    known = ("query", "key", "value")
+    assert lora.unmatched("query|val.*|k[e|x]y|(value|nothing)", known) == []
+    assert lora.unmatched("query|nothing|vale", known) == ["nothing", "vale"]
+    assert lora.unmatched(r"query\||key", known) == [r"query\|"]

@@ -1,6 +1,7 @@
 """`aloe plan` with a tiny model that is compiled for a real slice; exit codes; the report as text and JSON."""
 
 import json
+import math
 
 import pytest
 
@@ -66,6 +67,11 @@ class TestCompiled:
         ):
             assert part in preference[0].stdout
         assert "at 3.6 USD per chip-hour" in lines[-1]
+        training = preference[1]["training"]
+        steps = math.ceil(training["conversations"] / training["configured"]["conversations"])
+        hours = steps * training["configured"]["seconds"] / 3600
+        assert f"the config's batch {4 * hours * 3.6:,.2f} USD in {hours:.3g} hours" in lines[-1]
+        assert f"conversations with the config's batch: {hours:.3g} hours" in preference[0].stdout
 
     def test_memory(self, preference):
         """Parameters and two moments (and two counters), split over four chips but for the norms, are in the peak."""

@@ -50,6 +50,9 @@ def test_slices():
     assert parse_topology("v5p:4x4x8").bandwidth == 6 * 100e9
     assert parse_topology("v6e:1x4").bandwidth == 100e9
     assert parse_topology("v6e:4x8").chips == 32
+    assert [parse_topology(name).name for name in ("v5e-16", "v5litepod-8", "v6e-256", "v5p-32")] == [
+        "v5e:4x4", "v5e:2x4", "v6e:16x16", "v5p:2x2x4",
+    ]  # fmt: skip
     for name in ("v5e", "v5e:4", "v9:4x4", "v5e:4x4x4", "v5p:4x4", "v5e:0x4", "v5e:4*4"):
         with pytest.raises(InputError, match="--topology"):
             parse_topology(name)

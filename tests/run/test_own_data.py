@@ -84,4 +84,6 @@ def test_the_commands_of_the_readme(folder, aloe_process):
     assert rendered == "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
     assert "chosen" in said[1]
     assert "preference" in said[2 + 1]
-    assert "apo_zero_unpaired" in said[-1]
+    card = said[-1]
+    assert "apo_zero_unpaired" in card
+    assert f"{3 * len(DISHES)} conversations with {2 * len(DISHES)} preference pairs and {len(DISHES)} labelled" in card

@@ -215,7 +215,7 @@ def test_an_interrupted_stage_refuses_a_changed_config_too(pipeline):
 def test_a_changed_input_is_refused(pipeline):
     pipeline.run()
     pipeline.outside = "second"
-    with pytest.raises(InputError, match=r'input\.book: "first" -> "second"'):
+    with pytest.raises(InputError, match=r"another input \(input 'book' has other content since"):
         pipeline.run()
 
 
@@ -263,22 +263,6 @@ def test_the_manifest_goes_last_when_a_stage_starts_over(pipeline, monkeypatch):
 def test_stages_run_in_their_order_whatever_the_order_of_their_names(pipeline):
     pipeline.run("total", "numbers")
     assert pipeline.manifest("total")["counts"] == {"total": 6}
-
-
-def test_an_unknown_stage_is_named_with_those_there_are(pipeline):
-    with pytest.raises(InputError, match="'sums' is unknown; the stages are numbers, total, notes"):
-        pipeline.run("numbers", "sums")
-    assert not pipeline.workdir.exists()
-
-
-@pytest.mark.parametrize("state", ["missing", "interrupted"])
-def test_a_stage_that_is_needed_is_named(pipeline, state):
-    if state == "interrupted":
-        pipeline.stop_at = 2
-        with pytest.raises(KeyboardInterrupt):
-            pipeline.run("numbers")
-    with pytest.raises(InputError, match="stage 'total' needs 'numbers', which is not finished"):
-        pipeline.run("total")
 
 
 @pytest.mark.parametrize("fresh", [False, True])
@@ -340,9 +324,12 @@ def test_a_failed_stage_keeps_what_it_wrote(pipeline):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
 @pytest.mark.parametrize("library", [False, True])
 def test_a_full_disk_stops_a_stage_in_a_state_that_resumes(pipeline, library):
-    """Even if a library writes and raises an exception of its own, as tensorstore does."""
+    """Even if a library writes and raises an exception of its own, as tensorstore does. That the manifest can no longer
+    be written either, for which a folder in its way stands, does not hide the reason."""
+    blocked = epath.Path(pipeline.workdir) / "notes/.manifest.json.partial"
 
     def fill(run):
+        blocked.mkdir()
         with contextlib.ExitStack() as stack:
             if library:
                 stack.enter_context(raised_by_a_library())

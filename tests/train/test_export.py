@@ -103,7 +103,8 @@ def grown(run):
     sources = {"trees": {"path": "", "weight": 1.0}, "chat": {"path": "", "weight": 1.0}}
     written(run, "dataset", config={"dataset": {"sources": sources}}, counts=counts)
     dataset = {"max_path": 512, "sources": sources}
-    config = {"model": {"source": "owner/model"}, "dataset": dataset, "lora": {"maps": "", "rank": 16}}
+    model = {"source": "owner/model", "template": "/home/me/chatml.jinja"}
+    config = {"model": model, "dataset": dataset, "lora": {"maps": "", "rank": 16}}
     written(run, "sft", config=config | {"sft": SFT})
     written(run, "preference", config=config | {"preference": PREFERENCE}, counts={"steps": 59})
 
@@ -121,6 +122,7 @@ def test_a_card_has_the_settings_in_force_of_all_trainings_and_no_others(tmp_pat
         "preference.objective": "simpo",
         "preference.beta": 2.0,
         "preference.gamma": 0.5,
+        "model.template": "chatml.jinja",
         "dataset.max_path": 512,
         "dataset.sources.trees.weight": 1.0,
         "seed": 0,

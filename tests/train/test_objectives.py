@@ -149,6 +149,16 @@ def test_margins_ask_for_a_wider_gap():
     assert means(metrics)["reward_margin"] == 2.0
 
 
+def test_a_tie_is_half_right():
+    """Margins 1, 0 and -1: accuracies 1, 1/2 and 0 with weights 1, 2 and 1 make (1 + 1 + 0) / 4; a policy that equals
+    its reference has nothing but ties."""
+    given = replies([1.0, 0.0, 0.0, 0.0, 0.0, 1.0])
+    three = pairs((0, 1), (2, 3), (4, 5), weight=[1.0, 2.0, 1.0])
+    assert means(OBJECTIVES["dpo"].function(given, three, plain())[2])["accuracy"] == 0.5
+    start = replies([-3.0, -5.0], [-3.0, -5.0])
+    assert means(OBJECTIVES["dpo"].function(start, pairs((0, 1)), plain())[2])["accuracy"] == 0.5
+
+
 def test_turns():
     """Margins 2 (turn 1), -1 (turn 2) and 3 (turn 4), hinge losses 0, 2 and 0. Turn weights 4, 1 (also of turn 4):
     (4*0 + 1*2 + 1*0) / (4 + 1 + 1) = 1/3. In two buckets turn 4 counts with turn 2: margins 2 and (-1 + 3) / 2, and so

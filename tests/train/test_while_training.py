@@ -152,7 +152,11 @@ def test_what_is_held_out_is_measured(measured):
             row = given.held_out.row(step, number)
             batch = jax.tree.map(lambda leaf: leaf[None], row)
             gain = np.asarray(score(state.params, batch))[0] - row.reference
-            right += [gain[c] > gain[r] for (c, r), weight in zip(row.pairs, row.pair_weight, strict=True) if weight]
+            right += [
+                (1 + np.sign(gain[c] - gain[r])) / 2
+                for (c, r), weight in zip(row.pairs, row.pair_weight, strict=True)
+                if weight
+            ]
     assert found[-1]["held_out_accuracy"] == pytest.approx(np.mean(right), abs=1e-6)
     assert found[-1]["held_out_loss"] > 0
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TypedDict, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, TypedDict, TypeVar
 
 from aloe_jax.errors import InputError
 from aloe_jax.models.config import HfConfig, ModelConfig
 from aloe_jax.models.families._table import Table, same, shown
-from aloe_jax.models.rope import LinearScaling, Llama3Scaling, Rope
+from aloe_jax.models.rope import LinearScaling, Llama3Scaling, Rope, Scaling
 
 FULL, SLIDING = "full_attention", "sliding_attention"  # Hugging Face's layer_types
 LAYER_NORM_EPS = 1e-5  # of a family without the field: fixed in transformers
 MOST = 2**31 - 1  # of a size: positions and windows are int32
 MOST_LAYERS = 10_000  # lists are made of one item per layer before the weights are looked at
 ROPE = ("rope_type", "type", "rope_theta", "factor", "low_freq_factor", "high_freq_factor")
+ORIGINAL, PARTIAL, LOCAL = "original_max_position_embeddings", "partial_rotary_factor", "rope_local_base_freq"
 ROPE_TABLE_NEUTRAL: dict[str, tuple[object, ...]] = {"rope partial_rotary_factor": (1,), "rope attention_factor": (1,)}
 
 
@@ -116,36 +117,34 @@ class Fields:
                 f"config.json: {name} is {shown(value)}; only {expected!r} is supported for {self._architecture}"
             )
 
-    def rope(self, kind: str | None = None) -> Rope:
+    def rope(self, kind: str | None = None, types: Mapping[str, RopeType] | None = None) -> Rope:
         """The rotary embedding: `rope_theta` and `rope_scaling`, or the `rope_parameters` of transformers 5, those of
-        the layer type `kind` if it is given. Raises InputError for scalings that are not supported."""
+        the layer type `kind` if it is given. `types` are those that the family has, by default `ROPE_TYPES`. Raises
+        InputError for others."""
         found = self.table("rope_parameters")
         by_kind = None if kind is None else found.get(kind)
         if isinstance(by_kind, Mapping):
             found = by_kind
         elif self.get("rope_scaling") and kind != SLIDING:  # transformers scales full attention only
             found = self.table("rope_scaling")
-        fallback = self.number("rope_local_base_freq" if kind == SLIDING else "rope_theta", 10_000.0)
-        known = frozenset(f"rope {name}" for name in (*ROPE, "original_max_position_embeddings"))
-        table = Table(self._architecture, "", known, ROPE_TABLE_NEUTRAL)
-        part = Fields({f"rope {name}": value for name, value in found.items()}, table)
-        theta = float(part.number("rope rope_theta", fallback))
-        rope_type = found.get("rope_type", found.get("type", "default"))
-        if rope_type == "default":
-            return Rope(theta)
-        if rope_type == "linear":
-            return Rope(theta, LinearScaling(float(part.number("rope factor"))))
-        if rope_type == "llama3":
-            factor, low, high = (
-                float(part.number(f"rope {name}")) for name in ("factor", "low_freq_factor", "high_freq_factor")
+        base = LOCAL if kind == SLIDING and LOCAL in self._table.used else "rope_theta"
+        fallback = self.number(base, 10_000.0)
+        name = found.get("rope_type", found.get("type", "default"))
+        types = types or ROPE_TYPES
+        if not isinstance(name, str) or name not in types:
+            *most, last = types
+            raise InputError(
+                f"config.json: rope type is {shown(name)}; {', '.join(most)} and {last} are supported for "
+                f"{self._architecture}"
             )
-            context = self.size("original_max_position_embeddings", self.size("max_position_embeddings"))
-            original = part.size("rope original_max_position_embeddings", context)
-            return Rope(theta, Llama3Scaling(factor, low, high, original))
-        raise InputError(
-            f"config.json: rope type is {shown(rope_type)}; default, linear and llama3 are supported for "
-            f"{self._architecture}"
-        )
+        known = {*ROPE, ORIGINAL, *types[name].fields}
+        partial = PARTIAL in self._table.used
+        names = frozenset(f"rope {field}" for field in known | ({PARTIAL} if partial else set()))
+        table = Table(self._architecture, "", names, ROPE_TABLE_NEUTRAL)
+        part = Fields({f"rope {field}": value for field, value in found.items()}, table)
+        theta = float(part.number("rope rope_theta", fallback))
+        share = part.number(f"rope {PARTIAL}", self.number(PARTIAL, 1.0)) if partial else 1.0
+        return Rope(theta, types[name].read(self, part, theta), share)
 
     def layer_types(self, otherwise: Sequence[str]) -> list[str]:
         """`layer_types`, or the family's own where it is absent. Raises InputError for a wrong length or an unknown
@@ -184,6 +183,29 @@ class Fields:
         }
 
 
+class RopeType(NamedTuple):
+    """A type of rotary embedding: the `fields` of its object beside `ROPE`, and a function of (the config's fields, the
+    object's, theta) that reads its scaling."""
+
+    fields: tuple[str, ...]
+    read: Callable[[Fields, Fields, float], Scaling | None]
+
+
+def _llama3(fields: Fields, rope: Fields, theta: float) -> Scaling:
+    context = fields.size(ORIGINAL, fields.size("max_position_embeddings"))
+    factor, low, high = (
+        float(rope.number(f"rope {name}")) for name in ("factor", "low_freq_factor", "high_freq_factor")
+    )
+    return Llama3Scaling(factor, low, high, rope.size(f"rope {ORIGINAL}", context))
+
+
+ROPE_TYPES = {
+    "default": RopeType((), lambda fields, rope, theta: None),
+    "linear": RopeType((), lambda fields, rope, theta: LinearScaling(float(rope.number("rope factor")))),
+    "llama3": RopeType((), _llama3),
+}
+
+
 def shrunk(pattern: Sequence[T]) -> tuple[T, ...]:
     """The shortest pattern that repeats to the same layers, so that equal models have equal configs."""
     return next(
@@ -214,18 +236,20 @@ def base_config(model: ModelConfig, table: Table, dtype: str) -> dict[str, objec
 
 def rope_config(rope: Rope) -> dict[str, object]:
     """`rope_theta` and `rope_scaling`, which both transformers 4 and 5 read."""
-    scaling = rope.scaling
+    return {"rope_theta": rope.theta, "rope_scaling": scaling_config(rope.scaling)}
+
+
+def scaling_config(scaling: Scaling | None) -> dict[str, object] | None:
+    """The content of `rope_scaling` for the types that every family has."""
     if scaling is None:
-        return {"rope_theta": rope.theta, "rope_scaling": None}
+        return None
     if isinstance(scaling, LinearScaling):
-        return {"rope_theta": rope.theta, "rope_scaling": {"rope_type": "linear", "factor": scaling.factor}}
+        return {"rope_type": "linear", "factor": scaling.factor}
+    assert isinstance(scaling, Llama3Scaling), "a family writes the scalings of its own"
     return {
-        "rope_theta": rope.theta,
-        "rope_scaling": {
-            "rope_type": "llama3",
-            "factor": scaling.factor,
-            "low_freq_factor": scaling.low_freq_factor,
-            "high_freq_factor": scaling.high_freq_factor,
-            "original_max_position_embeddings": scaling.original_context,
-        },
+        "rope_type": "llama3",
+        "factor": scaling.factor,
+        "low_freq_factor": scaling.low_freq_factor,
+        "high_freq_factor": scaling.high_freq_factor,
+        "original_max_position_embeddings": scaling.original_context,
     }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from aloe_jax.models.config import LINEAR, ModelConfig, Weight
 
@@ -21,11 +23,19 @@ MODULES = {
 PRE_NORMS = {"attention_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm"}
 
 
-def weight_table(model: ModelConfig, norms: Mapping[str, str]) -> list[Weight]:
-    """Every tensor once. `norms` names the norms of a layer: our parameter -> Hugging Face's module."""
+def weight_table(
+    model: ModelConfig, norms: Mapping[str, str], fused: Mapping[str, Sequence[str]] = MappingProxyType({})
+) -> list[Weight]:
+    """Every tensor once. `norms` names the norms of a layer: our parameter -> Hugging Face's module; `fused` the linear
+    maps, without biases, that are one module: Hugging Face's -> ours in their order."""
     layer = "model.layers.{}."
     table = [plain("model.embed_tokens.weight", ("embed",), (model.vocab, model.dim))]
+    for module, names in fused.items():
+        table += _fused(f"{layer}{module}.weight", model, names)
+    parts = {name for names in fused.values() for name in names}
     for name, (inputs, outputs) in LINEAR.items():
+        if name in parts:
+            continue
         module, into, out = layer + MODULES[name], model.shape(inputs), model.shape(outputs)
         table.append(linear(f"{module}.weight", ("layers", name), into, out))
         if name in model.biases:
@@ -63,3 +73,17 @@ def linear(name: str, path: tuple[str, ...], inputs: tuple[int, ...], outputs: t
         lambda array: array.T.reshape(inputs + outputs),
         lambda array: array.reshape(fan_in, fan_out).T,
     )
+
+
+def _fused(name: str, model: ModelConfig, names: Sequence[str]) -> list[Weight]:
+    """Linear maps of the same inputs in one tensor, each in rows of its own."""
+    shapes = [(model.shape(LINEAR[each][0]), model.shape(LINEAR[each][1])) for each in names]
+    rows = [math.prod(outputs) for _, outputs in shapes]
+    whole = sum(rows), math.prod(shapes[0][0])
+
+    def entry(number: int) -> Weight:
+        begin, end = sum(rows[:number]), sum(rows[: number + 1])
+        part = linear(name, ("layers", names[number]), *shapes[number])
+        return dataclasses.replace(part, shape=whole, to_param=lambda array: part.to_param(array[begin:end]))
+
+    return [entry(number) for number in range(len(names))]

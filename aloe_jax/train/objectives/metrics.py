@@ -31,7 +31,8 @@ def comparison_metrics(
     chosen, rejected = pick(rewards)
     margin = chosen - rejected
     turn, _ = pick(replies.turn)
-    terms = {"accuracy": (weight * (margin > 0), weight), "reward_margin": (weight * margin, weight)}
+    right = (margin > 0) + 0.5 * (margin == 0)  # a tie counts half, as an untrained policy has nothing but ties
+    terms = {"accuracy": (weight * right, weight), "reward_margin": (weight * margin, weight)}
     columns = {"reward": rewards, "log_prob": replies.log_prob}
     if needs_reference:
         columns["log_prob_drift"] = replies.log_prob - replies.reference

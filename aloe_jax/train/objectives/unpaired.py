@@ -35,10 +35,11 @@ def apo_zero_unpaired(replies: Replies, pairs: Pairs, settings: ObjectiveSetting
 
 def _metrics(replies: Replies, rewards: jax.Array, settings: ObjectiveSettings) -> Metrics:
     """Means over the replies with a label, as (sum, weight), each also by turn: `accuracy`, 1 where the reward has the
-    sign of the label; `reward_*`, `log_prob_*` and `log_prob_drift_*` of the good (`chosen`) and the bad (`rejected`)
-    ones; `entropy` of their tokens, if it was computed."""
+    sign of the label and 1/2 where it is 0; `reward_*`, `log_prob_*` and `log_prob_drift_*` of the good (`chosen`) and
+    the bad (`rejected`) ones; `entropy` of their tokens, if it was computed."""
     known = jnp.asarray(replies.label != 0, jnp.float32)
-    terms = {"accuracy": (known * (replies.label * rewards > 0), known)}
+    agreed = replies.label * rewards
+    terms = {"accuracy": (known * ((agreed > 0) + 0.5 * (agreed == 0)), known)}
     drift = replies.log_prob - replies.reference
     for name, values in (("reward", rewards), ("log_prob", replies.log_prob), ("log_prob_drift", drift)):
         for side, sign in (("chosen", 1), ("rejected", -1)):

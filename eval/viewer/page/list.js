@@ -27,6 +27,7 @@ function filterTrees() {
   const some = state.shown.length === state.trees.length ? all : `${state.shown.length.toLocaleString("en")} of ${all}`;
   $("counts").textContent = state.broken ? `${some}; ${count(state.broken, "line")} of the file cannot be read` : some;
   $("rows").style.height = `${state.shown.length * ROW}px`;
+  document.body.classList.toggle("treeless", !state.trees.length);
   drawRows();
 }
 

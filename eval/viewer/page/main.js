@@ -24,6 +24,7 @@ async function loadIndex(each = () => {}) {
     if (version === null) {
       state.rejects = part.rejects;
       $("rate-replies").hidden = !part.rate;
+      $("personas").hidden = !part.personas;
       $("name").textContent = part.name;
       document.title = `${part.name}: aloe view`;
     }
@@ -187,6 +188,11 @@ document.addEventListener("keydown", (event) => {
   action();
 });
 
+$("search").addEventListener("input", drawPersonas);
+$("personas").addEventListener("click", () => {
+  history.replaceState(null, "", location.pathname);
+  showPersonas();
+});
 for (const id of ["search", "flag", "personality", "margin-from", "margin-to", "with-rejects", "unlabelled"]) {
   $(id).addEventListener("input", () => {
     $("list").scrollTop = 0;
@@ -214,6 +220,7 @@ addEventListener("resize", scrolled);
 addEventListener("hashchange", show);
 $("reload").addEventListener("click", async () => {
   await loadIndex();
+  if (pools && !state.open) await showPersonas();
   say("Loaded the present trees.");
 });
 $("back").addEventListener("click", () => {
@@ -246,5 +253,7 @@ loadIndex(() => {
   }
   if (!state.line && named()) show();
 }).then(() => {
-  if (!state.line) show();
+  if (state.line) return;
+  if (state.trees.length || $("personas").hidden) show();
+  else showPersonas();
 });

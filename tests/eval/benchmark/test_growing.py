@@ -122,7 +122,7 @@ def test_it_grows_by_models_of_every_kind(aloe, models, server, tmp_path):
     assert {name: contents(grown / "benchmark" / name) for name in RESULTS[1:]} == kept
     code, _, errors = aloe(*run_arguments(start, grown, STAGES, everything[0].replace(str(other), str(start))))
     assert code == 2
-    assert "input.model twin" in errors
+    assert "input 'model twin' has other content" in errors
 
 
 def test_replay(aloe, models, tmp_path):

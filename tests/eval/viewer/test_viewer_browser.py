@@ -2,6 +2,7 @@
 
 import json
 import resource
+import shutil
 import time
 
 import numpy as np
@@ -337,3 +338,21 @@ def test_replies_are_rated_by_keyboard(driver, page, run, width):
             found[path.parent.name, line["case"], line["turn"], line["reply"]] = line["score"]
     assert found == {tuple(one[key] for key in ("result", "case", "turn", "reply")): score
                      for one, score in ((first, 4), (second, 5))}  # fmt: skip
+
+
+def test_personas_without_trees(driver, tmp_path):
+    """They are listed and searched, without the buttons that are about trees; wide and narrow, nothing overflows."""
+    run = viewer_trees.write_run(tmp_path / "run", count=6, turns=1, candidates=2)
+    shutil.rmtree(run / "conversations")
+    with viewer_browser.viewer(run) as address:
+        for width in (1280, 390):
+            size(driver, width, 844, mobile=width < 500)
+            driver.get("about:blank")
+            driver.get(address)
+            until(driver, "document.querySelectorAll('.entry').length")
+            assert viewer_trees.persona(0)["facts"][0]["text"] in driver.execute_script("return $('tree').textContent")
+            assert not driver.execute_script("return $('blind').checkVisibility()")
+            assert driver.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+        driver.execute_script("$('search').value = arguments[0]; drawPersonas()", "nothing like this")
+        assert driver.execute_script("return document.querySelectorAll('.entry').length") == 0
+        assert driver.get_log("browser") == []
