@@ -55,9 +55,12 @@ class ModelSource:
             return trained
         start = training_start(self.stage).load(mesh, model, line)
         places = jax.tree.map(lambda leaf: leaf.sharding, start)
-        exact = in_precision_of(jnp.float32)(lora.merge)
-        merge = jax.jit(exact, static_argnums=1, donate_argnums=0, out_shardings=places)
-        return merge(lora.join(start, trained), trained_model.lora)
+
+        @in_precision_of(jnp.float32)
+        def merged(start: decoder.Params, trained: decoder.Params) -> decoder.Params:
+            return lora.merge(lora.join(start, trained), trained_model.lora)
+
+        return jax.jit(merged, donate_argnums=0, out_shardings=places)(start, trained)
 
 
 def find_model(run: Run, name: str) -> ModelSource:
