@@ -88,8 +88,8 @@ def test_losses_and_gradients_are_trls(name):
 
 
 def test_batch_figures_are_trls():
-    """Loss and metrics of a batch of five pairs: TRL's rewards/*, logps/* and entropy; for SFT the loss over tokens. One
-    of the pairs is a tie, which TRL counts as wrong and we as half right."""
+    """Loss and metrics of a batch of five pairs: TRL's rewards/*, logps/* and entropy; for SFT the loss over tokens.
+    One of the pairs is a tie, which TRL counts as wrong and we as half right."""
     with jax.enable_x64(True):
         given, all_pairs = golden_row()
         expected = TRL["batch"]["dpo"] | {"rewards/accuracies": TRL["batch"]["dpo"]["rewards/accuracies"] + 0.5 / 5}
