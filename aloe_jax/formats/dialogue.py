@@ -64,7 +64,7 @@ class Reader:
         if name is None:
             return self._answered(record)
         said = self.messages(record[name], name)
-        self.tally.check(record, (name, *keys.PROMPTS, *keys.SYSTEMS, keys.LABEL), self.line)
+        self._check_keys(record, (name, *keys.PROMPTS, *keys.SYSTEMS, *keys.LABELS))
         turns = _with_system(self._joined(self._prompt(record, ()), said, name), _system(record))
         _check_replies(turns, name)
         return turns
@@ -96,14 +96,24 @@ class Reader:
 
     def label(self, record: Mapping[str, object], turns: Sequence[Turn]) -> bool | None:
         """Whether the reply at the end of a record's `turns` is a good one; None if the record does not say."""
-        value = record.get(keys.LABEL)
-        if value is None or value == "":
-            return None
-        if (good := _yes_or_no(value)) is None:
-            raise ValueError(f"'{keys.LABEL}' is {str(value)[:40]!r}; expected true or 1 for a good reply, false or 0")
-        if turns[-1].message.role != "assistant":
-            raise ValueError(f"'{keys.LABEL}' stands beside a dialogue that ends with no reply; expected the reply")
-        return good
+        stated = {name: record[name] for name in keys.LABELS if record.get(name) not in (None, "")}
+        said = {name: _yes_or_no(value) for name, value in stated.items()}
+        for name, good in said.items():
+            if good is None:
+                raise ValueError(
+                    f"'{name}' is {str(stated[name])[:40]!r}; expected true or 1 for a good reply, false or 0"
+                )
+            if turns[-1].message.role != "assistant":
+                raise ValueError(f"'{name}' stands beside a dialogue that ends with no reply; expected the reply")
+        if len(set(said.values())) > 1:
+            raise ValueError(f"{' and '.join(map(repr, said))} contradict each other; expected one of them")
+        return next(iter(said.values()), None)
+
+    def _check_keys(self, record: Mapping[str, object], read: Sequence[str]) -> None:
+        """Count the keys of a record without pairs that are not in `read`. Raises ValueError for one that would change
+        the dialogue or says which replies are bad."""
+        self.tally.check_verdicts(record, read)
+        self.tally.check(record, read, self.line)
 
     def messages(self, value: object, name: str) -> list[Turn]:
         """The turns of a list of {"role", "content"} or {"from", "value"}, which may be written as text."""
@@ -118,6 +128,8 @@ class Reader:
             self.tally.check_message(entry, where, self.line)
             role = _one(entry, keys.ROLES, where)
             known = _ROLES.get(role) if isinstance(role, str) else None
+            if role is None:
+                raise ValueError(f"{where} has no role, but {', '.join(map(repr, entry))}; expected role and content")
             if known is None:
                 raise ValueError(f"{where} has role {str(role)[:40]!r}; expected one of {', '.join(_ROLES)}")
             if known == "system" and position:
@@ -156,7 +168,7 @@ class Reader:
 
     def _answered(self, record: Mapping[str, object]) -> list[Turn]:
         """A prompt with its reply, such as `instruction`, `input` and `output`."""
-        self.tally.check(record, (*keys.PROMPTS, *keys.INPUTS, *keys.SYSTEMS, *keys.REPLIES, keys.LABEL), self.line)
+        self._check_keys(record, (*keys.PROMPTS, *keys.INPUTS, *keys.SYSTEMS, *keys.REPLIES, *keys.LABELS))
         name = next(name for name in keys.REPLIES if given(record.get(name)))
         _one(record, keys.REPLIES, "the record")
         prompt, reply = self._prompt(record, keys.INPUTS), self._reply(record[name], name)

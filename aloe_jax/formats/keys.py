@@ -3,6 +3,7 @@ tally of all others."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
@@ -23,7 +24,9 @@ ROLES = ("role", "from")
 CONTENTS = ("content", "value")
 WEIGHTS = ("weight", "train", "training", "loss")  # whether a reply is trained on
 
-LABEL = "label"  # whether the last reply is a good one
+LABELS = ("label", "kto_tag")  # whether the last reply is a good one
+REJECTED = ("rejected_response", "rejected_messages")  # the reply that is rejected for that of a prompt or a chat
+_VERDICT = re.compile(r"reject|thumbs|desirable|(^|_)(kto|is_good|is_bad|good|bad)($|_)", re.IGNORECASE)
 
 # What would change the dialogue or the training: records with a value there are refused where it is not read.
 DECISIVE = frozenset(
@@ -70,6 +73,16 @@ class Tally:
             if key in DECISIVE and not (key in WEIGHTS and value in (1, "1", "1.0", "true", "True")):
                 raise ValueError(_refusal(f"key '{inside}{key}'"))
             self.count(f"{inside}{key}", value, line)
+
+    def check_verdicts(self, record: Mapping[str, object], read: Collection[str]) -> None:
+        """Raise ValueError for a key of a record without pairs that is not read and says by its name that a reply is a
+        bad one: it would be trained on as a good one."""
+        for key, value in record.items():
+            if key not in read and value not in (None, "") and _VERDICT.search(key):
+                raise ValueError(
+                    f"key '{key}' is not read, but says which replies are bad; name it 'label' if it is true or false "
+                    "of the last reply, name two replies 'chosen' and 'rejected', or remove it"
+                )
 
     def check_message(self, entry: Mapping[str, object], name: str, line: int) -> None:
         """Count the keys of a message that are not read; `name` says which one it is. Raises ValueError as `check`."""

@@ -140,18 +140,37 @@ def add_record(forest: Forest, record: object, reader: Reader) -> None:
     broken."""
     if not isinstance(record, dict):
         raise ValueError(f"the record is {type(record).__name__}; {LAYOUTS}")
+    record = _with_sides(record)
     sides = [side for side in keys.SIDES if record.get(side) is not None]
-    if len(sides) == 2:
+    if len(sides) == 1:
+        raise ValueError(f"the record has {sides[0]!r} alone; expected 'chosen' and 'rejected'")
+    if sides:
         pair = reader.pair(record)
         forest.add_pair(pair.chosen, pair.rejected, pair.margin)
         return
-    if sides or not any(given(record.get(name)) for name in keys.CHATS + keys.REPLIES):
+    if not any(given(record.get(name)) for name in keys.CHATS + keys.REPLIES):
         for name in keys.CHATS:
             if record.get(name) is not None:
                 reader.messages(record[name], name)
         raise ValueError(f"{LAYOUTS}; found {_found(record)}")
     turns = reader.chat(record)
     forest.add_chat(turns, reader.label(record, turns))
+
+
+def _with_sides(record: dict[str, object]) -> dict[str, object]:
+    """A record with both sides of the pair that it is if a key of `keys.REJECTED` stands beside a reply or messages;
+    any other record as it is."""
+    name = next((name for name in keys.REJECTED if given(record.get(name))), None)
+    chosen = next((name for name in keys.CHATS + keys.REPLIES if given(record.get(name))), None)
+    if name is None or chosen is None or any(record.get(side) is not None for side in keys.SIDES):
+        return record
+    good, bad = record[chosen], record[name]
+    if chosen in keys.CHATS and isinstance(bad, str):
+        if not isinstance(good, list):
+            raise ValueError(f"'{name}' stands beside '{chosen}', which is no list; expected a list of messages")
+        bad = [*good[:-1], {"role": "assistant", "content": bad}]
+    rest = {key: value for key, value in record.items() if key not in (chosen, name)}
+    return {**rest, "chosen": good, "rejected": bad}
 
 
 def _found(record: dict[str, object]) -> str:

@@ -101,7 +101,7 @@ def rows(path: epath.PathLike) -> Iterator[Row | RowError]:
         for number, value in enumerate(_python(read_table(path), path), start=1):
             yield Row(number, f"{path} row {number}", value)
     elif container in ("csv", "tsv"):
-        yield from _csv_rows(path, "\t" if container == "tsv" else ",")
+        yield from _csv_rows(path, "\t" if container == "tsv" else "")
     elif container == "json":
         yield from _array_rows(path)
     else:
@@ -180,9 +180,13 @@ def _skipped(text: str, place: int, characters: str) -> int:
 
 
 def _csv_rows(path: epath.PathLike, delimiter: str) -> Iterator[Row | RowError]:
-    """The rows of a table with a header; an empty cell is a missing value."""
+    """The rows of a table with a header; an empty cell is a missing value. Without a `delimiter` it is a comma, unless
+    the header has none: spreadsheets of many countries write semicolons."""
     csv.field_size_limit(1 << 30)
-    reader = csv.reader(io.StringIO(files.read_text(path), newline=""), delimiter=delimiter, strict=True)
+    text = files.read_text(path)
+    head = text.lstrip("\r\n").split("\n", 1)[0]
+    delimiter = delimiter or next((each for each in ",;\t" if each in head), ",")
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         names = next(reader, [])
         if len(set(names)) < len(names):

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from etils import epath
 
 from aloe_jax import files
 from aloe_jax.hub import families, folders
@@ -26,14 +27,16 @@ def export_adapter(
     adapters: Params,
     config: ModelConfig,
     base: str,
+    folder: epath.Path,
     out: Path | str,
     card: ModelCard | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write the `adapters` of `config.lora` to `out` as a PEFT folder, f32; returns `out`.
 
-    `base` is the folder or hub id of the model that they were trained on. Raises InputError for an `out` with content
-    unless `overwrite`, and ResumableError for a failed write.
+    `base` is the folder or hub id of the model that they were trained on. Tokenizer, chat template and the ends of
+    generation are those of `folder`, which trained them: the base model may have others, or none. Raises InputError for
+    an `out` with content unless `overwrite`, and ResumableError for a failed write.
     """
     assert config.lora, "a model without adapters has none to export"
     tensors: dict[str, Tensor] = {}
@@ -63,6 +66,7 @@ def export_adapter(
     with folders.new_folder(Path(out), overwrite) as partial:
         files.write_json(partial / CONFIG, settings)
         write_file(partial / WEIGHTS, tensors, dtype=None)
+        folders.copy_companions(folder, partial, folders.CONVERSING)
         if card is not None:
             files.write_text(partial / CARD_FILE, card.text())
     return Path(out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypedDict
@@ -18,12 +19,14 @@ model = AutoModelForCausalLM.from_pretrained(name, dtype="auto")
 ADAPTER = f"""from peft import AutoPeftModelForCausalLM
 from transformers import AutoTokenizer
 
-name, base = "{PLACE}", "{{base}}"  # of this adapter and of its base model
-tokenizer = AutoTokenizer.from_pretrained(base)
+name = "{PLACE}"  # of this adapter, whose adapter_config.json names the base model
+tokenizer = AutoTokenizer.from_pretrained(name)
 model = AutoPeftModelForCausalLM.from_pretrained(name)
 """
+ENDS = "model.generation_config = model.generation_config.from_pretrained(name)  # where its template ends replies\n"
 REPLY = """messages = [{"role": "user", "content": "What shall I cook tonight?"}]
-inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True, return_tensors="pt")
+prompt = {prompt}
+inputs = tokenizer.apply_chat_template(messages, return_dict=True, return_tensors="pt", **prompt)
 output = model.generate(**inputs, max_new_tokens=128)
 print(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))"""
 
@@ -76,8 +79,9 @@ class ModelCard:
 
     `summary` is a sentence on what the model was trained for, `data` and `limits` are sentences. `trainings` are in
     order, the last one the exported one. `adapter` is the rank of an adapter that is exported alone, None for a whole
-    model. `benchmark` maps the name of a result (a model, or a control as in `sft+wrong_persona`) to its figures; those
-    that are absent or null are shown as a dash. The exported model's own result is the one named `result`.
+    model; `templated` if its chat template is not the base model's own. `variables` are those that the template had in
+    training. `benchmark` maps the name of a result (a model, or a control as in `sft+wrong_persona`) to its figures;
+    those that are absent or null are shown as a dash. The exported model's own result is the one named `result`.
     """
 
     name: str
@@ -86,6 +90,8 @@ class ModelCard:
     data: Sequence[str]
     trainings: Sequence[TrainedBy]
     adapter: int | None = None
+    templated: bool = False
+    variables: Mapping[str, object] = field(default_factory=dict)
     limits: Sequence[str] = ()
     benchmark: Mapping[str, Figures] = field(default_factory=dict)
     result: str = ""
@@ -133,12 +139,16 @@ class ModelCard:
         if self.adapter is None:
             load, serve = TRANSFORMERS, f"vllm serve {PLACE}"
         else:
-            load = ADAPTER.format(base=base)
-            serve = f"vllm serve {base} --enable-lora --max-lora-rank={_lora_limit(self.adapter)} \\\n"
+            load = ADAPTER + ENDS if self.templated else ADAPTER
+            own = f" --tokenizer={PLACE} --generation-config={PLACE}" if self.templated else ""
+            serve = f"vllm serve {base}{own} --enable-lora --max-lora-rank={_lora_limit(self.adapter)} \\\n"
             serve += f"  --lora-modules aloe={PLACE}"
+        reply = REPLY.replace("{prompt}", repr({"add_generation_prompt": True, **self.variables}))
+        if self.variables:
+            serve = f'# with each request: "chat_template_kwargs": {json.dumps(self.variables)}\n{serve}'
         return (
             f"## Use\n\nWith `transformers`{'' if self.adapter is None else ' and `peft`'}:\n\n"
-            f"```python\n{load}\n{REPLY}\n```\n\nWith vLLM, over the OpenAI protocol:\n\n```sh\n{serve}\n```"
+            f"```python\n{load}\n{reply}\n```\n\nWith vLLM, over the OpenAI protocol:\n\n```sh\n{serve}\n```"
         )
 
     def _figures(self) -> str:

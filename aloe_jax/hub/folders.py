@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from etils import epath
@@ -23,8 +23,8 @@ CHAT_TEMPLATE = "chat_template.jinja"
 OLDER_TEMPLATE = "chat_template.json"
 ADAPTER = "adapter_config.json"
 GENERATION_CONFIG = "generation_config.json"
-# The files of a model besides its weights and config. Only data: no Python file is ever copied.
-COPIED = (
+# The files that make a conversation tokens, and say where a reply ends. Only data: no Python file is ever copied.
+CONVERSING = (
     TOKENIZER,
     TOKENIZER_CONFIG,
     CHAT_TEMPLATE,
@@ -35,9 +35,8 @@ COPIED = (
     "merges.txt",
     "tokenizer.model",
     GENERATION_CONFIG,
-    "LICENSE",
-    "README.md",
 )
+COPIED = (*CONVERSING, "LICENSE", "README.md")  # the files of a model besides its weights and config
 
 
 @contextlib.contextmanager
@@ -188,8 +187,8 @@ def hub_snapshots(folder: epath.Path) -> list[epath.Path]:
     return sorted(path for path in inside.iterdir() if path.is_dir()) if inside.is_dir() else []
 
 
-def copy_companions(source: epath.Path, out: Path) -> None:
-    """Copy the tokenizer files, generation config, licence and card that `source` has."""
-    for name in COPIED:
+def copy_companions(source: epath.Path, out: Path, names: Sequence[str] = COPIED) -> None:
+    """Copy the files of `names` that `source` has: tokenizer, generation config, licence and card."""
+    for name in names:
         if files.ordinary(source / name):
             (out / name).write_bytes((source / name).read_bytes())

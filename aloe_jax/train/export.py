@@ -92,7 +92,7 @@ def export_source(
         grown, adapters = joint_adapter(model, stage, mesh, line, step)
         assert grown.lora
         card = stage_card(stage, folder, step, grown.lora.rank)
-        return export_adapter(adapters, grown, base, out, card, overwrite)
+        return export_adapter(adapters, grown, base, folder, out, card, overwrite)
     params = ModelSource(folder, stage, step).load(mesh, model, line)
     return export_model(params, model, folder, out, dtype, stage_card(stage, folder, step), overwrite, max_shard_bytes)
 

@@ -47,6 +47,8 @@ def stage_card(stage: epath.Path, folder: epath.Path, step: int, adapter: int | 
         data=data,
         trainings=[*_before(stage), _trained(stage, manifest, step, steps)],
         adapter=adapter,
+        templated=bool(manifest.section("model").get("template")),
+        variables=_variables(manifest),
         limits=_limits(manifest, given, base, benchmark, final),
         benchmark=benchmark,
         result=stage.name,
@@ -130,6 +132,11 @@ def _in_force(manifest: Manifest, name: str, objective: str) -> Iterator[tuple[s
         if isinstance(values, Mapping) and (source == TREES or values.get("path")):
             yield from _leaves({f"dataset.sources.{source}": {k: v for k, v in values.items() if k != "path"}})
     yield "seed", manifest.seed
+
+
+def _variables(manifest: Manifest) -> Mapping[str, object]:
+    """The variables of the template in training, which a manifest has as JSON."""
+    return _mapping(json.loads(str(manifest.section("template").get("variables") or "{}")))
 
 
 def _leaves(values: Values, prefix: str = "") -> Iterator[tuple[str, object]]:

@@ -210,7 +210,7 @@ def test_preference_records_merge_and_equal_pairs_are_counted(tmp_path):
         ({"messages": [{"role": "tool", "content": ""}]}, "line 2: 'messages' message 0 has role 'tool'"),
         ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, "message 0 has content that is not text"),
         (chat("a", "b", role="system"), "message 1 is a system message; expected it first"),
-        ({"prompt": "a", "chosen": "b"}, "line 2: expected an object with 'messages', or with 'chosen' and 'rejected'"),
+        ({"prompt": "a", "chosen": "b"}, "line 2: the record has 'chosen' alone"),
         ({"prompt": "a", "chosen": "b", "rejected": 3}, "'rejected' is int"),
         ({"prompt": "a", "chosen": "b", "rejected": "c", "margin": 2}, "'margin' is 2; expected a number from -1 to 1"),
         (

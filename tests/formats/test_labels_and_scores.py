@@ -148,3 +148,66 @@ def test_scores_against_the_names_of_the_replies(tmp_path):
 def test_scores_that_are_no_numbers(tmp_path, value):
     with pytest.raises(InputError, match=r"'score_rejected' is .*; expected a number"):
         converted(tmp_path, {"prompt": "Tea?", **TEXTS, "score_chosen": 1, "score_rejected": value})
+
+
+ASKED = {"role": "user", "content": "Best tea?"}
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"query": "Best tea?", "response": "Oolong.", "rejected_response": "Gravel."},
+        {"messages": [ASKED, {"role": "assistant", "content": "Oolong."}], "rejected_response": "Gravel."},
+        {
+            "messages": [ASKED, {"role": "assistant", "content": "Oolong."}],
+            "rejected_messages": [ASKED, {"role": "assistant", "content": "Gravel."}],
+        },
+    ],
+)
+def test_a_rejected_reply_beside_the_chosen_one(tmp_path, record):
+    """A pair, not a chat whose chosen reply is all that is trained on."""
+    (tree,), report = converted(tmp_path, record)
+    texts = {node.id: node.text for node in tree.nodes}
+    assert [(texts[pair.chosen], texts[pair.rejected]) for pair in tree.preferences] == [("Oolong.", "Gravel.")]
+    assert not report.unread
+
+
+def test_a_tag_is_a_label(tmp_path):
+    record = {"instruction": "Best tea?", "input": "", "output": "Gravel."}
+    (tree,), _ = converted(tmp_path, record | {"kto_tag": False})
+    assert labels([tree]) == {"Gravel.": False}
+    with pytest.raises(InputError, match="'label' and 'kto_tag' contradict each other"):
+        converted(tmp_path, record | {"kto_tag": False, "label": True})
+
+
+@pytest.mark.parametrize(("key", "value"), [("is_good", False), ("thumbs_up", 0), ("rejected_answer", "Gravel.")])
+def test_a_verdict_that_is_not_read_is_refused(tmp_path, key, value):
+    """Otherwise a bad reply would be trained on as a good one."""
+    record = {"prompt": "Best tea?", "answer": "Gravel.", key: value}
+    with pytest.raises(InputError, match=f"line 1: key '{key}' is not read, but says which replies are bad"):
+        converted(tmp_path, record)
+    (tree,), _ = converted(tmp_path, record | {key: None, "dogbadge": 1, "good_until": None})
+    assert labels([tree]) == {"Gravel.": None}
+    _, report = converted(tmp_path, {"prompt": "Best tea?", **TEXTS, "chosen_is_good": False, "rejected_by": "me"})
+    assert set(report.unread) == {"rejected_by"}
+
+
+def test_one_side_alone(tmp_path):
+    with pytest.raises(InputError, match="the record has 'chosen' alone; expected 'chosen' and 'rejected'"):
+        converted(tmp_path, {"prompt": "Best tea?", "chosen": "Oolong.", "rejected": None})
+
+
+def test_a_side_that_is_no_message(tmp_path):
+    with pytest.raises(InputError, match="'chosen' message 0 has no role, but 'text', 'score'"):
+        converted(tmp_path, {"prompt": "Best tea?", "chosen": {"text": "Oolong.", "score": 5}, "rejected": "Gravel."})
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_tables_of_spreadsheets(tmp_path, delimiter):
+    """Those of many countries separate by semicolons, and begin with a byte order mark."""
+    source = tmp_path / "pairs.csv"
+    rows = [("prompt", "chosen", "rejected"), ('"Best; tea, dear?"', '"Oolong, first."', "Gravel.")]
+    source.write_text("\r\n".join(map(delimiter.join, rows)), encoding="utf-8-sig")
+    convert(source, tmp_path / "out.jsonl")
+    (tree,) = read_trees(tmp_path / "out.jsonl")
+    assert [node.text for node in tree.nodes] == ["Best; tea, dear?", "Oolong, first.", "Gravel."]

@@ -92,7 +92,14 @@ def test_the_usage_code_is_python_and_names_no_other_model():
         assert metadata(text)["library_name"] == library
         assert served in text
     assert metadata(text)["base_model_relation"] == "adapter"
-    assert 'name, base = "PATH-OR-HUB-ID", "owner/Model-1B"' in code(text)
+    assert "generation_config" not in text
+    silent = dataclasses.replace(CARD, variables={"enable_thinking": False}).text()
+    assert "prompt = {'add_generation_prompt': True, 'enable_thinking': False}" in code(silent)
+    assert '"chat_template_kwargs": {"enable_thinking": false}\nvllm serve' in silent
+    templated = dataclasses.replace(CARD, adapter=12, templated=True).text()
+    compile(code(templated), "card", "exec")
+    assert "model.generation_config = model.generation_config.from_pretrained(name)" in code(templated)
+    assert "vllm serve owner/Model-1B --tokenizer=PATH-OR-HUB-ID --generation-config=PATH-OR-HUB-ID " in templated
 
 
 @pytest.mark.torch
