@@ -12,7 +12,7 @@ dropped) and given to bash, in the order of each page. What differs from a reade
   name servers at 10.0.0.x run with `--dry-run`, which checks their settings; a line that only has options is given to
   `aloe config`. The log has both forms;
 - what a page takes for given (a user's data and model, a second run, other machines' shares) is made first, after the
-  table GIVEN: copies of the demo's run stand for other runs;
+  table GIVEN, and counted as a command: copies of the demo's run stand for other runs;
 - `aloe chat` is told "Hello" and the end of its input. Servers stay up until their page ends, and then get a Ctrl-C,
   after which they have to end with 0;
 - commands after the table LEFT_OUT do not run, and are listed with the reason.
@@ -180,6 +180,7 @@ class Walk:
         for path in command.given():
             if not (self.folder / path).exists():
                 self.step(Command(f"(given for {command.page})", GIVEN[path]))
+        self.ran += 1
         text = command.smaller(self.model)
         if text != command.text.removeprefix("uv run "):
             self.say(f"{command.page}  as written: {one_line(command.text)}")
@@ -190,7 +191,6 @@ class Walk:
 
     def told(self, command: Command, text: str, code: int | str, seconds: float, output: str) -> None:
         """Say how a command ended."""
-        self.ran += 1
         self.say(f"{command.page}  {code}  {seconds:.1f} s  {one_line(text)}")
         if code not in (0, "serves"):
             self.stumbles += 1
