@@ -51,6 +51,7 @@ LEFT_OUT = {
     r"^gcloud|--distributed": "needs several hosts",
     r"push \S+ --repo": "needs an account on the hub",
     r"^vllm": "needs vLLM and an accelerator",
+    r"^pip install (?!uv &&)|--with ": "needs the network",
     r"^lm_eval": "has an environment of its own, and downloads its tasks",
     r"--(trl|torch|llama)-python": "needs PyTorch, TRL or llama.cpp in an environment of its own",
     r"MODEL|TOPOLOGY|FILE\.py": "has a placeholder",
@@ -82,6 +83,7 @@ SMALLER = {
     r"fsdp=2 --config.decode.mesh.tensor=8": "fsdp=8 --config.decode.mesh.tensor=2",  # a tiny model has fewer heads
     r"(benchmarks/cost_by_turns\.py .*?)(--turns [\d ]+)?$": r"\1 --turns 1",
     r"(benchmarks/serving_client\.py)": r"\1 --calls=2000",
+    r"^(?=.*--labels=(\w+\.jsonl))": r"""sed -i 's/"score": null/"score": 3/' \1 && """,  # who labels, fills it in
     r"^curl ": "curl --fail-with-body --silent --show-error ",
 }
 CONTROL = "--stages=benchmark --config.benchmark.controls=wrong_persona"
