@@ -100,7 +100,9 @@ class Reader:
         said = {name: _yes_or_no(value) for name, value in stated.items()}
         for name, good in said.items():
             if good is None:
-                raise ValueError(f"'{name}' is {str(stated[name])[:40]!r}; expected true or 1 for a good reply, false or 0")
+                raise ValueError(
+                    f"'{name}' is {str(stated[name])[:40]!r}; expected true or 1 for a good reply, false or 0"
+                )
             if turns[-1].message.role != "assistant":
                 raise ValueError(f"'{name}' stands beside a dialogue that ends with no reply; expected the reply")
         if len(set(said.values())) > 1:

@@ -158,8 +158,8 @@ def add_record(forest: Forest, record: object, reader: Reader) -> None:
 
 
 def _with_sides(record: dict[str, object]) -> dict[str, object]:
-    """A record with both sides of the pair that it is if a key of `keys.REJECTED` stands beside a reply or messages; any
-    other record as it is."""
+    """A record with both sides of the pair that it is if a key of `keys.REJECTED` stands beside a reply or messages;
+    any other record as it is."""
     name = next((name for name in keys.REJECTED if given(record.get(name))), None)
     chosen = next((name for name in keys.CHATS + keys.REPLIES if given(record.get(name))), None)
     if name is None or chosen is None or any(record.get(side) is not None for side in keys.SIDES):

@@ -70,13 +70,12 @@ def unmatched(pattern: str, known: tuple[str, ...]) -> list[str]:
     """The alternatives of a valid regular expression ("query|valeu") that match no name of `known`."""
     parts, depth, start, place = [], 0, 0, 0
     while place < len(pattern):
-        if pattern[place] == "\\":
-            place += 1
-        depth += (pattern[place : place + 1] in ("(", "[")) - (pattern[place : place + 1] in (")", "]"))
-        if pattern[place : place + 1] == "|" and not depth:
+        character = pattern[place]
+        depth += (character in "([") - (character in ")]")
+        if character == "|" and not depth:
             parts.append(pattern[start:place])
             start = place + 1
-        place += 1
+        place += 2 if character == "\\" else 1
     parts.append(pattern[start:])
     return [part for part in parts if not any(re.fullmatch(part, name) for name in known)]
 

@@ -158,7 +158,7 @@ class Stage:
             before, inputs = {**inputs, **before}, {**before, **inputs}
         else:
             inputs = {**{name: before[name] for name in self.dropped if name in before}, **inputs}
-        return input_changes(before, inputs, self.reads(run), self.places(run))
+        return input_changes(before, inputs, self.reads(run), self.places(run)) if before != inputs else []
 
 
 def _is_empty(value: object) -> bool:

@@ -37,12 +37,22 @@ def stage_client(run: Run, name: str, identity: str = "") -> Iterator[InProcessC
     `identity` is the hash of all that decides the answers, for the ids of calls. Raises InputError if the mesh does not
     fit, and AloeError if the engine fails while decoding.
     """
+    with stage_engine(run, name) as (engine, chat), client_of(engine, chat, name, identity) as client:
+        yield client
+
+
+@contextmanager
+def stage_engine(run: Run, name: str) -> Iterator[tuple[Engine, ChatFormat]]:
+    """An engine for the model `name` and its chat format, over the devices of all processes, as in `stage_client`; it
+    is closed at the end of the block. Raises InputError if the mesh does not fit."""
     relay = Relay() if hosts.is_multiprocess() else None
     with relay.opening(name) if relay else nullcontext():
         executor, chat = _stage_executor(run, name)
     engine = _engine(executor, chat, relay)
-    with client_of(engine, chat, name, identity) as client:
-        yield client
+    try:
+        yield engine, chat
+    finally:
+        engine.close()
     told = ", ".join(f"{count:,} by process {number}" for number, count in sorted(engine.decoded.items()))
     by_process = f": {told}" if relay else ""
     run.progress.line(

@@ -51,14 +51,15 @@ class ModelSource:
         if self.stage is None:
             return load_params(self.folder, model, decoder.shardings(model, mesh))
         trained_model, trained = trained_params(model, self.stage, mesh, line, self.step)
-        if not trained_model.lora:
+        adapters = trained_model.lora
+        if not adapters:
             return trained
         start = training_start(self.stage).load(mesh, model, line)
         places = jax.tree.map(lambda leaf: leaf.sharding, start)
 
         @in_precision_of(jnp.float32)
         def merged(start: decoder.Params, trained: decoder.Params) -> decoder.Params:
-            return lora.merge(lora.join(start, trained), trained_model.lora)
+            return lora.merge(lora.join(start, trained), adapters)
 
         return jax.jit(merged, donate_argnums=0, out_shardings=places)(start, trained)
 

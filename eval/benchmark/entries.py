@@ -27,6 +27,7 @@ PROMPTED = ("style_prompt", "self_reflection")  # of the start model by default,
 RESCORED = ("length_judge", "no_context_judge", SCRIPTED_JUDGE)
 DIALOGUES = ("wrong_persona", *RESCORED)  # need the model's own dialogues
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
+_TASK = re.compile(r"\w[\w.,:+()-]*")  # also the name of a file
 
 
 @dataclass(frozen=True)
@@ -107,3 +108,20 @@ def entries(models: Sequence[str], controls: Sequence[str], first: str = "") -> 
         raise InputError(f"controls: '{double}' comes twice; name it once")
     ordered = sorted(parsed, key=lambda model: model.name != first)
     return [*(Entry(model.name, model) for model in ordered), *made]
+
+
+def task_names(items: Sequence[str]) -> dict[str, str]:
+    """The items of `config.benchmark.tasks` by the name of the task: itself, or that of its YAML file without the
+    ending. InputError for an item that is neither, and for a name that comes twice."""
+    found: dict[str, str] = {}
+    for item in items:
+        is_file = item.endswith((".yaml", ".yml"))
+        name = item.rpartition("/")[2].rpartition(".")[0] if is_file else item
+        if not _TASK.fullmatch(name):
+            raise InputError(
+                f"tasks: '{item}' is neither the name of a task, as `lm-eval ls tasks` lists them, nor a .yaml file"
+            )
+        if name in found:
+            raise InputError(f"tasks: two tasks are called '{name}'; name each once, or rename one of the files")
+        found[name] = item
+    return found

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from etils import epath
+from jaxtyping import Float, Int
 from pydantic import Field
 
 from aloe_jax import files
@@ -44,7 +45,7 @@ class General(Record):
 
 def general(dialogues: Sequence[PlainDialogue], texts: str) -> General:
     """The figures of a model from the likelihoods of its dialogues; `texts` is the hash of what was said in them."""
-    found = _mean(np.array([each.nats for each in dialogues]), np.array([each.tokens for each in dialogues]))
+    found = mean_per_token(np.array([each.nats for each in dialogues]), np.array([each.tokens for each in dialogues]))
     return General(
         nats_per_token=found.value,
         interval=found.interval(),
@@ -62,10 +63,11 @@ def general_difference(first: General, second: General) -> Estimate | None:
     if first.texts != second.texts or units[0] != units[1]:
         return None
     nats = np.array([one.nats - other.nats for one, other in zip(ones, others, strict=True)])
-    return _mean(nats, np.array([each.tokens for each in ones]))
+    return mean_per_token(nats, np.array([each.tokens for each in ones]))
 
 
-def _mean(nats: np.ndarray, tokens: np.ndarray) -> Estimate:
+def mean_per_token(nats: Float[np.ndarray, " N"], tokens: Int[np.ndarray, " N"]) -> Estimate:
+    """The sum over N dialogues of `nats` per `tokens`, with the dialogues as units."""
     mean = float(nats.sum() / tokens.sum())
     influences = nats.size * (nats - mean * tokens) / tokens.sum()
     return Linearised(mean, layout_of(np.arange(nats.size), np.zeros(nats.size, int)), influences).estimate()

@@ -8,7 +8,7 @@ from aloe_jax.errors import InputError
 from aloe_jax.serve.settings import check_servers
 from aloe_jax.settings import setting
 from aloe_jax.train.names import OWN
-from eval.benchmark.entries import Entry, entries
+from eval.benchmark.entries import Entry, entries, task_names
 
 MOST_RESAMPLES = 1_000_000
 INTERACTIVE, REPLAY = MODES = ("interactive", "replay")
@@ -54,6 +54,12 @@ class BenchmarkSettings:
         "also measure the perplexity of plain dialogues under each model of this machine",
         decides=False,
     )
+    tasks: tuple[str, ...] = setting(
+        (),
+        "tasks of lm-eval that each model of this machine does as well: names that lm-eval knows, or YAML files",
+        decides=False,
+    )
+    task_limit: int = setting(200, "documents of a task, from the first on; 0: all", minimum=0, decides=False)
     resamples: int = setting(2000, "of the two-way bootstrap", minimum=1, maximum=MOST_RESAMPLES)
     api_key_env: str = setting(
         "ALOE_API_KEY", "environment variable that holds the key of the models' servers", decides=False
@@ -61,6 +67,7 @@ class BenchmarkSettings:
 
     def __post_init__(self) -> None:
         check_servers("", self.api_key_env)
+        task_names(self.tasks)
         names = [each.name for each in self.entries if not each.control]
         if self.mode == REPLAY and self.replay not in names and not self.replay.endswith(".jsonl"):
             raise InputError(f"replay: '{self.replay}' is neither among config.benchmark.models nor a trees.jsonl")

@@ -40,6 +40,7 @@ from eval.benchmark.opening import model_client, model_identity, recorded
 from eval.benchmark.plain_likelihood import measure_general
 from eval.benchmark.results import METRICS, ResultCounts, summarise
 from eval.benchmark.settings import REPLAY, BenchmarkSettings
+from eval.benchmark.task_runs import check_tasks, do_tasks, undone
 from eval.benchmark.truth import outdated, write_corrections
 
 Report = Callable[[int, int], None]
@@ -76,6 +77,7 @@ def _check(run: Run) -> None:
             find_model(run, model.source)
     if settings.replayed_file:
         files.existing(settings.replayed_file, "config.benchmark.replay: file")
+    check_tasks(run)
 
 
 def _foreign(settings: BenchmarkSettings) -> list[ModelUnderTest]:
@@ -136,7 +138,7 @@ def _unfinished(run: Run) -> bool:
     held_out = len(_personas(run))
     if any(_lacks(folder / entry.name, _wanted(entry, settings, held_out), settings) for entry in settings.entries):
         return True
-    if _unmeasured(run):
+    if _unmeasured(run) or undone(run):
         return True
     return any(outdated(folder / entry.name) for entry in settings.entries)
 
@@ -184,6 +186,7 @@ def _work(run: Run) -> Values:
             )
     for path, model in _unmeasured(run).items():
         files.write_json(path, measure_general(run, model).model_dump(mode="json"))
+    do_tasks(run)
     for entry in todo:  # all have their scores now, the scripted judge's too
         write_corrections(run.directory("benchmark") / entry.name)
     return counts

@@ -12,6 +12,7 @@ from aloe_jax import files
 from eval.benchmark.calibration import Calibration
 from eval.benchmark.metrics import ScaleMetrics
 from eval.benchmark.paired import Difference
+from eval.benchmark.tasks import task_differences
 from eval.compare.comparison import Comparison
 from eval.report.findings import metrics_on
 
@@ -32,6 +33,10 @@ def as_json(comparison: Comparison) -> dict[str, object]:
                 "general": found_general.model_dump(mode="json", exclude={"dialogues"})
                 if (found_general := subject.result.general)
                 else None,
+                "tasks": {
+                    task: found_task.model_dump(mode="json", exclude={"documents"})
+                    for task, found_task in subject.result.tasks.items()
+                },
                 **{
                     scale: found.model_dump(mode="json", exclude={"persona"})
                     for scale in comparison.scales
@@ -44,6 +49,7 @@ def as_json(comparison: Comparison) -> dict[str, object]:
             {"first": each.first, "second": each.second, "scale": each.scale, **each.found.model_dump(mode="json")}
             for each in comparison.contrasts
         ],
+        "task_differences": list(_task_differences(comparison)),
         "training": [
             {"stage": each.stage, "figure": each.key, "runs": {run: list(points) for run, points in each.runs.items()}}
             for each in comparison.curves
@@ -51,6 +57,17 @@ def as_json(comparison: Comparison) -> dict[str, object]:
         "settings": comparison.settings,
         "notes": list(comparison.notes),
     }
+
+
+def _task_differences(comparison: Comparison) -> Iterator[dict[str, object]]:
+    """The differences to the baseline in tasks of lm-eval."""
+    tasks = {subject.label: subject.result.tasks for subject in comparison.subjects}
+    for label in tasks:
+        if label != comparison.baseline:
+            for each in task_differences(tasks[label], tasks[comparison.baseline]):
+                found, names = each.found, {"first": label, "second": comparison.baseline}
+                numbers = {"estimate": found.value, "interval": found.interval(), "p": found.p_value()}
+                yield {**names, "task": each.task, "figure": each.figure, "documents": each.documents, **numbers}
 
 
 def write_csv(comparison: Comparison, out: epath.Path) -> list[epath.Path]:

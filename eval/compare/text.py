@@ -16,7 +16,9 @@ from eval.compare.comparison import Comparison
 from eval.compare.curves import Curves, text_chart
 from eval.report.findings import metrics_on
 from eval.report.labelled import refusals
-from eval.report.tables import bracket, decimal, needed, p_value
+from eval.report.names import Style
+from eval.report.parts import Shown, ability_grids
+from eval.report.tables import Grid, bracket, decimal, needed, p_value
 
 TITLES = {
     "shown": "What users had shown counts (scale `shown`)",
@@ -40,6 +42,9 @@ def show(comparison: Comparison, console: Console) -> None:
             console.print(part)
     if any(True for _ in _needed(comparison)):
         console.print(Text(LEGEND, style="dim"))
+    shown = {each.label: Shown(each.label, Style("", ""), each.result) for each in comparison.subjects}
+    for grid in ability_grids(shown, comparison.baseline):
+        console.print(_transposed(grid))
     for note in (*comparison.notes, *_refused(comparison)):
         console.print(Text(note))
     for curves in comparison.curves:
@@ -94,6 +99,20 @@ def _differences(comparison: Comparison, scale: Scale) -> Iterator[RenderableTyp
                 reach = "" if found.detectable is None else decimal(found.detectable, digits)
                 table.add_row(f" {label}", said, p_value(found.p), reach, needed(found))
         yield table
+
+
+def _transposed(grid: Grid) -> Table:
+    """A table of the page with a line per cell, each row of it under its own label."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), show_header=False,
+                  title=Text(grid.caption, style="bold"), title_justify="left")  # fmt: skip
+    table.add_column(overflow="fold")
+    table.add_column(justify="right")
+    table.add_column(overflow="fold")
+    for row in grid.rows:
+        table.add_row(Text(row.label), "", "")
+        for (head, _), cell in zip(grid.heads, row.cells, strict=True):
+            table.add_row(Text(f" {head}"), Text(cell.value), Text(", ".join(cell.remarks), style="dim"))
+    return table
 
 
 def _needed(comparison: Comparison) -> Iterator[Difference]:

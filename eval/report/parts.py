@@ -12,6 +12,7 @@ from eval.benchmark.entries import CONTROLS, ORACLE, TESTED
 from eval.benchmark.general import General, general_difference
 from eval.benchmark.metrics import ScaleMetrics
 from eval.benchmark.scores import Scale
+from eval.benchmark.tasks import TaskDifference, TaskResult, task_differences
 from eval.report import tables
 from eval.report.charts import Series, line_chart, nice_ticks
 from eval.report.findings import (
@@ -175,8 +176,13 @@ def measures_grid(shown: Mapping[str, Shown]) -> Grid | None:
 
 def grids_beside(shown: Mapping[str, Shown], baseline: str) -> list[Grid]:
     """The tables beside the scores that there is something for; `baseline` as in `general_grid`."""
-    found = (labels_grid(shown), criteria_grid(shown), measures_grid(shown), general_grid(shown, baseline))
-    return [grid for grid in found if grid]
+    found = (labels_grid(shown), criteria_grid(shown), measures_grid(shown))
+    return [*(grid for grid in found if grid), *ability_grids(shown, baseline)]
+
+
+def ability_grids(shown: Mapping[str, Shown], baseline: str) -> list[Grid]:
+    """The tables of general ability that there is something for; `baseline` as in `general_grid`."""
+    return [grid for grid in (general_grid(shown, baseline), tasks_grid(shown, baseline)) if grid]
 
 
 def general_grid(shown: Mapping[str, Shown], baseline: str) -> Grid | None:
@@ -205,6 +211,44 @@ def _to_base(found: General, base: General) -> Cell:
         return Cell("–", ("other tokens",))
     interval = bracket(made.interval(), 3, True)
     return Cell(decimal(made.value, 3, True), (interval,) if interval else ())
+
+
+def tasks_grid(shown: Mapping[str, Shown], baseline: str) -> Grid | None:
+    """The figures of lm-eval's tasks with standard errors, and their differences to the model `baseline`; None if no
+    model did one."""
+    done = {name: each.result.tasks for name, each in shown.items() if each.result.tasks}
+    base = done.get(baseline, {})
+    compared = {name: {(each.task, each.figure): each for each in task_differences(tasks, base)}
+                for name, tasks in done.items() if name != baseline}  # fmt: skip
+    figures = dict.fromkeys(
+        (task, each.name) for found in done.values() for task in found for each in found[task].figures
+    )
+    rows = []
+    for task, name in figures:
+        rows.append(Row(f"{task}: {name}", tuple(_figure(tasks.get(task), name) for tasks in done.values())))
+        cells = tuple(_task_to_base(compared.get(model, {}).get((task, name))) for model in done)
+        if any(cell.remarks for cell in cells):
+            rows.append(Row(f"{task}: {name}, difference to {shown[baseline].words}", cells))
+    heads = _heads({name: shown[name] for name in done})
+    return Grid("General ability: tasks of lm-eval, with standard errors", heads, tuple(rows)) if rows else None
+
+
+def _figure(found: TaskResult | None, name: str) -> Cell:
+    figure = next((each for each in found.figures if each.name == name), None) if found else None
+    if found is None or figure is None or figure.value is None:
+        return Cell("–")
+    error = f" ± {decimal(figure.error, 3)}" if figure.error is not None else ""
+    remarks = [f"{count(len(found.documents))} documents"]
+    remarks += ["lower is better"] if figure.higher_is_better is False else []
+    remarks += [f"{count(found.cut)} prompts were cut"] if found.cut else []
+    return Cell(f"{decimal(figure.value, 3)}{error}", tuple(remarks))
+
+
+def _task_to_base(found: TaskDifference | None) -> Cell:
+    if found is None:
+        return Cell("–")
+    interval, p = found.found.interval(), f"p {p_value(found.found.p_value())}"
+    return Cell(decimal(found.found.value, 3, True), (bracket(interval, 3, True), p) if interval else ())
 
 
 def controls_grid(

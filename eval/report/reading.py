@@ -21,6 +21,7 @@ from eval.benchmark.general import General, read_general
 from eval.benchmark.metrics import Metrics, metrics
 from eval.benchmark.results import METRICS
 from eval.benchmark.scores import SCORES, ScoreRecord, read_scores
+from eval.benchmark.tasks import TaskResult, read_tasks
 from eval.benchmark.truth import Truth, corrected_metrics, find_truth
 from eval.report.names import ordered
 
@@ -72,6 +73,7 @@ class ModelResult:
     tokens: Mapping[str, Tokens] = field(default_factory=dict)  # by role of the calls
     truth: Truth | None = None  # labels of the replies
     general: General | None = None  # its general ability, where it was measured
+    tasks: Mapping[str, TaskResult] = field(default_factory=dict)  # of lm-eval, by name
 
     @cached_property
     def dialogues(self) -> dict[str, Conversation]:
@@ -153,6 +155,7 @@ def read_result(directory: epath.Path) -> ModelResult:
         _tokens(directory),
         truth,
         read_general(directory),
+        read_tasks(directory),
     )
 
 

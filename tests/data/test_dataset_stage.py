@@ -334,14 +334,3 @@ def test_a_path_for_trees_needs_no_conversations(run, tmp_path):
     assert len(FragmentSource(tmp_path / "run/dataset")) == 1
     shutil.rmtree(tmp_path / "run")
     refused(run(stages="dataset"), "needs 'conversations'", "run it first")
-
-
-def test_conversations_of_a_file_need_no_personas_and_a_report_nothing(run, tmp_path):
-    """The report shows what is there, and is made anew when there is more."""
-    assert run(stages="conversations,report")[0] == 0
-    assert not (tmp_path / "run/personas").exists()
-    page = (tmp_path / "run/report/index.html").read_text()
-    code, shown = run(stages="dataset,report")
-    assert (code, "report: done" in shown) == (0, True)
-    assert (tmp_path / "run/report/index.html").read_text() != page
-    assert "report: finished before, skipped" in run(stages="report")[1]

@@ -135,7 +135,7 @@ def test_our_parquet_detects_a_flipped_byte_in_a_text(tmp_path):
     write_records(tmp_path / "trees.jsonl", [aloe_tree(2)])
     convert(tmp_path / "trees.jsonl", tmp_path / "trees.parquet")
     content = bytearray((tmp_path / "trees.parquet").read_bytes())
-    content[content.index(b"about the old")] ^= 1
+    content[content.index(b"I like walk")] ^= 1
     (tmp_path / "trees.parquet").write_bytes(content)
     with pytest.raises(InputError, match="not a readable parquet file"):
         convert(tmp_path / "trees.parquet", tmp_path / "back.jsonl")

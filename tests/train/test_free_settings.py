@@ -15,7 +15,8 @@ from aloe_jax.run.stage import Run, run_stages
 from aloe_jax.train.stage import PREFERENCE, SFT
 
 FREE = {
-    "rows": 4, "checkpoint_every": 7, "keep": 3, "keep_every": 100, "async_checkpoint": False, "measure_every": 5,
+    "rows": 4, "checkpoint_every": 7, "checkpoint_minutes": 3.0, "keep": 3, "keep_every": 100,
+    "async_checkpoint": False, "measure_every": 5,
 }  # fmt: skip
 FREE_COMPUTE = {"remat": "none", "chunk": 64, "attention": "dense"}
 
