@@ -63,8 +63,8 @@ def check_no_run_as_model(path: str | os.PathLike[str]) -> None:
     if folder.parent.name == "checkpoints" and _is_stage(folder.parent.parent):
         stage = folder.parent.parent
         raise InputError(
-            f"'{path}' is a checkpoint of a training; `aloe export {stage} --step={folder.name} --out=DIR` makes a model "
-            "of it"
+            f"'{path}' is a checkpoint of a training; make a model of it with `aloe export {stage} "
+            f"--step={folder.name} --out=DIR`, and give that"
         )
     if _is_stage(folder) and not (folder / _CONFIG).is_file() and not (folder / _ADAPTER).is_file():
         if (folder / "checkpoints").is_dir():

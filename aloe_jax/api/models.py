@@ -102,8 +102,8 @@ class Model:
         """
         for name, value in (("n", n), ("max_tokens", max_tokens), ("seed", seed)):
             _check_number(name, value, numbers.Integral)
-        for name, value in (("temperature", temperature), ("top_p", top_p)):
-            _check_number(name, value, numbers.Real)
+        for name, share in (("temperature", temperature), ("top_p", top_p)):
+            _check_number(name, share, numbers.Real)
         sampling = Sampling(temperature=temperature, top_p=top_p, max_tokens=max_tokens)
         prompts = [self._chat.prompt_ids(as_messages(one)) for one in conversations]
         requests = [Request(tuple(prompt), sampling, seed, n) for prompt in prompts]

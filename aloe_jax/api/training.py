@@ -68,7 +68,8 @@ def train_model(
             at its default (`aloe config` lists them); or a config file as `--config` takes it.
         workdir: the run directory.
         trees: the conversations, records, dicts of their JSON or a file; None: those that the config names.
-        stages: the stages, in any order, or one of them. Those that talk with models run an event loop, so not inside another one.
+        stages: the stages, in any order, or one of them. Those that talk with models run an event loop, so not inside
+            another one.
         fresh: start stages over whose settings or inputs changed, which is refused otherwise.
         progress: show bars on stderr.
 
@@ -99,7 +100,10 @@ def _merged(values: Mapping[str, object], changes: Mapping[str, object]) -> dict
     found = dict(values)
     for key, change in changes.items():
         old = found.get(key)
-        found[key] = _merged(old, change) if isinstance(old, Mapping) and isinstance(change, Mapping) else _plain(change)
+        if isinstance(old, Mapping) and isinstance(change, Mapping):
+            found[key] = _merged(old, change)
+        else:
+            found[key] = _plain(change)
     return found
 
 
