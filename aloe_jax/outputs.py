@@ -61,6 +61,12 @@ def check_no_run_as_model(path: str | os.PathLike[str]) -> None:
         made = f"`aloe export {trained[-1]} --out=DIR` makes one of its last training" if trained else ""
         have = f"its model is {models[0]}" if models else "it has no exported model yet"
         raise InputError(f"'{path}' is a run directory and no model; {'; '.join(filter(None, (have, made)))}")
+    if folder.parent.name == "checkpoints" and _is_stage(folder.parent.parent):
+        stage = folder.parent.parent
+        raise InputError(
+            f"'{path}' is a checkpoint of a training; make a model of it with `aloe export {stage} "
+            f"--step={folder.name} --out=DIR`, and give that"
+        )
     if _is_stage(folder) and not (folder / _CONFIG).is_file() and not (folder / _ADAPTER).is_file():
         if (folder / "checkpoints").is_dir():
             raise InputError(

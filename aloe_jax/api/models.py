@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import numbers
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from jax.sharding import Mesh
 from aloe_jax.api.records import Tree, Turn, as_messages, as_trees
 from aloe_jax.decode.engine import Engine
 from aloe_jax.decode.requests import Completion, Request, Sampling
+from aloe_jax.errors import InputError
 from aloe_jax.hub.chat_model import read_chat_model
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.models.params import Params
@@ -98,6 +100,10 @@ class Model:
         give equal replies. Raises InputError for a message that is none, one that the template refuses, a conversation
         without room for a reply, and a value out of its bounds.
         """
+        for name, value in (("n", n), ("max_tokens", max_tokens), ("seed", seed)):
+            _check_number(name, value, numbers.Integral)
+        for name, share in (("temperature", temperature), ("top_p", top_p)):
+            _check_number(name, share, numbers.Real)
         sampling = Sampling(temperature=temperature, top_p=top_p, max_tokens=max_tokens)
         prompts = [self._chat.prompt_ids(as_messages(one)) for one in conversations]
         requests = [Request(tuple(prompt), sampling, seed, n) for prompt in prompts]
@@ -147,6 +153,13 @@ class Model:
         return Reply(text, completion.finish_reason, ids, log_probs, self._chat.tokenizer.hash)
 
 
+def _check_number(name: str, value: object, kind: type) -> None:
+    """Raise InputError unless a value is a number of a kind."""
+    if not isinstance(value, kind) or isinstance(value, bool):
+        expected = "a whole number" if kind is numbers.Integral else "a number"
+        raise InputError(f"{name} is {value!r}, expected {expected}")
+
+
 def load(
     source: str | os.PathLike[str],
     *,
@@ -163,6 +176,8 @@ def load(
     replies at a time (a multiple of the number of devices), each of at most `context` tokens with its conversation.
     Raises InputError, with a remedy, for anything that is not a supported model.
     """
+    if not isinstance(source, (str, os.PathLike)):
+        raise InputError(f"source is {source!r}, expected the place or the name of a model")
     place, mesh = os.fspath(source), make_mesh()
     found = model_at(place)
     config, chat = read_chat_model(found.folder, system=system, variables=variables)

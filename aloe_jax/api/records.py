@@ -45,6 +45,8 @@ def as_messages(messages: Sequence[Turn]) -> list[Message]:
     """Records of messages, from records and dicts. Raises InputError naming the first broken field."""
     if isinstance(messages, (str, Mapping)):
         raise InputError(f'messages: expected a list of {{"role": ..., "content": ...}}, found {str(messages)[:60]!r}')
+    if not messages:
+        raise InputError("messages: the list is empty, expected at least one message")
     return [as_record(Message, message, f"message {number}") for number, message in enumerate(messages)]
 
 
