@@ -89,9 +89,7 @@ def test_folders_of_a_run_name_what_to_give_instead(tmp_path):
     with pytest.raises(InputError, match=r"checkpoints of a training; make a model .*`aloe export .*/sft --out"):
         source.resolve_model(str(run / "sft"))
     (run / "sft/checkpoints/8").mkdir()
-    with pytest.raises(
-        InputError, match=r"/8' is a checkpoint of a training; .*`aloe export .*/sft --step=8 --out"
-    ):
+    with pytest.raises(InputError, match=r"/8' is a checkpoint of a training; .*`aloe export .*/sft --step=8 --out"):
         source.resolve_model(str(run / "sft/checkpoints/8"))
     with pytest.raises(
         InputError, match=r"/personas' is a stage of a run and holds no model; give the folder `export`"
