@@ -213,21 +213,6 @@ def test_an_interrupted_stage_refuses_a_changed_config_too(pipeline):
     assert pipeline.lines() == ["1"]
 
 
-@pytest.mark.parametrize(("paid", "stop_at"), [((), 2), ((NUMBERS,), 1)])
-def test_a_stage_without_work_to_lose_starts_over_with_other_data(pipeline, paid, stop_at):
-    """One that an interrupted call would not continue, and one that has written nothing: as after a call that refused
-    its data, which were mended since."""
-    pipeline.stages[0] = dataclasses.replace(pipeline.stages[0], paid=paid)
-    pipeline.stop_at = stop_at
-    with pytest.raises(KeyboardInterrupt):
-        pipeline.run("numbers")
-    pipeline.stop_at, pipeline.outside, pipeline.config["seed"] = None, "second", 8
-    pipeline.written.clear()
-    pipeline.run("numbers")
-    assert pipeline.written == [1, 2, 3]
-    assert pipeline.manifest("numbers")["inputs"] == {"book": "second"}
-
-
 def test_a_changed_input_is_refused(pipeline):
     pipeline.run()
     pipeline.outside = "second"
