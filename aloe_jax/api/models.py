@@ -22,15 +22,14 @@ from aloe_jax.parallel.mesh import make_mesh
 from aloe_jax.serve.local import engine_of
 from aloe_jax.serve.settings import ServeSettings
 from aloe_jax.train.forward import Compute
-from aloe_jax.train.score import ReplyScore, score_trees
+from aloe_jax.train.score import ReplyScore, score_trees, whole_tries
 from aloe_jax.train.score import checked as finite
 from aloe_jax.train.sources import model_at
 from aloe_jax.tree.fragments import fragments
 from aloe_jax.tree.pack import best_fit, pack, stack
 from aloe_jax.tree.row import Capacity, TreeRow
-from aloe_jax.tree.schema import Conversation, Node
+from aloe_jax.tree.schema import Node
 from aloe_jax.tree.template import ChatFormat, SystemHandling
-from aloe_jax.tree.trie import Trie, build_trie
 
 __all__ = ["Model", "Reply", "ReplyScore", "TreeRow", "load"]
 
@@ -117,7 +116,7 @@ class Model:
         longer than the context, an unknown `dtype`.
         """
         found = as_trees(trees)
-        tries = self._tries(found)
+        tries = whole_tries(found, self._chat, self._config)
         compute = Compute(dtype=dtype)
         scores = score_trees(self._params, self._config, found, tries, compute, mesh=self._mesh)
         return list(finite(scores, self.source))
@@ -131,17 +130,10 @@ class Model:
         path longer than the context, and replies that must share a row and do not fit into one.
         """
         found, capacity = as_trees(trees), Capacity(tokens, targets, replies, pairs)
-        numbered = enumerate(zip(found, self._tries(found), strict=True))
+        numbered = enumerate(zip(found, whole_tries(found, self._chat, self._config), strict=True))
         parts = [part for number, (tree, trie) in numbered for part in fragments(tree, trie, capacity, number)]
         plan = best_fit(np.array([part.sizes for part in parts]), capacity) or [[]]
         return stack([pack([parts[index] for index in row], capacity) for row in plan])
-
-    def _tries(self, trees: Sequence[Conversation]) -> list[Trie]:
-        tries = [build_trie(tree, self._chat, self._config.context, "error") for tree in trees]
-        for tree, trie in zip(trees, tries, strict=True):
-            ids = (token for piece in trie.pieces for token in piece.tokens)
-            self._chat.tokenizer.check_ids(ids, self._config.vocab, f"conversation '{tree.id}'")
-        return tries
 
     @functools.cached_property
     def _engine(self) -> Engine:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from aloe_jax.errors import InputError
 from aloe_jax.formats.convert import read_conversations
-from aloe_jax.tree.schema import Conversation, Message, Node, Preference, Record, write_records
+from aloe_jax.tree.schema import Conversation, Message, Node, Preference, Record, first_fault, write_records
 
 __all__ = ["Conversation", "Message", "Node", "Preference", "read_trees", "write_trees"]
 
@@ -59,7 +59,4 @@ def as_record(kind: type[R], value: R | Mapping[str, Any], where: str) -> R:
     try:
         return kind.model_validate(dict(value))
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        reason = " ".join(first["msg"].removeprefix("Value error, ").split())
-        raise InputError(f"{where}: {f'field {field}: ' if field else ''}{reason}") from None
+        raise InputError(f"{where}: {first_fault(error)}") from None

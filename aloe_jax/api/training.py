@@ -22,10 +22,11 @@ from aloe_jax.run.progress import Progress
 from aloe_jax.run.progress_file import PROGRESS
 from aloe_jax.run.stage import Run, run_stages
 from aloe_jax.train.metrics_log import read_metrics
+from aloe_jax.train.names import CHAIN
 
 __all__ = ["Trained", "train_model"]
 
-STAGES = ("dataset", "sft", "preference")
+STAGES = ("dataset", *CHAIN)
 OWN_TREES = "trees.jsonl"  # in the run directory: the trees that were given as records
 
 
@@ -45,7 +46,7 @@ class Trained:
         return load(self.workdir / (stage or self._last()))
 
     def _last(self) -> str:
-        found = [stage for stage in self.stages if stage in ("sft", "preference")]
+        found = [stage for stage in self.stages if stage in CHAIN]
         if not found:
             raise InputError(f"stages: {', '.join(self.stages)} hold no training; name one")
         return found[-1]

@@ -242,10 +242,15 @@ def check_stages(stages: Sequence[Stage], run: Run, selected: Sequence[str], fre
 
 def _check_own(path: epath.Path) -> None:
     """Raise InputError if there is a config.json of something else, such as a model, which would be replaced."""
-    if path.exists():
-        found = files.read_json(path)
-        if not isinstance(found, dict) or "seed" not in found:
-            raise InputError(f"--workdir: '{path}' is no config of a run and would be replaced; choose another folder")
+    if path.exists() and run_config(path) is None:
+        raise InputError(f"--workdir: '{path}' is no config of a run and would be replaced; choose another folder")
+
+
+def run_config(path: epath.Path) -> dict[str, object] | None:
+    """The content of a config.json; None if it is of something else than a run, such as a model. InputError if it is no
+    JSON."""
+    found = files.read_json(path)
+    return found if isinstance(found, dict) and "seed" in found else None
 
 
 def _refuse(
