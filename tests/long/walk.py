@@ -73,15 +73,16 @@ SMALLER = {
     r"^pip install uv && ": "",
     r"^--config": r"aloe config --config=demo --config",
     r"^(?=.*//10\.0\.0\.)(aloe run .*)": r"\1 --dry-run",
-    r"(aloe run .*--config=(?:configs/)?demo(?:_llm)?(?:\.py)?)(?= |$)": r"\1:debug {model}",
+    r"(aloe run .*--config=(?:configs/)?demo(?:\.py)?)(?= |$)": r"\1:debug {model}",
+    r"(aloe run .*--config=(?:configs/)?demo_llm(?:\.py)?)(?= |$)": r"\1:debug",  # its prompts are long for a tiny one
     r"(aloe run .*--config=configs/world\.py)(?= )": r"\1:debug {model}",
     r"(aloe run .*:on_policy(?= ).*)": r"\1" + ON_POLICY,
     r"(aloe run .*:twin(?= ).*)": r"\1" + TWIN,
     r"(aloe run .*:twin_base.*)": r"\1 --dry-run",
     r"--config=llama3_8b(:[a-z-]+)?(?= )": "--config=llama3_8b:debug",
     r"--config=configs/(llama3|qwen3)_8b\.py(:[a-z]+)?(?= )": r"--config=configs/\1_8b.py:debug",
-    r"fsdp=2 --config.decode.mesh.tensor=8": "fsdp=8 --config.decode.mesh.tensor=2",  # a tiny model has fewer heads
-    r"(benchmarks/cost_by_turns\.py .*?)(--turns [\d ]+)?$": r"\1 --turns 1",
+    r"fsdp=2 --config.decode.mesh.tensor=8": "fsdp=16 --config.decode.mesh.tensor=1",  # a tiny model has one key head
+    r"(benchmarks/cost_by_turns\.py .*?)(--turns [\d ]+)?$": r"\1 --turns 1 2",
     r"(benchmarks/serving_client\.py)": r"\1 --calls=2000",
     r"^(?=.*--labels=(\w+\.jsonl))": r"""sed -i 's/"score": null/"score": 3/' \1 && """,  # who labels, fills it in
     r"^curl ": "curl --fail-with-body --silent --show-error ",
