@@ -11,19 +11,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import jax
-import numpy as np
 import optax
 from etils import epath
 from jax.sharding import Mesh
 
 from aloe_jax import memory
-from aloe_jax.data.pipeline import Batches, owned_rows, to_device
+from aloe_jax.data.pipeline import Batches
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.models.decoder import Params
 from aloe_jax.parallel import hosts
 from aloe_jax.run.progress import Line, quiet, time_of_day
 from aloe_jax.train.checkpoints import Checkpoints
 from aloe_jax.train.clock import Clock
+from aloe_jax.train.feed import START, Fed, Feed
 from aloe_jax.train.forward import Compute
 from aloe_jax.train.held_out import PREFIX, Measure, make_measure
 from aloe_jax.train.hooks import AfterStep, Hooks
@@ -37,21 +37,18 @@ from aloe_jax.train.step import Step, make_evaluation, make_step
 from aloe_jax.train.stop import StopRequest, stopped
 from aloe_jax.train.trace import Trace
 from aloe_jax.train.trackers import open_trackers
-from aloe_jax.train.work import work_of
-from aloe_jax.tree.row import TreeRow
 
 
 @dataclass(frozen=True)
 class Training:
-    """Everything that one training run needs. `first_loss` is the expected loss of the first step, if known."""
+    """Everything that one training run needs."""
 
     model: ModelConfig
     settings: TrainingSettings
     compute: Compute
-    batches: Batches
+    feed: Feed
     mesh: Mesh
     directory: epath.Path
-    first_loss: float | None = None
     seed: int = 0  # of the adapters and their dropout
     held_out: Batches | None = None  # measured and not trained on
     logging: LoggingSettings = field(default_factory=LoggingSettings)
@@ -59,7 +56,7 @@ class Training:
     @property
     def optimizer(self) -> optax.GradientTransformation:
         """The optimiser, with its schedule over all steps of the plan."""
-        return make_optimizer(self.settings, len(self.batches))
+        return make_optimizer(self.settings, len(self.feed))
 
 
 def train(
@@ -97,33 +94,30 @@ def _train(
     line: Line,
 ) -> TrainState:
     """The training, given its checkpoints."""
-    batches, mesh, steps = training.batches, training.mesh, len(training.batches)
-    run_step: Step | None = None
+    mesh, steps = training.mesh, len(training.feed)
+    compiled: dict[int, Step] = {}  # by the number of micro-batches
     with clock.part("start"):
         state, position, start = _start(training, initial, checkpoints)
-        work = work_of(batches, training.model)
+        feeding = training.feed.open(training, position)
     if start:
         saved = time_of_day(checkpoints.saved_at(start))
         line(f"{training.directory.name}: continuing from step {start} of {steps} (checkpoint of {saved})")
-    iterator = batches.iterator(owned_rows(batches.rows, mesh))
-    iterator.set_state(position)
     entered = StopRequest(mesh) if stop is None else contextlib.nullcontext(stop)
     with entered as stop, _trace(training) as trace, _log(training, start) as log:
-        records = Records(training, work, log, clock, report, stop)
-        hooks = _hooks(training, trace, records, checkpoints, iterator.get_state, clock)
+        records = Records(training, log, clock, report, stop)
+        hooks = _hooks(training, trace, records, checkpoints, feeding.position, clock)
         _make_up(training, state, start, log, clock)
         if start < steps:
             stop.check(f"before step {start + 1} of {steps} in '{training.directory}'")
         for number in range(start + 1, steps + 1):
             with clock.part("data"):
-                rows = to_device(next(iterator), batches.rows, mesh)
-                used = np.int32(batches.used(number - 1))
-            if run_step is None:
+                fed = feeding.next(number, state)
+            if (micro_batches := len(fed.rows.tokens)) not in compiled:
                 with clock.part("compile"):
-                    run_step = _compile(training, state, rows, used)
+                    compiled[micro_batches] = _compile(training, state, fed)
             with trace.step(number):
-                state, metrics = run_step(state, rows, used)
-            if hooks.run(AfterStep(number, state, metrics, last=number == steps)):
+                state, metrics = compiled[micro_batches](state, fed.rows, fed.used)
+            if hooks.run(AfterStep(number, state, metrics, fed, last=number == steps)):
                 checkpoints.wait()
                 hosts.wait_for_primary()  # which writes the digests; the end of one process is that of all
                 raise stopped(f"after step {number} of {steps} in '{training.directory}'")
@@ -172,7 +166,7 @@ def _hooks(
 
 def _make_up(training: Training, state: TrainState, step: int, log: MetricsLog, clock: Clock) -> None:
     """Measure the state of the checkpoint where the measurement after its step gave way to a signal."""
-    due = step % training.settings.measure_every == 0 or step == len(training.batches)
+    due = step % training.settings.measure_every == 0 or step == len(training.feed)
     if not step or not due or log.has(f"{PREFIX}loss") or (measure := _measure(training)) is None:
         return
     with clock.part("held_out"):
@@ -186,7 +180,7 @@ def _start(
     optimizer = training.optimizer
     start = hosts.broadcast_from_primary(checkpoints.latest or 0)
     if not start:
-        return create_state(initial(), training.model, optimizer, training.mesh, training.seed), {"next_index": 0}, 0
+        return create_state(initial(), training.model, optimizer, training.mesh, training.seed), dict(START), 0
     abstract = abstract_state(training.model, optimizer, training.mesh)
     state, position = checkpoints.restore(abstract, start)
     if abstract.frozen:
@@ -195,10 +189,10 @@ def _start(
     return state, position, start
 
 
-def _compile(training: Training, state: TrainState, rows: TreeRow, used: np.int32) -> Step:
+def _compile(training: Training, state: TrainState, fed: Fed) -> Step:
     t = training
     step = make_step(t.model, t.settings, t.compute, t.optimizer, t.mesh, t.seed)
-    compiled = step.lower(state, rows, used).compile()
+    compiled = step.lower(state, fed.rows, fed.used).compile()
     memory.release()  # of the compiler
     return compiled
 

@@ -25,6 +25,7 @@ from aloe_jax.run.stage import Run
 from aloe_jax.settings import plain
 from aloe_jax.train.adapters import trained_config
 from aloe_jax.train.clock import Clock
+from aloe_jax.train.feed import DatasetFeed
 from aloe_jax.train.forward import Compute, make_score
 from aloe_jax.train.loop import Training, train
 from aloe_jax.train.metrics_log import Record, read_metrics, time_shares, time_split
@@ -85,10 +86,9 @@ def _run(run: Run, name: str, start: str, mesh: Mesh, stop: StopRequest | None) 
         model,
         settings,
         compute,
-        Batches(source, trained_on, capacity, rows, reference),
+        DatasetFeed(Batches(source, trained_on, capacity, rows, reference), objective.first_loss(settings)),
         mesh,
         directory,
-        objective.first_loss(settings),
         run.seed,
         Batches(source, measured, capacity, rows, reference) if measured.steps else None,
         run.section("logging", LoggingSettings),

@@ -22,7 +22,7 @@ from aloe_jax.train.loop import train
 from aloe_jax.train.metrics_log import read_metrics, time_split
 from aloe_jax.train.settings import LoggingSettings
 from aloe_jax.train.stop import StopRequest
-from aloe_jax.train.work import work_of
+from aloe_jax.train.work import works_of
 from helpers.small_training import CAPACITY, COMPUTE, copied, records, training
 from helpers.tiny import MODEL, params
 
@@ -59,7 +59,7 @@ def test_a_signal_stops_several_hosts(changes, whole, batches, reference, one_de
     monkeypatch.setattr(hosts, "is_multiprocess", lambda: True)
     given = training(batches, reference, one_device, tmp_path, **changes)
     if "measure_every" in changes:
-        given = dataclasses.replace(given, held_out=given.batches)
+        given = dataclasses.replace(given, held_out=given.feed.batches)
     with pytest.raises(ResumableError, match="stopped after step 3 of 5"):
         train(given, copied, send(2, signal.SIGTERM))
     assert [record["step"] for record in records(tmp_path)] == [1, 2, 3]
@@ -72,7 +72,7 @@ def test_a_signal_saves_before_it_measures(batches, reference, one_device, tmp_p
 
     def given(folder):
         made = training(batches, reference, one_device, folder, checkpoint_every=100, measure_every=3)
-        return dataclasses.replace(made, held_out=made.batches)
+        return dataclasses.replace(made, held_out=made.feed.batches)
 
     (tmp_path / "whole").mkdir()
     (tmp_path / "stopped").mkdir()
@@ -209,11 +209,11 @@ def test_tensorboard_holds_the_same_numbers(measured):
 
 def test_work_by_hand(batches):
     """A backward pass takes twice a forward pass; a token at position p attends to p + 1 tokens."""
-    work = work_of(batches, MODEL)
+    work = works_of(batches, MODEL)[0]
     members = [batches.source[number] for row in batches.plan.steps[0] for number in row]
     tokens = sum(part.tokens.size for part in members)
     pairs = sum(int((part.positions + 1).sum()) for part in members)
     targets = sum(part.target.size for part in members)
-    assert work.flops[0] == 3 * MODEL.matmul_flops(tokens, pairs, targets)
-    assert work.tokens[0] == tokens
-    assert work.trained_tokens[0] == targets
+    assert work.flops == 3 * MODEL.matmul_flops(tokens, pairs, targets)
+    assert work.tokens == tokens
+    assert work.trained_tokens == targets
