@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import jax
 import numpy as np
@@ -26,6 +27,14 @@ def held_out(conversation: np.ndarray, share: float, seed: int) -> np.ndarray:
     # No epoch's shuffle has this key.
     drawn = np.random.default_rng([seed, 0, 0, 2]).permutation(owners)[: int(share * len(owners))]
     return np.isin(conversation, drawn)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The batches that are measured and not trained on, after `every` so many steps and after the last one."""
+
+    batches: Batches
+    every: int
 
 
 def make_measure(evaluate: Evaluate, batches: Batches, mesh: jax.sharding.Mesh) -> Measure:

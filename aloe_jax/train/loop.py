@@ -16,7 +16,6 @@ from etils import epath
 from jax.sharding import Mesh
 
 from aloe_jax import memory
-from aloe_jax.data.pipeline import Batches
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.models.decoder import Params
 from aloe_jax.parallel import hosts
@@ -25,13 +24,13 @@ from aloe_jax.train.checkpoints import Checkpoints
 from aloe_jax.train.clock import Clock
 from aloe_jax.train.feed import START, Fed, Feed
 from aloe_jax.train.forward import Compute
-from aloe_jax.train.held_out import PREFIX, Measure, make_measure
+from aloe_jax.train.held_out import PREFIX, HeldOut, Measure, make_measure
 from aloe_jax.train.hooks import AfterStep, Hooks
 from aloe_jax.train.interval import Interval
 from aloe_jax.train.metrics_log import MetricsLog
 from aloe_jax.train.optimizer import make_optimizer
 from aloe_jax.train.records import Records, Report
-from aloe_jax.train.settings import LoggingSettings, TrainingSettings
+from aloe_jax.train.settings import LoggingSettings, LoopSettings
 from aloe_jax.train.state import TrainState, abstract_state, create_state
 from aloe_jax.train.step import Step, make_evaluation, make_step
 from aloe_jax.train.stop import StopRequest, stopped
@@ -44,13 +43,13 @@ class Training:
     """Everything that one training run needs."""
 
     model: ModelConfig
-    settings: TrainingSettings
+    settings: LoopSettings
     compute: Compute
     feed: Feed
     mesh: Mesh
     directory: epath.Path
     seed: int = 0  # of the adapters and their dropout
-    held_out: Batches | None = None  # measured and not trained on
+    held_out: HeldOut | None = None
     logging: LoggingSettings = field(default_factory=LoggingSettings)
 
     @property
@@ -158,16 +157,18 @@ def _hooks(
     hooks = Hooks()
     hooks.add(trace.after)
     hooks.add(records.after)
-    if measure is not None:
-        hooks.add(measure_held_out, every=settings.measure_every, at_end=True, can_wait=True)
+    if training.held_out is not None:
+        hooks.add(measure_held_out, every=training.held_out.every, at_end=True, can_wait=True)
     hooks.add(save, every=settings.checkpoint_every, at_end=True, at_stop=True, when=interval.over)
     return hooks
 
 
 def _make_up(training: Training, state: TrainState, step: int, log: MetricsLog, clock: Clock) -> None:
     """Measure the state of the checkpoint where the measurement after its step gave way to a signal."""
-    due = step % training.settings.measure_every == 0 or step == len(training.feed)
-    if not step or not due or log.has(f"{PREFIX}loss") or (measure := _measure(training)) is None:
+    held_out, measure = training.held_out, _measure(training)
+    if not step or held_out is None or measure is None or log.has(f"{PREFIX}loss"):
+        return
+    if step % held_out.every and step != len(training.feed):
         return
     with clock.part("held_out"):
         log.amend(measure(state))
@@ -202,7 +203,7 @@ def _measure(training: Training) -> Measure | None:
     t = training
     if t.held_out is None:
         return None
-    return make_measure(make_evaluation(t.model, t.settings, t.compute, t.mesh), t.held_out, t.mesh)
+    return make_measure(make_evaluation(t.model, t.settings, t.compute, t.mesh), t.held_out.batches, t.mesh)
 
 
 def _trace(training: Training) -> Trace:

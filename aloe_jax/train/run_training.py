@@ -27,6 +27,7 @@ from aloe_jax.train.adapters import trained_config
 from aloe_jax.train.clock import Clock
 from aloe_jax.train.feed import DatasetFeed
 from aloe_jax.train.forward import Compute, make_score
+from aloe_jax.train.held_out import HeldOut
 from aloe_jax.train.loop import Training, train
 from aloe_jax.train.metrics_log import Record, read_metrics, time_shares, time_split
 from aloe_jax.train.objectives import objective_of
@@ -82,6 +83,7 @@ def _run(run: Run, name: str, start: str, mesh: Mesh, stop: StopRequest | None) 
                 reference = _reference(run, directory, start, loaded[0], both, mesh, stop)
     if hosts.broadcast_from_primary((directory / "checkpoints").exists()) and not model.lora:
         loaded.clear()  # a checkpoint replaces it
+    held_out = Batches(source, measured, capacity, rows, reference)
     training = Training(
         model,
         settings,
@@ -90,7 +92,9 @@ def _run(run: Run, name: str, start: str, mesh: Mesh, stop: StopRequest | None) 
         mesh,
         directory,
         run.seed,
-        Batches(source, measured, capacity, rows, reference) if measured.steps else None,
+        HeldOut(Batches(source, measured, capacity, rows, reference), settings.measure_every)
+        if measured.steps
+        else None,
         run.section("logging", LoggingSettings),
     )
 

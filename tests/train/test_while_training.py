@@ -17,7 +17,7 @@ from aloe_jax.errors import AloeError, ResumableError
 from aloe_jax.parallel import hosts
 from aloe_jax.train.clock import PARTS, Clock
 from aloe_jax.train.forward import make_score
-from aloe_jax.train.held_out import held_out
+from aloe_jax.train.held_out import HeldOut, held_out
 from aloe_jax.train.loop import train
 from aloe_jax.train.metrics_log import read_metrics, time_split
 from aloe_jax.train.settings import LoggingSettings
@@ -59,7 +59,7 @@ def test_a_signal_stops_several_hosts(changes, whole, batches, reference, one_de
     monkeypatch.setattr(hosts, "is_multiprocess", lambda: True)
     given = training(batches, reference, one_device, tmp_path, **changes)
     if "measure_every" in changes:
-        given = dataclasses.replace(given, held_out=given.feed.batches)
+        given = dataclasses.replace(given, held_out=HeldOut(given.feed.batches, given.settings.measure_every))
     with pytest.raises(ResumableError, match="stopped after step 3 of 5"):
         train(given, copied, send(2, signal.SIGTERM))
     assert [record["step"] for record in records(tmp_path)] == [1, 2, 3]
@@ -72,7 +72,7 @@ def test_a_signal_saves_before_it_measures(batches, reference, one_device, tmp_p
 
     def given(folder):
         made = training(batches, reference, one_device, folder, checkpoint_every=100, measure_every=3)
-        return dataclasses.replace(made, held_out=made.feed.batches)
+        return dataclasses.replace(made, held_out=HeldOut(made.feed.batches, made.settings.measure_every))
 
     (tmp_path / "whole").mkdir()
     (tmp_path / "stopped").mkdir()
