@@ -72,6 +72,8 @@ class Node(Record):
     tokenizer: str | None = Field(default=None, description="hash of the tokenizer that `token_ids` belong to")
     scores: tuple[Score, ...] = ()
     value: float | None = None
+    advantage: float | None = None
+    policy: int | None = None
     label: bool | None = Field(default=None, description="whether the reply is a good one, where a record says so")
     calls: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
