@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aloe_jax.cli import signals
-from aloe_jax.cli.arguments import STAGES, TRAINING
+from aloe_jax.cli.arguments import STAGES, TRAINING, USUAL
 from aloe_jax.cli.devices import has_tpus
 from aloe_jax.cli.waiting import waiting
 from aloe_jax.errors import AloeError, InputError
@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> None:
         stages, workdir, primary = pipeline(), epath.Path(options.workdir), hosts.is_primary()
         shown = workdir / PROGRESS if primary and not options.dry_run else None
         run = Run(workdir, settings, Progress(Console(stderr=True, quiet=not primary), shown), shard)
-        selected = _names(options.stages) or list(run.section("stages", tuple)) or list(STAGES)
+        selected = _names(options.stages) or list(run.section("stages", tuple)) or list(USUAL)
         if not TRAINING.isdisjoint(selected) and not options.dry_run:
             import aloe_jax.train.run_training  # noqa: F401  # loads Orbax and Grain while a signal ends the process
 
@@ -159,11 +159,12 @@ def pipeline() -> list[Stage]:
     from aloe_jax.train.export import EXPORT
     from aloe_jax.train.stage import PREFERENCE, SFT
     from data_gen.game.stage import CONVERSATIONS
+    from data_gen.online.stage import ONLINE
     from data_gen.personas.stage import PERSONAS_STAGE
     from eval.benchmark.stage import BENCHMARK
     from eval.report.stage import report_stage
 
-    return [PERSONAS_STAGE, CONVERSATIONS, DATASET, SFT, PREFERENCE, BENCHMARK, EXPORT, report_stage(STAGES)]
+    return [PERSONAS_STAGE, CONVERSATIONS, DATASET, SFT, PREFERENCE, ONLINE, BENCHMARK, EXPORT, report_stage(STAGES)]
 
 
 def import_model(options: argparse.Namespace) -> None:

@@ -41,6 +41,7 @@ from aloe_jax.train.forward import Compute
 from aloe_jax.train.names import BASE, SFT
 from aloe_jax.train.settings import LoggingSettings, PreferenceSettings, SftSettings
 from data_gen.game.settings import ConversationSettings, TreeSettings
+from data_gen.online.round_settings import OnlineSettings
 from data_gen.personas.settings import PersonaSettings
 from data_gen.players.table import RolesSettings
 from eval.benchmark.settings import BenchmarkSettings
@@ -51,7 +52,9 @@ class Experiment:
     """Every setting, with the paper's values (arXiv 2410.03642)."""
 
     seed: int = setting(0, "seed of everything random: personas, replies, batches, adapters")
-    stages: tuple[str, ...] = setting((), "stages to run; empty: all; --stages takes precedence", choices=STAGES)
+    stages: tuple[str, ...] = setting(
+        (), "stages to run; empty: all but online; --stages takes precedence", choices=STAGES
+    )
     model: ModelSettings = section(ModelSettings)
     template: TemplateSettings = section(TemplateSettings)
     mesh: MeshSettings = section(MeshSettings)
@@ -68,6 +71,7 @@ class Experiment:
     logging: LoggingSettings = section(LoggingSettings)
     sft: SftSettings = section(SftSettings)
     preference: PreferenceSettings = section(PreferenceSettings)
+    online: OnlineSettings = section(OnlineSettings)
     benchmark: BenchmarkSettings = section(BenchmarkSettings)
     export: ExportSettings = section(ExportSettings)
 

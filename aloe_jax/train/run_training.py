@@ -62,7 +62,7 @@ def run_training(run: Run, name: str, start: str) -> Values:
 
 def _run(run: Run, name: str, start: str, mesh: Mesh, stop: StopRequest | None) -> Values:
     settings, directory = run.section(name, TrainingSettings), run.directory(name)
-    clock = Clock(lambda part: _shown(run, part))
+    clock = Clock(lambda part: shown(run, part))
     objective, model, compute = objective_of(settings), trained_config(run), run.section("compute", Compute)
     capacity = run.section("dataset", DatasetSettings).row
     rows = micro_batch_rows(settings.rows, mesh)
@@ -92,9 +92,7 @@ def _run(run: Run, name: str, start: str, mesh: Mesh, stop: StopRequest | None) 
         mesh,
         directory,
         run.seed,
-        HeldOut(Batches(source, measured, capacity, rows, reference), settings.measure_every)
-        if measured.steps
-        else None,
+        HeldOut(held_out, settings.measure_every) if measured.steps else None,
         run.section("logging", LoggingSettings),
     )
 
@@ -121,7 +119,7 @@ def _run(run: Run, name: str, start: str, mesh: Mesh, stop: StopRequest | None) 
     }
 
 
-def _shown(run: Run, part: str) -> AbstractContextManager[None]:
+def shown(run: Run, part: str) -> AbstractContextManager[None]:
     """The display of a part of the clock."""
     return run.progress.doing(*PARTS_IN_WORDS[part]) if part in PARTS_IN_WORDS else nullcontext()
 

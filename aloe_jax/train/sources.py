@@ -85,8 +85,9 @@ def model_at(place: str) -> ModelSource:
     if not (stage / "checkpoints").is_dir():
         return ModelSource(resolve_model(place))
     if stage.name not in CHAIN:
+        *others, last = CHAIN
         raise InputError(
-            f"'{place}' holds checkpoints of no training; name the folder {', '.join(CHAIN[:-1])} or {CHAIN[-1]} of a run"
+            f"'{place}' holds checkpoints of no training; name the folder {', '.join(others)} or {last} of a run"
         )
     return ModelSource(start_folder(stage), stage)
 
