@@ -22,7 +22,7 @@ def alarmed(record: Mapping[str, float], settings: AlarmSettings) -> str | None:
         side, other = ("below", "lower") if name == "entropy" else ("above", "raise")
         if (value < limit) if name == "entropy" else (value > limit):
             return (
-                f"{name} is {value:.3g}, {side} config.online.alarm.{name}={limit:g}: {meaning}; look at rounds/ there, "
-                f"then start over with --fresh and other settings, or {other} the alarm, and the same command continues"
+                f"{name} is {value:.3g}, {side} config.online.alarm.{name}={limit:g}: {meaning}; look at rounds/, then "
+                f"start over with --fresh and other settings, or {other} the alarm, and the same command continues"
             )
     return None

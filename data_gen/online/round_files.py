@@ -2,8 +2,8 @@
 
 Trees are rolled out in batches, each stored whole as `batch-NN.jsonl`: one that a kill interrupts is done again, and
 what is stored is never sampled a second time. Once all batches are there and the advantages are known, `trees.jsonl`
-has all trees, and the batches are deleted. `spread.json` is the running spread of values up to this round, which the next
-one goes on from, and `measures.json` what the trees say in metrics.jsonl.
+has all trees, and the batches are deleted. `spread.json` is the running spread of values up to this round, which the
+next one goes on from, and `measures.json` what the trees say in metrics.jsonl.
 """
 
 from __future__ import annotations
