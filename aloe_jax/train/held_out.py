@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from aloe_jax.data.pipeline import Batches, owned_rows, to_device
+from aloe_jax.train.objectives import is_maximum
 from aloe_jax.train.state import TrainState
 from aloe_jax.train.step import Evaluate
 
@@ -47,7 +48,8 @@ def make_measure(evaluate: Evaluate, batches: Batches, mesh: jax.sharding.Mesh) 
             rows = to_device(batches.local(step, owned_rows(batches.rows, mesh)), batches.rows, mesh)
             sums = jax.device_get(evaluate(state.params, state.frozen, rows, np.int32(batches.used(step))))
             pairs = {name: np.array(pair, np.float64) for name, pair in sums.items()}
-            totals = {name: totals.get(name, np.zeros(2)) + pair for name, pair in pairs.items()}
+            join = {name: np.maximum if is_maximum(name) else np.add for name in pairs}
+            totals = {name: join[name](totals.get(name, np.zeros(2)), pair) for name, pair in pairs.items()}
         return {PREFIX + name: total / weight if weight else math.nan for name, (total, weight) in totals.items()}
 
     return measure

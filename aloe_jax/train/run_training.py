@@ -34,7 +34,7 @@ from aloe_jax.train.objectives import objective_of
 from aloe_jax.train.optimizer import make_optimizer
 from aloe_jax.train.plans import training_plans
 from aloe_jax.train.reference import reference_log_probs
-from aloe_jax.train.rounding import reply_tolerance
+from aloe_jax.train.rounding import expected_first_loss, reply_tolerance
 from aloe_jax.train.settings import LoggingSettings, TrainingSettings
 from aloe_jax.train.sources import load_model
 from aloe_jax.train.state import TrainState, abstract_state
@@ -80,15 +80,16 @@ def _run(run: Run, name: str, start: str, mesh: Mesh, stop: StopRequest | None) 
             loaded.append(load_model(run, start, mesh))
             both = Batches(source, PackPlan(trained_on.steps + measured.steps), capacity, rows)
             with run.progress.doing("compiling reference pass", FIRST_COMPILE):
-                reference = _reference(run, directory, start, loaded[0], both, mesh, stop)
+                reference = _reference(run, directory, start, loaded[0], both, mesh, stop, objective.by_token)
     if hosts.broadcast_from_primary((directory / "checkpoints").exists()) and not model.lora:
         loaded.clear()  # a checkpoint replaces it
+    batches = Batches(source, trained_on, capacity, rows, reference)
     held_out = Batches(source, measured, capacity, rows, reference)
     training = Training(
         model,
         settings,
         compute,
-        DatasetFeed(Batches(source, trained_on, capacity, rows, reference), objective.first_loss(settings)),
+        DatasetFeed(batches, expected_first_loss(settings, batches)),
         mesh,
         directory,
         run.seed,
@@ -147,8 +148,10 @@ def _reference(
     batches: Batches,
     mesh: Mesh,
     stop: StopRequest | None,
+    by_token: bool,
 ) -> Reference:
-    """Log-probability of every reply under the reference model, which is the model that the training starts from."""
+    """Log-probability of every reply, `by_token` of each of its tokens, under the reference model, which is the model
+    that the training starts from."""
     chat, model, compute = chat_format(run), model_config(run), run.section("compute", Compute)
     key = {
         "model": start,
@@ -158,6 +161,7 @@ def _reference(
         "template": chat.template.hash,
         "dtype": compute.dtype,
         "attention": chosen(compute.attention, mesh),
+        **({"by": "token"} if by_token else {}),
     }
 
     def tolerance(tokens: int) -> float:
@@ -166,5 +170,5 @@ def _reference(
     def report(done: int, total: int) -> None:
         run.progress.update(done, total, "reference batches")
 
-    score = make_score(model, compute, mesh)
-    return reference_log_probs(params, score, batches, mesh, directory, key, report, tolerance, stop)
+    score = make_score(model, compute, mesh, by_token)
+    return reference_log_probs(params, score, batches, mesh, directory, key, report, tolerance, stop, by_token)
