@@ -47,8 +47,12 @@ def expected_first_loss(settings: ObjectiveSettings, batches: Batches) -> float 
     objective = objective_of(settings)
     if not objective.by_token:
         return objective.first_loss(settings)
-    row = _first_rows(batches)
-    return _loss(settings, row, np.zeros(row.length.shape))
+    return loss_of_old_policy(settings, _first_rows(batches))
+
+
+def loss_of_old_policy(settings: ObjectiveSettings, rows: TreeRow) -> float:
+    """The loss of the policy whose log-probabilities `rows` [B, ...] have as those of the old one."""
+    return _loss(settings, rows, np.zeros(rows.length.shape))
 
 
 def loss_tolerance(settings: ObjectiveSettings, batches: Batches, dtype: str, layers: int, expected: float) -> float:
@@ -61,10 +65,15 @@ def loss_tolerance(settings: ObjectiveSettings, batches: Batches, dtype: str, la
     strict, by_token = LOSS * max(1.0, abs(expected)), objective_of(settings).by_token
     if dtype == "float32" and not by_token:
         return strict
-    row = _first_rows(batches)
-    side = np.sign(np.nan_to_num(row.advantage)) if by_token else row.label
-    off = side * reply_tolerance(dtype, layers, row.length)
-    return max(strict, *(abs(_loss(settings, row, sign * off) - expected) for sign in (1, -1)))
+    return max(strict, rounded_loss(settings, _first_rows(batches), dtype, layers, expected))
+
+
+def rounded_loss(settings: ObjectiveSettings, rows: TreeRow, dtype: str, layers: int, expected: float) -> float:
+    """The change of the loss of `rows` from `expected` if the log-probabilities of chosen replies, or of those with an
+    advantage above 0, are off by their tolerance and the others by theirs in the other direction."""
+    side = np.sign(np.nan_to_num(rows.advantage)) if objective_of(settings).by_token else rows.label
+    off = side * reply_tolerance(dtype, layers, rows.length)
+    return max(abs(_loss(settings, rows, sign * off) - expected) for sign in (1, -1))
 
 
 def _first_rows(batches: Batches) -> TreeRow:

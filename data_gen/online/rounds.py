@@ -11,21 +11,20 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from aloe_jax.data.pipeline import micro_batch_rows, owned_rows, to_device
 from aloe_jax.models import decoder, lora
 from aloe_jax.models.config import ModelConfig
-from aloe_jax.parallel.sharding import row_sharding
 from aloe_jax.run.stage import Run
 from aloe_jax.serve.in_process import InProcessClient
-from aloe_jax.train.feed import Fed, Feeding
-from aloe_jax.train.forward import make_score
+from aloe_jax.train.feed import Expected, Fed, Feeding
 from aloe_jax.train.loop import Training
-from aloe_jax.train.reference import Score
+from aloe_jax.train.policy_pass import make_policy_pass
+from aloe_jax.train.rounding import LOSS, loss_of_old_policy, rounded_loss
 from aloe_jax.train.state import TrainState
 from aloe_jax.train.stop import StopRequest
 from aloe_jax.train.work import Work
@@ -75,8 +74,8 @@ class _Rounds:
     def __init__(self, rounds: Rounds, training: Training, done: int) -> None:
         self._rounds, self._training, self._done = rounds, training, done
         self._directory = Path(rounds.run.directory("online"))
-        self._score = make_score(training.model, training.compute, training.mesh, by_token=True)
-        self._refer = make_score(rounds.base, training.compute, training.mesh, by_token=True)
+        self._policy = make_policy_pass(training.model, training.compute, training.mesh)
+        self._reference = make_policy_pass(rounds.base, training.compute, training.mesh)
 
     def position(self) -> dict[str, int]:
         return {"next_index": self._done}
@@ -87,7 +86,8 @@ class _Rounds:
         if (trees := found.trees()) is None:
             trees = self._rolled_out(found, state)
         rolled = time.monotonic()
-        rows, used, work, off = self._filled(trees, state)
+        filled = self._filled(trees, state)
+        off = gap(filled.on_host, trees)
         measured = found.measured() | {
             "sampler_gap": off[0],
             "sampler_gap_max": off[1],
@@ -97,7 +97,9 @@ class _Rounds:
         self._done = number
         if (kept := self._rounds.settings.keep_trees) and number > kept:
             RoundFiles(self._directory, number - kept).forget()
-        return Fed(rows, np.int32(used), work, lambda: f"of round {number} in '{self._directory}'", measured=measured)
+        where = f"of round {number} in '{self._directory}'"
+        expected = self._expected(filled.on_host)
+        return Fed(filled.rows, np.int32(filled.used), filled.work, lambda: where, expected, measured)
 
     def _rolled_out(self, found: RoundFiles, state: TrainState) -> list[Conversation]:
         """The trees of a round with their rewards and advantages: those of the batches that are stored, and the rest
@@ -131,27 +133,44 @@ class _Rounds:
 
         return rounds.players.play(client, rounds.policy.sampling, game)
 
-    def _filled(
-        self, trees: Sequence[Conversation], state: TrainState
-    ) -> tuple[TreeRow, int, Work, tuple[float, float]]:
-        """The batch on the mesh, with the log-probabilities of the policy that sampled it and of the reference."""
+    def _filled(self, trees: Sequence[Conversation], state: TrainState) -> _Filled:
+        """The batch of the trees on the mesh, with the log-probabilities of the policy that sampled it, computed by the
+        trainer, and of the reference."""
         rounds, training = self._rounds, self._training
         rows, work = rounds.packing.rows(trees)
         mesh, size = training.mesh, micro_batch_rows(training.settings.rows, training.mesh)
         micro, used = batched(rows, size, rounds.packing.capacity)
         placed = to_device(jax.tree.map(lambda leaf: leaf[:, list(owned_rows(size, mesh))], micro), size, mesh)
-        policy = lora.join(state.frozen, state.params)
+        policy, count = lora.join(state.frozen, state.params), np.int32(used)
         placed = placed.replace(
-            old_log_prob=self._pass(self._score, policy, placed, used),
-            reference_log_prob=self._pass(self._refer, rounds.reference, placed, used),
+            old_log_prob=self._policy(policy, placed, count),
+            reference_log_prob=self._reference(rounds.reference, placed, count),
         )
-        return placed, used, work, gap(micro.replace(old_log_prob=np.asarray(placed.old_log_prob)), trees)
+        known = {name: np.asarray(getattr(placed, name)) for name in ("old_log_prob", "reference_log_prob")}
+        return _Filled(placed, used, work, micro.replace(**known))
 
-    def _pass(self, score: Score, params: decoder.Params, rows: TreeRow, used: int) -> jax.Array:
-        """Log-probabilities [N, B, M] of all targets; those of empty micro-batches are 0."""
-        found = [score(params, jax.tree.map(lambda leaf, at=at: leaf[at], rows)) for at in range(used)]
-        empty = [jnp.zeros_like(found[0])] * (len(rows.tokens) - used)
-        return jax.device_put(jnp.stack([*found, *empty]), row_sharding(self._training.mesh, leading=1))
+    def _expected(self, rows: TreeRow) -> Expected:
+        """The loss of a step whose policy is the one that sampled; `rows` are [N, B, ...] on the host."""
+        training = self._training
+        flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), rows)
+        loss = loss_of_old_policy(training.settings, flat)
+        tolerance = rounded_loss(training.settings, flat, training.compute.dtype, training.model.layers, loss)
+        return Expected(
+            loss,
+            max(tolerance, LOSS * max(1.0, abs(loss))),
+            "the step computes other log-probabilities than the pass before it; run again with "
+            "--config.compute.attention=dense or --config.compute.dtype=float32, and report it if that changes nothing",
+        )
+
+
+class _Filled(NamedTuple):
+    """The batch of a round on the mesh, how many of its micro-batches are not empty, the work of its step, and the same
+    rows on the host."""
+
+    rows: TreeRow
+    used: int
+    work: Work
+    on_host: TreeRow
 
 
 def drawn(personas: Sequence[Persona], count: int, seed: int, number: int) -> list[Persona]:
