@@ -96,19 +96,17 @@ def length(reply: Node) -> int:
     return len(words(reply.text)) if reply.token_ids is None else len(reply.token_ids)
 
 
-def correlated(
-    states: Sequence[Sequence[State]], advantages: Sequence[Advantages], which: str, covers: Callable[[str], bool]
-) -> str:
-    """Correlation of advantages with the truth, with its 95 % interval over trees. A sibling that a method covers and
-    gives no advantage, as its group is flat, has 0."""
+def correlated(states: Sequence[Sequence[State]], advantages: Sequence[Advantages], which: str, siblings: int) -> str:
+    """Correlation of advantages with the truth over the first `siblings` of each state, with its 95 % interval over
+    trees. A reply that has no advantage, as its group is flat, has 0."""
     pairs = []
     for of_tree, found in zip(states, advantages, strict=True):
         values = []
         for state in of_tree:
             truth = getattr(state, which).mean(1)
-            for reply, value in zip(state.replies, truth - truth.mean(), strict=True):
-                if covers(reply):
-                    values.append((found.get(reply, 0.0), value))
+            against = (truth - truth.mean()).tolist()
+            compared = zip(state.replies[:siblings], against[:siblings], strict=True)
+            values += [(found.get(reply, 0.0), value) for reply, value in compared]
         pairs.append(np.array(values).reshape(-1, 2))
     draws = np.random.default_rng(0).integers(0, len(pairs), (RESAMPLES, len(pairs)))
     with np.errstate(invalid="ignore"):
@@ -145,37 +143,32 @@ async def compare(rollouts: Rollouts, table: Table, settings: RolloutSettings) -
     trees = await rollouts.trees(settings)
     budget = rollouts.tokens(trees)
     states = [table.states[tree.id] for tree in trees]
-    everything, path = lambda reply: True, lambda reply: reply.endswith(".1")
     to_end = dataclasses.replace(own, horizon=float(settings.turns))
     peers = {
         "turn": ((dataclasses.replace(settings, horizon=0.0, siblings=count), 1) for count in range(2, 99)),
         "chain": ((dataclasses.replace(own, siblings=1, share=0.0), count) for count in range(2, 99)),
         "leaf": ((dataclasses.replace(to_end, siblings=count), 1) for count in range(2, 99)),
     }
-    rows = [("siblings", settings, trees, everything)]
-    rows.append(("siblings", own, await rollouts.trees(own), everything))
-    for name, sizes in peers.items():
-        shape, found = await rollouts.at_least(budget, sizes)
-        covers = path if name == "chain" else lambda reply, most=shape.siblings: int(reply.split(".")[-1]) <= most
-        rows.append((name, shape, found, covers))
+    rows = [("siblings", settings, trees), ("siblings", own, await rollouts.trees(own))]
+    rows += [(name, *await rollouts.at_least(budget, sizes)) for name, sizes in peers.items()]
     for futures in (2, SKIPPED):
         more = dataclasses.replace(settings, futures=futures)
-        rows.append(("siblings", more, await rollouts.trees(more), everything))
+        rows.append(("siblings", more, await rollouts.trees(more)))
     print("| method | k | m | draws of the futures | tokens per persona | Q to the horizon | Q to the end |")
     print("|---|---|---|---|---|---|---|")
-    for name, shape, found, covers in rows:
+    for name, shape, found in rows:
         table.check(found[: len(states)])
         advantages = METHODS[name](found, shape)[: len(states)]
-        figures = " | ".join(correlated(states, advantages, which, covers) for which in ("cut", "end"))
+        figures = " | ".join(correlated(states, advantages, which, shape.siblings) for which in ("cut", "end"))
         draws = "" if name in ("turn", "chain") else "common" if shape.common_draws else "own"
         k, m = ("", "") if name == "chain" else (shape.siblings, "" if name == "turn" else shape.futures)
         print(f"| `{name}` | {k} | {m} | {draws} | {rollouts.tokens(found):.0f} | {figures} |")
     for which, horizon in (("cut", "the horizon"), ("end", "the end")):
         for common in (True, False):
-            found = [ceiling(states, which, futures, common) for futures in (1, 2, SKIPPED)]
-            limits = ", ".join(f"{limit:.2f}" for *_, limit in found)
-            kind = "common" if common else "own"
-            print(f"to {horizon}, {kind} draws: tau {found[0][0]:.3f}, sigma {found[0][1]:.3f}, ceilings {limits}")
+            limits = [ceiling(states, which, futures, common) for futures in (1, 2, SKIPPED)]
+            kind, (tau, sigma, _) = "common" if common else "own", limits[0]
+            told = ", ".join(f"{limit:.2f}" for *_, limit in limits)
+            print(f"to {horizon}, {kind} draws: tau {tau:.3f}, sigma {sigma:.3f}, ceilings {told}")
 
 
 @contextmanager

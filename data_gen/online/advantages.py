@@ -121,8 +121,8 @@ def groups(tree: Conversation, settings: RolloutSettings) -> list[Group]:
             continue
         returns = []
         for reply in replies:
-            starts = [node.id for node in below.children[reply]] or [None]
-            futures = [below.future(reply, start, settings.ahead(turn)) for start in starts]
+            starts: list[str | None] = [node.id for node in below.children[reply]]
+            futures = [below.future(reply, start, settings.ahead(turn)) for start in starts or [None]]
             returns.append([below.discounted(future, settings) for future in futures])
         scored = all(value is not None for row in returns for value in row)
         found.append(Group(turn, tuple(replies), np.array(returns, np.float64) if scored else None))
@@ -215,7 +215,7 @@ def credited(
         (_persona_group(tree), group.turn, group.variance)
         for tree, found in zip(trees, by_tree, strict=True)
         for group in found
-        if group.variance is not None
+        if group.variance is not None and not group.flat
     )
     valued = []
     for tree, found, advantages in zip(trees, by_tree, siblings(trees, settings, spread), strict=True):

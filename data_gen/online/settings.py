@@ -35,8 +35,8 @@ class RolloutSettings:
     futures: int = setting(1, "simulated futures of each of them", minimum=1)
     horizon: float = setting(
         2.0,
-        "turns of a future at the first turn, fewer towards the end: min(ceil(horizon (T - t) / T), T - t) at turn t of "
-        "T; as large as `turns`: to the end of the dialogue",
+        "turns of a future, fewer towards the end: min(ceil(horizon (T - t) / T), T - t) after turn t of T turns; "
+        "as large as T: to the end of the dialogue",
         minimum=0,
     )
     share: float = setting(0.5, "share of the turns that are chosen, early ones more often", minimum=0, maximum=1)

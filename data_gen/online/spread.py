@@ -1,4 +1,7 @@
-"""The running spread of Q among siblings, by turn and by group of personas: what advantages are divided by."""
+"""The running spread of Q among siblings, by turn and by group of personas: what advantages are divided by.
+
+Groups without spread do not count: the more of them there are, the larger the advantages of all others would be.
+"""
 
 from __future__ import annotations
 

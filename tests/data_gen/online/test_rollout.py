@@ -7,9 +7,10 @@ import math
 import pytest
 
 from aloe_jax.tree.schema import dump
+from data_gen.online.advantages import groups
 from data_gen.online.rewards import PARTS, POTENTIAL, TOTAL, part, rewarded
-from data_gen.online.rollout import Seat, chosen_turns, roll_out, tree_name
-from data_gen.online.settings import RolloutSettings
+from data_gen.online.rollout import Seat, chosen_turns, future_prefix, roll_out, tree_name
+from data_gen.online.settings import RewardSettings, RolloutSettings
 from data_gen.roles import Roles
 from data_gen.world.inducer import ScriptedInducer
 from data_gen.world.judge import ScriptedJudge
@@ -18,7 +19,7 @@ from data_gen.world.stochastic import StochasticResponder
 from data_gen.world.teacher import ScriptedTeacher
 from data_gen.world.user import ScriptedUser
 
-PERSONAS = scripted_personas("train", profiles=4, personalities=4, seed=0, pairings=1)
+PERSONAS = scripted_personas("train", profiles=2, personalities=2, seed=0, pairings=1)
 SETTINGS = RolloutSettings(turns=5, siblings=3, futures=2, horizon=2.0, share=0.6)
 
 
@@ -98,9 +99,9 @@ def test_more_siblings_futures_and_turns_add_to_a_tree():
 def test_equal_arguments_give_equal_trees_whoever_else_is_in_the_batch():
     trees = [dump(tree) for tree in grown()]
     assert [dump(tree) for tree in grown()] == trees
-    assert [dump(tree) for tree in grown(personas=PERSONAS[2:])] == trees[2:]
-    assert dump(grown(round_number=1)[0]) != trees[0]
-    assert dump(grown(seed=1)[0]) != trees[0]
+    assert [dump(tree) for tree in grown(personas=PERSONAS[1:2])] == trees[1:]
+    assert dump(grown(personas=PERSONAS[:1], round_number=1)[0]) != trees[0]
+    assert dump(grown(personas=PERSONAS[:1], seed=1)[0]) != trees[0]
 
 
 def test_siblings_meet_the_same_draws():
@@ -169,3 +170,20 @@ def test_the_potential_telescopes(discount):
             end, replies = part(nodes[-1], POTENTIAL), nodes[1:-1:2]
         total = math.fsum(discount**turn * part(node, "belief") for turn, node in enumerate(replies))
         assert total == pytest.approx(discount ** len(replies) * end - part(nodes[0], POTENTIAL), abs=1e-12)
+
+
+def test_each_future_has_its_own_gain_in_belief():
+    """With the belief alone rewarded the return of a future is gamma^(H + 1) Phi(its end) - Phi(the turn), whatever a
+    reply's other futures brought to light."""
+    alone = RewardSettings(score=0.0, questions=0.0, length=0.0, repetition=0.0, leak=0.0)
+    settings = dataclasses.replace(SETTINGS, reward=alone, futures=3)
+    for tree in (rewarded(tree, settings) for tree in grown(settings)):
+        for group in groups(tree, settings):
+            turn, ahead = group.turn, settings.ahead(group.turn)
+            last = turn + ahead + 1
+            for row, reply in enumerate(group.replies):
+                for future in range(len(group.returns[row])):
+                    prefix = "" if (row, future) == (0, 0) else future_prefix(reply, future)
+                    end = part(tree.node(f"{prefix}u{last}"), POTENTIAL) if last <= 5 else 0.0
+                    gain = settings.discount ** (ahead + 1) * end - part(tree.node(f"u{turn}"), POTENTIAL)
+                    assert group.returns[row][future] == pytest.approx(gain, abs=1e-12)
