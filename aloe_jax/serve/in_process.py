@@ -131,26 +131,36 @@ class InProcessClient(ChatClient):
             while not settled.wait(1.0) and not loop.is_closed():
                 pass
 
+    async def sampled(
+        self, messages: Sequence[Message], prompt: list[int], **options: Unpack[CallOptions]
+    ) -> list[Answer]:
+        """Answers to the messages as `chat` gives them, after the token ids `prompt`, which need not be those that the
+        messages are tokenised to."""
+        return (await self._responded(self.request(messages, **options), prompt)).answers
+
     async def respond(self, request: Request, affinity: str = "") -> Response:
         """The answers to a request; all calls of equal `affinity` are at one place anyway.
 
         Raises CallError if the request is refused or its answer is none, and ResumableError if the engine stopped.
         """
+        return await self._responded(request, None)
+
+    async def _responded(self, request: Request, prompt: list[int] | None) -> Response:
         self._open += 1
         try:
             async with self._places:
-                response = await self._complete(request)
+                response = await self._complete(request, prompt)
         finally:
             self._open -= 1
         self.completions.add(response.usage)
         return response
 
-    async def _complete(self, request: Request) -> Response:
+    async def _complete(self, request: Request, prompt: list[int] | None) -> Response:
         [body] = bodies(request, OUR_ABILITIES)
         self._endpoint.limit.enter()
         try:
             asked = validated(body, ChatRequest)
-            completed = await complete(self._served, asked)
+            completed = await complete(self._served, asked, prompt)
         except ApiError as error:
             if error.status == 400:
                 code = error.body["error"]["code"]

@@ -112,6 +112,24 @@ class Message(Record):
     content: str
 
 
+class SampledMessage(Message):
+    """A reply as our engine sampled it: its tokens need not be those that its text is tokenised to, and what follows
+    was sampled after them. The fields are those of its `Node`."""
+
+    token_ids: tuple[TokenId, ...]
+    tokenizer: str
+    flags: tuple[str, ...] = ()
+
+
+def message_of(node: Node) -> Message:
+    """A node as a message, with its token ids if it has some."""
+    if node.token_ids is None or node.tokenizer is None:
+        return Message(role=node.role, content=node.text)
+    return SampledMessage(
+        role=node.role, content=node.text, token_ids=node.token_ids, tokenizer=node.tokenizer, flags=node.flags
+    )
+
+
 def content_text(value: object) -> str:
     """The text of a message's content: a string, or a list of text parts, which chat templates write one after the
     other with nothing between them. Raises ValueError for any other content, such as an image."""

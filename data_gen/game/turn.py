@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from aloe_jax.serve.client.answers import Answer
-from aloe_jax.tree.schema import Belief, Message, Node, Score
+from aloe_jax.tree.schema import Belief, Message, Node, Score, message_of
 from data_gen.roles import Revealed, Said, Verdict, calls_of
 from data_gen.seeds import stable_seed
 
@@ -59,8 +59,7 @@ class Branch:
 
     def answered(self, reply: Node, prefix: str) -> Branch:
         """The branch in which the next turn follows on `reply`."""
-        message = Message(role="assistant", content=reply.text)
-        return replace(self, parent=reply.id, dialogue=(*self.dialogue, message), prefix=prefix)
+        return replace(self, parent=reply.id, dialogue=(*self.dialogue, message_of(reply)), prefix=prefix)
 
 
 def reply_node(name: str, parent: str, condition: str, reply: Answer, verdict: Verdict, judge: str) -> Node:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,10 +14,7 @@ from aloe_jax.serve.client.interface import ChatClient
 from data_gen.calls.connections import Cast
 from data_gen.calls.store import Store
 from data_gen.players.assemble import assemble, game_roles, model_roles, role_clients
-from data_gen.players.responder import ModelResponder
-from data_gen.players.settings import ModelSettings
-from data_gen.players.table import prompt_of
-from data_gen.roles import Roles
+from data_gen.roles import Responder, Roles
 
 OTHERS = ("user", "inducer", "judge")
 T = TypeVar("T")
@@ -31,15 +28,14 @@ class Players:
     cast: Cast
     runner: asyncio.Runner
 
-    def play(self, policy: ChatClient, sampling: ModelSettings, game: Callable[[Roles], Coroutine[Any, Any, T]]) -> T:
-        """The result of a game in which `policy` is the responder. What it samples is not kept under the call's name:
-        an answer that was stored beside other neighbours would change the bits of a batch."""
+    def play(self, client: ChatClient, policy: Responder, game: Callable[[Roles], Coroutine[Any, Any, T]]) -> T:
+        """The result of a game in which `policy` answers, through `client`. What it samples is not kept under the
+        call's name: an answer that was stored beside other neighbours would change the bits of a batch."""
 
         async def played() -> T:
-            async with policy:
+            async with client:
                 roles = game_roles(self.run, self.cast, OTHERS)
-                responder = ModelResponder(policy, prompt_of("responder", sampling), sampling, "policy")
-                return await game(Roles(roles.user, roles.inducer, responder, roles.judge, roles.teacher))
+                return await game(replace(roles, responder=policy))
 
         return self.runner.run(played())
 

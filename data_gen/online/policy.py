@@ -10,13 +10,16 @@ import jax
 import jax.numpy as jnp
 
 from aloe_jax.decode.engine import Engine
+from aloe_jax.errors import InputError
 from aloe_jax.models import decoder, lora
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.ops.precision import in_precision_of
+from aloe_jax.serve.client.answers import Answer
 from aloe_jax.serve.in_process import InProcessClient
 from aloe_jax.train.state import TrainState
 from aloe_jax.tree.template import ChatFormat
-from data_gen.players.settings import ModelSettings
+from aloe_jax.tree.trie import dialogue_ids
+from data_gen.roles import Dialogue, Responder
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,8 @@ class Policy:
     engine: Engine
     chat: ChatFormat
     model: ModelConfig
-    max_tokens: int
+    max_tokens: int  # of a reply
+    longest: int  # tokens of a path
 
     @contextmanager
     def playing(self, state: TrainState, version: int) -> Iterator[InProcessClient]:
@@ -37,14 +41,35 @@ class Policy:
         with InProcessClient(self.engine, self.chat, name, concurrency=2 * self.engine.slots) as client:
             yield client
 
-    @property
-    def sampling(self) -> ModelSettings:
-        """How rounds sample: at temperature 1 and top-p 1, without top-k and penalties. Samples of any other
-        distribution are not the policy's, and their log-probabilities would not be either."""
-        return ModelSettings(temperature=1.0, top_p=1.0, max_tokens=self.max_tokens)
+    def player(self, client: InProcessClient) -> Responder:
+        """The policy as the role that answers."""
+        return _Player(client, self)
 
     def _parameters(self, state: TrainState) -> decoder.Params:
         return _merged(state.frozen, state.params, self.model.lora) if self.model.lora else state.params
+
+
+@dataclass(frozen=True)
+class _Player:
+    """Implements `Responder`. Replies are sampled at temperature 1 and top-p 1, without top-k and penalties: samples of
+    any other distribution are not the policy's. The prompt has the tokens that earlier replies were sampled as, as in
+    training; text that is tokenised again would be another history."""
+
+    client: InProcessClient
+    policy: Policy
+
+    async def replies(self, dialogue: Dialogue, hint: str | None, n: int, seed: int) -> list[Answer]:
+        """`n` samples of the policy; it is never given a hint."""
+        assert hint is None
+        prompt, policy = dialogue_ids(dialogue, self.policy.chat), self.policy
+        if len(prompt) + policy.max_tokens > policy.longest:
+            raise InputError(
+                f"config.dataset.max_path: a dialogue of {len(prompt)} tokens and a reply of {policy.max_tokens} are "
+                f"longer than {policy.longest}; raise it, or lower config.online.rollout.turns or max_tokens"
+            )
+        return await self.client.sampled(
+            dialogue, prompt, n=n, seed=seed, temperature=1.0, top_p=1.0, max_tokens=policy.max_tokens
+        )
 
 
 @in_precision_of(jnp.float32)

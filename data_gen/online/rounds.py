@@ -23,6 +23,7 @@ from aloe_jax.run.stage import Run
 from aloe_jax.serve.in_process import InProcessClient
 from aloe_jax.train.feed import Expected, Fed, Feeding
 from aloe_jax.train.loop import Training
+from aloe_jax.train.metrics_log import ROLLOUT_SECONDS
 from aloe_jax.train.policy_pass import make_policy_pass
 from aloe_jax.train.rounding import LOSS, loss_of_old_policy, rounded_loss
 from aloe_jax.train.state import TrainState
@@ -91,8 +92,7 @@ class _Rounds:
         measured = found.measured() | {
             "sampler_gap": off[0],
             "sampler_gap_max": off[1],
-            "rollout_seconds": round(rolled - began, 3),
-            "scoring_seconds": round(time.monotonic() - rolled, 3),
+            **dict(zip(ROLLOUT_SECONDS, (rolled - began, time.monotonic() - rolled), strict=True)),
         }
         self._done = number
         if (kept := self._rounds.settings.keep_trees) and number > kept:
@@ -131,7 +131,7 @@ class _Rounds:
             seats = [Seat(tree_name(number, persona), persona, roles) for persona in personas]
             return await roll_out(seats, rounds.settings.rollout, seed, number - 1)
 
-        return rounds.players.play(client, rounds.policy.sampling, game)
+        return rounds.players.play(client, rounds.policy.player(client), game)
 
     def _filled(self, trees: Sequence[Conversation], state: TrainState) -> _Filled:
         """The batch of the trees on the mesh, with the log-probabilities of the policy that sampled it, computed by the

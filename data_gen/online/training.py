@@ -50,7 +50,7 @@ def train_online(run: Run) -> Values:
             settings,
             read_personas(run.directory("personas") / PERSONAS),
             playing,
-            Policy(engine, chat, model, settings.max_tokens),
+            Policy(engine, chat, model, settings.max_tokens, dataset.max_path),
             Packing(chat, dataset.row, dataset.max_path, model, objective_of(settings).chooses),
             base,
             reference,
