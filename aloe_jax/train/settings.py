@@ -18,7 +18,8 @@ class TrainingSettings(ObjectiveSettings, OptimizerSettings):
     epochs: int = setting(1, "passes over the conversations", minimum=1)
     batch: int = setting(
         48,
-        "pairs per step; of sft and listwise conversations, of apo_zero_unpaired replies with a label",
+        "pairs per step; of sft, listwise and tree_regression conversations, of apo_zero_unpaired, policy_gradient and "
+        "distil the replies that they train on",
         minimum=1,
     )
     rows: int = setting(1, "rows per micro-batch, rounded up to the mesh's row shards", minimum=1, decides=False)
