@@ -32,8 +32,10 @@ PolicyPass = Callable[[decoder.Params, TreeRow, Array | int], Float[Array, "N B 
 
 @functools.lru_cache(maxsize=8)  # as `make_score`
 def make_policy_pass(model: ModelConfig, compute: Compute, mesh: Mesh | None = None) -> PolicyPass:
-    """A jitted function (params, rows [N, B, ...], used) -> log-probability of every target [N, B, M]; it is 0 for padding
-    and in the micro-batches after the first `used`, which are not computed."""
+    """A jitted function (params, rows [N, B, ...], used) -> log-probability of every target [N, B, M].
+
+    It is 0 for padding, and in the micro-batches after the first `used`, which are not computed.
+    """
     score = make_score(model, compute, mesh, by_token=True)
     place = None if mesh is None else row_sharding(mesh, leading=1)
 

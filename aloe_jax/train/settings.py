@@ -42,7 +42,8 @@ class TrainingSettings(LoopSettings):
     epochs: int = setting(1, "passes over the conversations", minimum=1)
     batch: int = setting(
         48,
-        "pairs per step; of sft and listwise conversations, of apo_zero_unpaired replies with a label",
+        "pairs per step; of sft, listwise and tree_regression conversations, of apo_zero_unpaired, policy_gradient and "
+        "distil the replies that they train on",
         minimum=1,
     )
     held_out: float = setting(
