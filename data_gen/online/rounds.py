@@ -20,7 +20,6 @@ from aloe_jax.data.pipeline import micro_batch_rows, owned_rows, to_device
 from aloe_jax.models import decoder, lora
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.run.stage import Run
-from aloe_jax.serve.in_process import InProcessClient
 from aloe_jax.train.feed import Expected, Fed, Feeding
 from aloe_jax.train.loop import Training
 from aloe_jax.train.metrics_log import ROLLOUT_SECONDS
@@ -109,21 +108,20 @@ class _Rounds:
         size = settings.rollout.batch
         batches = [personas[start : start + size] for start in range(0, len(personas), size)]
         trees = {index: stored for index in range(len(batches)) if (stored := found.batch(index)) is not None}
-        if len(trees) < len(batches):
-            with rounds.policy.playing(state, number - 1) as client:
-                for index in sorted(set(range(len(batches))) - set(trees)):
-                    done = f"{len(trees)} of {len(batches)} batches"
-                    rounds.stop.check(f"in round {number} of {len(rounds)}, after {done}")
-                    with rounds.run.progress.doing(f"round {number}: rolling out, {done} done"):
-                        trees[index] = self._batch(batches[index], number, client)
-                    found.store_batch(index, trees[index])
+        for index in sorted(set(range(len(batches))) - set(trees)):
+            done = f"{len(trees)} of {len(batches)} batches"
+            rounds.stop.check(f"in round {number} of {len(rounds)}, after {done}")
+            with rounds.run.progress.doing(f"round {number}: rolling out, {done} done"):
+                trees[index] = self._batch(batches[index], number, state)
+            found.store_batch(index, trees[index])
         given = [rewarded(tree, settings.rollout) for index in range(len(batches)) for tree in trees[index]]
         valued, spread, counts = credited(given, settings.rollout, Spread.read(found.before().spread()))
         found.finish(valued, spread.plain(), measures(valued, counts))
         return valued
 
-    def _batch(self, personas: Sequence[Persona], number: int, client: InProcessClient) -> list[Conversation]:
-        """The trees of a batch, sampled by the policy that `client` plays."""
+    def _batch(self, personas: Sequence[Persona], number: int, state: TrainState) -> list[Conversation]:
+        """The trees of a batch, sampled by `state`. Every batch starts with an empty cache: what it shared with another
+        one would be rounded otherwise after an interruption between the two."""
         rounds = self._rounds
         seed = stable_seed(rounds.run.seed, "online", number)
 
@@ -131,7 +129,8 @@ class _Rounds:
             seats = [Seat(tree_name(number, persona), persona, roles) for persona in personas]
             return await roll_out(seats, rounds.settings.rollout, seed, number - 1)
 
-        return rounds.players.play(client, rounds.policy.player(client), game)
+        with rounds.policy.playing(state, number - 1) as client:
+            return rounds.players.play(client, rounds.policy.player(client), game)
 
     def _filled(self, trees: Sequence[Conversation], state: TrainState) -> _Filled:
         """The batch of the trees on the mesh, with the log-probabilities of the policy that sampled it, computed by the
