@@ -8,7 +8,7 @@ Trees are rolled out by a stochastic policy: the scripted one, which costs no mo
 (`configs/world.py:twin`). The truth of a reply is its mean return over `--truth` futures less that of its siblings,
 with returns to the horizon of the futures and to the dialogue's end. Every method has trees of its own, of at least as
 many sampled tokens as those of `siblings`, which begin with the same replies, so all are compared on the same ones.
-Intervals are over trees, by the bootstrap. docs/online.md has the results.
+Intervals are over trees, by the bootstrap; differences are paired. docs/online.md has the results.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import dataclasses
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +53,7 @@ from data_gen.world.user import ScriptedUser
 
 SCRIPTED = "scripted"
 RESAMPLES = 2_000
+MANY = (1, 2, SKIPPED)  # futures per sibling
 POOL = 64  # personas, of which the first ones are taken: more of them later leave those of before as they are
 Players = Callable[[Persona], Responder]
 
@@ -76,15 +79,21 @@ class Rollouts:
         return [rewarded(tree, settings) for tree in found]
 
     async def at_least(
-        self, budget: float, sizes: Iterator[tuple[RolloutSettings, int]]
+        self, budget: float, sized: Callable[[int], tuple[RolloutSettings, int]]
     ) -> tuple[RolloutSettings, list[Conversation]]:
-        """The trees of the first of `sizes` (settings, trees per persona) that sample `budget` tokens per persona;
-        those of a persona stand `len(personas)` apart."""
-        for settings, rounds in sizes:
-            trees = [tree for number in range(rounds) for tree in await self.trees(settings, number)]
-            if self.tokens(trees) >= budget:
-                break
-        return settings, trees
+        """The trees of the least size that samples `budget` tokens per persona, and their settings. `sized` gives the
+        settings of a size, from 1, and the trees per persona; those of a persona stand `len(personas)` apart. Tokens
+        grow about evenly with the size, so two sizes tell where to begin."""
+
+        async def grown(size: int) -> list[Conversation]:
+            settings, rounds = sized(size)
+            return [tree for number in range(rounds) for tree in await self.trees(settings, number)]
+
+        one, two = [self.tokens(await grown(size)) for size in (1, 2)]
+        size = max(2, math.floor(2 + (budget - two) / (two - one)))
+        while self.tokens(trees := await grown(size)) < budget:
+            size += 1
+        return sized(size)[0], trees
 
     def tokens(self, trees: Sequence[Conversation]) -> float:
         """Tokens sampled per persona."""
@@ -96,9 +105,31 @@ def length(reply: Node) -> int:
     return len(words(reply.text)) if reply.token_ids is None else len(reply.token_ids)
 
 
-def correlated(states: Sequence[Sequence[State]], advantages: Sequence[Advantages], which: str, siblings: int) -> str:
-    """Correlation of advantages with the truth over the first `siblings` of each state, with its 95 % interval over
-    trees. A reply that has no advantage, as its group is flat, has 0."""
+@dataclass(frozen=True)
+class Correlation:
+    """The correlation of a method's advantages with the truth, and the same of each resample of the trees."""
+
+    value: float
+    resampled: np.ndarray
+
+    def __str__(self) -> str:
+        return _with_interval(self.value, self.resampled, ".2f")
+
+    def less(self, other: Correlation) -> str:
+        """The difference to that of another method, with its interval over the same resamples."""
+        return _with_interval(self.value - other.value, self.resampled - other.resampled, "+.2f")
+
+
+def _with_interval(value: float, resampled: np.ndarray, form: str) -> str:
+    low, high = np.nanpercentile(resampled, [2.5, 97.5])
+    return f"{value:{form}} [{low:{form}}, {high:{form}}]"
+
+
+def correlated(
+    states: Sequence[Sequence[State]], advantages: Sequence[Advantages], which: str, siblings: int
+) -> Correlation:
+    """The correlation over the first `siblings` of each state. A reply that has no advantage, as its group is flat, has
+    0."""
     pairs = []
     for of_tree, found in zip(states, advantages, strict=True):
         values = []
@@ -110,9 +141,8 @@ def correlated(states: Sequence[Sequence[State]], advantages: Sequence[Advantage
         pairs.append(np.array(values).reshape(-1, 2))
     draws = np.random.default_rng(0).integers(0, len(pairs), (RESAMPLES, len(pairs)))
     with np.errstate(invalid="ignore"):
-        resampled = [_correlation([pairs[row] for row in rows]) for rows in draws]
-    low, high = np.nanpercentile(resampled, [2.5, 97.5])
-    return f"{_correlation(pairs):.2f} [{low:.2f}, {high:.2f}]"
+        resampled = np.array([_correlation([pairs[row] for row in rows]) for rows in draws])
+    return Correlation(_correlation(pairs), resampled)
 
 
 def _correlation(pairs: Sequence[np.ndarray]) -> float:
@@ -138,37 +168,47 @@ def ceiling(states: Sequence[Sequence[State]], which: str, futures: int, common:
 
 
 async def compare(rollouts: Rollouts, table: Table, settings: RolloutSettings) -> None:
-    """Print the table of methods."""
+    """Print the table of methods, for the budgets of 1, 2 and 4 futures per sibling, and the ceilings."""
+    states = [table.states[seat(persona, rollouts.players).name] for persona in rollouts.personas]
     own = dataclasses.replace(settings, common_draws=False)
-    trees = await rollouts.trees(settings)
-    budget = rollouts.tokens(trees)
-    states = [table.states[tree.id] for tree in trees]
     to_end = dataclasses.replace(own, horizon=float(settings.turns))
-    peers = {
-        "turn": ((dataclasses.replace(settings, horizon=0.0, siblings=count), 1) for count in range(2, 99)),
-        "chain": ((dataclasses.replace(own, siblings=1, share=0.0), count) for count in range(2, 99)),
-        "leaf": ((dataclasses.replace(to_end, siblings=count), 1) for count in range(2, 99)),
+    peers: dict[str, Callable[[int], tuple[RolloutSettings, int]]] = {
+        "turn": lambda size: (dataclasses.replace(settings, horizon=0.0, siblings=size), 1),
+        "chain": lambda size: (dataclasses.replace(own, siblings=1, share=0.0), size),
+        "leaf": lambda size: (dataclasses.replace(to_end, siblings=size), 1),
     }
-    rows = [("siblings", settings, trees), ("siblings", own, await rollouts.trees(own))]
-    rows += [(name, *await rollouts.at_least(budget, sizes)) for name, sizes in peers.items()]
-    for futures in (2, SKIPPED):
-        more = dataclasses.replace(settings, futures=futures)
-        rows.append(("siblings", more, await rollouts.trees(more)))
-    print("| method | k | m | draws of the futures | tokens per persona | Q to the horizon | Q to the end |")
-    print("|---|---|---|---|---|---|---|")
-    for name, shape, found in rows:
-        table.check(found[: len(states)])
-        advantages = METHODS[name](found, shape)[: len(states)]
-        figures = " | ".join(correlated(states, advantages, which, shape.siblings) for which in ("cut", "end"))
-        draws = "" if name in ("turn", "chain") else "common" if shape.common_draws else "own"
-        k, m = ("", "") if name == "chain" else (shape.siblings, "" if name == "turn" else shape.futures)
-        print(f"| `{name}` | {k} | {m} | {draws} | {rollouts.tokens(found):.0f} | {figures} |")
-    for which, horizon in (("cut", "the horizon"), ("end", "the end")):
+    print("| method | k | m | draws of futures | tokens | Q to the horizon | less `siblings` | Q to the end |")
+    print("|---|---|---|---|---|---|---|---|")
+    for futures in MANY:
+        shape = dataclasses.replace(settings, futures=futures)
+        trees = await rollouts.trees(shape)
+        budget, first = rollouts.tokens(trees), None
+        rows = [("siblings", shape, trees)]
+        apart = dataclasses.replace(own, futures=futures)
+        rows.append(("siblings", apart, await rollouts.trees(apart)))
+        rows += [(name, *await rollouts.at_least(budget, sized)) for name, sized in peers.items()]
+        for name, of_method, found in rows:
+            table.check(found[: len(states)])
+            advantages = METHODS[name](found, of_method)[: len(states)]
+            cut, end = (correlated(states, advantages, which, of_method.siblings) for which in ("cut", "end"))
+            first = first or cut
+            print(
+                f"| {_described(name, of_method)} | {rollouts.tokens(found):.0f} | {cut} | {cut.less(first)} | {end} |"
+            )
+    for which, horizon in (("cut", "horizon"), ("end", "end")):
         for common in (True, False):
-            limits = [ceiling(states, which, futures, common) for futures in (1, 2, SKIPPED)]
+            limits = [ceiling(states, which, futures, common) for futures in MANY]
             kind, (tau, sigma, _) = "common" if common else "own", limits[0]
             told = ", ".join(f"{limit:.2f}" for *_, limit in limits)
-            print(f"to {horizon}, {kind} draws: tau {tau:.3f}, sigma {sigma:.3f}, ceilings {told}")
+            print(f"to the {horizon}, {kind} draws: tau {tau:.3f}, sigma {sigma:.3f}, ceilings {told}")
+
+
+def _described(name: str, settings: RolloutSettings) -> str:
+    """The first columns of a method's row."""
+    k = "" if name == "chain" else settings.siblings
+    m = settings.futures if name in ("siblings", "leaf") else ""
+    draws = ("common" if settings.common_draws else "own") if name in ("siblings", "leaf") else ""
+    return f"`{name}` | {k} | {m} | {draws}"
 
 
 @contextmanager
