@@ -32,6 +32,7 @@ from aloe_jax.tree.fragments import fragments
 from aloe_jax.tree.hinted import MARK, hinted_tree, is_told, with_hints
 from aloe_jax.tree.pack import best_fit, empty_row, pack, stack
 from aloe_jax.tree.prune import pruned
+from aloe_jax.tree.row import Capacity
 from aloe_jax.tree.schema import Conversation, Node
 from aloe_jax.tree.trie import build_trie
 from helpers.gradient_agreement import TOLERANCE, assert_agree
@@ -164,8 +165,8 @@ def test_log_probabilities_given_a_hint():
     tree = TREES[0]
     hints = {"a2.0": "Question 2? The user likes short answers.", "a2.1": "Question 2? The user likes rhymes."}
     told = hinted_tree(tree, hints)
-    (part,) = fragments(told, trie := build_trie(told, CHAT), CAPACITY, 0)
-    part = pruned(part, is_told(part, told))
+    (part,) = fragments(told, trie := build_trie(told, CHAT), Capacity(1024, 512, 64, 8), 0)
+    part = pruned(part, is_told(part, told))  # without the other replies it is smaller
     found = np.asarray(POLICY(params(), batch_of([pack([part], CAPACITY)]), 1))[0, 0]
     original = {f"{node.id}{MARK}": number for number, node in enumerate(tree.nodes)}
     values = {
