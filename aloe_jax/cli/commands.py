@@ -32,6 +32,8 @@ def run(options: argparse.Namespace) -> None:
     planned_flag = has_tpus() and set_flag()  # before libtpu is loaded
 
     with waiting("importing"):
+        from functools import partial
+
         from etils import epath
         from rich.console import Console
 
@@ -39,6 +41,8 @@ def run(options: argparse.Namespace) -> None:
         from aloe_jax.cli.dry_run import show_outlook
         from aloe_jax.cli.experiment import load_experiment
         from aloe_jax.parallel import hosts
+        from aloe_jax.parallel.meeting import HostSettings
+        from aloe_jax.preflight.preflight import before_run
         from aloe_jax.run.outlook import expected
         from aloe_jax.run.progress import Progress
         from aloe_jax.run.progress_file import PROGRESS
@@ -48,7 +52,9 @@ def run(options: argparse.Namespace) -> None:
         settings = load_experiment(options.config_arguments, options.workdir)
         shard = parse_shard(options.shard)
         if options.distributed:
-            hosts.connect(options.distributed, _host_settings(settings))
+            meeting = _host_settings(settings) or HostSettings()
+            before_run(options.distributed, meeting, partial(print, file=sys.stderr, flush=True))
+            hosts.connect(options.distributed, meeting)
         stages, workdir, primary = pipeline(), epath.Path(options.workdir), hosts.is_primary()
         shown = workdir / PROGRESS if primary and not options.dry_run else None
         run = Run(workdir, settings, Progress(Console(stderr=True, quiet=not primary), shown), shard)
@@ -151,6 +157,19 @@ def plan(options: argparse.Namespace) -> None:
     if not plan.fits:
         sentence = f"{options.stage} does not fit a chip of {options.topology}"
         raise AloeError(f"{sentence}; {remedy(plan, bool(options.search))}")
+
+
+def preflight(options: argparse.Namespace) -> None:
+    """Check the hosts of a run. InputError if a check fails, after all failures have been printed."""
+    from functools import partial
+
+    from aloe_jax.plan.topology import parse_topology
+    from aloe_jax.preflight.host import Host
+    from aloe_jax.preflight.preflight import preflight
+
+    topology = parse_topology(options.topology) if options.topology else None
+    host = Host(workdir=options.workdir, cache_dir=options.cache_dir)
+    preflight(host, options.distributed, topology, options.wait, partial(print, flush=True))
 
 
 def pipeline() -> list[Stage]:

@@ -55,7 +55,7 @@ class HostSettings:
 
 def meet(where: str, settings: HostSettings, on_failure: Callable[[Failure], None]) -> Control | None:
     """Connect this process with the others of its run; see `hosts.connect`. Returns None if it is the only one."""
-    arguments = {} if where == AUTO else _arguments(where)
+    arguments = {} if where == AUTO else group_arguments(where)
     if where == AUTO and settings.port:
         os.environ.setdefault("JAX_COORDINATOR_PORT", str(settings.port))  # the only way to give JAX the port alone
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from the command line
@@ -129,7 +129,8 @@ def _exit_unconnected(seconds: int) -> None:
     os._exit(InputError.exit_code)
 
 
-def _arguments(where: str) -> dict[str, object]:
+def group_arguments(where: str) -> dict[str, Any]:
+    """`ADDRESS:PORT,PROCESSES,NUMBER` as arguments of `jax.distributed.initialize`; InputError for another form."""
     address, _, rest = where.partition(",")
     count, _, number = rest.partition(",")
     port = address.rpartition(":")[2]

@@ -1,0 +1,137 @@
+"""The hosts meet: threads of one process stand for hosts, over real connections."""
+
+import socket
+import threading
+
+import pytest
+
+from aloe_jax.errors import InputError
+from aloe_jax.preflight.comparison import compared
+from aloe_jax.preflight.roll_call import Group, roll_call
+from helpers.aloe_command import free_port
+
+SAME = {"name": "host", "failures": [], "versions": {"jax": "1"}, "environment": {}}
+
+
+def meet(groups, reports=None, seconds=10.0):
+    """Each host's failures or error, and what process 0 said."""
+    said, found = [], {}
+
+    def take_part(group, report):
+        try:
+            found[group.number] = roll_call(group, report, compared, seconds, said.append)
+        except InputError as error:
+            found[group.number] = str(error)
+
+    given = reports or [SAME] * len(groups)
+    threads = [threading.Thread(target=take_part, args=pair) for pair in zip(groups, given, strict=True)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found, said
+
+
+def groups(port, count, numbers=None):
+    return [Group("localhost", port, count, number) for number in numbers or range(count)]
+
+
+def test_all_come_and_the_port_is_free_again():
+    port = free_port()
+    found, said = meet(groups(port, 3, (2, 0, 1)))
+    assert found == {0: [], 1: [], 2: []}
+    assert said == ["1 of 3 hosts", "2 of 3 hosts", "3 of 3 hosts"]
+    socket.create_server(("", port)).close()
+
+
+def test_every_host_gets_all_failures():
+    port = free_port()
+    reports = [SAME | {"failures": ["one"]}, SAME | {"versions": {"jax": "2"}}]
+    found, _ = meet(groups(port, 2), reports)
+    assert found[0] == found[1]
+    assert found[0] == [
+        "process 0 (host): one",
+        "jax is 2 on process 1 and 1 on process 0; the same environment on every host: `uv sync --frozen`",
+    ]
+
+
+def test_a_host_that_does_not_come():
+    port = free_port()
+    found, said = meet(groups(port, 3, (0, 1)), seconds=0.5)
+    assert found[0].startswith("2 of 3 hosts within 0.5 seconds, without process 2; start the same command")
+    assert f"--allow=tcp:{port}" in found[0]
+    assert said[-1] == "2 of 3 hosts"
+
+
+def test_process_0_that_does_not_come():
+    port = free_port()
+    found, _ = meet(groups(port, 2, (1,)), seconds=0.3)
+    assert found[1].startswith(f"process 0 did not answer on port {port} of localhost within 0.3 seconds (")
+    assert "firewall-rules create" in found[1]
+
+
+def test_a_port_in_use():
+    with socket.create_server(("", 0)) as taken:
+        port = taken.getsockname()[1]
+        found, _ = meet(groups(port, 2, (0,)), seconds=0.3)
+    assert found[0].startswith(f"port {port}, where the hosts meet, is not free")
+    assert "`ss -ltnp" in found[0]
+
+
+def test_unequal_numbers_of_processes():
+    port = free_port()
+    found, _ = meet([Group("localhost", port, 2, 0), Group("localhost", port, 3, 1)])
+    assert found[0].startswith("process 1 was started as one of 3, process 0 as one of 2")
+    assert found[1] == [found[0]]
+
+
+def test_two_processes_of_one_number():
+    port = free_port()
+    found, _ = meet(groups(port, 3, (0, 1, 1)))
+    assert found[0].startswith("two processes have number 1")
+
+
+def test_a_stranger_is_ignored():
+    port = free_port()
+
+    def knock():
+        for _ in range(100):
+            try:
+                with socket.create_connection(("localhost", port), timeout=1) as connection:
+                    return connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            except OSError:
+                continue
+        return None
+
+    stranger = threading.Thread(target=knock)
+    stranger.start()
+    found, _ = meet(groups(port, 2))
+    stranger.join()
+    assert found == {0: [], 1: []}
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "expected"),
+    [
+        ({"MEGASCALE_NUM_SLICES": "2"}, {}, "MEGASCALE_NUM_SLICES is '' on process 1 and '2' on process 0"),
+        ({"LIBTPU_INIT_ARGS": "--a"}, {"LIBTPU_INIT_ARGS": "--b"}, "LIBTPU_INIT_ARGS is '--b' on process 1"),
+        ({"TPU_WORKER_ID": "0"}, {"TPU_WORKER_ID": "0"}, "TPU_WORKER_ID is 0 on processes 0 and 1"),
+        ({"TPU_WORKER_HOSTNAMES": "a,b"}, {"TPU_WORKER_HOSTNAMES": "c,d"}, "TPU_WORKER_HOSTNAMES is 'c,d'"),
+        ({"TPU_WORKER_ID": "0"}, {"TPU_WORKER_ID": "1"}, ""),
+        (
+            {"TPU_WORKER_ID": "0", "TPU_WORKER_HOSTNAMES": "a", "MEGASCALE_SLICE_ID": "0"},
+            {"TPU_WORKER_ID": "0", "TPU_WORKER_HOSTNAMES": "b", "MEGASCALE_SLICE_ID": "1"},
+            "",
+        ),
+    ],
+)
+def test_variables_that_differ(here, there, expected):
+    found = compared({0: SAME | {"environment": here}, 1: SAME | {"environment": there}}, {0: 0.0, 1: 0.0})
+    assert expected in " ".join(found)
+    assert bool(found) == bool(expected)
+
+
+def test_clocks_that_differ():
+    (found,) = compared({0: SAME, 1: SAME, 2: SAME}, {0: 0.0, 1: -3.0, 2: 61.0})
+    assert found.startswith("the clock of process 2 is 61 seconds ahead of that of process 0")
+    assert "chrony" in found
