@@ -9,7 +9,6 @@ import io
 import json
 import shlex
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +20,6 @@ from aloe_jax.errors import AloeError, InputError
 from aloe_jax.outputs import check_apart, check_no_run
 
 if TYPE_CHECKING:
-    from aloe_jax.parallel.meeting import HostSettings
     from aloe_jax.run.stage import Stage
 
 
@@ -32,17 +30,14 @@ def run(options: argparse.Namespace) -> None:
     planned_flag = has_tpus() and set_flag()  # before libtpu is loaded
 
     with waiting("importing"):
-        from functools import partial
-
         from etils import epath
         from rich.console import Console
 
         from aloe_jax.cli.console import PipedConsole
         from aloe_jax.cli.dry_run import show_outlook
         from aloe_jax.cli.experiment import load_experiment
+        from aloe_jax.cli.preflight import meet
         from aloe_jax.parallel import hosts
-        from aloe_jax.parallel.meeting import HostSettings
-        from aloe_jax.preflight.preflight import before_run
         from aloe_jax.run.outlook import expected
         from aloe_jax.run.progress import Progress
         from aloe_jax.run.progress_file import PROGRESS
@@ -52,9 +47,7 @@ def run(options: argparse.Namespace) -> None:
         settings = load_experiment(options.config_arguments, options.workdir)
         shard = parse_shard(options.shard)
         if options.distributed:
-            meeting = _host_settings(settings) or HostSettings()
-            before_run(options.distributed, meeting, partial(print, file=sys.stderr, flush=True))
-            hosts.connect(options.distributed, meeting)
+            meet(options, settings)
         stages, workdir, primary = pipeline(), epath.Path(options.workdir), hosts.is_primary()
         shown = workdir / PROGRESS if primary and not options.dry_run else None
         run = Run(workdir, settings, Progress(Console(stderr=True, quiet=not primary), shown), shard)
@@ -80,14 +73,6 @@ def run(options: argparse.Namespace) -> None:
             if (run.directory("conversations") / "trees.jsonl").exists():
                 trees = f"--trees={done}/conversations/trees.jsonl"
                 run.progress.line(f"  aloe score --model={done}/export {trees} --out=scores.jsonl")
-
-
-def _host_settings(settings: Mapping[str, object]) -> HostSettings | None:
-    """`config.hosts`; None for a config from before there was one."""
-    from aloe_jax.parallel.meeting import HostSettings
-
-    found = settings.get("hosts")
-    return found if isinstance(found, HostSettings) else None
 
 
 def _names(text: str) -> list[str]:
@@ -157,19 +142,6 @@ def plan(options: argparse.Namespace) -> None:
     if not plan.fits:
         sentence = f"{options.stage} does not fit a chip of {options.topology}"
         raise AloeError(f"{sentence}; {remedy(plan, bool(options.search))}")
-
-
-def preflight(options: argparse.Namespace) -> None:
-    """Check the hosts of a run. InputError if a check fails, after all failures have been printed."""
-    from functools import partial
-
-    from aloe_jax.plan.topology import parse_topology
-    from aloe_jax.preflight.host import Host
-    from aloe_jax.preflight.preflight import preflight
-
-    topology = parse_topology(options.topology) if options.topology else None
-    host = Host(workdir=options.workdir, cache_dir=options.cache_dir)
-    preflight(host, options.distributed, topology, options.wait, partial(print, flush=True))
 
 
 def pipeline() -> list[Stage]:

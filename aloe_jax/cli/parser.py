@@ -7,6 +7,7 @@ import argparse
 from aloe_jax.cli import commands
 from aloe_jax.cli.arguments import arguments_text
 from aloe_jax.cli.parsing import INDENT, Command, HelpFormatter, Parser, PrintAndExit, path_of
+from aloe_jax.cli.preflight import add_preflight
 from aloe_jax.cli.serving_arguments import add_serving
 
 
@@ -98,27 +99,7 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--price", type=float, help="US dollars per chip-hour, to show the cost")
     _config_epilog(command, "The exit code is 1 if the stage does not fit.")
 
-    command = add(
-        "preflight",
-        commands.preflight,
-        "Check this host, or all hosts of a run, before it starts: TPUs, packages, variables, ports, folders, clocks.",
-    )
-    command.add_argument("--topology", default="", help="slice that should be there: v5e:4x4, v5p:2x2x4, v6e-16")
-    command.add_argument("--workdir", type=path_of, default="", help="run directory to probe, a folder or gs://")
-    command.add_argument(
-        "--cache-dir", type=path_of, default="", help="JAX's compilation cache to probe (default: its variable)"
-    )
-    command.add_argument(
-        "--wait", type=float, default=300, metavar="SECONDS", help="for the other hosts (default: 300)"
-    )
-    command.add_argument(
-        "--distributed",
-        nargs="?",
-        const="auto",
-        default="",
-        metavar="ADDRESS:PORT,PROCESSES,NUMBER",
-        help="check all hosts of a run, to be started on each; as in `aloe run`",
-    )
+    add_preflight(add)
 
     command = add(
         "config",

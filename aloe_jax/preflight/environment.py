@@ -17,6 +17,11 @@ def watched(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if name.startswith(PREFIXES) or name == FLAGS}
 
 
+def in_words(host: Host) -> str:
+    """The variables that are set, for the table; empty if there are none."""
+    return ", ".join(sorted(watched(host.environment)))
+
+
 def stale_variables(host: Host) -> Iterator[str]:
     """Variables of slices and workers fit each other and the number of processes. Yields a sentence per failure."""
     found = watched(host.environment)

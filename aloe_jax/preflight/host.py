@@ -7,11 +7,10 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 
-GIB = 2**30
-# Bytes that have to be free. Containers have 64 MiB of /dev/shm unless told otherwise.
-NEEDED = MappingProxyType({"/tmp": GIB, "/dev/shm": GIB // 2, "workdir": 5 * GIB})
+# What the demo keeps: parameters and Adam's two moments in f32 are 3 x 4 bytes for each of SmolLM2's 134.5 million, so
+# a checkpoint has 1.6 GB; each of two trainings keeps one, a third is being written, and the export has 0.5: 5.4 GB.
+DEMO_GIB = 5.0
 _GOOGLE = "0x1ae0"  # PCI vendor; /dev/vfio may hold other devices
 
 
@@ -21,20 +20,25 @@ class Host:
 
     Attributes:
         workdir, cache_dir: folders to probe; empty: none.
+        space: GiB that the run directory needs.
         processes: of the run; 0 if unknown.
         root: the folder in which /dev, /proc, /sys and /tmp are looked up.
         environment, python, user: of this process; user is its numeric id.
-        needed: bytes to be free, by folder.
     """
 
     workdir: str = ""
     cache_dir: str = ""
+    space: float = DEMO_GIB
     processes: int = 0
     root: Path = Path("/")
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     python: tuple[int, int] = (sys.version_info[0], sys.version_info[1])
     user: int = field(default_factory=os.getuid)
-    needed: Mapping[str, int] = field(default_factory=lambda: NEEDED)
+
+    @property
+    def compilation_cache(self) -> str:
+        """The folder of compiled programs that was given, else that of JAX's variable; empty if there is neither."""
+        return self.cache_dir or self.environment.get("JAX_COMPILATION_CACHE_DIR", "")
 
     def tpus(self) -> list[str]:
         """The device files of TPUs: /dev/accel0, or /dev/vfio/0 where a Google device is on the PCI bus."""
@@ -43,6 +47,10 @@ class Host:
         if not found and any(_GOOGLE in _text(path) for path in self.root.glob("sys/bus/pci/devices/*/vendor")):
             found = sorted(f"vfio/{path.name}" for path in dev.glob("vfio/[0-9]*"))
         return [f"/dev/{name}" for name in found]
+
+    def has_gpu(self) -> bool:
+        """Whether the device file of an NVIDIA or AMD GPU is there."""
+        return any((self.root / "dev" / name).exists() for name in ("nvidia0", "kfd"))
 
     def holders(self, *names: str) -> Iterator[tuple[str, int, str]]:
         """Each open one of these files as (file, process id, command), of other processes that this user may see."""

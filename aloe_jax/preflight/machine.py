@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import resource
-import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
-from aloe_jax.preflight.host import GIB, Host
+from aloe_jax.preflight.host import Host
 
 OLDEST_PYTHON = (3, 11)
-FEWEST_FILES, ENOUGH_FILES = 4096, 65536  # open files: below the first a run fails, above the second none needs more
+# Open files. A checkpoint has a file or more per parameter and process, written at once: with 96 layers the usual 1024
+# are too few (google-research/t5x, issue 447). Four times that holds 96 layers x 9 parameters x 3 (with Adam's moments)
+# = 2,592 arrays, and the connections of a run.
+FEWEST_FILES, ENOUGH_FILES = 4096, 65536
 LOCK = "/tmp/libtpu_lockfile"
 _HUGE_PAGES = "/sys/kernel/mm/transparent_hugepage/enabled"
 
@@ -34,12 +35,12 @@ def hidden_tpus(host: Host) -> Iterator[str]:
     if platforms and "tpu" not in platforms.split(","):
         yield (
             f"JAX_PLATFORMS={platforms} hides this host's TPUs ({', '.join(found)}), so JAX would compute elsewhere; "
-            "`unset JAX_PLATFORMS`"
+            "`unset JAX_PLATFORMS`, or --config.hosts.preflight=warn for a run that is meant to"
         )
     if not importlib.util.find_spec("libtpu") and "TPU_LIBRARY_PATH" not in host.environment:
         yield (
             f"this host has TPUs ({', '.join(found)}) but no libtpu, so JAX would compute on the CPU; "
-            "`uv sync --extra=tpu` or `pip install 'aloe_jax[tpu]'`"
+            "`pip install 'aloe_jax[tpu]'`, in the repository `uv sync --extra=tpu`"
         )
 
 
@@ -63,7 +64,7 @@ def busy_devices(host: Host) -> Iterator[str]:
         opened.setdefault((process, command), []).append(device)
     for (process, command), devices in sorted(opened.items()):
         yield (
-            f"{', '.join(devices)} is open in process {process} ({command}), and a TPU serves one process; "
+            f"{', '.join(devices)} is open in process {process} ({command}), and a TPU serves one process at a time; "
             f"end it: `kill {process}`"
         )
 
@@ -82,31 +83,17 @@ def open_files(host: Host) -> Iterator[str]:
         )
 
 
+def file_limit() -> int:
+    """This process's limit of open files; -1 for none."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
 def huge_pages(host: Host) -> Iterator[str]:
-    """Transparent huge pages are on where there are TPUs: without them transfers to the chips are slow (JAX's
-    `cloud_tpu_init.py` warns of it)."""
+    """Transparent huge pages are on where there are TPUs: JAX's `cloud_tpu_init.py` warns that the TPU runtime starts
+    and ends slowly without."""
     path = host.root / _HUGE_PAGES.lstrip("/")
     if host.tpus() and path.exists() and "[always]" not in (found := path.read_text().strip()):
         yield (
-            f"transparent huge pages are off ({found}), which slows transfers to the TPUs; "
+            f"transparent huge pages are off ({found}), which slows the start and the end of the TPU runtime; "
             f'`sudo sh -c "echo always > {_HUGE_PAGES}"`'
         )
-
-
-def free_space(host: Host) -> Iterator[str]:
-    """There is space on /tmp, /dev/shm and the run directory."""
-    remedies = {
-        "/tmp": "`df -h /tmp`, and delete what is old, or point TMPDIR to a larger disk",
-        "/dev/shm": "`sudo mount -o remount,size=8G /dev/shm`, or `docker run --shm-size=8g` for a container",
-        "workdir": "delete old checkpoints, or attach a larger disk: `gcloud compute disks create`",
-    }
-    for name, needed in host.needed.items():
-        if name == "workdir" and (not host.workdir or "://" in host.workdir):
-            continue
-        path = Path(host.workdir).absolute() if name == "workdir" else host.root / name.lstrip("/")
-        if name != "workdir" and not path.exists():
-            continue
-        free = shutil.disk_usage(next(part for part in (path, *path.parents) if part.exists())).free
-        if free < needed:
-            shown = host.workdir if name == "workdir" else name
-            yield f"{shown} has {free / GIB:.1f} GiB free, and needs {needed / GIB:.1f}; {remedies[name]}"

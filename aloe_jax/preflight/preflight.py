@@ -1,125 +1,124 @@
-"""The table of checks, and the two ways to make them: `aloe preflight`, and the start of a run of several hosts."""
+"""The two ways to make the checks: `aloe preflight`, and the start of a run of several hosts."""
 
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from aloe_jax.errors import InputError
-from aloe_jax.parallel.meeting import AUTO, HostSettings, group_arguments
-from aloe_jax.plan.topology import Topology
-from aloe_jax.preflight import environment, folders, machine, versions
-from aloe_jax.preflight.comparison import compared
+from aloe_jax.parallel import hosts
+from aloe_jax.parallel.meeting import REFUSE, WARN, Group, HostSettings, group_of
+from aloe_jax.plan.topology import parse_topology
+from aloe_jax.preflight import comparison, environment, versions
+from aloe_jax.preflight.checks import CHECKS
 from aloe_jax.preflight.host import Host
-from aloe_jax.preflight.roll_call import Group, roll_call
-
-Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Check:
-    """A check of one host, and whether every run of several hosts begins with it: those in which nothing can go on."""
-
-    name: str
-    failures: Callable[[Host], Iterator[str]]
-    always: bool = False
+from aloe_jax.preflight.roll_call import Finding, Report, roll_call
+from aloe_jax.preflight.rows import FAILED, NOTHING, WAITING, WARNING, Row, Show
 
 
-CHECKS = (
-    Check("Python", machine.python_version, always=True),
-    Check("packages", versions.pinned_packages, always=True),
-    Check("hidden TPUs", machine.hidden_tpus),  # a run may be meant for the CPU
-    Check("lock file", machine.lock_file, always=True),
-    Check("busy devices", machine.busy_devices, always=True),
-    Check("variables", environment.stale_variables, always=True),
-    Check("open files", machine.open_files, always=True),
-    Check("huge pages", machine.huge_pages),
-    Check("space", machine.free_space),
-    Check("folders", folders.probed_folders),
-)
-
-
-def preflight(
-    host: Host, where: str, topology: Topology | None, seconds: float, say: Say, settings: HostSettings | None = None
-) -> None:
-    """Make all checks on this host or, with `where` as in `hosts.connect`, on all of them, and `say` what was found.
-    InputError, after all failures were said, if there are any."""
-    settings = settings or HostSettings()
+def preflight(host: Host, where: str, settings: HostSettings, show: Show) -> None:
+    """Make all checks on this host or, with `where` as in `hosts.connect`, on all of them, and show a row for each.
+    InputError, after all rows, if a check failed."""
     group = group_of(where, settings) if where else None
-    checked = replace(host, processes=group.processes) if group else host
-    failures = _before_devices(checked, group, CHECKS, seconds, say)
-    if not failures:
-        failures = _with_devices(checked, where, topology, settings, say)
-    for failure in failures:
-        say(f"failed: {failure}")
-    if failures:
-        several = f"{len(failures)} checks" if len(failures) > 1 else "a check"
-        raise InputError(f"preflight: {several} failed; mend what is listed above and start it again on every host")
-    say("ready")
+    checked = _of(host, group)
+    found: list[Finding] = []
+    for check in CHECKS:
+        show(row := check.row(checked))
+        found += [(row.name, failure) for failure in row.failures]
+    if group is not None and group.processes > 1:
+        found = _met(group, found, settings, show)
+    else:
+        show(Row("hosts", "this one alone; --distributed checks several", mark=NOTHING))
+    if found:
+        show(Row("devices", "not touched, as a check before them failed", mark=NOTHING))
+    else:
+        if where:
+            hosts.connect(where, settings)
+        found = _of_devices(checked, settings, show)
+    if found:
+        counted = f"{len(found)} checks" if len(found) > 1 else "a check"
+        again = " on every host" if where else ""
+        raise InputError(f"preflight: {counted} failed; fix what is listed above, and start it again{again}")
+    show(Row("all", "ready"))
 
 
-def before_run(where: str, settings: HostSettings, say: Say) -> None:
-    """Make the checks that need no device and cost nothing, before the hosts of a run connect. InputError with all
-    failures."""
+def before_run(where: str, settings: HostSettings, host: Host, writes: bool, show: Show) -> None:
+    """Make the checks that touch no device, before the hosts of a run connect, and show what failed. InputError if the
+    run cannot go on. Without `writes` the checks that write a file are left out."""
     group = group_of(where, settings)
     if group is None:  # JAX says it better
         return
-    checks = [check for check in CHECKS if check.always]
-    failures = _before_devices(Host(processes=group.processes), group, checks, settings.meet_seconds, say)
-    for failure in failures[1:]:
-        print(f"aloe: {failure}", file=sys.stderr)
-    if failures:
-        raise InputError(failures[0])
+    checked, found = _of(host, group), list[Finding]()
+    for check in CHECKS:
+        if writes or not check.writes:
+            row = check.row(checked)
+            if check.stops and settings.preflight == REFUSE:
+                found += [(row.name, failure) for failure in row.failures]
+            elif row.failures:
+                show(replace(row, mark=WARNING))
+    if group.processes > 1:
+        found = _met(group, found, settings, _counts_only(show))
+    _refuse(found, settings, show)
 
 
-def group_of(where: str, settings: HostSettings) -> Group | None:
-    """The processes of the run that `where` names, as JAX detects them for "auto"; None if it detects none."""
-    if where != AUTO:
-        given = group_arguments(where)
-        host, _, port = str(given["coordinator_address"]).rpartition(":")
-        return Group(host.strip("[]"), int(port), given["num_processes"], given["process_id"])
-    from jax._src import distributed  # noqa: F401  # registers the clusters
-    from jax._src.clusters import ClusterEnv
-
-    if settings.port:
-        os.environ.setdefault("JAX_COORDINATOR_PORT", str(settings.port))
-    address, processes, number, _ = ClusterEnv.auto_detect_unset_distributed_params(
-        None, None, None, None, None, settings.meet_seconds
-    )
-    if address is None or processes is None or number is None:
-        return None
-    host, _, port = address.rpartition(":")
-    return Group(host.strip("[]"), int(port), processes, number)
+def after_connect(settings: HostSettings, host: Host, show: Show) -> None:
+    """Make the checks that touch the devices, once the hosts of a run are connected; as `before_run`."""
+    _refuse(_of_devices(host, settings, _counts_only(show)), settings, show)
 
 
-def _before_devices(host: Host, group: Group | None, checks: Iterable[Check], seconds: float, say: Say) -> list[str]:
-    failures = [text for check in checks for text in check.failures(host)]
-    if group is None or group.processes == 1:
-        return failures
-    report = {
+def _of(host: Host, group: Group | None) -> Host:
+    return replace(host, processes=group.processes) if group else host
+
+
+def _met(group: Group, mine: Sequence[Finding], settings: HostSettings, show: Show) -> list[Finding]:
+    """The failures of the whole run, where `mine` are those of this host. Shows the good rows on process 0, and what
+    failed elsewhere on all of them."""
+    report: Report = {
         "name": os.uname().nodename,
-        "failures": failures,
+        "failures": [text for _, text in mine],
         "versions": versions.installed(),
-        "environment": environment.watched(host.environment),
+        "environment": environment.watched(os.environ),
     }
-    return roll_call(group, report, compared, seconds, say)
+
+    def judge(reports: Mapping[int, Report], ahead: Mapping[int, float]) -> list[Finding]:
+        show(Row("coordinator", f"all {len(reports)} hosts reach {group.host}:{group.port}"))
+        rows = comparison.compared(reports, ahead)
+        for row in rows:
+            if not row.failures:
+                show(row)
+        return [*comparison.reported(reports), *((row.name, text) for row in rows for text in row.failures)]
+
+    found = roll_call(group, report, judge, settings.meet_seconds, lambda text: show(Row("hosts", text, mark=WAITING)))
+    for name, text in found:
+        if name != f"process {group.number}":
+            show(Row(name, failures=(text,)))
+    return found
 
 
-def _with_devices(host: Host, where: str, topology: Topology | None, settings: HostSettings, say: Say) -> list[str]:
-    import jax
-
-    from aloe_jax.parallel import hosts
+def _of_devices(host: Host, settings: HostSettings, show: Show) -> list[Finding]:
+    """The failures of the devices; shows every row."""
     from aloe_jax.preflight import devices
 
-    if where:
-        hosts.connect(where, settings)
-    kinds = [device.device_kind for device in jax.devices()]
-    failures = [*devices.backend_failures(host, jax.default_backend())]
-    failures += devices.topology_failures(host, topology, kinds)
-    if not failures:
-        total, seconds = devices.timed_collective()
-        say(f"{len(kinds)} x {kinds[0]}, the sum over all of them takes {1e3 * seconds:.2f} ms")
-        failures += devices.sum_failures(total, len(kinds))
-    return failures
+    topology = parse_topology(settings.topology) if settings.topology else None
+    found: list[Finding] = []
+    for row in devices.device_rows(host, topology, settings.meet_seconds):
+        show(row)
+        found += [(row.name, failure) for failure in row.failures]
+    return found
+
+
+def _counts_only(show: Show) -> Show:
+    """Shows "N of M hosts", and leaves the rest to `_refuse`."""
+    return lambda row: show(row) if row.mark == WAITING else None
+
+
+def _refuse(found: Sequence[Finding], settings: HostSettings, show: Show) -> None:
+    """Raise InputError with the failure, after all are shown if there are several; `preflight=warn` only shows them."""
+    if len(found) > 1 or settings.preflight == WARN:
+        for name, text in found:
+            show(Row(name, failures=(text,), mark=WARNING if settings.preflight == WARN else FAILED))
+    if found and settings.preflight == REFUSE:
+        name, text = found[0]
+        first = f"{name}: {text}"
+        raise InputError(f"preflight: {first}" if len(found) == 1 else f"preflight: {len(found)} failures, {first}")

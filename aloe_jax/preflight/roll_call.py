@@ -1,7 +1,8 @@
 """The hosts of a run meet before any device is touched: process 0 counts them and compares what they report.
 
-They meet at the address of JAX's coordinator, whose port must be reachable anyway; it is free again afterwards. What
-arrives is plain JSON of limited size, and process 0 sends nothing but sentences.
+They meet at the address of JAX's coordinator, whose port must be reachable anyway, and which is free again before JAX
+listens there: the others close their connections first, so that none of them lingers at this end. What arrives is plain
+JSON of limited size, and process 0 sends its clock's question and sentences.
 """
 
 from __future__ import annotations
@@ -13,43 +14,38 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from aloe_jax.errors import InputError
 from aloe_jax.parallel import frames
+from aloe_jax.parallel.joining import bound, own_address
+from aloe_jax.parallel.meeting import Group
 
 LARGEST_REPORT = 1 << 20  # bytes
 RETRY_SECONDS = 0.1
+REMIND_SECONDS = 30  # after which it is said who is missing; doubled each time
 ANSWER_SECONDS = 10  # for an accepted connection to report
-_REPORT, _VERDICT = "report", "verdict"  # kinds of frames
+_QUESTION, _REPORT, _VERDICT = "question", "report", "verdict"  # kinds of frames
 Report = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Group:
-    """The processes of a run: the address of process 0 with its port, their number, and the number of this one."""
-
-    host: str
-    port: int
-    processes: int
-    number: int
+Finding = tuple[str, str]  # a failure: the name of its row, and the sentence
+Judge = Callable[[Mapping[int, Report], Mapping[int, float]], list[Finding]]
 
 
 def roll_call(
     group: Group,
     report: Report,
-    judge: Callable[[Mapping[int, Report], Mapping[int, float]], list[str]],
+    judge: Judge,
     seconds: float,
     say: Callable[[str], None],
-) -> list[str]:
+) -> list[Finding]:
     """The failures of the whole run, on every process, as process 0 finds them.
 
-    `judge` is called there with the reports by number and with the seconds by which each clock is ahead, less the time
-    that the report took. `say` gets "N of M hosts" there, whenever one comes. InputError if not all met in that time.
+    `judge` is called there with the reports by number and with the seconds by which each clock is ahead at least,
+    negative behind. `say` gets "N of M hosts" there whenever one comes, and on all of them now and then what to do
+    about those that do not. InputError if not all met in that time.
     """
     if group.number:
-        return _attend(group, report, seconds)
+        return _attend(group, report, seconds, say)
     return _Caller(group, say).call(report, judge, seconds)
 
 
@@ -65,25 +61,20 @@ class _Caller:
     def call(
         self,
         report: Report,
-        judge: Callable[[Mapping[int, Report], Mapping[int, float]], list[str]],
+        judge: Judge,
         seconds: float,
-    ) -> list[str]:
+    ) -> list[Finding]:
         expected = set(range(1, self._group.processes))
-        with _listening(self._group.port) as listening:
+        with _listening(self._group) as listening:
             threading.Thread(target=self._accept, args=(listening,), daemon=True).start()
             self._count()
             with self._changed:
-                self._changed.wait_for(lambda: self._wrong or set(self._found) == expected, seconds)
+                self._wait(expected, seconds)
                 found, wrong = dict(sorted(self._found.items())), self._wrong
             listening.shutdown(socket.SHUT_RDWR)  # ends the thread's accept, which would keep the port
-        missing = ", ".join(map(str, sorted(expected - set(found))))
+        missing = expected - set(found)
         if wrong or missing:
-            failures = [
-                wrong
-                or f"{len(found) + 1} of {self._group.processes} hosts within {seconds:g} seconds, without process "
-                f"{missing}; start the same command on every host, and let TCP {self._group.port} through between "
-                f"them: {_firewall(self._group.port)}"
-            ]
+            failures = [("hosts", wrong or self._without(missing, f"within {seconds:g} seconds"))]
         else:
             reports = {0: report} | {number: one for number, (_, one, _) in found.items()}
             failures = judge(reports, {0: 0.0} | {number: ahead for number, (_, _, ahead) in found.items()})
@@ -93,8 +84,28 @@ class _Caller:
                 connection.recv(1)  # the other end closes first, so that the port is free at once
             connection.close()
         if wrong or missing:
-            raise InputError(failures[0])
+            raise InputError(failures[0][1])
         return failures
+
+    def _wait(self, expected: set[int], seconds: float) -> None:
+        """Wait until all have come, in that time, and say now and then who has not; `_changed` is held."""
+        start, reminder = time.monotonic(), float(REMIND_SECONDS)
+        while (waited := time.monotonic() - start) < seconds:
+            complete = self._changed.wait_for(
+                lambda: self._wrong or set(self._found) == expected, min(reminder, seconds) - waited
+            )
+            if complete:
+                return
+            if reminder < seconds:
+                self._say(self._without(expected - set(self._found), f"after {reminder:g} seconds"))
+            reminder *= 2
+
+    def _without(self, missing: set[int], when: str) -> str:
+        return (
+            f"{self._group.processes - len(missing)} of {self._group.processes} hosts {when}, without process "
+            f"{', '.join(map(str, sorted(missing)))}; start the same command on every host, and let TCP "
+            f"{self._group.port} through between them: {_firewall(self._group.port)}"
+        )
 
     def _count(self) -> None:
         self._say(f"{len(self._found) + 1} of {self._group.processes} hosts")
@@ -108,9 +119,13 @@ class _Caller:
     def _take(self, connection: socket.socket) -> None:
         connection.settimeout(ANSWER_SECONDS)
         with contextlib.suppress(OSError, frames.FrameError, ValueError, TypeError, KeyError):
+            asked = time.time()
+            _send(connection, _QUESTION, {})
             given = _receive(connection, _REPORT)
             number, processes, report = int(given["number"]), int(given["processes"]), dict(given["report"])
-            ahead = float(given["time"]) - time.time()
+            # The other one read its clock after the question and before this line.
+            least, most = float(given["time"]) - time.time(), float(given["time"]) - asked
+            ahead = least if least > 0 else min(most, 0.0)
             with self._changed:
                 if processes != self._group.processes:
                     self._wrong = (
@@ -125,42 +140,57 @@ class _Caller:
                 self._changed.notify()
             if self._found.get(number, (None,))[0] is connection:
                 return
-            _send(connection, _VERDICT, {"failures": [self._wrong]})
+            _send(connection, _VERDICT, {"failures": [("hosts", self._wrong)]})
         connection.close()
 
 
-def _attend(group: Group, report: Report, seconds: float) -> list[str]:
+def _attend(group: Group, report: Report, seconds: float, say: Callable[[str], None]) -> list[Finding]:
     """The other processes: report, and get the failures."""
-    deadline, reason = time.monotonic() + seconds, ""
-    while (left := deadline - time.monotonic()) > 0:
+    start, reminder, reason = time.monotonic(), float(REMIND_SECONDS), ""
+    while (waited := time.monotonic() - start) < seconds:
+        if waited > reminder:
+            say(_no_answer(group, f"for {waited:.0f} seconds", reason))
+            reminder *= 2
         try:
-            with socket.create_connection((group.host, group.port), timeout=left) as connection:
-                _send(
-                    connection,
-                    _REPORT,
-                    {"number": group.number, "processes": group.processes, "time": time.time(), "report": report},
-                )
-                connection.settimeout(max(1.0, deadline - time.monotonic()) + ANSWER_SECONDS)
-                return [str(one) for one in _receive(connection, _VERDICT)["failures"]]
-        except (OSError, frames.FrameError, ValueError, KeyError) as error:  # process 0 may not have started yet
+            with socket.create_connection(
+                (group.host, group.port), timeout=min(seconds - waited, ANSWER_SECONDS)
+            ) as to:
+                to.settimeout(ANSWER_SECONDS)
+                _receive(to, _QUESTION)
+                mine = {"number": group.number, "processes": group.processes, "time": time.time(), "report": report}
+                _send(to, _REPORT, mine)
+                to.settimeout(seconds - waited + ANSWER_SECONDS)
+                return [(str(name), str(text)) for name, text in _receive(to, _VERDICT)["failures"]]
+        except (
+            OSError,
+            frames.FrameError,
+            ValueError,
+            TypeError,
+            KeyError,
+        ) as error:  # process 0 may not have started yet
             reason = str(error) or type(error).__name__
             time.sleep(RETRY_SECONDS)
-    raise InputError(
-        f"process 0 did not answer on port {group.port} of {group.host} within {seconds:g} seconds ({reason}); start "
-        f"the same command on every host, and let TCP through: {_firewall(group.port)}"
+    raise InputError(_no_answer(group, f"within {seconds:g} seconds", reason))
+
+
+def _no_answer(group: Group, when: str, reason: str) -> str:
+    return (
+        f"process 0 did not answer on port {group.port} of {group.host} {when} ({reason}); start the same command on "
+        f"every host, and let TCP through: {_firewall(group.port)}"
     )
 
 
-def _listening(port: int) -> socket.socket:
-    """A listening socket on all addresses; InputError if the port is in use."""
+def _listening(group: Group) -> socket.socket:
+    """A listening socket on the address that names process 0, on all addresses only where that is none of this host's;
+    InputError if the port is in use."""
     try:
-        return socket.create_server(("", port))
+        return bound(own_address(group.host), group.port)
     except OSError as error:
         if error.errno not in (errno.EADDRINUSE, errno.EACCES):
             raise
         raise InputError(
-            f"port {port}, where the hosts meet, is not free on process 0's host ({error.strerror}); "
-            f"`ss -ltnp 'sport = :{port}'` names its process: end it, or set another port in "
+            f"port {group.port}, where the hosts meet, is not free on process 0's host ({error.strerror}); "
+            f"`ss -ltnp 'sport = :{group.port}'` names its process: end it, or set another port in "
             "config.hosts.port or the address"
         ) from None
 

@@ -11,6 +11,7 @@ from aloe_jax.preflight.host import Host
 from aloe_jax.run.manifest import versions
 
 _PINNED = ("jaxlib", "libtpu")
+_MISSING = "not installed"
 
 
 def installed() -> dict[str, str]:
@@ -22,6 +23,13 @@ def installed() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+def in_words(host: Host) -> str:
+    """JAX and what it asks for, for the table."""
+    found = installed()
+    named = ", ".join(f"{name} {found[name]}" for name in ("jax", *_PINNED) if name in found)
+    return f"{named} fit"
 
 
 def pinned_packages(host: Host) -> Iterator[str]:
@@ -40,7 +48,7 @@ def pin_failures(found: Mapping[str, str], requirements: Sequence[str]) -> Itera
         if applies and not wanted.specifier.contains(found[wanted.name], prereleases=True):
             yield (
                 f"{wanted.name} {found[wanted.name]} does not fit jax {found['jax']}, which asks for "
-                f"{wanted.specifier}; `pip install -U 'jax[tpu]=={found['jax']}'`"
+                f"{wanted.specifier}; `pip install 'jax[tpu]=={found['jax']}'`"
             )
 
 
@@ -49,7 +57,14 @@ def differing(hosts: Mapping[int, Mapping[str, str]]) -> Iterator[str]:
     first, *others = hosts
     for number in others:
         for name in sorted(set(hosts[first]) | set(hosts[number])):
-            here, there = (hosts[one].get(name, "not installed") for one in (first, number))
+            here, there = (hosts[one].get(name, _MISSING) for one in (first, number))
             if here != there:
-                remedy = "the same environment on every host: `uv sync --frozen`"
-                yield f"{name} is {there} on process {number} and {here} on process {first}; {remedy}"
+                yield f"{name} is {there} on process {number} and {here} on process {first}; {_remedy(name, here)}"
+
+
+def _remedy(name: str, version: str) -> str:
+    if name == "python":
+        return f"`uv venv --python={version} && uv sync` there"
+    if name == "aloe_jax" or version == _MISSING:  # nothing to install
+        return "bring both to the same commit, and `uv sync` there"
+    return f"`uv pip install '{name}=={version}'` there"

@@ -3,34 +3,13 @@
 import os
 import subprocess
 import sys
-import threading
 
 import pytest
 
-from aloe_jax.preflight import environment, folders, machine, versions
+from aloe_jax.preflight import environment, machine, versions
 from aloe_jax.preflight.host import Host
 from helpers.aloe_command import ROOT
-
-HUGE = "sys/kernel/mm/transparent_hugepage/enabled"
-
-
-def write(path, text=""):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-
-
-@pytest.fixture
-def tpu_host(tmp_path):
-    """A host with two TPU chips behind vfio, and nothing wrong."""
-    for name in ("dev/vfio/0", "dev/vfio/1", "dev/vfio/vfio", "dev/shm/x", "tmp/x"):
-        write(tmp_path / name)
-    write(tmp_path / "sys/bus/pci/devices/0000:00:05.0/vendor", "0x1ae0\n")
-    write(tmp_path / HUGE, "[always] madvise never")
-    return Host(root=tmp_path, environment={}, needed={"/tmp": 1, "/dev/shm": 1, "workdir": 1})
-
-
-def changed(host, **fields):
-    return Host(**vars(host) | fields)
+from helpers.hosts_of_tests import HUGE, changed, write
 
 
 def opens(host, process, command, file):
@@ -38,24 +17,6 @@ def opens(host, process, command, file):
     write(folder / "comm", f"{command}\n")
     (folder / "fd").mkdir(exist_ok=True)
     (folder / "fd" / str(len(list((folder / "fd").iterdir())))).symlink_to(file)
-
-
-CHECKS = (
-    machine.python_version,
-    machine.hidden_tpus,
-    machine.lock_file,
-    machine.busy_devices,
-    machine.huge_pages,
-    machine.free_space,
-    environment.stale_variables,
-    folders.probed_folders,
-)
-
-
-def test_nothing_is_wrong(tpu_host, tmp_path):
-    host = changed(tpu_host, workdir=str(tmp_path / "new/run"), cache_dir=str(tmp_path / "cache"))
-    assert [text for check in CHECKS for text in check(host)] == []
-    assert not list((tmp_path / "new/run").iterdir())  # the probe is deleted
 
 
 def test_device_files(tpu_host, tmp_path):
@@ -75,14 +36,14 @@ def test_an_old_python(tpu_host):
 def test_tpus_hidden_by_a_variable(tpu_host):
     (found,) = machine.hidden_tpus(changed(tpu_host, environment={"JAX_PLATFORMS": "cpu"}))
     assert found.startswith("JAX_PLATFORMS=cpu hides this host's TPUs (/dev/vfio/0, /dev/vfio/1)")
-    assert found.endswith("`unset JAX_PLATFORMS`")
+    assert "`unset JAX_PLATFORMS`" in found
 
 
 def test_tpus_without_libtpu(tpu_host, monkeypatch):
     monkeypatch.setattr(machine.importlib.util, "find_spec", lambda name: None)
     (found,) = machine.hidden_tpus(tpu_host)
     assert "no libtpu" in found
-    assert "uv sync --extra=tpu" in found
+    assert "`pip install 'aloe_jax[tpu]'`" in found
 
 
 def test_a_held_lock_file(tpu_host, tmp_path):
@@ -115,14 +76,6 @@ def test_huge_pages_that_are_off(tpu_host, tmp_path):
     (found,) = machine.huge_pages(tpu_host)
     assert "huge pages are off (always [madvise] never)" in found
     assert f"echo always > /{HUGE}" in found
-
-
-@pytest.mark.parametrize("place", ["/tmp", "/dev/shm", "workdir"])
-def test_too_little_space(place, tpu_host, tmp_path):
-    host = changed(tpu_host, workdir=str(tmp_path / "not/yet"), needed={place: 2**60})
-    (found,) = machine.free_space(host)
-    assert found.startswith(host.workdir if place == "workdir" else place)
-    assert "needs 1073741824.0" in found
 
 
 def test_the_limit_of_open_files_is_raised():
@@ -159,33 +112,6 @@ def test_stale_variables(variables, processes, expected, tpu_host):
     assert bool(found) == bool(expected)
 
 
-def test_folders_that_cannot_be_used(tpu_host, tmp_path):
-    write(tmp_path / "file")
-    inside = str(tmp_path / "file/run")
-    (found,) = folders.probed_folders(changed(tpu_host, workdir=inside))
-    assert found.startswith(f"--workdir: '{inside}' cannot be used (NotADirectoryError")
-    assert "`mkdir -p" in found
-    host = changed(tpu_host, environment={"JAX_COMPILATION_CACHE_DIR": inside})
-    (found,) = folders.probed_folders(host)
-    assert found.startswith(f"compilation cache: '{inside}'")
-
-
-def test_a_bucket_that_refuses_names_the_remedy(tpu_host, monkeypatch):
-    monkeypatch.setattr(folders, "_try", lambda folder: "Forbidden: 403")
-    monkeypatch.setattr(folders, "_account", lambda: "me@project.example")
-    (found,) = folders.probed_folders(changed(tpu_host, workdir="gs://bucket/run"))
-    assert "give me@project.example access: `gcloud storage buckets add-iam-policy-binding gs://bucket " in found
-
-
-def test_a_folder_that_does_not_answer(tpu_host, monkeypatch):
-    released = threading.Event()
-    monkeypatch.setattr(folders, "_try", lambda folder: str(released.wait(10)))
-    monkeypatch.setattr(folders, "PROBE_SECONDS", 0.01)
-    (found,) = folders.probed_folders(changed(tpu_host, workdir="gs://bucket/run"))
-    released.set()
-    assert "no answer within 0.01 seconds" in found
-
-
 def test_what_is_installed_is_what_jax_asks_for():
     assert list(versions.pinned_packages(Host())) == []
     assert {"jax", "jaxlib", "python"} <= set(versions.installed())
@@ -197,5 +123,5 @@ def test_packages_that_jax_does_not_ask_for():
     assert list(versions.pin_failures(good, asked)) == []
     (jaxlib, libtpu) = versions.pin_failures(good | {"jaxlib": "0.9.0", "libtpu": "0.0.30"}, asked)
     assert jaxlib.startswith("jaxlib 0.9.0 does not fit jax 0.10.2")
-    assert "`pip install -U 'jax[tpu]==0.10.2'`" in jaxlib
+    assert "`pip install 'jax[tpu]==0.10.2'`" in jaxlib
     assert libtpu.startswith("libtpu 0.0.30 does not fit jax 0.10.2, which asks for ==0.0.42.*")

@@ -2,15 +2,27 @@
 
 import socket
 import threading
+import time
 
 import pytest
 
 from aloe_jax.errors import InputError
-from aloe_jax.preflight.comparison import compared
-from aloe_jax.preflight.roll_call import Group, roll_call
+from aloe_jax.parallel.meeting import Group
+from aloe_jax.preflight import comparison
+from aloe_jax.preflight import roll_call as module
+from aloe_jax.preflight.roll_call import roll_call
 from helpers.aloe_command import free_port
+from helpers.waiting import until
 
 SAME = {"name": "host", "failures": [], "versions": {"jax": "1"}, "environment": {}}
+
+
+def judge(reports, ahead):
+    return [*comparison.reported(reports), *failures(comparison.compared(reports, ahead))]
+
+
+def failures(rows):
+    return [(row.name, text) for row in rows for text in row.failures]
 
 
 def meet(groups, reports=None, seconds=10.0):
@@ -19,7 +31,7 @@ def meet(groups, reports=None, seconds=10.0):
 
     def take_part(group, report):
         try:
-            found[group.number] = roll_call(group, report, compared, seconds, said.append)
+            found[group.number] = roll_call(group, report, judge, seconds, said.append)
         except InputError as error:
             found[group.number] = str(error)
 
@@ -50,8 +62,8 @@ def test_every_host_gets_all_failures():
     found, _ = meet(groups(port, 2), reports)
     assert found[0] == found[1]
     assert found[0] == [
-        "process 0 (host): one",
-        "jax is 2 on process 1 and 1 on process 0; the same environment on every host: `uv sync --frozen`",
+        ("process 0", "host: one"),
+        ("same packages", "jax is 2 on process 1 and 1 on process 0; `uv pip install 'jax==1'` there"),
     ]
 
 
@@ -82,7 +94,7 @@ def test_unequal_numbers_of_processes():
     port = free_port()
     found, _ = meet([Group("localhost", port, 2, 0), Group("localhost", port, 3, 1)])
     assert found[0].startswith("process 1 was started as one of 3, process 0 as one of 2")
-    assert found[1] == [found[0]]
+    assert found[1] == [("hosts", found[0])]
 
 
 def test_two_processes_of_one_number():
@@ -126,12 +138,77 @@ def test_a_stranger_is_ignored():
     ],
 )
 def test_variables_that_differ(here, there, expected):
-    found = compared({0: SAME | {"environment": here}, 1: SAME | {"environment": there}}, {0: 0.0, 1: 0.0})
-    assert expected in " ".join(found)
-    assert bool(found) == bool(expected)
+    reports = {0: SAME | {"environment": here}, 1: SAME | {"environment": there}}
+    found = failures(comparison.compared(reports, {0: 0.0, 1: 0.0}))
+    assert expected in " ".join(text for _, text in found)
+    assert {name for name, _ in found} == ({"same variables"} if expected else set())
+
+
+def test_versions_that_differ():
+    """Each with the command that fits: a package, Python, our own code, a package that is missing on one host."""
+    here = {"python": "3.12.1", "jax": "0.12", "aloe_jax": "1", "libtpu": "0.0.42"}
+    there = {"python": "3.11.7", "jax": "0.10", "aloe_jax": "2"}
+    rows = comparison.compared({0: SAME | {"versions": here}, 1: SAME | {"versions": there}}, {0: 0.0, 1: 0.0})
+    assert [text for _, text in failures(rows)] == [
+        "aloe_jax is 2 on process 1 and 1 on process 0; bring both to the same commit, and `uv sync` there",
+        "jax is 0.10 on process 1 and 0.12 on process 0; `uv pip install 'jax==0.12'` there",
+        "libtpu is not installed on process 1 and 0.0.42 on process 0; `uv pip install 'libtpu==0.0.42'` there",
+        "python is 3.11.7 on process 1 and 3.12.1 on process 0; `uv venv --python=3.12.1 && uv sync` there",
+    ]
 
 
 def test_clocks_that_differ():
-    (found,) = compared({0: SAME, 1: SAME, 2: SAME}, {0: 0.0, 1: -3.0, 2: 61.0})
+    ((name, found),) = failures(comparison.compared({0: SAME, 1: SAME, 2: SAME}, {0: 0.0, 1: -3.0, 2: 61.0}))
+    assert name == "clocks"
     assert found.startswith("the clock of process 2 is 61 seconds ahead of that of process 0")
-    assert "chrony" in found
+    assert "`sudo systemctl restart chrony`" in found
+
+
+def test_a_clock_is_measured(monkeypatch):
+    """Half a minute fast on one host: what is measured is at most that, less the time that the answer took."""
+    port, measured = free_port(), {}
+
+    def judged(reports, ahead):
+        measured.update(ahead)
+        return []
+
+    class Fast:
+        monotonic, sleep = staticmethod(time.monotonic), staticmethod(time.sleep)
+
+        @staticmethod
+        def time():
+            return time.time() + 30 * (threading.current_thread().name == "host 1")
+
+    monkeypatch.setattr(module, "time", Fast)
+    threads = [
+        threading.Thread(target=roll_call, args=(group, SAME, judged, 20.0, str), name=f"host {group.number}")
+        for group in groups(port, 2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert 20 < measured[1] <= 30
+
+
+def test_who_is_missing_is_said_while_the_others_wait(monkeypatch):
+    monkeypatch.setattr(module, "REMIND_SECONDS", 0.1)
+    port = free_port()
+    found, said = meet(groups(port, 2, (0,)), seconds=0.5)
+    assert said[:2] == ["1 of 2 hosts", found[0].replace("within 0.5", "after 0.1")]
+    assert said[2].startswith("1 of 2 hosts after 0.2 seconds, without process 1")
+    _, said = meet(groups(port, 2, (1,)), seconds=0.7)
+    assert said[0].startswith(f"process 0 did not answer on port {port} of localhost for 0 seconds (")
+
+
+def test_only_the_named_address_is_listened_on():
+    """Another address of this machine's loopback refuses, and its port is free for others meanwhile."""
+    port, said = free_port(), []
+    first = threading.Thread(target=roll_call, args=(Group("127.0.0.1", port, 2, 0), SAME, judge, 60.0, said.append))
+    first.start()
+    assert until(lambda: said == ["1 of 2 hosts"])
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.2", port), timeout=1)
+    socket.create_server(("127.0.0.2", port)).close()
+    assert roll_call(Group("127.0.0.1", port, 2, 1), SAME, judge, 60.0, str) == []
+    first.join()
