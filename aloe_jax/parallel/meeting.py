@@ -103,8 +103,8 @@ def _detected(seconds: int) -> tuple[str | None, int | None, int | None]:
         return None, None, None
     except RuntimeError as error:
         raise InputError(
-            f"--distributed: JAX does not find the hosts of this run ({error}); `getent hosts NAME` has to find that of "
-            "process 0, or `unset MEGASCALE_COORDINATOR_ADDRESS TPU_WORKER_HOSTNAMES` if a job before left them"
+            f"--distributed: JAX does not find the hosts of this run ({error}); `getent hosts NAME` has to find the "
+            "one of process 0, or `unset MEGASCALE_COORDINATOR_ADDRESS TPU_WORKER_HOSTNAMES` if a job before left them"
         ) from None
     return found[0], found[1], found[2]
 

@@ -8,7 +8,7 @@ from aloe_jax.preflight.host import Host
 
 PREFIXES = ("MEGASCALE_", "TPU_WORKER_")
 FLAGS = "LIBTPU_INIT_ARGS"
-_ADDRESS, _SLICES, _SLICE = "MEGASCALE_COORDINATOR_ADDRESS", "MEGASCALE_NUM_SLICES", "MEGASCALE_SLICE_ID"
+_SLICES, _SLICE = "MEGASCALE_NUM_SLICES", "MEGASCALE_SLICE_ID"
 _HOSTS, _WORKER = "TPU_WORKER_HOSTNAMES", "TPU_WORKER_ID"
 
 
@@ -26,15 +26,17 @@ def stale_variables(host: Host) -> Iterator[str]:
     """Variables of slices and workers fit each other and the number of processes. Yields a sentence per failure."""
     found = watched(host.environment)
     slices, left = found.get(_SLICES, ""), sorted(name for name in found if name.startswith("MEGASCALE_"))
-    if left and slices in ("", "1") and (_ADDRESS in found or not slices):
-        yield (
-            f"{', '.join(left)} set without several slices ({_SLICES}={slices or 'nothing'}), as a job before leaves "
-            f"them; `unset {' '.join(left)}`"
-        )
+    if left and not slices:
+        yield f"{', '.join(left)} set without {_SLICES}, as a job before leaves them; `unset {' '.join(left)}`"
     elif slices and not _below(found.get(_SLICE, "0"), slices):
         yield (
             f"{_SLICE}={found.get(_SLICE)} is not one of {_SLICES}={slices} slices, counted from 0; "
             f"`unset {' '.join(left)}` or set them for this job"
+        )
+    elif slices and host.processes % int(slices):
+        yield (
+            f"{_SLICES}={slices} does not divide the {host.processes} processes of this run; `unset {' '.join(left)}` "
+            "if a job before left them, else start one process on every host of every slice"
         )
     if _HOSTS in found:
         count = len(found[_HOSTS].split(","))

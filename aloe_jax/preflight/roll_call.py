@@ -66,8 +66,8 @@ class _Caller:
     ) -> list[Finding]:
         expected = set(range(1, self._group.processes))
         with _listening(self._group) as listening:
-            threading.Thread(target=self._accept, args=(listening,), daemon=True).start()
             self._count()
+            threading.Thread(target=self._accept, args=(listening,), daemon=True).start()
             with self._changed:
                 self._wait(expected, seconds)
                 found, wrong = dict(sorted(self._found.items())), self._wrong
@@ -96,9 +96,17 @@ class _Caller:
             )
             if complete:
                 return
+            self._drop_gone()
             if reminder < seconds:
                 self._say(self._without(expected - set(self._found), f"after {reminder:g} seconds"))
             reminder *= 2
+
+    def _drop_gone(self) -> None:
+        """Forget who has left again, as after a Ctrl-C: it may come back. `_changed` is held."""
+        for number, (connection, _, _) in list(self._found.items()):
+            if _has_ended(connection):
+                connection.close()
+                del self._found[number]
 
     def _without(self, missing: set[int], when: str) -> str:
         return (
@@ -127,6 +135,7 @@ class _Caller:
             least, most = float(given["time"]) - time.time(), float(given["time"]) - asked
             ahead = least if least > 0 else min(most, 0.0)
             with self._changed:
+                self._drop_gone()
                 if processes != self._group.processes:
                     self._wrong = (
                         f"process {number} was started as one of {processes}, process 0 as one of "
@@ -171,6 +180,19 @@ def _attend(group: Group, report: Report, seconds: float, say: Callable[[str], N
             reason = str(error) or type(error).__name__
             time.sleep(RETRY_SECONDS)
     raise InputError(_no_answer(group, f"within {seconds:g} seconds", reason))
+
+
+def _has_ended(connection: socket.socket) -> bool:
+    """Whether the other end, which sends nothing now, has closed the connection."""
+    connection.setblocking(False)
+    try:
+        return not connection.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    finally:
+        connection.settimeout(ANSWER_SECONDS)
 
 
 def _no_answer(group: Group, when: str, reason: str) -> str:

@@ -15,9 +15,14 @@ _MISSING = "not installed"
 
 
 def installed() -> dict[str, str]:
-    """Versions of Python and of the packages that results depend on, with libtpu where it is installed."""
+    """Versions of Python, of the packages that results depend on, and of all others that ours asks for and that are
+    installed, libtpu among them."""
     found = versions()
-    for name in _PINNED:
+    try:
+        asked = {Requirement(text).name for text in importlib.metadata.requires("aloe_jax") or []}
+    except importlib.metadata.PackageNotFoundError:  # run from its source folder
+        asked = set()
+    for name in sorted(asked.union(_PINNED) - set(found)):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

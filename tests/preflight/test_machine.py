@@ -103,7 +103,8 @@ def test_the_limit_of_open_files_is_raised():
         ({"TPU_WORKER_HOSTNAMES": "a,b", "TPU_WORKER_ID": "2"}, 0, "`unset TPU_WORKER_ID TPU_WORKER_HOSTNAMES`"),
         ({"TPU_WORKER_HOSTNAMES": "a,b", "TPU_WORKER_ID": "1"}, 3, "names 2 hosts with all slices, and this run has 3"),
         ({"TPU_WORKER_HOSTNAMES": "a,b", "TPU_WORKER_ID": "1", "MEGASCALE_NUM_SLICES": "2"}, 4, ""),
-        ({"MEGASCALE_NUM_SLICES": "1"}, 1, ""),
+        ({"MEGASCALE_NUM_SLICES": "1", "MEGASCALE_COORDINATOR_ADDRESS": "a:1"}, 1, ""),
+        ({"MEGASCALE_NUM_SLICES": "2"}, 3, "MEGASCALE_NUM_SLICES=2 does not divide the 3 processes of this run"),
     ],
 )
 def test_stale_variables(variables, processes, expected, tpu_host):
@@ -114,7 +115,7 @@ def test_stale_variables(variables, processes, expected, tpu_host):
 
 def test_what_is_installed_is_what_jax_asks_for():
     assert list(versions.pinned_packages(Host())) == []
-    assert {"jax", "jaxlib", "python"} <= set(versions.installed())
+    assert {"jax", "jaxlib", "python", "tokenizers", "pyarrow"} <= set(versions.installed())
 
 
 def test_packages_that_jax_does_not_ask_for():

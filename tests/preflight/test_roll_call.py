@@ -103,6 +103,30 @@ def test_two_processes_of_one_number():
     assert found[0].startswith("two processes have number 1")
 
 
+def test_a_process_that_leaves_may_come_back():
+    """Its first report counts no more: all three are complete only with the second one."""
+    port, said, found = free_port(), [], {}
+
+    def take_part(number):
+        found[number] = roll_call(Group("127.0.0.1", port, 3, number), SAME, judge, 60.0, said.append)
+
+    threads = [threading.Thread(target=take_part, args=(0,))]
+    threads[0].start()
+    assert until(lambda: said == ["1 of 3 hosts"])
+    with socket.create_connection(("127.0.0.1", port)) as leaving:
+        module._receive(leaving, "question")
+        report = {"number": 1, "processes": 3, "time": time.time(), "report": SAME}
+        module._send(leaving, "report", report)
+        assert until(lambda: said[-1] == "2 of 3 hosts")
+    for number in (1, 2):
+        threads.append(threading.Thread(target=take_part, args=(number,)))
+        threads[-1].start()
+    for thread in threads:
+        thread.join()
+    assert found == {0: [], 1: [], 2: []}
+    assert said == ["1 of 3 hosts", "2 of 3 hosts", "2 of 3 hosts", "3 of 3 hosts"]
+
+
 def test_a_stranger_is_ignored():
     port = free_port()
 
