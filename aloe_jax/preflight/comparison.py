@@ -16,8 +16,8 @@ LARGEST_SKEW = 5.0
 def compared(hosts: Mapping[int, Report], ahead: Mapping[int, float]) -> list[Row]:
     """A row per comparison. `hosts` holds reports by number, `ahead` the seconds by which each clock is at least ahead
     of that of process 0, negative behind it."""
-    numbers = {number: one["versions"] for number, one in hosts.items()}
-    variables = {number: one["environment"] for number, one in hosts.items()}
+    numbers = {number: one.versions for number, one in hosts.items()}
+    variables = {number: one.environment for number, one in hosts.items()}
     count = f"{len(hosts)} hosts"
     packages = len(numbers[min(numbers)])
     skew = max((abs(seconds) for seconds in ahead.values()), default=0.0)
@@ -30,9 +30,7 @@ def compared(hosts: Mapping[int, Report], ahead: Mapping[int, float]) -> list[Ro
 
 def reported(hosts: Mapping[int, Report]) -> list[Finding]:
     """The failures that the hosts found themselves."""
-    return [
-        (f"process {number}", f"{one['name']}: {text}") for number, one in hosts.items() for text in one["failures"]
-    ]
+    return [(f"process {number}", f"{one.name}: {text}") for number, one in hosts.items() for text in one.failures]
 
 
 def _wrong_clocks(ahead: Mapping[int, float]) -> Iterator[str]:

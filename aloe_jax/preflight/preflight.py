@@ -58,7 +58,11 @@ def before_run(where: str, settings: HostSettings, host: Host, writes: bool, sho
             elif row.failures:
                 show(replace(row, mark=WARNING))
     if group.processes > 1:
-        found = _met(group, found, settings, _counts_only(show))
+        try:
+            found = _met(group, found, settings, _counts_only(show))
+        except InputError:  # not all came; what is wrong here comes first
+            _show_all(found, FAILED, show)
+            raise
     _refuse(found, settings, show)
 
 
@@ -74,12 +78,12 @@ def _of(host: Host, group: Group | None) -> Host:
 def _met(group: Group, mine: Sequence[Finding], settings: HostSettings, show: Show) -> list[Finding]:
     """The failures of the whole run, where `mine` are those of this host. Shows the good rows on process 0, and what
     failed elsewhere on all of them."""
-    report: Report = {
-        "name": os.uname().nodename,
-        "failures": [text for _, text in mine],
-        "versions": versions.installed(),
-        "environment": environment.watched(os.environ),
-    }
+    report = Report(
+        name=os.uname().nodename,
+        failures=tuple(text for _, text in mine),
+        versions=versions.installed(),
+        environment=environment.watched(os.environ),
+    )
 
     def judge(reports: Mapping[int, Report], ahead: Mapping[int, float]) -> list[Finding]:
         show(Row("coordinator", f"all {len(reports)} hosts reach {group.host}:{group.port}"))
@@ -116,9 +120,13 @@ def _counts_only(show: Show) -> Show:
 def _refuse(found: Sequence[Finding], settings: HostSettings, show: Show) -> None:
     """Raise InputError with the failure, after all are shown if there are several; `preflight=warn` only shows them."""
     if len(found) > 1 or settings.preflight == WARN:
-        for name, text in found:
-            show(Row(name, failures=(text,), mark=WARNING if settings.preflight == WARN else FAILED))
+        _show_all(found, WARNING if settings.preflight == WARN else FAILED, show)
     if found and settings.preflight == REFUSE:
         name, text = found[0]
         first = f"{name}: {text}"
         raise InputError(f"preflight: {first}" if len(found) == 1 else f"preflight: {len(found)} failures, {first}")
+
+
+def _show_all(found: Sequence[Finding], mark: str, show: Show) -> None:
+    for name, text in found:
+        show(Row(name, failures=(text,), mark=mark))

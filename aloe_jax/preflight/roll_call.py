@@ -16,6 +16,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from pydantic import BaseModel
+
 from aloe_jax.errors import InputError
 from aloe_jax.parallel import frames
 from aloe_jax.parallel.joining import bound, own_address
@@ -26,8 +28,19 @@ RETRY_SECONDS = 0.1
 REMIND_SECONDS = 30  # after which it is said who is missing; doubled each time
 ANSWER_SECONDS = 10  # for an accepted connection to report
 _QUESTION, _REPORT, _VERDICT = "question", "report", "verdict"  # kinds of frames
-Report = Mapping[str, Any]
 Finding = tuple[str, str]  # a failure: the name of its row, and the sentence
+
+
+class Report(BaseModel, frozen=True):
+    """What a process tells process 0: the name of its host, what it found wrong there, versions by package, and the
+    variables that are compared."""
+
+    name: str
+    failures: tuple[str, ...]
+    versions: dict[str, str]
+    environment: dict[str, str]
+
+
 Judge = Callable[[Mapping[int, Report], Mapping[int, float]], list[Finding]]
 
 
@@ -130,7 +143,8 @@ class _Caller:
             asked = time.time()
             _send(connection, _QUESTION, {})
             given = _receive(connection, _REPORT)
-            number, processes, report = int(given["number"]), int(given["processes"]), dict(given["report"])
+            number, processes = int(given["number"]), int(given["processes"])
+            report = Report.model_validate(given["report"])
             # The other one read its clock after the question and before this line.
             least, most = float(given["time"]) - time.time(), float(given["time"]) - asked
             ahead = least if least > 0 else min(most, 0.0)
@@ -166,8 +180,8 @@ def _attend(group: Group, report: Report, seconds: float, say: Callable[[str], N
             ) as to:
                 to.settimeout(ANSWER_SECONDS)
                 _receive(to, _QUESTION)
-                mine = {"number": group.number, "processes": group.processes, "time": time.time(), "report": report}
-                _send(to, _REPORT, mine)
+                mine = {"number": group.number, "processes": group.processes, "time": time.time()}
+                _send(to, _REPORT, mine | {"report": report.model_dump()})
                 to.settimeout(seconds - waited + ANSWER_SECONDS)
                 return [(str(name), str(text)) for name, text in _receive(to, _VERDICT)["failures"]]
         except (

@@ -109,6 +109,14 @@ def test_a_run_is_refused_on_all_hosts(good, tpu_host):
     assert "JAX_PLATFORMS=cpu hides this host's TPUs" in raised[0]
 
 
+def test_what_is_wrong_here_is_shown_if_the_others_do_not_come(tpu_host):
+    hidden, rows = changed(tpu_host, environment={"JAX_PLATFORMS": "cpu"}), []
+    where = f"localhost:{free_port()},2,0"
+    with pytest.raises(InputError, match=r"^1 of 2 hosts within 1 seconds, without process 1"):
+        module.before_run(where, HostSettings(meet_seconds=1), hidden, True, rows.append)
+    assert [row.name for row in rows] == ["hosts", "TPUs"]
+
+
 def test_a_run_goes_on_with_a_warning(good, tpu_host):
     """Huge pages only slow a run down; with config.hosts.preflight=warn nothing stops it."""
     write(tpu_host.root / "sys/kernel/mm/transparent_hugepage/enabled", "always madvise [never]")

@@ -1,5 +1,6 @@
 """The hosts meet: threads of one process stand for hosts, over real connections."""
 
+import json
 import socket
 import threading
 import time
@@ -7,14 +8,19 @@ import time
 import pytest
 
 from aloe_jax.errors import InputError
+from aloe_jax.parallel import frames
 from aloe_jax.parallel.meeting import Group
 from aloe_jax.preflight import comparison
 from aloe_jax.preflight import roll_call as module
-from aloe_jax.preflight.roll_call import roll_call
+from aloe_jax.preflight.roll_call import Report, roll_call
 from helpers.aloe_command import free_port
 from helpers.waiting import until
 
-SAME = {"name": "host", "failures": [], "versions": {"jax": "1"}, "environment": {}}
+SAME = Report(name="host", failures=(), versions={"jax": "1"}, environment={})
+
+
+def with_(**fields):
+    return SAME.model_copy(update=fields)
 
 
 def judge(reports, ahead):
@@ -58,7 +64,7 @@ def test_all_come_and_the_port_is_free_again():
 
 def test_every_host_gets_all_failures():
     port = free_port()
-    reports = [SAME | {"failures": ["one"]}, SAME | {"versions": {"jax": "2"}}]
+    reports = [with_(failures=("one",)), with_(versions={"jax": "2"})]
     found, _ = meet(groups(port, 2), reports)
     assert found[0] == found[1]
     assert found[0] == [
@@ -115,7 +121,7 @@ def test_a_process_that_leaves_may_come_back():
     assert until(lambda: said == ["1 of 3 hosts"])
     with socket.create_connection(("127.0.0.1", port)) as leaving:
         module._receive(leaving, "question")
-        report = {"number": 1, "processes": 3, "time": time.time(), "report": SAME}
+        report = {"number": 1, "processes": 3, "time": time.time(), "report": SAME.model_dump()}
         module._send(leaving, "report", report)
         assert until(lambda: said[-1] == "2 of 3 hosts")
     for number in (1, 2):
@@ -127,14 +133,18 @@ def test_a_process_that_leaves_may_come_back():
     assert said == ["1 of 3 hosts", "2 of 3 hosts", "2 of 3 hosts", "3 of 3 hosts"]
 
 
-def test_a_stranger_is_ignored():
+UNREADABLE = json.dumps({"number": 1, "processes": 2, "time": 0, "report": {"name": "host"}}).encode()
+
+
+@pytest.mark.parametrize("said", [b"GET / HTTP/1.0\r\n\r\n", b"".join(frames.encode("report", UNREADABLE))])
+def test_a_stranger_is_ignored(said):
     port = free_port()
 
     def knock():
         for _ in range(100):
             try:
                 with socket.create_connection(("localhost", port), timeout=1) as connection:
-                    return connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                    return connection.sendall(said)
             except OSError:
                 continue
         return None
@@ -162,7 +172,7 @@ def test_a_stranger_is_ignored():
     ],
 )
 def test_variables_that_differ(here, there, expected):
-    reports = {0: SAME | {"environment": here}, 1: SAME | {"environment": there}}
+    reports = {0: with_(environment=here), 1: with_(environment=there)}
     found = failures(comparison.compared(reports, {0: 0.0, 1: 0.0}))
     assert expected in " ".join(text for _, text in found)
     assert {name for name, _ in found} == ({"same variables"} if expected else set())
@@ -172,7 +182,7 @@ def test_versions_that_differ():
     """Each with the command that fits: a package, Python, our own code, a package that is missing on one host."""
     here = {"python": "3.12.1", "jax": "0.12", "aloe_jax": "1", "libtpu": "0.0.42"}
     there = {"python": "3.11.7", "jax": "0.10", "aloe_jax": "2"}
-    rows = comparison.compared({0: SAME | {"versions": here}, 1: SAME | {"versions": there}}, {0: 0.0, 1: 0.0})
+    rows = comparison.compared({0: with_(versions=here), 1: with_(versions=there)}, {0: 0.0, 1: 0.0})
     assert [text for _, text in failures(rows)] == [
         "aloe_jax is 2 on process 1 and 1 on process 0; bring both to the same commit, and `uv sync` there",
         "jax is 0.10 on process 1 and 0.12 on process 0; `uv pip install 'jax==0.12'` there",
