@@ -62,8 +62,8 @@ def topology_failures(host: Host, topology: Topology | None, kinds: list[str]) -
     found = ", ".join(f"{kinds.count(kind)} x {kind}" for kind in sorted(set(kinds))) or "none"
     if not host.tpus():
         remedy = (
-            "this VM has no TPU device file: `gcloud compute tpus tpu-vm create NAME --zone=ZONE --accelerator-type=TYPE "
-            "--version=IMAGE` makes one, with the image of the chip (docs/preflight.md)"
+            "this VM has no TPU device file: `gcloud compute tpus tpu-vm create NAME --zone=ZONE "
+            "--accelerator-type=TYPE --version=IMAGE` makes one, with the image of the chip (docs/preflight.md)"
         )
     elif fitting:
         remedy = (
