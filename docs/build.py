@@ -24,7 +24,7 @@ ROOT = Path(__file__).parent.parent
 PAGES, SITE = ROOT / "build/pages", ROOT / "build/site"
 OUTSIDE = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
 NOTEBOOK = "python.ipynb"
-GOOD = re.compile(r"Build started|Build finished in [\d.]+m?s|No issues found|\s*")  # the log of a build without a fault
+GOOD = re.compile(r"Build started|Build finished in [\d.]+m?s|No issues found|\s*")  # all that a good log has
 LOADS = {"script": "src", "img": "src", "source": "src", "iframe": "src", "link": "href"}
 
 
