@@ -4,8 +4,8 @@
 
 README.md and its neighbours and docs/ are copied to build/pages, in the layout that they have here, so a relative link
 leads to the same page in both places; the notebook becomes a page of Markdown. Zensical builds them after mkdocs.yml.
-Exit code 1 if it warns of anything, or if a built page has a link, an anchor or an image that leads nowhere, or loads
-anything from another host.
+Exit code 1 if it warns of anything, or if a built page has a link, an anchor or an image that leads nowhere, has a list
+that ran into its paragraph, or loads anything from another host.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ PAGES, SITE = ROOT / "build/pages", ROOT / "build/site"
 OUTSIDE = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
 NOTEBOOK = "python.ipynb"
 GOOD = re.compile(r"Build started|Build finished in [\d.]+m?s|No issues found|\s*")  # all that a good log has
+LEFT = re.compile(r"\*\*|\]\(|[.:)] (-|\d+\.) $")  # markup in a text: a list or a link that is none to Python-Markdown
+VERBATIM = ("code", "pre", "script", "style")
 LOADS = {"script": "src", "img": "src", "source": "src", "iframe": "src", "link": "href"}
 
 
@@ -36,6 +38,7 @@ class Page(HTMLParser):
         links: the targets of its links and of what it loads.
         loaded: the targets of what a browser fetches by itself.
         title: whether it has a heading of the first order.
+        left: texts with markup that was not understood.
     """
 
     def __init__(self, path: Path) -> None:
@@ -44,12 +47,22 @@ class Page(HTMLParser):
         self.links: list[str] = []
         self.loaded: list[str] = []
         self.title = False
+        self.left: list[str] = []
+        self._verbatim = 0  # how many elements deep inside code
         self.feed(path.read_text())
+
+    def handle_data(self, data: str) -> None:
+        if not self._verbatim and LEFT.search(data):
+            self.left.append(data.strip()[-60:])
+
+    def handle_endtag(self, tag: str) -> None:
+        self._verbatim -= tag in VERBATIM
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         values = {name: value or "" for name, value in attrs}
         self.anchors.add(values.get("id", ""))
         self.title |= tag == "h1"
+        self._verbatim += tag in VERBATIM
         if tag == "a" and "href" in values:
             self.links.append(values["href"])
         elif tag in LOADS and LOADS[tag] in values and values.get("rel") != "canonical":
@@ -92,6 +105,7 @@ def faults_of_pages() -> Iterator[str]:
         name = path.relative_to(SITE.resolve())
         if not page.title:
             yield f"{name}: no title"
+        yield from (f"{name}: markup was not understood in '{text}'" for text in page.left)
         yield from (f"{name}: loads {target}" for target in page.loaded if urlsplit(target).netloc)
         if name.name == "404.html":  # served at any address, so its links are absolute
             continue
