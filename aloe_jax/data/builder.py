@@ -66,8 +66,9 @@ class FragmentSource:
     def __init__(self, directory: epath.PathLike, chooses: Chooses | None = None) -> None:
         """Open the dataset in `directory`; raises InputError if it is not complete, or if a file of it is damaged."""
         import tensorflow_datasets as tfds
+        from tensorflow_datasets.core.dataset_info import DatasetInfoFileError
 
-        from aloe_jax.data.tfds_builder import AloeTrees  # loads TFDS
+        from aloe_jax.data.tfds_builder import AloeTrees
 
         self.directory, self._chooses = str(directory), chooses
         try:
@@ -75,7 +76,7 @@ class FragmentSource:
             builder = tfds.builder_from_directory(AloeTrees(data_dir=self.directory).data_dir)
             self._source = builder.as_data_source(split="train")
             self.sources = tuple(builder.info.metadata["sources"])
-        except (AssertionError, FileNotFoundError, ValueError, KeyError) as error:
+        except (AssertionError, FileNotFoundError, ValueError, KeyError, DatasetInfoFileError) as error:
             raise InputError(
                 f"'{directory}' holds no complete dataset ({type(error).__name__}); run the stage `dataset` again"
             ) from None

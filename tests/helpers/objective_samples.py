@@ -39,7 +39,8 @@ def replies(log_prob, reference=None, **columns):
 
 def targets_of(length, *of_replies):
     """The targets of one row [1, M] whose replies' log-probabilities are given, with at least 8 targets per reply."""
-    room = max(8 * len(length), sum(length)) - sum(length)
+    length = np.asarray(length, int)
+    room = max(8 * len(length) - int(length.sum()), 0)
     each = [np.repeat(np.asarray(values, float) / np.maximum(length, 1), length) for values in of_replies]
     arrays = (jnp.asarray([np.pad(values, (0, room))], float) for values in each)
     reply = np.concatenate([np.repeat(np.arange(len(length)), length), np.full(room, len(length))])
