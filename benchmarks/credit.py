@@ -252,8 +252,10 @@ def main() -> None:
     parser.add_argument("--personas", type=int, default=24, help=f"trees, at most {POOL}")
     parser.add_argument("--turns", type=int, default=6)
     parser.add_argument("--siblings", type=int, default=4)
-    parser.add_argument("--horizon", type=float, default=2.0, help="config.online's, of the futures that are compared")
-    parser.add_argument("--share", type=float, default=0.34, help="config.online's, of turns with siblings")
+    parser.add_argument(
+        "--horizon", type=float, default=2.0, help="of RolloutSettings, for the trees that are compared"
+    )
+    parser.add_argument("--share", type=float, default=0.34, help="of RolloutSettings: turns with siblings")
     parser.add_argument("--truth", type=int, default=256, help="futures per sibling")
     parser.add_argument("--slots", type=int, default=64, help="of a model's engine")
     parser.add_argument("--seed", type=int, default=0)

@@ -6,9 +6,9 @@ the main path's reply is the main path, so nothing is computed twice. A future e
 that shows what its last reply has brought out of the user.
 
 Random draws depend on (seed, tree, turn, future) and not on the sibling: siblings meet the same user, and with
-`common_draws` the same policy (a model draws its tokens with the same noise). What their values differ by is then due
-to the reply rather than to chance. Draws of different turns or futures are independent, so each value is still
-unbiased.
+`common_draws` the same policy. What their values differ by is then due to the reply rather than to chance. (Our engine
+keys a token's noise by its position in the dialogue, so that of a model is the same only after siblings of equal
+length.) Draws of different turns or futures are independent, so each value is still unbiased.
 
 Trees of a batch grow in lock-step. In every turn all users speak, then all beliefs are read, then the policy answers
 all of them, then all replies are judged; so its calls do not depend on how fast anybody answers.

@@ -1,4 +1,4 @@
-"""`config.online`: what a rollout tree looks like, and what a reply is rewarded for."""
+"""What a rollout tree looks like, and what a reply is rewarded for."""
 
 from __future__ import annotations
 

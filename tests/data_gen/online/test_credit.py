@@ -9,9 +9,11 @@ import pytest
 
 from aloe_jax.tree.schema import Belief, Conversation, Item, Node, Persona, Score
 from data_gen.online.advantages import METHODS, Counts, Group, chain, credited, groups, leaf, siblings, turn
-from data_gen.online.rewards import BELIEF, POTENTIAL, SCORE, TOTAL, part, penalties, rewarded
+from data_gen.online.rewards import BELIEF, POTENTIAL, SCORE, TOTAL, part, penalties, rewarded, true_items
 from data_gen.online.settings import RewardSettings, RolloutSettings
 from data_gen.online.spread import Spread
+from data_gen.world.personas import scripted_personas
+from data_gen.world.styles import change_of
 
 PERSONA = Persona(
     id="p1",
@@ -180,6 +182,18 @@ def test_the_spread_runs_by_turn_and_group():
     assert spread.of("new", 1) == pytest.approx(spread.of("", 1))
     assert spread.of("g", 1) ** 2 == pytest.approx((6.7 + 8 * 7.6 / 2.8) / 9.9)
     assert Spread.read(json.loads(json.dumps(spread.plain()))) == spread
+
+
+def test_what_is_true_of_a_user_that_changes_a_preference():
+    """The new setting from its turn on, and the one of that axis which it gives up before."""
+    personas = scripted_personas("train", profiles=12, personalities=12, seed=0, pairings=1)
+    persona = next(each for each in personas if change_of(each))
+    new, turn = change_of(persona)
+    before, after = true_items(persona, turn - 1), true_items(persona, turn)
+    assert after - before == {f"{new.id}@{turn}"}
+    [old] = before - after
+    assert (old.split(".")[0], old == new.id) == (new.axis, False)
+    assert not any(id.startswith("event.") for id in before | after)
 
 
 def test_penalties():
