@@ -250,7 +250,8 @@ def test_a_training_on_stored_trees(stored, one_device, tmp_path):
     values = {pair: row.value[(row.conversation == pair[0]) & (row.turn == pair[1])] for pair in groups}
     first = np.mean([np.var(found, ddof=1) for found in values.values()])
     assert expected_first_loss(given.settings, stored) == pytest.approx(first, rel=1e-5)
-    train(dataclasses.replace(given, first_loss=float(first)), copied)
+    feed = dataclasses.replace(given.feed, first_loss=float(first))
+    train(dataclasses.replace(given, feed=feed), copied)
     lines = records(tmp_path)
     assert lines[0]["loss"] == pytest.approx(first, rel=1e-4)
     assert lines[0]["ratio_max"] == pytest.approx(1.0, abs=1e-4)
