@@ -1,0 +1,15 @@
+"""`aloe launch` in this process, in a folder of its own."""
+
+import pytest
+
+from helpers.aloe_in_process import aloe_in_process
+
+ARGUMENTS = ("--config=llama3_8b:preference", "--topology=v5e:4x4", "--workdir=/mnt/aloe/runs/a", "--nfs=10.0.0.2:/x")
+
+
+@pytest.fixture
+def launch(tmp_path, monkeypatch, capsys):
+    """The command with the usual arguments; later ones replace them."""
+    monkeypatch.chdir(tmp_path)
+    with aloe_in_process(capsys) as aloe:
+        yield lambda *more: aloe("launch", *ARGUMENTS, *more)
