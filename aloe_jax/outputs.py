@@ -15,6 +15,7 @@ from aloe_jax.errors import InputError
 
 _MANIFEST, _CONFIG, _LOCK = "manifest.json", "config.json", ".lock"  # files of a run and of its stages
 _ADAPTER = "adapter_config.json"  # of an export without a whole model
+_TRAININGS = ("sft", "preference")  # in the order in which a run has them
 
 
 def check_apart(out: str | os.PathLike[str], *sources: str | os.PathLike[str], name: str = "--out") -> None:
@@ -55,11 +56,17 @@ def check_no_run_as_model(path: str | os.PathLike[str]) -> None:
     folder = Path(path)
     if _is_run(folder):
         export = folder / "export"
-        trained = [str(inner) for inner in sorted(folder.iterdir()) if (inner / "checkpoints").is_dir()]
+        trained = [str(folder / name) for name in _TRAININGS if (folder / name / "checkpoints").is_dir()]
         models = [str(export)] if (export / _CONFIG).is_file() else []
         made = f"`aloe export {trained[-1]} --out=DIR` makes one of its last training" if trained else ""
         have = f"its model is {models[0]}" if models else "it has no exported model yet"
         raise InputError(f"'{path}' is a run directory and no model; {'; '.join(filter(None, (have, made)))}")
+    if folder.parent.name == "checkpoints" and _is_stage(folder.parent.parent):
+        stage = folder.parent.parent
+        raise InputError(
+            f"'{path}' is a checkpoint of a training; make a model of it with `aloe export {stage} "
+            f"--step={folder.name} --out=DIR`, and give that"
+        )
     if _is_stage(folder) and not (folder / _CONFIG).is_file() and not (folder / _ADAPTER).is_file():
         if (folder / "checkpoints").is_dir():
             raise InputError(

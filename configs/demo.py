@@ -1,4 +1,4 @@
-"""The whole pipeline with a real open model, sized for a laptop: two CPU cores, ten minutes, under 6 GB of memory.
+"""The whole pipeline with a real open model, sized for a laptop: two CPU cores, ten to fifteen minutes, 5.6 GiB.
 
     uv run aloe run --config=configs/demo.py --workdir=runs/demo
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import numbers
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from jax.sharding import Mesh
 from aloe_jax.api.records import Tree, Turn, as_messages, as_trees
 from aloe_jax.decode.engine import Engine
 from aloe_jax.decode.requests import Completion, Request, Sampling
+from aloe_jax.errors import InputError
 from aloe_jax.hub.chat_model import read_chat_model
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.models.params import Params
@@ -20,15 +22,14 @@ from aloe_jax.parallel.mesh import make_mesh
 from aloe_jax.serve.local import engine_of
 from aloe_jax.serve.settings import ServeSettings
 from aloe_jax.train.forward import Compute
-from aloe_jax.train.score import ReplyScore, score_trees
+from aloe_jax.train.score import ReplyScore, score_trees, whole_tries
 from aloe_jax.train.score import checked as finite
 from aloe_jax.train.sources import model_at
 from aloe_jax.tree.fragments import fragments
 from aloe_jax.tree.pack import best_fit, pack, stack
 from aloe_jax.tree.row import Capacity, TreeRow
-from aloe_jax.tree.schema import Conversation, Node
+from aloe_jax.tree.schema import Node
 from aloe_jax.tree.template import ChatFormat, SystemHandling
-from aloe_jax.tree.trie import Trie, build_trie
 
 __all__ = ["Model", "Reply", "ReplyScore", "TreeRow", "load"]
 
@@ -98,6 +99,10 @@ class Model:
         give equal replies. Raises InputError for a message that is none, one that the template refuses, a conversation
         without room for a reply, and a value out of its bounds.
         """
+        for name, value in (("n", n), ("max_tokens", max_tokens), ("seed", seed)):
+            _check_number(name, value, numbers.Integral)
+        for name, share in (("temperature", temperature), ("top_p", top_p)):
+            _check_number(name, share, numbers.Real)
         sampling = Sampling(temperature=temperature, top_p=top_p, max_tokens=max_tokens)
         prompts = [self._chat.prompt_ids(as_messages(one)) for one in conversations]
         requests = [Request(tuple(prompt), sampling, seed, n) for prompt in prompts]
@@ -111,7 +116,7 @@ class Model:
         longer than the context, an unknown `dtype`.
         """
         found = as_trees(trees)
-        tries = self._tries(found)
+        tries = whole_tries(found, self._chat, self._config)
         compute = Compute(dtype=dtype)
         scores = score_trees(self._params, self._config, found, tries, compute, mesh=self._mesh)
         return list(finite(scores, self.source))
@@ -125,17 +130,10 @@ class Model:
         path longer than the context, and replies that must share a row and do not fit into one.
         """
         found, capacity = as_trees(trees), Capacity(tokens, targets, replies, pairs)
-        numbered = enumerate(zip(found, self._tries(found), strict=True))
+        numbered = enumerate(zip(found, whole_tries(found, self._chat, self._config), strict=True))
         parts = [part for number, (tree, trie) in numbered for part in fragments(tree, trie, capacity, number)]
         plan = best_fit(np.array([part.sizes for part in parts]), capacity) or [[]]
         return stack([pack([parts[index] for index in row], capacity) for row in plan])
-
-    def _tries(self, trees: Sequence[Conversation]) -> list[Trie]:
-        tries = [build_trie(tree, self._chat, self._config.context, "error") for tree in trees]
-        for tree, trie in zip(trees, tries, strict=True):
-            ids = (token for piece in trie.pieces for token in piece.tokens)
-            self._chat.tokenizer.check_ids(ids, self._config.vocab, f"conversation '{tree.id}'")
-        return tries
 
     @functools.cached_property
     def _engine(self) -> Engine:
@@ -145,6 +143,13 @@ class Model:
         text = self._chat.tokenizer.decode(completion.text_ids)
         ids, log_probs = completion.token_ids, completion.log_probs
         return Reply(text, completion.finish_reason, ids, log_probs, self._chat.tokenizer.hash)
+
+
+def _check_number(name: str, value: object, kind: type) -> None:
+    """Raise InputError unless a value is a number of a kind."""
+    if not isinstance(value, kind) or isinstance(value, bool):
+        expected = "a whole number" if kind is numbers.Integral else "a number"
+        raise InputError(f"{name} is {value!r}, expected {expected}")
 
 
 def load(
@@ -163,6 +168,8 @@ def load(
     replies at a time (a multiple of the number of devices), each of at most `context` tokens with its conversation.
     Raises InputError, with a remedy, for anything that is not a supported model.
     """
+    if not isinstance(source, (str, os.PathLike)):
+        raise InputError(f"source is {source!r}, expected the place or the name of a model")
     place, mesh = os.fspath(source), make_mesh()
     found = model_at(place)
     config, chat = read_chat_model(found.folder, system=system, variables=variables)

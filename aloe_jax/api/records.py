@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from aloe_jax.errors import InputError
 from aloe_jax.formats.convert import read_conversations
-from aloe_jax.tree.schema import Conversation, Message, Node, Preference, Record, write_records
+from aloe_jax.tree.schema import Conversation, Message, Node, Preference, Record, first_fault, write_records
 
 __all__ = ["Conversation", "Message", "Node", "Preference", "read_trees", "write_trees"]
 
@@ -45,6 +45,8 @@ def as_messages(messages: Sequence[Turn]) -> list[Message]:
     """Records of messages, from records and dicts. Raises InputError naming the first broken field."""
     if isinstance(messages, (str, Mapping)):
         raise InputError(f'messages: expected a list of {{"role": ..., "content": ...}}, found {str(messages)[:60]!r}')
+    if not messages:
+        raise InputError("messages: the list is empty, expected at least one message")
     return [as_record(Message, message, f"message {number}") for number, message in enumerate(messages)]
 
 
@@ -57,7 +59,4 @@ def as_record(kind: type[R], value: R | Mapping[str, Any], where: str) -> R:
     try:
         return kind.model_validate(dict(value))
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        reason = " ".join(first["msg"].removeprefix("Value error, ").split())
-        raise InputError(f"{where}: {f'field {field}: ' if field else ''}{reason}") from None
+        raise InputError(f"{where}: {first_fault(error)}") from None

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from etils import epath
 from rich.console import Console
 
@@ -21,10 +22,11 @@ from aloe_jax.run.progress import Progress
 from aloe_jax.run.progress_file import PROGRESS
 from aloe_jax.run.stage import Run, run_stages
 from aloe_jax.train.metrics_log import read_metrics
+from aloe_jax.train.names import CHAIN
 
 __all__ = ["Trained", "train_model"]
 
-STAGES = ("dataset", "sft", "preference")
+STAGES = ("dataset", *CHAIN)
 OWN_TREES = "trees.jsonl"  # in the run directory: the trees that were given as records
 
 
@@ -44,7 +46,7 @@ class Trained:
         return load(self.workdir / (stage or self._last()))
 
     def _last(self) -> str:
-        found = [stage for stage in self.stages if stage in ("sft", "preference")]
+        found = [stage for stage in self.stages if stage in CHAIN]
         if not found:
             raise InputError(f"stages: {', '.join(self.stages)} hold no training; name one")
         return found[-1]
@@ -55,7 +57,7 @@ def train_model(
     workdir: str | os.PathLike[str],
     *,
     trees: Iterable[Tree] | str | os.PathLike[str] | None = None,
-    stages: Sequence[str] = STAGES,
+    stages: Sequence[str] | str = STAGES,
     fresh: bool = False,
     progress: bool = False,
 ) -> Trained:
@@ -67,14 +69,15 @@ def train_model(
             at its default (`aloe config` lists them); or a config file as `--config` takes it.
         workdir: the run directory.
         trees: the conversations, records, dicts of their JSON or a file; None: those that the config names.
-        stages: the stages, in any order. Those that talk with models run an event loop, so not inside another one.
+        stages: the stages, in any order, or one of them. Those that talk with models run an event loop, so not inside
+            another one.
         fresh: start stages over whose settings or inputs changed, which is refused otherwise.
         progress: show bars on stderr.
 
     Raises InputError for settings that cannot work, before a stage starts, and ResumableError if the work stopped
     half-way (Ctrl-C in a training): the same call continues.
     """
-    place = epath.Path(workdir)
+    place, named = epath.Path(workdir), (stages,) if isinstance(stages, str) else tuple(stages)
     if isinstance(config, str):
         given: Mapping[str, object] = settings.plain(load_experiment([f"--config={config}"]))
     else:
@@ -89,8 +92,8 @@ def train_model(
         write_trees(place / OWN_TREES, trees)
     shown = Progress(Console(stderr=True, quiet=not progress), place / PROGRESS)
     run = Run(place, sections, shown)
-    run_stages(pipeline(), run, list(stages), fresh)
-    return Trained(Path(workdir), tuple(stages))
+    run_stages(pipeline(), run, named, fresh)
+    return Trained(Path(workdir), named)
 
 
 def _merged(values: Mapping[str, object], changes: Mapping[str, object]) -> dict[str, object]:
@@ -98,5 +101,13 @@ def _merged(values: Mapping[str, object], changes: Mapping[str, object]) -> dict
     found = dict(values)
     for key, change in changes.items():
         old = found.get(key)
-        found[key] = _merged(old, change) if isinstance(old, Mapping) and isinstance(change, Mapping) else change
+        if isinstance(old, Mapping) and isinstance(change, Mapping):
+            found[key] = _merged(old, change)
+        else:
+            found[key] = _plain(change)
     return found
+
+
+def _plain(value: object) -> object:
+    """A number of NumPy as one of Python, which settings are."""
+    return value.item() if isinstance(value, np.generic) else value

@@ -14,7 +14,8 @@ from aloe_jax.run.outlook import REFUSE, RUN, SKIP, Outlook
 def show_outlook(stages: Sequence[Outlook], console: Console) -> None:
     """Print a paragraph per stage: action and reason, then what it reads and writes, and the time that is known.
     InputError for a stage that would be refused."""
-    name, action = (max((len(value(each)) for each in stages), default=0) for value in (_stage, _action))
+    name = max((len(each.stage) for each in stages), default=0)
+    action = max((len(each.action) for each in stages), default=0)
     for each in stages:
         line = Text(f"{each.stage:<{name}}  {each.action:<{action}}  {each.why}", "dim" if each.action == SKIP else "")
         console.print(line, soft_wrap=True)
@@ -27,14 +28,6 @@ def show_outlook(stages: Sequence[Outlook], console: Console) -> None:
             f"stage '{refused[0].stage}' would be refused ({refused[0].why}); put that back, use another --workdir, or "
             "--fresh to start it over"
         )
-
-
-def _stage(each: Outlook) -> str:
-    return each.stage
-
-
-def _action(each: Outlook) -> str:
-    return each.action
 
 
 def _time(each: Outlook) -> str:

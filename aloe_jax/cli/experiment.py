@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from etils import epath
 from ml_collections import ConfigDict
 
-from aloe_jax import files, settings
+from aloe_jax import settings
 from aloe_jax.cli.arguments import DEBUG, STAGES, parse_argument
 from aloe_jax.data.settings import DatasetSettings
 from aloe_jax.decode.settings import DecodeSettings
@@ -33,7 +33,7 @@ from aloe_jax.parallel.mesh import MeshSettings
 from aloe_jax.plan.settings import BenchmarkDialogues, GrownConversations, PlannedSettings
 from aloe_jax.run.config import changed_config, load_config, names_file, overridden, shipped_file
 from aloe_jax.run.settings import ModelSettings, TemplateSettings
-from aloe_jax.run.stage import CONFIG
+from aloe_jax.run.stage import CONFIG, run_config
 from aloe_jax.serve.settings import ServeSettings
 from aloe_jax.settings import section, setting
 from aloe_jax.train.export import ExportSettings
@@ -143,8 +143,8 @@ def load_experiment(arguments: Sequence[str], workdir: str = "") -> dict[str, ob
             f"--config is missing, and there is no run in '{workdir}' to go on with; give an experiment file, for "
             "example --config=configs/demo.py"
         )
-    found = files.read_object(stored)
-    if "seed" not in found:
+    found = run_config(stored)
+    if found is None:
         raise InputError(f"--workdir: '{stored}' is no config of a run; give --config=FILE and another folder")
     known = read_experiment(settings.completed(Experiment(), found))
     config = ConfigDict({name: _config_value(value) for name, value in known.items()})

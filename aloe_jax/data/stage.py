@@ -9,14 +9,16 @@ from aloe_jax.data.dataset_writer import DatasetWriter
 from aloe_jax.data.mixture import sources_of
 from aloe_jax.data.settings import TREES, DatasetSettings
 from aloe_jax.errors import InputError
+from aloe_jax.hub.folders import checked_tokenizer
 from aloe_jax.run.manifest import Values
-from aloe_jax.run.model import chat_format, model_config, model_inputs, model_places
+from aloe_jax.run.model import chat_format, model_config, model_folder, model_inputs, model_places
 from aloe_jax.run.stage import Run, Stage
 
 
 def _check(run: Run) -> None:
     settings = run.section("dataset", DatasetSettings)
     context = model_config(run).context
+    checked_tokenizer(model_folder(run))
     if settings.max_path > context:
         raise InputError(
             f"config.dataset.max_path: {settings.max_path} is beyond the model's context, {context} tokens"

@@ -26,7 +26,8 @@ WEIGHTS = ("weight", "train", "training", "loss")  # whether a reply is trained 
 
 LABELS = ("label", "kto_tag")  # whether the last reply is a good one
 REJECTED = ("rejected_response", "rejected_messages")  # the reply that is rejected for that of a prompt or a chat
-_VERDICT = re.compile(r"reject|thumbs|desirable|(^|_)(kto|is_good|is_bad|good|bad)($|_)", re.IGNORECASE)
+_VERDICT = re.compile(r"reject|thumbs|desirable|(^|_)kto($|_)", re.IGNORECASE)
+_GRADE = re.compile(r"(^|_)(good|bad)($|_)", re.IGNORECASE)  # a verdict if its value is one: `bad_words` has a list
 
 # What would change the dialogue or the training: records with a value there are refused where it is not read.
 DECISIVE = frozenset(
@@ -78,7 +79,8 @@ class Tally:
         """Raise ValueError for a key of a record without pairs that is not read and says by its name that a reply is a
         bad one: it would be trained on as a good one."""
         for key, value in record.items():
-            if key not in read and value not in (None, "") and _VERDICT.search(key):
+            named = _VERDICT.search(key) or (isinstance(value, (bool, int, float)) and _GRADE.search(key))
+            if key not in read and value not in (None, "") and named:
                 raise ValueError(
                     f"key '{key}' is not read, but says which replies are bad; name it 'label' if it is true or false "
                     "of the last reply, name two replies 'chosen' and 'rejected', or remove it"

@@ -34,6 +34,7 @@ def pushed_files(folder: Path) -> Pushed:
     if not folder.is_dir():
         raise InputError(f"'{folder}' is no folder; name one that `aloe export`, `aloe import` or `aloe convert` wrote")
     metadata = _metadata(folder)
+    kind: Kind
     if (folder / config_file.CONFIG).exists() or (folder / adapter.CONFIG).exists():
         kind, names = "model", list(_model(folder))
         _check_base(folder, metadata)
@@ -54,7 +55,7 @@ def pushed_files(folder: Path) -> Pushed:
         path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file() or path.is_symlink()
     )
     sizes = {name: (folder / name).stat().st_size for name in dict.fromkeys(names)}
-    return Pushed("model" if kind == "model" else "dataset", folder, sizes, tuple(n for n in rest if n not in sizes))
+    return Pushed(kind, folder, sizes, tuple(name for name in rest if name not in sizes))
 
 
 def _metadata(folder: Path) -> Mapping[str, object]:

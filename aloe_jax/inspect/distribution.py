@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -33,12 +34,19 @@ class Distribution:
     counts: tuple[int, ...]
     whole: bool
 
+    def __post_init__(self) -> None:
+        rising = all(low < high for low, high in pairwise(self.edges))
+        if not (self.counts and min(self.counts) >= 0 and len(self.edges) == len(self.counts) + 1 and rising):
+            raise ValueError("edges and counts do not make a histogram")
+        if sum(self.counts) != self.values or not self.values:
+            raise ValueError(f"the bins hold {sum(self.counts)} of {self.values} values")
+
     @property
     def labels(self) -> tuple[str, ...]:
         """The values of each bin as text."""
         last = len(self.counts) - 1
         found = []
-        for index, (low, high) in enumerate(zip(self.edges, self.edges[1:], strict=False)):
+        for index, (low, high) in enumerate(pairwise(self.edges)):
             top = high - 1 if self.whole and index < last else high
             top = min(top, self.high) if index == last else top
             found.append(f"{low:,g}" if top <= low else f"{low:,g} to {top:,g}")

@@ -7,7 +7,7 @@ import importlib.metadata
 import json
 import math
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from etils import epath
@@ -19,6 +19,15 @@ MANIFEST = "manifest.json"
 STATUSES = ("running", "finished", "discarded")
 PACKAGES = ("aloe_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
 Values = Mapping[str, object]  # JSON values by name
+
+
+def leaves(values: Values, prefix: str = "") -> Iterator[tuple[str, object]]:
+    """(key, value) of nested mappings, with keys joined by dots; empty groups are left out."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 @dataclass(frozen=True)

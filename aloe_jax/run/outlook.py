@@ -52,7 +52,7 @@ def _action(stage: Stage, run: Run, fresh: bool, changed: set[str]) -> tuple[str
     changes = _changes(stage, run, before, changed)
     if before.status == "discarded":
         return RUN, "starts over after a change of settings", ""
-    if changes and not stage.derived and not fresh:
+    if changes and not stage.derived and not fresh and stage.holds_work(run.directory(stage.name), before):
         return REFUSE, "; ".join(changes), ""
     if changes:
         return RESTART, "; ".join(changes), f"took {spent} before"

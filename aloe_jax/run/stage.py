@@ -125,6 +125,11 @@ class Stage:
         """Whether an interrupted call leaves something that the next one goes on with."""
         return self.everywhere or bool(self.paid) or self.unfinished is not None
 
+    def holds_work(self, directory: epath.Path, before: Manifest) -> bool:
+        """Whether starting over would lose work of an earlier call: it finished, or an interrupted one left more than
+        its manifest for the next one to go on with."""
+        return before.finished or (self.resumes and any(path.name != MANIFEST for path in directory.iterdir()))
+
     def reads(self, run: Run) -> tuple[str, ...]:
         """The stages whose files it reads in this run."""
         return self.needs(run) if callable(self.needs) else self.needs
@@ -218,7 +223,9 @@ def check_stages(stages: Sequence[Stage], run: Run, selected: Sequence[str], fre
         if stage.name in selected and not stage.skips(run):
             stage.check(run)
         before = find_manifest(run.directory(stage.name)) if stage.name in read else None
-        if before is not None and (changes := stage.changes(run, before)):
+        if before is None or not stage.holds_work(run.directory(stage.name), before):
+            continue
+        if changes := stage.changes(run, before):
             _refuse(stage, run, changes, fresh, chosen=stage.name in selected)
     skipped = {stage.name: why for stage in stages if stage.name in read and (why := stage.skips(run))}
     coming: set[str] = set()
@@ -235,10 +242,15 @@ def check_stages(stages: Sequence[Stage], run: Run, selected: Sequence[str], fre
 
 def _check_own(path: epath.Path) -> None:
     """Raise InputError if there is a config.json of something else, such as a model, which would be replaced."""
-    if path.exists():
-        found = files.read_json(path)
-        if not isinstance(found, dict) or "seed" not in found:
-            raise InputError(f"--workdir: '{path}' is no config of a run and would be replaced; choose another folder")
+    if path.exists() and run_config(path) is None:
+        raise InputError(f"--workdir: '{path}' is no config of a run and would be replaced; choose another folder")
+
+
+def run_config(path: epath.Path) -> dict[str, object] | None:
+    """The content of a config.json; None if it is of something else than a run, such as a model. InputError if it is no
+    JSON."""
+    found = files.read_json(path)
+    return found if isinstance(found, dict) and "seed" in found else None
 
 
 def _refuse(
@@ -318,14 +330,14 @@ def _run_stage(stage: Stage, run: Run, fresh: bool, paid: Sequence[str] = ()) ->
 
 def _earlier(stage: Stage, run: Run, inputs: Mapping[str, str], fresh: bool, paid: Sequence[str]) -> Manifest | None:
     """The manifest of earlier calls, finished or interrupted; None if the stage starts anew. With `fresh` the files of
-    a changed setting, or of a stage with a damaged output, are removed; without it a changed setting is an
-    InputError."""
+    a changed setting, or of a stage with a damaged output, are removed; without it a changed setting is an InputError,
+    unless there is no work to lose, as after a call that refused its data."""
     before = find_manifest(run.directory(stage.name))
     if before is None:
         return None
     settings, others = stage.changes(run, before), stage.changed_inputs(run, before.inputs, inputs)
     changes = settings + others
-    if changes and not stage.derived:
+    if changes and not stage.derived and stage.holds_work(run.directory(stage.name), before):
         _refuse(stage, run, changes, fresh, what=SETTING if settings else INPUT)
     damaged = fresh and before.finished and changed_output(run.directory(stage.name), before) is not None
     if changes or damaged or before.status == "discarded":

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from aloe_jax import files
+from etils import epath
+
 from aloe_jax.errors import InputError
 from aloe_jax.run.lock import Holder, holder
 from aloe_jax.run.manifest import find_manifest
 from aloe_jax.run.progress_file import Reading, read_progress
-from aloe_jax.run.stage import CONFIG
+from aloe_jax.run.stage import CONFIG, run_config
 
 
 @dataclass(frozen=True)
@@ -84,12 +85,12 @@ def find_runs(places: Sequence[Path]) -> list[Path]:
 
 
 def _is_run(folder: Path) -> bool:
-    """Whether a folder holds the config of a run; a model's folder has a config.json of another kind."""
+    """Whether a folder holds the config of a run."""
+    path = epath.Path(folder / CONFIG)
     try:
-        config = files.read_json(folder / CONFIG) if (folder / CONFIG).is_file() else None
+        return path.is_file() and run_config(path) is not None
     except InputError:
         return False
-    return isinstance(config, dict) and "seed" in config
 
 
 def _checkpoint(folder: Path) -> tuple[int, float] | None:

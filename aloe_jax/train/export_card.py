@@ -14,7 +14,7 @@ from aloe_jax.data.settings import TREES
 from aloe_jax.hub.card import Figures, ModelCard, Origin, TrainedBy
 from aloe_jax.hub.origin import origin_of
 from aloe_jax.hub.source import HUB_ID
-from aloe_jax.run.manifest import MANIFEST, Manifest, Values, find_manifest, read_manifest
+from aloe_jax.run.manifest import MANIFEST, Manifest, find_manifest, leaves, read_manifest
 from aloe_jax.train.names import BASE, OWN, PREFERENCE, SFT
 from aloe_jax.train.objectives import OBJECTIVES
 from aloe_jax.train.objectives.settings import SHARED, ObjectiveSettings
@@ -116,7 +116,7 @@ def _in_force(manifest: Manifest, name: str, objective: str) -> Iterator[tuple[s
     unread = (
         {field.name for field in dataclasses.fields(ObjectiveSettings)} - SHARED - (known.reads if known else set())
     )
-    for key, value in _leaves({each: manifest.section(each) for each in (name, "lora", "compute", "template")}):
+    for key, value in leaves({each: manifest.section(each) for each in (name, "lora", "compute", "template")}):
         section, _, setting = key.partition(".")
         if section == name and (setting == "start" or (known is not None and setting in unread)):
             continue
@@ -126,25 +126,17 @@ def _in_force(manifest: Manifest, name: str, objective: str) -> Iterator[tuple[s
     if template := manifest.section("model").get("template"):
         yield "model.template", _public(template)
     dataset = manifest.section("dataset")
-    yield from _leaves({"dataset": {each: value for each, value in dataset.items() if each != "sources"}})
+    yield from leaves({"dataset": {each: value for each, value in dataset.items() if each != "sources"}})
     sources = dataset.get("sources")
     for source, values in sources.items() if isinstance(sources, Mapping) else ():
         if isinstance(values, Mapping) and (source == TREES or values.get("path")):
-            yield from _leaves({f"dataset.sources.{source}": {k: v for k, v in values.items() if k != "path"}})
+            yield from leaves({f"dataset.sources.{source}": {k: v for k, v in values.items() if k != "path"}})
     yield "seed", manifest.seed
 
 
 def _variables(manifest: Manifest) -> Mapping[str, object]:
     """The variables of the template in training, which a manifest has as JSON."""
     return _mapping(json.loads(str(manifest.section("template").get("variables") or "{}")))
-
-
-def _leaves(values: Values, prefix: str = "") -> Iterator[tuple[str, object]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _public(value: object) -> object:

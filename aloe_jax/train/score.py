@@ -28,7 +28,7 @@ from aloe_jax.tree.fragments import fragments
 from aloe_jax.tree.pack import best_fit, pack, stack
 from aloe_jax.tree.row import Capacity, TreeRow
 from aloe_jax.tree.schema import Conversation, read_trees
-from aloe_jax.tree.template import SystemHandling
+from aloe_jax.tree.template import ChatFormat, SystemHandling
 from aloe_jax.tree.trie import Trie, build_trie
 
 ROW_TOKENS = 2048  # length of a row, or of the longest path if that is longer
@@ -60,14 +60,21 @@ def score_file(
     folder = resolve_model(model)
     config, chat = read_chat_model(folder, system=system)
     check_apart(out, model, folder)
-    tries = [build_trie(tree, chat, config.context, "error") for tree in conversations]
-    for tree, trie in zip(conversations, tries, strict=True):
-        ids = (token for piece in trie.pieces for token in piece.tokens)
-        chat.tokenizer.check_ids(ids, config.vocab, f"conversation '{tree.id}'")
+    tries = whole_tries(conversations, chat, config)
     with progress.stage("score"):
         params = load_params(folder, config)
         scores = score_trees(params, config, conversations, tries, compute, progress)
         files.write_lines(out, (files.json_line(vars(score)) for score in checked(scores, model)))
+
+
+def whole_tries(trees: Sequence[Conversation], chat: ChatFormat, model: ModelConfig) -> list[Trie]:
+    """The tries of `trees`, of which nothing is cut. Raises InputError for a path longer than the model's context
+    (naming the node) and for token ids outside its vocabulary."""
+    tries = [build_trie(tree, chat, model.context, "error") for tree in trees]
+    for tree, trie in zip(trees, tries, strict=True):
+        ids = (token for piece in trie.pieces for token in piece.tokens)
+        chat.tokenizer.check_ids(ids, model.vocab, f"conversation '{tree.id}'")
+    return tries
 
 
 def score_trees(

@@ -216,10 +216,16 @@ def parse(cls: type[R], line: str, where: str, strict: bool = True) -> R:
         first = error.errors()[0]
         if first["type"] == "json_invalid":
             files.parse_json(line, where)  # has more to say about what is wrong
-        field = ".".join(str(part) for part in first["loc"])
-        message = " ".join(first["msg"].removeprefix("Value error, ").split())
-        found = f", found {str(first['input'])[:80]!r}" if field else ""
-        raise InputError(f"{where}: {f'field {field}: ' if field else ''}{message}{found}") from None
+        found = f", found {str(first['input'])[:80]!r}" if first["loc"] else ""
+        raise InputError(f"{where}: {first_fault(error)}{found}") from None
+
+
+def first_fault(error: ValidationError) -> str:
+    """The first broken field of a record, and what is wrong with it."""
+    first = error.errors()[0]
+    field = ".".join(map(str, first["loc"]))
+    message = " ".join(first["msg"].removeprefix("Value error, ").split())
+    return f"{f'field {field}: ' if field else ''}{message}"
 
 
 def read_trees(path: epath.PathLike) -> Iterator[Conversation]:

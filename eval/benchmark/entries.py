@@ -49,6 +49,12 @@ class Entry:
     model: ModelUnderTest | None
     control: str = ""
 
+    @property
+    def loaded(self) -> str:
+        """The model that this machine loads to measure it by itself, as `find_model` takes it; empty for a control and
+        for a model behind a server."""
+        return "" if self.model is None or self.control or self.model.url else self.model.source or self.model.name
+
 
 def parse_model(text: str) -> ModelUnderTest:
     """The model that an item of `config.benchmark.models` names: one of the run, `NAME=FOLDER`, `NAME=URL#MODEL`, or a

@@ -91,9 +91,8 @@ def _unmeasured(run: Run) -> dict[epath.Path, str]:
     settings = _settings(run)
     if not settings.general or hosts.is_multiprocess():
         return {}
-    tested = [(each.name, each.model) for each in settings.entries if each.model and not each.control]
-    paths = {run.directory("benchmark") / name / GENERAL: model for name, model in tested if not model.url}
-    return {path: model.source or model.name for path, model in paths.items() if not path.exists()}
+    paths = {run.directory("benchmark") / each.name / GENERAL: each.loaded for each in settings.entries if each.loaded}
+    return {path: model for path, model in paths.items() if not path.exists()}
 
 
 def _needed_stages(run: Run) -> tuple[str, ...]:

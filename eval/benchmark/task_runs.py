@@ -32,7 +32,7 @@ def undone(run: Run) -> dict[str, dict[str, str]]:
     hashes = {name: _file_hash(name, item) for name, item in tasks.items()}
     found: dict[str, dict[str, str]] = {}
     for entry in settings.entries:
-        if entry.model and not entry.control and not entry.model.url:
+        if entry.loaded:
             missing = {}
             for name, item in tasks.items():
                 path = task_file(run.directory("benchmark") / entry.name, name)
@@ -57,12 +57,10 @@ def check_tasks(run: Run) -> None:
 def do_tasks(run: Run) -> None:
     """Do what is undone; each file is written when its task is done. Raises InputError as `check_tasks`."""
     settings = run.section("benchmark", BenchmarkSettings)
-    models = {entry.name: entry.model for entry in settings.entries}
+    models = {entry.name: entry.loaded for entry in settings.entries}
     for result, tasks in undone(run).items():
         loaded = {name: _load(item) for name, item in tasks.items()}
-        model = models[result]
-        assert model is not None
-        with stage_engine(run, model.source or model.name) as opened:
+        with stage_engine(run, models[result]) as opened:
             for name, task in loaded.items():
                 done = _done(run, name, task, opened, settings.task_limit, _file_hash(name, tasks[name]))
                 path = task_file(run.directory("benchmark") / result, name)

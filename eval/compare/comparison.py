@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from aloe_jax.errors import InputError
+from aloe_jax.run.manifest import leaves
 from aloe_jax.train.names import BASE
 from eval.benchmark.entries import ORACLE
 from eval.benchmark.metrics import Metrics, metrics
@@ -15,7 +16,6 @@ from eval.benchmark.truth import corrected_metrics
 from eval.compare.curves import Curves, training_curves
 from eval.compare.sources import Sources, Subject, differing_settings
 from eval.report.findings import SCALES, Contrast, check_same_users, common, contrasts_of, metrics_on, restricted
-from eval.report.tables import leaves
 
 JUDGED_WITH = ("roles.judge.", "roles.user.", "benchmark.mode", "benchmark.replay")  # settings that scores depend on
 # Where a model that plays the user or judges stands in its run's config if the role names none itself.

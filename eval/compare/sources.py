@@ -11,12 +11,11 @@ from etils import epath
 
 from aloe_jax import files
 from aloe_jax.errors import InputError
-from aloe_jax.run.manifest import Values
+from aloe_jax.run.manifest import Values, leaves
 from eval.benchmark.entries import ORACLE
 from eval.compare.curves import has_training
 from eval.report.names import is_control
 from eval.report.reading import ModelResult, is_result, read_result, read_results
-from eval.report.tables import leaves
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from aloe_jax.errors import InputError
 from aloe_jax.inspect import statistics_page
 from aloe_jax.pages.jinja import templates
 from aloe_jax.pages.scripted import SHARED
-from aloe_jax.run.manifest import Values
+from aloe_jax.run.manifest import Values, leaves
 from aloe_jax.settings import plain, read
 from aloe_jax.train.names import BASE, CHAIN
 from data_gen.publish.stored import StoredCounts, StoredModels
@@ -133,8 +133,8 @@ def _content(run: RunRecord) -> dict[str, object]:
         "stages": tables.stage_rows(run),
         "sizing": wording.sizing(run, metrics),
         "limits": wording.small_model_limits(run),
-        "config": [(key, str(value)) for key, value in tables.leaves(run.config)],
-        "versions": sorted({pair for each in run.manifests.values() for pair in tables.leaves(each.versions)}),
+        "config": [(key, str(value)) for key, value in leaves(run.config)],
+        "versions": sorted({pair for each in run.manifests.values() for pair in leaves(each.versions)}),
     }
 
 

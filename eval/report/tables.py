@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from aloe_jax.run.manifest import Values
+from aloe_jax.run.manifest import leaves
 from eval.benchmark.crossed import Estimate
 from eval.benchmark.metrics import Interval, ScaleMetrics
 from eval.benchmark.paired import Difference as Paired
@@ -232,15 +232,6 @@ def source_grid(run: RunRecord) -> Grid | None:
         for name, each in sources.items()
     )
     return Grid("Sources", tuple((head, "") for head in SOURCE_COUNTS.values()), rows)
-
-
-def leaves(values: Values, prefix: str = "") -> Iterator[tuple[str, object]]:
-    """(key, value) of nested mappings, with keys joined by dots; empty groups are left out."""
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def count(value: object) -> str:

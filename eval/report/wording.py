@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from aloe_jax.run.manifest import Values
+from aloe_jax.run.manifest import Values, leaves
 from aloe_jax.train.names import BASE, CHAIN
 from data_gen.publish.stored import StoredModels
 from eval.benchmark.metrics import ScaleMetrics
@@ -14,7 +14,7 @@ from eval.benchmark.scores import Scale
 from eval.report.findings import Contrast
 from eval.report.names import is_control, words
 from eval.report.reading import RunRecord, TreeSummary
-from eval.report.tables import bracket, count, decimal, duration, leaves
+from eval.report.tables import bracket, count, decimal, duration
 
 STEPS = {"sft": "supervised fine-tuning", "preference": "preference training"}
 SCALE_WORDS: Mapping[Scale, str] = {"shown": "on what users had shown", "persona": "counting the whole persona"}

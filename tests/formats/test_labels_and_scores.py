@@ -186,7 +186,7 @@ def test_a_verdict_that_is_not_read_is_refused(tmp_path, key, value):
     record = {"prompt": "Best tea?", "answer": "Gravel.", key: value}
     with pytest.raises(InputError, match=f"line 1: key '{key}' is not read, but says which replies are bad"):
         converted(tmp_path, record)
-    (tree,), _ = converted(tmp_path, record | {key: None, "dogbadge": 1, "good_until": None})
+    (tree,), _ = converted(tmp_path, record | {key: None, "dogbadge": 1, "bad_words": ["gravel"]})
     assert labels([tree]) == {"Gravel.": None}
     _, report = converted(tmp_path, {"prompt": "Best tea?", **TEXTS, "chosen_is_good": False, "rejected_by": "me"})
     assert set(report.unread) == {"rejected_by"}

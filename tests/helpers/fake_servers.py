@@ -6,12 +6,12 @@ import contextlib
 import hashlib
 import json
 import re
-import threading
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from helpers.served import serving
 
 COMMIT = "0" * 40
 
@@ -69,17 +69,8 @@ class _Server(ThreadingHTTPServer):
         """A client may disconnect after its response; any other error fails the test on the client's side."""
 
 
-@contextlib.contextmanager
-def _serving(answer: Any) -> Iterator[_Server]:
-    server = _Server(answer)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+def _serving(answer: Any) -> contextlib.AbstractContextManager[_Server]:
+    return serving(_Server(answer))
 
 
 def cloud_storage(root: Path) -> contextlib.AbstractContextManager[_Server]:

@@ -7,10 +7,10 @@ import contextlib
 import hashlib
 import json
 import re
-import threading
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from helpers.served import serving
 
 LARGE = (".safetensors", ".parquet")  # files that go into LFS storage, as the hub decides by name and size
 
@@ -137,15 +137,6 @@ class _Handler(BaseHTTPRequestHandler):
         """Log nothing."""
 
 
-@contextlib.contextmanager
-def upload_hub(token: str) -> Iterator[UploadHub]:
-    """The hub while the block runs; clients find it by HF_ENDPOINT."""
-    server = UploadHub(token)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+def upload_hub(token: str) -> contextlib.AbstractContextManager[UploadHub]:
+    """The hub while a block runs; clients find it by HF_ENDPOINT."""
+    return serving(UploadHub(token))

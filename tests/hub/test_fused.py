@@ -56,7 +56,7 @@ def test_adapters_of_parts_add_up_to_the_merged_tensor(folder, tmp_path):
     draw = np.random.default_rng(0)
     shapes, _ = lora.split(decoder.abstract_params(grown))
     adapters = jax.tree.map(lambda leaf: draw.standard_normal(leaf.shape, np.float32), shapes)
-    export_adapter(adapters, grown, "base", tmp_path / "adapter")
+    export_adapter(adapters, grown, "base", folder, tmp_path / "adapter")
     settings = json.loads((tmp_path / "adapter/adapter_config.json").read_text())
     assert sorted(settings["target_modules"]) == ["down_proj", "gate_up_proj", "qkv_proj"]
     assert (settings["r"], settings["lora_alpha"]) == (2, 6.0)

@@ -86,8 +86,14 @@ def test_folders_of_a_run_name_what_to_give_instead(tmp_path):
     (run / "sft/checkpoints").mkdir()
     with pytest.raises(InputError, match=r"yet; `aloe export .*/run/sft --out=DIR` makes one of its last training"):
         source.resolve_model(str(run))
+    (run / "preference/checkpoints").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"yet; `aloe export .*/run/preference --out=DIR` makes one"):
+        source.resolve_model(str(run))
     with pytest.raises(InputError, match=r"checkpoints of a training; make a model .*`aloe export .*/sft --out"):
         source.resolve_model(str(run / "sft"))
+    (run / "sft/checkpoints/8").mkdir()
+    with pytest.raises(InputError, match=r"/8' is a checkpoint of a training; .*`aloe export .*/sft --step=8 --out"):
+        source.resolve_model(str(run / "sft/checkpoints/8"))
     with pytest.raises(
         InputError, match=r"/personas' is a stage of a run and holds no model; give the folder `export`"
     ):

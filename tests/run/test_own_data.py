@@ -1,6 +1,5 @@
 """README's commands for one's own data and model, run as they stand, with a tiny model."""
 
-import csv
 import importlib.util
 import json
 import re
@@ -12,12 +11,11 @@ import pytest
 from safetensors.numpy import load_file
 from transformers import AutoConfig, AutoTokenizer
 
-from helpers import tiny
 from helpers.aloe_command import ALOE, DEADLINE, ROOT
+from helpers.own_data import DISHES, write_own
 
 pytestmark = pytest.mark.slow
 SECTION = "## Your own data and model"
-DISHES = ("leeks", "rice", "beans", "eggs", "squash", "lentils", "fennel", "oats")
 
 
 def commands():
@@ -31,24 +29,7 @@ def commands():
 @pytest.fixture
 def folder(tmp_path):
     """A base model without a chat template, and data in three formats."""
-    base = tiny.write_folder(tmp_path / "my-base")
-    settings = json.loads((base / "tokenizer_config.json").read_text())
-    del settings["chat_template"]
-    (base / "tokenizer_config.json").write_text(json.dumps(settings))
-    asked = [f"What can I cook with {dish}?" for dish in DISHES]
-    pairs = [{"prompt": text, "chosen": f"Soup {n}.", "rejected": f"No idea, {n}."} for n, text in enumerate(asked)]
-    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
-    with (tmp_path / "scored.csv").open("w", newline="") as file:
-        table = csv.DictWriter(file, [*pairs[0], "score_chosen", "score_rejected"])
-        table.writeheader()
-        table.writerows(
-            pair | {"prompt": pair["prompt"] + " Briefly.", "score_chosen": 8, "score_rejected": 5} for pair in pairs
-        )
-    labels = [
-        {"prompt": [{"role": "user", "content": text + " Please."}], "completion": f"Stew {n}.", "label": n % 2 == 0}
-        for n, text in enumerate(asked)
-    ]
-    (tmp_path / "labels.jsonl").write_text("".join(json.dumps(label) + "\n" for label in labels))
+    write_own(tmp_path)
     return tmp_path
 
 

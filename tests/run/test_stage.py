@@ -203,6 +203,7 @@ def test_a_change_of_a_late_stage_is_refused_before_an_early_one_works(pipeline)
 
 
 def test_an_interrupted_stage_refuses_a_changed_config_too(pipeline):
+    pipeline.stages[0] = dataclasses.replace(pipeline.stages[0], paid=(NUMBERS,))
     pipeline.stop_at = 2
     with pytest.raises(KeyboardInterrupt):
         pipeline.run()

@@ -134,6 +134,9 @@ def test_a_card_has_the_settings_in_force_of_all_trainings_and_no_others(tmp_pat
     assert ModelCard(text).data.base_model == "owner/model"
     written(run, "preference", config={"model": {"source": "m"}, "preference": PREFERENCE | {"start": "base"}})
     assert "sft" not in card_of(run, step=4).text()
+    silent = {"template": {"variables": '{"enable_thinking": false}'}, "model": {"source": "owner/model"}}
+    written(run, "preference", config=silent | {"preference": PREFERENCE})
+    assert "'enable_thinking': False" in card_of(run, step=4).text()
 
 
 @pytest.mark.parametrize("place", ["conversations", "dataset"])

@@ -342,7 +342,7 @@ def test_replies_are_rated_by_keyboard(driver, page, run, width):
 
 def test_personas_without_trees(driver, tmp_path):
     """They are listed and searched, without the buttons that are about trees; wide and narrow, nothing overflows."""
-    run = viewer_trees.write_run(tmp_path / "run", count=6, turns=1, candidates=2)
+    run = viewer_trees.write_run(tmp_path / "run", count=6, turns=4, candidates=3)
     shutil.rmtree(run / "conversations")
     with viewer_browser.viewer(run) as address:
         for width in (1280, 390):
