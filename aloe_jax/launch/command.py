@@ -12,7 +12,7 @@ from pathlib import Path
 from aloe_jax import files
 from aloe_jax.errors import AloeError, InputError
 from aloe_jax.launch import jobset, skypilot
-from aloe_jax.launch.job import NO_BUCKET_YET, Job
+from aloe_jax.launch.job import Job
 
 SKYPILOT, JOBSET = "skypilot", "jobset"
 LAUNCHERS = (SKYPILOT, JOBSET)
@@ -24,73 +24,67 @@ _INSTALL = {
 
 @dataclass(frozen=True)
 class Prepared:
-    """The text of the file, and the command that starts it."""
+    """The text of the file, the line that starts it, the calls that do so without asking, and what else is said."""
 
     text: str
-    start: Sequence[str]
-    also: str = ""  # another tool's command to the same end
+    start: str
+    calls: Sequence[Sequence[str]]
+    notes: tuple[str, ...] = ()
 
 
-def prepare(launcher: str, job: Job, file: str, image: str = "", queue: str = "") -> Prepared:
-    """The file of `launcher` for a job; `image` and `queue` are for JobSets. Raises InputError where one is missing."""
+def prepare(launcher: str, job: Job, file: str) -> Prepared:
+    """The file of `launcher` for a job. Raises InputError for a setting that the launcher needs and does not have."""
+    merge = (
+        (
+            f"when all {job.servers.count} shards have ended, make one run of them and launch it without --servers:\n"
+            f"  {job.merge_line}",
+        )
+        if job.servers
+        else ()
+    )
     if launcher == SKYPILOT:
-        if image or queue:
-            raise InputError("--image and --queue are for --on=jobset; SkyPilot copies this folder to TPU VMs")
-        return Prepared(skypilot.skypilot_task(job, file), skypilot.start_line(job, file))
-    if not image or not queue:
-        missing, example = ("--image", "REGISTRY/NAME:TAG") if not image else ("--queue", "NAME of a Kueue LocalQueue")
-        raise InputError(f"{missing} is missing; --on=jobset needs {missing}={example}")
-    manifest = jobset.jobset_manifest(job, file, image, queue)
-    return Prepared(manifest, jobset.start_line(file), shlex.join(jobset.gcluster_line(job, image, queue)))
+        text, start = skypilot.skypilot_task(job, file), skypilot.start_text(job, file)
+        return Prepared(text, start, skypilot.start_calls(job, file), merge)
+    for name, value, example in (
+        ("image", job.settings.image, "REGISTRY/NAME:TAG"),
+        ("queue", job.settings.queue, "NAME, that of a Kueue LocalQueue"),
+    ):
+        if not value:
+            raise InputError(f"config.launch.{name} is empty; --on=jobset needs --config.launch.{name}={example}")
+    line = jobset.start_line(file)
+    other = () if job.servers else (f"or, without the file:\n  {shlex.join(jobset.gcluster_line(job))}",)
+    return Prepared(jobset.jobset_manifest(job, file), shlex.join(line), [line], other + merge)
+
+
+def check(job: Job, prepared: Prepared, file: str, overwrite: bool, run: bool, yes: bool) -> None:
+    """Raise InputError for a file with other contents unless `overwrite`, and for `run` without `yes` or without the
+    tool."""
+    path, tool = Path(file), prepared.calls[0][0]
+    if path.exists() and not overwrite and path.read_bytes() != prepared.text.encode():
+        raise InputError(f"--out: '{file}' exists with other contents; give another file, or --overwrite to replace it")
+    if run and shutil.which(tool) is None:
+        raise InputError(f"--run: '{tool}' is not installed; {_INSTALL[tool]}, or leave --run out")
+    if run and not yes:
+        raise InputError(f"--run starts what costs money ({job.cost}); add --yes to agree")
 
 
 def launch(
-    job: Job,
-    prepared: Prepared,
-    file: str,
-    *,
-    price: float | None,
-    overwrite: bool,
-    run: bool,
-    yes: bool,
-    say: Callable[[str], None],
+    job: Job, prepared: Prepared, file: str, planned: Sequence[str], run: bool, say: Callable[[str], None]
 ) -> None:
-    """Write and print the file, its cost and the line that starts it; with `run` and `yes` call that line.
-
-    Raises InputError, before anything is written, for a file with other contents unless `overwrite`, for a call without
-    `yes`, without the tool, or with a run directory that `aloe run` would not write to; AloeError if the tool fails.
-    """
-    path = Path(file)
-    if path.exists() and not overwrite and path.read_bytes() != prepared.text.encode():
-        raise InputError(f"--out: '{file}' exists with other contents; give another file, or --overwrite to replace it")
-    if run:
-        _check_start(job, prepared, price, yes)
-    files.write_text(path, prepared.text)
+    """Write and print the file, what was `planned`, the cost and the line that starts it; with `run` make its calls.
+    AloeError if the tool fails."""
+    files.write_text(Path(file), prepared.text)
     say(prepared.text)
     say(f"{file}: written")
-    say(job.cost(price))
-    if job.in_bucket:
-        say(f"note: {NO_BUCKET_YET}")
-    say(f"start it with:\n  {shlex.join(prepared.start)}")
-    if prepared.also:
-        say(f"or, without the file:\n  {prepared.also}")
+    for line in (*planned, job.cost, f"start it with:\n  {prepared.start}", *prepared.notes):
+        say(line)
     if run:
-        _start(prepared.start)
+        for call in prepared.calls:
+            _start(call)
 
 
-def _check_start(job: Job, prepared: Prepared, price: float | None, yes: bool) -> None:
-    if job.in_bucket:
-        raise InputError(f"--run: {NO_BUCKET_YET}")
-    tool = prepared.start[0]
-    if shutil.which(tool) is None:
-        raise InputError(f"--run: '{tool}' is not installed; {_INSTALL[tool]}, or leave --run out")
-    if not yes:
-        raise InputError(f"--run starts what costs money ({job.cost(price)}); add --yes to agree")
-
-
-def _start(line: Sequence[str]) -> None:
-    """Call the tool on this terminal. `--yes` has been given, so SkyPilot need not ask once more."""
-    words = [*line[:-1], "--yes", line[-1]] if line[0] == "sky" else list(line)
-    code = subprocess.run(words, check=False).returncode
+def _start(call: Sequence[str]) -> None:
+    """Call the tool on this terminal."""
+    code = subprocess.run(call, check=False).returncode
     if code:
-        raise AloeError(f"'{shlex.join(words)}' ended with exit code {code}; its own messages are above")
+        raise AloeError(f"'{shlex.join(call)}' ended with exit code {code}; its own messages are above")

@@ -1,110 +1,158 @@
-"""A run on a slice, whichever launcher starts it: its command line, its environment, its cost."""
+"""A run on machines, whichever launcher starts it: its command line, its environment, its cost."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from aloe_jax.errors import InputError, ResumableError
-from aloe_jax.launch.slices import Slice
+from aloe_jax.launch.machines import Machines, counted
+from aloe_jax.launch.settings import LaunchSettings
 from aloe_jax.plan.flags import FLAG, VARIABLE
 
 RESUMES = ResumableError.exit_code  # the only exit code after which the same command is started again
-MOUNT = PurePosixPath("/mnt/aloe")  # where --nfs is mounted on every host
-BUCKET = "gs://"
-# The bucket as run directory is the documented goal, so files can be written for it, but not started.
-NO_BUCKET_YET = (
-    "`aloe run` does not write run directories to gs:// yet; until then use --nfs=ADDRESS:/EXPORT and a --workdir "
-    f"under {MOUNT}"
-)
-_NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")  # a Kubernetes label, with room for what JobSet adds to it
+RESTARTS = 20  # on GKE; a bound, as a full bucket too ends with the code to resume from
+GROWTH = ("personas", "conversations")  # stages of a shard
+SHARD = "SHARD"  # the variable with the number of the shard that a host grows
+SERVER_PORT = 8000
+_NAME = re.compile(r"[a-z]([a-z0-9-]{0,26}[a-z0-9])?")  # `gcluster` takes 28 characters
 _ZONE = re.compile(r"[a-z]+-[a-z]+\d+-[a-z]")
-_NFS = re.compile(r"([A-Za-z0-9.-]+):(/[A-Za-z0-9._/-]*)")
+_WORKDIR = re.compile(r"gs://[a-z0-9][a-z0-9._-]+[a-z0-9](/(?!\.+(/|$))[\w.=-]+)+/?", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Servers:
+    """Hosts with a vLLM server each, beside which a shard of the conversations is grown."""
+
+    count: int
+    model: str
+    context: int  # tokens that prompt and reply may have together
+
+    @property
+    def shards(self) -> range:
+        """The numbers of the shards."""
+        return range(self.count)
+
+    def arguments(self, tensor_parallel: int) -> list[str]:
+        """The server's command, without the program that it is installed as."""
+        return [
+            "serve",
+            self.model,
+            f"--port={SERVER_PORT}",
+            f"--tensor-parallel-size={tensor_parallel}",
+            f"--max-model-len={self.context}",
+        ]
 
 
 @dataclass(frozen=True)
 class Job:
-    """What runs where. `config` are the arguments that start with --config, `zone` and `nfs` may be empty."""
+    """What runs where. `config` are the arguments that start with --config; without `servers` it is one run on a
+    slice."""
 
     name: str
-    slice: Slice
+    machines: Machines
     config: tuple[str, ...]
     workdir: str
     stages: tuple[str, ...] = ()
     spot: bool = False
-    zone: str = ""
-    nfs: str = ""  # ADDRESS:/EXPORT
+    settings: LaunchSettings = field(default_factory=LaunchSettings)
+    servers: Servers | None = None
 
     def __post_init__(self) -> None:
         """Raise InputError for what no host could run."""
         if not _NAME.fullmatch(self.name):
             raise InputError(
-                f"--name: '{self.name}' must be at most 40 lower-case letters, digits and hyphens, the first a letter"
+                f"--name: '{self.name}' must be at most 28 lower-case letters, digits and hyphens, the first a letter"
             )
-        if self.nfs and not _NFS.fullmatch(self.nfs):
-            raise InputError(f"--nfs: '{self.nfs}' must be ADDRESS:/EXPORT, as in 10.0.0.2:/aloe")
-        if self.zone and not _ZONE.fullmatch(self.zone):
-            raise InputError(f"--zone: '{self.zone}' must be a zone, as us-west4-a")
-        if broken := [each for each in (*self.config, self.workdir) if re.search(r"[\x00-\x1f\x7f]", each)]:
-            raise InputError(f"'{broken[0]!r}' contains a line break or control character; leave it out")
-        self._check_workdir()
+        if self.settings.zone and not _ZONE.fullmatch(self.settings.zone):
+            raise InputError(f"config.launch.zone: '{self.settings.zone}' must be a zone, as us-west4-a")
+        if not _WORKDIR.fullmatch(self.workdir):
+            raise InputError(
+                f"--workdir: '{self.workdir}' must be a folder of a bucket, as gs://BUCKET/runs/a, of letters, digits "
+                "and . _ = -; what else a host has is lost with it"
+            )
         for argument in self.config:
+            if not argument.isprintable():
+                raise InputError(f"{argument!r} contains a line break or control character; leave it out")
             if argument.startswith("--config="):
                 _check_config_path(argument.removeprefix("--config=").partition(":")[0])
 
-    def _check_workdir(self) -> None:
-        if self.in_bucket:
-            if not re.fullmatch(r"gs://[a-z0-9][a-z0-9._-]+[a-z0-9](/[^/]+)+/?", self.workdir):
-                raise InputError(
-                    f"--workdir: '{self.workdir}' must name a folder of a bucket, as in gs://BUCKET/runs/a"
-                )
-        elif not self.nfs:
-            raise InputError(
-                f"--workdir: '{self.workdir}' is lost with the machine; give --nfs=ADDRESS:/EXPORT and a folder under "
-                f"{MOUNT}, where it is mounted"
-            )
-        elif MOUNT not in PurePosixPath(self.workdir).parents or ".." in PurePosixPath(self.workdir).parts:
-            raise InputError(f"--workdir: '{self.workdir}' must lie under {MOUNT}, where --nfs is mounted")
-
     @property
-    def in_bucket(self) -> bool:
-        """Whether the run directory is in an object store."""
-        return self.workdir.startswith(BUCKET)
-
-    @property
-    def server(self) -> tuple[str, str]:
-        """Address and exported path of the NFS server."""
-        address, _, path = self.nfs.partition(":")
-        return address, path
+    def folder(self) -> str:
+        """The run directory, without its last slash."""
+        return self.workdir.rstrip("/")
 
     @property
     def command(self) -> list[str]:
-        """The command of every host, word by word."""
-        words = ["aloe", "run", *self.config, f"--workdir={self.workdir}"]
+        """The command of every host, word by word, but for a shard's own words."""
+        words = ["aloe", "run", *(word for word in self.config if not word.startswith("--config.launch."))]
+        if self.servers:
+            return [
+                *words,
+                f"--config.serve.base_url=http://127.0.0.1:{SERVER_PORT}/v1",
+                f"--stages={','.join(GROWTH)}",
+            ]
+        words.append(f"--workdir={self.folder}")
         if self.stages:
             words.append(f"--stages={','.join(self.stages)}")
-        if self.slice.hosts > 1:
-            words.append("--distributed")
+        if self.machines.hosts > 1:
+            words.append("--distributed")  # which begins with the checks of `aloe preflight`
         return words
+
+    def shard_words(self, number: str) -> list[str]:
+        """What the command of the shard `number` adds to `command`."""
+        assert self.servers
+        return [f"--workdir={self.shard_folder(number)}", f"--shard={number}/{self.servers.count}"]
+
+    def shard_folder(self, number: object) -> str:
+        """The run directory of a shard, beside the run's own."""
+        return f"{self.folder}-shards/{number}"
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables of every host. Compiled programs lie beside the run directory, so that a restart, and other
-        runs in the same folder, find them."""
+        """The variables of every host of a slice. Compiled programs lie beside the run directory, so that a restart,
+        and other runs in the same folder, find them. A shard leaves the accelerators to its server."""
+        if self.servers:
+            return {"JAX_PLATFORMS": "cpu"}
         return {
             "JAX_PLATFORMS": "tpu,cpu",  # a host whose chips cannot be used fails, and does not go on with its CPU
-            "JAX_COMPILATION_CACHE_DIR": f"{self.workdir.rstrip('/').rpartition('/')[0]}/compiled",
-            VARIABLE: FLAG,
+            "JAX_COMPILATION_CACHE_DIR": f"{self.folder.rpartition('/')[0]}/compiled",
+            **compiler_flags(),
         }
 
-    def cost(self, price: float | None) -> str:
-        """A line on what the job costs while it holds the slice, at `price` US dollars per chip-hour if known."""
-        chips = self.slice.topology.chips
-        if price is None:
-            return f"cost: {chips} chips until the job ends, at a price that is not known; give --price (per chip-hour)"
-        return f"cost: {chips} chips at {price:g} USD per chip-hour: {chips * price:,.2f} USD per hour until it ends"
+    @property
+    def merge_line(self) -> str:
+        """The command that makes one run of all shards."""
+        assert self.servers
+        return shlex.join(
+            ["aloe", "merge", *map(self.shard_folder, self.servers.shards), f"--out={self.folder}"],
+        )
+
+    @property
+    def cost(self) -> str:
+        """A line on what the job costs while it holds the machines."""
+        machines, price = self.machines, self.settings.price
+        number = machines.total * (self.servers.count if self.servers else 1)
+        held = f"cost: {counted(number, machines.unit)} until the job ends"
+        if not price:
+            return f"{held}, at a price that is not known: config.launch.price is not set"
+        return f"{held}, at {price:g} USD per {machines.unit}-hour: {number * price:,.2f} USD per hour"
+
+    def header(self, start: str) -> Iterator[str]:
+        """The comment lines that a file begins with."""
+        machines = self.machines
+        each = f"{self.servers.count} times " if self.servers else ""
+        kind = ", ".join(filter(None, (machines.accelerator, machines.in_words, machines.machine_type)))
+        yield f"# {each}{machines.name}: {kind}. Start with:"
+        yield f"#   {start}"
+
+
+def compiler_flags() -> dict[str, str]:
+    """The variables with the flags of TPU programs, which a run would set itself: here they can be seen and changed."""
+    return {VARIABLE: FLAG}
 
 
 def _check_config_path(path: str) -> None:
@@ -119,16 +167,4 @@ def _check_config_path(path: str) -> None:
 def name_of(workdir: str) -> str:
     """A job's name from the last part of its run directory."""
     last = re.sub(r"[^a-z0-9]+", "-", workdir.rstrip("/").rpartition("/")[2].lower()).strip("-")
-    return (last if last[:1].isalpha() else f"aloe-{last}".rstrip("-"))[:40].rstrip("-")
-
-
-def header(job: Job, start: Sequence[str]) -> Iterator[str]:
-    """The comment lines that a file begins with."""
-    found = job.slice
-    hosts = (
-        f"{found.hosts} host{'s' * (found.hosts > 1)} of {found.chips_per_host} chip{'s' * (found.chips_per_host > 1)}"
-    )
-    yield f"# {found.topology.name}: {found.accelerator_type}, {hosts}, {found.machine_type}. Start it with:"
-    yield from (f"#   {line}" for line in start)
-    if job.in_bucket:
-        yield f"# {NO_BUCKET_YET}."
+    return (last if last[:1].isalpha() else f"aloe-{last}".rstrip("-"))[:28].rstrip("-")

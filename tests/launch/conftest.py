@@ -4,7 +4,7 @@ import pytest
 
 from helpers.aloe_in_process import aloe_in_process
 
-ARGUMENTS = ("--config=llama3_8b:preference", "--topology=v5e:4x4", "--workdir=/mnt/aloe/runs/a", "--nfs=10.0.0.2:/x")
+ARGUMENTS = ("--config=llama3_8b:preference", "--topology=v5e:4x4", "--workdir=gs://bucket/runs/a", "--plan=no")
 
 
 @pytest.fixture

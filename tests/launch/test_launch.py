@@ -1,5 +1,6 @@
-"""`aloe launch`: the files as a whole, what they say in YAML, and when it starts something."""
+"""`aloe launch`: the files as a whole, what they say in YAML, what is said beside them, and what is refused."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,13 +10,9 @@ from aloe_jax.cli.main import main
 from helpers.aloe_in_process import refused
 
 GOLDEN = Path(__file__).parent / "golden"
-JOBSET = ("--on=jobset", "--image=eu.pkg.dev/p/r/aloe:1", "--queue=tpus")
-NAMED = {  # each named topology: accelerator, image, GKE node, chips per host, hosts
-    "v5e:4x4": ("tpu-v5litepod-16", "v2-alpha-tpuv5-lite", "tpu-v5-lite-podslice", 4, 4),
-    "v6e:2x4": ("tpu-v6e-8", "v2-alpha-tpuv6e", "tpu-v6e-slice", 8, 1),
-    "v6e:4x4": ("tpu-v6e-16", "v2-alpha-tpuv6e", "tpu-v6e-slice", 4, 4),
-    "v5p:2x2x4": ("tpu-v5p-32", "v2-alpha-tpuv5", "tpu-v5p-slice", 4, 4),
-}
+JOBSET = ("--on=jobset", "--config.launch.image=eu.pkg.dev/p/r/aloe:1", "--config.launch.queue=tpus")
+SERVERS = ("--servers=3", "--config.serve.model=Qwen/Qwen3-32B", "--config.serve.context=8192")
+ZONE = "--config.launch.zone=us-west4-a"
 
 
 def manifest(path="a.yaml"):
@@ -25,111 +22,113 @@ def manifest(path="a.yaml"):
 @pytest.mark.parametrize(
     ("golden", "arguments"),
     [
-        ("skypilot.yaml", ["--on=skypilot", "--spot", "--zone=us-west4-a", "--stages=sft,preference"]),
+        ("skypilot.yaml", ["--on=skypilot", "--spot", ZONE, "--stages=sft,preference"]),
         ("jobset.yaml", [*JOBSET, "--spot", "--config.seed=3"]),
+        ("skypilot_servers.yaml", ["--on=skypilot", *SERVERS, "--topology=v6e:2x4", "--spot"]),
+        ("jobset_servers.yaml", [*JOBSET, *SERVERS, "--topology=L4:4"]),
     ],
 )
 def test_the_whole_file(launch, golden, arguments):
-    code, out, errors = launch(*arguments, "--price=1.2")
+    code, out, errors = launch(*arguments, "--config.launch.price=1.2")
     assert (code, errors) == (0, "")
     assert Path("a.yaml").read_text() == (GOLDEN / golden).read_text()
     assert out.startswith(Path("a.yaml").read_text())
-    assert "16 chips at 1.2 USD per chip-hour: 19.20 USD per hour" in out
 
 
-@pytest.mark.parametrize("topology", NAMED)
-def test_skypilot_by_topology(launch, topology):
-    accelerator, image, _, _, hosts = NAMED[topology]
-    code, out, _ = launch("--on=skypilot", f"--topology={topology}")
-    task = manifest()
-    assert code == 0
-    assert task["resources"] == {
-        "infra": "gcp",
-        "accelerators": accelerator,
-        "accelerator_args": {"runtime_version": image},
-        "use_spot": False,
-        "job_recovery": {"recover_on_exit_codes": [75]},
-    }
-    assert task["run"].endswith(" --distributed\n") == (hosts > 1)
+@pytest.mark.parametrize(
+    ("arguments", "cost"),
+    [
+        (
+            ["--config.launch.price=1.2"],
+            "cost: 16 chips until the job ends, at 1.2 USD per chip-hour: 19.20 USD per hour",
+        ),
+        ([], "cost: 16 chips until the job ends, at a price that is not known: config.launch.price is not set"),
+        (
+            [*SERVERS, "--topology=L4:4", "--config.launch.price=0.5"],  # 3 hosts of 4 at half a dollar
+            "cost: 12 GPUs until the job ends, at 0.5 USD per GPU-hour: 6.00 USD per hour",
+        ),
+    ],
+)
+def test_what_it_costs(launch, arguments, cost):
+    assert cost in launch("--on=skypilot", *arguments)[1].splitlines()
+
+
+def test_the_same_on_one_host(launch):
+    """Without other hosts nothing has to be distributed, and no node pool has to be the job's alone."""
+    assert launch("--on=skypilot", "--topology=v6e-8")[0] == 0
+    assert manifest()["run"].endswith(" --workdir=gs://bucket/runs/a\n")
+    assert launch(*JOBSET, "--topology=v6e-4", "--overwrite")[0] == 0
+    assert "annotations" not in manifest()["metadata"]
+    assert "--distributed" not in Path("a.yaml").read_text()
+
+
+def test_the_line_that_starts_it(launch):
+    out = launch("--on=skypilot")[1]
     assert out.endswith("start it with:\n  sky jobs launch --name=a a.yaml\n")
-
-
-@pytest.mark.parametrize("topology", NAMED)
-def test_jobset_by_topology(launch, topology):
-    """Hosts as pods of one job, all chips of a host per pod, restarts after 75 alone."""
-    _, _, node, chips, hosts = NAMED[topology]
-    assert launch(*JOBSET, f"--topology={topology}")[0] == 0
-    found = manifest()
-    assert found["metadata"]["labels"] == {"kueue.x-k8s.io/queue-name": "tpus"}
-    (job,) = found["spec"]["replicatedJobs"]
-    spec = job["template"]["spec"]
-    assert (spec["parallelism"], spec["completions"], spec["backoffLimit"]) == (hosts, hosts, 0)
-    assert spec["podFailurePolicy"]["rules"][1] == {
-        "action": "FailJob",
-        "onExitCodes": {"containerName": "aloe", "operator": "NotIn", "values": [75]},
-    }
-    pod = spec["template"]["spec"]
-    assert pod["nodeSelector"] == {
-        "cloud.google.com/gke-tpu-accelerator": node,
-        "cloud.google.com/gke-tpu-topology": topology.partition(":")[2],
-    }
-    (container,) = pod["containers"]
-    assert container["resources"]["limits"] == {"google.com/tpu": chips}
-    assert (container["command"][-1] == "--distributed") == (hosts > 1)
+    out = launch(*JOBSET, "--out=b.yaml")[1]
+    assert "start it with:\n  kubectl apply --filename=b.yaml\n" in out
 
 
 def test_the_tool_of_the_cluster_toolkit_gets_the_same_command(launch):
-    _, out, _ = launch(*JOBSET, "--spot")
+    _, out, _ = launch(*JOBSET, "--spot", "--topology=v5p-32")
     line = out.splitlines()[-1]
     for part in (
-        "gcluster job submit --name=a --image=eu.pkg.dev/p/r/aloe:1 --compute-type=v5litepod-16 --topology=4x4",
+        "gcluster job submit --name=a --image=eu.pkg.dev/p/r/aloe:1 --compute-type=ct5p-hightpu-4t --topology=2x2x4",
         "--queue=tpus",
         "--restart-on-exit-codes=75",
         "--gke-nap-provisioning=spot",
-        "--mount=filestore://INSTANCE/x:/mnt/aloe:rw",
-        "aloe run --config=llama3_8b:preference --workdir=/mnt/aloe/runs/a --distributed",
+        "JAX_COMPILATION_CACHE_DIR=gs://bucket/runs/compiled",
+        "aloe run --config=llama3_8b:preference",
+        "--workdir=gs://bucket/runs/a --distributed'",
     ):
         assert part in line
 
 
 def test_the_command_keeps_its_quotes(launch):
-    """A value with a space and quotes reaches `aloe run` as it was given."""
-    value = """--config.model.source=it's "a" {model}: #1"""
+    """A value with a space, quotes and what shells and Kubernetes replace reaches `aloe run` as it was given."""
+    value = """--config.model.source=it's "a" {model}: #1 $(HOME) $HOME"""
     assert launch("--on=skypilot", value)[0] == 0
-    assert """'--config.model.source=it'"'"'s "a" {model}: #1'""" in manifest()["run"]
+    script = manifest()["run"].replace("exec .venv/bin/aloe", "printf '%s\\n'")
+    assert value in subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout.splitlines()
     assert launch(*JOBSET, value, "--overwrite")[0] == 0
     pod = manifest()["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
-    assert value in pod["containers"][0]["command"]
+    assert value.replace("$(HOME)", "$$(HOME)") in pod["containers"][0]["command"]
 
 
-def test_a_bucket_is_written_down_and_not_started(launch):
-    code, out, _ = launch("--on=skypilot", "--workdir=gs://bucket/runs/My_Run", "--nfs=")
-    assert code == 0
-    assert manifest("my-run.yaml")["envs"]["JAX_COMPILATION_CACHE_DIR"] == "gs://bucket/runs/compiled"
-    assert "does not write run directories to gs:// yet" in out
-    Path("my-run.yaml").unlink()
-    refused(launch("--on=skypilot", "--workdir=gs://bucket/runs/b", "--nfs=", "--run", "--yes"), "gs:// yet", "--nfs")
-    assert not list(Path.cwd().iterdir())
+def test_shards_are_merged_into_the_run(launch):
+    out = launch("--on=skypilot", *SERVERS, "--topology=L4:1", "--workdir=gs://bucket/runs/My_Run/")[1]
+    assert "for shard in $(seq 0 2); do sky jobs launch --name=my-run-$shard --env=SHARD=$shard --detach-run" in out
+    folder = "gs://bucket/runs/My_Run"
+    assert out.endswith(f"  aloe merge {folder}-shards/0 {folder}-shards/1 {folder}-shards/2 --out={folder}\n")
+    assert f"--workdir={folder}-shards/$SHARD --shard=$SHARD/3\n" in manifest("my-run.yaml")["run"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (["--on=jobset", "--queue=q"], ["--image is missing"]),
-        (["--on=jobset", "--image=i"], ["--queue is missing"]),
-        (["--on=skypilot", "--image=i"], ["--image and --queue are for --on=jobset"]),
-        (["--on=skypilot", "--nfs="], ["is lost with the machine", "--nfs"]),
-        (["--on=skypilot", "--nfs=10.0.0.2"], ["ADDRESS:/EXPORT"]),
-        (["--on=skypilot", "--workdir=/home/a"], ["must lie under /mnt/aloe"]),
-        (["--on=skypilot", "--workdir=/mnt/aloe/../a"], ["must lie under /mnt/aloe"]),
+        (["--on=jobset", "--config.launch.queue=q"], ["config.launch.image is empty"]),
+        (["--on=jobset", "--config.launch.image=i"], ["config.launch.queue is empty"]),
+        (["--on=skypilot", "--workdir=/mnt/runs/a"], ["'/mnt/runs/a'", "gs://BUCKET/runs/a", "lost"]),
         (["--on=skypilot", "--workdir=gs://bucket"], ["folder of a bucket"]),
-        (["--on=skypilot", "--name=A_b"], ["--name: 'A_b'", "lower-case"]),
-        (["--on=skypilot", "--zone=us-west4"], ["--zone: 'us-west4'", "us-west4-a"]),
+        (["--on=skypilot", "--workdir=gs://bucket/../a"], ["folder of a bucket"]),
+        (["--on=skypilot", "--workdir=gs://bucket/a b"], ["folder of a bucket"]),
+        (["--on=skypilot", "--name=A_b"], ["--name: 'A_b'", "28 lower-case"]),
+        (["--on=skypilot", "--config.launch.zone=us-west4"], ["config.launch.zone: 'us-west4'", "us-west4-a"]),
         (["--on=skypilot", "--topology=v5e:4x2"], ["no usual slice"]),
+        (["--on=skypilot", "--topology=v9:4x4"], ["'v9:4x4' is unknown", "v5e:4x4"]),
+        (["--on=skypilot", "--topology=L4:1"], ["'L4:1' is unknown"]),
         (["--on=skypilot", "--stages=fly"], ["'fly' is no stage"]),
-        (["--on=skypilot", "--price=-1"], ["--price: -1.0"]),
+        (["--on=skypilot", "--config.launch.price=-1"], ["config.launch.price: -1", "at least 0"]),
         (["--on=skypilot", "--config.sft.bach=1"], ["did you mean 'batch'?"]),
         (["--on=skypilot", "--config.model.source=a\nb"], ["line break"]),
+        (["--on=skypilot", "--servers=2"], ["config.serve.model is empty"]),
+        (["--on=skypilot", *SERVERS, "--servers=0"], ["--servers: 0 must be"]),
+        (["--on=skypilot", *SERVERS, "--stages=sft"], ["with --servers only conversations"]),
+        (["--on=skypilot", *SERVERS], ["'v5e:4x4' has 4 hosts; a model server has one"]),
+        (
+            ["--on=skypilot", *SERVERS, "--topology=L4:1", "--config.personas.source=generated"],
+            ["every shard would make its own", "--stages=personas"],
+        ),
     ],
 )
 def test_bad_input(launch, arguments, parts):
@@ -145,40 +144,20 @@ def test_an_edited_file_stays(launch):
     assert manifest()["resources"]["use_spot"]
 
 
+def test_what_has_to_be_given(launch, capsys):
+    """A bucket, a launcher and a topology have no default."""
+    for left in ("--workdir", "--on", "--topology"):
+        given = {"--workdir": "gs://bucket/runs/a", "--on": "skypilot", "--topology": "v5e:4x4"}
+        del given[left]
+        assert main(["launch", "--config=demo", *(f"{name}={value}" for name, value in given.items())]) == 2
+        assert left in capsys.readouterr().err
+
+
 def test_a_config_that_the_hosts_would_not_find(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    place = ["--on=skypilot", "--topology=v5e-8", "--workdir=/mnt/aloe/a", "--nfs=h:/x"]
+    place = ["--on=skypilot", "--topology=v5e-8", "--workdir=gs://bucket/runs/a"]
+    Path("own.py").write_text("from aloe_jax.cli.experiment import experiment as get_config\n")
+    assert main(["launch", "--config=own.py", *place, "--plan=no"]) == 0
+    capsys.readouterr()
     assert main(["launch", f"--config={tmp_path / 'own.py'}", *place]) == 2
     assert "relative to this folder" in capsys.readouterr().err
-
-
-@pytest.fixture
-def sky(tmp_path_factory, monkeypatch):
-    """A program `sky` that writes its arguments to the returned file and ends with the code in $CODE."""
-    folder = tmp_path_factory.mktemp("bin")
-    program, called = folder / "sky", folder / "called"
-    program.write_text(f'#!/bin/sh\necho "$@" > {called}\nexit ${{CODE:-0}}\n')
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", str(folder))
-    return called
-
-
-class TestRun:
-    def test_needs_the_tool(self, launch, monkeypatch):
-        monkeypatch.setenv("PATH", "")
-        refused(launch("--on=skypilot", "--run", "--yes"), "'sky' is not installed", "skypilot[gcp]")
-
-    def test_needs_yes(self, launch, sky):
-        refused(launch("--on=skypilot", "--run", "--price=2"), "32.00 USD per hour", "add --yes")
-        assert not sky.exists()
-        assert not list(Path.cwd().iterdir())
-
-    def test_starts(self, launch, sky):
-        assert launch("--on=skypilot", "--run", "--yes")[0] == 0
-        assert sky.read_text() == "jobs launch --name=a --yes a.yaml\n"
-
-    def test_the_failure_of_the_tool_is_ours(self, launch, sky, monkeypatch):
-        monkeypatch.setenv("CODE", "3")
-        code, _, errors = launch("--on=skypilot", "--run", "--yes")
-        assert code == 1
-        assert "ended with exit code 3" in errors
