@@ -79,6 +79,7 @@ def launch(options: argparse.Namespace) -> None:
         machines=server_machine(where, on_gke) if servers else tpus(parse_topology(where), on_gke),
         config=tuple(options.config_arguments),
         workdir=options.workdir,
+        flags=_compiler_flags(),
         stages=stages,
         spot=options.spot,
         settings=found if isinstance(found, LaunchSettings) else LaunchSettings(),
@@ -89,6 +90,13 @@ def launch(options: argparse.Namespace) -> None:
     check(job, prepared, file, options.overwrite, options.run, options.yes)
     planned = [] if servers or options.plan == NO else list(_plan_lines(job, settings, options))
     launch(job, prepared, file, planned, options.run, print)
+
+
+def _compiler_flags() -> str:
+    """The flags with which a run's programs are compiled for TPUs."""
+    from aloe_jax.plan.flags import FLAG
+
+    return FLAG
 
 
 def _servers(count: int, stages: tuple[str, ...], settings: Mapping[str, object]) -> Servers:

@@ -11,7 +11,7 @@ from pathlib import Path
 from aloe_jax.errors import InputError, ResumableError
 from aloe_jax.launch.machines import Machines, counted
 from aloe_jax.launch.settings import LaunchSettings
-from aloe_jax.plan.flags import FLAG, VARIABLE
+from aloe_jax.plan.flags import VARIABLE
 
 RESUMES = ResumableError.exit_code  # the only exit code after which the same command is started again
 RESTARTS = 20  # on GKE; a bound, as a full bucket too ends with the code to resume from
@@ -56,6 +56,7 @@ class Job:
     machines: Machines
     config: tuple[str, ...]
     workdir: str
+    flags: str = ""  # of the compiler
     stages: tuple[str, ...] = ()
     spot: bool = False
     settings: LaunchSettings = field(default_factory=LaunchSettings)
@@ -120,7 +121,7 @@ class Job:
         return {
             "JAX_PLATFORMS": "tpu,cpu",  # a host whose chips cannot be used fails, and does not go on with its CPU
             "JAX_COMPILATION_CACHE_DIR": f"{self.folder.rpartition('/')[0]}/compiled",
-            **compiler_flags(),
+            VARIABLE: self.flags,  # which a run would set itself; here they can be seen and changed
         }
 
     @property
@@ -148,11 +149,6 @@ class Job:
         kind = ", ".join(filter(None, (machines.accelerator, machines.in_words, machines.machine_type)))
         yield f"# {each}{machines.name}: {kind}. Start with:"
         yield f"#   {start}"
-
-
-def compiler_flags() -> dict[str, str]:
-    """The variables with the flags of TPU programs, which a run would set itself: here they can be seen and changed."""
-    return {VARIABLE: FLAG}
 
 
 def _check_config_path(path: str) -> None:

@@ -76,7 +76,8 @@ def _restarted_together() -> Iterator[str]:
     yield "failurePolicy:"
     yield f"  maxRestarts: {RESTARTS}"
     yield "  rules:"
-    yield "  - action: FailJobSet"
+    yield "  - name: afterAnotherCode"
+    yield "    action: FailJobSet"
     yield "    onJobFailureReasons: [PodFailurePolicy]"
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from helpers.aloe_in_process import aloe_in_process
 
-ARGUMENTS = ("--config=llama3_8b:preference", "--topology=v5e:4x4", "--workdir=gs://bucket/runs/a", "--plan=no")
+ARGUMENTS = ("--topology=v5e:4x4", "--workdir=gs://bucket/runs/a", "--plan=no")
 
 
 @pytest.fixture
@@ -12,4 +12,4 @@ def launch(tmp_path, monkeypatch, capsys):
     """The command with the usual arguments; later ones replace them."""
     monkeypatch.chdir(tmp_path)
     with aloe_in_process(capsys) as aloe:
-        yield lambda *more: aloe("launch", *ARGUMENTS, *more)
+        yield lambda *more, config="llama3_8b:preference": aloe("launch", f"--config={config}", *ARGUMENTS, *more)

@@ -117,6 +117,8 @@ def in_short(manifest):
     pod = job["template"]["spec"]
     (container,) = pod["containers"]
     failed = job["podFailurePolicy"]["rules"][-1]
+    (rule,) = manifest["spec"]["failurePolicy"]["rules"]
+    rule.pop("name", None)  # which the CRD's schema asks for and JobSet fills in
     return {
         "codes": set(failed["onExitCodes"]["values"]),
         "rule": (failed["action"], failed["onExitCodes"]["operator"]),
