@@ -9,7 +9,6 @@ import io
 import json
 import shlex
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +20,6 @@ from aloe_jax.errors import AloeError, InputError
 from aloe_jax.outputs import check_apart, check_no_run
 
 if TYPE_CHECKING:
-    from aloe_jax.parallel.meeting import HostSettings
     from aloe_jax.run.stage import Stage
 
 
@@ -38,6 +36,7 @@ def run(options: argparse.Namespace) -> None:
         from aloe_jax.cli.console import PipedConsole
         from aloe_jax.cli.dry_run import show_outlook
         from aloe_jax.cli.experiment import load_experiment
+        from aloe_jax.cli.preflight import meet
         from aloe_jax.parallel import hosts
         from aloe_jax.run.outlook import expected
         from aloe_jax.run.progress import Progress
@@ -48,7 +47,7 @@ def run(options: argparse.Namespace) -> None:
         settings = load_experiment(options.config_arguments, options.workdir)
         shard = parse_shard(options.shard)
         if options.distributed:
-            hosts.connect(options.distributed, _host_settings(settings))
+            meet(options, settings)
         stages, workdir, primary = pipeline(), epath.Path(options.workdir), hosts.is_primary()
         shown = workdir / PROGRESS if primary and not options.dry_run else None
         run = Run(workdir, settings, Progress(Console(stderr=True, quiet=not primary), shown), shard)
@@ -74,14 +73,6 @@ def run(options: argparse.Namespace) -> None:
             if (run.directory("conversations") / "trees.jsonl").exists():
                 trees = f"--trees={done}/conversations/trees.jsonl"
                 run.progress.line(f"  aloe score --model={done}/export {trees} --out=scores.jsonl")
-
-
-def _host_settings(settings: Mapping[str, object]) -> HostSettings | None:
-    """`config.hosts`; None for a config from before there was one."""
-    from aloe_jax.parallel.meeting import HostSettings
-
-    found = settings.get("hosts")
-    return found if isinstance(found, HostSettings) else None
 
 
 def _names(text: str) -> list[str]:
