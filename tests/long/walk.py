@@ -49,6 +49,8 @@ TORCH = importlib.util.find_spec("torch") is not None
 LEFT_OUT = {
     r"^git clone": "needs the network",
     r"^gcloud|--distributed": "needs several hosts",
+    r"^(sky|kubectl) |^aloe \w+ gs://": "needs an account with a cloud",
+    r"^uv (tool install|venv)|_PYTHON=": "installs other tools",
     r"push \S+ --repo": "needs an account on the hub",
     r"^vllm": "needs vLLM and an accelerator",
     r"^pip install (?!uv &&)|--with ": "needs the network",
