@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from aloe_jax.models.config import ModelConfig
 from aloe_jax.models.lora import LoraSettings
 from aloe_jax.parallel.mesh import MeshSettings
 from aloe_jax.parallel.sharding import pages_sharding, placed, replicated, row_sharding
-from aloe_jax.plan.flags import add_flags, flags
+from aloe_jax.plan.flags import flags
 from aloe_jax.plan.topology import Topology
 from aloe_jax.run.settings import ModelSettings
 from aloe_jax.train.adapters import with_adapters
@@ -62,10 +62,8 @@ def planned_model(settings: ModelSettings, lora: LoraSettings) -> ModelConfig:
     return with_adapters(model, lora)
 
 
-def topology_mesh(
-    topology: Topology, mesh: MeshSettings, wanted: Sequence[str] = (), where: str = "config.mesh"
-) -> Mesh:
-    """The config's mesh, of the section `where`, over the chips of a slice. `wanted` are compiler flags to add.
+def topology_mesh(topology: Topology, mesh: MeshSettings, where: str = "config.mesh") -> Mesh:
+    """The config's mesh, of the section `where`, over the chips of a slice.
 
     Raises InputError if libtpu is missing, was loaded with other flags or does not know the slice, or if the mesh does
     not fit it.
@@ -74,7 +72,6 @@ def topology_mesh(
         raise InputError(f"libtpu, which compiles for TPUs, is not installed; run `{INSTALL}` (Linux, x86-64)")
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    add_flags(wanted)
     if _loaded_with.setdefault("flags", flags()) != flags():
         raise InputError(
             "config.tuning: libtpu was loaded in this process with other flags, which it reads once; plan with each "

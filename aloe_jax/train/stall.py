@@ -122,7 +122,7 @@ class StallWatch:
         self._ended.set()
         if self._seconds:
             faulthandler.cancel_dump_traceback_later()
-            self._thread.join()
+            self._thread.join(LOOK_EVERY)  # it may wait for a coordinator that is gone
 
 
 def behind(notes: dict[int, board.Note], own: int, now: float) -> str:

@@ -54,7 +54,7 @@ def test_what_may_take_its_time_is_no_stall(watched):
 
 
 def test_slow_steps_are_no_stall(monkeypatch):
-    """Steps of 60 s each: a stall begins after 20 of them, or after the setting if that is more."""
+    """Steps of 30 s each: a stall begins after 20 of them, or after the setting if that is more."""
     clock = iter(range(0, 100_000, 30))
     monkeypatch.setattr(stall.time, "monotonic", lambda: float(next(clock)))
     watch = StallWatch(0.0)
