@@ -34,7 +34,7 @@ class StallWatch:
 
     def __init__(self, seconds: float, file: TextIO | None = None) -> None:
         # The original stream, since faulthandler needs a file of the system.
-        self._seconds, self._file = seconds, file if file is not None else sys.__stderr__
+        self._seconds, self._file = seconds, file or sys.__stderr__ or sys.stderr
         self._steps: deque[float] = deque(maxlen=RECENT)
         self._ended, self._changed = threading.Event(), threading.Lock()
         self._number, self._part, self._since = 0, "start", time.monotonic()
