@@ -9,7 +9,6 @@ import io
 import json
 import shlex
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +20,6 @@ from aloe_jax.errors import AloeError, InputError
 from aloe_jax.outputs import check_apart, check_no_run
 
 if TYPE_CHECKING:
-    from aloe_jax.parallel.meeting import HostSettings
     from aloe_jax.run.stage import Stage
 
 
@@ -34,6 +32,7 @@ def run(options: argparse.Namespace) -> None:
         from aloe_jax.cli.console import PipedConsole
         from aloe_jax.cli.dry_run import show_outlook
         from aloe_jax.cli.experiment import load_experiment
+        from aloe_jax.cli.preflight import meet
         from aloe_jax.parallel import hosts
         from aloe_jax.plan.flags import Added, add_flags, libtpu_flags
         from aloe_jax.run.outlook import expected
@@ -47,7 +46,7 @@ def run(options: argparse.Namespace) -> None:
         # Before libtpu is loaded, which the first use of a device does; importing JAX does not.
         added = add_flags(libtpu_flags(chip_name(), settings)) if has_tpus() else Added(())
         if options.distributed:
-            hosts.connect(options.distributed, _host_settings(settings))
+            meet(options, settings)
         stages, workdir, primary = pipeline(), epath.Path(options.workdir), hosts.is_primary()
         shown = workdir / PROGRESS if primary and not options.dry_run else None
         run = Run(workdir, settings, Progress(Console(stderr=True, quiet=not primary), shown), shard)
@@ -71,14 +70,6 @@ def run(options: argparse.Namespace) -> None:
             if (run.directory("conversations") / "trees.jsonl").exists():
                 trees = f"--trees={done}/conversations/trees.jsonl"
                 run.progress.line(f"  aloe score --model={done}/export {trees} --out=scores.jsonl")
-
-
-def _host_settings(settings: Mapping[str, object]) -> HostSettings | None:
-    """`config.hosts`; None for a config from before there was one."""
-    from aloe_jax.parallel.meeting import HostSettings
-
-    found = settings.get("hosts")
-    return found if isinstance(found, HostSettings) else None
 
 
 def _names(text: str) -> list[str]:
