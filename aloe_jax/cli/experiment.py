@@ -27,6 +27,7 @@ from aloe_jax.data.settings import DatasetSettings
 from aloe_jax.decode.settings import DecodeSettings
 from aloe_jax.errors import InputError
 from aloe_jax.hub.families import model_config
+from aloe_jax.launch.settings import LaunchSettings
 from aloe_jax.models.lora import LoraSettings
 from aloe_jax.parallel.meeting import HostSettings
 from aloe_jax.parallel.mesh import MeshSettings
@@ -79,6 +80,7 @@ class Experiment:
     preference: PreferenceSettings = section(PreferenceSettings)
     benchmark: BenchmarkSettings = section(BenchmarkSettings)
     export: ExportSettings = section(ExportSettings)
+    launch: LaunchSettings = section(LaunchSettings, decides=False)
 
 
 PAPER_SEQUENCES = 128  # that decode together with the shipped configs of 7B and 8B models

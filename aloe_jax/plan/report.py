@@ -151,6 +151,16 @@ def _decoding(decoding: DecodingPlan) -> Iterator[str]:
     )
 
 
+def verdict_line(plan: Plan) -> str:
+    """A line on a plan that fits: the memory of its largest program, and the shortest time of each."""
+    memory = max((program.memory for program in plan.programs), key=lambda memory: memory.peak)
+    times = ", ".join(f"{program.name} {program.time.seconds:.3g} s" for program in plan.programs if program.time)
+    return (
+        f"plan: {plan.stage} fits {plan.topology.name} with {memory.peak / GIB:.2f} of {memory.available / GIB:.2f} "
+        f"GiB per chip; at least (an estimate): {times}"
+    )
+
+
 def price_line(plan: Plan, price: float) -> str:
     """A line on what a plan that fits costs at `price` dollars per chip-hour: a step, a conversation and the whole
     training, or a dialogue of the benchmark and what the engine writes."""

@@ -49,6 +49,8 @@ TORCH = importlib.util.find_spec("torch") is not None
 LEFT_OUT = {
     r"^git clone": "needs the network",
     r"^gcloud|--distributed": "needs several hosts",
+    r"^(sky|kubectl) |^aloe \w+ gs://": "needs an account with a cloud",
+    r"^uv (tool install|venv)|_PYTHON=": "installs other tools",
     r"push \S+ --repo": "needs an account on the hub",
     r"^vllm": "needs vLLM and an accelerator",
     r"^pip install (?!uv &&)|--with ": "needs the network",
@@ -73,6 +75,7 @@ SMALLER = {
     r"^pip install uv && ": "",
     r"^--config": r"aloe config --config=demo --config",
     r"^(?=.*//10\.0\.0\.)(aloe run .*)": r"\1 --dry-run",
+    r"(aloe run --config=mine\.py)(?= )": r"\1:debug --dry-run",  # it names such servers
     r"(aloe run .*--config=(?:configs/)?demo(?:\.py)?)(?= |$)": r"\1:debug {model}",
     r"(aloe run .*--config=(?:configs/)?demo_llm(?:\.py)?)(?= |$)": r"\1:debug",  # its prompts are long for a tiny one
     r"(aloe run .*--config=configs/world\.py)(?= )": r"\1:debug {model}",
@@ -94,6 +97,8 @@ GIVEN = {  # path: the command that makes it
     "runs/b": "cp -r runs/demo runs/b",
     "runs/other": "cp -r runs/demo runs/other",
     "runs/large": "cp -r runs/demo runs/large",
+    "runs/aligned": "cp -r runs/demo runs/aligned",
+    "mine.py": f"sed -n '/^```python/,/^```$/p' {ROOT}/docs/eight_billion.md | grep -v '^```' > mine.py",
     "trees.jsonl": "aloe convert pairs.jsonl --out=trees.jsonl",
     "chats": "mkdir chats && aloe convert pairs.jsonl --out=chats/pairs.parquet",
 } | {
