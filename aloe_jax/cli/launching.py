@@ -79,7 +79,7 @@ def launch(options: argparse.Namespace) -> None:
         machines=server_machine(where, on_gke) if servers else tpus(parse_topology(where), on_gke),
         config=tuple(options.config_arguments),
         workdir=options.workdir,
-        flags=_compiler_flags(),
+        flags="" if servers else _compiler_flags(where, settings),
         stages=stages,
         spot=options.spot,
         settings=found if isinstance(found, LaunchSettings) else LaunchSettings(),
@@ -92,11 +92,12 @@ def launch(options: argparse.Namespace) -> None:
     launch(job, prepared, file, planned, options.run, print)
 
 
-def _compiler_flags() -> str:
-    """The flags with which a run's programs are compiled for TPUs."""
-    from aloe_jax.plan.flags import FLAG
+def _compiler_flags(topology: str, settings: Mapping[str, object]) -> str:
+    """The flags that `aloe run` would set for `config.tuning` on the chips of that slice."""
+    from aloe_jax.plan.flags import libtpu_flags
+    from aloe_jax.plan.topology import parse_topology
 
-    return FLAG
+    return " ".join(libtpu_flags(parse_topology(topology).chip.name, settings))
 
 
 def _servers(count: int, stages: tuple[str, ...], settings: Mapping[str, object]) -> Servers:

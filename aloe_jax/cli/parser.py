@@ -97,6 +97,9 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--search", action="store_true", help="try batches and remat settings, in at most four compilations"
     )
+    command.add_argument(
+        "--tuning", action="store_true", help="also compile with fewer groups of config.tuning: what does each change?"
+    )
     command.add_argument("--price", type=float, help="US dollars per chip-hour, to show the cost")
     _config_epilog(command, "The exit code is 1 if the stage does not fit.")
 

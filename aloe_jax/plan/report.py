@@ -84,6 +84,8 @@ def _program(program: Program, topology: Topology) -> Iterator[str]:
     for kind, size in sorted(program.received.items(), key=lambda item: -item[1]):
         yield f"    {kind:<18} {size / 1e9:8.4g} GB in {program.collectives[kind]:,} runs"
     yield from _groups(program.over, topology)
+    if received:
+        yield f"    {program.beside / received:.0%} of it in collectives beside which the chip computes"
     yield f"  estimate {time.seconds:.3g} s, bound by {time.bound}; {time.one_by_one:.3g} s if nothing overlapped"
 
 

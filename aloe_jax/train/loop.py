@@ -24,13 +24,15 @@ from aloe_jax.train.checkpoints import Checkpoints
 from aloe_jax.train.clock import Clock
 from aloe_jax.train.feed import START, Fed, Feed
 from aloe_jax.train.forward import Compute
+from aloe_jax.train.goodput import add_start
 from aloe_jax.train.held_out import PREFIX, HeldOut, Measure, make_measure
 from aloe_jax.train.hooks import AfterStep, Hooks
 from aloe_jax.train.interval import Interval
-from aloe_jax.train.metrics_log import MetricsLog
+from aloe_jax.train.metrics_log import METRICS, MetricsLog
 from aloe_jax.train.optimizer import make_optimizer
 from aloe_jax.train.records import Records, Report
 from aloe_jax.train.settings import LoggingSettings, LoopSettings
+from aloe_jax.train.stall import StallWatch
 from aloe_jax.train.state import TrainState, abstract_state, create_state
 from aloe_jax.train.step import Step, make_evaluation, make_step
 from aloe_jax.train.stop import StopRequest, stopped
@@ -102,7 +104,13 @@ def _train(
         saved = time_of_day(checkpoints.saved_at(start))
         line(f"{training.directory.name}: continuing from step {start} of {steps} (checkpoint of {saved})")
     entered = StopRequest(mesh) if stop is None else contextlib.nullcontext(stop)
-    with entered as stop, _trace(training) as trace, _log(training, start) as log:
+    with (
+        entered as stop,
+        _trace(training) as trace,
+        _log(training, start, clock.began) as log,
+        StallWatch(training.logging.stall_seconds) as watch,
+    ):
+        clock.also(watch.part)
         records = Records(training, log, clock, report, stop)
         hooks = _hooks(training, trace, records, checkpoints, feeding.position, clock)
         _make_up(training, state, start, log, clock)
@@ -114,6 +122,7 @@ def _train(
             if (micro_batches := len(fed.rows.tokens)) not in compiled:
                 with clock.part("compile"):
                     compiled[micro_batches] = _compile(training, state, fed)
+            watch.step(number)
             with trace.step(number):
                 state, metrics = compiled[micro_batches](state, fed.rows, fed.used)
             if hooks.run(AfterStep(number, state, metrics, fed, last=number == steps)):
@@ -210,6 +219,8 @@ def _trace(training: Training) -> Trace:
     return Trace(training.directory / "trace", training.logging.trace_from, training.logging.trace_steps)
 
 
-def _log(training: Training, start: int) -> MetricsLog:
+def _log(training: Training, start: int, began: float) -> MetricsLog:
+    if hosts.is_primary():
+        add_start(training.directory, began, start)
     trackers = open_trackers(training.logging, training.directory, start) if hosts.is_primary() else []
-    return MetricsLog(training.directory / "metrics.jsonl", start, trackers)
+    return MetricsLog(training.directory / METRICS, start, trackers)

@@ -14,10 +14,11 @@ from aloe_jax.parallel import hosts
 from aloe_jax.train.clock import PARTS
 from aloe_jax.train.trackers import Tracker
 
+METRICS = "metrics.jsonl"
 SECONDS = ("seconds", *(f"{part}_seconds" for part in (*PARTS, "step")))
 # Fields that may differ between two runs of the same training.
 ROLLOUT_SECONDS = ("rollout_seconds", "scoring_seconds")  # parts of `data_seconds` in on-policy training
-TIME_FIELDS = (*SECONDS, *ROLLOUT_SECONDS, "tokens_per_second", "trained_tokens_per_second", "mfu")
+TIME_FIELDS = ("time", *SECONDS, *ROLLOUT_SECONDS, "tokens_per_second", "trained_tokens_per_second", "mfu")
 Record = Mapping[str, float]  # one line; "step" is the number of the step
 
 
@@ -57,6 +58,7 @@ class MetricsLog:
     def _show(self, record: Record) -> None:
         known = {name: each for name, each in record.items() if each is not None and math.isfinite(each)}
         step = int(known.pop("step"))
+        known.pop("time", None)  # trackers note when they get a line
         for tracker in self._trackers:
             tracker.show(step, known)
 

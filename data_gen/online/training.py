@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from aloe_jax.data.settings import DatasetSettings
@@ -64,7 +65,7 @@ def train_online(run: Run) -> Values:
             mesh,
             directory,
             run.seed,
-            logging=run.section("logging", LoggingSettings),
+            logging=replace(run.section("logging", LoggingSettings), stall_seconds=0),  # a round may take its time
         )
 
         def report(done: int, total: int, record: Record) -> None:
