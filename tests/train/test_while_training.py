@@ -137,7 +137,8 @@ def measured(batches, reference, one_device, tmp_path_factory):
     given = training(part(first), reference, one_device, folder)
     aside = Batches(batches.source, second, CAPACITY, batches.rows, reference)
     logging = LoggingSettings(tensorboard=True, trace_from=2, trace_steps=1)
-    given = dataclasses.replace(given, held_out=aside, logging=logging)
+    held_out = HeldOut(aside, given.settings.measure_every)
+    given = dataclasses.replace(given, held_out=held_out, logging=logging)
     return given, train(given, loaded)
 
 
