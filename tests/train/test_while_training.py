@@ -148,9 +148,9 @@ def test_what_is_held_out_is_measured(measured):
     found = read_metrics(given.directory / "metrics.jsonl")
     assert ["held_out_accuracy" in record for record in found] == [False, True, True]
     score, right = make_score(MODEL, COMPUTE), []
-    for step, rows in enumerate(given.held_out.plan.steps):
+    for step, rows in enumerate(given.held_out.batches.plan.steps):
         for number in range(len(rows)):
-            row = given.held_out.row(step, number)
+            row = given.held_out.batches.row(step, number)
             batch = jax.tree.map(lambda leaf: leaf[None], row)
             gain = np.asarray(score(state.params, batch))[0] - row.reference
             right += [
