@@ -160,7 +160,7 @@ def ceiling(states: Sequence[Sequence[State]], which: str, futures: int, common:
         siblings, count = returns.shape
         left = returns - returns.mean(1, keepdims=True)
         shared = left.mean(0) if common else 0.0
-        error = ((left - shared) ** 2).sum() / ((siblings - common) * (count - 1))
+        error = ((left - shared) ** 2).sum() / ((siblings - common) * max(1, count - 1))  # the last turn has none
         spreads.append(returns.mean(1).var(ddof=1) - error / count)
         errors.append(error)
     tau2, sigma2 = max(0.0, float(np.mean(spreads))), float(np.mean(errors))
