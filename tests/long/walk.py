@@ -74,6 +74,7 @@ SMALLER = {
     r"^pip install uv && ": "",
     r"^--config": r"aloe config --config=demo --config",
     r"^(?=.*//10\.0\.0\.)(aloe run .*)": r"\1 --dry-run",
+    r"(aloe run --config=mine\.py)(?= )": r"\1:debug --dry-run",  # it names such servers
     r"(aloe run .*--config=(?:configs/)?demo(?:\.py)?)(?= |$)": r"\1:debug {model}",
     r"(aloe run .*--config=(?:configs/)?demo_llm(?:\.py)?)(?= |$)": r"\1:debug",  # its prompts are long for a tiny one
     r"(aloe run .*--config=configs/world\.py)(?= )": r"\1:debug {model}",
@@ -96,6 +97,8 @@ GIVEN = {  # path: the command that makes it
     "runs/b": "cp -r runs/demo runs/b",
     "runs/other": "cp -r runs/demo runs/other",
     "runs/large": "cp -r runs/demo runs/large",
+    "runs/aligned": "cp -r runs/demo runs/aligned",
+    "mine.py": f"sed -n '/^```python/,/^```$/p' {ROOT}/docs/eight_billion.md | grep -v '^```' > mine.py",
     "trees.jsonl": "aloe convert pairs.jsonl --out=trees.jsonl",
     "chats": "mkdir chats && aloe convert pairs.jsonl --out=chats/pairs.parquet",
 } | {
