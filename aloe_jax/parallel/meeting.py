@@ -152,7 +152,7 @@ def meet(where: str, settings: HostSettings, on_failure: Callable[[Failure], Non
 def _control(port: int, on_failure: Callable[[Failure], None]) -> Control | None:
     """This process's end of the control connection. Process 0 publishes port and token in JAX's coordination service,
     which every process of the run can read."""
-    state = _jax_state()
+    state = jax_state()
     if state.num_processes == 1:
         return None
     host = state.coordinator_address.rpartition(":")[0].strip("[]")
@@ -173,7 +173,7 @@ def _control(port: int, on_failure: Callable[[Failure], None]) -> Control | None
     return control
 
 
-def _jax_state() -> Any:
+def jax_state() -> Any:
     """JAX's record of the run: the address of its coordinator, the client, numbers. JAX has no public name for it;
     Orbax reads it too."""
     from jax._src import distributed
