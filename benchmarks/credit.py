@@ -128,17 +128,17 @@ def _with_interval(value: float, resampled: np.ndarray, form: str) -> str:
 def correlated(
     states: Sequence[Sequence[State]], advantages: Sequence[Advantages], which: str, siblings: int
 ) -> Correlation:
-    """The correlation over the first `siblings` of each state. A reply that has no advantage, as its group is flat, has
-    0."""
+    """The correlation over the first `siblings` of each state, of which only what they differ by counts, as methods
+    compare them with different numbers of others. A reply that has no advantage, as its group is flat, has 0."""
     pairs = []
     for of_tree, found in zip(states, advantages, strict=True):
         values = []
         for state in of_tree:
             truth = getattr(state, which).mean(1)
-            against = (truth - truth.mean()).tolist()
-            compared = zip(state.replies[:siblings], against[:siblings], strict=True)
-            values += [(found.get(reply, 0.0), value) for reply, value in compared]
-        pairs.append(np.array(values).reshape(-1, 2))
+            compared = zip(state.replies[:siblings], truth - truth.mean(), strict=False)
+            of_state = np.array([(found.get(reply, 0.0), value) for reply, value in compared])
+            values.append(of_state - of_state.mean(0) if siblings > 1 else of_state)
+        pairs.append(np.concatenate(values))
     draws = np.random.default_rng(0).integers(0, len(pairs), (RESAMPLES, len(pairs)))
     with np.errstate(invalid="ignore"):
         resampled = np.array([_correlation([pairs[row] for row in rows]) for rows in draws])
@@ -160,7 +160,7 @@ def ceiling(states: Sequence[Sequence[State]], which: str, futures: int, common:
         siblings, count = returns.shape
         left = returns - returns.mean(1, keepdims=True)
         shared = left.mean(0) if common else 0.0
-        error = ((left - shared) ** 2).sum() / ((siblings - common) * (count - 1))
+        error = ((left - shared) ** 2).sum() / ((siblings - common) * max(1, count - 1))  # the last turn has none
         spreads.append(returns.mean(1).var(ddof=1) - error / count)
         errors.append(error)
     tau2, sigma2 = max(0.0, float(np.mean(spreads))), float(np.mean(errors))

@@ -91,7 +91,8 @@ class Table:
 
 def _stored(returns: np.ndarray | None) -> list[list[float]]:
     assert returns is not None  # the scripted judge scores everything
-    return [[round(value, 5) for value in row] for row in returns[:, SKIPPED:].tolist()]
+    compared = returns[:, SKIPPED:] if returns.shape[1] > 1 else returns  # nothing follows on the last turn
+    return [[round(value, 5) for value in row] for row in compared.tolist()]
 
 
 def _state(tree: str, row: dict) -> State:

@@ -61,6 +61,7 @@ LEFT_OUT = {
     r"benchmarks/import_memory": "writes and reads gigabytes, and has one size",
     r"benchmarks/attention_blocks": "packs two hundred conversations for three slices, and has one size",
     r"tests/long/coverage": "takes 17 minutes, and has one size",
+    r"tests/long/release|^uvx|^uv export": "needs the network",
 } | ({} if TORCH else {r"import pipeline": "needs PyTorch"})
 
 TWIN = (
@@ -83,10 +84,11 @@ SMALLER = {
     r"(aloe run .*:twin(?= ).*)": r"\1" + TWIN,
     r"(aloe run .*:twin_base.*)": r"\1 --dry-run",
     r"--config=llama3_8b(:[a-z-]+)?(?= )": "--config=llama3_8b:debug",
-    r"--config=configs/(llama3|qwen3)_8b\.py(:[a-z]+)?(?= )": r"--config=configs/\1_8b.py:debug",
+    r"--config=configs/(llama3|qwen3)_8b\.py(:[a-z-]+)?(?= )": r"--config=configs/\1_8b.py:debug",
     r"fsdp=2 --config.decode.mesh.tensor=8": "fsdp=16 --config.decode.mesh.tensor=1",  # a tiny model has one key head
     r"(benchmarks/cost_by_turns\.py .*?)(--turns [\d ]+)?$": r"\1 --turns 1 2",
     r"(benchmarks/credit\.py .*)": r"\1 --personas=2 --turns=3 --truth=2",
+    r"(benchmarks/scale\.py).*": r"\1 --parts=turns,viewer",
     r"(benchmarks/serving_client\.py)": r"\1 --calls=2000",
     r"^(?=.*--labels=(\w+\.jsonl))": r"""sed -i 's/"score": null/"score": 3/' \1 && """,  # who labels, fills it in
     r"^curl ": "curl --fail-with-body --silent --show-error ",
