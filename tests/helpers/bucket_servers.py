@@ -32,6 +32,7 @@ def storage_emulator() -> Iterator[dict[str, str]]:
             "STORAGE_EMULATOR_HOST": url,
             "TENSORSTORE_GCS_HTTP_URL": url,
             "GCE_METADATA_ROOT": "127.0.0.1:1",  # there is no account to look for
+            "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",  # asks another service about the bucket
         }
     finally:
         server.kill()

@@ -4,7 +4,7 @@
 
 Once with SIGKILL and once with SIGTERM: the same command is started again and again, is killed in the next stage, and
 its local copy is deleted each time, as if the machine were gone. At the end what a reader downloads from the bucket
-must be equal to a local run that nothing happened to. A line per kill says where the run was and what it had in the bucket.
+must be equal to a local run that nothing happened to. A line per kill says where the run was, and what the bucket had.
 """
 
 from __future__ import annotations
