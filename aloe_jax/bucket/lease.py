@@ -85,6 +85,7 @@ class Lease:
         while not self._ended.wait(seconds / RENEWALS):
             with contextlib.suppress(InputError, ResumableError):  # tried again until it is too late
                 try:
+                    self.check()  # this process may have been halted
                     self._write(self._holding)
                 except ConflictError:
                     self.conflict()

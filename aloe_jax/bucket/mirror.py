@@ -12,7 +12,7 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +31,7 @@ from aloe_jax.errors import InputError, ResumableError
 
 STATE = ".snapshot"  # in the copy: the id of the last snapshot that was made of it
 LOOK_SECONDS = 2.0  # between two looks at how much was appended
-TRIES = 5  # to upload files of which one is replaced meanwhile
+TRIES = 100  # to look at files of which one is replaced meanwhile
 
 
 @dataclass(frozen=True)
@@ -42,15 +42,6 @@ class _Kept:
     look: Look
     parts: tuple[Part, ...]
     file: IO[bytes] | None = None
-
-    def close(self) -> None:
-        """Close the file."""
-        if self.file is not None:
-            self.file.close()
-
-
-class _ReplacedError(Exception):
-    """A file was replaced while it was uploaded."""
 
 
 class Mirror:
@@ -88,21 +79,30 @@ class Mirror:
         """Bring the bucket to the state of the copy now. Unless `whole`, large files that are no ledgers have time
         until the end of the stage. The files of the folder `joined` become one object each."""
         with self._lock:
-            for _ in range(TRIES):
-                self._lease.check()
-                with contextlib.suppress(_ReplacedError):
-                    self._commit(whole, joined)
-                    return
-            raise ResumableError(
-                f"the files in '{self.root}' change while they are uploaded; run the same command again"
+            self._lease.check()
+            looks, opened = self._look(whole, joined)
+            try:
+                with ThreadPoolExecutor(AT_ONCE, "aloe-bucket") as pool:
+                    done = pool.map(lambda name: self._uploaded(name, looks[name], opened.get(name), joined), looks)
+                    kept = dict(zip(looks, done, strict=True))
+                parts = {name: each.parts for name, each in kept.items()}
+                self._replace(Snapshot(files=parts, copies=self._snapshot.copies))
+            except BaseException:
+                _close(opened.values())
+                raise
+            held = {each.file for each in kept.values()}
+            _close(
+                file for file in (*opened.values(), *(each.file for each in self._kept.values())) if file not in held
             )
+            self._kept = kept
+            self._write_state()
 
     def finish(self, stage: str) -> None:
         """Commit a finished stage, and copy its files to their own paths, `URL/STAGE/FILE`, for other programs; without
         a stage those at the top of the run directory."""
         with self._lock:
             self.commit(whole=True, joined=stage)
-            self._copy_out(lambda name: "/" not in name or (stage != "" and name.startswith(f"{stage}/")))
+            self._copy_out(lambda name: "/" not in name or _within(name, stage))
 
     def close(self) -> None:
         """Commit all that is there, if the lease is still held, and stop uploading."""
@@ -113,48 +113,47 @@ class Mirror:
         with contextlib.suppress(InputError, ResumableError):
             self._store.delete(sorted(self._garbage))
 
-    def _commit(self, whole: bool, joined: str) -> None:
-        looks = tree.look_at(self.root)
-        looks = tree.chosen(looks, {name: kept.look for name, kept in self._kept.items()}, whole)
-        with ThreadPoolExecutor(AT_ONCE, "aloe-bucket") as pool:
-            join = {name for name in looks if joined and name.startswith(f"{joined}/")}
-            done = pool.map(lambda item: self._uploaded(item[0], item[1], item[0] in join), looks.items())
-            kept = dict(zip(looks, done, strict=True))
-        self._replace(Snapshot(files={name: each.parts for name, each in kept.items()}, copies=self._snapshot.copies))
-        for name, before in self._kept.items():
-            if name not in kept or kept[name].file is not before.file:
-                before.close()
-        self._kept = kept
-        self._write_state()
+    def _look(self, whole: bool, joined: str) -> tuple[dict[str, Look], dict[str, IO[bytes]]]:
+        """The files to commit as they are at one moment, and those of them that have to be uploaded, open: what takes
+        the place of one from now on is another file."""
+        for _ in range(TRIES):
+            looks = tree.look_at(self.root)
+            looks = tree.chosen(looks, {name: kept.look for name, kept in self._kept.items()}, whole)
+            opened: dict[str, IO[bytes]] = {}
+            with contextlib.suppress(FileNotFoundError):
+                for name, look in looks.items():
+                    if not self._is_open(name, look, joined):
+                        opened[name] = open(self.root / name, "rb")  # noqa: SIM115 - closed by `commit`
+                        if not tree.look(opened[name].fileno()).is_still(look):
+                            break
+                else:
+                    return looks, opened
+            _close(opened.values())
+        raise ResumableError(f"the files in '{self.root}' change too fast to be uploaded; run the same command again")
 
-    def _uploaded(self, name: str, look: Look, join: bool) -> _Kept:
-        """A file after what is new in it was uploaded; as one part if it is to `join`."""
-        before, path, ledger = self._kept.get(name), self.root / name, name.endswith(tree.LEDGERS)
-        if before is not None and before.look == look and not (join and len(before.parts) > 1):
+    def _is_open(self, name: str, look: Look, joined: str) -> bool:
+        """Whether a file is in the bucket as it is, or is a ledger that grew, which is open already."""
+        before = self._kept.get(name)
+        if before is None:
+            return False
+        same = before.look == look and not (len(before.parts) > 1 and _within(name, joined))
+        return same or (before.file is not None and look.inode == before.look.inode and look.size >= before.look.size)
+
+    def _uploaded(self, name: str, look: Look, opened: IO[bytes] | None, joined: str) -> _Kept:
+        """A file after what is new in it was uploaded. `opened` is None if it `_is_open`."""
+        before = self._kept.get(name)
+        join, ledger = _within(name, joined), name.endswith(tree.LEDGERS)
+        if opened is not None:
+            return _Kept(look, self._upload(opened, name, look, (), join), opened if ledger else None)
+        assert before is not None
+        if before.look == look and not (join and len(before.parts) > 1):
             return before
-        grew = ledger and before is not None and look.grew_from(before.look)
-        try:
-            file = before.file if grew and before is not None and before.file else open(path, "rb")  # noqa: SIM115
-        except FileNotFoundError:
-            raise _ReplacedError from None
-        try:
-            parts = self._upload(file, path, look, before.parts if grew and before is not None else (), join)
-            now = tree.look(file.fileno())
-            if not (now.grew_from(look) if ledger else now == look):
-                raise _ReplacedError
-        except BaseException:
-            if before is None or file is not before.file:
-                file.close()
-            raise
-        if not ledger:
-            file.close()
-        return _Kept(look, parts, file if ledger else None)
+        assert before.file is not None
+        return _Kept(look, self._upload(before.file, name, look, before.parts, join), before.file)
 
-    def _upload(
-        self, file: IO[bytes], path: Path, look: Look, before: tuple[Part, ...], join: bool
-    ) -> tuple[Part, ...]:
+    def _upload(self, file: IO[bytes], name: str, look: Look, before: tuple[Part, ...], join: bool) -> tuple[Part, ...]:
         """The parts of a file of which the bucket has those of `before`, after the rest was uploaded."""
-        end = tree.whole_lines(file, look.size) if path.name.endswith(tree.LEDGERS) else look.size
+        end = tree.whole_lines(file, look.size) if name.endswith(tree.LEDGERS) else look.size
         if before and end <= size_of(before) and not (join and len(before) > 1):
             return before
         kept = () if join else kept_parts(before, end)
@@ -227,6 +226,17 @@ class Mirror:
 
     def _write_state(self) -> None:
         files.write_text(self.root / STATE, self._snapshot.id)
+
+
+def _within(name: str, folder: str) -> bool:
+    """Whether a file is in the folder; none is in ""."""
+    return folder != "" and name.startswith(f"{folder}/")
+
+
+def _close(opened: Iterable[IO[bytes] | None]) -> None:
+    for file in opened:
+        if file is not None:
+            file.close()
 
 
 def _as_stored(path: Path, parts: tuple[Part, ...]) -> _Kept:

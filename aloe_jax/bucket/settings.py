@@ -17,5 +17,5 @@ class BucketSettings:
     )
     upload_bytes: int = setting(8 << 20, "bytes appended after which an upload does not wait for that", minimum=1)
     lease_seconds: float = setting(
-        60.0, "seconds without a sign of the process that works in it, after which another one may", minimum=3
+        120.0, "seconds without a sign of the process that works in it, after which another one may", minimum=3
     )

@@ -24,9 +24,9 @@ class Look:
     size: int
     changed: int
 
-    def grew_from(self, before: Look) -> bool:
-        """Whether it is the same file with more in it, for a ledger."""
-        return self.inode == before.inode and self.size >= before.size
+    def is_still(self, before: Look) -> bool:
+        """Whether it is the same file with the same in it, or with more at its end."""
+        return self == before or (self.inode == before.inode and self.size > before.size)
 
 
 def look_at(root: Path) -> dict[str, Look]:

@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> None:
         from rich.console import Console
 
         from aloe_jax.bucket.places import in_bucket
-        from aloe_jax.bucket.reading import readable
+        from aloe_jax.bucket.reading import light, readable
         from aloe_jax.cli.console import PipedConsole
         from aloe_jax.cli.dry_run import show_outlook
         from aloe_jax.cli.experiment import load_experiment
@@ -54,7 +54,8 @@ def run(options: argparse.Namespace) -> None:
             hosts.connect(options.distributed, _host_settings(settings))
         stages, workdir, primary = pipeline(), folder_of(options.workdir, settings.get("bucket")), hosts.is_primary()
         if options.dry_run and in_bucket(options.workdir):
-            workdir = epath.Path(readable(options.workdir))
+            with contextlib.suppress(InputError):  # there is none yet
+                workdir = epath.Path(readable(options.workdir, light))
         shown = workdir / PROGRESS if primary and not options.dry_run else None
         run = Run(workdir, settings, Progress(Console(stderr=True, quiet=not primary), shown), shard)
         selected = _names(options.stages) or list(run.section("stages", tuple)) or list(STAGES)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import os
 import random
+import threading
 
 import pytest
 
@@ -231,3 +233,31 @@ def test_places(tmp_path):
     for wrong in ("gs://", "gs://runs", "gs://runs/"):
         with pytest.raises(InputError, match="expected gs://BUCKET/DIR"):
             url_of(wrong)
+
+
+def test_files_that_are_replaced_all_the_time(open_mirror, store, tmp_path):
+    """As the progress of a run is: what is uploaded is one of the versions, whole."""
+    root, ended = tmp_path / "a", threading.Event()
+    mirror = open_mirror(root)
+
+    def replace():
+        number = 0
+        while not ended.is_set():
+            number += 1
+            ended.wait(0.002)
+            write(root / "progress.json", f"{number} " * (number % 50 + 1))
+
+    thread = threading.Thread(target=replace)
+    thread.start()
+    try:
+        for _ in range(5):
+            mirror.commit()
+            (part,) = parts(store, "progress.json")
+            out = io.BytesIO()
+            store.download(part.name, out)
+            (version,) = set(out.getvalue().split())
+            assert len(out.getvalue().split()) == int(version) % 50 + 1
+    finally:
+        ended.set()
+        thread.join()
+    mirror.close()

@@ -68,3 +68,36 @@ def test_a_training_that_is_killed_goes_on_from_the_bucket_alone(machine, aloe, 
     assert code == 0, errors
     exported = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("model", "other")]
     assert exported[0] == exported[1]
+
+
+@pytest.mark.slow
+def test_commands_that_read(machine, aloe, finished, tmp_path, monkeypatch):
+    """They show of a run in a bucket what they show of the same run on this machine, and need no lease."""
+    put(finished.workdir, URL, tmp_path / "put", STAGES)
+    monkeypatch.chdir(tmp_path)
+
+    def shown(*arguments):
+        """What a command prints, without the name of the run."""
+        code, printed, errors = aloe(*arguments)
+        assert code == 0, errors
+        return printed.replace(URL, "RUN").replace(str(finished.workdir), "RUN")
+
+    for arguments in (
+        ("metrics", "{}/benchmark/sft/scores.jsonl"),
+        ("metrics", "{}/benchmark", "--json"),
+        ("compare", "{}/benchmark/base", "{}/benchmark/sft", "--json"),
+        ("status", "{}"),
+    ):
+        local, there = ([each.format(run) for each in arguments] for run in (finished.workdir, URL))
+        assert shown(*there) == shown(*local), arguments
+    page = shown("report", URL).strip()
+    assert (tmp_path / page).read_text().count("<svg") == (finished.workdir / "report/index.html").read_text().count(
+        "<svg"
+    )
+    model = f"--model={URL}/export"
+    result = machine.call(["chat", model, "--max-tokens=4"], stdin="Hello\n")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip()
+    code, printed, errors = aloe("run", f"--workdir={URL}", "--dry-run")
+    assert code == 0, errors
+    assert printed.count("finished before, unchanged") == len(STAGES)
