@@ -8,7 +8,8 @@ of replies with a fault, and measured on held-out personas over ten turns, on bo
 
 `:quick` has fewer trees and cases, `:debug` runs every stage at the smallest sizes, and `:twin` takes a tiny model
 instead, which is of this world too (`:twin_base` is how it learned to speak). `:on_policy` is a second run, for a run
-in runs/world: its rejected replies are samples of that run's SFT model, from which its preference training starts.
+in runs/world: its rejected replies are samples of that run's SFT model, from which its preference training starts, and
+faults that the teacher plays.
 
     uv run aloe run --config=configs/world.py:on_policy --workdir=runs/on_policy \
         --stages=personas,conversations,dataset,preference \
@@ -78,12 +79,13 @@ def get_config(arg: str = "") -> ConfigDict:
         config.conversations.mix.repetition = 1
         config.benchmark.cases = config.benchmark.control_cases = 12
     if arg == ON_POLICY:
-        config.conversations.trees = 60
+        config.conversations.trees = 30
         config.conversations.mix.plain, config.conversations.mix.other_persona = 1, 0
+        config.conversations.mix.off_topic = config.conversations.mix.repetition = 1  # samples alone cost the topic
         config.roles.responder.player = "model"
         config.roles.responder.temperature = 0.7
         config.roles.responder.max_tokens = 64
-        config.preference.learning_rate = 3e-5
+        config.preference.learning_rate = 1.5e-5
     if arg == TWIN:
         _twin(config)
     if arg == BASE:
