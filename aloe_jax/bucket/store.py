@@ -158,7 +158,7 @@ class Store:
             reason = error.message.rpartition("prettyPrint=false: ")[2] or error.message
             raise InputError(
                 f"'{self.url}' cannot be used ({error.code} {reason.splitlines()[0]}); check the bucket, and that "
-                "the account of this machine may read, write and delete objects there (role Storage Object User)"
+                "the account of this machine may read, write and delete objects there (docs/buckets.md names the roles)"
             ) from error
         except GoogleAuthError as error:
             raise InputError(
@@ -197,8 +197,8 @@ class _Range(io.RawIOBase):
 
 
 def check_installed(url: str) -> None:
-    """Raise InputError if the packages for buckets are missing."""
-    if importlib.util.find_spec("gcsfs") is None:
+    """Raise InputError if the packages for buckets are missing: gcsfs, or Google's client with its google_crc32c."""
+    if any(importlib.util.find_spec(name) is None for name in ("gcsfs", "google_crc32c")):
         raise InputError(
             f"'{url}' is in Google Cloud Storage, which needs other packages: run `pip install 'aloe_jax[gcs]'`"
         )

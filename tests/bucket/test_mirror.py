@@ -14,6 +14,7 @@ from aloe_jax.bucket import tree
 from aloe_jax.bucket.places import MARKER, local_copy, stored_at, url_of
 from aloe_jax.bucket.reading import light, readable, refresh
 from aloe_jax.bucket.snapshot import PARTS, Part, kept_parts, read_snapshot, size_of
+from aloe_jax.bucket.store import Store
 from aloe_jax.errors import InputError
 from helpers.waiting import until
 
@@ -222,6 +223,12 @@ def test_a_reader_meets_a_snapshot_that_is_being_replaced(open_mirror, store, tm
     assert not seen & set(store.objects(PARTS))
     refresh(store, tmp_path / "b", lambda name: True)
     assert contents(tmp_path / "b") == {"a.json": b"2"}
+
+
+def test_without_the_packages_for_buckets(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"'gs://runs/a' is in Google .* run `pip install 'aloe_jax\[gcs\]'`"):
+        Store("gs://runs/a")
 
 
 def test_places(tmp_path):

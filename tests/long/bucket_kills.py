@@ -49,7 +49,12 @@ POINTS = {
     "benchmark": ("benchmark/sft/trees.jsonl", 1),
 }
 # So that the bucket has something of a stage that takes seconds, on a machine that may be busy.
-OFTEN = ("--config.bucket.upload_seconds=1", "--config.bucket.lease_seconds=600")
+OFTEN = (
+    "--config.bucket.upload_seconds=1",
+    "--config.bucket.lease_seconds=600",
+    "--config.sft.checkpoint_every=2",
+    "--config.preference.checkpoint_every=2",
+)
 LEASE = 30.0  # seconds, of a process that is halted
 
 

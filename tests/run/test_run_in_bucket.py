@@ -50,7 +50,7 @@ def test_a_training_that_is_killed_goes_on_from_the_bucket_alone(machine, aloe, 
     run, and a reader finds their checkpoints."""
     put(finished.workdir, URL, tmp_path / "put", STAGES[:3])
     copy = local_copy(URL, "run")
-    arguments = run_arguments(tiny_model, URL, "--stages=sft")
+    arguments = run_arguments(tiny_model, URL, "--stages=sft", "--config.sft.checkpoint_every=2")
     code, errors = machine.stopped(arguments, has_lines(copy / "sft/metrics.jsonl", 5))
     assert code == -signal.SIGKILL, errors
     shutil.rmtree(copy)
