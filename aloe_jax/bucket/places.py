@@ -32,9 +32,9 @@ def url_of(path: epath.PathLike) -> str:
 
 def local_copy(url: str, kind: str, root: str = "") -> Path:
     """The folder for the local copy of a run directory, always the same one: below `root`, by default the cache. `kind`
-    tells the copies of processes on one machine apart."""
+    tells the copies of processes on one machine apart. Its name is that of the run directory, for comparisons."""
     above = Path(root).expanduser() if root else cache_root() / "buckets"
-    return above / f"{url.rpartition('/')[2]}-{files.sha256(url)[:16]}" / kind
+    return above / files.sha256(url)[:16] / kind / url.rpartition("/")[2]
 
 
 def stored_at(path: epath.PathLike) -> epath.Path:
