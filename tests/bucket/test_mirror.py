@@ -254,6 +254,7 @@ def test_files_that_are_replaced_all_the_time(open_mirror, store, tmp_path):
             ended.wait(0.002)
             write(root / "progress.json", f"{number} " * (number % 50 + 1))
 
+    write(root / "progress.json", "0 ")
     thread = threading.Thread(target=replace)
     thread.start()
     try:
