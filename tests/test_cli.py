@@ -18,6 +18,7 @@ DEMO = f"--config={ROOT / 'configs/demo.py'}:debug"
 COMMANDS = (
     "run",
     "plan",
+    "launch",
     "config",
     "import",
     "export",

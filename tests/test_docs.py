@@ -1,4 +1,4 @@
-"""README, CONTRIBUTING and the guides: their links, and the options and settings they name, exist."""
+"""README, its neighbours and the guides: their links, and the options and settings they name, exist."""
 
 import argparse
 import re
@@ -10,7 +10,7 @@ from aloe_jax.cli.experiment import experiment
 from aloe_jax.cli.parser import make_parser
 from helpers.aloe_command import ROOT
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 EACH_PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 (SUBPARSERS,) = (action for action in make_parser()._actions if isinstance(action, argparse._SubParsersAction))
 OPTIONS = {
@@ -52,6 +52,12 @@ def test_every_command_and_option_is_documented():
     for command, options in OPTIONS.items():
         assert f"aloe {command}" in text, command
         assert not {option for option in options if option.startswith("--")} - named, command
+
+
+def test_every_page_has_a_place_on_the_site():
+    """`nav` of mkdocs.yml names each page once, and nothing else; the notebook is made a page by docs/build.py."""
+    named = re.findall(r"^ +- .*: (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.M)
+    assert sorted(named) == sorted([str(page.relative_to(ROOT)) for page in PAGES] + ["docs/python.ipynb.md"])
 
 
 def flat(settings, before=""):

@@ -10,7 +10,7 @@ from helpers.aloe_command import ROOT
 LINES = (
     ("aloe_jax/api",),
     ("aloe_jax/cli",),
-    ("eval",),
+    ("aloe_jax/launch", "aloe_jax/preflight", "eval"),
     ("data_gen", "aloe_jax/plan"),
     ("aloe_jax/serve",),
     ("aloe_jax/decode", "aloe_jax/train"),

@@ -46,6 +46,7 @@ def shrink(config: ConfigDict) -> None:
     config.conversations.trees, config.conversations.turns = 2, 2
     config.conversations.concurrency = 2
     config.roles.responder.max_tokens = 8
+    config.roles.teacher.player = "scripted"  # replies of a random model are equally bad: no pair to train on
     config.tree.guards, config.tree.attempts, config.tree.min_turns = (), 1, 1
     config.conversations.min_margin = 0.0
     config.dataset.row.tokens, config.dataset.row.targets = 1024, 256

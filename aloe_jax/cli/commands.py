@@ -9,28 +9,22 @@ import io
 import json
 import shlex
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aloe_jax.cli import signals
 from aloe_jax.cli.arguments import STAGES, TRAINING
-from aloe_jax.cli.devices import has_tpus
+from aloe_jax.cli.devices import chip_name, has_tpus
 from aloe_jax.cli.waiting import waiting
 from aloe_jax.errors import AloeError, InputError
 from aloe_jax.outputs import check_apart, check_no_run
 
 if TYPE_CHECKING:
-    from aloe_jax.parallel.meeting import HostSettings
     from aloe_jax.run.stage import Stage
 
 
 def run(options: argparse.Namespace) -> None:
     """Run the stages of an experiment."""
-    from aloe_jax.plan.flags import FLAG, VARIABLE, set_flag
-
-    planned_flag = has_tpus() and set_flag()  # before libtpu is loaded
-
     with waiting("importing"):
         from etils import epath
         from rich.console import Console
@@ -40,7 +34,9 @@ def run(options: argparse.Namespace) -> None:
         from aloe_jax.cli.console import PipedConsole
         from aloe_jax.cli.dry_run import show_outlook
         from aloe_jax.cli.experiment import load_experiment
+        from aloe_jax.cli.preflight import meet
         from aloe_jax.parallel import hosts
+        from aloe_jax.plan.flags import Added, add_flags, libtpu_flags
         from aloe_jax.run.in_bucket import folder_of, working
         from aloe_jax.run.outlook import expected
         from aloe_jax.run.progress import Progress
@@ -50,8 +46,10 @@ def run(options: argparse.Namespace) -> None:
 
         settings = load_experiment(options.config_arguments, options.workdir)
         shard = parse_shard(options.shard)
+        # Before libtpu is loaded, which the first use of a device does; importing JAX does not.
+        added = add_flags(libtpu_flags(chip_name(), settings)) if has_tpus() else Added(())
         if options.distributed:
-            hosts.connect(options.distributed, _host_settings(settings))
+            meet(options, settings)
         stages, workdir, primary = pipeline(), folder_of(options.workdir, settings.get("bucket")), hosts.is_primary()
         if options.dry_run and in_bucket(options.workdir):
             with contextlib.suppress(InputError):  # there is none yet
@@ -67,10 +65,8 @@ def run(options: argparse.Namespace) -> None:
         if primary:
             show_outlook(expected(stages, run, selected, options.fresh or options.fork), PipedConsole(highlight=False))
         return
-    if planned_flag:
-        run.progress.line(
-            f"{VARIABLE}: added {FLAG}, with which `aloe plan` compiles; give the flag there to change it"
-        )
+    if said := added.line():
+        run.progress.line(said)
     with working(options.workdir, run) as run:
         run_stages(stages, run, selected, options.fresh, options.fork)
     if "report" in selected:
@@ -82,14 +78,6 @@ def run(options: argparse.Namespace) -> None:
             if (run.directory("conversations") / "trees.jsonl").exists():
                 trees = f"--trees={done}/conversations/trees.jsonl"
                 run.progress.line(f"  aloe score --model={done}/export {trees} --out=scores.jsonl")
-
-
-def _host_settings(settings: Mapping[str, object]) -> HostSettings | None:
-    """`config.hosts`; None for a config from before there was one."""
-    from aloe_jax.parallel.meeting import HostSettings
-
-    found = settings.get("hosts")
-    return found if isinstance(found, HostSettings) else None
 
 
 def _names(text: str) -> list[str]:
@@ -139,12 +127,16 @@ def plan(options: argparse.Namespace) -> None:
     from aloe_jax.plan.report import price_line, search_text, to_text
     from aloe_jax.plan.report_json import write_plan
     from aloe_jax.plan.search import search
+    from aloe_jax.plan.tuned import changes_text, compile_each
     from aloe_jax.run.progress import Progress
 
     signals.raise_interrupts()
 
     settings, progress = planned_settings(load_experiment(options.config_arguments, options.workdir or "")), Progress()
     found, workdir = [], readable(options.workdir or "")
+    if options.tuning:
+        given = (*options.config_arguments, *([f"--workdir={options.workdir}"] if options.workdir else []))
+        print(changes_text(compile_each(settings, options.stage, options.topology, given, progress.line)), end="\n\n")
     if options.search:
         found = search(settings, options.stage, options.topology, workdir=workdir, progress=progress.line)
         print(search_text(found), end="\n\n")

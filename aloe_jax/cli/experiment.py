@@ -30,10 +30,13 @@ from aloe_jax.data.settings import DatasetSettings
 from aloe_jax.decode.settings import DecodeSettings
 from aloe_jax.errors import InputError
 from aloe_jax.hub.families import model_config
+from aloe_jax.launch.settings import LaunchSettings
 from aloe_jax.models.lora import LoraSettings
 from aloe_jax.parallel.meeting import HostSettings
 from aloe_jax.parallel.mesh import MeshSettings
+from aloe_jax.plan.flags import DEFAULT as TUNING
 from aloe_jax.plan.settings import BenchmarkDialogues, GrownConversations, PlannedSettings
+from aloe_jax.plan.tuning import AUTO, GROUPS
 from aloe_jax.run.config import changed_config, load_config, names_file, overridden, shipped_file
 from aloe_jax.run.settings import ModelSettings, TemplateSettings
 from aloe_jax.run.stage import CONFIG, run_config
@@ -60,6 +63,13 @@ class Experiment:
     mesh: MeshSettings = section(MeshSettings)
     hosts: HostSettings = section(HostSettings, decides=False)
     bucket: BucketSettings = section(BucketSettings, decides=False)
+    tuning: tuple[str, ...] = setting(
+        TUNING,
+        "groups of compiler flags on TPUs (docs/tuning.md); auto: those that fit the chip and the experiment; empty: "
+        "none",
+        choices=(AUTO, *GROUPS),
+        decides=False,
+    )
     compute: Compute = section(Compute, dtype="bfloat16")
     lora: LoraSettings = section(LoraSettings)
     serve: ServeSettings = section(ServeSettings)
@@ -74,6 +84,7 @@ class Experiment:
     preference: PreferenceSettings = section(PreferenceSettings)
     benchmark: BenchmarkSettings = section(BenchmarkSettings)
     export: ExportSettings = section(ExportSettings)
+    launch: LaunchSettings = section(LaunchSettings, decides=False)
 
 
 PAPER_SEQUENCES = 128  # that decode together with the shipped configs of 7B and 8B models

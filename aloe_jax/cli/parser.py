@@ -6,7 +6,9 @@ import argparse
 
 from aloe_jax.cli import commands
 from aloe_jax.cli.arguments import arguments_text
+from aloe_jax.cli.launching import add_launching
 from aloe_jax.cli.parsing import INDENT, Command, HelpFormatter, Parser, PrintAndExit, path_of
+from aloe_jax.cli.preflight import add_preflight
 from aloe_jax.cli.serving_arguments import add_serving
 
 
@@ -96,8 +98,14 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--search", action="store_true", help="try batches and remat settings, in at most four compilations"
     )
+    command.add_argument(
+        "--tuning", action="store_true", help="also compile with fewer groups of config.tuning: what does each change?"
+    )
     command.add_argument("--price", type=float, help="US dollars per chip-hour, to show the cost")
     _config_epilog(command, "The exit code is 1 if the stage does not fit.")
+
+    _config_epilog(add_launching(add))
+    add_preflight(add)
 
     command = add(
         "config",

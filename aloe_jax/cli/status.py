@@ -16,6 +16,9 @@ from aloe_jax.run.progress import duration, time_of_day
 from aloe_jax.run.progress_file import PROGRESS, Reading
 from aloe_jax.run.stage import CONFIG
 from aloe_jax.run.status import RunState, find_runs, run_state
+from aloe_jax.train.goodput import STARTS, goodput
+from aloe_jax.train.metrics_log import METRICS
+from aloe_jax.train.names import CHAIN
 from data_gen.calls.status import STATUS, show_panel
 
 STALE = 120.0  # seconds without a sign after which a run on another host may have ended
@@ -33,7 +36,7 @@ def show_status(places: Sequence[str], stages: Sequence[str], console: Console) 
             for stage in state.stages:
                 told = "finished" if stage.finished else "working" if state.alive is not False else "interrupted"
                 console.print(Text(f"  {stage.name:<13} {told:<11} {duration(stage.seconds):>12}"))
-        for line in details(state):
+        for line in (*details(state), *goodputs(state)):
             console.print(Padding(Text(line), (0, 0, 0, 2)))
         if len(runs) == 1 and state.stages and state.stages[-1].name == "conversations":
             show_panel(workdir, console)
@@ -41,7 +44,7 @@ def show_status(places: Sequence[str], stages: Sequence[str], console: Console) 
 
 def _shown(name: str) -> bool:
     """Whether a file of a run in a bucket is read here."""
-    return name.rpartition("/")[2] in (CONFIG, MANIFEST, PROGRESS, STATUS)
+    return name.rpartition("/")[2] in (CONFIG, MANIFEST, PROGRESS, STATUS, STARTS, METRICS)
 
 
 def headline(state: RunState) -> str:
@@ -72,6 +75,12 @@ def details(state: RunState) -> list[str]:
         step, saved = state.checkpoint
         found.append(f"last checkpoint: step {step}, of {time_of_day(saved)}")
     return found
+
+
+def goodputs(state: RunState) -> list[str]:
+    """The goodput of each training that has started."""
+    found = [(stage.name, goodput(state.workdir / stage.name)) for stage in state.stages if stage.name in CHAIN]
+    return [f"{name}: goodput {reached.text()}" for name, reached in found if reached is not None]
 
 
 def _doing(now: Reading) -> str:

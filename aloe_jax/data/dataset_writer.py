@@ -108,34 +108,37 @@ class DatasetWriter:
         """
         for old in directory.glob("aloe_trees*"):
             old.rmtree()
-        read = [
-            (origin, source, tree)
-            for origin, source in enumerate(self.sources)
-            for tree in read_source(source, self.own, self.notice)
-        ]
-        ids = (files.json_line({"id": tree.id, "source": source.name}) for _, source, tree in read)
-        files.write_lines(directory / IDS, ids)
+        ids = (files.json_line({"id": tree.id, "source": source.name}) for _, source, tree in self._read(self.notice))
+        total = files.write_lines(directory / IDS, ids)
         statistics = StatisticsOf(self.longest)
-        written = write_dataset(self._fragments(read, statistics), directory, [source.name for source in self.sources])
+        rows = self._fragments(total, statistics)
+        written = write_dataset(rows, directory, [source.name for source in self.sources])
         files.write_json(directory / STATISTICS, dataclasses.asdict(statistics.read()))
-        total = Counts()
+        summed = Counts()
         for counts in self.counts.values():
-            total.add(counts)
+            summed.add(counts)
         by_source = {name: counts.record() for name, counts in self.counts.items()}
-        return total.record() | {"fragments": written, "sources": by_source}
+        return summed.record() | {"fragments": written, "sources": by_source}
 
-    def _fragments(
-        self, read: Sequence[tuple[int, Source, Conversation]], statistics: StatisticsOf
-    ) -> Iterator[tuple[int, TreeRow]]:
+    def _read(
+        self, notice: Callable[[str], None] = lambda sentence: None
+    ) -> Iterator[tuple[int, Source, Conversation]]:
+        """All conversations with their sources. They are read twice, once for their ids and number and once for their
+        rows, since a large file's do not fit into memory."""
+        for origin, source in enumerate(self.sources):
+            for tree in read_source(source, self.own, notice):
+                yield origin, source, tree
+
+    def _fragments(self, total: int, statistics: StatisticsOf) -> Iterator[tuple[int, TreeRow]]:
         useful = False
-        for number, (origin, source, tree) in enumerate(read):
+        for number, (origin, source, tree) in enumerate(self._read()):
             trie = build_trie(tree, self.chat, self.longest)
             parts = fragments(tree, trie, self.capacity, number)
             ids = (int(part.tokens.max()) for part in parts)
             self.chat.tokenizer.check_ids(ids, self.vocab, f"conversation '{tree.id}'")
             self.counts.setdefault(source.name, Counts()).add(self._count(tree, trie, parts))
             statistics.add(tree, trie, parts)
-            self.progress(number + 1, len(read))
+            self.progress(number + 1, total)
             for part in parts:
                 scale = np.float32(source.loss_weight)
                 useful = useful or bool(part.weight.any() or part.label.any())

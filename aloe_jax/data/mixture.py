@@ -12,7 +12,7 @@ from etils import epath
 from aloe_jax import files
 from aloe_jax.data.settings import TREES, DatasetSettings
 from aloe_jax.errors import InputError
-from aloe_jax.formats.convert import read_conversations
+from aloe_jax.formats.convert import stream_conversations
 from aloe_jax.tree.schema import Conversation
 
 
@@ -70,10 +70,7 @@ def read_source(
     """The conversations of a source; `own` is the file of the run's trees. `notice` is called with what was not read.
     InputError for a file without conversations."""
     for path in source.paths or (own,):
-        found = read_conversations(path)
-        for warning in found.report.warnings():
-            notice(f"{path}: {warning}")
-        yield from found.trees
+        yield from stream_conversations(path, notice)
 
 
 def drawn(pools: Sequence[Sequence[int]], weights: Sequence[float], seed: int, epoch: int) -> list[int]:

@@ -98,6 +98,29 @@ def read_conversations(source: epath.PathLike) -> Conversion:
     return conversion
 
 
+def stream_conversations(
+    source: epath.PathLike, notice: Callable[[str], None] = lambda sentence: None
+) -> Iterator[Conversation]:
+    """The conversations that `read_conversations` reads; those of a `trees.jsonl` one at a time, so that hundreds of
+    thousands take no memory. Records of other formats, which merge, are all read first; `notice` is called with what
+    was not read of them. Raises InputError as `read_conversations` does, where the broken line is reached."""
+    if _detect(source) != "trees":
+        conversion = read_conversations(source)
+        for warning in conversion.report.warnings():
+            notice(f"{source}: {warning}")
+        yield from conversion.trees
+        return
+    reader = _TreeReader()
+    for row in rows(source):
+        if isinstance(row, RowError):
+            raise _refused(row.where, row.reason)
+        try:
+            tree = reader.read(row)
+        except ValueError as error:
+            raise _refused(row.where, error) from None
+        yield tree
+
+
 def _conversations(source: epath.PathLike, found: Format, refused: Refused) -> Conversion:
     repairs = Repairs()
     if found == "reference":
@@ -118,36 +141,45 @@ def _conversations(source: epath.PathLike, found: Format, refused: Refused) -> C
             kept += 1
         except ValueError as error:
             if refused == "error":
-                raise InputError(f"{row.where}: {error}{_REMEDY}") from None
+                raise _refused(row.where, error) from None
             repairs.drop(row.number, str(error))
     trees = reader.trees()
     report = ConversionReport(found, read, len(trees), kept, repairs, **tree_count(trees), **reader.findings())
     return Conversion(trees, report)
 
 
+def _refused(where: str, reason: object) -> InputError:
+    return InputError(f"{where}: {reason}{_REMEDY}")
+
+
 class _TreeReader:
-    """Collects the trees of a `trees.jsonl` or of its parquet form."""
+    """Reads the trees of a `trees.jsonl` or of its parquet form, and collects those that are added."""
 
     def __init__(self) -> None:
-        self._trees: dict[str, Conversation] = {}
+        self._trees: list[Conversation] = []
+        self._ids: set[str] = set()
 
     def add(self, row: Row) -> Iterable[str]:
-        """Add the tree of a row; returns no repairs. Raises ValueError with the reason for a broken one and for an id
-        used twice."""
+        """Add the tree of a row; returns no repairs. Raises ValueError as `read` does."""
+        self._trees.append(self.read(row))
+        return ()
+
+    def read(self, row: Row) -> Conversation:
+        """The tree of a row. Raises ValueError with the reason for a broken one and for an id used twice."""
         try:
             tree = schema.parse(Conversation, json.dumps(row.value, ensure_ascii=False, default=str), row.where)
         except InputError as error:
             raise ValueError(str(error).removeprefix(f"{row.where}: ")) from None
-        if tree.id in self._trees:
+        if tree.id in self._ids:
             raise ValueError(f"conversation id '{tree.id}' is used twice")
         for pair in tree.preferences:
             if not any(node.role == "user" for node in tree.path_to(pair.chosen)):
                 raise ValueError(f"the pair of '{pair.chosen}' has no prompt: no user message stands before it")
-        self._trees[tree.id] = tree
-        return ()
+        self._ids.add(tree.id)
+        return tree
 
     def trees(self) -> list[Conversation]:
-        return list(self._trees.values())
+        return self._trees
 
     def findings(self) -> Merged:
         return Merged()

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
@@ -29,7 +30,7 @@ from aloe_jax.models.norms import layer_norm, rms_norm
 from aloe_jax.models.params import Params, set_leaf
 from aloe_jax.models.rope import rotary
 from aloe_jax.ops.attention import NO_WINDOW
-from aloe_jax.ops.constants import ATTENTION_OUTPUT
+from aloe_jax.ops.constants import ATTENTION_OUTPUT, LAYER_INPUT
 from aloe_jax.parallel.sharding import param_shardings
 
 HEAD, HEAD_AXES = "head", ("embed", "vocab")  # the output head, a linear map too
@@ -40,6 +41,13 @@ ACTIVATIONS = {"silu": jax.nn.silu, "gelu_tanh": functools.partial(jax.nn.gelu, 
 _ATTENTION = jax.checkpoint_policies.save_only_these_names(ATTENTION_OUTPUT)
 REMAT: dict[str, Callable[..., Any]] = {
     "full": jax.checkpoint_policies.nothing_saveable,
+    # Both wait in the memory of the host, and are copied back while the layer behind is computed.
+    "offload": jax.checkpoint_policies.save_and_offload_only_these_names(
+        names_which_can_be_saved=[],
+        names_which_can_be_offloaded=[LAYER_INPUT, ATTENTION_OUTPUT],
+        offload_src="device",
+        offload_dst="pinned_host",
+    ),
     "attention": _ATTENTION,
     "dots": jax.checkpoint_policies.save_from_both_policies(
         jax.checkpoint_policies.dots_with_no_batch_dims_saveable, _ATTENTION
@@ -207,8 +215,9 @@ class Decoder(nnx.Module):
 
         def body(state: tuple[Array, Any], layer: _ScanInput) -> tuple[tuple[Array, Any], None]:
             block = nnx.merge(graph, layer.params)
+            x = checkpoint_name(state[0], LAYER_INPUT)
             dropout = None if options.dropout is None else jax.random.fold_in(options.dropout, layer.values.index)
-            x, carry = block(state[0], positions, layer.values, layer.frequencies, attend, state[1], dropout)
+            x, carry = block(x, positions, layer.values, layer.frequencies, attend, state[1], dropout)
             return (constrain(x), carry), None
 
         # Inside a scan the compiler does not merge the two computations, so no barrier is needed.

@@ -40,7 +40,7 @@ class Listener:
     """
 
     def __init__(self, host: str, port: int, processes: int) -> None:
-        self._listening = _listening(_own_address(host), port)
+        self._listening = _listening(own_address(host), port)
         self.invitation = Invitation(self._listening.getsockname()[1], secrets.token_hex(32), processes)
         self._found: dict[int, socket.socket] = {}
         self._changed = threading.Condition()
@@ -115,14 +115,14 @@ def _send(connection: socket.socket, kind: str, fields: Fields | None = None) ->
     connection.sendall(b"".join(frames.encode(kind, fields=fields)))
 
 
-def _own_address(host: str) -> str:
+def own_address(host: str) -> str:
     """The address of this host that `host` names; empty for all of them."""
     try:
         found = str(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0])
         named = host == "localhost" or _is_address(host)
         if ipaddress.ip_address(found).is_loopback and not named:
             return ""  # Debian's /etc/hosts has the host's own name there; others resolve it elsewhere
-        _bound(found, 0).close()
+        bound(found, 0).close()
     except (OSError, ValueError):
         return ""
     return found
@@ -136,14 +136,15 @@ def _is_address(host: str) -> bool:
 
 def _listening(address: str, port: int) -> socket.socket:
     try:
-        return _bound(address, port)
+        return bound(address, port)
     except OSError as error:
         if error.errno not in (errno.EADDRINUSE, errno.EACCES):
             raise
-        return _bound(address, 0)
+        return bound(address, 0)
 
 
-def _bound(address: str, port: int) -> socket.socket:
+def bound(address: str, port: int) -> socket.socket:
+    """A socket that listens there, on all addresses if `address` is empty. OSError if it cannot."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     if not address and socket.has_dualstack_ipv6():
         return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)

@@ -18,6 +18,7 @@ from aloe_jax.parallel.joining import Invitation, Listener, join
 from aloe_jax.settings import setting
 
 AUTO = "auto"
+REFUSE, WARN = "refuse", "warn"
 JOIN_SECONDS = 60  # to open the control connection, once the processes have met
 SHUTDOWN_SECONDS = 300  # for all processes to end after the last stage
 _INVITATION = "aloe-control"  # a key of JAX's coordination service
@@ -51,13 +52,74 @@ class HostSettings:
         minimum=0,
         maximum=_LARGEST_PORT,
     )
+    topology: str = setting("", "TPU slice that has to be there, such as v5e:4x4; empty: not checked")
+    preflight: str = setting(
+        REFUSE,
+        "what a failed check at the start does (docs/preflight.md): refuse the run, or warn and go on",
+        choices=(REFUSE, WARN),
+    )
+
+
+@dataclass(frozen=True)
+class Group:
+    """The processes of a run: the address of process 0 with its port, their number, and the number of this one."""
+
+    host: str
+    port: int
+    processes: int
+    number: int
+
+
+def group_of(where: str, settings: HostSettings) -> Group | None:
+    """The processes of the run that `where` names, see `hosts.connect`; None if JAX detects none.
+
+    Raises InputError if `where` has another form, and if the address of process 0 cannot be resolved in time.
+    """
+    if where == AUTO:
+        _set_port(settings)
+        address, processes, number = _detected(settings.meet_seconds)
+        if address is None or processes is None or number is None:
+            return None
+    else:
+        given = group_arguments(where)
+        address, processes, number = given["coordinator_address"], given["num_processes"], given["process_id"]
+    host, _, port = address.rpartition(":")
+    return Group(host.strip("[]"), int(port), processes, number)
+
+
+def _detected(seconds: int) -> tuple[str | None, int | None, int | None]:
+    """Address of process 0, number of processes and number of this one, as `jax.distributed.initialize` will detect
+    them; None for what it does not.
+
+    JAX has no public name for it. A version of JAX that has moved it detects nothing here, so the processes meet
+    without a roll call; tests/preflight/test_group.py notices.
+    """
+    try:
+        from jax._src import distributed  # noqa: F401  # registers the clusters
+        from jax._src.clusters import ClusterEnv
+
+        found = ClusterEnv.auto_detect_unset_distributed_params(None, None, None, None, None, seconds)
+    except (ImportError, AttributeError, TypeError, ValueError):  # the last is JAX's own, for a wrong variable
+        return None, None, None
+    except RuntimeError as error:
+        raise InputError(
+            f"--distributed: JAX does not find the hosts of this run ({error}); `getent hosts NAME` has to find the "
+            "one of process 0, or `unset MEGASCALE_COORDINATOR_ADDRESS TPU_WORKER_HOSTNAMES` if a job before left them"
+        ) from None
+    return found[0], found[1], found[2]
+
+
+def _set_port(settings: HostSettings) -> None:
+    """The only way to give JAX the coordinator's port alone."""
+    if settings.port:
+        os.environ.setdefault("JAX_COORDINATOR_PORT", str(settings.port))
 
 
 def meet(where: str, settings: HostSettings, on_failure: Callable[[Failure], None]) -> Control | None:
     """Connect this process with the others of its run; see `hosts.connect`. Returns None if it is the only one."""
-    arguments = {} if where == AUTO else _arguments(where)
-    if where == AUTO and settings.port:
-        os.environ.setdefault("JAX_COORDINATOR_PORT", str(settings.port))  # the only way to give JAX the port alone
+    arguments = {} if where == AUTO else group_arguments(where)
+    if where == AUTO:
+        _set_port(settings)
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from the command line
     if os.environ.get("JAX_PLATFORMS", "").startswith("cpu"):
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
@@ -90,7 +152,7 @@ def meet(where: str, settings: HostSettings, on_failure: Callable[[Failure], Non
 def _control(port: int, on_failure: Callable[[Failure], None]) -> Control | None:
     """This process's end of the control connection. Process 0 publishes port and token in JAX's coordination service,
     which every process of the run can read."""
-    state = _jax_state()
+    state = jax_state()
     if state.num_processes == 1:
         return None
     host = state.coordinator_address.rpartition(":")[0].strip("[]")
@@ -111,7 +173,7 @@ def _control(port: int, on_failure: Callable[[Failure], None]) -> Control | None
     return control
 
 
-def _jax_state() -> Any:
+def jax_state() -> Any:
     """JAX's record of the run: the address of its coordinator, the client, numbers. JAX has no public name for it;
     Orbax reads it too."""
     from jax._src import distributed
@@ -129,7 +191,8 @@ def _exit_unconnected(seconds: int) -> None:
     os._exit(InputError.exit_code)
 
 
-def _arguments(where: str) -> dict[str, object]:
+def group_arguments(where: str) -> dict[str, Any]:
+    """`ADDRESS:PORT,PROCESSES,NUMBER` as arguments of `jax.distributed.initialize`; InputError for another form."""
     address, _, rest = where.partition(",")
     count, _, number = rest.partition(",")
     port = address.rpartition(":")[2]

@@ -28,7 +28,7 @@ from aloe_jax.models.config import ModelConfig
 from aloe_jax.models.lora import LoraSettings
 from aloe_jax.parallel.mesh import MeshSettings
 from aloe_jax.parallel.sharding import pages_sharding, placed, replicated, row_sharding
-from aloe_jax.plan.flags import set_flag
+from aloe_jax.plan.flags import flags
 from aloe_jax.plan.topology import Topology
 from aloe_jax.run.settings import ModelSettings
 from aloe_jax.train.adapters import with_adapters
@@ -42,6 +42,7 @@ from aloe_jax.tree.row import Capacity
 
 INSTALL = "pip install 'aloe_jax[plan]'"
 STEPS = 1000  # of the learning-rate schedule; the compiled program does not depend on it
+_loaded_with: dict[str, str] = {}  # the flags of the first plan in this process
 # Without these libtpu looks for a TPU machine's metadata and refuses a second process that has it open.
 ENVIRONMENT = {
     "TPU_SKIP_MDS_QUERY": "1",
@@ -64,13 +65,18 @@ def planned_model(settings: ModelSettings, lora: LoraSettings) -> ModelConfig:
 def topology_mesh(topology: Topology, mesh: MeshSettings, where: str = "config.mesh") -> Mesh:
     """The config's mesh, of the section `where`, over the chips of a slice.
 
-    Raises InputError if libtpu is missing or does not know the slice, or if the mesh does not fit it.
+    Raises InputError if libtpu is missing, was loaded with other flags or does not know the slice, or if the mesh does
+    not fit it.
     """
     if importlib.util.find_spec("libtpu") is None:
         raise InputError(f"libtpu, which compiles for TPUs, is not installed; run `{INSTALL}` (Linux, x86-64)")
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    set_flag()
+    if _loaded_with.setdefault("flags", flags()) != flags():
+        raise InputError(
+            "config.tuning: libtpu was loaded in this process with other flags, which it reads once; plan with each "
+            "tuning in a process of its own"
+        )
     jax.config.update("jax_platforms", "cpu")  # leaves a TPU of this machine to whoever uses it
     try:
         devices = topologies.get_topology_desc(platform="tpu", topology_name=topology.name).devices

@@ -36,6 +36,7 @@ class Figures:
     runs: Mapping[str, int] = dataclasses.field(default_factory=dict)
     # `received` by the places along each axis of the slice that the chips of a group take up, as "4x1x1".
     over: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    beside: float = 0.0  # of `received`, in collectives beside which the chip computes
     hbm: float = 0.0  # read and written
     unbounded: Sequence[str] = ()  # loops that count once because the module does not say how often they run
     seconds: float = 0.0  # that the compilation took
@@ -87,6 +88,7 @@ def figures(compile_it: Callable[[], jax.stages.Compiled], mesh: Mesh, unknown_t
         received=traffic.received,
         runs=traffic.runs,
         over=dict(over),
+        beside=traffic.beside,
         hbm=traffic.hbm,
         unbounded=traffic.unbounded,
     )

@@ -15,7 +15,7 @@ from aloe_jax.ops.attention import AUTO, chosen
 from aloe_jax.plan import training
 from aloe_jax.plan.compile import planned_model, topology_mesh
 from aloe_jax.plan.decoding import plan_decoding
-from aloe_jax.plan.flags import flags
+from aloe_jax.plan.flags import add_flags, flags, libtpu_flags
 from aloe_jax.plan.program import Target
 from aloe_jax.plan.records import DecodingPlan, Plan, Program, TrainingPlan
 from aloe_jax.plan.settings import PlannedSettings
@@ -38,6 +38,9 @@ def make_plan(
         raise InputError(f"--stage: '{stage}' cannot be planned; expected one of {', '.join(STAGES)}")
     topology = parse_topology(topology_name)
     model = planned_model(settings.model, settings.lora)
+    added = add_flags(libtpu_flags(topology.chip.name, settings.sections))
+    if added.kept:
+        progress(added.line())
     if stage == BENCHMARK:
         mesh = topology_mesh(topology, settings.decode.mesh, "config.decode.mesh")
         dtype, attention = settings.decode.dtype_on("tpu"), chosen(AUTO, mesh)

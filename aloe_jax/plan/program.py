@@ -63,6 +63,7 @@ def estimated(
         found.seconds,
         found.over,
         found.unbounded,
+        found.beside,
         found.unread,
     )
 

@@ -40,6 +40,7 @@ class Program:
     compile_seconds: float
     over: Mapping[str, float]  # `received` by the places along each axis that the chips of a group take up
     unbounded: Sequence[str]  # loops that count once because the module does not say how often they run
+    beside: float = 0.0  # of `received`, bytes in collectives beside which the chip computes
     unread: str = ""  # why the module's text cannot be read, so its traffic is unknown; empty: it was read
 
 

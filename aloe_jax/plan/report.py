@@ -84,6 +84,8 @@ def _program(program: Program, topology: Topology) -> Iterator[str]:
     for kind, size in sorted(program.received.items(), key=lambda item: -item[1]):
         yield f"    {kind:<18} {size / 1e9:8.4g} GB in {program.collectives[kind]:,} runs"
     yield from _groups(program.over, topology)
+    if received:
+        yield f"    {program.beside / received:.0%} of it in collectives beside which the chip computes"
     yield f"  estimate {time.seconds:.3g} s, bound by {time.bound}; {time.one_by_one:.3g} s if nothing overlapped"
 
 
@@ -146,6 +148,16 @@ def _decoding(decoding: DecodingPlan) -> Iterator[str]:
         f"  a step moves {decoding.step_bytes / 1e9:.3f} GB of HBM per chip, "
         f"{decoding.step_bytes / decoding.least_bytes:.2f} times the least (weights and live pages once, "
         f"{decoding.least_bytes / 1e9:.3f} GB)"
+    )
+
+
+def verdict_line(plan: Plan) -> str:
+    """A line on a plan that fits: the memory of its largest program, and the shortest time of each."""
+    memory = max((program.memory for program in plan.programs), key=lambda memory: memory.peak)
+    times = ", ".join(f"{program.name} {program.time.seconds:.3g} s" for program in plan.programs if program.time)
+    return (
+        f"plan: {plan.stage} fits {plan.topology.name} with {memory.peak / GIB:.2f} of {memory.available / GIB:.2f} "
+        f"GiB per chip; at least (an estimate): {times}"
     )
 
 

@@ -62,7 +62,7 @@ def step_flops(model: ModelConfig, compute: Compute, row: Capacity, attention: s
     """
     tokens, remat = row.tokens, compute.remat
     layers, again = model.matmul_flops(tokens, 0, 0), 0.0
-    if remat in ("full", "attention"):
+    if remat in ("full", "offload", "attention"):
         again = layers - (0 if model.post_norms else 2 * model.layers * tokens * model.mlp_dim * model.dim)
     attention_again = remat == "full" or (attention == "dense" and remat != "none")
     trained = model.lora is None

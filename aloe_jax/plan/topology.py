@@ -29,6 +29,19 @@ class Topology:
         return math.prod(self.shape)
 
     @property
+    def accelerator_type(self) -> str:
+        """Cloud TPU's name of the slice, "v5litepod-16" for v5e:4x4. Raises InputError for a shape without one."""
+        prefix = _PREFIXES.get(self.chip.name, self.chip.name)
+        shapes = _TYPES[prefix][1]
+        text = "x".join(map(str, self.shape))
+        for number, shape in shapes.items():
+            if shape == text:
+                return f"{prefix}-{number}"
+        raise InputError(
+            f"--topology: '{self.name}' is no usual slice of Cloud TPU; give a shape of {', '.join(shapes.values())}"
+        )
+
+    @property
     def ring_axes(self) -> tuple[bool, ...]:
         """Whether each axis closes to a ring. Cubes close all axes or none: each has to be a multiple of four."""
         if self.chip.axes == 3:
@@ -78,6 +91,7 @@ def parse_topology(text: str) -> Topology:
 _FLAT = {1: "1x1", 4: "2x2", 8: "2x4", 16: "4x4", 32: "4x8", 64: "8x8", 128: "8x16", 256: "16x16"}
 _CUBES = {8: "2x2x1", 16: "2x2x2", 32: "2x2x4", 64: "2x4x4", 128: "4x4x4", 256: "4x4x8", 512: "4x8x8", 1024: "8x8x8"}
 _TYPES = {"v5e": ("v5e", _FLAT), "v5litepod": ("v5e", _FLAT), "v5p": ("v5p", _CUBES), "v6e": ("v6e", _FLAT)}
+_PREFIXES = {"v5e": "v5litepod"}  # where the type does not begin with the chip's own name
 
 
 def _of_type(text: str, chip: str, number: str) -> str:

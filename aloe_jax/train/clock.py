@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
 # Timed separately: everything before the first step (loading the model or a checkpoint, the reference model's
 # log-probabilities, counting the work), waiting for rows, compiling, waiting for a checkpoint, and measuring on
@@ -16,16 +16,23 @@ class Clock:
     """Splits the time between two readings into `PARTS` and `step`. `show` is entered, with its name, around a part."""
 
     def __init__(self, show: Callable[[str], AbstractContextManager[None]] = lambda name: nullcontext()) -> None:
-        self._show = show
+        self.began = time.time()  # in seconds since the epoch
+        self._shown = [show]
         self._since = time.monotonic()
         self._spent = dict.fromkeys(PARTS, 0.0)
+
+    def also(self, show: Callable[[str], AbstractContextManager[None]]) -> None:
+        """Enter another function's result around every part that follows."""
+        self._shown.append(show)
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
         """Count the time spent inside towards a part."""
         began = time.monotonic()
         try:
-            with self._show(name):
+            with ExitStack() as stack:
+                for show in self._shown:
+                    stack.enter_context(show(name))
                 yield
         finally:
             self._spent[name] += time.monotonic() - began

@@ -25,13 +25,15 @@ from aloe_jax.run.progress import Line, quiet, time_of_day
 from aloe_jax.train.checkpoints import Checkpoints
 from aloe_jax.train.clock import Clock
 from aloe_jax.train.forward import Compute
+from aloe_jax.train.goodput import add_start
 from aloe_jax.train.held_out import PREFIX, Measure, make_measure
 from aloe_jax.train.hooks import AfterStep, Hooks
 from aloe_jax.train.interval import Interval
-from aloe_jax.train.metrics_log import MetricsLog
+from aloe_jax.train.metrics_log import METRICS, MetricsLog
 from aloe_jax.train.optimizer import make_optimizer
 from aloe_jax.train.records import Records, Report
 from aloe_jax.train.settings import LoggingSettings, TrainingSettings
+from aloe_jax.train.stall import StallWatch
 from aloe_jax.train.state import TrainState, abstract_state, create_state
 from aloe_jax.train.step import Step, make_evaluation, make_step
 from aloe_jax.train.stop import StopRequest, stopped
@@ -110,7 +112,13 @@ def _train(
     iterator = batches.iterator(owned_rows(batches.rows, mesh))
     iterator.set_state(position)
     entered = StopRequest(mesh) if stop is None else contextlib.nullcontext(stop)
-    with entered as stop, _trace(training) as trace, _log(training, start) as log:
+    with (
+        entered as stop,
+        _trace(training) as trace,
+        _log(training, start, clock.began) as log,
+        StallWatch(training.logging.stall_seconds) as watch,
+    ):
+        clock.also(watch.part)
         records = Records(training, work, log, clock, report, stop)
         hooks = _hooks(training, trace, records, checkpoints, iterator.get_state, clock)
         _make_up(training, state, start, log, clock)
@@ -123,6 +131,7 @@ def _train(
             if run_step is None:
                 with clock.part("compile"):
                     run_step = _compile(training, state, rows, used)
+            watch.step(number)
             with trace.step(number):
                 state, metrics = run_step(state, rows, used)
             if hooks.run(AfterStep(number, state, metrics, last=number == steps)):
@@ -218,6 +227,8 @@ def _trace(training: Training) -> Trace:
     return Trace(training.directory / "trace", training.logging.trace_from, training.logging.trace_steps)
 
 
-def _log(training: Training, start: int) -> MetricsLog:
+def _log(training: Training, start: int, began: float) -> MetricsLog:
+    if hosts.is_primary():
+        add_start(training.directory, began, start)
     trackers = open_trackers(training.logging, training.directory, start) if hosts.is_primary() else []
-    return MetricsLog(training.directory / "metrics.jsonl", start, trackers)
+    return MetricsLog(training.directory / METRICS, start, trackers)

@@ -14,9 +14,10 @@ from aloe_jax.parallel import hosts
 from aloe_jax.train.clock import PARTS
 from aloe_jax.train.trackers import Tracker
 
+METRICS = "metrics.jsonl"
 SECONDS = ("seconds", *(f"{part}_seconds" for part in (*PARTS, "step")))
 # Fields that may differ between two runs of the same training.
-TIME_FIELDS = (*SECONDS, "tokens_per_second", "trained_tokens_per_second", "mfu")
+TIME_FIELDS = ("time", *SECONDS, "tokens_per_second", "trained_tokens_per_second", "mfu")
 Record = Mapping[str, float]  # one line; "step" is the number of the step
 
 
@@ -56,6 +57,7 @@ class MetricsLog:
     def _show(self, record: Record) -> None:
         known = {name: each for name, each in record.items() if each is not None and math.isfinite(each)}
         step = int(known.pop("step"))
+        known.pop("time", None)  # trackers note when they get a line
         for tracker in self._trackers:
             tracker.show(step, known)
 

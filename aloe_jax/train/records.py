@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -72,7 +73,8 @@ class Records:
         if self._peak:
             rates["mfu"] = round(work.flops[number - 1] / seconds / self._peak, 4)
         rounded = {name: round(value, 3) for name, value in times.items()}
-        return {"step": number, **values, "learning_rate": float(self._rate(number - 1)), **counts, **rounded, **rates}
+        step = {"step": number, "time": round(time.time(), 3)}
+        return {**step, **values, "learning_rate": float(self._rate(number - 1)), **counts, **rounded, **rates}
 
 
 def _check(record: Record, training: Training, number: int) -> None:

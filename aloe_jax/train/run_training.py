@@ -27,6 +27,7 @@ from aloe_jax.settings import plain
 from aloe_jax.train.adapters import trained_config
 from aloe_jax.train.clock import Clock
 from aloe_jax.train.forward import Compute, make_score
+from aloe_jax.train.goodput import goodput
 from aloe_jax.train.loop import Training, train
 from aloe_jax.train.metrics_log import Record, read_metrics, time_shares, time_split
 from aloe_jax.train.objectives import objective_of
@@ -108,6 +109,9 @@ def _run(run: Run, name: str, start: str, mesh: Mesh, stop: StopRequest | None) 
     state = train(training, initial, report, clock, stop, run.progress.line)
     spent = time_shares(time_split(read_metrics(directory / "metrics.jsonl"), clock.read()))
     run.progress.line(f"{name}: time: {spent}")
+    reached = goodput(directory) if hosts.is_primary() else None
+    if reached:
+        run.progress.line(f"{name}: goodput {reached.text()}")
     return {
         "steps": int(state.step),
         "fragments": len(source),
@@ -116,6 +120,7 @@ def _run(run: Run, name: str, start: str, mesh: Mesh, stop: StopRequest | None) 
         "row_fill": round(trained_on.fill(source.sizes, capacity), 3),
         "mesh": shape_in_words(mesh.shape),
         "time": spent,
+        **({"goodput": reached.text()} if reached else {}),
     }
 
 

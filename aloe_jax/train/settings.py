@@ -86,3 +86,9 @@ class LoggingSettings:
     )
     trace_from: int = setting(0, "first step of a profiler trace, written to DIR/<stage>/trace; 0: no trace", minimum=0)
     trace_steps: int = setting(3, "steps that the trace covers", minimum=1)
+    stall_seconds: float = setting(
+        600.0,
+        "seconds in which no step ends, and at least 20 times the median step, after which the stacks of all threads "
+        "are written and the process that is behind is named; 0: never",
+        minimum=0,
+    )

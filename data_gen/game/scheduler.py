@@ -185,16 +185,22 @@ def identities(path: Path) -> dict[str, tuple[int, int]]:
 
 
 def put_in_order(path: Path) -> int:
-    """Sort the conversations of a trees.jsonl by id, with one in memory at a time; returns their number."""
+    """Sort the conversations of a trees.jsonl into the order of their candidates, with one in memory at a time; returns
+    their number."""
     places = identities(path)
     with open(path, "rb") as file:
 
         def lines() -> Iterator[str]:
-            for name in sorted(places):
+            for name in sorted(places, key=_rank):
                 file.seek(places[name][0])
                 yield file.read(places[name][1]).decode().rstrip("\n")
 
         return files.write_lines(path, lines())
+
+
+def _rank(name: str) -> tuple[int, str]:
+    """Sorts the ids of `conversation_name` by their number, which has five digits or more."""
+    return len(name.partition("-")[0]), name
 
 
 def too_few(accepted: int, share: int, store: Store) -> AloeError | None:

@@ -22,6 +22,7 @@ GRAM = 5  # words
 # Largest share of a candidate's word 5-grams that the pool may hold already. Hand-written entries share less than 0.05
 # with each other; a candidate put together from the examples in the prompt shares nearly all.
 MOST_SHARED_GRAMS = 0.25
+BLOCK = 1 << 26  # cosines in memory at a time, 256 MiB
 ROUNDING = 1e-6  # float32 dot products of the same vectors differ by this between array shapes
 QUANTILES = (5, 25, 50, 75, 95)  # per cent
 
@@ -44,19 +45,24 @@ class Pool:
         """`threshold` is the largest cosine to the nearest entry that a candidate may have."""
         self.threshold = threshold
         self.entries: list[Entry] = []
-        self._vectors: list[Float[np.ndarray, " D"]] = []
+        self._rows = np.empty((0, 0), np.float32)  # vectors of the entries, then room for more
         self._texts: dict[tuple[tuple[str, ...], ...], str] = {}  # normalised items -> id
         self._grams: dict[tuple[str, ...], str] = {}  # -> id of the first entry that has it
 
     @property
     def vectors(self) -> Float[np.ndarray, "N D"]:
         """The entries' vectors, in their order."""
-        return np.stack(self._vectors)
+        return self._rows[: len(self.entries)]
 
     def add(self, entry: Entry, vector: Float[np.ndarray, " D"]) -> None:
         """Take `entry` without a comparison, as for the seeds."""
+        if len(self.entries) == len(self._rows):  # doubled, so that a pool of N entries is copied log N times
+            rows = np.empty((max(64, 2 * len(self._rows)), len(vector)), vector.dtype)
+            if self.entries:
+                rows[: len(self.entries)] = self.vectors
+            self._rows = rows
+        self._rows[len(self.entries)] = vector
         self.entries.append(entry)
-        self._vectors.append(vector)
         self._texts.setdefault(normalised(entry.items), entry.id)
         for gram in item_grams(entry.items):
             self._grams.setdefault(gram, entry.id)
@@ -70,7 +76,7 @@ class Pool:
         if len(held) > MOST_SHARED_GRAMS * len(grams):
             return Verdict("n-gram duplicate", len(held) / len(grams), max(dict.fromkeys(held), key=held.count))
         similarity, nearest = None, None
-        if self._vectors:
+        if self.entries:
             cosines = self.vectors @ vector
             place = int(cosines.argmax())
             similarity, nearest = float(cosines[place]), self.entries[place].id
@@ -91,12 +97,16 @@ def item_grams(items: Sequence[str]) -> set[tuple[str, ...]]:
 
 
 def nearest_neighbours(vectors: Float[np.ndarray, "N D"]) -> Float[np.ndarray, " N"]:
-    """Cosine of each vector (of unit length) to its nearest other one. InputError for fewer than two."""
+    """Cosine of each vector (of unit length) to its nearest other one, in blocks of rows. InputError for fewer than
+    two."""
     if len(vectors) < 2:
         raise InputError(f"nearest neighbours need at least 2 entries, found {len(vectors)}")
-    cosines = vectors @ vectors.T
-    np.fill_diagonal(cosines, -np.inf)
-    return cosines.max(axis=1)
+    found, rows = np.empty(len(vectors), vectors.dtype), max(1, BLOCK // len(vectors))
+    for start in range(0, len(vectors), rows):
+        cosines = vectors[start : start + rows] @ vectors.T
+        np.fill_diagonal(cosines[:, start:], -np.inf)
+        found[start : start + rows] = cosines.max(axis=1)
+    return found
 
 
 def calibrate(vectors: Float[np.ndarray, "N D"], quantile: float) -> float:

@@ -37,11 +37,13 @@ def split(
     order = sorted(range(len(entries)), key=lambda row: (shared[row], nearest[row]))
     candidates = order[: SHORTLIST * held_out]
     chosen = [random.Random(f"held out {seed}").choice(candidates)]
+    taken = set(chosen)
     while len(chosen) < held_out:
-        left = [row for row in candidates if row not in chosen]
+        left = [row for row in candidates if row not in taken]
         cosines = (vectors[left] @ vectors[chosen].T).max(axis=1)
         chosen.append(left[int(cosines.argmin())])
-    train = [entry for row, entry in enumerate(entries) if row not in chosen]
+        taken.add(chosen[-1])
+    train = [entry for row, entry in enumerate(entries) if row not in taken]
     return train, [entries[row] for row in sorted(chosen)]
 
 
@@ -68,15 +70,18 @@ def personas(
     if pairings is not None and not 1 <= pairings <= len(personalities):
         raise InputError(f"pairings is {pairings}, expected 1 to the number of personalities, {len(personalities)}")
     rng, used = random.Random(f"pairings {seed}"), [0] * len(personalities)
+    traits = [_items("trait", personality) for personality in personalities]  # shared, as there may be many personas
     found = []
     for profile in profiles:
+        facts = _items("fact", profile)
         columns = list(range(len(personalities)))
         if pairings is not None:
             rng.shuffle(columns)
             columns = sorted(sorted(columns, key=used.__getitem__)[:pairings])
         for column in columns:
             used[column] += 1
-            found.append(_persona(profile, personalities[column]))
+            names = {"profile": profile.id, "personality": personalities[column].id}
+            found.append(Persona(id="-".join(names.values()), **names, facts=facts, traits=traits[column]))
     return found
 
 
@@ -105,11 +110,6 @@ def spread(found: Sequence[Persona], seed: int) -> list[Persona]:
     return ordered
 
 
-def _persona(profile: Entry, personality: Entry) -> Persona:
-    return Persona(
-        id=f"{profile.id}-{personality.id}",
-        profile=profile.id,
-        personality=personality.id,
-        facts=tuple(Item(id=f"fact{number}", text=text) for number, text in enumerate(profile.items, start=1)),
-        traits=tuple(Item(id=f"trait{number}", text=text) for number, text in enumerate(personality.items, start=1)),
-    )
+def _items(name: str, entry: Entry) -> tuple[Item, ...]:
+    """The items of an entry, numbered."""
+    return tuple(Item(id=f"{name}{number}", text=text) for number, text in enumerate(entry.items, start=1))

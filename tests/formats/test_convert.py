@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from aloe_jax.errors import InputError
-from aloe_jax.formats.convert import convert
+from aloe_jax.formats.convert import convert, read_conversations, stream_conversations
 from aloe_jax.tree.schema import dump, read_personas, read_trees, write_records
 from helpers.tree_samples import aloe_tree
 
@@ -280,3 +280,27 @@ def test_token_ids_that_no_vocabulary_has_are_refused(tmp_path, token):
     with pytest.raises(InputError, match=r"line 1: field nodes\.1\.token_ids\.1: .* found '-?\d+'"):
         convert(source, tmp_path / "trees.parquet")
     assert not (tmp_path / "trees.parquet").exists()
+
+
+def test_a_stream_has_the_same_trees_without_the_whole_file(tmp_path):
+    """The first tree comes before the second line is read, whose fault is the same sentence as for the whole file."""
+    path = tmp_path / "trees.jsonl"
+    write_records(path, trees := [aloe_tree(2, name=f"t{number}") for number in range(3)])
+    assert list(stream_conversations(path)) == trees == read_conversations(path).trees
+    write(tmp_path / "records.jsonl", {"prompt": "Hi", "completion": "Yes.", "extra": 1})
+    notices = []
+    assert (
+        list(stream_conversations(tmp_path / "records.jsonl", notices.append))
+        == read_conversations(tmp_path / "records.jsonl").trees
+    )
+    assert "not read: extra" in notices[0]
+    first, second, third = path.read_text().splitlines()
+    for fault, said in ((second[:-9], "broken JSON"), (first, "'t0' is used twice")):
+        path.write_text("\n".join((first, fault, third)) + "\n")
+        with pytest.raises(InputError, match=f"line 2: .*{said}") as whole:
+            read_conversations(path)
+        stream = stream_conversations(path)
+        assert next(stream) == trees[0]
+        with pytest.raises(InputError) as streamed:
+            next(stream)
+        assert str(streamed.value) == str(whole.value)

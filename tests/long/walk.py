@@ -49,6 +49,8 @@ TORCH = importlib.util.find_spec("torch") is not None
 LEFT_OUT = {
     r"^git clone": "needs the network",
     r"^gcloud|--distributed": "needs several hosts",
+    r"^(sky|kubectl) |^aloe \w+ gs://": "needs an account with a cloud",
+    r"^uv (tool install|venv)|_PYTHON=": "installs other tools",
     r"push \S+ --repo": "needs an account on the hub",
     r"^vllm": "needs vLLM and an accelerator",
     r"^pip install (?!uv &&)|--with ": "needs the network",
@@ -59,6 +61,7 @@ LEFT_OUT = {
     r"benchmarks/import_memory": "writes and reads gigabytes, and has one size",
     r"benchmarks/attention_blocks": "packs two hundred conversations for three slices, and has one size",
     r"tests/long/coverage": "takes 17 minutes, and has one size",
+    r"tests/long/release|^uvx|^uv export": "needs the network",
 } | ({} if TORCH else {r"import pipeline": "needs PyTorch"})
 
 TWIN = (
@@ -73,6 +76,7 @@ SMALLER = {
     r"^pip install uv && ": "",
     r"^--config": r"aloe config --config=demo --config",
     r"^(?=.*//10\.0\.0\.)(aloe run .*)": r"\1 --dry-run",
+    r"(aloe run --config=mine\.py)(?= )": r"\1:debug --dry-run",  # it names such servers
     r"(aloe run .*--config=(?:configs/)?demo(?:\.py)?)(?= |$)": r"\1:debug {model}",
     r"(aloe run .*--config=(?:configs/)?demo_llm(?:\.py)?)(?= |$)": r"\1:debug",  # its prompts are long for a tiny one
     r"(aloe run .*--config=configs/world\.py)(?= )": r"\1:debug {model}",
@@ -80,9 +84,10 @@ SMALLER = {
     r"(aloe run .*:twin(?= ).*)": r"\1" + TWIN,
     r"(aloe run .*:twin_base.*)": r"\1 --dry-run",
     r"--config=llama3_8b(:[a-z-]+)?(?= )": "--config=llama3_8b:debug",
-    r"--config=configs/(llama3|qwen3)_8b\.py(:[a-z]+)?(?= )": r"--config=configs/\1_8b.py:debug",
+    r"--config=configs/(llama3|qwen3)_8b\.py(:[a-z-]+)?(?= )": r"--config=configs/\1_8b.py:debug",
     r"fsdp=2 --config.decode.mesh.tensor=8": "fsdp=16 --config.decode.mesh.tensor=1",  # a tiny model has one key head
     r"(benchmarks/cost_by_turns\.py .*?)(--turns [\d ]+)?$": r"\1 --turns 1 2",
+    r"(benchmarks/scale\.py).*": r"\1 --parts=turns,viewer",
     r"(benchmarks/serving_client\.py)": r"\1 --calls=2000",
     r"^(?=.*--labels=(\w+\.jsonl))": r"""sed -i 's/"score": null/"score": 3/' \1 && """,  # who labels, fills it in
     r"^curl ": "curl --fail-with-body --silent --show-error ",
@@ -94,6 +99,8 @@ GIVEN = {  # path: the command that makes it
     "runs/b": "cp -r runs/demo runs/b",
     "runs/other": "cp -r runs/demo runs/other",
     "runs/large": "cp -r runs/demo runs/large",
+    "runs/aligned": "cp -r runs/demo runs/aligned",
+    "mine.py": f"sed -n '/^```python/,/^```$/p' {ROOT}/docs/eight_billion.md | grep -v '^```' > mine.py",
     "trees.jsonl": "aloe convert pairs.jsonl --out=trees.jsonl",
     "chats": "mkdir chats && aloe convert pairs.jsonl --out=chats/pairs.parquet",
 } | {

@@ -1,4 +1,4 @@
-"""The compiler flag that `aloe plan` and `aloe run` share."""
+"""The compiler flags that `aloe plan`, `aloe run` and launched jobs share."""
 
 from pathlib import Path
 
@@ -6,26 +6,38 @@ import pytest
 
 from aloe_jax.cli import commands, devices
 from aloe_jax.cli import main as cli
-from aloe_jax.plan.flags import FLAG, NAME, VARIABLE, flags, set_flag
+from aloe_jax.plan.flags import DEFAULT, VARIABLE, add_flags, flags, libtpu_flags
+from aloe_jax.plan.tuning import flags_of
 from helpers.aloe_command import ROOT
+
+(FLAG,) = flags_of(DEFAULT)
+NAME = FLAG.partition("=")[0]
 
 
 @pytest.mark.parametrize(
-    ("given", "after"),
+    ("given", "after", "kept"),
     [
-        (None, FLAG),
-        ("--xla_other=1", f"--xla_other=1 {FLAG}"),  # as JAX itself adds one on a machine with TPUs
-        (f"{NAME}=100 --xla_other=1", f"{NAME}=100 --xla_other=1"),
+        (None, FLAG, ()),
+        ("--xla_other=1", f"--xla_other=1 {FLAG}", ()),  # as JAX itself adds one on a machine with TPUs
+        (f"{NAME}=100 --xla_other=1", f"{NAME}=100 --xla_other=1", (f"{NAME}=100",)),
+        (FLAG, FLAG, ()),
     ],
 )
-def test_what_the_user_has_set_stays(monkeypatch, given, after):
+def test_what_the_user_has_set_stays_and_is_told(monkeypatch, given, after, kept):
     if given is None:
         monkeypatch.delenv(VARIABLE, raising=False)
     else:
         monkeypatch.setenv(VARIABLE, given)
-    assert set_flag() == (given != after)
+    added = add_flags([FLAG])
     assert flags() == after
-    assert not set_flag()
+    assert added.kept == kept
+    assert bool(added.line()) == (given != FLAG)
+    assert all(flag in added.line() for flag in kept)
+
+
+def test_a_config_of_before_there_was_tuning_has_its_default():
+    assert libtpu_flags("v5e", {}) == (FLAG,)
+    assert libtpu_flags("v5e", {"tuning": ()}) == ()
 
 
 @pytest.mark.parametrize("tpus", [True, False])

@@ -131,6 +131,21 @@ def test_a_gather_moved_ahead_of_its_loop_counts_beside_the_one_inside():
     assert found.received == {"all-gather": 32 * 300}
 
 
+def test_a_gather_in_a_fusion_that_computes_is_beside_it():
+    """Of 31 x 300 bytes in the loop, and of a sum of 2 x 100 x 3 / 4 beside which nothing is computed."""
+    condition = COUNTED.replace("LESS", "compare(%at, %bound), direction=LT")
+    fused = f"""%async_collective_fusion.1 (p: f32[25]) -> f32[100] {{
+  %part = f32[25]{{0}} parameter(0)
+  ROOT %step = f32[100]{{0}} {GATHER}
+}}"""
+    line = "%again = f32[100]{0} fusion(%part), kind=kCustom, calls=%async_collective_fusion.1"
+    loop = LOOP.replace(f"%again = f32[100]{{0}} {GATHER}", line)
+    added = "%sum = f32[25]{0} all-reduce(%part), channel_id=4, replica_groups=[1,4]<=[4], to_apply=%add"
+    found = traffic_of(module([*RUN[:2], added, RUN[2]], condition, loop, fused))
+    assert found.received == {"all-gather": 31 * 300, "all-reduce": 150}
+    assert found.beside == 31 * 300
+
+
 def test_a_bound_behind_a_fusion():
     compared = """%compared (a: s32[], b: s32[]) -> pred[] {
   %b = s32[] parameter(1)

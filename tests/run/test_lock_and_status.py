@@ -92,6 +92,14 @@ def test_a_run_that_works(run):
     assert lines[4].startswith("  last checkpoint: step 10, of ")
 
 
+def test_the_goodput_of_a_training(run):
+    """Two minutes, of which steps took 90 seconds."""
+    (run / "sft/starts.jsonl").write_text('{"time": 100.0, "last": null, "redone": 0.0}\n')
+    record = {"step": 10, "time": 220.0, "seconds": 120.0, "step_seconds": 90.0, "start_seconds": 30.0}
+    (run / "sft/metrics.jsonl").write_text(json.dumps(record) + "\n")
+    assert "  sft: goodput 75% of 2 min 00 s in 1 call (start 25%) " in told(run)
+
+
 def test_a_run_that_was_stopped_or_killed_has_no_time_left(run):
     lines = told(run).splitlines()
     assert lines[0] == f"{run}: stopped in sft; the same command continues"

@@ -13,8 +13,10 @@ import pytest
 from aloe_jax.parallel.mesh import MeshSettings, make_mesh
 from aloe_jax.parallel.sharding import row_sharding
 from aloe_jax.plan.compile import topology_mesh
+from aloe_jax.plan.flags import DEFAULT, add_flags
 from aloe_jax.plan.hlo import traffic_of
 from aloe_jax.plan.topology import parse_topology
+from aloe_jax.plan.tuning import flags_of
 from aloe_jax.train.forward import Compute
 from aloe_jax.train.optimizer import make_optimizer
 from aloe_jax.train.settings import PreferenceSettings
@@ -74,5 +76,6 @@ def test_once_a_micro_batch(shape, micro_batches):
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu compiles ahead of time, on Linux only")
 @pytest.mark.parametrize("micro_batches", [1, 2])
 def test_once_a_micro_batch_on_tpus(micro_batches):
+    add_flags(flags_of(DEFAULT))
     mesh = topology_mesh(parse_topology("v5e:2x4"), MeshSettings(replica=1, fsdp=4, tensor=2))
     assert_once(runs(mesh, micro_batches, "bfloat16"), micro_batches)

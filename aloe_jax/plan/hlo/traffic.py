@@ -25,6 +25,7 @@ class Collective:
     runs: int
     received: float  # bytes that reach the chip over the interconnect, in all runs
     members: tuple[int, ...]  # one group of chips that take part; one chip alone where a message takes a single path
+    beside: bool = False  # whether it runs while the chip computes something else
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,11 @@ class Traffic:
     def over(self) -> dict[tuple[int, ...], float]:
         """The same by the chips that take part."""
         return self._sums(lambda one: one.members)
+
+    @property
+    def beside(self) -> float:
+        """Bytes of `received` that arrive in collectives beside which the chip computes."""
+        return sum(one.received for one in self.collectives if one.beside)
 
     @property
     def runs(self) -> dict[str, int]:
@@ -78,7 +84,7 @@ def traffic_of(text: str, unknown_trips: float | None = None) -> Traffic:
 def _traffic(module: Module, unknown_trips: float | None) -> Traffic:
     collectives: list[Collective] = []
     hbm = 0.0
-    unstated = Unstated()
+    unstated, beside = Unstated(), _channels_beside(module)
     for computation, times, fused, counted in visits(module, module.entry, unknown_trips, unstated):
         for instruction in computation.values():
             if not fused:
@@ -92,7 +98,20 @@ def _traffic(module: Module, unknown_trips: float | None) -> Traffic:
                     counted.add(channel[1])
                 bytes_each, members = received(module, computation, instruction, kind)
                 shapes = instruction.shapes + shapes_of(computation, instruction.operands)
-                collectives.append(Collective(kind, shapes, round(times), times * bytes_each, members))
+                started = instruction.opcode.endswith("-start") or bool(channel and channel[1] in beside)
+                collectives.append(Collective(kind, shapes, round(times), times * bytes_each, members, started))
     expected = 0 if unknown_trips is None else 1
     unbounded = unstated.inner + unstated.outer * (len(unstated.outer) > expected)
     return Traffic(tuple(collectives), hbm, tuple(unbounded))
+
+
+def _channels_beside(module: Module) -> set[str]:
+    """The channels of collectives of which the compiler made part of a fusion that also computes: it gives those
+    fusions this name, and the collective's start and end stand in fusions of their own."""
+    found: set[str] = set()
+    for name, computation in module.computations.items():
+        if name.startswith("async_collective_fusion"):
+            for instruction in computation.values():
+                if channel := re.search(r"channel_id=(\d+)", instruction.rest):
+                    found.add(channel[1])
+    return found

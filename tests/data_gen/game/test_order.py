@@ -7,7 +7,7 @@ import pytest
 
 from aloe_jax.tree.schema import Persona
 from data_gen.calls.store import EVENTS, GIVEN_UP, NODES, Store
-from data_gen.game.scheduler import Candidates, conversation_name, in_order
+from data_gen.game.scheduler import Candidates, conversation_name, in_order, put_in_order
 from data_gen.personas.split import spread
 
 
@@ -62,3 +62,13 @@ def test_an_interrupted_run_keeps_its_order(tmp_path, listed, ledger):
     with Store(tmp_path) as store:
         assert len(store.begun()) == 4
         assert list(in_order(POOL, 0, store.begun())) == list(before)
+
+
+def test_more_than_a_hundred_thousand_are_put_in_order(tmp_path):
+    """Ids have five digits up to 99,999 and six above; as texts, the latter would come first."""
+    names = [conversation_name(number, POOL) for number in (100_000, 99_999, 7, 1_000_000, 100_001)]
+    path = tmp_path / "trees.jsonl"
+    path.write_text("".join(f'{{"id": "{name}"}}\n' for name in names))
+    assert put_in_order(path) == 5
+    numbers = [int(line.split('"c')[1].partition("-")[0]) for line in path.read_text().splitlines()]
+    assert numbers == [7, 99_999, 100_000, 100_001, 1_000_000]

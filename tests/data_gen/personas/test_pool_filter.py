@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from aloe_jax.errors import InputError
+from data_gen.personas import filter
 from data_gen.personas.entry import make_entry, read_seeds
 from data_gen.personas.filter import MOST_SHARED_GRAMS, Pool, calibrate, distribution, nearest_neighbours
 from data_gen.text import words
@@ -133,3 +134,20 @@ def test_bad_arguments():
         calibrate(np.eye(2), 1.5)
     with pytest.raises(InputError, match="at least 2 entries, found 1"):
         calibrate(np.eye(1), 0.5)
+
+
+def test_nearest_neighbours_do_not_depend_on_the_blocks(monkeypatch):
+    """Seven rows in blocks of two (14 cosines), the last one short, against the whole matrix."""
+    vectors = np.random.default_rng(0).normal(size=(7, 5)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    cosines = vectors @ vectors.T - 3 * np.eye(7, dtype=np.float32)
+    monkeypatch.setattr(filter, "BLOCK", 14)
+    np.testing.assert_allclose(nearest_neighbours(vectors), cosines.max(axis=1), atol=1e-6)
+
+
+def test_a_pool_keeps_all_vectors_as_it_grows():
+    vectors = np.eye(200, dtype=np.float32)
+    pool = Pool(THRESHOLD)
+    for entry, vector in zip(candidates(200, seed=1), vectors, strict=True):
+        pool.add(entry, vector)
+    np.testing.assert_array_equal(pool.vectors, vectors)
