@@ -42,7 +42,8 @@ from aloe_jax.train.trackers import open_trackers
 
 @dataclass(frozen=True)
 class Training:
-    """Everything that one training run needs."""
+    """Everything that one training run needs. `commit` is called before each checkpoint, which later calls take to have
+    the metrics of all steps before it."""
 
     model: ModelConfig
     settings: LoopSettings
@@ -53,6 +54,7 @@ class Training:
     seed: int = 0  # of the adapters and their dropout
     held_out: HeldOut | None = None
     logging: LoggingSettings = field(default_factory=LoggingSettings)
+    commit: Callable[[], None] = lambda: None
 
     @property
     def optimizer(self) -> optax.GradientTransformation:
@@ -159,6 +161,7 @@ def _hooks(
     def save(step: AfterStep) -> bool:
         stopping = records.read()
         with clock.part("checkpoint"):
+            training.commit()
             checkpoints.save(step.state, position())
         interval.restart()
         return stopping

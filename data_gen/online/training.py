@@ -66,6 +66,7 @@ def train_online(run: Run) -> Values:
             directory,
             run.seed,
             logging=replace(run.section("logging", LoggingSettings), stall_seconds=0),  # a round may take its time
+            commit=run.commit,
         )
 
         def report(done: int, total: int, record: Record) -> None:
