@@ -107,17 +107,22 @@ def status(options: argparse.Namespace) -> None:
 
 def merge(options: argparse.Namespace) -> None:
     """Merge the shards of one run."""
+    from functools import partial
+
     from aloe_jax.bucket.places import in_bucket
     from aloe_jax.bucket.reading import light, readable
+    from aloe_jax.run.in_bucket import write_run
     from data_gen.publish.shards import merge
 
     signals.raise_interrupts()
 
-    if in_bucket(options.out):
-        raise InputError(f"--out: '{options.out}' is in a bucket; give a folder of this machine")
     check_apart(options.out, *options.sources)
-    check_no_run(options.out)
-    counts = merge([readable(source, light) for source in options.sources], options.out)
+    sources = [readable(source, light) for source in options.sources]
+    if in_bucket(options.out):
+        counts = write_run(options.out, partial(merge, sources))
+    else:
+        check_no_run(options.out)
+        counts = merge(sources, options.out)
     print(f"{counts['trees']} conversations, {counts['preferences']} preferences in {options.out}")
 
 
