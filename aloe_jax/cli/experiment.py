@@ -184,14 +184,17 @@ def read_experiment(values: Mapping[str, object]) -> dict[str, object]:
 
 
 def _without_sft(sections: dict[str, object]) -> dict[str, object]:
-    """If there is no SFT (`config.sft.epochs=0`), preference training from the start model in place of its result, and
-    the benchmark without it."""
-    sft, preference, benchmark = (sections.get(name) for name in ("sft", "preference", "benchmark"))
+    """If there is no SFT (`config.sft.epochs=0`), other trainings from the start model in place of its result, and the
+    benchmark without it."""
+    sft, preference, online, benchmark = (sections.get(name) for name in ("sft", "preference", "online", "benchmark"))
     if not isinstance(sft, SftSettings) or sft.epochs:
         return sections
     found = dict(sections)
     if isinstance(preference, PreferenceSettings) and preference.start == SFT:
         found["preference"] = dataclasses.replace(preference, start=BASE)
+    if isinstance(online, OnlineSettings):
+        start, reference = (BASE if name == SFT else name for name in (online.start, online.reference))
+        found["online"] = dataclasses.replace(online, start=start, reference=reference)
     if isinstance(benchmark, BenchmarkSettings) and SFT in benchmark.models:
         models = tuple(name for name in benchmark.models if name != SFT)
         found["benchmark"] = dataclasses.replace(benchmark, models=models)
