@@ -2,25 +2,35 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from aloe_jax.errors import InputError
 from aloe_jax.settings import plain, read
 from aloe_jax.train.objectives import OBJECTIVES, check_objective
+from aloe_jax.train.objectives.on_policy import ON_POLICY
 from aloe_jax.train.objectives.settings import SHARED, ObjectiveSettings
 from aloe_jax.train.settings import PreferenceSettings, TrainingSettings
 from helpers.objective_samples import random_row
 
 # Another value of each setting that not all objectives read, and the objectives that read it; the others refuse it.
+SURROGATES = {"policy_gradient", "distil"}
 READ_BY = {
-    "beta": (0.3, {*OBJECTIVES} - {"sft"}),
-    "margin": (0.4, {*OBJECTIVES} - {"sft", "listwise", "apo_zero_unpaired"}),
+    "beta": (0.3, {*OBJECTIVES} - {"sft", *ON_POLICY}),
+    "margin": (0.4, {*OBJECTIVES} - {"sft", "listwise", "apo_zero_unpaired", *ON_POLICY}),
     "label_smoothing": (0.3, {"cdpo", "robust_dpo"}),
     "nll_weight": (0.2, {"rpo"}),
     "gamma": (0.1, {"simpo"}),
     "ranking": ("preferences", {"listwise"}),
     "desirable_weight": (1.5, {"apo_zero_unpaired"}),
     "undesirable_weight": (0.5, {"apo_zero_unpaired"}),
+    "eta": (0.5, {"tree_regression"}),
+    "ratio": ("turn", {"policy_gradient"}),
+    "clip_low": (0.01, SURROGATES),
+    "clip_high": (0.01, SURROGATES),
+    "kl_weight": (0.5, SURROGATES),
+    "tokens_per_reply": (32, SURROGATES),
+    "hint_clip": (0.01, {"distil"}),
 }
 
 
@@ -41,6 +51,8 @@ def test_a_setting_is_used_or_refused(setting, name):
     usual = ObjectiveSettings(objective=name)
     changed = dataclasses.replace(usual, **{setting: value})
     given, all_pairs = random_row(3)
+    noise = np.random.default_rng(3).uniform(-2, 2, given.targets.old.shape)  # tokens of a reply moved unlike
+    given = given._replace(targets=given.targets._replace(old=given.targets.old + noise))
     all_pairs = all_pairs._replace(weight=all_pairs.weight.at[0, 0].set(0))  # one the values alone rank
     losses = [loss(name, given, all_pairs, settings) for settings in (usual, changed)]
     check_objective(usual, "preference")

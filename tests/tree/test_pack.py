@@ -80,8 +80,9 @@ def test_padding_sees_itself_and_carries_nothing():
     np.testing.assert_array_equal(allowed(row.positions, row.subtree_end), np.eye(5, dtype=bool))
     assert row.reply.tolist() == [3] * 4
     assert row.conversation.tolist() == row.node.tolist() == [-1] * 3
-    assert np.isnan(row.value).all()
-    named = {"subtree_end", "reply", "conversation", "node", "value"}
+    unknown = {"value", "advantage", "hinted_log_prob"}
+    assert all(np.isnan(getattr(row, name)).all() for name in unknown)
+    named = {"subtree_end", "reply", "conversation", "node", *unknown}
     others = {field.name for field in dataclasses.fields(TreeRow)} - named
     assert not any(np.any(getattr(row, name)) for name in others)
     assert row.sizes == (5, 4, 3, 2)
