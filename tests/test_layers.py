@@ -16,6 +16,7 @@ LINES = (
     ("aloe_jax/decode", "aloe_jax/train"),
     ("aloe_jax/data",),
     ("aloe_jax/inspect", "aloe_jax/run"),
+    ("aloe_jax/bucket",),
     ("aloe_jax/hub", "aloe_jax/formats"),
     ("aloe_jax/models",),
     ("aloe_jax/ops",),

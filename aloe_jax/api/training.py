@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from etils import epath
 from rich.console import Console
 
 from aloe_jax import settings
@@ -18,6 +17,7 @@ from aloe_jax.cli.commands import pipeline
 from aloe_jax.cli.experiment import Experiment, load_experiment, read_experiment
 from aloe_jax.data.settings import TREES
 from aloe_jax.errors import InputError
+from aloe_jax.run.in_bucket import folder_of, working
 from aloe_jax.run.progress import Progress
 from aloe_jax.run.progress_file import PROGRESS
 from aloe_jax.run.stage import Run, run_stages
@@ -67,7 +67,7 @@ def train_model(
     Args:
         config: settings by section, `{"model": {"source": "embedded:smollm2"}, "sft": {"epochs": 1}}`, every other one
             at its default (`aloe config` lists them); or a config file as `--config` takes it.
-        workdir: the run directory.
+        workdir: the run directory, also in a bucket.
         trees: the conversations, records, dicts of their JSON or a file; None: those that the config names.
         stages: the stages, in any order, or one of them. Those that talk with models run an event loop, so not inside
             another one.
@@ -77,23 +77,24 @@ def train_model(
     Raises InputError for settings that cannot work, before a stage starts, and ResumableError if the work stopped
     half-way (Ctrl-C in a training): the same call continues.
     """
-    place, named = epath.Path(workdir), (stages,) if isinstance(stages, str) else tuple(stages)
+    named = (stages,) if isinstance(stages, str) else tuple(stages)
     if isinstance(config, str):
         given: Mapping[str, object] = settings.plain(load_experiment([f"--config={config}"]))
     else:
         given = config
     values = _merged(settings.plain(Experiment()), given)
+    place = folder_of(os.fspath(workdir), read_experiment(values).get("bucket"))
     if trees is not None:
         path = os.fspath(trees) if isinstance(trees, (str, os.PathLike)) else str(place / OWN_TREES)
         values = _merged(values, {"dataset": {"sources": {TREES: {"path": path}}}})
     sections = read_experiment(values)
-    if trees is not None and not isinstance(trees, (str, os.PathLike)):
-        place.mkdir(parents=True, exist_ok=True)
-        write_trees(place / OWN_TREES, trees)
     shown = Progress(Console(stderr=True, quiet=not progress), place / PROGRESS)
-    run = Run(place, sections, shown)
-    run_stages(pipeline(), run, named, fresh)
-    return Trained(Path(workdir), named)
+    with working(os.fspath(workdir), Run(place, sections, shown)) as run:
+        if trees is not None and not isinstance(trees, (str, os.PathLike)):
+            place.mkdir(parents=True, exist_ok=True)
+            write_trees(place / OWN_TREES, trees)
+        run_stages(pipeline(), run, named, fresh)
+    return Trained(Path(place), named)
 
 
 def _merged(values: Mapping[str, object], changes: Mapping[str, object]) -> dict[str, object]:

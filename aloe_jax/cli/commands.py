@@ -29,12 +29,15 @@ def run(options: argparse.Namespace) -> None:
         from etils import epath
         from rich.console import Console
 
+        from aloe_jax.bucket.places import in_bucket
+        from aloe_jax.bucket.reading import light, readable
         from aloe_jax.cli.console import PipedConsole
         from aloe_jax.cli.dry_run import show_outlook
         from aloe_jax.cli.experiment import load_experiment
         from aloe_jax.cli.preflight import meet
         from aloe_jax.parallel import hosts
         from aloe_jax.plan.flags import Added, add_flags, libtpu_flags
+        from aloe_jax.run.in_bucket import folder_of, working
         from aloe_jax.run.outlook import expected
         from aloe_jax.run.progress import Progress
         from aloe_jax.run.progress_file import PROGRESS
@@ -47,7 +50,10 @@ def run(options: argparse.Namespace) -> None:
         added = add_flags(libtpu_flags(chip_name(), settings)) if has_tpus() else Added(())
         if options.distributed:
             meet(options, settings)
-        stages, workdir, primary = pipeline(), epath.Path(options.workdir), hosts.is_primary()
+        stages, workdir, primary = pipeline(), folder_of(options.workdir, settings.get("bucket")), hosts.is_primary()
+        if options.dry_run and in_bucket(options.workdir):
+            with contextlib.suppress(InputError):  # there is none yet
+                workdir = epath.Path(readable(options.workdir, light))
         shown = workdir / PROGRESS if primary and not options.dry_run else None
         run = Run(workdir, settings, Progress(Console(stderr=True, quiet=not primary), shown), shard)
         selected = _names(options.stages) or list(run.section("stages", tuple)) or list(STAGES)
@@ -61,10 +67,12 @@ def run(options: argparse.Namespace) -> None:
         return
     if said := added.line():
         run.progress.line(said)
-    run_stages(stages, run, selected, options.fresh, options.fork)
+    with working(options.workdir, run) as run:
+        run_stages(stages, run, selected, options.fresh, options.fork)
     if "report" in selected:
         done = shlex.quote(options.workdir)
-        run.progress.line(f"\nNext:\n  open {done}/report/index.html\n  aloe view {done}")
+        page = f"{workdir if in_bucket(options.workdir) else done}/report/index.html"
+        run.progress.line(f"\nNext:\n  open {page}\n  aloe view {done}")
         if (run.directory("export") / "config.json").exists():
             run.progress.line(f"  aloe chat --model={done}/export")
             if (run.directory("conversations") / "trees.jsonl").exists():
@@ -99,18 +107,23 @@ def status(options: argparse.Namespace) -> None:
 
 def merge(options: argparse.Namespace) -> None:
     """Merge the shards of one run."""
+    from aloe_jax.bucket.places import in_bucket
+    from aloe_jax.bucket.reading import light, readable
     from data_gen.publish.shards import merge
 
     signals.raise_interrupts()
 
+    if in_bucket(options.out):
+        raise InputError(f"--out: '{options.out}' is in a bucket; give a folder of this machine")
     check_apart(options.out, *options.sources)
     check_no_run(options.out)
-    counts = merge(options.sources, options.out)
+    counts = merge([readable(source, light) for source in options.sources], options.out)
     print(f"{counts['trees']} conversations, {counts['preferences']} preferences in {options.out}")
 
 
 def plan(options: argparse.Namespace) -> None:
     """Compile a stage for a TPU slice and print whether it fits. AloeError if it does not."""
+    from aloe_jax.bucket.reading import readable
     from aloe_jax.cli.experiment import load_experiment, planned_settings
     from aloe_jax.plan.plan import make_plan
     from aloe_jax.plan.remedy import remedy
@@ -123,18 +136,16 @@ def plan(options: argparse.Namespace) -> None:
     signals.raise_interrupts()
 
     settings, progress = planned_settings(load_experiment(options.config_arguments, options.workdir or "")), Progress()
-    found = []
+    found, workdir = [], readable(options.workdir or "")
     if options.tuning:
         given = (*options.config_arguments, *([f"--workdir={options.workdir}"] if options.workdir else []))
         print(changes_text(compile_each(settings, options.stage, options.topology, given, progress.line)), end="\n\n")
     if options.search:
-        found = search(settings, options.stage, options.topology, workdir=options.workdir or "", progress=progress.line)
+        found = search(settings, options.stage, options.topology, workdir=workdir, progress=progress.line)
         print(search_text(found), end="\n\n")
         plan = found[0].plan
     else:
-        plan = make_plan(
-            settings, options.stage, options.topology, workdir=options.workdir or "", progress=progress.line
-        )
+        plan = make_plan(settings, options.stage, options.topology, workdir=workdir, progress=progress.line)
     print(to_text(plan))
     if options.price is not None and plan.fits:
         print(price_line(plan, options.price))
@@ -175,6 +186,7 @@ def import_model(options: argparse.Namespace) -> None:
 
 def export(options: argparse.Namespace) -> None:
     """Write a training's result, or any importable model, as a Hugging Face folder."""
+    from aloe_jax.bucket.reading import readable_training
     from aloe_jax.hub.tensors import shard_bytes
     from aloe_jax.run.progress import Progress
     from aloe_jax.train.export import export_source
@@ -187,7 +199,7 @@ def export(options: argparse.Namespace) -> None:
     line = Progress().line
     with waiting(f"exporting {options.source}"):
         written = export_source(
-            options.source,
+            readable_training(options.source),
             out,
             options.dtype,
             options.overwrite,
@@ -287,6 +299,7 @@ def score(options: argparse.Namespace) -> None:
 def metrics(options: argparse.Namespace) -> None:
     """Print the benchmark's metrics of a file of scores, or a sheet for labels; of runs and several files a table."""
     from aloe_jax import files
+    from aloe_jax.bucket.reading import light, readable
     from aloe_jax.cli.console import PipedConsole
     from eval.benchmark.labels import label_sheet
     from eval.benchmark.truth import metrics_file
@@ -294,11 +307,11 @@ def metrics(options: argparse.Namespace) -> None:
 
     signals.raise_interrupts()
 
-    path, *more = options.scores
+    path, *more = scores = [readable(each, light) for each in options.scores]
     if more or Path(path).is_dir():
         if options.labels or options.label_sheet is not None:
             raise InputError("--labels and --label-sheet are for one file of scores; name that file alone")
-        print_measured(options.scores, options.scale, None if options.json else PipedConsole(highlight=False))
+        print_measured(scores, options.scale, None if options.json else PipedConsole(highlight=False))
     elif options.label_sheet is not None:
         print("\n".join(map(files.json_line, label_sheet(path, options.label_sheet))))
     else:
@@ -309,19 +322,24 @@ def report(options: argparse.Namespace) -> None:
     """Write the report of a run; with --watch again and again, until Ctrl-C, which is a success."""
     from functools import partial
 
+    from aloe_jax.bucket.places import in_bucket
+    from aloe_jax.bucket.reading import light, readable
     from eval.report import watch, write_report
 
     signals.raise_interrupts()
 
     if not options.watch:
-        print(write_report(options.workdir, options.out, stages=STAGES))
+        print(write_report(readable(options.workdir, light), options.out, stages=STAGES))
         return
+    if in_bucket(options.workdir):
+        raise InputError(f"--watch follows files of this machine, and '{options.workdir}' is in a bucket; leave it out")
     with contextlib.suppress(KeyboardInterrupt):
         watch(options.workdir, options.out, partial(print, flush=True), stages=STAGES)
 
 
 def compare(options: argparse.Namespace) -> None:
     """Compare benchmark results and trainings of several runs, or results of one."""
+    from aloe_jax.bucket.reading import light, readable
     from aloe_jax.cli.console import PipedConsole
     from eval.compare.comparison import compare
     from eval.compare.files import as_json
@@ -334,7 +352,8 @@ def compare(options: argparse.Namespace) -> None:
     if options.out:
         check_apart(options.out, *options.directories)
         check_no_run(options.out)
-    found = compare(read_sources(options.directories), options.baseline)
+    directories = [readable(each, light) for each in options.directories]
+    found = compare(read_sources(directories), options.baseline)
     if options.json:
         print(json.dumps(as_json(found), indent=2, ensure_ascii=False))
     else:
@@ -349,12 +368,13 @@ def view(options: argparse.Namespace) -> None:
     """Serve the web page of a run's trees."""
     from functools import partial
 
+    from aloe_jax.bucket.reading import light, readable
     from eval.viewer import view
 
     signals.raise_interrupts()
 
     announce = partial(print, flush=True)  # flushed, so that the address also appears in a file or pipe at once
-    view(options.directory, options.host, options.port, options.open, announce)
+    view(readable(options.directory, light), options.host, options.port, options.open, announce)
 
 
 def completion(options: argparse.Namespace) -> None:

@@ -22,6 +22,9 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from aloe_jax import settings
+from aloe_jax.bucket.places import in_bucket
+from aloe_jax.bucket.reading import readable
+from aloe_jax.bucket.settings import BucketSettings
 from aloe_jax.cli.arguments import DEBUG, STAGES, parse_argument
 from aloe_jax.data.settings import DatasetSettings
 from aloe_jax.decode.settings import DecodeSettings
@@ -59,6 +62,7 @@ class Experiment:
     template: TemplateSettings = section(TemplateSettings)
     mesh: MeshSettings = section(MeshSettings)
     hosts: HostSettings = section(HostSettings, decides=False)
+    bucket: BucketSettings = section(BucketSettings, decides=False)
     tuning: tuple[str, ...] = setting(
         TUNING,
         "groups of compiler flags on TPUs (docs/tuning.md); auto: those that fit the chip and the experiment; empty: "
@@ -146,9 +150,9 @@ def load_experiment(arguments: Sequence[str], workdir: str = "") -> dict[str, ob
     Raises InputError as `load_config` and `settings.read` do.
     """
     renamed = settings.renamed(Experiment)
-    stored = epath.Path(workdir) / CONFIG if workdir else None
-    if stored is None or names_file(arguments):
+    if not workdir or names_file(arguments):
         return read_experiment(load_config(arguments, renamed))
+    stored = epath.Path(readable(workdir, CONFIG.__eq__) if in_bucket(workdir) else workdir) / CONFIG
     if not stored.exists():
         raise InputError(
             f"--config is missing, and there is no run in '{workdir}' to go on with; give an experiment file, for "

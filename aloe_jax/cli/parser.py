@@ -33,7 +33,8 @@ def make_parser() -> argparse.ArgumentParser:
         "--workdir",
         type=path_of,
         required=True,
-        help="run directory, a local folder; without --config the run in it goes on with its own settings",
+        help="run directory, a local folder or gs://BUCKET/DIR; without --config the run in it goes on with its own "
+        "settings",
     )
     command.add_argument("--stages", default="", help="comma-separated stages (default: config.stages, else all)")
     command.add_argument(

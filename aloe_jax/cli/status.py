@@ -10,12 +10,16 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
+from aloe_jax.bucket.reading import readable
+from aloe_jax.run.manifest import MANIFEST
 from aloe_jax.run.progress import duration, time_of_day
-from aloe_jax.run.progress_file import Reading
+from aloe_jax.run.progress_file import PROGRESS, Reading
+from aloe_jax.run.stage import CONFIG
 from aloe_jax.run.status import RunState, find_runs, run_state
-from aloe_jax.train.goodput import goodput
+from aloe_jax.train.goodput import STARTS, goodput
+from aloe_jax.train.metrics_log import METRICS
 from aloe_jax.train.names import CHAIN
-from data_gen.calls.status import show_panel
+from data_gen.calls.status import STATUS, show_panel
 
 STALE = 120.0  # seconds without a sign after which a run on another host may have ended
 
@@ -23,10 +27,11 @@ STALE = 120.0  # seconds without a sign after which a run on another host may ha
 def show_status(places: Sequence[str], stages: Sequence[str], console: Console) -> None:
     """Print the state of every run among the `places`, and of a single one its stages and the panel of its
     conversations. Raises InputError for a place without a run."""
-    runs = find_runs([Path(place) for place in places])
+    given = {Path(readable(place, _shown)): place for place in places}
+    runs = find_runs(list(given))
     for workdir in runs:
         state = run_state(workdir, stages)
-        console.print(Text(f"{workdir}: {headline(state)}"), soft_wrap=True)
+        console.print(Text(f"{given.get(workdir, workdir)}: {headline(state)}"), soft_wrap=True)
         if len(runs) == 1:
             for stage in state.stages:
                 told = "finished" if stage.finished else "working" if state.alive is not False else "interrupted"
@@ -35,6 +40,11 @@ def show_status(places: Sequence[str], stages: Sequence[str], console: Console) 
             console.print(Padding(Text(line), (0, 0, 0, 2)))
         if len(runs) == 1 and state.stages and state.stages[-1].name == "conversations":
             show_panel(workdir, console)
+
+
+def _shown(name: str) -> bool:
+    """Whether a file of a run in a bucket is read here."""
+    return name.rpartition("/")[2] in (CONFIG, MANIFEST, PROGRESS, STATUS, STARTS, METRICS)
 
 
 def headline(state: RunState) -> str:

@@ -23,12 +23,13 @@ LATEST = 1e11  # seconds since the epoch that a clock can show
 
 class Holder(Record):
     """The process that works in a run directory. `born` tells it from a later process with the same number, where the
-    system says so; `since` is in seconds since the epoch."""
+    system says so; `since` is in seconds since the epoch; `machine` tells hosts of one name apart, and containers."""
 
     process: int
     host: str
     born: str
     since: float = Field(ge=0, le=LATEST)
+    machine: str = ""
 
     @property
     def here(self) -> bool:
@@ -55,7 +56,7 @@ def exclusive(workdir: epath.Path) -> Iterator[Callable[[], None]]:
     def sign() -> None:
         nonlocal signed
         signed = True
-        _write(handle, _this_process().model_dump_json())
+        _write(handle, this_process().model_dump_json())
 
     try:
         yield sign
@@ -80,9 +81,27 @@ def holder(workdir: epath.PathLike) -> Holder | None:
         return None
 
 
-def _this_process() -> Holder:
+def this_process() -> Holder:
+    """This process, as the holder of a lock."""
     mine = os.getpid()
-    return Holder(process=mine, host=socket.gethostname(), born=_born(mine), since=time.time())
+    return Holder(process=mine, host=socket.gethostname(), born=_born(mine), since=time.time(), machine=_this_machine())
+
+
+def ended_here(sign: str) -> bool:
+    """Whether a lock's content tells of a process of this very machine that has ended."""
+    try:
+        found = parse(Holder, sign, LOCK)
+    except InputError:
+        return False
+    return bool(found.machine) and found.machine == _this_machine() and found.alive is False
+
+
+def _this_machine() -> str:
+    """What tells this machine since its start, and the container in it, from others; "" if the system does not say."""
+    try:
+        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
 
 
 def _born(process: int) -> str:
@@ -104,10 +123,9 @@ def _born(process: int) -> str:
 
 def _open_lock(workdir: epath.Path) -> int:
     if "://" in str(workdir):
-        # Trees and metrics are appended line by line, which object stores cannot do.
         raise InputError(
-            f"--workdir: '{workdir}' is in an object store, where a run cannot append; use a folder of this machine "
-            "and copy the results"
+            f"--workdir: '{workdir}' is in an object store that runs do not know; use a folder of this machine or "
+            "gs://BUCKET/DIR"
         )
     try:
         workdir.mkdir(parents=True, exist_ok=True)

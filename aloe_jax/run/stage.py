@@ -16,6 +16,8 @@ from typing import TypeVar
 from etils import epath
 
 from aloe_jax import files, memory
+from aloe_jax.bucket.mirror import Mirror
+from aloe_jax.bucket.places import stored_at
 from aloe_jax.errors import InputError, ResumableError
 from aloe_jax.parallel import hosts
 from aloe_jax.run.changes import Places, input_changes
@@ -36,6 +38,7 @@ from aloe_jax.run.progress import Progress
 from aloe_jax.settings import decided, missing_key, nearest, plain, split
 
 CONFIG = "config.json"  # the config of the last accepted call
+CHECKPOINTS = "checkpoints"  # the folder of a training's, which a run in a bucket has there
 SETTING, INPUT = "setting", "input"  # what a stage can have been run with another one of
 S = TypeVar("S")
 
@@ -48,6 +51,15 @@ class Run:
     settings: Mapping[str, object]  # by section: a settings object, or a plain value such as the seed
     progress: Progress
     shard: tuple[int, int] = (0, 1)  # (number, count) of the machines that share the conversations
+    # Of a run in a bucket, whose `workdir` is a local copy: what uploads it, on the primary process, and on the others
+    # what brings it up to date.
+    mirror: Mirror | None = None
+    refresh: Callable[[], None] = lambda: None
+
+    def commit(self) -> None:
+        """Let no later kill take the run back behind this moment; in a bucket, upload what is new."""
+        if self.mirror is not None:
+            self.mirror.commit()
 
     def directory(self, stage: str) -> epath.Path:
         """The folder of a stage."""
@@ -187,6 +199,7 @@ def run_stages(
         _check_own(run.workdir / CONFIG)
         sign()
         files.write_json(run.workdir / CONFIG, plain(run.settings))
+        _finish(run)
         for stage in chosen:
             _run_stage(stage, run, fresh or fork, stage.paid if fork else ())
         hosts.lead(hosts.SKIP)  # the end of the run
@@ -203,11 +216,13 @@ def chosen_stages(stages: Sequence[Stage], selected: Sequence[str]) -> list[Stag
 
 def _follow(stages: Sequence[Stage], run: Run) -> None:
     """Run, on a process other than the primary one, its part of the stages that run everywhere."""
+    run.refresh()
     for stage in stages:
         if not stage.skips(run):
             stage.check(run)
     for stage in stages:
         if stage.shared and hosts.follow():
+            run.refresh()
             (stage.assist or stage.work)(run)
     hosts.follow()  # the end of the run
 
@@ -287,6 +302,7 @@ def _run_stage(stage: Stage, run: Run, fresh: bool, paid: Sequence[str] = ()) ->
         if stage.shared:
             hosts.lead(hosts.SKIP)
         run.progress.skipped(stage.name)
+        _finish(run, stage.name)
         return
     for name in stage.reads(run):
         check_outputs(run.directory(name), run.manifest(name))
@@ -302,6 +318,8 @@ def _run_stage(stage: Stage, run: Run, fresh: bool, paid: Sequence[str] = ()) ->
         seconds=before.seconds if before else 0.0,
     )
     manifest.write(directory)
+    if run.mirror is not None:
+        run.mirror.commit(whole=True)
     began, earlier = time.monotonic(), manifest.seconds
     with run.progress.stage(stage.name):
         if before is not None and not before.finished:
@@ -326,6 +344,13 @@ def _run_stage(stage: Stage, run: Run, fresh: bool, paid: Sequence[str] = ()) ->
             if directory.exists():
                 with failing:
                     dataclasses.replace(manifest, seconds=seconds).write(directory)
+    _finish(run, stage.name)
+
+
+def _finish(run: Run, stage: str = "") -> None:
+    """Upload a finished stage of a run in a bucket, or what is at the top of its directory."""
+    if run.mirror is not None:
+        run.mirror.finish(stage)
 
 
 def _earlier(stage: Stage, run: Run, inputs: Mapping[str, str], fresh: bool, paid: Sequence[str]) -> Manifest | None:
@@ -341,15 +366,19 @@ def _earlier(stage: Stage, run: Run, inputs: Mapping[str, str], fresh: bool, pai
         _refuse(stage, run, changes, fresh, what=SETTING if settings else INPUT)
     damaged = fresh and before.finished and changed_output(run.directory(stage.name), before) is not None
     if changes or damaged or before.status == "discarded":
-        _discard(run.directory(stage.name), before, paid)
+        _discard(run, stage.name, before, paid)
         return None
     return before
 
 
-def _discard(directory: epath.Path, manifest: Manifest, paid: Sequence[str]) -> None:
+def _discard(run: Run, stage: str, manifest: Manifest, paid: Sequence[str]) -> None:
     """Remove the files of a stage, except those in `paid`. The manifest records this first and is kept, so that after a
     kill files of the old setting are never taken for those of the new one."""
+    directory = run.directory(stage)
     dataclasses.replace(manifest, status="discarded").write(directory)
+    if run.mirror is not None:
+        run.mirror.commit(whole=True)
+        stored_at(directory / CHECKPOINTS).rmtree(missing_ok=True)
     for path in directory.iterdir():
         if path.name not in (MANIFEST, *paid):
             path.rmtree() if path.is_dir() else path.unlink()

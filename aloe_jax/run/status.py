@@ -9,11 +9,13 @@ from pathlib import Path
 
 from etils import epath
 
+from aloe_jax.bucket.places import stored_at
 from aloe_jax.errors import InputError
 from aloe_jax.run.lock import Holder, holder
 from aloe_jax.run.manifest import find_manifest
 from aloe_jax.run.progress_file import Reading, read_progress
-from aloe_jax.run.stage import CONFIG, run_config
+from aloe_jax.run.saved import complete_steps, saved_at
+from aloe_jax.run.stage import CHECKPOINTS, CONFIG, run_config
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def run_state(workdir: Path, stages: Sequence[str]) -> RunState:
     # The manifest gets the time of a call at its end, which does not come while it works or if it was killed.
     seconds = stage.seconds + (now.seconds if now is not None and state.holder is not None else 0.0)
     started = tuple(StageState(stage.name, False, seconds) if each is stage else each for each in started)
-    return RunState(workdir, state.holder, started, now, _checkpoint(workdir / stage.name / "checkpoints"))
+    return RunState(workdir, state.holder, started, now, _checkpoint(workdir / stage.name / CHECKPOINTS))
 
 
 def find_runs(places: Sequence[Path]) -> list[Path]:
@@ -94,11 +96,11 @@ def _is_run(folder: Path) -> bool:
 
 
 def _checkpoint(folder: Path) -> tuple[int, float] | None:
-    steps = [path for path in folder.iterdir() if path.name.isdigit()] if folder.is_dir() else []
+    found = stored_at(folder)
+    steps = complete_steps(found)
     if not steps:
         return None
-    newest = max(steps, key=lambda path: int(path.name))
     try:
-        return int(newest.name), newest.stat().st_mtime
+        return steps[-1], saved_at(found / str(steps[-1]))
     except OSError:  # replaced by the next one in this moment
-        return int(newest.name), time.time()
+        return steps[-1], time.time()

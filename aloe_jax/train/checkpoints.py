@@ -15,12 +15,14 @@ from etils import epath
 from orbax.checkpoint import v1 as ocp
 
 from aloe_jax import files, memory
+from aloe_jax.bucket.places import stored_at
 from aloe_jax.errors import InputError
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.models.decoder import Params, abstract_params
 from aloe_jax.parallel import hosts
 from aloe_jax.parallel.sharding import placed
 from aloe_jax.run.progress import Line, quiet
+from aloe_jax.run.saved import complete_steps, saved_at
 from aloe_jax.train.digests import verify, write_digests
 from aloe_jax.train.state import TrainState, split_params
 
@@ -45,7 +47,7 @@ class Checkpoints:
         """If `asynchronous`, a checkpoint is written while training goes on, from a copy of the state in host
         memory. `line` displays what was verified before a restore."""
         self._line = line
-        self._directory = epath.Path(directory).resolve()  # Orbax requires an absolute path
+        self._directory = stored_at(directory)
         self._directory.mkdir(parents=True, exist_ok=True)
         kept = [policies.LatestN(keep), *([policies.EveryNSteps(keep_every)] if keep_every else [])]
         self._saving: Future[None] | None = None
@@ -84,7 +86,7 @@ class Checkpoints:
 
     def saved_at(self, step: int) -> float:
         """When the checkpoint of a step was complete, in seconds since the epoch."""
-        return float((self._directory / str(step)).stat().mtime)
+        return saved_at(self._directory / str(step))
 
     def save(self, state: TrainState, iterator: dict[str, int]) -> None:
         """Save the state and the iterator's state, both of which may change afterwards. Waits for the previous save.
@@ -142,8 +144,7 @@ class Checkpoints:
 
 def checkpoint_steps(directory: epath.PathLike) -> list[int]:
     """The steps of the complete checkpoints in a folder, in order."""
-    folder = epath.Path(directory)
-    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit()) if folder.is_dir() else []
+    return complete_steps(stored_at(directory))
 
 
 def restore_params(
@@ -156,7 +157,7 @@ def restore_params(
     devices are in the shardings take part. `line` displays what was verified. InputError if there is no checkpoint, if
     it cannot be read, or if a file differs from its digest.
     """
-    folder = epath.Path(directory).resolve()
+    folder = stored_at(directory)
     alone = hosts.is_local(jax.tree.leaves(shardings)[0].mesh)
     steps = checkpoint_steps(folder)
     newest = max(steps, default=0) if step is None else step

@@ -8,6 +8,7 @@ from pathlib import Path
 import jax
 from etils import epath
 
+from aloe_jax.bucket.places import stored_at
 from aloe_jax.errors import InputError
 from aloe_jax.hub.adapter import export_adapter
 from aloe_jax.hub.card import CARD_FILE
@@ -66,7 +67,7 @@ def export_source(
     mesh = make_mesh(devices=jax.local_devices())
     path = Path(source)  # run directories are local
     stage = epath.Path(path.parent if path.name == "checkpoints" else path)
-    trained = (stage / "checkpoints").is_dir()
+    trained = stored_at(stage / "checkpoints").is_dir()
     base = stored(read_manifest(stage), stage, "model", "source") if trained else source
     if trained:
         step = _chosen_step(stage, source, step, unfinished)

@@ -45,7 +45,8 @@ from aloe_jax.tree.row import TreeRow
 
 @dataclass(frozen=True)
 class Training:
-    """Everything that one training run needs. `first_loss` is the expected loss of the first step, if known."""
+    """Everything that one training run needs. `first_loss` is the expected loss of the first step, if known; `commit`
+    is called before each checkpoint, which later calls take to have the metrics of all steps before it."""
 
     model: ModelConfig
     settings: TrainingSettings
@@ -57,6 +58,7 @@ class Training:
     seed: int = 0  # of the adapters and their dropout
     held_out: Batches | None = None  # measured and not trained on
     logging: LoggingSettings = field(default_factory=LoggingSettings)
+    commit: Callable[[], None] = lambda: None
 
     @property
     def optimizer(self) -> optax.GradientTransformation:
@@ -166,6 +168,7 @@ def _hooks(
     def save(step: AfterStep) -> bool:
         stopping = records.read()
         with clock.part("checkpoint"):
+            training.commit()
             checkpoints.save(step.state, position())
         interval.restart()
         return stopping

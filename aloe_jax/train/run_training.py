@@ -9,6 +9,7 @@ from etils import epath
 from jax.sharding import Mesh
 
 from aloe_jax import files
+from aloe_jax.bucket.places import stored_at
 from aloe_jax.data.builder import FragmentSource
 from aloe_jax.data.pipeline import Batches, Reference, micro_batch_rows
 from aloe_jax.data.plan import PackPlan
@@ -80,7 +81,7 @@ def _run(run: Run, name: str, start: str, mesh: Mesh, stop: StopRequest | None) 
             both = Batches(source, PackPlan(trained_on.steps + measured.steps), capacity, rows)
             with run.progress.doing("compiling reference pass", FIRST_COMPILE):
                 reference = _reference(run, directory, start, loaded[0], both, mesh, stop)
-    if hosts.broadcast_from_primary((directory / "checkpoints").exists()) and not model.lora:
+    if hosts.broadcast_from_primary(stored_at(directory / "checkpoints").exists()) and not model.lora:
         loaded.clear()  # a checkpoint replaces it
     training = Training(
         model,
@@ -93,6 +94,7 @@ def _run(run: Run, name: str, start: str, mesh: Mesh, stop: StopRequest | None) 
         run.seed,
         Batches(source, measured, capacity, rows, reference) if measured.steps else None,
         run.section("logging", LoggingSettings),
+        run.commit,
     )
 
     def report(done: int, total: int, record: Record) -> None:

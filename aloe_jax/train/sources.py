@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from etils import epath
 from jax.sharding import Mesh
 
+from aloe_jax.bucket.places import stored_at
 from aloe_jax.errors import InputError
 from aloe_jax.hub.identity import model_hash
 from aloe_jax.hub.load import load_params
@@ -82,7 +83,7 @@ def model_at(place: str) -> ModelSource:
     """The model at `place`: the folder of a training, or anything that `resolve_model` takes. InputError for a folder
     that is neither."""
     stage = epath.Path(place)
-    if not (stage / "checkpoints").is_dir():
+    if not stored_at(stage / "checkpoints").is_dir():
         return ModelSource(resolve_model(place))
     if stage.name not in CHAIN:
         raise InputError(f"'{place}' holds checkpoints of no training; name the folder {' or '.join(CHAIN)} of a run")

@@ -61,7 +61,7 @@ TURNS, CALLS_A_TURN = 2, 2  # one call for the hinted candidates and one for the
 STAGES = ("personas", "conversations", "dataset", "sft", "preference", "benchmark", "export", "report")
 
 
-def run_arguments(model: Path, workdir: Path, *more: str) -> list[str]:
+def run_arguments(model: Path, workdir: Path | str, *more: str) -> list[str]:
     """Arguments of a small `aloe run`."""
     config = f"--config={ROOT / 'configs/demo.py'}:debug"
     return ["run", config, f"--workdir={workdir}", f"--config.model.source={model}", *SMALL, *more]
