@@ -15,7 +15,7 @@ from aloe_jax.errors import InputError
 
 _MANIFEST, _CONFIG, _LOCK = "manifest.json", "config.json", ".lock"  # files of a run and of its stages
 _ADAPTER = "adapter_config.json"  # of an export without a whole model
-_TRAININGS = ("sft", "preference")  # in the order in which a run has them
+_TRAININGS = ("sft", "preference", "online")  # in the order in which a run has them
 
 
 def check_apart(out: str | os.PathLike[str], *sources: str | os.PathLike[str], name: str = "--out") -> None:

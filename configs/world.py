@@ -117,6 +117,14 @@ def _twin(config: ConfigDict) -> None:
     config.preference.batch = 64
     config.preference.rows = 4
     config.preference.checkpoint_every = config.preference.measure_every = 200
+    config.online.start = "sft"
+    config.online.objective, config.online.kl_weight = "policy_gradient", 0.01
+    config.online.learning_rate, config.online.schedule, config.online.warmup = 3e-4, "constant", 0.0
+    config.online.rounds = 60
+    config.online.trees = config.online.rollout.batch = 64
+    config.online.rows = 4
+    config.online.rollout.turns, config.online.rollout.siblings = 4, 4
+    config.online.alarm.reference_kl = 2.0  # a small model moves far
     config.benchmark.turns = 4
     config.benchmark.cases = 100
     config.benchmark.temperature = 0.0

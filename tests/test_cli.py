@@ -352,7 +352,6 @@ def test_full_disk_while_a_tool_writes(aloe, tmp_path):
 def test_a_run_directory_in_another_object_store_is_refused(aloe):
     refused(aloe("run", DEMO, "--workdir=s3://bucket/run"), "s3://bucket/run", "gs://BUCKET/DIR")
     refused(aloe("run", DEMO, "--workdir=gs://bucket/"), "gs://bucket/", "expected gs://BUCKET/DIR")
-    refused(aloe("merge", "a", "--out=gs://bucket/run"), "gs://bucket/run", "give a folder of this machine")
 
 
 def test_given_trees_take_the_place_of_grown_ones(aloe, model, tmp_path):

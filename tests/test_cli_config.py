@@ -81,7 +81,7 @@ def test_one_section(aloe):
     [
         ("prefrence", ["'prefrence' is unknown", "seed, stages, model", "did you mean 'preference'?"]),
         ("roles.juge", ["did you mean 'roles.judge'?"]),
-        ("s", ["'s' is unknown", "sft, preference, benchmark, export"]),
+        ("s", ["'s' is unknown", "sft, preference, online, benchmark, export"]),
     ],
 )
 def test_an_unknown_section(aloe, section, parts):

@@ -35,6 +35,7 @@ LEVEL = {room: -number for number, line in enumerate(LINES) for room in line}
 # The same inside data_gen. Conversations are about personas, so `game` reads their settings.
 DATA_GEN = (
     ("publish",),
+    ("online",),
     ("game",),
     ("personas",),
     ("players",),

@@ -10,8 +10,9 @@ if TYPE_CHECKING:  # `aloe --help` lists the arguments without loading it
     from ml_collections import ConfigDict
 
 # All stages, in order.
-STAGES = ("personas", "conversations", "dataset", "sft", "preference", "benchmark", "export", "report")
-TRAINING = frozenset(("dataset", "sft", "preference"))  # stages that load the training libraries
+STAGES = ("personas", "conversations", "dataset", "sft", "preference", "online", "benchmark", "export", "report")
+USUAL = tuple(stage for stage in STAGES if stage != "online")  # those of a config that names none
+TRAINING = frozenset(("dataset", "sft", "preference", "online"))  # stages that load the training libraries
 TO_SFT = STAGES[:4]
 TO_PREFERENCE = STAGES[:5]
 

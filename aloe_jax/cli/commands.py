@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aloe_jax.cli import signals
-from aloe_jax.cli.arguments import STAGES, TRAINING
+from aloe_jax.cli.arguments import STAGES, TRAINING, USUAL
 from aloe_jax.cli.devices import chip_name, has_tpus
 from aloe_jax.cli.waiting import waiting
 from aloe_jax.errors import AloeError, InputError
@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> None:
                 workdir = epath.Path(readable(options.workdir, light))
         shown = workdir / PROGRESS if primary and not options.dry_run else None
         run = Run(workdir, settings, Progress(Console(stderr=True, quiet=not primary), shown), shard)
-        selected = _names(options.stages) or list(run.section("stages", tuple)) or list(STAGES)
+        selected = _names(options.stages) or list(run.section("stages", tuple)) or list(USUAL)
         if not TRAINING.isdisjoint(selected) and not options.dry_run:
             import aloe_jax.train.run_training  # noqa: F401  # loads Orbax and Grain while a signal ends the process
 
@@ -107,17 +107,22 @@ def status(options: argparse.Namespace) -> None:
 
 def merge(options: argparse.Namespace) -> None:
     """Merge the shards of one run."""
+    from functools import partial
+
     from aloe_jax.bucket.places import in_bucket
     from aloe_jax.bucket.reading import light, readable
+    from aloe_jax.run.in_bucket import write_run
     from data_gen.publish.shards import merge
 
     signals.raise_interrupts()
 
-    if in_bucket(options.out):
-        raise InputError(f"--out: '{options.out}' is in a bucket; give a folder of this machine")
     check_apart(options.out, *options.sources)
-    check_no_run(options.out)
-    counts = merge([readable(source, light) for source in options.sources], options.out)
+    sources = [readable(source, light) for source in options.sources]
+    if in_bucket(options.out):
+        counts = write_run(options.out, partial(merge, sources))
+    else:
+        check_no_run(options.out)
+        counts = merge(sources, options.out)
     print(f"{counts['trees']} conversations, {counts['preferences']} preferences in {options.out}")
 
 
@@ -162,11 +167,12 @@ def pipeline() -> list[Stage]:
     from aloe_jax.train.export import EXPORT
     from aloe_jax.train.stage import PREFERENCE, SFT
     from data_gen.game.stage import CONVERSATIONS
+    from data_gen.online.stage import ONLINE
     from data_gen.personas.stage import PERSONAS_STAGE
     from eval.benchmark.stage import BENCHMARK
     from eval.report.stage import report_stage
 
-    return [PERSONAS_STAGE, CONVERSATIONS, DATASET, SFT, PREFERENCE, BENCHMARK, EXPORT, report_stage(STAGES)]
+    return [PERSONAS_STAGE, CONVERSATIONS, DATASET, SFT, PREFERENCE, ONLINE, BENCHMARK, EXPORT, report_stage(STAGES)]
 
 
 def import_model(options: argparse.Namespace) -> None:

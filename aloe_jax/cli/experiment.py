@@ -47,6 +47,7 @@ from aloe_jax.train.forward import Compute
 from aloe_jax.train.names import BASE, SFT
 from aloe_jax.train.settings import LoggingSettings, PreferenceSettings, SftSettings
 from data_gen.game.settings import ConversationSettings, TreeSettings
+from data_gen.online.round_settings import OnlineSettings
 from data_gen.personas.settings import PersonaSettings
 from data_gen.players.table import RolesSettings
 from eval.benchmark.settings import BenchmarkSettings
@@ -57,7 +58,9 @@ class Experiment:
     """Every setting, with the paper's values (arXiv 2410.03642)."""
 
     seed: int = setting(0, "seed of everything random: personas, replies, batches, adapters")
-    stages: tuple[str, ...] = setting((), "stages to run; empty: all; --stages takes precedence", choices=STAGES)
+    stages: tuple[str, ...] = setting(
+        (), "stages to run; empty: all but online; --stages takes precedence", choices=STAGES
+    )
     model: ModelSettings = section(ModelSettings)
     template: TemplateSettings = section(TemplateSettings)
     mesh: MeshSettings = section(MeshSettings)
@@ -82,6 +85,7 @@ class Experiment:
     logging: LoggingSettings = section(LoggingSettings)
     sft: SftSettings = section(SftSettings)
     preference: PreferenceSettings = section(PreferenceSettings)
+    online: OnlineSettings = section(OnlineSettings)
     benchmark: BenchmarkSettings = section(BenchmarkSettings)
     export: ExportSettings = section(ExportSettings)
     launch: LaunchSettings = section(LaunchSettings, decides=False)
@@ -180,14 +184,17 @@ def read_experiment(values: Mapping[str, object]) -> dict[str, object]:
 
 
 def _without_sft(sections: dict[str, object]) -> dict[str, object]:
-    """If there is no SFT (`config.sft.epochs=0`), preference training from the start model in place of its result, and
-    the benchmark without it."""
-    sft, preference, benchmark = (sections.get(name) for name in ("sft", "preference", "benchmark"))
+    """If there is no SFT (`config.sft.epochs=0`), other trainings from the start model in place of its result, and the
+    benchmark without it."""
+    sft, preference, online, benchmark = (sections.get(name) for name in ("sft", "preference", "online", "benchmark"))
     if not isinstance(sft, SftSettings) or sft.epochs:
         return sections
     found = dict(sections)
     if isinstance(preference, PreferenceSettings) and preference.start == SFT:
         found["preference"] = dataclasses.replace(preference, start=BASE)
+    if isinstance(online, OnlineSettings):
+        start, reference = (BASE if name == SFT else name for name in (online.start, online.reference))
+        found["online"] = dataclasses.replace(online, start=start, reference=reference)
     if isinstance(benchmark, BenchmarkSettings) and SFT in benchmark.models:
         models = tuple(name for name in benchmark.models if name != SFT)
         found["benchmark"] = dataclasses.replace(benchmark, models=models)

@@ -18,7 +18,7 @@ from etils import epath
 from aloe_jax import files
 from aloe_jax.errors import InputError
 from aloe_jax.tree.prune import Chooses, pruned
-from aloe_jax.tree.row import COLUMNS, TreeRow
+from aloe_jax.tree.row import TreeRow, make_row
 
 ORIGIN = "origin"  # the feature with the index of the source that a fragment came from
 IDS = "conversations.jsonl"
@@ -65,14 +65,18 @@ class FragmentSource:
 
     def __init__(self, directory: epath.PathLike, chooses: Chooses | None = None) -> None:
         """Open the dataset in `directory`; raises InputError if it is not complete, or if a file of it is damaged."""
-        from aloe_jax.data.tfds_builder import AloeTrees  # loads TFDS
+        import tensorflow_datasets as tfds
+        from tensorflow_datasets.core.dataset_info import DatasetInfoFileError
+
+        from aloe_jax.data.tfds_builder import AloeTrees
 
         self.directory, self._chooses = str(directory), chooses
         try:
-            builder = AloeTrees(data_dir=self.directory)
+            # With the columns that it was written with, which may be fewer than those of today.
+            builder = tfds.builder_from_directory(AloeTrees(data_dir=self.directory).data_dir)
             self._source = builder.as_data_source(split="train")
             self.sources = tuple(builder.info.metadata["sources"])
-        except (AssertionError, FileNotFoundError, ValueError, KeyError) as error:
+        except (AssertionError, FileNotFoundError, ValueError, KeyError, DatasetInfoFileError) as error:
             raise InputError(
                 f"'{directory}' holds no complete dataset ({type(error).__name__}); run the stage `dataset` again"
             ) from None
@@ -103,7 +107,7 @@ class FragmentSource:
         return (*self._fragment(record).sizes, int(record["conversation"][0]), int(record[ORIGIN]))
 
     def _fragment(self, record: Mapping[str, np.ndarray]) -> TreeRow:
-        fragment = TreeRow(**{name: record[name] for name in COLUMNS})
+        fragment = make_row(record)
         return fragment if self._chooses is None else pruned(fragment, self._chooses(fragment))
 
     def _record(self, number: int) -> Mapping[str, np.ndarray]:

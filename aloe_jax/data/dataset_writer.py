@@ -16,6 +16,7 @@ from aloe_jax.errors import InputError
 from aloe_jax.inspect.statistics import STATISTICS, StatisticsOf
 from aloe_jax.run.manifest import Values
 from aloe_jax.tree.fragments import fragments
+from aloe_jax.tree.prune import advantaged
 from aloe_jax.tree.row import Capacity, TreeRow
 from aloe_jax.tree.schema import Conversation
 from aloe_jax.tree.supervision import supervision
@@ -141,7 +142,7 @@ class DatasetWriter:
             self.progress(number + 1, total)
             for part in parts:
                 scale = np.float32(source.loss_weight)
-                useful = useful or bool(part.weight.any() or part.label.any())
+                useful = useful or bool(part.weight.any() or part.label.any() or advantaged(part).any())
                 yield origin, part.replace(weight=part.weight * scale, pair_weight=part.pair_weight * scale)
         if not useful:
             raise InputError("no reply of the conversations is trained on: none is preferred; see the stage's counts")

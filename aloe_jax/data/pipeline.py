@@ -21,14 +21,22 @@ from aloe_jax.tree.row import Capacity, TreeRow
 if TYPE_CHECKING:
     import grain
 
-# Log-probability of a reply under the reference model, by (conversation, node).
-Reference = Mapping[tuple[int, int], float]
+# Log-probability of a reply under the reference model, by (conversation, node): of the whole, or of each token.
+Reference = Mapping[tuple[int, int], float | np.ndarray]
 
 
 def with_reference(fragment: TreeRow, reference: Reference) -> TreeRow:
-    """The fragment with the reference log-probabilities of its replies; KeyError if one is missing."""
+    """The fragment with the reference log-probabilities of its replies; KeyError if one is missing.
+
+    Those of single tokens are also the old policy's: the training starts from the reference model.
+    """
     keys = zip(fragment.conversation.tolist(), fragment.node.tolist(), strict=True)
-    return dataclasses.replace(fragment, reference=np.array([reference[key] for key in keys], np.float32))
+    found = [reference[key] for key in keys]
+    filled = fragment.replace(reference=np.array([np.sum(value) for value in found], np.float32))
+    if not found or np.ndim(found[0]) == 0:
+        return filled
+    tokens = np.concatenate(found).astype(np.float32)  # a fragment's targets stand in the order of its replies
+    return filled.replace(old_log_prob=tokens, reference_log_prob=tokens)
 
 
 @dataclasses.dataclass(frozen=True)

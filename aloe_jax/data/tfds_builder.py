@@ -12,10 +12,14 @@ from aloe_jax.data.builder import ORIGIN
 from aloe_jax.tree.row import COLUMNS, TreeRow
 
 
+def _stored() -> list[str]:
+    return [name for name, column in COLUMNS.items() if column.stored]
+
+
 def _features() -> tfds.features.FeaturesDict:
-    """The columns of a `TreeRow`, each of variable length, since fragments are not padded; and the origin."""
+    """The stored columns of a `TreeRow`, each of variable length, since fragments are not padded; and the origin."""
     columns = {
-        name: tfds.features.Tensor(shape=(None, *column.inner), dtype=column.dtype) for name, column in COLUMNS.items()
+        name: tfds.features.Tensor(shape=(None, *COLUMNS[name].inner), dtype=COLUMNS[name].dtype) for name in _stored()
     }
     return tfds.features.FeaturesDict(columns | {ORIGIN: tfds.features.Scalar(dtype=np.int32)})
 
@@ -41,4 +45,4 @@ class AloeTrees(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self) -> Iterator[tuple[int, dict[str, object]]]:
         for number, (origin, fragment) in enumerate(self._fragments):
-            yield number, {ORIGIN: origin} | {name: np.asarray(getattr(fragment, name)) for name in COLUMNS}
+            yield number, {ORIGIN: origin} | {name: np.asarray(getattr(fragment, name)) for name in _stored()}

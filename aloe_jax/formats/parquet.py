@@ -29,6 +29,8 @@ _NODE = pa.struct(
             pa.list_(pa.struct([("judge", pa.string()), ("criterion", pa.string()), ("value", pa.float64())])),
         ),
         ("value", pa.float64()),
+        ("advantage", pa.float64()),
+        ("policy", pa.int32()),
         ("label", pa.bool_()),
         ("calls", pa.list_(pa.string())),
         ("flags", pa.list_(pa.string())),

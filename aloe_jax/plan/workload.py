@@ -101,12 +101,16 @@ def synthetic(
     epoch: int = CONVERSATIONS,
 ) -> Workload:
     """The workload of conversations of `turns` user turns with `replies` candidates each, one of which is continued:
-    what an objective `chooses` of them. The first candidate is preferred to the others."""
+    what an objective `chooses` of them. The first candidate is preferred to the others; all have an advantage and a
+    log-probability given a hint."""
     rng = random.Random(seed)
     parts = []
     for number in range(CONVERSATIONS):
         tree, trie = _conversation(number, turns, replies, rng)
-        parts += [pruned(part, chooses(part)) for part in fragments(tree, trie, capacity, number)]
+        for part in fragments(tree, trie, capacity, number):
+            names = ("advantage", "hinted_log_prob")
+            known = part.replace(**{name: np.zeros_like(getattr(part, name)) for name in names})
+            parts.append(pruned(known, chooses(known)))
     sizes = np.array([part.sizes for part in parts], np.int64)
     owner = np.array([part.conversation[0] for part in parts], np.int64)
     tokens = sizes[:, 0].sum() / CONVERSATIONS

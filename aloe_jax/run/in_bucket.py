@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import shutil
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import jax
 from etils import epath
@@ -22,8 +24,10 @@ from aloe_jax.bucket.store import Store, forget_listings
 from aloe_jax.errors import InputError, ResumableError
 from aloe_jax.parallel import hosts
 from aloe_jax.run.lock import ended_here, exclusive, this_process
+from aloe_jax.run.progress import Progress
 from aloe_jax.run.stage import Run
 
+T = TypeVar("T")
 COMPILED = "compiled"  # the folder of compiled programs in a run directory
 
 
@@ -73,6 +77,24 @@ def working(workdir: str, run: Run) -> Iterator[Run]:
             mirror.close()
     finally:
         lease.release()
+
+
+def write_run(url: str, write: Callable[[str], T]) -> T:
+    """Put a new run into the bucket: `write` makes it in the local folder whose path it is given. Returns what `write`
+    does. Raises InputError if there is anything at `url`."""
+    folder = Path(folder_of(url, None))
+    with working(url, Run(epath.Path(folder), {}, Progress())) as run:
+        assert run.mirror is not None
+        if any(not path.name.startswith(".") for path in folder.iterdir()):
+            raise InputError(f"--out: '{url}' is not empty; give another place")
+        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+            result = write(f"{scratch}/run")
+            for path in Path(scratch, "run").iterdir():
+                shutil.move(path, folder / path.name)
+        for path in folder.iterdir():
+            if path.is_dir():
+                run.mirror.finish(path.name)
+    return result
 
 
 def _settings(found: object) -> BucketSettings:

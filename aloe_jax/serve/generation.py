@@ -36,12 +36,13 @@ class Completed(NamedTuple):
         return Usage.of(len(self.prompt), sum(len(completion.token_ids) for completion in self.completions))
 
 
-async def complete(model: ServedModel, request: ChatRequest) -> Completed:
-    """The whole completions of a chat request; the engine's request is cancelled where this coroutine is.
+async def complete(model: ServedModel, request: ChatRequest, prompt: list[int] | None = None) -> Completed:
+    """The whole completions of a chat request, after `prompt` if it is given in place of the messages; the engine's
+    request is cancelled where this coroutine is.
 
     Raises ApiError: 400 for a request that the template or the engine refuses, 429 and 503 where the worker takes none.
     """
-    prompt = chat_prompt(model, request)
+    prompt = chat_prompt(model, request) if prompt is None else prompt
     with refusals(request):
         [asked] = engine_requests(model, request, [prompt])
         return Completed(prompt, await asyncio.wrap_future(model.worker.submit(asked)))

@@ -7,7 +7,7 @@ import contextlib
 import functools
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self, Unpack
 
@@ -28,6 +28,7 @@ from aloe_jax.serve.served_model import ServedModel
 from aloe_jax.serve.worker import Engine, Worker
 from aloe_jax.tree.schema import Message
 from aloe_jax.tree.template import ChatFormat
+from aloe_jax.tree.tokenizer import Tokenizer
 
 ADDRESS = "in process"
 OUR_ABILITIES = Abilities()
@@ -131,26 +132,36 @@ class InProcessClient(ChatClient):
             while not settled.wait(1.0) and not loop.is_closed():
                 pass
 
+    async def sampled(
+        self, messages: Sequence[Message], prompt: list[int], **options: Unpack[CallOptions]
+    ) -> list[Answer]:
+        """Answers to the messages as `chat` gives them, after the token ids `prompt`, which need not be those that the
+        messages are tokenised to. They keep all ids that were sampled, those of thoughts too, which the text lacks."""
+        return (await self._responded(self.request(messages, **options), prompt)).answers
+
     async def respond(self, request: Request, affinity: str = "") -> Response:
         """The answers to a request; all calls of equal `affinity` are at one place anyway.
 
         Raises CallError if the request is refused or its answer is none, and ResumableError if the engine stopped.
         """
+        return await self._responded(request, None)
+
+    async def _responded(self, request: Request, prompt: list[int] | None) -> Response:
         self._open += 1
         try:
             async with self._places:
-                response = await self._complete(request)
+                response = await self._complete(request, prompt)
         finally:
             self._open -= 1
         self.completions.add(response.usage)
         return response
 
-    async def _complete(self, request: Request) -> Response:
+    async def _complete(self, request: Request, prompt: list[int] | None) -> Response:
         [body] = bodies(request, OUR_ABILITIES)
         self._endpoint.limit.enter()
         try:
             asked = validated(body, ChatRequest)
-            completed = await complete(self._served, asked)
+            completed = await complete(self._served, asked, prompt)
         except ApiError as error:
             if error.status == 400:
                 code = error.body["error"]["code"]
@@ -162,6 +173,11 @@ class InProcessClient(ChatClient):
         broken = functools.partial(constraints.broken, choices=request.get("choices"), schema=request.get("schema"))
         free = not (request.get("choices") or request.get("schema"))  # a constraint leaves no room for thoughts
         given = [self._answer(asked, completion, call, free) for completion in completed.completions]
+        if prompt is not None:
+            given = [
+                replace(answer, token_ids=drawn.token_ids, logprobs=drawn.log_probs, tokenizer=self._tokenizer.hash)
+                for answer, drawn in zip(given, completed.completions, strict=True)
+            ]
         for answer in given:
             if reason := answers.wrong_log_prob(answer.logprobs or ()) or broken(answer):
                 raise FailedCallError(f"{self.model} {ADDRESS}: {reason}", "broken answer")
@@ -174,7 +190,7 @@ class InProcessClient(ChatClient):
             text = self._served.token_text
             tokens = tuple(map(text, completion.token_ids))
             top = tuple(tuple((text(token), log_prob) for token, log_prob in each) for each in completion.top)
-        tokenizer = self._served.chat_format.tokenizer
+        tokenizer = self._tokenizer
         given = Answer(
             text=tokenizer.decode(completion.text_ids),
             finish_reason=completion.finish_reason,
@@ -186,6 +202,10 @@ class InProcessClient(ChatClient):
             top=top,
         )
         return said(given, opened=free and given.truncated and self._opens_thoughts(asked))
+
+    @property
+    def _tokenizer(self) -> Tokenizer:
+        return self._served.chat_format.tokenizer
 
     def _opens_thoughts(self, asked: ChatRequest) -> bool:
         """Whether the template begins the model's thoughts in the prompt of a request that it renders."""

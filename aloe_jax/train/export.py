@@ -37,7 +37,7 @@ from aloe_jax.train.sources import ModelSource, start_folder, stored
 class ExportSettings:
     """`config.export`: what is written as a Hugging Face folder, and how."""
 
-    model: str = setting("preference", "the training whose result is exported: sft or preference", choices=CHAIN)
+    model: str = setting("preference", "the training whose result is exported", choices=CHAIN)
     adapter: bool = setting(False, "export only the adapters of config.lora, for `peft`, not the merged model")
     dtype: str = setting("bfloat16", "type of the exported tensors: float32, bfloat16 or float16")
 

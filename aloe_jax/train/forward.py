@@ -22,7 +22,7 @@ from aloe_jax.ops.precision import in_precision_of
 from aloe_jax.parallel.mesh import ROWS
 from aloe_jax.parallel.sharding import constraint
 from aloe_jax.settings import rule_of, setting
-from aloe_jax.train.objectives import Pairs, Replies
+from aloe_jax.train.objectives import Pairs, Replies, Targets
 from aloe_jax.tree.row import TreeRow
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -160,21 +160,29 @@ def gather_replies(scores: TargetScores, row: TreeRow) -> tuple[Replies, Pairs]:
         group=row.group,
         label=row.label,
         value=row.value,
+        advantage=row.advantage,
         entropy=None if scores.entropy is None else by_reply(scores.entropy, row.reply),
+        targets=Targets(
+            scores.log_prob, row.old_log_prob, row.reference_log_prob, row.hinted_log_prob, jnp.asarray(row.reply)
+        ),
     )
     return replies, Pairs(row.pairs, row.pair_weight, row.pair_margin)
 
 
 @functools.lru_cache(maxsize=8)  # a caller that scores again compiles nothing
 def make_score(
-    model: ModelConfig, compute: Compute, mesh: Mesh | None = None
-) -> Callable[[decoder.Params, TreeRow], Float[Array, "B R"]]:
-    """A jitted function (params, rows [B, ...]) -> log-probability of every reply [B, R]."""
+    model: ModelConfig, compute: Compute, mesh: Mesh | None = None, by_token: bool = False
+) -> Callable[[decoder.Params, TreeRow], Float[Array, "B S"]]:
+    """A jitted function (params, rows [B, ...]) -> log-probability of every reply [B, R], or `by_token` of every target
+    [B, M], 0 for padding."""
     forward = dataclasses.replace(compute, remat="none")
 
     @jax.jit
     @in_precision_of(DTYPES[compute.dtype])
-    def score(params: decoder.Params, row: TreeRow) -> Float[Array, "B R"]:
-        return gather_replies(reply_log_probs(params, model, row, forward, mesh), row)[0].log_prob
+    def score(params: decoder.Params, row: TreeRow) -> Float[Array, "B S"]:
+        scores = reply_log_probs(params, model, row, forward, mesh)
+        if by_token:
+            return jnp.where(row.reply < row.length.shape[-1], scores.log_prob, 0.0)
+        return gather_replies(scores, row)[0].log_prob
 
     return score

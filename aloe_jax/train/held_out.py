@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import jax
 import numpy as np
 
 from aloe_jax.data.pipeline import Batches, owned_rows, to_device
+from aloe_jax.train.objectives import is_maximum
 from aloe_jax.train.state import TrainState
 from aloe_jax.train.step import Evaluate
 
@@ -28,6 +30,14 @@ def held_out(conversation: np.ndarray, share: float, seed: int) -> np.ndarray:
     return np.isin(conversation, drawn)
 
 
+@dataclass(frozen=True)
+class HeldOut:
+    """The batches that are measured and not trained on, after `every` so many steps and after the last one."""
+
+    batches: Batches
+    every: int
+
+
 def make_measure(evaluate: Evaluate, batches: Batches, mesh: jax.sharding.Mesh) -> Measure:
     """A function from the train state to the mean loss and metrics over all of `batches`, without dropout; their names
     have the prefix `held_out_`."""
@@ -38,7 +48,8 @@ def make_measure(evaluate: Evaluate, batches: Batches, mesh: jax.sharding.Mesh) 
             rows = to_device(batches.local(step, owned_rows(batches.rows, mesh)), batches.rows, mesh)
             sums = jax.device_get(evaluate(state.params, state.frozen, rows, np.int32(batches.used(step))))
             pairs = {name: np.array(pair, np.float64) for name, pair in sums.items()}
-            totals = {name: totals.get(name, np.zeros(2)) + pair for name, pair in pairs.items()}
+            join = {name: np.maximum if is_maximum(name) else np.add for name in pairs}
+            totals = {name: join[name](totals.get(name, np.zeros(2)), pair) for name, pair in pairs.items()}
         return {PREFIX + name: total / weight if weight else math.nan for name, (total, weight) in totals.items()}
 
     return measure

@@ -7,16 +7,18 @@ from dataclasses import dataclass
 
 import jax
 
+from aloe_jax.train.feed import Fed
 from aloe_jax.train.state import TrainState
 
 
 @dataclass(frozen=True)
 class AfterStep:
-    """A dispatched step: its number from 1, the state after it, its metrics, and whether it is the last of the plan."""
+    """A dispatched step: its number from 1, the state after it, its metrics, its batch, and whether it is the last."""
 
     number: int
     state: TrainState
     metrics: Mapping[str, jax.Array]
+    fed: Fed
     last: bool
 
 

@@ -11,59 +11,55 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import jax
-import numpy as np
 import optax
 from etils import epath
 from jax.sharding import Mesh
 
 from aloe_jax import memory
-from aloe_jax.data.pipeline import Batches, owned_rows, to_device
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.models.decoder import Params
 from aloe_jax.parallel import hosts
 from aloe_jax.run.progress import Line, quiet, time_of_day
 from aloe_jax.train.checkpoints import Checkpoints
 from aloe_jax.train.clock import Clock
+from aloe_jax.train.feed import START, Fed, Feed
 from aloe_jax.train.forward import Compute
 from aloe_jax.train.goodput import add_start
-from aloe_jax.train.held_out import PREFIX, Measure, make_measure
+from aloe_jax.train.held_out import PREFIX, HeldOut, Measure, make_measure
 from aloe_jax.train.hooks import AfterStep, Hooks
 from aloe_jax.train.interval import Interval
 from aloe_jax.train.metrics_log import METRICS, MetricsLog
 from aloe_jax.train.optimizer import make_optimizer
 from aloe_jax.train.records import Records, Report
-from aloe_jax.train.settings import LoggingSettings, TrainingSettings
+from aloe_jax.train.settings import LoggingSettings, LoopSettings
 from aloe_jax.train.stall import StallWatch
 from aloe_jax.train.state import TrainState, abstract_state, create_state
 from aloe_jax.train.step import Step, make_evaluation, make_step
 from aloe_jax.train.stop import StopRequest, stopped
 from aloe_jax.train.trace import Trace
 from aloe_jax.train.trackers import open_trackers
-from aloe_jax.train.work import work_of
-from aloe_jax.tree.row import TreeRow
 
 
 @dataclass(frozen=True)
 class Training:
-    """Everything that one training run needs. `first_loss` is the expected loss of the first step, if known; `commit`
-    is called before each checkpoint, which later calls take to have the metrics of all steps before it."""
+    """Everything that one training run needs. `commit` is called before each checkpoint, which later calls take to have
+    the metrics of all steps before it."""
 
     model: ModelConfig
-    settings: TrainingSettings
+    settings: LoopSettings
     compute: Compute
-    batches: Batches
+    feed: Feed
     mesh: Mesh
     directory: epath.Path
-    first_loss: float | None = None
     seed: int = 0  # of the adapters and their dropout
-    held_out: Batches | None = None  # measured and not trained on
+    held_out: HeldOut | None = None
     logging: LoggingSettings = field(default_factory=LoggingSettings)
     commit: Callable[[], None] = lambda: None
 
     @property
     def optimizer(self) -> optax.GradientTransformation:
         """The optimiser, with its schedule over all steps of the plan."""
-        return make_optimizer(self.settings, len(self.batches))
+        return make_optimizer(self.settings, len(self.feed))
 
 
 def train(
@@ -101,16 +97,14 @@ def _train(
     line: Line,
 ) -> TrainState:
     """The training, given its checkpoints."""
-    batches, mesh, steps = training.batches, training.mesh, len(training.batches)
-    run_step: Step | None = None
+    mesh, steps = training.mesh, len(training.feed)
+    compiled: dict[int, Step] = {}  # by the number of micro-batches
     with clock.part("start"):
         state, position, start = _start(training, initial, checkpoints)
-        work = work_of(batches, training.model)
+        feeding = training.feed.open(training, position)
     if start:
         saved = time_of_day(checkpoints.saved_at(start))
         line(f"{training.directory.name}: continuing from step {start} of {steps} (checkpoint of {saved})")
-    iterator = batches.iterator(owned_rows(batches.rows, mesh))
-    iterator.set_state(position)
     entered = StopRequest(mesh) if stop is None else contextlib.nullcontext(stop)
     with (
         entered as stop,
@@ -119,22 +113,21 @@ def _train(
         StallWatch(training.logging.stall_seconds) as watch,
     ):
         clock.also(watch.part)
-        records = Records(training, work, log, clock, report, stop)
-        hooks = _hooks(training, trace, records, checkpoints, iterator.get_state, clock)
+        records = Records(training, log, clock, report, stop)
+        hooks = _hooks(training, trace, records, checkpoints, feeding.position, clock)
         _make_up(training, state, start, log, clock)
         if start < steps:
             stop.check(f"before step {start + 1} of {steps} in '{training.directory}'")
         for number in range(start + 1, steps + 1):
             with clock.part("data"):
-                rows = to_device(next(iterator), batches.rows, mesh)
-                used = np.int32(batches.used(number - 1))
-            if run_step is None:
+                fed = feeding.next(number, state)
+            if (micro_batches := len(fed.rows.tokens)) not in compiled:
                 with clock.part("compile"):
-                    run_step = _compile(training, state, rows, used)
+                    compiled[micro_batches] = _compile(training, state, fed)
             watch.step(number)
             with trace.step(number):
-                state, metrics = run_step(state, rows, used)
-            if hooks.run(AfterStep(number, state, metrics, last=number == steps)):
+                state, metrics = compiled[micro_batches](state, fed.rows, fed.used)
+            if hooks.run(AfterStep(number, state, metrics, fed, last=number == steps)):
                 checkpoints.wait()
                 hosts.wait_for_primary()  # which writes the digests; the end of one process is that of all
                 raise stopped(f"after step {number} of {steps} in '{training.directory}'")
@@ -176,16 +169,18 @@ def _hooks(
     hooks = Hooks()
     hooks.add(trace.after)
     hooks.add(records.after)
-    if measure is not None:
-        hooks.add(measure_held_out, every=settings.measure_every, at_end=True, can_wait=True)
+    if training.held_out is not None:
+        hooks.add(measure_held_out, every=training.held_out.every, at_end=True, can_wait=True)
     hooks.add(save, every=settings.checkpoint_every, at_end=True, at_stop=True, when=interval.over)
     return hooks
 
 
 def _make_up(training: Training, state: TrainState, step: int, log: MetricsLog, clock: Clock) -> None:
     """Measure the state of the checkpoint where the measurement after its step gave way to a signal."""
-    due = step % training.settings.measure_every == 0 or step == len(training.batches)
-    if not step or not due or log.has(f"{PREFIX}loss") or (measure := _measure(training)) is None:
+    held_out, measure = training.held_out, _measure(training)
+    if not step or held_out is None or measure is None or log.has(f"{PREFIX}loss"):
+        return
+    if step % held_out.every and step != len(training.feed):
         return
     with clock.part("held_out"):
         log.amend(measure(state))
@@ -198,7 +193,7 @@ def _start(
     optimizer = training.optimizer
     start = hosts.broadcast_from_primary(checkpoints.latest or 0)
     if not start:
-        return create_state(initial(), training.model, optimizer, training.mesh, training.seed), {"next_index": 0}, 0
+        return create_state(initial(), training.model, optimizer, training.mesh, training.seed), dict(START), 0
     abstract = abstract_state(training.model, optimizer, training.mesh)
     state, position = checkpoints.restore(abstract, start)
     if abstract.frozen:
@@ -207,10 +202,10 @@ def _start(
     return state, position, start
 
 
-def _compile(training: Training, state: TrainState, rows: TreeRow, used: np.int32) -> Step:
+def _compile(training: Training, state: TrainState, fed: Fed) -> Step:
     t = training
     step = make_step(t.model, t.settings, t.compute, t.optimizer, t.mesh, t.seed)
-    compiled = step.lower(state, rows, used).compile()
+    compiled = step.lower(state, fed.rows, fed.used).compile()
     memory.release()  # of the compiler
     return compiled
 
@@ -220,7 +215,7 @@ def _measure(training: Training) -> Measure | None:
     t = training
     if t.held_out is None:
         return None
-    return make_measure(make_evaluation(t.model, t.settings, t.compute, t.mesh), t.held_out, t.mesh)
+    return make_measure(make_evaluation(t.model, t.settings, t.compute, t.mesh), t.held_out.batches, t.mesh)
 
 
 def _trace(training: Training) -> Trace:

@@ -17,7 +17,8 @@ from aloe_jax.train.trackers import Tracker
 METRICS = "metrics.jsonl"
 SECONDS = ("seconds", *(f"{part}_seconds" for part in (*PARTS, "step")))
 # Fields that may differ between two runs of the same training.
-TIME_FIELDS = ("time", *SECONDS, "tokens_per_second", "trained_tokens_per_second", "mfu")
+ROLLOUT_SECONDS = ("rollout_seconds", "scoring_seconds")  # parts of `data_seconds` in on-policy training
+TIME_FIELDS = ("time", *SECONDS, *ROLLOUT_SECONDS, "tokens_per_second", "trained_tokens_per_second", "mfu")
 Record = Mapping[str, float]  # one line; "step" is the number of the step
 
 

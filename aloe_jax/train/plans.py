@@ -31,6 +31,8 @@ def training_plans(run: Run, name: str, source: FragmentSource) -> tuple[PackPla
     if not objective.weighs_sources:
         mixed = {source.sources[number] for number in source.origin[trained > 0].tolist()}
         _check_equal_weights(name, settings.objective, dataset, mixed)
+    if not trained.any() and objective.lacking:
+        raise InputError(f"config.{name}.objective: '{settings.objective}': {objective.lacking}")
     useless = len(np.unique(source.conversation)) - len(np.unique(source.conversation[trained > 0]))
     if useless:
         run.progress.line(f"{name}: {useless:,} conversations with nothing to train on are left out")

@@ -11,12 +11,12 @@ import jax
 
 from aloe_jax.errors import AloeError
 from aloe_jax.train.clock import Clock
+from aloe_jax.train.feed import Fed
 from aloe_jax.train.hooks import AfterStep
 from aloe_jax.train.metrics_log import MetricsLog, Record
 from aloe_jax.train.optimizer import learning_rate
-from aloe_jax.train.rounding import loss_tolerance
 from aloe_jax.train.stop import StopRequest
-from aloe_jax.train.work import Work, peak_flops
+from aloe_jax.train.work import peak_flops
 
 if TYPE_CHECKING:
     from aloe_jax.train.loop import Training
@@ -27,12 +27,10 @@ Report = Callable[[int, int, Record], None]  # steps done, steps in all, the lin
 class Records:
     """Reads the metrics of a step while the next one runs, checks them and writes their line."""
 
-    def __init__(
-        self, training: Training, work: Work, log: MetricsLog, clock: Clock, report: Report, stop: StopRequest
-    ) -> None:
-        self._training, self._work, self._log, self._clock = training, work, log, clock
+    def __init__(self, training: Training, log: MetricsLog, clock: Clock, report: Report, stop: StopRequest) -> None:
+        self._training, self._log, self._clock = training, log, clock
         self._report, self._stop = report, stop
-        self._rate = learning_rate(training.settings, len(training.batches))
+        self._rate = learning_rate(training.settings, len(training.feed))
         self._peak = peak_flops(training.mesh)
         self._pending: tuple[AfterStep, bool | jax.Array] | None = None
 
@@ -58,44 +56,40 @@ class Records:
             return False
         (step, requested), self._pending = self._pending, None
         values = {name: float(value) for name, value in jax.device_get(step.metrics).items()}
-        record = self._record(step.number, values | dict(measured or {}))
-        _check(record, self._training, step.number)
+        record = self._record(step, values | dict(step.fed.measured) | dict(measured or {}))
+        _check(record, self._training, step.number, step.fed)
         self._log.append(record)
-        self._report(step.number, len(self._training.batches), record)
+        self._report(step.number, len(self._training.feed), record)
         return bool(requested)
 
-    def _record(self, number: int, values: Mapping[str, float]) -> dict[str, float]:
+    def _record(self, step: AfterStep, values: Mapping[str, float]) -> dict[str, float]:
         """One line of metrics.jsonl. Rates count only the time of the steps and of waiting for rows."""
-        times, work = self._clock.read(), self._work
+        times, work, number = self._clock.read(), step.fed.work, step.number
         seconds = max(times["step_seconds"] + times["data_seconds"], 1e-9)
-        counts = {"tokens": work.tokens[number - 1], "trained_tokens": work.trained_tokens[number - 1]}
+        counts = {"tokens": work.tokens, "trained_tokens": work.trained_tokens}
         rates = {f"{name}_per_second": round(count / seconds, 1) for name, count in counts.items()}
         if self._peak:
-            rates["mfu"] = round(work.flops[number - 1] / seconds / self._peak, 4)
+            rates["mfu"] = round(work.flops / seconds / self._peak, 4)
         rounded = {name: round(value, 3) for name, value in times.items()}
-        step = {"step": number, "time": round(time.time(), 3)}
-        return {**step, **values, "learning_rate": float(self._rate(number - 1)), **counts, **rounded, **rates}
+        when = {"step": number, "time": round(time.time(), 3)}
+        return {**when, **values, "learning_rate": float(self._rate(number - 1)), **counts, **rounded, **rates}
 
 
-def _check(record: Record, training: Training, number: int) -> None:
+def _check(record: Record, training: Training, number: int, fed: Fed) -> None:
     loss, stage = record["loss"], training.directory.name
     finite = math.isfinite(loss) or not record["weight"]  # a mean over nothing is NaN
     if not finite or not math.isfinite(record["grad_norm"]):
-        source, rows = training.batches.source, training.batches.plan.steps[number - 1]
-        owners = sorted({int(source.conversation[index]) for row in rows for index in row})
         raise AloeError(
-            f"step {number}: loss {loss}, gradient norm {record['grad_norm']}; conversations "
-            f"{source.names(owners)}; start the stage over with --fresh and a lower config.{stage}.learning_rate or "
-            "clip_norm, and look at these conversations if that does not help"
+            f"step {number}: loss {loss}, gradient norm {record['grad_norm']}; conversations {fed.names()}; start the "
+            f"stage over with --fresh and a lower config.{stage}.learning_rate or clip_norm, and look at these "
+            "conversations if that does not help"
         )
-    expected = training.first_loss
-    if number > 1 or expected is None or record["weight"] == 0:
+    if fed.expected is None or record["weight"] == 0:
         return
-    dtype, layers = training.compute.dtype, training.model.layers
-    if abs(loss - expected) > (off := loss_tolerance(training.settings, training.batches, dtype, layers, expected)):
+    expected, off, remedy = fed.expected
+    if abs(loss - expected) > off:
+        which = "first loss" if number == 1 else f"loss of step {number}"
         raise AloeError(
-            f"first loss is {loss:.7f}, not {expected:.7f} as for a policy that equals its reference, up to {off:.2g} "
-            f"in {dtype}: the step computes other log-probabilities than those in the stage's reference file; delete "
-            "that file and run again, and if that changes nothing start the trainings over with --fresh and "
-            "config.compute.attention=dense or config.compute.dtype=float32"
+            f"{which} is {loss:.7f}, not {expected:.7f} as for a policy that equals its reference, up to {off:.2g} in "
+            f"{training.compute.dtype}: {remedy}"
         )

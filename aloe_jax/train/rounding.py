@@ -13,10 +13,12 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from aloe_jax.data.pipeline import Batches
-from aloe_jax.train.forward import DTYPES
-from aloe_jax.train.objectives import Pairs, Replies, objective_of
+from aloe_jax.ops.log_probs import TargetScores
+from aloe_jax.train.forward import DTYPES, gather_replies
+from aloe_jax.train.objectives import objective_of
 from aloe_jax.train.objectives.settings import ObjectiveSettings
 from aloe_jax.tree.pack import stack
+from aloe_jax.tree.row import TreeRow
 
 REPLY = 1e-3  # natural log-probability of a whole reply, in f32
 LOSS = 1e-5  # absolute, of a loss around 1; relative for larger ones, in f32
@@ -36,26 +38,55 @@ def reply_tolerance(dtype: str, layers: int, length: ArrayLike) -> Float[np.ndar
     return np.maximum(REPLY, DEVIATIONS * epsilon * np.sqrt(6 * layers * np.asarray(length)))
 
 
+def expected_first_loss(settings: ObjectiveSettings, batches: Batches) -> float | None:
+    """The loss of the first step, in which the policy equals its reference; None where it is not known in advance.
+
+    An objective of single tokens has the loss of the first batch, such as the variance of its values. Every process
+    reads all rows of the step, so all compute the same one.
+    """
+    objective = objective_of(settings)
+    if not objective.by_token:
+        return objective.first_loss(settings)
+    return loss_of_old_policy(settings, _first_rows(batches))
+
+
+def loss_of_old_policy(settings: ObjectiveSettings, rows: TreeRow) -> float:
+    """The loss of the policy whose log-probabilities `rows` [B, ...] have as those of the old one."""
+    return _loss(settings, rows, np.zeros(rows.length.shape))
+
+
 def loss_tolerance(settings: ObjectiveSettings, batches: Batches, dtype: str, layers: int, expected: float) -> float:
     """Allowed difference of the first step's loss from `expected`, the loss of a policy that equals its reference.
 
-    In f32 it is 1e-5; else the change of the loss if the log-probabilities of all chosen replies are off by their
-    tolerance and those of the rejected ones by theirs in the other direction. Every process reads all rows of the step,
-    so all compute the same value.
+    In f32 it is 1e-5; else, and where advantages weigh the replies, the change of the loss if the log-probabilities of
+    all chosen replies are off by their tolerance and those of the rejected ones by theirs in the other direction. Every
+    process computes the same value.
     """
-    strict = LOSS * max(1.0, expected)
-    if dtype == "float32":
+    strict, by_token = LOSS * max(1.0, abs(expected)), objective_of(settings).by_token
+    if dtype == "float32" and not by_token:
         return strict
-    row = stack([batches.row(0, number) for number in range(len(batches.plan.steps[0]))])
-    off = row.label * reply_tolerance(dtype, layers, row.length)
+    return max(strict, rounded_loss(settings, _first_rows(batches), dtype, layers, expected))
 
-    def loss(log_prob: np.ndarray) -> float:
-        columns = ("reference", "length", "turn", "group", "label", "value")
-        values = {name: jnp.asarray(getattr(row, name)) for name in columns}
-        array = jnp.asarray(log_prob)
-        replies = Replies(log_prob=array, weighted_log_prob=array, weight=jnp.ones_like(array), entropy=None, **values)
-        pairs = Pairs(*(jnp.asarray(part) for part in (row.pairs, row.pair_weight, row.pair_margin)))
-        total, weight, _ = objective_of(settings)(replies, pairs, settings)
-        return float(total / weight)
 
-    return max(strict, *(abs(loss(row.reference + sign * off) - expected) for sign in (1, -1)))
+def rounded_loss(settings: ObjectiveSettings, rows: TreeRow, dtype: str, layers: int, expected: float) -> float:
+    """The change of the loss of `rows` from `expected` if the log-probabilities of chosen replies, or of those with an
+    advantage above 0, are off by their tolerance and the others by theirs in the other direction."""
+    side = np.sign(np.nan_to_num(rows.advantage)) if objective_of(settings).by_token else rows.label
+    off = side * reply_tolerance(dtype, layers, rows.length)
+    return max(abs(_loss(settings, rows, sign * off) - expected) for sign in (1, -1))
+
+
+def _first_rows(batches: Batches) -> TreeRow:
+    return stack([batches.row(0, number) for number in range(len(batches.plan.steps[0]))])
+
+
+def _loss(settings: ObjectiveSettings, row: TreeRow, off: Float[np.ndarray, "B R"]) -> float:
+    """The loss if the log-probability of each reply is off the reference by that much, shared by its tokens. Objectives
+    of whole replies depend on the difference alone, so that their reference may be 0."""
+    share = np.pad(off / np.maximum(row.length, 1), [(0, 0), (0, 1)])  # padding's reply comes after the last one
+    log_prob = row.old_log_prob + np.take_along_axis(share, row.reply, axis=1)
+    replies, pairs = gather_replies(
+        TargetScores(jnp.asarray(log_prob, jnp.float32), None), row.replace(reference=np.zeros_like(row.reference))
+    )
+    total, weight, _ = objective_of(settings)(replies, pairs, settings)
+    return float(total / weight)

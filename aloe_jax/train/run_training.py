@@ -26,15 +26,17 @@ from aloe_jax.run.stage import Run
 from aloe_jax.settings import plain
 from aloe_jax.train.adapters import trained_config
 from aloe_jax.train.clock import Clock
+from aloe_jax.train.feed import DatasetFeed
 from aloe_jax.train.forward import Compute, make_score
 from aloe_jax.train.goodput import goodput
+from aloe_jax.train.held_out import HeldOut
 from aloe_jax.train.loop import Training, train
 from aloe_jax.train.metrics_log import Record, read_metrics, time_shares, time_split
 from aloe_jax.train.objectives import objective_of
 from aloe_jax.train.optimizer import make_optimizer
 from aloe_jax.train.plans import training_plans
 from aloe_jax.train.reference import reference_log_probs
-from aloe_jax.train.rounding import reply_tolerance
+from aloe_jax.train.rounding import expected_first_loss, reply_tolerance
 from aloe_jax.train.settings import LoggingSettings, TrainingSettings
 from aloe_jax.train.sources import load_model
 from aloe_jax.train.state import TrainState, abstract_state
@@ -62,7 +64,7 @@ def run_training(run: Run, name: str, start: str) -> Values:
 
 def _run(run: Run, name: str, start: str, mesh: Mesh, stop: StopRequest | None) -> Values:
     settings, directory = run.section(name, TrainingSettings), run.directory(name)
-    clock = Clock(lambda part: _shown(run, part))
+    clock = Clock(lambda part: shown(run, part))
     objective, model, compute = objective_of(settings), trained_config(run), run.section("compute", Compute)
     capacity = run.section("dataset", DatasetSettings).row
     rows = micro_batch_rows(settings.rows, mesh)
@@ -80,19 +82,20 @@ def _run(run: Run, name: str, start: str, mesh: Mesh, stop: StopRequest | None) 
             loaded.append(load_model(run, start, mesh))
             both = Batches(source, PackPlan(trained_on.steps + measured.steps), capacity, rows)
             with run.progress.doing("compiling reference pass", FIRST_COMPILE):
-                reference = _reference(run, directory, start, loaded[0], both, mesh, stop)
+                reference = _reference(run, directory, start, loaded[0], both, mesh, stop, objective.by_token)
     if hosts.broadcast_from_primary(stored_at(directory / "checkpoints").exists()) and not model.lora:
         loaded.clear()  # a checkpoint replaces it
+    batches = Batches(source, trained_on, capacity, rows, reference)
+    held_out = Batches(source, measured, capacity, rows, reference)
     training = Training(
         model,
         settings,
         compute,
-        Batches(source, trained_on, capacity, rows, reference),
+        DatasetFeed(batches, expected_first_loss(settings, batches)),
         mesh,
         directory,
-        objective.first_loss(settings),
         run.seed,
-        Batches(source, measured, capacity, rows, reference) if measured.steps else None,
+        HeldOut(held_out, settings.measure_every) if measured.steps else None,
         run.section("logging", LoggingSettings),
         run.commit,
     )
@@ -124,7 +127,7 @@ def _run(run: Run, name: str, start: str, mesh: Mesh, stop: StopRequest | None) 
     }
 
 
-def _shown(run: Run, part: str) -> AbstractContextManager[None]:
+def shown(run: Run, part: str) -> AbstractContextManager[None]:
     """The display of a part of the clock."""
     return run.progress.doing(*PARTS_IN_WORDS[part]) if part in PARTS_IN_WORDS else nullcontext()
 
@@ -152,8 +155,10 @@ def _reference(
     batches: Batches,
     mesh: Mesh,
     stop: StopRequest | None,
+    by_token: bool,
 ) -> Reference:
-    """Log-probability of every reply under the reference model, which is the model that the training starts from."""
+    """Log-probability of every reply, `by_token` of each of its tokens, under the reference model, which is the model
+    that the training starts from."""
     chat, model, compute = chat_format(run), model_config(run), run.section("compute", Compute)
     key = {
         "model": start,
@@ -163,6 +168,7 @@ def _reference(
         "template": chat.template.hash,
         "dtype": compute.dtype,
         "attention": chosen(compute.attention, mesh),
+        **({"by": "token"} if by_token else {}),
     }
 
     def tolerance(tokens: int) -> float:
@@ -171,5 +177,5 @@ def _reference(
     def report(done: int, total: int) -> None:
         run.progress.update(done, total, "reference batches")
 
-    score = make_score(model, compute, mesh)
-    return reference_log_probs(params, score, batches, mesh, directory, key, report, tolerance, stop)
+    score = make_score(model, compute, mesh, by_token)
+    return reference_log_probs(params, score, batches, mesh, directory, key, report, tolerance, stop, by_token)

@@ -11,16 +11,9 @@ from aloe_jax.train.optimizer import OptimizerSettings
 
 
 @dataclass(frozen=True)
-class TrainingSettings(ObjectiveSettings, OptimizerSettings):
-    """A training: its objective, optimiser and batches, and what is saved and measured meanwhile."""
+class LoopSettings(ObjectiveSettings, OptimizerSettings):
+    """Any training: its objective, its optimiser, and what is saved meanwhile."""
 
-    objective: str = setting("sft", "the loss: one of docs/objectives.md")
-    epochs: int = setting(1, "passes over the conversations", minimum=1)
-    batch: int = setting(
-        48,
-        "pairs per step; of sft and listwise conversations, of apo_zero_unpaired replies with a label",
-        minimum=1,
-    )
     rows: int = setting(1, "rows per micro-batch, rounded up to the mesh's row shards", minimum=1, decides=False)
     checkpoint_every: int = setting(
         50, "steps between checkpoints; a signal saves one as well", minimum=1, decides=False
@@ -39,6 +32,20 @@ class TrainingSettings(ObjectiveSettings, OptimizerSettings):
     )
     keep: int = setting(1, "newest checkpoints to keep", minimum=1, decides=False)
     keep_every: int = setting(0, "also keep the checkpoint of every so many steps; 0: none", minimum=0, decides=False)
+
+
+@dataclass(frozen=True)
+class TrainingSettings(LoopSettings):
+    """A training on the data set: its batches, and what is measured meanwhile."""
+
+    objective: str = setting("sft", "the loss: one of docs/objectives.md")
+    epochs: int = setting(1, "passes over the conversations", minimum=1)
+    batch: int = setting(
+        48,
+        "pairs per step; of sft, listwise and tree_regression conversations, of apo_zero_unpaired, policy_gradient and "
+        "distil the replies that they train on",
+        minimum=1,
+    )
     held_out: float = setting(
         0.02,
         "share of the conversations that are measured instead of trained on",

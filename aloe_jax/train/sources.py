@@ -23,7 +23,7 @@ from aloe_jax.run.model import model_config, model_folder
 from aloe_jax.run.progress import Line, quiet
 from aloe_jax.run.stage import Run
 from aloe_jax.train.adapters import trained_params
-from aloe_jax.train.names import BASE, CHAIN, OWN, PREFERENCE, SFT
+from aloe_jax.train.names import BASE, CHAIN, OWN, SFT
 
 
 @dataclass(frozen=True)
@@ -86,14 +86,17 @@ def model_at(place: str) -> ModelSource:
     if not stored_at(stage / "checkpoints").is_dir():
         return ModelSource(resolve_model(place))
     if stage.name not in CHAIN:
-        raise InputError(f"'{place}' holds checkpoints of no training; name the folder {' or '.join(CHAIN)} of a run")
+        *others, last = CHAIN
+        raise InputError(
+            f"'{place}' holds checkpoints of no training; name the folder {', '.join(others)} or {last} of a run"
+        )
     return ModelSource(start_folder(stage), stage)
 
 
 def training_start(stage: epath.Path) -> ModelSource:
     """What the training in the folder `stage` started from. InputError if its manifest does not say so."""
     manifest = read_manifest(stage)
-    start = BASE if stage.name == SFT else str(manifest.section(PREFERENCE).get("start", SFT))
+    start = BASE if stage.name == SFT else str(manifest.section(stage.name).get("start", SFT))
     if start not in OWN:
         return model_at(start)
     return ModelSource(start_folder(stage), None if start == BASE else stage.parent / start)

@@ -40,7 +40,7 @@ def _stage(name: str, start: Callable[[Run], str]) -> Stage:
 
     def check(run: Run) -> None:
         _check(run, name)
-        check_start(run, start(run))
+        check_start(run, start(run), f"{name}.start")
 
     def skips(run: Run) -> str:
         return "" if run.section(name, TrainingSettings).epochs else f"config.{name}.epochs is 0"

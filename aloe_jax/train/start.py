@@ -1,4 +1,4 @@
-"""What a training starts from, and refers to: `config.preference.start`."""
+"""What a training starts from, and refers to: `config.preference.start`, `config.online.start` and `reference`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from aloe_jax.train.names import OWN
 from aloe_jax.train.sources import model_at
 
 
-def check_start(run: Run, start: str) -> None:
-    """Raise InputError if `start` is an unfinished training of another run, or a model that differs from the run's
-    start model in its shape, its tokenizer or its chat template."""
+def check_start(run: Run, start: str, setting: str) -> None:
+    """Raise InputError if `start`, which `config.SETTING` names, is an unfinished training of another run, or a model
+    that differs from the run's start model in its shape, its tokenizer or its chat template."""
     if start in OWN:
         return
     source = model_at(start)
@@ -27,7 +27,7 @@ def check_start(run: Run, start: str) -> None:
         different.append("chat template")
     if different:
         raise InputError(
-            f"config.preference.start: '{start}' differs from config.model.source '{check_source(run)}' in "
+            f"config.{setting}: '{start}' differs from config.model.source '{check_source(run)}' in "
             f"{', '.join(different)}; set config.model.source to it, and start from 'base'"
         )
 

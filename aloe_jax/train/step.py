@@ -14,7 +14,7 @@ from aloe_jax.models import decoder, lora
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.ops.precision import in_precision_of
 from aloe_jax.train.forward import DTYPES, Compute, gather_replies, reply_log_probs
-from aloe_jax.train.objectives import objective_of
+from aloe_jax.train.objectives import is_maximum, objective_of
 from aloe_jax.train.objectives.settings import ObjectiveSettings
 from aloe_jax.train.state import TrainState
 from aloe_jax.tree.row import TreeRow
@@ -64,7 +64,7 @@ def make_gradient(
             micro = jax.tree.map(lambda leaf: leaf[number], rows)
             drop = None if key is None else jax.random.fold_in(key, number)
             (_, sums), grads = jax.value_and_grad(loss, has_aux=True)(params, frozen, micro, drop)
-            return jax.tree.map(jnp.add, state, (sums, grads))
+            return _together(state[0], sums), jax.tree.map(jnp.add, state[1], grads)
 
         first = jax.tree.map(lambda leaf: leaf[0], rows)
         if rows.tokens.shape[0] == 1:  # nothing to accumulate, so no second gradient in memory
@@ -89,13 +89,19 @@ def make_evaluation(
     def evaluate(params: decoder.Params, frozen: decoder.Params, rows: TreeRow, used: Int[Array, ""]) -> Sums:
         def add(number: Array, sums: Sums) -> Sums:
             micro = jax.tree.map(lambda leaf: leaf[number], rows)
-            return jax.tree.map(jnp.add, sums, loss(params, frozen, micro, None)[1])
+            return _together(sums, loss(params, frozen, micro, None)[1])
 
         first = jax.tree.map(lambda leaf: leaf[0], rows)
         zeros = _zeros(jax.eval_shape(loss, params, frozen, first, None)[1])
         return jax.lax.fori_loop(0, used, add, zeros)
 
     return jax.jit(evaluate)
+
+
+def _together(sums: Sums, more: Sums) -> Sums:
+    """The sums of both, and of maxima the larger one."""
+    join = {name: jnp.maximum if is_maximum(name) else jnp.add for name in sums}
+    return {name: jax.tree.map(join[name], pair, more[name]) for name, pair in sums.items()}
 
 
 def _zeros(shapes: Sums) -> Sums:

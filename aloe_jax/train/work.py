@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jax.sharding import Mesh
 
 from aloe_jax.data.pipeline import Batches
-from aloe_jax.data.plan import TARGETS
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.parallel.chips import chip_of
 from aloe_jax.tree.row import TreeRow
@@ -16,29 +16,39 @@ from aloe_jax.tree.row import TreeRow
 
 @dataclass(frozen=True)
 class Work:
-    """Of each step: tokens without padding (a repeated trunk counts each time), tokens whose prediction enters the
-    loss, and useful operations."""
+    """Of a step: tokens without padding (a repeated trunk counts each time), tokens whose prediction enters the loss,
+    and useful operations."""
 
-    tokens: list[int]
-    trained_tokens: list[int]
-    flops: list[float]
+    tokens: int
+    trained_tokens: int
+    flops: float
 
 
-def work_of(batches: Batches, model: ModelConfig) -> Work:
+def works_of(batches: Batches, model: ModelConfig) -> list[Work]:
     """The work of every step of the plan.
 
     Useful operations are those of the matrix products that the result needs: tokens without padding through the layers,
     unmasked query-key pairs, one state per target through the output head. A backward pass counts twice the forward
     pass, or once if only adapters are trained, whose own products are left out. Recomputation is not counted.
     """
-    passes, source = 2 if model.lora else 3, batches.source
-    read = (source[number] for number in range(len(source)))  # one at a time, as there may be many
-    flops = np.array([passes * _forward(fragment, model) for fragment in read])
+    source = batches.source
+    works = [work_of(source[number], model) for number in range(len(source))]  # one at a time, as there may be many
     members = [[number for row in step for number in row] for step in batches.plan.steps]
+    return [sum_of([works[number] for number in step]) for step in members]
+
+
+def work_of(fragment: TreeRow, model: ModelConfig) -> Work:
+    """The work of a step on one fragment."""
+    passes = 2 if model.lora else 3
+    return Work(fragment.tokens.size, fragment.target.size, float(passes * _forward(fragment, model)))
+
+
+def sum_of(works: Sequence[Work]) -> Work:
+    """The work of a step on several fragments."""
     return Work(
-        [batches.tokens(step) for step in range(len(batches))],
-        [int(source.sizes[step, TARGETS].sum()) for step in members],
-        [float(flops[step].sum()) for step in members],
+        sum(each.tokens for each in works),
+        sum(each.trained_tokens for each in works),
+        sum(each.flops for each in works),
     )
 
 

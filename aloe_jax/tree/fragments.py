@@ -61,7 +61,7 @@ def depth_first(trie: Trie) -> list[int]:
 def _layout(trie: Trie, part: Part, known: Supervision, conversation: int, order: Sequence[int]) -> TreeRow:
     """One fragment: pieces of `part` depth-first, its replies in file order."""
     placed = [piece for piece in order if piece in part.pieces]
-    columns: dict[str, list[object]] = {name: [] for name in COLUMNS}
+    columns: dict[str, list[object]] = {name: [] for name, column in COLUMNS.items() if column.stored}
     positions: list[int] = []
     start: dict[int, int] = {}
     end: dict[int, int] = {}
@@ -94,6 +94,7 @@ def _layout(trie: Trie, part: Part, known: Supervision, conversation: int, order
         columns["group"].append(groups.setdefault(span.group, len(groups)))
         columns["label"].append(known.labels[span.node])
         columns["value"].append(known.values[span.node])
+        columns["advantage"].append(known.advantages[span.node])
         columns["reference"].append(0.0)
     compared = {pair: margin for pair, margin in known.pairs.items() if pair[0] in place}
     columns["pairs"] += [(place[chosen], place[rejected]) for chosen, rejected in compared]

@@ -33,6 +33,16 @@ def labelled(fragment: TreeRow) -> Bool[np.ndarray, " R"]:
     return fragment.label != 0
 
 
+def advantaged(fragment: TreeRow) -> Bool[np.ndarray, " R"]:
+    """The replies with an advantage."""
+    return ~np.isnan(fragment.advantage)
+
+
+def hinted(fragment: TreeRow) -> Bool[np.ndarray, " R"]:
+    """The replies whose log-probability given a hint is known."""
+    return np.isin(np.arange(fragment.length.size), fragment.reply[~np.isnan(fragment.hinted_log_prob)])
+
+
 def pruned(fragment: TreeRow, keep: Bool[np.ndarray, " R"]) -> TreeRow:
     """The fragment with the replies of `keep` alone, the pairs of two of them, and the tokens on their paths.
 

@@ -5,7 +5,8 @@ between packed trees (the causal column form of FlashMask, arXiv 2410.01359). Wh
 (source, target) positions and never inferred from token ids.
 
 `COLUMNS` is the one table of a row's columns. New fragments, packing, padding and the features of the dataset on disk
-derive from it; a new column takes a line there, a field of `TreeRow`, and its values in `fragments.py`.
+derive from it; a new column takes a line there, a field of `TreeRow`, and its values in `fragments.py`. A dataset that
+was written before there was a column is read with padding in it.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ class Column:
         index_of: what its values are indices of, None if they are no indices. Packing shifts indices by what the
             fragments before hold of it.
         inner: sizes of the axes after `axis`.
+        stored: whether the dataset on disk holds it. A column that it does not hold is padding until it is filled in.
     """
 
     axis: Literal["tokens", "targets", "replies", "pairs"]
@@ -65,6 +67,7 @@ class Column:
     padding: float | Callable[[Capacity], int | np.ndarray] = 0
     index_of: Literal["tokens", "replies", "groups"] | None = None
     inner: tuple[int, ...] = ()
+    stored: bool = True
 
     def array(self, values: Sequence[object] | np.ndarray) -> np.ndarray:
         """The values in the column's type and shape; an empty list has its inner axes too."""
@@ -94,6 +97,9 @@ COLUMNS: Mapping[str, Column] = {
     "target": Column("targets"),
     "reply": Column("targets", padding=_out_of_range, index_of="replies"),
     "weight": Column("targets", np.float32),
+    "old_log_prob": Column("targets", np.float32, stored=False),
+    "reference_log_prob": Column("targets", np.float32, stored=False),
+    "hinted_log_prob": Column("targets", np.float32, padding=np.nan, stored=False),
     "conversation": Column("replies", padding=-1),
     "node": Column("replies", padding=-1),
     "length": Column("replies"),
@@ -101,6 +107,7 @@ COLUMNS: Mapping[str, Column] = {
     "group": Column("replies", index_of="groups"),
     "label": Column("replies", np.float32),
     "value": Column("replies", np.float32, padding=np.nan),
+    "advantage": Column("replies", np.float32, padding=np.nan),
     "reference": Column("replies", np.float32),
     "pairs": Column("pairs", index_of="replies", inner=(2,)),
     "pair_weight": Column("pairs", np.float32),
@@ -123,6 +130,9 @@ class TreeRow:
         target: token id that is predicted.
         reply: index in the row of the reply that the target belongs to, whatever its weight.
         weight: weight in supervised fine-tuning.
+        old_log_prob: log-probability of the target under the policy that sampled it, 0 until it is filled in.
+        reference_log_prob: the same under the reference model.
+        hinted_log_prob: the same under the policy that sampled it, given a hint beside the path; NaN without one.
         conversation: index of the conversation that the reply belongs to.
         node: index of the reply's node in that conversation.
         length: number of target tokens.
@@ -131,6 +141,7 @@ class TreeRow:
         label: +1 labelled good, -1 labelled bad; without a label of its own +1 only chosen, -1 only rejected, 0 neither
             or both.
         value: backed-up value of the node; NaN where there is none and where it is flagged `no_loss`.
+        advantage: how much better the reply is than its siblings; NaN as for `value`.
         reference: log-probability of the reply under the reference model, 0 until it is filled in.
         pairs: indices in the row of (chosen, rejected).
         pair_weight: weight of the pair.
@@ -144,6 +155,9 @@ class TreeRow:
     target: Int32[Array, "*B M"]
     reply: Int32[Array, "*B M"]
     weight: Float32[Array, "*B M"]
+    old_log_prob: Float32[Array, "*B M"]
+    reference_log_prob: Float32[Array, "*B M"]
+    hinted_log_prob: Float32[Array, "*B M"]
     conversation: Int32[Array, "*B R"]
     node: Int32[Array, "*B R"]
     length: Int32[Array, "*B R"]
@@ -151,6 +165,7 @@ class TreeRow:
     group: Int32[Array, "*B R"]
     label: Float32[Array, "*B R"]
     value: Float32[Array, "*B R"]
+    advantage: Float32[Array, "*B R"]
     reference: Float32[Array, "*B R"]
     pairs: Int32[Array, "*B P 2"]
     pair_weight: Float32[Array, "*B P"]
@@ -167,8 +182,16 @@ class TreeRow:
 
 
 def make_row(columns: Mapping[str, Sequence[object] | np.ndarray]) -> TreeRow:
-    """A `TreeRow` of numpy arrays in the right types, from the values of every column."""
-    return TreeRow(**{name: column.array(columns[name]) for name, column in COLUMNS.items()})
+    """A fragment of numpy arrays in the right types, from the values of its columns; one that is not given is
+    padding."""
+    given = {name: column.array(columns[name]) for name, column in COLUMNS.items() if name in columns}
+    sizes = {COLUMNS[name].axis: len(values) for name, values in given.items()}
+    padding = {
+        name: column.array([column.padding] * sizes[column.axis])
+        for name, column in COLUMNS.items()
+        if name not in given
+    }
+    return TreeRow(**given, **padding)
 
 
 def allowed(

@@ -72,6 +72,12 @@ class Node(Record):
     tokenizer: str | None = Field(default=None, description="hash of the tokenizer that `token_ids` belong to")
     scores: tuple[Score, ...] = ()
     value: float | None = None
+    advantage: float | None = Field(
+        default=None, description="how much better the reply is than its siblings, in spreads of the value"
+    )
+    policy: int | None = Field(
+        default=None, ge=0, description="updates that the policy had behind it when it sampled the reply"
+    )
     label: bool | None = Field(default=None, description="whether the reply is a good one, where a record says so")
     calls: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
@@ -104,6 +110,24 @@ class Message(Record):
 
     role: Role
     content: str
+
+
+class SampledMessage(Message):
+    """A reply as our engine sampled it: its tokens need not be those that its text is tokenised to, and what follows
+    was sampled after them. The fields are those of its `Node`."""
+
+    token_ids: tuple[TokenId, ...]
+    tokenizer: str
+    flags: tuple[str, ...] = ()
+
+
+def message_of(node: Node) -> Message:
+    """A node as a message, with its token ids if it has some."""
+    if node.token_ids is None or node.tokenizer is None:
+        return Message(role=node.role, content=node.text)
+    return SampledMessage(
+        role=node.role, content=node.text, token_ids=node.token_ids, tokenizer=node.tokenizer, flags=node.flags
+    )
 
 
 def content_text(value: object) -> str:
@@ -156,8 +180,9 @@ class Conversation(Record):
                 raise ValueError(f"node '{node.id}' has unknown parent '{node.parent}' (parents stand before children)")
             if node.role == "system" and node.parent is not None:
                 raise ValueError(f"system node '{node.id}' must be first, but has parent '{node.parent}'")
-            if node.label is not None and node.role != "assistant":
-                raise ValueError(f"node '{node.id}' of role {node.role} has a label; expected one on replies alone")
+            own = {"a label": node.label, "an advantage": node.advantage, "a policy": node.policy}
+            if node.role != "assistant" and (what := next((name for name in own if own[name] is not None), None)):
+                raise ValueError(f"node '{node.id}' of role {node.role} has {what}; expected one on replies alone")
             if node.logprobs is not None and len(node.logprobs) != len(node.token_ids or ()):
                 raise ValueError(
                     f"node '{node.id}' has {len(node.logprobs)} logprobs for {len(node.token_ids or ())} token_ids"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -48,7 +49,7 @@ def split(
 ) -> Iterator[Part]:
     """Parts of the conversation, one per fragment, filled in depth-first order so that replies share their trunk.
 
-    Raises InputError if replies that must share a row do not fit in one.
+    Raises InputError if replies that must share a row do not fit in one: those compared by pairs or by advantages.
     """
     rank = {piece: position for position, piece in enumerate(order)}
     groups: dict[int, list[int]] = {}
@@ -57,7 +58,7 @@ def split(
     part = Part(trie, pairs)
     for siblings in sorted(groups.values(), key=lambda replies: rank[trie.replies[replies[0]].piece]):
         whole = Part(trie, pairs).add(siblings, capacity)
-        for unit in [siblings] if whole else _compared(trie, siblings, pairs):
+        for unit in [siblings] if whole else _compared(tree, trie, siblings, pairs):
             if part.add(unit, capacity):
                 continue
             if part.replies:
@@ -69,11 +70,15 @@ def split(
         yield part
 
 
-def _compared(trie: Trie, siblings: Sequence[int], pairs: Collection[tuple[int, int]]) -> list[list[int]]:
-    """The connected components of `siblings` under the pairs; a reply without a pair is alone."""
+def _compared(
+    tree: Conversation, trie: Trie, siblings: Sequence[int], pairs: Collection[tuple[int, int]]
+) -> list[list[int]]:
+    """The connected components of `siblings` under the pairs, those with an advantage being one; a reply without either
+    is alone."""
     reply_of = {trie.replies[reply].node: reply for reply in siblings}
+    advantaged = [node for node in reply_of if tree.nodes[node].advantage is not None]
     component = {reply: [reply] for reply in siblings}
-    for chosen, rejected in pairs:
+    for chosen, rejected in itertools.chain(pairs, itertools.pairwise(advantaged)):
         if chosen in reply_of:
             joined, other = component[reply_of[chosen]], component[reply_of[rejected]]
             if joined is not other:

@@ -1,10 +1,10 @@
-"""The training signal of a conversation, from its preferences and its replies' labels: SFT weights, labels, values and
-pairs of replies."""
+"""The training signal of a conversation, from its preferences and its replies' labels: SFT weights, labels, values,
+advantages and pairs of replies."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -14,22 +14,24 @@ from aloe_jax.tree.schema import Conversation
 
 @dataclass(frozen=True)
 class Supervision:
-    """SFT weights, labels and values by node index, and (chosen, rejected) pairs of node indices with their margin."""
+    """SFT weights, labels, values and advantages by node index, and (chosen, rejected) pairs of node indices with their
+    margin."""
 
     weights: Sequence[float]
     labels: Sequence[float]
     values: Sequence[float]
+    advantages: Sequence[float]
     pairs: Mapping[tuple[int, int], float]
 
 
 def supervision(tree: Conversation, weights: Mapping[str, float] | None = None) -> Supervision:
-    """The training signal of `tree`: weights, labels, values and pairs of its replies.
+    """The training signal of `tree`: weights, labels, values, advantages and pairs of its replies.
 
     Args:
         weights: SFT weight by node id, 0 for nodes not named. By default a reply has weight 1 if the conversation has
             no preferences and no labels, else 1 where it is labelled good, which without a label of its own it is if
-            it is chosen in a pair and rejected in none. A node flagged `no_loss` has weight 0, no label and takes part
-            in no pair, whatever is given.
+            it is chosen in a pair and rejected in none. A node flagged `no_loss` has weight 0, no label, value or
+            advantage and takes part in no pair, whatever is given.
 
     Raises InputError for weights that name a node which the conversation does not have.
     """
@@ -58,9 +60,12 @@ def supervision(tree: Conversation, weights: Mapping[str, float] | None = None) 
     return Supervision(
         weights=[0.0 if node in muted else weight for node, weight in enumerate(trained)],
         labels=labels,
-        values=[
-            math.nan if position in muted or node.value is None else node.value
-            for position, node in enumerate(tree.nodes)
-        ],
+        values=_unmuted([node.value for node in tree.nodes], muted),
+        advantages=_unmuted([node.advantage for node in tree.nodes], muted),
         pairs={pair: margin for pair, margin in pairs.items() if muted.isdisjoint(pair)},
     )
+
+
+def _unmuted(values: Sequence[float | None], muted: Collection[int]) -> list[float]:
+    """The values by node index; NaN where there is none and for muted nodes."""
+    return [math.nan if node in muted or value is None else value for node, value in enumerate(values)]

@@ -100,6 +100,27 @@ def build_trie(
     return _Builder(tree, chat, max_tokens, overlong).build()
 
 
+def dialogue_ids(dialogue: Sequence[Message], chat: ChatFormat) -> list[int]:
+    """The prompt of the next reply to a dialogue, as training has it: replies in it that were sampled keep their token
+    ids. InputError as `build_trie` raises it."""
+    nodes = [
+        Node(
+            id=str(place),
+            parent=str(place - 1) if place else None,
+            role=message.role,
+            text=message.content,
+            **(message.model_dump(include={"token_ids", "tokenizer", "flags"})),
+        )
+        for place, message in enumerate(dialogue)
+    ]
+    end = (min(chat.tokenizer.end_of_turn_ids),)
+    reply = Node(
+        id="reply", parent=nodes[-1].id, role="assistant", text="", token_ids=end, tokenizer=chat.tokenizer.hash
+    )
+    trie = build_trie(Conversation(id="dialogue", nodes=(*nodes, reply)), chat)
+    return trie.path_ids(trie.pieces[trie.replies[-1].piece].parent)
+
+
 @dataclass(frozen=True)
 class _Rendered:
     """One reply as the template renders it. `text` is the text of its piece; `full` ends with the first end of turn.

@@ -10,23 +10,23 @@ replies are continued, for `depth` turns: these turns are a reply's simulated fu
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from aloe_jax.serve.client.answers import Answer
-from aloe_jax.tree.schema import Belief, Conversation, Message, Node, Persona, Preference, Score
+from aloe_jax.tree.schema import Conversation, Message, Node, Persona, Preference
 from data_gen.calls.store import EVENTS, GIVEN_UP, NODES, PREFERENCES, REJECTS
 from data_gen.concurrency import gather_all
 from data_gen.game import guards
 from data_gen.game.guards import Scene
 from data_gen.game.kinds import KINDS, Place
 from data_gen.game.settings import CONDITIONS, CONTINUED, ConversationSettings, TreeSettings
+from data_gen.game.turn import Branch, another, reply_node
 from data_gen.game.values import backed_up, pairs, preference, preferred_by_value
 from data_gen.roles import Comparison, Revealed, Roles, Said, calls_of
 from data_gen.seeds import stable_seed
 
 EQUAL = "equal"  # why a candidate is turned down whose text another one has
-THOUGHT = "thought"  # flag of a message from which the model's thoughts were cut
 # Called with (ledger, key, record) for everything that happens, once more after an interruption.
 Note = Callable[[str, str, dict[str, object]], object]
 
@@ -42,28 +42,12 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class _Branch:
-    """Where a turn is to grow: the dialogue so far and what it has shown. The ids of its nodes begin with `prefix`."""
-
-    parent: str | None = None
-    dialogue: tuple[Message, ...] = ()
-    known: tuple[Revealed, ...] = ()
-    shown_at: Mapping[int, str] = field(default_factory=dict)  # turn -> id of its user node
-    prefix: str = ""
-
-    @property
-    def turn(self) -> int:
-        """Number of the next turn, from 1."""
-        return len(self.dialogue) // 2 + 1
-
-
-@dataclass(frozen=True)
 class _Turn:
     """A turn that succeeded, and the branches that its continued replies begin, the main path first."""
 
     nodes: tuple[Node, ...]
     preferences: tuple[Preference, ...]
-    branches: tuple[_Branch, ...]
+    branches: tuple[Branch, ...]
 
 
 class _RejectedError(Exception):
@@ -103,7 +87,7 @@ class _Growth:
     others: Sequence[Persona]
 
     async def grown(self) -> Conversation | None:
-        turns = await self._explore(_Branch(), self.conversations.turns)
+        turns = await self._explore(Branch(), self.conversations.turns)
         path = _path(turns)
         done = sum(node.startswith("u") for node in path)
         if done < self.tree.min_turns:
@@ -117,7 +101,7 @@ class _Growth:
             preferences = preferred_by_value(nodes, self.conversations.min_margin, self.roles.judge.name)
         return Conversation(id=self.name, persona=self.persona, nodes=nodes, preferences=preferences, path=path)
 
-    async def _explore(self, branch: _Branch, left: int) -> list[_Turn]:
+    async def _explore(self, branch: Branch, left: int) -> list[_Turn]:
         """The turns from `branch` on, at most `left` deep, parents before children."""
         try:
             turn = await self._turn(branch)
@@ -134,28 +118,17 @@ class _Growth:
         )
         return [turn, *(each for found in below for each in found)]
 
-    async def _turn(self, branch: _Branch) -> _Turn:
+    async def _turn(self, branch: Branch) -> _Turn:
         """One turn; it is noted once all its calls have succeeded."""
         turn, prefix = branch.turn, branch.prefix
         seed = stable_seed(self.seed, self.name, *([prefix] if prefix else []), turn)
-        user_id = f"{prefix}u{turn}"
-        said = await self._message(branch, user_id, seed)
-        dialogue = (*branch.dialogue, Message(role="user", content=said.text))
-        shown_at = {**branch.shown_at, turn: user_id}
+        said = await self._message(branch, seed)
+        dialogue = branch.heard(said)
         known = await self.roles.inducer.beliefs(self.persona, dialogue, branch.known)
-        belief = tuple(Belief(id=item.id, node=shown_at[item.turn]) for item in known)
-        user = Node(
-            id=user_id,
-            parent=branch.parent,
-            role="user",
-            text=said.text,
-            belief=belief,
-            calls=said.calls,
-            flags=(THOUGHT,) if said.thought else (),
-        )
+        user, asked = branch.asked(said, known)
         candidates = await self._candidates(dialogue, known, f"{prefix}a{turn}", seed)
         replies = await gather_all(
-            self._reply(f"{prefix}a{turn}.{number}", user_id, dialogue, known, condition, reply)
+            self._reply(asked, number, condition, reply)
             for number, (condition, reply) in enumerate(candidates, start=1)
         )
         preferences: list[Preference] = []
@@ -166,29 +139,22 @@ class _Growth:
         speaking = [reply for reply in replies if "empty" not in reply.flags and reply.condition in CONTINUED]
         drawn = random.Random(seed).sample(speaking, min(self.tree.expand, len(speaking))) if speaking else []
         branches = tuple(
-            _Branch(
-                parent=reply.id,
-                dialogue=(*dialogue, Message(role="assistant", content=reply.text)),
-                known=known,
-                shown_at=shown_at,
-                prefix=prefix if number == 0 else f"{reply.id}/",
-            )
-            for number, reply in enumerate(drawn)
+            asked.answered(reply, prefix if number == 0 else f"{reply.id}/") for number, reply in enumerate(drawn)
         )
         return _Turn((user, *replies), tuple(preferences), branches)
 
-    async def _message(self, branch: _Branch, user_id: str, seed: int) -> Said:
+    async def _message(self, branch: Branch, seed: int) -> Said:
         """A user message that the guards let through."""
         reason = None
         for attempt in range(self.tree.attempts):
             said = await self.roles.user.message(
-                self.persona, branch.dialogue, _again(stable_seed(seed, "user"), attempt)
+                self.persona, branch.dialogue, another(stable_seed(seed, "user"), attempt)
             )
             scene = Scene(branch.dialogue, said.truncated)
             reason = guards.broken(guards.USER, self.tree.guards, said.text, scene) if self.guard_user else None
             if reason is None:
                 return said
-            self._reject(f"{user_id}#{attempt}", branch.turn, "user", reason, said.text, said.calls)
+            self._reject(f"{branch.user_id}#{attempt}", branch.turn, "user", reason, said.text, said.calls)
         raise _RejectedError(f"no usable user message in {self.tree.attempts} attempts, the last one {reason}")
 
     async def _candidates(
@@ -212,7 +178,7 @@ class _Growth:
             for attempt in range(self.tree.attempts):
                 if len(good) == count:
                     break
-                drawn = await asked.draw(count - len(good), _again(stable_seed(seed, condition), attempt))
+                drawn = await asked.draw(count - len(good), another(stable_seed(seed, condition), attempt))
                 for number, reply in enumerate(drawn):
                     scene = Scene(dialogue, reply.truncated, self.persona, known, asked.hint)
                     reason = guards.broken(guards.REPLY, names, reply.text, scene)
@@ -232,39 +198,11 @@ class _Growth:
             raise _RejectedError(f"{len(found)} usable replies in {self.tree.attempts} attempts")
         return found
 
-    async def _reply(
-        self,
-        name: str,
-        parent: str,
-        dialogue: Sequence[Message],
-        known: Sequence[Revealed],
-        condition: str,
-        reply: Answer,
-    ) -> Node:
-        judge = self.roles.judge
-        verdict = await judge.score(self.persona, dialogue, reply.text, known)
-        flags = ["truncated"] if reply.truncated else []
-        if not reply.text.strip():
-            flags += ["empty", "no_loss"]
-        if reply.thought is not None:
-            flags.append(THOUGHT)
-        return Node(
-            id=name,
-            parent=parent,
-            role="assistant",
-            text=reply.text,
-            condition=condition,
-            token_ids=reply.token_ids,
-            logprobs=reply.logprobs,
-            tokenizer=reply.tokenizer,
-            scores=tuple(
-                Score(judge=name, criterion="overall", value=each.value)
-                for name, each in {judge.name: verdict, **verdict.members}.items()
-            ),
-            value=verdict.value,
-            calls=(*calls_of(reply), *verdict.calls),
-            flags=tuple(flags),
-        )
+    async def _reply(self, asked: Branch, number: int, condition: str, reply: Answer) -> Node:
+        verdict = await self.roles.judge.score(self.persona, asked.dialogue, reply.text, asked.known)
+        assert asked.parent is not None
+        name, judge = asked.reply_id(number), self.roles.judge.name
+        return reply_node(name, asked.parent, condition, reply, verdict, judge)
 
     async def _preferences(
         self, replies: Sequence[Node], dialogue: Sequence[Message], known: Sequence[Revealed]
@@ -297,10 +235,6 @@ class _Growth:
     def _reject(self, key: str, turn: int, role: str, reason: str, text: str, calls: Sequence[str]) -> None:
         record = {"conversation": self.name, "turn": turn, "role": role, "reason": reason, "text": text}
         self.note(REJECTS, f"{self.name} {key}", {**record, "calls": list(calls)})
-
-
-def _again(seed: int, attempt: int) -> int:
-    return stable_seed(seed, attempt) if attempt else seed
 
 
 def _orders(verdict: Comparison) -> list[float]:

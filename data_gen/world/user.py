@@ -247,11 +247,12 @@ def _dress(turn: _Turn, sentences: list[str], held: Collection[str]) -> str:
 
 
 class ScriptedUser:
-    """Implements `data_gen.roles.User` without a model."""
+    """Implements `data_gen.roles.User` without a model. With a `seed` its messages depend on that and on the dialogue;
+    with None the seed of each call takes its place, and one dialogue may go on in many ways."""
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int | None = 0) -> None:
         self.seed = seed
 
     async def message(self, persona: Persona, dialogue: Dialogue, seed: int = 0) -> Said:
-        """See `write_message`; the `seed` of the call has no effect."""
-        return Said(write_message(persona, dialogue, self.seed))
+        """See `write_message`; the `seed` of the call has no effect where the user has one."""
+        return Said(write_message(persona, dialogue, seed if self.seed is None else self.seed))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from aloe_jax.errors import InputError
 from aloe_jax.serve.settings import check_servers
 from aloe_jax.settings import setting
-from aloe_jax.train.names import OWN
+from aloe_jax.train.names import OWN, USUAL
 from eval.benchmark.entries import Entry, entries, task_names
 
 MOST_RESAMPLES = 1_000_000
@@ -19,7 +19,7 @@ class BenchmarkSettings:
     """The ALOE benchmark. Models, controls and cases can be added to a finished one; docs/benchmark.md."""
 
     models: tuple[str, ...] = setting(
-        OWN,
+        USUAL,
         f"what is measured: {', '.join(OWN)} of this run, a folder's path, NAME=FOLDER (a model, or a training of "
         "another run) or NAME=URL#MODEL (on an OpenAI-compatible server)",
         decides=False,

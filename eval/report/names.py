@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from aloe_jax.train.names import BASE, OWN
 from eval.benchmark.entries import CONTROLS, ORACLE
 
-WORDS = {"base": "base", "sft": "SFT", "preference": "preference", ORACLE: "oracle (ceiling)"}
+WORDS = {"base": "base", "sft": "SFT", "preference": "preference", "online": "online", ORACLE: "oracle (ceiling)"}
 OTHERS = 4  # styles of the other models, `other0` to `other3` in style.css; a fifth one takes the first again
 MARKERS = ("circle", "square", "diamond")
 

@@ -53,6 +53,13 @@ PANELS = (
     ("preference", "accuracy", "Preference accuracy", Guide(0.5, "chance")),
     ("preference", "held_out_accuracy", "Preference accuracy, held-out conversations", Guide(0.5, "chance")),
     ("preference", "reward_margin", "Reward margin, chosen − rejected", Guide(0.0, "no preference")),
+    ("online", "reward", "Reward of a reply, by round", None),
+    ("online", "reward_score", "Judge's score in it", None),
+    ("online", "reward_belief", "Gain in correct belief in it", Guide(0.0, "nothing learnt")),
+    ("online", "entropy", "Entropy of the policy, nats per token", None),
+    ("online", "reference_kl", "Divergence from the reference, nats per token", Guide(0.0, "the reference")),
+    ("online", "repeated", "Share of a reply that an earlier one said", None),
+    ("online", "words", "Words of a reply", None),
 )
 
 

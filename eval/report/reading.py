@@ -26,7 +26,7 @@ from eval.benchmark.truth import Truth, corrected_metrics, find_truth
 from eval.report.names import ordered
 
 NAME = "report"  # of the stage and its folder
-TRAININGS = ("sft", "preference")
+TRAININGS = ("sft", "preference", "online")
 
 
 @dataclass(frozen=True)

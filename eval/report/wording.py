@@ -16,7 +16,7 @@ from eval.report.names import is_control, words
 from eval.report.reading import RunRecord, TreeSummary
 from eval.report.tables import bracket, count, decimal, duration
 
-STEPS = {"sft": "supervised fine-tuning", "preference": "preference training"}
+STEPS = {"sft": "supervised fine-tuning", "preference": "preference training", "online": "on-policy training"}
 SCALE_WORDS: Mapping[Scale, str] = {"shown": "on what users had shown", "persona": "counting the whole persona"}
 SMALL_MODEL = 1_000_000_000  # parameters; below, the page says what a model of that size cannot show
 FEW_LEVELS = 5  # profiles or personalities; below, bands from the two-way bootstrap are clearly too narrow

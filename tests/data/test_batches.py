@@ -4,12 +4,14 @@ import jax
 import numpy as np
 import pytest
 
+from aloe_jax.data import tfds_builder
 from aloe_jax.data.builder import FragmentSource, write_dataset
 from aloe_jax.data.pipeline import Batches, micro_batch_rows, owned_rows, to_device
 from aloe_jax.data.plan import pack_plan
 from aloe_jax.errors import InputError
 from aloe_jax.parallel.mesh import make_mesh
 from aloe_jax.tree.fragments import fragments
+from aloe_jax.tree.prune import advantaged
 from aloe_jax.tree.row import COLUMNS, Capacity
 from aloe_jax.tree.trie import build_trie
 from helpers.tiny import CHAT
@@ -47,6 +49,37 @@ def test_dataset_gives_back_what_was_written(parts, source):
             np.testing.assert_array_equal(getattr(stored, name), getattr(part, name), err_msg=name)
             assert getattr(stored, name).dtype == getattr(part, name).dtype
         assert tuple(source.sizes[number]) == part.sizes
+
+
+def test_a_dataset_from_before_there_were_advantages(parts, tmp_path, monkeypatch):
+    """It was written with fewer columns: the others are padding."""
+    before = {name: column for name, column in COLUMNS.items() if name != "advantage"}
+    with monkeypatch.context() as patch:
+        patch.setattr(tfds_builder, "COLUMNS", before)
+        write_dataset(parts, tmp_path)
+    assert '"advantage"' not in next(tmp_path.rglob("features.json")).read_text()
+    for number, part in enumerate(parts):
+        stored = FragmentSource(tmp_path)[number]
+        for name in COLUMNS:
+            np.testing.assert_array_equal(getattr(stored, name), getattr(part, name), err_msg=name)
+    assert not FragmentSource(tmp_path, advantaged).sizes.any()
+
+
+def test_log_probabilities_of_single_tokens(parts, source):
+    """They fill the columns of the old policy and of the reference, in the order of the targets, and add up."""
+    tokens = {
+        (int(owner), int(node)): np.linspace(-1, -2, int(length), dtype=np.float32) - int(node)
+        for part in parts
+        for owner, node, length in zip(part.conversation, part.node, part.length, strict=True)
+    }
+    given = Batches(source, batches(source).plan, CAPACITY, 2, tokens)
+    row = given.row(0, 0)
+    for reply in np.flatnonzero(row.length):
+        expected = tokens[int(row.conversation[reply]), int(row.node[reply])]
+        for column in (row.old_log_prob, row.reference_log_prob):
+            np.testing.assert_array_equal(column[row.reply == reply], expected)
+        assert row.reference[reply] == pytest.approx(expected.sum(), rel=1e-6)
+    assert not row.old_log_prob[row.reply == CAPACITY.replies].any()
 
 
 def test_no_dataset_and_empty_dataset(tmp_path):

@@ -9,6 +9,7 @@ import numpy as np
 from etils import epath
 
 from aloe_jax.data.pipeline import Batches, micro_batch_rows
+from aloe_jax.train.feed import DatasetFeed
 from aloe_jax.train.forward import Compute
 from aloe_jax.train.loop import Training
 from aloe_jax.train.metrics_log import TIME_FIELDS
@@ -27,10 +28,9 @@ def training(batches, reference, mesh, folder, model=MODEL, **changes):
         model,
         dataclasses.replace(SETTINGS, **changes),
         COMPUTE,
-        filled,
+        DatasetFeed(filled, math.log(2)),
         mesh,
         epath.Path(folder),
-        first_loss=math.log(2),
     )
 
 

@@ -1,4 +1,4 @@
-"""SFT and DPO steps as one of two processes, or alone; test_two_processes.py starts them.
+"""SFT, DPO and on-policy steps as one of two processes, or alone; test_two_processes.py starts them.
 
 Arguments: DATASET OUT PORT PROCESSES NUMBER. Writes to OUT, for each objective and set of trained parameters, the loss
 and the whole gradient. A process reads only the rows of its own devices.
@@ -20,10 +20,13 @@ from aloe_jax.models.lora import LoraSettings
 from aloe_jax.parallel import hosts
 from aloe_jax.parallel.mesh import make_mesh
 from aloe_jax.train.adapters import with_adapters
+from aloe_jax.train.objectives import OBJECTIVES
 from aloe_jax.train.optimizer import make_optimizer
+from aloe_jax.train.policy_pass import make_policy_pass
 from aloe_jax.train.state import create_state
 from aloe_jax.train.step import make_gradient
 from aloe_jax.train.stop import StopRequest
+from helpers.on_policy import ALL, ENTRY
 from helpers.small_training import CAPACITY, COMPUTE, SETTINGS
 from helpers.tiny import MODEL, params
 
@@ -42,13 +45,18 @@ def main(dataset: str, out: str, port: str, processes: str, number: str) -> None
     batches = Batches(source, plan, CAPACITY, micro_batch_rows(4, mesh))
     owned = owned_rows(batches.rows, mesh)
     rows = to_device(next(batches.iterator(owned)), batches.rows, mesh)
+    OBJECTIVES[ALL] = ENTRY
+    weights = jax.tree.map(np.asarray, params())
+    old = make_policy_pass(MODEL, COMPUTE, mesh)(weights, rows, np.int32(batches.used(0)))
+    rows = rows.replace(old_log_prob=old, reference_log_prob=old + 0.2, hinted_log_prob=old - 0.4)
     stop = StopRequest(mesh)
     stop.requested = hosts.process_index() == 1
     found = {"rows": np.array(owned), "steps": np.array(len(batches)), "stop": np.array(stop.anywhere())}
-    for objective in ("sft", "dpo"):
-        for name, model in (("full", MODEL), ("lora", with_adapters(MODEL, LORA))):
+    models = {"full": MODEL, "lora": with_adapters(MODEL, LORA)}
+    for objective, names in (("sft", models), ("dpo", models), (ALL, ("full",))):
+        for name, model in ((name, models[name]) for name in names):
             # Reference log-probabilities are 0 here, so that every pair has a loss and a gradient of its own.
-            state = create_state(jax.tree.map(np.asarray, params()), model, make_optimizer(SETTINGS, 1), mesh)
+            state = create_state(weights, model, make_optimizer(SETTINGS, 1), mesh)
             # An adapter's B begins at 0, where its A has no gradient.
             trained = jax.tree.map(lambda leaf: leaf + 0.05, state.params) if model.lora else state.params
             gradient = jax.jit(make_gradient(model, dataclasses.replace(SETTINGS, objective=objective), COMPUTE, mesh))

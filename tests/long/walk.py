@@ -87,6 +87,7 @@ SMALLER = {
     r"--config=configs/(llama3|qwen3)_8b\.py(:[a-z-]+)?(?= )": r"--config=configs/\1_8b.py:debug",
     r"fsdp=2 --config.decode.mesh.tensor=8": "fsdp=16 --config.decode.mesh.tensor=1",  # a tiny model has one key head
     r"(benchmarks/cost_by_turns\.py .*?)(--turns [\d ]+)?$": r"\1 --turns 1 2",
+    r"(benchmarks/credit\.py .*)": r"\1 --personas=2 --turns=3 --truth=2",
     r"(benchmarks/scale\.py).*": r"\1 --parts=turns,viewer",
     r"(benchmarks/serving_client\.py)": r"\1 --calls=2000",
     r"^(?=.*--labels=(\w+\.jsonl))": r"""sed -i 's/"score": null/"score": 3/' \1 && """,  # who labels, fills it in

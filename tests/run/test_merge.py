@@ -9,6 +9,7 @@ import pytest
 from aloe_jax.cli import main as cli
 from helpers.aloe_command import ROOT
 from helpers.aloe_in_process import refused
+from helpers.bucket_servers import BUCKET, storage_emulator
 from helpers.fake_server import MODEL, FakeServer, running
 
 SIZES = (
@@ -75,3 +76,22 @@ def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(aloe, grown, tmp_path):
 def test_undamaged_shards_are_merged(aloe, grown, tmp_path):
     code, out, _ = aloe("merge", grown / "1", grown / "0", f"--out={tmp_path / 'out'}")
     assert (code, out.startswith("2 conversations")) == (0, True)
+
+
+def test_shards_are_merged_into_a_bucket(aloe, grown, tmp_path, monkeypatch):
+    """The merged run goes on there: its stages are finished. A place with a run in it is refused."""
+    with storage_emulator() as environment:
+        for name, value in (environment | {"ALOE_CACHE": str(tmp_path / "cache")}).items():
+            monkeypatch.setenv(name, value)
+        url, shards = f"gs://{BUCKET}/runs/merged", [str(grown / "0"), str(grown / "1")]
+        code, stdout, stderr = aloe("merge", *shards, f"--out={url}")
+        assert code == 0, stderr
+        assert stdout.split()[:2] == ["2", "conversations,"]
+        shutil.rmtree(tmp_path / "cache")  # as on another machine
+        given = ("run", f"--config={ROOT / 'configs/demo.py'}:debug", f"--workdir={url}", *SIZES, "--dry-run")
+        given = (*given, "--config.serve.base_url=http://localhost:9/v1")
+        code, stdout, stderr = aloe(*given, "--stages=personas,conversations")
+        assert code == 0, stderr
+        assert stdout.count("finished before, unchanged") == 2
+        code, _, stderr = aloe("merge", *shards, f"--out={url}")
+        assert (code, stderr.splitlines()[-1]) == (2, f"aloe: --out: '{url}' is not empty; give another place")

@@ -14,9 +14,9 @@ import pytest
 from aloe_jax.errors import InputError
 from aloe_jax.settings import plain as plain_values
 from aloe_jax.settings import read
-from aloe_jax.train.objectives import OBJECTIVES, check_objective
+from aloe_jax.train.objectives import OBJECTIVES, check_objective, is_maximum
 from aloe_jax.train.objectives.settings import SHARED, ObjectiveSettings
-from helpers.objective_samples import SETTINGS, means, pairs, plain, random_row, replies
+from helpers.objective_samples import SETTINGS, means, pairs, plain, random_row, replies, with_log_prob
 
 TRL = json.loads((Path(__file__).parent.parent / "fixtures/train/trl_losses.json").read_text())
 PAIRWISE = [name for name, objective in OBJECTIVES.items() if "margin" in objective.reads]
@@ -229,7 +229,9 @@ def in_batch(row, place):
     """The row in a batch of three, the others empty, padded by three replies and pairs."""
     wider = lambda array: jnp.pad(array, [(place, 2 - place), (0, 3), (0, 0)][: array.ndim])  # noqa: E731
     given, all_pairs = jax.tree.map(wider, row)
-    return given._replace(value=jnp.where(given.length > 0, given.value, math.nan)), all_pairs
+    targets = jnp.arange(given.targets.reply.shape[1])
+    padded = given.targets._replace(reply=jnp.where(targets < row[0].targets.reply.shape[1], given.targets.reply, 9))
+    return given._replace(value=jnp.where(given.length > 0, given.value, math.nan), targets=padded), all_pairs
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -242,7 +244,9 @@ def test_padding_changes_nothing_and_rows_add_up(name):
     together = jax.tree.map(lambda *batches: sum(batches), *padded)
     value = jnp.concatenate([batch[0].value[place : place + 1] for place, batch in enumerate(padded)])
     got = everything(name, together[0]._replace(value=value), together[1])
-    alone = jax.tree.map(lambda *parts: sum(parts), *[everything(name, *batch) for batch in padded])
+    each = [everything(name, *batch) for batch in padded]
+    alone = {key: np.max if is_maximum(key) else np.sum for key in each[0]}
+    alone = {key: join([one[key] for one in each], axis=0) for key, join in alone.items()}
     for key in alone:
         np.testing.assert_allclose(got[key], alone[key], rtol=1e-5, atol=1e-5, err_msg=key)
 
@@ -262,9 +266,8 @@ def test_metrics_are_the_same_at_every_step(name):
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_gradient_is_finite_for_extreme_log_probs(name):
     def loss(log_prob):
-        given = replies([0.0, 0.0], value=[2.0, 1.0], label=[1, -1])
-        given = given._replace(log_prob=log_prob, weighted_log_prob=log_prob)
-        return OBJECTIVES[name].function(given, pairs((0, 1)), SETTINGS)[0]
+        given = replies([0.0, 0.0], value=[2.0, 1.0], label=[1, -1], advantage=[2.0, -2.0], hinted=[1.0, -5.0])
+        return OBJECTIVES[name].function(with_log_prob(given, log_prob), pairs((0, 1)), SETTINGS)[0]
 
     gradient = jax.jit(jax.grad(loss))
     for values in ([-1e4, 0.0], [0.0, -1e4], [0.0, 0.0], [-1e-9, -1e-9]):

@@ -17,12 +17,12 @@ from aloe_jax.errors import AloeError, ResumableError
 from aloe_jax.parallel import hosts
 from aloe_jax.train.clock import PARTS, Clock
 from aloe_jax.train.forward import make_score
-from aloe_jax.train.held_out import held_out
+from aloe_jax.train.held_out import HeldOut, held_out
 from aloe_jax.train.loop import train
 from aloe_jax.train.metrics_log import read_metrics, time_split
 from aloe_jax.train.settings import LoggingSettings
 from aloe_jax.train.stop import StopRequest
-from aloe_jax.train.work import work_of
+from aloe_jax.train.work import works_of
 from helpers.small_training import CAPACITY, COMPUTE, copied, records, training
 from helpers.tiny import MODEL, params
 
@@ -59,7 +59,7 @@ def test_a_signal_stops_several_hosts(changes, whole, batches, reference, one_de
     monkeypatch.setattr(hosts, "is_multiprocess", lambda: True)
     given = training(batches, reference, one_device, tmp_path, **changes)
     if "measure_every" in changes:
-        given = dataclasses.replace(given, held_out=given.batches)
+        given = dataclasses.replace(given, held_out=HeldOut(given.feed.batches, given.settings.measure_every))
     with pytest.raises(ResumableError, match="stopped after step 3 of 5"):
         train(given, copied, send(2, signal.SIGTERM))
     assert [record["step"] for record in records(tmp_path)] == [1, 2, 3]
@@ -72,7 +72,7 @@ def test_a_signal_saves_before_it_measures(batches, reference, one_device, tmp_p
 
     def given(folder):
         made = training(batches, reference, one_device, folder, checkpoint_every=100, measure_every=3)
-        return dataclasses.replace(made, held_out=made.batches)
+        return dataclasses.replace(made, held_out=HeldOut(made.feed.batches, made.settings.measure_every))
 
     (tmp_path / "whole").mkdir()
     (tmp_path / "stopped").mkdir()
@@ -137,7 +137,8 @@ def measured(batches, reference, one_device, tmp_path_factory):
     given = training(part(first), reference, one_device, folder)
     aside = Batches(batches.source, second, CAPACITY, batches.rows, reference)
     logging = LoggingSettings(tensorboard=True, trace_from=2, trace_steps=1)
-    given = dataclasses.replace(given, held_out=aside, logging=logging)
+    held_out = HeldOut(aside, given.settings.measure_every)
+    given = dataclasses.replace(given, held_out=held_out, logging=logging)
     return given, train(given, loaded)
 
 
@@ -147,9 +148,9 @@ def test_what_is_held_out_is_measured(measured):
     found = read_metrics(given.directory / "metrics.jsonl")
     assert ["held_out_accuracy" in record for record in found] == [False, True, True]
     score, right = make_score(MODEL, COMPUTE), []
-    for step, rows in enumerate(given.held_out.plan.steps):
+    for step, rows in enumerate(given.held_out.batches.plan.steps):
         for number in range(len(rows)):
-            row = given.held_out.row(step, number)
+            row = given.held_out.batches.row(step, number)
             batch = jax.tree.map(lambda leaf: leaf[None], row)
             gain = np.asarray(score(state.params, batch))[0] - row.reference
             right += [
@@ -209,11 +210,11 @@ def test_tensorboard_holds_the_same_numbers(measured):
 
 def test_work_by_hand(batches):
     """A backward pass takes twice a forward pass; a token at position p attends to p + 1 tokens."""
-    work = work_of(batches, MODEL)
+    work = works_of(batches, MODEL)[0]
     members = [batches.source[number] for row in batches.plan.steps[0] for number in row]
     tokens = sum(part.tokens.size for part in members)
     pairs = sum(int((part.positions + 1).sum()) for part in members)
     targets = sum(part.target.size for part in members)
-    assert work.flops[0] == 3 * MODEL.matmul_flops(tokens, pairs, targets)
-    assert work.tokens[0] == tokens
-    assert work.trained_tokens[0] == targets
+    assert work.flops == 3 * MODEL.matmul_flops(tokens, pairs, targets)
+    assert work.tokens == tokens
+    assert work.trained_tokens == targets

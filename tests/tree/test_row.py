@@ -49,6 +49,9 @@ def test_layout_by_hand():
         "target": [20, 21, 30, 31, 32, 40],
         "reply": [0, 0, 1, 1, 1, 2],
         "weight": [0, 0, 1, 1, 1, 0],
+        "old_log_prob": [0] * 6,
+        "reference_log_prob": [0] * 6,
+        "hinted_log_prob": [np.nan] * 6,
         "conversation": [7, 7, 7],
         "node": [1, 2, 3],
         "length": [2, 3, 1],
@@ -56,6 +59,7 @@ def test_layout_by_hand():
         "group": [0, 0, 1],
         "label": [-1, 1, 0],
         "value": [np.nan, np.nan, np.nan],
+        "advantage": [np.nan, np.nan, np.nan],
         "reference": [0, 0, 0],
         "pairs": [[1, 0]],
         "pair_weight": [1],
@@ -80,7 +84,8 @@ def test_the_table_of_columns_lists_the_fields_of_a_row():
 
 def test_types():
     (row,) = fragments(HAND, TRIE, ROOM, 0)
-    floats = {"weight", "label", "value", "reference", "pair_weight", "pair_margin"}
+    floats = {"weight", "label", "value", "advantage", "reference", "pair_weight", "pair_margin"}
+    floats |= {"old_log_prob", "reference_log_prob", "hinted_log_prob"}
     for field in dataclasses.fields(TreeRow):
         assert getattr(row, field.name).dtype == (np.float32 if field.name in floats else np.int32)
 

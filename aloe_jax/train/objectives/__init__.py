@@ -11,19 +11,31 @@ import dataclasses
 
 from aloe_jax.errors import InputError
 from aloe_jax.train.objectives.listwise import LISTWISE
+from aloe_jax.train.objectives.on_policy import ON_POLICY
 from aloe_jax.train.objectives.pairwise import PAIRWISE
 from aloe_jax.train.objectives.settings import SHARED, ObjectiveSettings
 from aloe_jax.train.objectives.supervised import SUPERVISED
-from aloe_jax.train.objectives.types import Metrics, Objective, Pairs, Replies
+from aloe_jax.train.objectives.types import Metrics, Objective, Pairs, Replies, Targets, is_maximum
 from aloe_jax.train.objectives.unpaired import UNPAIRED
 
-__all__ = ["OBJECTIVES", "Metrics", "Objective", "Pairs", "Replies", "check_objective", "objective_of"]
+__all__ = [
+    "OBJECTIVES",
+    "Metrics",
+    "Objective",
+    "Pairs",
+    "Replies",
+    "Targets",
+    "check_objective",
+    "is_maximum",
+    "objective_of",
+]
 
 OBJECTIVES: dict[str, Objective] = {
     **SUPERVISED,
     **PAIRWISE,
     **LISTWISE,
     **UNPAIRED,
+    **ON_POLICY,
 }
 
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from aloe_jax.train.objectives.metrics import comparison_metrics
+from aloe_jax.train.objectives.metrics import comparison_metrics, largest_of_groups
 from aloe_jax.train.objectives.pairwise import implicit
 from aloe_jax.train.objectives.settings import ObjectiveSettings
 from aloe_jax.train.objectives.turns import turn_weight
@@ -59,9 +59,7 @@ def listwise(replies: Replies, pairs: Pairs, settings: ObjectiveSettings) -> Res
 def _lists(better: Bool[Array, "B R R"], scale: Float[Array, "B R"], replies: Replies) -> Float[Array, ""]:
     """Sum of the turn weights of all lists. Siblings belong to the same turn, so the maximum is the weight of each."""
     ranked = jnp.where(better.any(axis=-1), scale, 0.0)
-    count = replies.length.shape[-1]
-    by_group = jax.vmap(lambda values, group: jnp.zeros(count).at[group].max(values))(ranked, replies.group)
-    return by_group.sum()
+    return largest_of_groups(ranked, replies.group).sum()
 
 
 def _pick(values: Float[Array, "B R"]) -> tuple[Float[Array, "B R 1"], Float[Array, "B 1 R"]]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from jaxtyping import Array, Float
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
 
 from aloe_jax.train.objectives.settings import ObjectiveSettings
 from aloe_jax.train.objectives.turns import by_turn
@@ -42,6 +44,12 @@ def comparison_metrics(
     if replies.entropy is not None:
         terms["entropy"] = (weight * sum(pick(replies.entropy)), weight * sum(pick(replies.length)))
     return summed(terms, turn, settings)
+
+
+def largest_of_groups(values: Float[Array, "B R"], group: Int[Array, "B R"]) -> Float[Array, "B R"]:
+    """The largest value, at least 0, of the replies of each group, by the group's number."""
+    count = values.shape[-1]
+    return jax.vmap(lambda row, number: jnp.zeros(count).at[number].max(row))(values, group)
 
 
 def summed(terms: Mapping[str, tuple[Array, Array]], turn: Array, settings: ObjectiveSettings) -> Metrics:

@@ -48,6 +48,33 @@ class ObjectiveSettings:
     undesirable_weight: float = setting(
         1.0, "apo_zero_unpaired: factor of the loss of bad replies", above=0, expected="more than 0"
     )
+    eta: float = setting(
+        1.0,
+        "tree_regression: log-probability that a reply gains on its siblings per spread that its value is above theirs",
+        above=0,
+        expected="more than 0",
+    )
+    ratio: str = setting(
+        "token",
+        "policy_gradient: clip the ratio to the old policy of each token, or the geometric mean of a turn's",
+        holds=lambda ratio: ratio in ("token", "turn"),
+        expected="one of token, turn",
+    )
+    clip_low: float = setting(
+        0.2, "policy_gradient, distil: how far below 1 a ratio counts", above=0, below=1, expected="between 0 and 1"
+    )
+    clip_high: float = setting(
+        0.28, "policy_gradient, distil: how far above 1 a ratio counts", above=0, expected="more than 0"
+    )
+    kl_weight: float = setting(
+        0.001, "policy_gradient, distil: weight of the divergence from the reference model", minimum=0
+    )
+    tokens_per_reply: int = setting(
+        64, "policy_gradient, distil: constant that the sum over a reply's tokens is divided by", minimum=1
+    )
+    hint_clip: float = setting(
+        1.0, "distil: the most that a hint counts at a token, in nats", above=0, expected="more than 0"
+    )
 
 
 # What every objective reads.

@@ -1,0 +1,288 @@
+"""What a reply was worth beside its siblings: values of simulated futures, and advantages by several methods.
+
+A method is a function from rewarded trees (`rewards`) to the advantages of each tree's replies by node id; a reply
+without one is left out. `siblings` is what rounds train with; the others are there to be compared with it.
+
+    Q_i = 1/m sum_j sum_(l=0..H) gamma^l r_(t+l)          r along future j of sibling i, its own turn included
+    A_i = (Q_i - mean of the other siblings' Q) / sigma(t)
+
+The baseline leaves the reply itself out, so A_i is k/(k - 1) times the distance from the mean. sigma is a running
+spread of the turn (`spread`), not the group's own, which would weigh a group up because its replies hardly differ.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, pstdev
+
+import numpy as np
+
+from aloe_jax.tree.schema import Conversation, Node
+from data_gen.online.rewards import BELIEF, POTENTIAL, TOTAL, part
+from data_gen.online.settings import RolloutSettings
+from data_gen.online.spread import Spread
+
+Advantages = dict[str, float]  # by node id
+EQUAL = 1e-9  # spreads up to here are rounding
+
+
+@dataclass(frozen=True)
+class Group:
+    """The siblings of one turn. `returns` [k, m] are the discounted sums of their futures; None if a reply in them is
+    unscored."""
+
+    turn: int
+    replies: tuple[str, ...]
+    returns: np.ndarray | None
+
+    @property
+    def values(self) -> np.ndarray | None:
+        """Q of each sibling [k]."""
+        return None if self.returns is None else self.returns.mean(1)
+
+    @property
+    def variance(self) -> float | None:
+        """Sample variance of the siblings' Q."""
+        return None if self.returns is None else float(self.returns.mean(1).var(ddof=1))
+
+    @property
+    def error(self) -> float:
+        """Variance of a sibling's Q that is due to the futures: what is left of the returns without the means of
+        siblings and of futures (whose draws siblings share), over m. 0 with one future, as that does not show it."""
+        if self.returns is None or self.returns.shape[1] < 2:
+            return 0.0
+        left = self.returns - self.returns.mean(1, keepdims=True) - self.returns.mean(0) + self.returns.mean()
+        siblings, futures = left.shape
+        return float((left**2).sum() / ((siblings - 1) * (futures - 1)) / futures)
+
+    @property
+    def flat(self) -> bool:
+        """Whether the siblings differ by no more than the Monte-Carlo error lets them."""
+        return self.variance is not None and self.variance <= max(self.error, EQUAL**2)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Of the groups of siblings in some trees: how many there are, how many have no spread beyond the Monte-Carlo
+    error, and how many hold an unscored reply. The last two kinds get no advantages."""
+
+    groups: int = 0
+    flat: int = 0
+    unscored: int = 0
+
+
+class Below:
+    """The replies and messages below each node of a tree."""
+
+    def __init__(self, tree: Conversation) -> None:
+        self.nodes = {node.id: node for node in tree.nodes}
+        self.children: dict[str | None, list[Node]] = defaultdict(list)
+        for node in tree.nodes:
+            self.children[node.parent].append(node)
+
+    def next(self, user: str) -> Node | None:
+        """The reply in which the dialogue goes on after a message: the first of several."""
+        return next(iter(self.children[user]), None)
+
+    def future(self, reply: str, start: str | None, length: int) -> list[tuple[Node, str | None]]:
+        """A reply and those of the next `length` turns, as far as there are any, each with the message after it;
+        `start` is the message after the first one."""
+        found = [(self.nodes[reply], start)]
+        while len(found) <= length and (user := found[-1][1]) is not None and (after := self.next(user)) is not None:
+            found.append((after, next((child.id for child in self.children[after.id]), None)))
+        return found
+
+    def discounted(self, future: Sequence[tuple[Node, str | None]], settings: RolloutSettings) -> float | None:
+        """The discounted sum of the rewards along a future; None if one of its replies is unscored. Its part for the
+        belief is that of this future, where a reply has several."""
+        value = 0.0
+        for later, (reply, after) in enumerate(future):
+            total, mean = part(reply, TOTAL), part(reply, BELIEF)
+            if total is None or mean is None:
+                return None
+            value += settings.discount**later * (total - mean + self._gain(reply, after, mean, settings))
+        return value
+
+    def _gain(self, reply: Node, after: str | None, mean: float, settings: RolloutSettings) -> float:
+        if len(self.children[reply.id]) < 2 or after is None or reply.parent is None:
+            return mean
+        phi = [part(self.nodes[user], POTENTIAL) or 0.0 for user in (reply.parent, after)]
+        return settings.reward.belief * (settings.discount * phi[1] - phi[0])
+
+
+def groups(tree: Conversation, settings: RolloutSettings) -> list[Group]:
+    """The groups of siblings of a rewarded tree, first turn first."""
+    below, found = Below(tree), []
+    for turn, user in enumerate(tree.path[::2], start=1):
+        replies = [node.id for node in below.children[user]]
+        if len(replies) < 2:
+            continue
+        returns = []
+        for reply in replies:
+            starts: list[str | None] = [node.id for node in below.children[reply]]
+            futures = [below.future(reply, start, settings.ahead(turn)) for start in starts or [None]]
+            returns.append([below.discounted(future, settings) for future in futures])
+        scored = all(value is not None for row in returns for value in row)
+        found.append(Group(turn, tuple(replies), np.array(returns, np.float64) if scored else None))
+    return found
+
+
+def siblings(
+    trees: Sequence[Conversation], settings: RolloutSettings, spread: Spread | None = None
+) -> list[Advantages]:
+    """Ours: a reply's simulated futures against those of its siblings, over the running spread of the turn, or
+    undivided without one. Groups that are flat or unscored have no advantages."""
+    found = []
+    for tree in trees:
+        advantages: Advantages = {}
+        for group in groups(tree, settings):
+            if group.values is not None and not group.flat:
+                sigma = spread.of(_persona_group(tree), group.turn) if spread else 1.0
+                advantages |= _against_others(group.replies, group.values, sigma)
+        found.append(advantages)
+    return found
+
+
+def turn(trees: Sequence[Conversation], settings: RolloutSettings) -> list[Advantages]:
+    """Turn by turn, as RLPA trains (arXiv 2505.15456): a reply's own reward, with nothing of the future, less the mean
+    of its siblings or, for a reply without any, of the other trees' in that turn."""
+    by_turn: dict[int, list[tuple[int, str, float]]] = defaultdict(list)
+    found: list[Advantages] = [{} for _ in trees]
+    for number, tree in enumerate(trees):
+        below = Below(tree)
+        for place, user in enumerate(tree.path[::2], start=1):
+            own = [(node.id, part(node, TOTAL)) for node in below.children[user]]
+            known = [(name, value) for name, value in own if value is not None]
+            if len(known) > 1:
+                found[number] |= _against_others([name for name, _ in known], [value for _, value in known])
+            else:
+                by_turn[place] += [(number, name, value) for name, value in known]
+    for alone in by_turn.values():
+        if len(alone) > 1:
+            against = _against_others([str(row) for row in range(len(alone))], [value for *_, value in alone])
+            for row, (number, name, _) in enumerate(alone):
+                found[number][name] = against[str(row)]
+    return found
+
+
+def chain(trees: Sequence[Conversation], settings: RolloutSettings) -> list[Advantages]:
+    """GRPO on dialogues (arXiv 2402.03300): the return of a whole dialogue, standardised over the dialogues of a
+    persona, for each of its replies."""
+    found: list[Advantages] = [{} for _ in trees]
+    for numbers in _by_persona(trees):
+        returns = {number: _of_path(trees[number], settings) for number in numbers}
+        standard = _standardised([value for value in returns.values() if value is not None])
+        for number, value in returns.items():
+            if value is not None:
+                found[number] = dict.fromkeys(trees[number].path[1::2], standard(value))
+    return found
+
+
+def leaf(trees: Sequence[Conversation], settings: RolloutSettings) -> list[Advantages]:
+    """Tree-GRPO (arXiv 2509.21240): the return of each leaf's whole dialogue, standardised over the leaves of its tree
+    and over those of all trees of the persona, both added; a reply has the mean of the leaves below it."""
+    found: list[Advantages] = [{} for _ in trees]
+    for numbers in _by_persona(trees):
+        leaves = {number: list(_leaves(trees[number], settings)) for number in numbers}
+        across = _standardised([value for own in leaves.values() for _, value in own])
+        for number, own in leaves.items():
+            within = _standardised([value for _, value in own])
+            above: dict[str, list[float]] = defaultdict(list)
+            for names, value in own:
+                for name in names:
+                    above[name].append(within(value) + across(value))
+            found[number] = {name: fmean(values) for name, values in above.items()}
+    return found
+
+
+METHODS: Mapping[str, Callable[[Sequence[Conversation], RolloutSettings], list[Advantages]]] = {
+    "siblings": siblings,
+    "turn": turn,
+    "chain": chain,
+    "leaf": leaf,
+}
+
+
+def credited(
+    trees: Sequence[Conversation], settings: RolloutSettings, spread: Spread
+) -> tuple[list[Conversation], Spread, Counts]:
+    """The rewarded trees with Q as `value` and `advantage` of the replies that have siblings, the spread with these
+    trees in it, which their advantages are divided by, and the counts."""
+    by_tree = [groups(tree, settings) for tree in trees]
+    spread = spread.updated(
+        (_persona_group(tree), group.turn, group.variance)
+        for tree, found in zip(trees, by_tree, strict=True)
+        for group in found
+        if group.variance is not None and not group.flat
+    )
+    valued = []
+    for tree, found, advantages in zip(trees, by_tree, siblings(trees, settings, spread), strict=True):
+        values = {
+            name: value
+            for group in found
+            if group.values is not None
+            for name, value in zip(group.replies, group.values.tolist(), strict=True)
+        }
+        nodes = (
+            node.model_copy(update={"value": values.get(node.id), "advantage": advantages.get(node.id)})
+            if node.role == "assistant"
+            else node
+            for node in tree.nodes
+        )
+        valued.append(tree.model_copy(update={"nodes": tuple(nodes)}))
+    every = [group for found in by_tree for group in found]
+    counts = Counts(len(every), sum(group.flat for group in every), sum(group.returns is None for group in every))
+    return valued, spread, counts
+
+
+def _against_others(names: Sequence[str], values: Iterable[float], sigma: float = 1.0) -> Advantages:
+    found = np.asarray(list(values), np.float64)
+    return dict(zip(names, ((found - found.mean()) * len(found) / (len(found) - 1) / sigma).tolist(), strict=True))
+
+
+def _standardised(values: Sequence[float]) -> Callable[[float], float]:
+    """Distance from the mean of `values` in their standard deviations; 0 where these do not differ."""
+    mean, deviation = (fmean(values), pstdev(values)) if values else (0.0, 0.0)
+    return lambda value: (value - mean) / deviation if deviation > EQUAL else 0.0
+
+
+def _of_path(tree: Conversation, settings: RolloutSettings) -> float | None:
+    """The return of the main path, from its first turn to its end."""
+    below = Below(tree)
+    reply = tree.path[1]
+    start = next((child.id for child in below.children[reply]), None)
+    return below.discounted(below.future(reply, start, settings.turns), settings)
+
+
+def _leaves(tree: Conversation, settings: RolloutSettings) -> Iterable[tuple[list[str], float]]:
+    """The replies on the way to each leaf, and the return of that dialogue. Leaves behind an unscored reply are left
+    out."""
+    below = Below(tree)
+    ends = [
+        node
+        for node in tree.nodes
+        if node.role == "assistant" and not any(below.children[user.id] for user in below.children[node.id])
+    ]
+    for end in ends:
+        path = tree.path_to(end.id)
+        replies = path[1::2]
+        after = [user.id for user in path[2::2]]
+        last = next((user.id for user in below.children[end.id]), None)
+        value = below.discounted(list(zip(replies, [*after, last], strict=True)), settings)
+        if value is not None:
+            yield [reply.id for reply in replies], value
+
+
+def _by_persona(trees: Sequence[Conversation]) -> Iterable[list[int]]:
+    """The trees of each persona, by their place."""
+    found: dict[str, list[int]] = defaultdict(list)
+    for number, tree in enumerate(trees):
+        found[tree.persona.id if tree.persona else tree.id].append(number)
+    return found.values()
+
+
+def _persona_group(tree: Conversation) -> str:
+    """What tells personas apart whose rewards spread differently: the personality."""
+    return tree.persona.personality if tree.persona else ""

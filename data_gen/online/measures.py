@@ -1,0 +1,44 @@
+"""What a round's trees say in metrics.jsonl: rewards by part, and how the replies look."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+
+from aloe_jax.tree.schema import Conversation, Node
+from data_gen.online.advantages import Counts
+from data_gen.online.rewards import PARTS, TOTAL, part
+from data_gen.text import copied_share, words
+
+
+def measures(trees: Sequence[Conversation], counts: Counts) -> dict[str, float]:
+    """Means over the replies of the main paths: `reward`, `reward_<part>`, `words`, `questions`, `repeated` (the share
+    of a reply's runs of words that an earlier one of its path has), and `value` over the siblings; and counts: `groups`
+    of siblings, those `flat_groups` without a difference and those `unscored_groups` that were left out, `sampled`
+    replies and `sampled_tokens`."""
+    paths = [[tree.node(name) for name in tree.path[1::2]] for tree in trees]
+    replies = [reply for path in paths for reply in path]
+    sampled = [reply for tree in trees for reply in tree.replies()]
+    return {
+        "reward": _mean([part(reply, TOTAL) for reply in replies]),
+        **{f"reward_{name}": _mean([part(reply, name) for reply in replies]) for name in PARTS},
+        "value": _mean([reply.value for reply in sampled]),
+        "words": _mean([len(words(reply.text)) for reply in replies]),
+        "questions": _mean([reply.text.count("?") for reply in replies]),
+        "repeated": _mean([_repeated(path, place) for path in paths for place in range(1, len(path))]),
+        "groups": float(counts.groups),
+        "flat_groups": float(counts.flat),
+        "unscored_groups": float(counts.unscored),
+        "sampled": float(len(sampled)),
+        "sampled_tokens": float(sum(len(reply.token_ids or ()) for reply in sampled)),
+    }
+
+
+def _repeated(path: Sequence[Node], place: int) -> float:
+    return max(copied_share(path[place].text, earlier.text) for earlier in path[:place])
+
+
+def _mean(values: Sequence[float | None]) -> float:
+    """The mean of the values that there are; 0 without any."""
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else 0.0

@@ -1,0 +1,196 @@
+"""Rollout trees: dialogues that the policy itself leads, with siblings at some turns and their simulated futures.
+
+The main path is sampled from the policy, never the best reply and never a hinted one. At chosen turns it has siblings.
+Each of them, the main path's own included, gets the same number of futures over the same number of turns; future 0 of
+the main path's reply is the main path, so nothing is computed twice. A future ends with one more user message: only
+that shows what its last reply has brought out of the user.
+
+Random draws depend on (seed, tree, turn, future) and not on the sibling: siblings meet the same user, and with
+`common_draws` the same policy. What their values differ by is then due to the reply rather than to chance. (Our engine
+keys a token's noise by its position in the dialogue, so that of a model is the same only after siblings of equal
+length.) Draws of different turns or futures are independent, so each value is still unbiased.
+
+Trees of a batch grow in lock-step. In every turn all users speak, then all beliefs are read, then the policy answers
+all of them, then all replies are judged; so its calls do not depend on how fast anybody answers.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from aloe_jax.tree.schema import Conversation, Node, Persona
+from data_gen.concurrency import gather_all
+from data_gen.game.turn import Branch, another, reply_node
+from data_gen.online.settings import RolloutSettings
+from data_gen.roles import Revealed, Roles, Said
+from data_gen.seeds import stable_seed
+
+PLAIN = "plain"  # condition of every reply: from the dialogue alone
+SPOKEN = 3  # draws of a user message, of which one must not be empty; the last one stands
+
+
+@dataclass(frozen=True)
+class Seat:
+    """A tree to grow: its id, the user and the roles, of which `responder` is the policy."""
+
+    name: str
+    persona: Persona
+    roles: Roles
+
+
+def tree_name(round_number: int, persona: Persona) -> str:
+    """The id of the tree of a persona in a round."""
+    return f"r{round_number:04d}-{persona.id}"
+
+
+def chosen_turns(name: str, settings: RolloutSettings, seed: int) -> tuple[int, ...]:
+    """The turns with siblings of the tree `name`, sorted: `share` of all, early ones more often.
+
+    They are drawn without replacement with weights T - t + 1 (Efraimidis and Spirakis, 2006: the largest u^(1/weight)).
+    A larger share adds to those of a smaller one.
+    """
+    draws = random.Random(stable_seed(seed, name, "chosen"))
+    keys = {turn: draws.random() ** (1 / (settings.turns - turn + 1)) for turn in range(1, settings.turns + 1)}
+    ordered = sorted(keys, key=lambda turn: -keys[turn])
+    return tuple(sorted(ordered[: round(settings.share * settings.turns)]))
+
+
+@dataclass(frozen=True)
+class _Open:
+    """A branch of a tree under way: its tree's number, which future it is, and the last turn that is answered in it."""
+
+    tree: int
+    branch: Branch
+    future: int
+    until: int
+
+    @property
+    def main(self) -> bool:
+        """Whether it is the main path."""
+        return not self.branch.prefix
+
+
+@dataclass
+class _Grown:
+    """What a tree has so far."""
+
+    chosen: tuple[int, ...]
+    nodes: list[Node] = field(default_factory=list)
+    path: list[str] = field(default_factory=list)
+
+
+async def roll_out(
+    seats: Sequence[Seat], settings: RolloutSettings, seed: int, policy: int | None = None
+) -> list[Conversation]:
+    """The trees of one batch, in the order of `seats`; their replies carry the version `policy`.
+
+    Equal arguments give equal trees, if the roles' answers depend on their arguments alone. Raises CallError if a
+    server fails on a call: a batch is whole, or it is done again.
+    """
+    batch = _Batch(seats, settings, seed, policy)
+    grown = [_Grown(chosen_turns(seat.name, settings, seed)) for seat in seats]
+    under_way = [_Open(number, Branch(), 0, settings.turns) for number in range(len(seats))]
+    for _ in range(settings.turns):
+        under_way = await batch.turn(under_way, grown)
+    return [
+        Conversation(id=seat.name, persona=seat.persona, nodes=tuple(tree.nodes), path=tuple(tree.path))
+        for seat, tree in zip(seats, grown, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class _Batch:
+    seats: Sequence[Seat]
+    settings: RolloutSettings
+    seed: int
+    policy: int | None
+
+    async def turn(self, under_way: Sequence[_Open], grown: Sequence[_Grown]) -> list[_Open]:
+        """One turn of every branch; the branches that go on, those of the main paths among them."""
+        said = await gather_all(map(self._message, under_way))
+        known = await gather_all(map(self._known, under_way, said))
+        asked = []
+        for place, message, shown in zip(under_way, said, known, strict=True):
+            user, branch = place.branch.asked(message, shown)
+            grown[place.tree].nodes.append(user)
+            if branch.turn <= place.until:
+                asked.append(_Open(place.tree, branch, place.future, place.until))
+        answers = await gather_all(
+            self.seats[place.tree].roles.responder.replies(
+                place.branch.dialogue, None, self._count(place, grown), self._policy_seed(place)
+            )
+            for place in asked
+        )
+        replies = [
+            (place, number, reply)
+            for place, found in zip(asked, answers, strict=True)
+            for number, reply in enumerate(found, start=1)
+        ]
+        verdicts = await gather_all(
+            self.seats[place.tree].roles.judge.score(
+                self.seats[place.tree].persona, place.branch.dialogue, reply.text, place.branch.known
+            )
+            for place, _, reply in replies
+        )
+        onward: list[_Open] = []
+        for (place, number, reply), verdict in zip(replies, verdicts, strict=True):
+            judge, parent = self.seats[place.tree].roles.judge.name, place.branch.parent
+            assert parent is not None
+            node = reply_node(place.branch.reply_id(number), parent, PLAIN, reply, verdict, judge)
+            node = node.model_copy(update={"value": None, "policy": self.policy, "flags": _flags(node)})
+            tree = grown[place.tree]
+            tree.nodes.append(node)
+            if place.main and number == 1:
+                tree.path += [parent, node.id]
+            onward += self._onward(place, node, number, tree)
+        return onward
+
+    def _onward(self, place: _Open, reply: Node, number: int, tree: _Grown) -> list[_Open]:
+        """The branches that a reply begins."""
+        turn = place.branch.turn
+        if turn == self.settings.turns:
+            return []
+        if not place.main:  # after its last reply the user speaks once more
+            return [_Open(place.tree, place.branch.answered(reply, place.branch.prefix), place.future, place.until)]
+        found = []
+        if number == 1:
+            found.append(_Open(place.tree, place.branch.answered(reply, ""), 0, self.settings.turns))
+        if turn in tree.chosen:
+            for future in range(int(number == 1), self.settings.futures):
+                branch = place.branch.answered(reply, future_prefix(reply.id, future))
+                found.append(_Open(place.tree, branch, future, turn + self.settings.ahead(turn)))
+        return found
+
+    async def _message(self, place: _Open) -> Said:
+        seat = self.seats[place.tree]
+        seed = stable_seed(self.seed, seat.name, "user", place.branch.turn, place.future)
+        for attempt in range(SPOKEN):
+            said = await seat.roles.user.message(seat.persona, place.branch.dialogue, another(seed, attempt))
+            if said.text.strip():
+                break
+        return said
+
+    async def _known(self, place: _Open, said: Said) -> tuple[Revealed, ...]:
+        seat = self.seats[place.tree]
+        return await seat.roles.inducer.beliefs(seat.persona, place.branch.heard(said), place.branch.known)
+
+    def _count(self, place: _Open, grown: Sequence[_Grown]) -> int:
+        """The replies that the policy gives here."""
+        return self.settings.siblings if place.main and place.branch.turn in grown[place.tree].chosen else 1
+
+    def _policy_seed(self, place: _Open) -> int:
+        own = () if self.settings.common_draws or place.main else (place.branch.prefix,)
+        name, turn = self.seats[place.tree].name, place.branch.turn
+        return stable_seed(self.seed, name, "policy", turn, place.future, *own)
+
+
+def future_prefix(reply: str, future: int) -> str:
+    """What the ids of a reply's future begin with."""
+    return f"{reply}/f{future}/" if future else f"{reply}/"
+
+
+def _flags(reply: Node) -> tuple[str, ...]:
+    """The reply's flags; an empty one is trained on like any other if the policy sampled it."""
+    return tuple(flag for flag in reply.flags if flag != "no_loss" or reply.token_ids is None)

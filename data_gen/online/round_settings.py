@@ -1,0 +1,58 @@
+"""`config.online`: rounds of rolling out trees with the current policy and learning from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aloe_jax.settings import section, setting
+from aloe_jax.train.names import ONLINE, PREFERENCE, SFT
+from aloe_jax.train.settings import LoopSettings
+from data_gen.online.settings import RolloutSettings
+
+
+@dataclass(frozen=True)
+class AlarmSettings:
+    """What stops the rounds with a sentence, each measured over one round; 0 switches it off."""
+
+    entropy: float = setting(0.0, "mean entropy of a token, in nats, below which they stop", minimum=0, decides=False)
+    reference_kl: float = setting(
+        0.5, "divergence of a token from the reference model, in nats, above which they stop", minimum=0, decides=False
+    )
+    words: float = setting(200.0, "mean words of a reply above which they stop", minimum=0, decides=False)
+    repetition: float = setting(
+        0.5, "share of a reply that an earlier one said, on average, above which they stop", minimum=0, decides=False
+    )
+    flat: float = setting(
+        0.95,
+        "share of groups of siblings that do not differ in value above which they stop",
+        minimum=0,
+        decides=False,
+    )
+
+
+@dataclass(frozen=True)
+class OnlineSettings(LoopSettings):
+    """On-policy training: its start and reference, how many rounds, and how many trees each."""
+
+    objective: str = setting("tree_regression", "the loss: one of docs/objectives.md")
+    start: str = setting(
+        PREFERENCE,
+        "sft, preference, base, the folder of a training of another run, or any model of the same shape",
+        holds=lambda start: start not in ("", ONLINE),
+        expected="sft, preference, base or a model",
+    )
+    reference: str = setting(
+        SFT, "the model that the policy is kept close to, named as `start` is; read by objectives that have `kl_weight`"
+    )
+    rounds: int = setting(50, "rounds, of one update each", minimum=1)
+    trees: int = setting(32, "trees per round, each of another persona", minimum=1)
+    max_tokens: int = setting(64, "tokens of a reply at most", minimum=1)
+    checkpoint_every: int = setting(
+        1,
+        "rounds between checkpoints; one that is lost is computed again from its stored trees",
+        minimum=1,
+        decides=False,
+    )
+    keep_trees: int = setting(5, "rounds whose trees are kept; 0: all", minimum=0, decides=False)
+    rollout: RolloutSettings = section(RolloutSettings, "the trees of a round")
+    alarm: AlarmSettings = section(AlarmSettings, "what stops the rounds")

@@ -1,0 +1,178 @@
+"""Rounds of on-policy training: roll out trees with the current policy, score them, learn from them once.
+
+Killed anywhere, the same command gives equal rounds: trees are sampled in fixed batches in lock-step and stored whole,
+their draws depend on (seed, round, persona), and an update depends on the stored trees and the checkpoint alone.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from aloe_jax.data.pipeline import micro_batch_rows, owned_rows, to_device
+from aloe_jax.models import decoder, lora
+from aloe_jax.models.config import ModelConfig
+from aloe_jax.run.stage import Run
+from aloe_jax.train.feed import Expected, Fed, Feeding
+from aloe_jax.train.loop import Training
+from aloe_jax.train.metrics_log import ROLLOUT_SECONDS
+from aloe_jax.train.policy_pass import make_policy_pass
+from aloe_jax.train.rounding import LOSS, loss_of_old_policy, rounded_loss
+from aloe_jax.train.state import TrainState
+from aloe_jax.train.stop import StopRequest
+from aloe_jax.train.work import Work
+from aloe_jax.tree.row import TreeRow
+from aloe_jax.tree.schema import Conversation, Persona
+from data_gen.online.advantages import credited
+from data_gen.online.measures import measures
+from data_gen.online.packed import Packing, batched, gap
+from data_gen.online.players import Players
+from data_gen.online.policy import Policy
+from data_gen.online.rewards import rewarded
+from data_gen.online.rollout import Seat, roll_out, tree_name
+from data_gen.online.round_files import RoundFiles
+from data_gen.online.round_settings import OnlineSettings
+from data_gen.online.spread import Spread
+from data_gen.roles import Roles
+from data_gen.seeds import stable_seed
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """Implements `Feed`: the batch of a step is what a round rolled out.
+
+    `reference` are the parameters of the model that the policy is kept close to, without adapters, as `base` describes
+    it.
+    """
+
+    run: Run
+    settings: OnlineSettings
+    personas: Sequence[Persona]
+    players: Players
+    policy: Policy
+    packing: Packing
+    base: ModelConfig
+    reference: decoder.Params
+    stop: StopRequest
+
+    def __len__(self) -> int:
+        return self.settings.rounds
+
+    def open(self, training: Training, position: Mapping[str, int]) -> Feeding:
+        """Rounds from the one after the last update on."""
+        return _Rounds(self, training, position["next_index"])
+
+
+class _Rounds:
+    def __init__(self, rounds: Rounds, training: Training, done: int) -> None:
+        self._rounds, self._training, self._done = rounds, training, done
+        self._directory = Path(rounds.run.directory("online"))
+        self._policy = make_policy_pass(training.model, training.compute, training.mesh)
+        self._reference = make_policy_pass(rounds.base, training.compute, training.mesh)
+
+    def position(self) -> dict[str, int]:
+        return {"next_index": self._done}
+
+    def next(self, number: int, state: TrainState) -> Fed:
+        began = time.monotonic()
+        found = RoundFiles(self._directory, number)
+        if (trees := found.trees()) is None:
+            trees = self._rolled_out(found, state)
+        rolled = time.monotonic()
+        filled = self._filled(trees, state)
+        off = gap(filled.on_host, trees)
+        measured = found.measured() | {
+            "sampler_gap": off[0],
+            "sampler_gap_max": off[1],
+            **dict(zip(ROLLOUT_SECONDS, (rolled - began, time.monotonic() - rolled), strict=True)),
+        }
+        self._done = number
+        if (kept := self._rounds.settings.keep_trees) and number > kept:
+            RoundFiles(self._directory, number - kept).forget()
+        where = f"of round {number} in '{self._directory}'"
+        expected = self._expected(filled.on_host)
+        return Fed(filled.rows, np.int32(filled.used), filled.work, lambda: where, expected, measured)
+
+    def _rolled_out(self, found: RoundFiles, state: TrainState) -> list[Conversation]:
+        """The trees of a round with their rewards and advantages: those of the batches that are stored, and the rest
+        sampled now."""
+        rounds, number, settings = self._rounds, found.number, self._rounds.settings
+        personas = drawn(rounds.personas, settings.trees, rounds.run.seed, number)
+        size = settings.rollout.batch
+        batches = [personas[start : start + size] for start in range(0, len(personas), size)]
+        trees = {index: stored for index in range(len(batches)) if (stored := found.batch(index)) is not None}
+        for index in sorted(set(range(len(batches))) - set(trees)):
+            done = f"{len(trees)} of {len(batches)} batches"
+            rounds.stop.check(f"in round {number} of {len(rounds)}, after {done}")
+            with rounds.run.progress.doing(f"round {number}: rolling out, {done} done"):
+                trees[index] = self._batch(batches[index], number, state)
+            found.store_batch(index, trees[index])
+        given = [rewarded(tree, settings.rollout) for index in range(len(batches)) for tree in trees[index]]
+        valued, spread, counts = credited(given, settings.rollout, Spread.read(found.before().spread()))
+        found.finish(valued, spread.plain(), measures(valued, counts))
+        return valued
+
+    def _batch(self, personas: Sequence[Persona], number: int, state: TrainState) -> list[Conversation]:
+        """The trees of a batch, sampled by `state`. Every batch starts with an empty cache: what it shared with another
+        one would be rounded otherwise after an interruption between the two."""
+        rounds = self._rounds
+        seed = stable_seed(rounds.run.seed, "online", number)
+
+        async def game(roles: Roles) -> list[Conversation]:
+            seats = [Seat(tree_name(number, persona), persona, roles) for persona in personas]
+            return await roll_out(seats, rounds.settings.rollout, seed, number - 1)
+
+        with rounds.policy.playing(state, number - 1) as client:
+            return rounds.players.play(client, rounds.policy.player(client), game)
+
+    def _filled(self, trees: Sequence[Conversation], state: TrainState) -> _Filled:
+        """The batch of the trees on the mesh, with the log-probabilities of the policy that sampled it, computed by the
+        trainer, and of the reference."""
+        rounds, training = self._rounds, self._training
+        rows, work = rounds.packing.rows(trees)
+        mesh, size = training.mesh, micro_batch_rows(training.settings.rows, training.mesh)
+        micro, used = batched(rows, size, rounds.packing.capacity)
+        placed = to_device(jax.tree.map(lambda leaf: leaf[:, list(owned_rows(size, mesh))], micro), size, mesh)
+        policy, count = lora.join(state.frozen, state.params), np.int32(used)
+        placed = placed.replace(
+            old_log_prob=self._policy(policy, placed, count),
+            reference_log_prob=self._reference(rounds.reference, placed, count),
+        )
+        known = {name: np.asarray(getattr(placed, name)) for name in ("old_log_prob", "reference_log_prob")}
+        return _Filled(placed, used, work, micro.replace(**known))
+
+    def _expected(self, rows: TreeRow) -> Expected:
+        """The loss of a step whose policy is the one that sampled; `rows` are [N, B, ...] on the host."""
+        training = self._training
+        flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), rows)
+        loss = loss_of_old_policy(training.settings, flat)
+        tolerance = rounded_loss(training.settings, flat, training.compute.dtype, training.model.layers, loss)
+        return Expected(
+            loss,
+            max(tolerance, LOSS * max(1.0, abs(loss))),
+            "the step computes other log-probabilities than the pass before it; run again with "
+            "--config.compute.attention=dense or --config.compute.dtype=float32, and report it if that changes nothing",
+        )
+
+
+class _Filled(NamedTuple):
+    """The batch of a round on the mesh, how many of its micro-batches are not empty, the work of its step, and the same
+    rows on the host."""
+
+    rows: TreeRow
+    used: int
+    work: Work
+    on_host: TreeRow
+
+
+def drawn(personas: Sequence[Persona], count: int, seed: int, number: int) -> list[Persona]:
+    """The personas of round `number`, from 1: `count` of them, drawn without replacement, in the order of the list."""
+    places = random.Random(stable_seed(seed, "personas of round", number)).sample(range(len(personas)), count)
+    return [personas[place] for place in sorted(places)]

@@ -1,0 +1,90 @@
+"""The stage `online`."""
+
+from __future__ import annotations
+
+from aloe_jax.data.settings import DatasetSettings
+from aloe_jax.errors import InputError
+from aloe_jax.parallel import hosts
+from aloe_jax.run.changes import Places
+from aloe_jax.run.manifest import Values
+from aloe_jax.run.model import mesh_of, model_inputs, model_places
+from aloe_jax.run.stage import Run, Stage
+from aloe_jax.train.adapters import trained_config
+from aloe_jax.train.forward import Compute, check_attention
+from aloe_jax.train.names import CHAIN, OWN
+from aloe_jax.train.names import ONLINE as NAME
+from aloe_jax.train.objectives import check_objective
+from aloe_jax.train.settings import LoggingSettings
+from aloe_jax.train.start import check_start, start_inputs
+from aloe_jax.train.trackers import check_trackers
+from data_gen.online.players import OTHERS
+from data_gen.online.round_settings import OnlineSettings
+from data_gen.personas.settings import PersonaSettings
+from data_gen.players.assemble import check_roles, is_own, model_roles, panel_inputs, servers, template_hash
+
+
+def _settings(run: Run) -> OnlineSettings:
+    return run.section(NAME, OnlineSettings)
+
+
+def _check(run: Run) -> None:
+    settings, personas = _settings(run), run.section("personas", PersonaSettings)
+    check_objective(settings, NAME)
+    check_trackers(run.section("logging", LoggingSettings))
+    check_attention(
+        run.section("dataset", DatasetSettings).row.tokens, run.section("compute", Compute).attention, mesh_of(run)
+    )
+    trained_config(run)
+    check_start(run, settings.start, "online.start")
+    check_start(run, settings.reference, "online.reference")
+    check_roles(run, scripted_personas=personas.source == "scripted")
+    if hosts.is_multiprocess():
+        raise InputError("stage 'online' runs on one host; leave it out of --stages on several, or run it on one")
+    for role in model_roles(run, OTHERS):
+        if is_own(servers(run, role)):
+            raise InputError(
+                f"config.roles.{role}.player: our own engine plays the policy in rounds; set it to 'scripted', or name "
+                f"servers in config.roles.{role}.base_url"
+            )
+    if (available := personas.profiles * personas.pairings) < settings.trees:
+        raise InputError(
+            f"config.online.trees: {settings.trees} are more than the {available} personas; lower it, or raise "
+            "config.personas.profiles or config.personas.pairings"
+        )
+
+
+def _work(run: Run) -> Values:
+    from data_gen.online.training import train_online  # loads Orbax and Grain
+
+    return train_online(run)
+
+
+def _needs(run: Run) -> tuple[str, ...]:
+    settings = _settings(run)
+    return ("personas", *(name for name in CHAIN if name in (settings.start, settings.reference)))
+
+
+def _inputs(run: Run) -> dict[str, str]:
+    settings, played = _settings(run), model_roles(run, OTHERS)
+    found = model_inputs(run) | start_inputs(settings.start) | panel_inputs(run, played)
+    found |= {f"reference {name}": value for name, value in start_inputs(settings.reference).items()}
+    return found | {f"{role}_template": template_hash(run, role) for role in played}
+
+
+def _places(run: Run) -> Places:
+    named = {"start": _settings(run).start, "reference start": _settings(run).reference}
+    return {**model_places(run), **{name: [place] if place not in OWN else [] for name, place in named.items()}}
+
+
+ONLINE = Stage(
+    NAME,
+    _needs,
+    ("model", "template", "compute", "lora", "roles", "dataset", "seed", NAME),
+    _work,
+    _inputs,
+    ("metrics.jsonl",),
+    check=_check,
+    everywhere=True,
+    places=_places,
+    unread=frozenset({"roles.author", "roles.teacher", "roles.responder", "dataset.sources"}),
+)

@@ -1,0 +1,86 @@
+"""The training of the stage `online`: rounds as the batches of the same loop that every training runs in."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from aloe_jax.data.settings import DatasetSettings
+from aloe_jax.errors import ResumableError
+from aloe_jax.models import decoder
+from aloe_jax.parallel.mesh import shape_in_words
+from aloe_jax.run.manifest import Values
+from aloe_jax.run.model import mesh_of, model_config
+from aloe_jax.run.stage import Run
+from aloe_jax.serve.local import stage_engine
+from aloe_jax.train.adapters import trained_config
+from aloe_jax.train.clock import Clock
+from aloe_jax.train.forward import Compute
+from aloe_jax.train.loop import Training, train
+from aloe_jax.train.metrics_log import Record, read_metrics, time_shares, time_split
+from aloe_jax.train.names import ONLINE
+from aloe_jax.train.objectives import objective_of
+from aloe_jax.train.run_training import shown
+from aloe_jax.train.settings import LoggingSettings
+from aloe_jax.train.sources import load_model
+from aloe_jax.train.stop import StopRequest
+from aloe_jax.tree.schema import read_personas
+from data_gen.online.alarm import alarmed
+from data_gen.online.packed import Packing
+from data_gen.online.players import players
+from data_gen.online.policy import Policy
+from data_gen.online.round_settings import OnlineSettings
+from data_gen.online.rounds import Rounds
+from data_gen.run_files import PERSONAS
+
+
+def train_online(run: Run) -> Values:
+    """Run the rounds of `config.online` in `DIR/online`; returns the counts for the manifest."""
+    settings, directory, mesh = run.section(ONLINE, OnlineSettings), run.directory(ONLINE), mesh_of(run)
+    base, model, dataset = model_config(run), trained_config(run), run.section("dataset", DatasetSettings)
+    clock = Clock(lambda part: shown(run, part))
+    with ExitStack() as stack:
+        stop = stack.enter_context(StopRequest(mesh))
+        with clock.part("start"):
+            engine, chat = stack.enter_context(stage_engine(run, settings.start))
+            playing = stack.enter_context(players(run, Path(directory)))
+            reference = load_model(run, settings.reference, mesh)
+        rounds = Rounds(
+            run,
+            settings,
+            read_personas(run.directory("personas") / PERSONAS),
+            playing,
+            Policy(engine, chat, model, settings.max_tokens, dataset.max_path),
+            Packing(chat, dataset.row, dataset.max_path, model, objective_of(settings).chooses),
+            base,
+            reference,
+            stop,
+        )
+        training = Training(
+            model,
+            settings,
+            run.section("compute", Compute),
+            rounds,
+            mesh,
+            directory,
+            run.seed,
+            logging=replace(run.section("logging", LoggingSettings), stall_seconds=0),  # a round may take its time
+            commit=run.commit,
+        )
+
+        def report(done: int, total: int, record: Record) -> None:
+            run.progress.update(done, total, f"rounds, reward {record['reward']:.3f}, loss {record['loss']:.4f}")
+            if (why := alarmed(record, settings.alarm)) is not None:
+                raise ResumableError(f"stopped in round {done} of {total} in '{directory}': {why}")
+
+        state = train(training, lambda: load_model(run, settings.start, mesh), report, clock, stop, run.progress.line)
+    spent = time_shares(time_split(read_metrics(directory / "metrics.jsonl"), clock.read()))
+    run.progress.line(f"{ONLINE}: time: {spent}")
+    return {
+        "rounds": int(state.step),
+        "trees": int(state.step) * settings.trees,
+        "parameters": decoder.parameter_count(model),
+        "mesh": shape_in_words(mesh.shape),
+        "time": spent,
+    }
