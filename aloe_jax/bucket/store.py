@@ -172,7 +172,8 @@ class Store:
 def _reason(error: Any) -> str:
     """What the server says: the message in its answer, which the client puts into its own as it came, many lines of
     JSON after an upload."""
-    response, text = getattr(error, "response", None), str(getattr(error, "message", error))
+    response: Any = getattr(error, "response", None)
+    text = str(getattr(error, "message", error))
     try:
         text = response.json()["error"]["message"]
     except (AttributeError, ValueError, KeyError, TypeError):  # no answer, or no JSON in it
