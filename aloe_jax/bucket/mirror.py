@@ -29,6 +29,7 @@ from aloe_jax.bucket.store import AT_ONCE, ConflictError, Store
 from aloe_jax.bucket.tree import Look
 from aloe_jax.errors import InputError, ResumableError
 
+CONFIG = "config.json"  # at the top of a run directory (run/stage.py)
 STATE = ".snapshot"  # in the copy: the id of the last snapshot that was made of it
 LOOK_SECONDS = 2.0  # between two looks at how much was appended
 TRIES = 100  # to look at files of which one is replaced meanwhile
@@ -59,7 +60,13 @@ class Mirror:
 
     def restore(self) -> int:
         """Make the copy from the bucket; returns the number of bytes downloaded. Where the copy was made by the last
-        writer itself it is kept, with all that this had not uploaded."""
+        writer itself it is kept, with all that this had not uploaded. InputError for a run that was copied there from
+        another place: its checkpoints and files would be taken for what this run has written."""
+        if not self._snapshot.id and CONFIG in self._store.objects(CONFIG):
+            raise InputError(
+                f"--workdir: '{self._store.url}' holds a run that was copied there, which cannot go on in a bucket; "
+                "give another folder, or continue it on a disk"
+            )
         downloaded, objects = 0, self._store.objects(PARTS)
         if self._snapshot.id and self._state() == self._snapshot.id:
             equal = whole_and_equal(self.root, self._snapshot, objects)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from etils import epath
@@ -14,20 +15,33 @@ from aloe_jax.hub.folders import cache_root
 SCHEME = "gs://"
 MARKER = ".bucket"  # at the top of a local copy: the URL of the run directory
 RECORDS = ".aloe"  # a folder of the run directory with what is ours alone: lease, snapshot and the files' parts
+_URL = re.compile(r"\s*[A-Za-z][A-Za-z0-9+.-]*:/")  # also one that lost a slash, as in Path("gs://a") of Python
 
 
 def in_bucket(path: epath.PathLike) -> bool:
-    """Whether `path` is the URL of a place in a bucket."""
-    return os.fspath(path).startswith(SCHEME)
+    """Whether `path` is the URL of a place in a bucket. InputError for any other URL, which would name a folder of this
+    machine, lost with it: gs:/a/b, GS://a/b, s3://a/b."""
+    text = os.fspath(path)
+    if not text.startswith(SCHEME) and _URL.match(text):
+        raise InputError(
+            f"'{text}' is in an object store that runs do not know; use a folder of this machine or "
+            f"{SCHEME}BUCKET/DIR, written with gs:// in front"
+        )
+    return text.startswith(SCHEME)
 
 
 def url_of(path: epath.PathLike) -> str:
-    """The URL without a slash at its end. InputError if it names no folder in a bucket."""
-    url = os.fspath(path).rstrip("/")
-    bucket, _, name = url.removeprefix(SCHEME).partition("/")
-    if not bucket or not name:
-        raise InputError(f"'{path}' is no folder in a bucket; expected {SCHEME}BUCKET/DIR")
-    return url
+    """The URL as `epath`, through which checkpoints go, writes it: without empty folders and ".". InputError if it
+    names no folder in a bucket."""
+    bucket, *folders = os.fspath(path).removeprefix(SCHEME).split("/")
+    found = [name for name in folders if name not in ("", ".")]
+    # Programs for buckets read ".." in different ways, and nobody sees a space at the end of a name.
+    if not bucket or not found or any(name == ".." or name != name.strip() or not name.isprintable() for name in found):
+        raise InputError(
+            f"'{path}' is no folder in a bucket; expected {SCHEME}BUCKET/DIR, without '..' and without spaces or line "
+            "breaks around the names"
+        )
+    return f"{SCHEME}{bucket}/{'/'.join(found)}"
 
 
 def local_copy(url: str, kind: str, root: str = "") -> Path:

@@ -73,7 +73,7 @@ def readable_training(source: str) -> str:
     """`readable`, if `source` is a training of a run in a bucket, whose checkpoints are read there; another source as
     it is."""
     named = PurePosixPath(source).name in (*TRAININGS, CHECKPOINTS)
-    return readable(source, light) if in_bucket(source) and named else source
+    return readable(source, light) if named and in_bucket(source) else source
 
 
 def _within(name: str, inside: str) -> bool:

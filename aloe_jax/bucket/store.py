@@ -155,9 +155,8 @@ class Store:
         except exceptions.PreconditionFailed as error:
             raise ConflictError from error
         except (exceptions.NotFound, exceptions.Forbidden, exceptions.Unauthorized, exceptions.BadRequest) as error:
-            reason = error.message.rpartition("prettyPrint=false: ")[2] or error.message
             raise InputError(
-                f"'{self.url}' cannot be used ({error.code} {reason.splitlines()[0]}); check the bucket, and that "
+                f"'{self.url}' cannot be used ({error.code} {_reason(error)}); check the bucket, and that "
                 "the account of this machine may read, write and delete objects there (docs/buckets.md names the roles)"
             ) from error
         except GoogleAuthError as error:
@@ -166,8 +165,20 @@ class Store:
                 "login`, or give the virtual machine a service account"
             ) from error
         except (exceptions.GoogleAPIError, RequestException) as error:
-            reason = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
+            reason = f"{type(error).__name__}: {_reason(error)}"
             raise ResumableError(f"'{self.url}' cannot be reached ({reason}); the same command continues") from error
+
+
+def _reason(error: Any) -> str:
+    """What the server says: the message in its answer, which the client puts into its own as it came, many lines of
+    JSON after an upload."""
+    response: Any = getattr(error, "response", None)
+    text = str(getattr(error, "message", error))
+    try:
+        text = response.json()["error"]["message"]
+    except (AttributeError, ValueError, KeyError, TypeError):  # no answer, or no JSON in it
+        text = getattr(response, "text", "") or text.rpartition("prettyPrint=false: ")[2] or text
+    return " ".join(str(text).split())[:300]
 
 
 class _Range(io.RawIOBase):

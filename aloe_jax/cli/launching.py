@@ -61,6 +61,7 @@ def launch(options: argparse.Namespace) -> None:
     from aloe_jax.cli.experiment import load_experiment
     from aloe_jax.launch.command import JOBSET, check, launch, prepare
     from aloe_jax.launch.job import Job, name_of
+    from aloe_jax.launch.local_files import check_copied, in_words
     from aloe_jax.launch.machines import server_machine, tpus
     from aloe_jax.launch.settings import LaunchSettings
     from aloe_jax.plan.topology import parse_topology
@@ -85,11 +86,13 @@ def launch(options: argparse.Namespace) -> None:
         settings=found if isinstance(found, LaunchSettings) else LaunchSettings(),
         servers=servers,
     )
-    file = options.out or f"{job.name}.yaml"
+    file, image = options.out or f"{job.name}.yaml", in_words(settings) if on_gke else ""
+    if not on_gke:
+        check_copied(settings, job.config_files)
     prepared = prepare(options.on, job, file)
     check(job, prepared, file, options.overwrite, options.run, options.yes)
     planned = [] if servers or options.plan == NO else list(_plan_lines(job, settings, options))
-    launch(job, prepared, file, planned, options.run, print)
+    launch(job, prepared, file, [*planned, *filter(None, [image])], options.run, print)
 
 
 def _compiler_flags(topology: str, settings: Mapping[str, object]) -> str:

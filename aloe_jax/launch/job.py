@@ -78,8 +78,14 @@ class Job:
         for argument in self.config:
             if not argument.isprintable():
                 raise InputError(f"{argument!r} contains a line break or control character; leave it out")
-            if argument.startswith("--config="):
-                _check_config_path(argument.removeprefix("--config=").partition(":")[0])
+        for file in self.config_files:
+            _check_config_path(file)
+
+    @property
+    def config_files(self) -> tuple[str, ...]:
+        """The config files, or names of shipped ones, that the command names."""
+        given = [argument for argument in self.config if argument.startswith("--config=")]
+        return tuple(argument.removeprefix("--config=").partition(":")[0] for argument in given)
 
     @property
     def folder(self) -> str:

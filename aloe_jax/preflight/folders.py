@@ -11,6 +11,8 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from aloe_jax.bucket.places import in_bucket
+from aloe_jax.errors import InputError
 from aloe_jax.preflight.host import Host
 
 PROBE_SECONDS = 60  # a bucket that is not there may not answer at all (jax-ml/jax, issue 22364)
@@ -18,8 +20,13 @@ _EMULATOR = "STORAGE_EMULATOR_HOST"  # gcsfs talks to that address without an ac
 
 
 def probed_workdir(host: Host) -> Iterator[str]:
-    """A file can be written, read and deleted in the run directory."""
-    yield from _probed("--workdir", host.workdir)
+    """A file can be written, read and deleted in the run directory, which is a folder or in a bucket."""
+    try:
+        in_bucket(host.workdir)
+    except InputError as error:
+        yield f"--workdir: {error}"
+    else:
+        yield from _probed("--workdir", host.workdir)
 
 
 def probed_cache(host: Host) -> Iterator[str]:

@@ -122,11 +122,6 @@ def _born(process: int) -> str:
 
 
 def _open_lock(workdir: epath.Path) -> int:
-    if "://" in str(workdir):
-        raise InputError(
-            f"--workdir: '{workdir}' is in an object store that runs do not know; use a folder of this machine or "
-            "gs://BUCKET/DIR"
-        )
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         handle = os.open(workdir / LOCK, os.O_CREAT | os.O_RDWR, 0o644)

@@ -11,12 +11,17 @@ import threading
 import pytest
 
 from aloe_jax.bucket import tree
+from aloe_jax.bucket.lease import acquire
+from aloe_jax.bucket.mirror import Mirror
 from aloe_jax.bucket.places import MARKER, local_copy, stored_at, url_of
 from aloe_jax.bucket.reading import light, readable, refresh
+from aloe_jax.bucket.settings import BucketSettings
 from aloe_jax.bucket.snapshot import PARTS, Part, kept_parts, read_snapshot, size_of
 from aloe_jax.bucket.store import Store
 from aloe_jax.errors import InputError
 from helpers.waiting import until
+
+NEVER = 3600.0  # seconds after which the lease of a test expires
 
 
 def contents(root):
@@ -39,6 +44,21 @@ def append(path, text):
 
 def parts(store, name):
     return read_snapshot(store)[0].files[name]
+
+
+def test_a_run_that_was_copied_into_the_bucket_is_refused(store, open_mirror, tmp_path):
+    """Orbax takes its checkpoints there for unfinished ones (google/orbax, issue 394), and other stages began anew over
+    its files. Other objects, such as the empty one that stands for a folder in a browser, are in nobody's way."""
+    for name in ("", "notes.txt", "config.json.bak"):
+        store.write(name, b"")
+    open_mirror(tmp_path / "a").close()
+    other = Store(f"{store.url}-copied")
+    other.write("config.json", b"{}")
+    lease = acquire(other, "a test", "", NEVER, [].append, pytest.fail)
+    with pytest.raises(InputError, match="holds a run that was copied there"):
+        Mirror(other, lease, tmp_path / "b", BucketSettings()).restore()
+    lease.release()
+    assert not (tmp_path / "b").exists()
 
 
 def test_what_comes_back_is_what_was_there(open_mirror, tmp_path):

@@ -55,6 +55,13 @@ def test_a_local_folder(tpu_host, tmp_path):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_a_url_of_no_bucket(tpu_host):
+    """It would be probed, and the run be kept, in a folder of this host with that name."""
+    for workdir in ("gs:/bucket/run", "s3://bucket/run"):
+        (sentence,) = folders.probed_workdir(changed(tpu_host, workdir=workdir))
+        assert sentence.startswith(f"--workdir: '{workdir}' is in an object store that runs do not know")
+
+
 def test_a_folder_that_cannot_be_used(tpu_host, tmp_path):
     write(tmp_path / "file")
     inside = str(tmp_path / "file/run")
