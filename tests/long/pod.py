@@ -166,12 +166,12 @@ def kills(pod: Pod, part: str) -> None:
         if name == "SIGKILL":
             expected[victim.number] = -signal.SIGKILL
         assert codes == expected, pod.outputs()
-        copy = pod.hosts[0].copy(url)
+        copy, other = pod.hosts[0].copy(url), lines(pod.hosts[1 - victim.number].errors)
         found = find_manifest(copy / stage)
         had = {file: len(lines(copy / file)) for file, _ in POINTS.values() if (copy / file).exists()}
         pod.say(
             f"{name} to host {number} in {stage} ({found.status if found else 'not begun'}; lines: {had or 'none'}), "
-            f"exit codes {codes}: {pod.hosts[1 - victim.number].errors.read_text().splitlines()[-1]}"
+            f"exit codes {codes}: {other[-1].strip() if other else 'no word'}"
         )
         shutil.rmtree(victim.folder)
         victim.folder.mkdir()
