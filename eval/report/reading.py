@@ -14,6 +14,7 @@ from aloe_jax import files
 from aloe_jax.errors import InputError
 from aloe_jax.inspect.statistics import STATISTICS, Statistics, read_statistics
 from aloe_jax.run.manifest import Manifest, Values, find_manifest
+from aloe_jax.train.names import CHAIN, ONLINE
 from aloe_jax.tree.schema import Conversation, Persona, Record, parse, read_personas, read_trees
 from data_gen.calls.store import CALLS
 from eval.benchmark.cases import TREES
@@ -26,7 +27,7 @@ from eval.benchmark.truth import Truth, corrected_metrics, find_truth
 from eval.report.names import ordered
 
 NAME = "report"  # of the stage and its folder
-TRAININGS = ("sft", "preference", "online")
+TRAININGS = CHAIN
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class RunRecord:
     name: str
     config: Values = field(default_factory=dict)
     manifests: Mapping[str, Manifest] = field(default_factory=dict)  # of the stages that have started, in order
-    missing: tuple[str, ...] = ()  # other stages, which have not started
+    missing: tuple[str, ...] = ()  # other stages, which have not started; not `online`, which most runs do without
     personas: tuple[Persona, ...] = ()
     trees: TreeSummary | None = None
     statistics: Statistics | None = None  # of the conversations that the dataset stage wrote
@@ -114,7 +115,7 @@ def read_run(workdir: epath.PathLike, stages: Sequence[str], conversations: int 
         name=root.name,
         config=files.read_object(config) if config.exists() else {},
         manifests={stage: manifest for stage, manifest in found.items() if manifest is not None},
-        missing=tuple(stage for stage, manifest in found.items() if manifest is None),
+        missing=tuple(stage for stage, manifest in found.items() if manifest is None and stage != ONLINE),
         personas=tuple(read_personas(personas)) if personas.exists() else (),
         trees=summarise(read_trees(trees), conversations) if trees.exists() else None,
         statistics=read_statistics(statistics) if statistics.exists() else None,
