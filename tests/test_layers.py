@@ -1,6 +1,7 @@
 """Imports point only downwards (docs/architecture.md), and no file is long."""
 
 import ast
+from collections import Counter
 
 import pytest
 
@@ -100,3 +101,9 @@ def test_no_file_is_long():
         if (lines := len(path.read_text().splitlines())) > 400
     }
     assert not long
+
+
+def test_test_files_have_names_of_their_own():
+    """Pytest imports them by their name alone, so of two equal ones the second is an error."""
+    names = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []
