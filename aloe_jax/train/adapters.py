@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import jax.numpy as jnp
 from etils import epath
 from jax.sharding import Mesh
 
@@ -11,6 +12,7 @@ from aloe_jax.errors import InputError
 from aloe_jax.models import decoder, lora
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.models.lora import LoraSettings
+from aloe_jax.ops.precision import in_precision_of
 from aloe_jax.run.manifest import read_manifest
 from aloe_jax.run.model import model_config
 from aloe_jax.run.progress import Line
@@ -42,6 +44,12 @@ def _with_adapters(model: ModelConfig, settings: LoraSettings) -> ModelConfig:
 def trained_config(run: Run) -> ModelConfig:
     """The config of the start model of a run with the adapters that `config.lora` asks for."""
     return with_adapters(model_config(run), run.section("lora", LoraSettings))
+
+
+@in_precision_of(jnp.float32)
+def merged(frozen: decoder.Params, trained: decoder.Params, adapters: lora.Lora) -> decoder.Params:
+    """The parameters `frozen` with the trained adapters merged into them, in f32."""
+    return lora.merge(lora.join(frozen, trained), adapters)
 
 
 def trained_params(

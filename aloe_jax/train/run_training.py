@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
@@ -35,6 +36,7 @@ from aloe_jax.train.metrics_log import Record, read_metrics, time_shares, time_s
 from aloe_jax.train.objectives import objective_of
 from aloe_jax.train.optimizer import make_optimizer
 from aloe_jax.train.plans import training_plans
+from aloe_jax.train.records import Report
 from aloe_jax.train.reference import reference_log_probs
 from aloe_jax.train.rounding import expected_first_loss, reply_tolerance
 from aloe_jax.train.settings import LoggingSettings, TrainingSettings
@@ -108,19 +110,36 @@ def _run(run: Run, name: str, start: str, mesh: Mesh, stop: StopRequest | None) 
         loss = f"loss {record['loss']:.4f}" if record["weight"] else "nothing to train on"
         run.progress.update(done, total, f"steps, {loss}{extra}", speed)
 
-    _report_sharding(run, name, abstract_state(model, make_optimizer(settings, 1), mesh))
+    steps, counts = run_loop(run, training, initial, report, clock, stop)
+    return {
+        "steps": steps,
+        "fragments": len(source),
+        "held_out_conversations": len(np.unique(source.conversation[measured.fragments])),
+        "row_fill": round(trained_on.fill(source.sizes, capacity), 3),
+        **counts,
+    }
+
+
+def run_loop(
+    run: Run,
+    training: Training,
+    initial: Callable[[], decoder.Params],
+    report: Report,
+    clock: Clock,
+    stop: StopRequest | None,
+) -> tuple[int, Values]:
+    """Train to the end, and say how the state was sharded and where the time went; the steps done, and what the
+    manifest of any training says. Arguments as of `train`."""
+    directory, mesh, name = training.directory, training.mesh, training.directory.name
+    _report_sharding(run, name, abstract_state(training.model, make_optimizer(training.settings, 1), mesh))
     state = train(training, initial, report, clock, stop, run.progress.line)
     spent = time_shares(time_split(read_metrics(directory / "metrics.jsonl"), clock.read()))
     run.progress.line(f"{name}: time: {spent}")
     reached = goodput(directory) if hosts.is_primary() else None
     if reached:
         run.progress.line(f"{name}: goodput {reached.text()}")
-    return {
-        "steps": int(state.step),
-        "fragments": len(source),
-        "held_out_conversations": len(np.unique(source.conversation[measured.fragments])),
-        "parameters": decoder.parameter_count(model),
-        "row_fill": round(trained_on.fill(source.sizes, capacity), 3),
+    return int(state.step), {
+        "parameters": decoder.parameter_count(training.model),
         "mesh": shape_in_words(mesh.shape),
         "time": spent,
         **({"goodput": reached.text()} if reached else {}),

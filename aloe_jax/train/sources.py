@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import jax
-import jax.numpy as jnp
 from etils import epath
 from jax.sharding import Mesh
 
@@ -15,14 +14,13 @@ from aloe_jax.hub.identity import model_hash
 from aloe_jax.hub.load import load_params
 from aloe_jax.hub.source import resolve_model
 from aloe_jax.hub.templated import templated
-from aloe_jax.models import decoder, lora
+from aloe_jax.models import decoder
 from aloe_jax.models.config import ModelConfig
-from aloe_jax.ops.precision import in_precision_of
 from aloe_jax.run.manifest import MANIFEST, Manifest, read_manifest
 from aloe_jax.run.model import model_config, model_folder
 from aloe_jax.run.progress import Line, quiet
 from aloe_jax.run.stage import Run
-from aloe_jax.train.adapters import trained_params
+from aloe_jax.train.adapters import merged, trained_params
 from aloe_jax.train.names import BASE, CHAIN, OWN, SFT
 
 
@@ -57,12 +55,7 @@ class ModelSource:
             return trained
         start = training_start(self.stage).load(mesh, model, line)
         places = jax.tree.map(lambda leaf: leaf.sharding, start)
-
-        @in_precision_of(jnp.float32)
-        def merged(start: decoder.Params, trained: decoder.Params) -> decoder.Params:
-            return lora.merge(lora.join(start, trained), adapters)
-
-        return jax.jit(merged, donate_argnums=0, out_shardings=places)(start, trained)
+        return jax.jit(merged, static_argnums=2, donate_argnums=0, out_shardings=places)(start, trained, adapters)
 
 
 def find_model(run: Run, name: str) -> ModelSource:

@@ -13,7 +13,7 @@ from aloe_jax.train.adapters import trained_config
 from aloe_jax.train.forward import Compute, check_attention
 from aloe_jax.train.names import BASE, CHAIN, OWN
 from aloe_jax.train.objectives import check_objective
-from aloe_jax.train.settings import LoggingSettings, PreferenceSettings, TrainingSettings
+from aloe_jax.train.settings import LoggingSettings, LoopSettings, PreferenceSettings, TrainingSettings
 from aloe_jax.train.start import check_start, start_inputs
 from aloe_jax.train.trackers import check_trackers
 
@@ -21,8 +21,9 @@ from aloe_jax.train.trackers import check_trackers
 COMMON = ("model", "template", "compute", "lora", "dataset", "seed")
 
 
-def _check(run: Run, name: str) -> None:
-    check_objective(run.section(name, TrainingSettings), name)
+def check_training(run: Run, name: str) -> None:
+    """Raise InputError for settings with which no training of the stage `name` can run."""
+    check_objective(run.section(name, LoopSettings), name)
     check_trackers(run.section("logging", LoggingSettings))
     row, compute = run.section("dataset", DatasetSettings).row, run.section("compute", Compute)
     check_attention(row.tokens, compute.attention, mesh_of(run))
@@ -39,7 +40,7 @@ def _stage(name: str, start: Callable[[Run], str]) -> Stage:
         return run_training(run, name, start(run))
 
     def check(run: Run) -> None:
-        _check(run, name)
+        check_training(run, name)
         check_start(run, start(run), f"{name}.start")
 
     def skips(run: Run) -> str:

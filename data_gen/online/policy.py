@@ -7,15 +7,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import jax
-import jax.numpy as jnp
 
 from aloe_jax.decode.engine import Engine
 from aloe_jax.errors import InputError
-from aloe_jax.models import decoder, lora
+from aloe_jax.models import decoder
 from aloe_jax.models.config import ModelConfig
-from aloe_jax.ops.precision import in_precision_of
 from aloe_jax.serve.client.answers import Answer
 from aloe_jax.serve.in_process import InProcessClient
+from aloe_jax.train.adapters import merged
 from aloe_jax.train.state import TrainState
 from aloe_jax.tree.template import ChatFormat
 from aloe_jax.tree.trie import dialogue_ids
@@ -72,9 +71,4 @@ class _Player:
         )
 
 
-@in_precision_of(jnp.float32)
-def _merge(frozen: decoder.Params, params: decoder.Params, adapters: lora.Lora) -> decoder.Params:
-    return lora.merge(lora.join(frozen, params), adapters)
-
-
-_merged = jax.jit(_merge, static_argnums=2)
+_merged = jax.jit(merged, static_argnums=2)

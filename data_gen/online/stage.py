@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from aloe_jax.data.settings import DatasetSettings
 from aloe_jax.errors import InputError
 from aloe_jax.parallel import hosts
 from aloe_jax.run.changes import Places
 from aloe_jax.run.manifest import Values
-from aloe_jax.run.model import mesh_of, model_inputs, model_places
+from aloe_jax.run.model import model_inputs, model_places
 from aloe_jax.run.stage import Run, Stage
-from aloe_jax.train.adapters import trained_config
-from aloe_jax.train.forward import Compute, check_attention
 from aloe_jax.train.names import CHAIN, OWN
 from aloe_jax.train.names import ONLINE as NAME
-from aloe_jax.train.objectives import check_objective
-from aloe_jax.train.settings import LoggingSettings
+from aloe_jax.train.stage import check_training
 from aloe_jax.train.start import check_start, start_inputs
-from aloe_jax.train.trackers import check_trackers
 from data_gen.online.players import OTHERS
 from data_gen.online.round_settings import OnlineSettings
 from data_gen.personas.settings import PersonaSettings
@@ -29,12 +24,7 @@ def _settings(run: Run) -> OnlineSettings:
 
 def _check(run: Run) -> None:
     settings, personas = _settings(run), run.section("personas", PersonaSettings)
-    check_objective(settings, NAME)
-    check_trackers(run.section("logging", LoggingSettings))
-    check_attention(
-        run.section("dataset", DatasetSettings).row.tokens, run.section("compute", Compute).attention, mesh_of(run)
-    )
-    trained_config(run)
+    check_training(run, NAME)
     check_start(run, settings.start, "online.start")
     check_start(run, settings.reference, "online.reference")
     check_roles(run, scripted_personas=personas.source == "scripted")

@@ -8,8 +8,6 @@ from pathlib import Path
 
 from aloe_jax.data.settings import DatasetSettings
 from aloe_jax.errors import ResumableError
-from aloe_jax.models import decoder
-from aloe_jax.parallel.mesh import shape_in_words
 from aloe_jax.run.manifest import Values
 from aloe_jax.run.model import mesh_of, model_config
 from aloe_jax.run.stage import Run
@@ -17,11 +15,11 @@ from aloe_jax.serve.local import stage_engine
 from aloe_jax.train.adapters import trained_config
 from aloe_jax.train.clock import Clock
 from aloe_jax.train.forward import Compute
-from aloe_jax.train.loop import Training, train
-from aloe_jax.train.metrics_log import Record, read_metrics, time_shares, time_split
+from aloe_jax.train.loop import Training
+from aloe_jax.train.metrics_log import Record
 from aloe_jax.train.names import ONLINE
 from aloe_jax.train.objectives import objective_of
-from aloe_jax.train.run_training import shown
+from aloe_jax.train.run_training import run_loop, shown
 from aloe_jax.train.settings import LoggingSettings
 from aloe_jax.train.sources import load_model
 from aloe_jax.train.stop import StopRequest
@@ -74,13 +72,5 @@ def train_online(run: Run) -> Values:
             if (why := alarmed(record, settings.alarm)) is not None:
                 raise ResumableError(f"stopped in round {done} of {total} in '{directory}': {why}")
 
-        state = train(training, lambda: load_model(run, settings.start, mesh), report, clock, stop, run.progress.line)
-    spent = time_shares(time_split(read_metrics(directory / "metrics.jsonl"), clock.read()))
-    run.progress.line(f"{ONLINE}: time: {spent}")
-    return {
-        "rounds": int(state.step),
-        "trees": int(state.step) * settings.trees,
-        "parameters": decoder.parameter_count(model),
-        "mesh": shape_in_words(mesh.shape),
-        "time": spent,
-    }
+        done, counts = run_loop(run, training, lambda: load_model(run, settings.start, mesh), report, clock, stop)
+    return {"rounds": done, "trees": done * settings.trees, **counts}

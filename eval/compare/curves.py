@@ -11,10 +11,10 @@ from markupsafe import Markup
 
 from aloe_jax import files
 from aloe_jax.run.manifest import Values
+from aloe_jax.train.names import CHAIN
 from eval.report.charts import Series, line_chart, nice_ticks
 from eval.report.names import palette
 from eval.report.page import PANELS, SHARES, recorded, thinned, whole_ticks
-from eval.report.reading import TRAININGS
 
 SIZE = (480, 260)  # of a chart, px
 Points = Sequence[tuple[float, float]]  # (step, value)
@@ -34,9 +34,7 @@ def training_curves(runs: Mapping[str, Path]) -> list[Curves]:
     """The report's figures of trainings that at least two of `runs` (folders by label) have recorded. InputError for a
     broken metrics.jsonl."""
     found = {
-        (label, stage): _records(folder / stage / "metrics.jsonl")
-        for label, folder in runs.items()
-        for stage in TRAININGS
+        (label, stage): _records(folder / stage / "metrics.jsonl") for label, folder in runs.items() for stage in CHAIN
     }
     curves = []
     for stage, key, title, _ in PANELS:
@@ -48,7 +46,7 @@ def training_curves(runs: Mapping[str, Path]) -> list[Curves]:
 
 def has_training(run: Path) -> bool:
     """Whether a training of a run has recorded a step."""
-    return any(_records(run / stage / "metrics.jsonl") for stage in TRAININGS)
+    return any(_records(run / stage / "metrics.jsonl") for stage in CHAIN)
 
 
 def _records(path: Path) -> Sequence[Values]:

@@ -27,7 +27,6 @@ from eval.benchmark.truth import Truth, corrected_metrics, find_truth
 from eval.report.names import ordered
 
 NAME = "report"  # of the stage and its folder
-TRAININGS = CHAIN
 
 
 @dataclass(frozen=True)
@@ -109,7 +108,7 @@ def read_run(workdir: epath.PathLike, stages: Sequence[str], conversations: int 
     personas, trees, config = root / "personas/personas.jsonl", root / "conversations/trees.jsonl", root / "config.json"
     # The report does not list itself: while it is written, its stage is always running.
     found = {stage: find_manifest(root / stage) for stage in stages if stage != NAME}
-    training = {stage: root / stage / "metrics.jsonl" for stage in TRAININGS}
+    training = {stage: root / stage / "metrics.jsonl" for stage in CHAIN}
     statistics = root / "dataset" / STATISTICS
     return RunRecord(
         name=root.name,

@@ -19,7 +19,6 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +34,7 @@ from aloe_jax.run.manifest import find_manifest
 from helpers import aloe_command, tiny
 from helpers.aloe_command import STAGES, Aloe, free_port, has_lines, lines, run_arguments, says
 from helpers.bucket_servers import BUCKET, storage_emulator, strict_server
+from helpers.long_log import saying, went_on
 from helpers.run_files import EQUAL, assert_equal_runs, steps
 from helpers.same_trees import assert_same_trees
 from helpers.waiting import until
@@ -71,13 +71,7 @@ class Trial:
         """Run the command to its end, and say where it went on."""
         result = self.aloe.call(arguments)
         assert result.returncode == 0, result.stderr
-        self.went_on(result.stderr)
-
-    def went_on(self, errors: str) -> None:
-        """Say what a command said about the one before it."""
-        for line in errors.splitlines():
-            if any(word in line for word in ("taken over", "continuing", "interrupted")):
-                self.say(f"  the next command: {line}")
+        went_on(self.say, result.stderr)
 
 
 def point(stage: str, copy: Path) -> Callable[[Path], bool]:
@@ -108,7 +102,7 @@ def kills(trial: Trial, name: str) -> None:
     for stage in STAGES:
         code, errors = trial.aloe.stopped(arguments, point(stage, copy), SIGNALS[name])
         assert code == (-signal.SIGKILL if name == "SIGKILL" else 75), errors
-        trial.went_on(errors)
+        went_on(trial.say, errors)
         found = find_manifest(copy / stage)
         had = {file: len(lines(copy / file)) for file, _ in POINTS.values() if (copy / file).exists()}
         shutil.rmtree(copy)
@@ -172,7 +166,7 @@ def hosts(trial: Trial) -> None:
         shutil.rmtree(cache)
     for process, errors in both():
         assert process.wait(LONGEST) == 0, errors.read_text()
-        trial.went_on(errors.read_text())
+        went_on(trial.say, errors.read_text())
     for stage in ("sft", "preference"):
         found, expected = ([step["loss"] for step in steps(run, stage)] for run in (Path(readable(url)), trial.local))
         assert found == pytest.approx(expected, abs=1e-4)
@@ -192,16 +186,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="file for the lines that are printed")
     options = parser.parse_args()
     aloe_command.DEADLINE = LONGEST
-    began = time.monotonic()
-    with tempfile.TemporaryDirectory() as made, contextlib.ExitStack() as opened:
-        out = opened.enter_context(open(options.out, "w")) if options.out else None
-
-        def say(text: str) -> None:
-            line = f"[{time.monotonic() - began:5.0f} s] {text.replace(made, '...')}"
-            print(line, flush=True)
-            if out is not None:
-                print(line, file=out, flush=True)
-
+    with tempfile.TemporaryDirectory() as made, saying(options.out, made) as say:
         folder = Path(made)
         model = tiny.write_folder(folder / "model")
         trial = Trial(Aloe(folder), model, options.local or folder / "local", say)

@@ -23,7 +23,6 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +38,7 @@ from aloe_jax.run.manifest import find_manifest
 from helpers import aloe_command, tiny
 from helpers.aloe_command import ROOT, SMALL, STAGES, Aloe, free_port, lines
 from helpers.bucket_servers import BUCKET, storage_emulator
+from helpers.long_log import saying, went_on
 from helpers.run_files import EQUAL, assert_equal_files, assert_equal_runs, steps
 from helpers.waiting import until
 
@@ -175,7 +175,7 @@ def kills(pod: Pod, part: str) -> None:
         )
         shutil.rmtree(victim.folder)
         victim.folder.mkdir()
-    went_on(pod, pod.to_the_end(task, task["run"]))
+    went_on(pod.say, pod.to_the_end(task, task["run"]))
     assert_equal_runs(Path(readable(url)), Path(readable(f"gs://{BUCKET}/pod/whole")))
     pod.say(f"{part}: killed in {len(STAGES)} stages; all {len(EQUAL)} files and both trainings are those of 'whole'")
 
@@ -192,15 +192,8 @@ def disturbed(pod: Pod, task: dict[str, Any], url: str, stage: str, victim: Host
         assert not ended(), pod.outputs()
         processes[victim.number].send_signal(number)
         codes = [process.wait(LONGEST) for process in processes]
-    went_on(pod, first.read_text())
+    went_on(pod.say, first.read_text())
     return codes
-
-
-def went_on(pod: Pod, printed: str) -> None:
-    """Say what a command said about the one before it."""
-    for line in printed.splitlines():
-        if any(word in line for word in ("taken over", "continuing", "interrupted")):
-            pod.say(f"  the next command: {line}")
 
 
 def main() -> None:
@@ -211,16 +204,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="file for the lines that are printed")
     options = parser.parse_args()
     aloe_command.DEADLINE = LONGEST
-    began = time.monotonic()
-    with tempfile.TemporaryDirectory() as made, contextlib.ExitStack() as opened:
-        out = opened.enter_context(open(options.out, "w")) if options.out else None
-
-        def say(text: str) -> None:
-            line = f"[{time.monotonic() - began:5.0f} s] {text.replace(made, '...')}"
-            print(line, flush=True)
-            if out is not None:
-                print(line, file=out, flush=True)
-
+    with tempfile.TemporaryDirectory() as made, saying(options.out, made) as say, contextlib.ExitStack() as opened:
         folder = Path(made)
         clone = folder / "clone"  # what SkyPilot copies to every host, set up
         clone.mkdir()
