@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from aloe_jax.parallel.chips import GIB
 from aloe_jax.plan.records import Plan
-
-GIB = 2**30
 
 
 def remedy(plan: Plan, searched: bool) -> str:

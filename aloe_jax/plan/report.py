@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import jax.numpy as jnp
 
 from aloe_jax.ops.precision import HIGHEST, PASSES
+from aloe_jax.parallel.chips import GIB
 from aloe_jax.parallel.mesh import shape_in_words
 from aloe_jax.plan.records import Candidate, DecodingPlan, Plan, Program, TrainingPlan
 from aloe_jax.plan.topology import Topology
@@ -15,7 +16,6 @@ from aloe_jax.plan.topology import Topology
 FIRST_LINE = (
     "All times are estimates: the program was compiled for this slice, not run. Memory is the compiler's figure."
 )
-GIB = 2**30
 
 
 def to_text(plan: Plan) -> str:

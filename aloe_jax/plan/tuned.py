@@ -16,6 +16,7 @@ from typing import Any
 from aloe_jax import files
 from aloe_jax.errors import AloeError
 from aloe_jax.models import decoder
+from aloe_jax.parallel.chips import GIB
 from aloe_jax.plan.compile import planned_model
 from aloe_jax.plan.flags import tuning_groups
 from aloe_jax.plan.settings import PlannedSettings
@@ -23,7 +24,6 @@ from aloe_jax.plan.topology import parse_topology
 from aloe_jax.plan.training import STAGES
 from aloe_jax.plan.tuning import GROUPS, remat_for
 
-GIB = 2**30
 OK = (0, 1)  # the exit codes of a plan: it fits, it does not
 
 

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from aloe_jax.hub.folders import cache_root
+from aloe_jax.parallel.chips import GIB
 from aloe_jax.preflight.host import Host
 
-GIB, MIB = 2**30, 2**20
+MIB = 2**20
 # libtpu writes logs to /tmp/tpu_logs, which have filled disks (marin-community/marin, pull request 2078). The logging
 # library lets a file grow to 1,800 MiB (google/glog, `max_log_size`), which is a file and a bit. Else scratch files.
 TMP_WITH_TPUS, TMP = 2 * GIB, 64 * MIB
