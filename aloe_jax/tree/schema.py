@@ -16,6 +16,7 @@ from aloe_jax import files
 from aloe_jax.errors import InputError
 
 SCHEMA_VERSION: Literal[1] = 1
+PROBE = "probe"  # flag of a question about what the model has learned, and of its answers (see `probe`)
 Role = Literal["system", "user", "assistant"]
 R = TypeVar("R", bound="Record")
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
@@ -81,6 +82,11 @@ class Node(Record):
     label: bool | None = Field(default=None, description="whether the reply is a good one, where a record says so")
     calls: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
+
+    @property
+    def is_probe(self) -> bool:
+        """Whether it belongs to a probe: beside the dialogue, no turn of it."""
+        return PROBE in self.flags
 
 
 class Preference(Record):
