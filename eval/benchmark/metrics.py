@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from aloe_jax.tree.schema import Record
+from eval.benchmark.belief import BeliefMetrics, belief_metrics
 from eval.benchmark.calibration import Calibration, Refusal
 from eval.benchmark.crossed import average_weights, linear, slope_weights
 from eval.benchmark.figures import Figures, figures, is_flat
@@ -23,7 +24,7 @@ from eval.benchmark.statistics import percentile_interval, two_way_weights, weig
 Interval = tuple[float, float] | None
 Method = Literal["variance components", "bootstrap"]
 LINEAR = ("average", "IR")
-OPTIONAL = ("corrected", "persona")
+OPTIONAL = ("corrected", "persona", "belief")
 METHODS: Mapping[str, Method] = {
     name: "variance components" if name in LINEAR else "bootstrap" for name in Figures.model_fields
 }
@@ -56,7 +57,7 @@ class ScaleMetrics(Figures[float | None]):
 
     @model_serializer(mode="wrap")
     def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
-        """Without `corrected` and `persona` where there are none."""
+        """Without `corrected`, `persona` and `belief` where there are none."""
         content: dict[str, object] = write(self)
         return {key: value for key, value in content.items() if value is not None or key not in OPTIONAL}
 
@@ -68,10 +69,11 @@ class ScaleMetrics(Figures[float | None]):
 
 
 class Metrics(ScaleMetrics):
-    """Content of `metrics.json`: the metrics on the scale `shown`, and those on the scale `persona` where the replies
-    have such scores."""
+    """Content of `metrics.json`: the metrics on the scale `shown`, those on the scale `persona` where the replies have
+    such scores, and those of the beliefs where the model was asked for them."""
 
     persona: ScaleMetrics | None = None
+    belief: BeliefMetrics | None = None
 
 
 def metrics(scores: Sequence[ScoreRecord], resamples: int = 2000, seed: int = 0, level: float = 0.95) -> Metrics:
@@ -82,7 +84,8 @@ def metrics(scores: Sequence[ScoreRecord], resamples: int = 2000, seed: int = 0,
     """
     shown = on_scale(scores, "shown", resamples, seed, level)
     persona = on_scale(scores, "persona", resamples, seed, level) if carries_persona(scores) else None
-    return Metrics(**dict(shown), persona=persona)
+    beliefs = [(each.profile, each.personality, each.turn, each.belief) for each in scores if each.belief is not None]
+    return Metrics(**dict(shown), persona=persona, belief=belief_metrics(beliefs, resamples, seed, level))
 
 
 def on_scale(

@@ -38,6 +38,7 @@ from eval.benchmark.entries import DIALOGUES, ORACLE, PROMPTED, RESCORED, SCRIPT
 from eval.benchmark.general import GENERAL
 from eval.benchmark.opening import model_client, model_identity, recorded
 from eval.benchmark.plain_likelihood import measure_general
+from eval.benchmark.probing import Prober
 from eval.benchmark.results import METRICS, ResultCounts, summarise
 from eval.benchmark.settings import REPLAY, BenchmarkSettings
 from eval.benchmark.task_runs import check_tasks, do_tasks, undone
@@ -77,6 +78,11 @@ def _check(run: Run) -> None:
             find_model(run, model.source)
     if settings.replayed_file:
         files.existing(settings.replayed_file, "config.benchmark.replay: file")
+    if settings.probes and not scripted:
+        raise InputError(
+            "config.benchmark.probes: it is known of scripted personas alone what they have shown; leave it off, or "
+            "set config.personas.source to 'scripted'"
+        )
     check_tasks(run)
 
 
@@ -291,6 +297,8 @@ async def _dialogues(
             return
         async with recorded(run, tested, store, tested in cast.clients) as chat:
             model = tested_under(entry.control, chat, settings, personas, own)
+            if settings.probes and not entry.control:
+                model = dataclasses.replace(model, prober=Prober(chat))
             await play(Benchmark(model, user, judge, settings.turns, run.seed, stored).case)
 
 
