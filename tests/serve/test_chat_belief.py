@@ -23,7 +23,7 @@ from aloe_jax.serve.chat.speaker import Piece
 from aloe_jax.serve.server.server import Server
 from aloe_jax.tree.probe import MAX_CLAIMS, QUESTION, Claim, answer_text, read_cut, schema
 from aloe_jax.tree.schema import Message, read_trees
-from helpers.aloe_in_process import aloe_in_process, refused
+from helpers.aloe_in_process import refused
 from helpers.byte_model import TINY
 from helpers.streaming_server import BELIEF, StreamingServer
 
@@ -183,11 +183,10 @@ def test_nothing_is_lost_where_the_chat_breaks_off(tmp_path):
         ("[]", "object"),
     ],
 )
-def test_a_broken_memory_is_a_sentence(tmp_path, capsys, content, part):
+def test_a_broken_memory_is_a_sentence(tmp_path, aloe, content, part):
     file = tmp_path / "memory.json"
     file.write_text(content)
-    with aloe_in_process(capsys) as aloe:
-        refused(aloe("chat", "--url=http://127.0.0.1:9/v1", f"--memory={file}"), str(file), part)
+    refused(aloe("chat", "--url=http://127.0.0.1:9/v1", f"--memory={file}"), str(file), part)
     assert file.read_text() == content
 
 
