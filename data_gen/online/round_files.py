@@ -16,6 +16,7 @@ from aloe_jax.tree.schema import Conversation, read_trees, write_records
 from data_gen.run_files import TREES
 
 ROUNDS, SPREAD, MEASURES = "rounds", "spread.json", "measures.json"
+SO_FAR = "sampled_tokens_so_far"
 Rows = list[tuple[str, int, float, float]]  # of a `Spread`
 
 
@@ -45,7 +46,8 @@ class RoundFiles:
         """Store the trees with their advantages, the running spread with which these were computed, and what they
         measured."""
         files.write_json(self._folder / SPREAD, spread)
-        files.write_json(self._folder / MEASURES, dict(measured))
+        so_far = self.before().sampled_so_far() + measured["sampled_tokens"]
+        files.write_json(self._folder / MEASURES, {**measured, SO_FAR: so_far})
         write_records(self._folder / TREES, trees)
         for path in self._folder.glob("batch-*.jsonl"):
             path.unlink()
@@ -58,6 +60,10 @@ class RoundFiles:
     def measured(self) -> dict[str, float]:
         """What the trees of the round measured."""
         return files.read_object(self._folder / MEASURES)
+
+    def sampled_so_far(self) -> float:
+        """The sampled tokens of this round and of all before it; 0 before the first."""
+        return self.measured().get(SO_FAR, 0.0) if (self._folder / MEASURES).exists() else 0.0
 
     def before(self) -> RoundFiles:
         """The files of the round before."""
