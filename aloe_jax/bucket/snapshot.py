@@ -19,8 +19,8 @@ SNAPSHOT = f"{RECORDS}/snapshot.json"
 PARTS = f"{RECORDS}/parts/"
 VERSION = 1
 MENDED = (
-    "put back an earlier version of this object, if the bucket keeps some (`gcloud storage ls --all-versions`), or start "
-    "anew in another --workdir; the files of finished stages are also below their own names"
+    "put back an earlier version of this object, if the bucket keeps some (`gcloud storage ls --all-versions`), or "
+    "start anew in another --workdir; the files of finished stages are also below their own names"
 )
 
 
