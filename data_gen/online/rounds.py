@@ -125,11 +125,13 @@ class _Rounds:
         rounds = self._rounds
         seed = stable_seed(rounds.run.seed, "online", number)
 
-        async def game(roles: Roles) -> list[Conversation]:
-            seats = [Seat(tree_name(number, persona), persona, roles) for persona in personas]
-            return await roll_out(seats, rounds.settings.rollout, seed, number - 1)
-
         with rounds.policy.playing(state, number - 1) as client:
+            asked = rounds.policy.player(client, rounds.settings.rollout.probe_tokens)
+
+            async def game(roles: Roles) -> list[Conversation]:
+                seats = [Seat(tree_name(number, persona), persona, roles, asked) for persona in personas]
+                return await roll_out(seats, rounds.settings.rollout, seed, number - 1)
+
             return rounds.players.play(client, rounds.policy.player(client), game)
 
     def _filled(self, trees: Sequence[Conversation], state: TrainState) -> _Filled:
