@@ -12,6 +12,7 @@ spread of the turn (`spread`), not the group's own, which would weigh a group up
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from aloe_jax.tree.schema import Conversation, Node
+from data_gen.online.probes import answers_of
 from data_gen.online.rewards import BELIEF, POTENTIAL, TOTAL, part
 from data_gen.online.settings import RolloutSettings
 from data_gen.online.spread import Spread
@@ -80,7 +82,7 @@ class Below:
     def __init__(self, tree: Conversation) -> None:
         self.nodes = {node.id: node for node in tree.nodes}
         self.children: dict[str | None, list[Node]] = defaultdict(list)
-        for node in tree.nodes:
+        for node in tree.dialogue:
             self.children[node.parent].append(node)
 
     def next(self, user: str) -> Node | None:
@@ -135,34 +137,29 @@ def siblings(
 ) -> list[Advantages]:
     """Ours: a reply's simulated futures against those of its siblings, over the running spread of the turn, or
     undivided without one. Groups that are flat or unscored have no advantages."""
-    found = []
-    for tree in trees:
-        advantages: Advantages = {}
-        for group in groups(tree, settings):
-            if group.values is not None and not group.flat:
-                sigma = spread.of(persona_group(tree), group.turn) if spread else 1.0
-                advantages |= against_others(group.replies, group.values, sigma)
-        found.append(advantages)
-    return found
+    return [_of_groups(groups(tree, settings), persona_group(tree), spread) for tree in trees]
 
 
 def credited(
     trees: Sequence[Conversation], settings: RolloutSettings, spread: Spread, credit: Credit = siblings
 ) -> tuple[list[Conversation], Spread, Counts]:
     """The rewarded trees with Q as `value` of the replies that have siblings and the `advantage` that `credit` gives,
-    the spread with these trees in it, by which it may divide, and the counts."""
+    the spread with these trees in it, by which it may divide, and the counts. Answers of probes are compared with each
+    other alone and are in no count."""
     by_tree = [groups(tree, settings) for tree in trees]
+    asked = [probe_groups(tree) for tree in trees]
     spread = spread.updated(
         (persona_group(tree), group.turn, group.variance)
-        for tree, found in zip(trees, by_tree, strict=True)
-        for group in found
+        for tree, *found in zip(trees, by_tree, asked, strict=True)
+        for group in itertools.chain(*found)
         if group.variance is not None and not group.flat
     )
     valued = []
-    for tree, found, advantages in zip(trees, by_tree, credit(trees, settings, spread), strict=True):
+    for tree, found, probes, advantages in zip(trees, by_tree, asked, credit(trees, settings, spread), strict=True):
+        advantages |= _of_groups(probes, persona_group(tree), spread)
         values = {
             name: value
-            for group in found
+            for group in (*found, *probes)
             if group.values is not None
             for name, value in zip(group.replies, group.values.tolist(), strict=True)
         }
@@ -176,6 +173,27 @@ def credited(
     every = [group for found in by_tree for group in found]
     counts = Counts(len(every), sum(group.flat for group in every), sum(group.returns is None for group in every))
     return valued, spread, counts
+
+
+def probe_groups(tree: Conversation) -> list[Group]:
+    """The answers to each probe of a rewarded tree as siblings of turn 0, whose value is their own reward."""
+    found = []
+    for answers in answers_of(tree):
+        totals = [part(answer, TOTAL) for answer in answers]
+        if len(answers) > 1 and None not in totals:
+            returns = np.array(totals, np.float64)[:, None]
+            found.append(Group(0, tuple(answer.id for answer in answers), returns))
+    return found
+
+
+def _of_groups(found: Iterable[Group], persona: str, spread: Spread | None) -> Advantages:
+    """The advantages of groups that are neither flat nor unscored, over the spread of their turn, or undivided."""
+    advantages: Advantages = {}
+    for group in found:
+        if group.values is not None and not group.flat:
+            sigma = spread.of(persona, group.turn) if spread else 1.0
+            advantages |= against_others(group.replies, group.values, sigma)
+    return advantages
 
 
 def against_others(names: Sequence[str], values: Iterable[float], sigma: float = 1.0) -> Advantages:

@@ -201,11 +201,7 @@ def _leaves(tree: Conversation, settings: RolloutSettings) -> Iterable[tuple[lis
     """The replies on the way to each leaf, and the return of that dialogue. Leaves behind an unscored reply are left
     out."""
     below = Below(tree)
-    ends = [
-        node
-        for node in tree.nodes
-        if node.role == "assistant" and not any(below.children[user.id] for user in below.children[node.id])
-    ]
+    ends = [node for node in tree.replies() if not any(below.children[user.id] for user in below.children[node.id])]
     for end in ends:
         path = tree.path_to(end.id)
         replies = path[1::2]

@@ -24,6 +24,7 @@ from statistics import fmean
 from aloe_jax.tree.schema import Conversation, Message, Node, Persona, Score
 from data_gen.game import guards
 from data_gen.game.guards import Scene
+from data_gen.online.probes import probe_scores
 from data_gen.online.settings import RewardSettings, RolloutSettings
 from data_gen.roles import Revealed
 from data_gen.text import copied_share, falling, words
@@ -46,19 +47,22 @@ def part(node: Node, name: str) -> float | None:
 def rewarded(tree: Conversation, settings: RolloutSettings) -> Conversation:
     """The tree with the parts of every reply's reward, and the potential at every message of the user.
 
-    Rewards that it has already are replaced. A reply that the judge left unscored has neither `score` nor `total`; a
+    Answers of probes get the parts `probe` and `unfounded`, and change nothing about other rewards. Rewards that the
+    tree has already are replaced. A reply that the judge left unscored has neither `score` nor `total`; a
     reply that nobody answered before the dialogue's end leaves Phi as it is.
     """
     assert tree.persona is not None
-    by_id, done = {node.id: node for node in tree.nodes}, dict[str, Node]()
+    by_id = {node.id: node for node in tree.dialogue}
+    asked = probe_scores(tree, settings.reward, REWARD)
+    done = {node.id: node.model_copy(update={"scores": asked.get(node.id, ())}) for node in tree.nodes if node.is_probe}
     below: dict[str, list[Node]] = {}
-    for node in tree.nodes:
+    for node in tree.dialogue:
         if node.role == "user" and node.parent is not None:
             below.setdefault(node.parent, []).append(node)
-    paths = {node.id: _path(by_id, node) for node in tree.nodes}
+    paths = {node.id: _path(by_id, node) for node in tree.dialogue}
     turns = {name: (len(path) + 1) // 2 for name, path in paths.items()}
-    phi = {node.id: potential(tree.persona, node, turns[node.id]) for node in tree.nodes if node.role == "user"}
-    for node in tree.nodes:
+    phi = {node.id: potential(tree.persona, node, turns[node.id]) for node in tree.dialogue if node.role == "user"}
+    for node in tree.dialogue:
         if node.role == "user":
             done[node.id] = _scored(node, {POTENTIAL: phi[node.id]})
             continue

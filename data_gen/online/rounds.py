@@ -165,15 +165,17 @@ class _Rounds:
         rounds = self._rounds
         seed = stable_seed(rounds.run.seed, "online", number)
 
-        async def game(roles: Roles) -> list[Conversation]:
-            seats = [
-                Seat(tree_name(number, persona, copy), persona, roles, tree_name(number, persona))
-                for persona, copy in drawn
-            ]
-            return await roll_out(seats, rounds.shape, seed, number - 1)
-
         assert rounds.players is not None
         with rounds.policy.playing(state, number - 1) as client:
+            asked = rounds.policy.player(client, rounds.settings.rollout.probe_tokens)
+
+            async def game(roles: Roles) -> list[Conversation]:
+                seats = [
+                    Seat(tree_name(number, persona, copy), persona, roles, tree_name(number, persona), asked)
+                    for persona, copy in drawn
+                ]
+                return await roll_out(seats, rounds.shape, seed, number - 1)
+
             return rounds.players.play(client, rounds.policy.player(client), game)
 
     def _filled(self, trees: Sequence[Conversation], state: TrainState) -> _Filled:

@@ -22,6 +22,10 @@ class RewardSettings:
     )
     length_budget: int = setting(60, "words of a reply that cost nothing", minimum=1)
     repetition: float = setting(0.2, "taken off for a reply that is an earlier one again, in part for parts", minimum=0)
+    probe: float = setting(1.0, "of a probe's answer: weight of its gain in F1", minimum=0)
+    unfounded: float = setting(
+        0.1, "of a probe's answer: taken off for each claim whose turn does not show it", minimum=0
+    )
     leak: float = setting(0.2, "taken off for a reply that names a fact the user has not shown", minimum=0)
 
 
@@ -44,6 +48,13 @@ class RolloutSettings:
     common_draws: bool = setting(
         True, "whether the siblings' futures share the policy's random draws, as they share the user's"
     )
+    probes: int = setting(
+        0,
+        "answers to the question what it has learned about the user, sampled after the main path's replies of chosen "
+        "turns; 2 or more are trained on",
+        minimum=0,
+    )
+    probe_tokens: int = setting(256, "tokens of such an answer at most", minimum=1)
     batch: int = setting(16, "trees that grow together, turn by turn", minimum=1)
     reward: RewardSettings = section(RewardSettings, "what a turn is rewarded for")
 

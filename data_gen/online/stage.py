@@ -35,6 +35,11 @@ def _check(run: Run) -> None:
                 f"config.roles.{role}.player: our own engine plays the policy in rounds; set it to 'scripted', or name "
                 f"servers in config.roles.{role}.base_url"
             )
+    if settings.rollout.probes and personas.source != "scripted":
+        raise InputError(
+            f"config.online.rollout.probes: {settings.rollout.probes}, but only what scripted personas have shown can "
+            "be told from what they have not; set it to 0, or config.personas.source to 'scripted'"
+        )
     drawn = settings.trees // METHODS[settings.method].trees_per_persona(settings)
     if (available := personas.profiles * personas.pairings) < drawn:
         raise InputError(

@@ -108,7 +108,7 @@ def _words(result: ModelResult, table: ScoreTable) -> Float[np.ndarray, "N K"]:
 
 def said(tree: Conversation) -> list[Message]:
     """The user's messages and the replies of the model under test in turn, without stored replies between them."""
-    nodes = [node for node in tree.nodes if node.condition != STORED and node.role != "system"]
+    nodes = [node for node in tree.dialogue if node.condition != STORED and node.role != "system"]
     return [Message(role=node.role, content=node.text) for node in nodes]
 
 
