@@ -23,6 +23,10 @@ class RewardSettings:
     length_budget: int = setting(60, "words of a reply that cost nothing", minimum=1)
     repetition: float = setting(0.2, "taken off for a reply that is an earlier one again, in part for parts", minimum=0)
     leak: float = setting(0.2, "taken off for a reply that names a fact the user has not shown", minimum=0)
+    personal: float = setting(
+        0.2, "taken off for a reply that is about the user in a turn in which it is not to be", minimum=0
+    )
+    flattery: float = setting(0.1, "taken off for a reply that praises the user without content", minimum=0)
 
 
 @dataclass(frozen=True)
