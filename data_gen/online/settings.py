@@ -27,6 +27,10 @@ class RewardSettings:
         0.1, "of a probe's answer: taken off for each claim whose turn does not show it", minimum=0
     )
     leak: float = setting(0.2, "taken off for a reply that names a fact the user has not shown", minimum=0)
+    personal: float = setting(
+        0.2, "taken off for a reply that is about the user in a turn in which it is not to be", minimum=0
+    )
+    flattery: float = setting(0.1, "taken off for a reply that praises the user without content", minimum=0)
 
 
 @dataclass(frozen=True)
