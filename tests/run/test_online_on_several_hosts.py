@@ -25,7 +25,8 @@ def arguments(model, workdir, server, *more):
     settings = {
         "model.source": model, "seed": 2, "serve.slots": 6, "serve.context": 512, "personas.profiles": 4,
         "personas.personalities": 4, "dataset.max_path": 512, "dataset.row.tokens": 512, "dataset.row.targets": 256,
-        "roles.user.player": "model", "roles.user.base_url": server, "roles.user.model": MODEL, "export.model": "online",
+        "roles.user.player": "model", "roles.user.base_url": server, "roles.user.model": MODEL,
+        "export.model": "online",
         **{f"online.{name}": value for name, value in online.items()},
     }  # fmt: skip
     config = f"--config={ROOT / 'configs/demo.py'}:debug"
