@@ -3,11 +3,13 @@
 Advantages are those of each tree's replies by node id; a reply without one is left out. `methods` has other ways to
 them, to compare with.
 
-    Q_i = 1/m sum_j sum_(l=0..H) gamma^l r_(t+l)          r along future j of sibling i, its own turn included
+    Q_i = r_t + w 1/m sum_j sum_(l=1..H) gamma^l r_(t+l)    r along future j of sibling i
     A_i = (Q_i - mean of the other siblings' Q) / sigma(t)
 
-The baseline leaves the reply itself out, so A_i is k/(k - 1) times the distance from the mean. sigma is a running
-spread of the turn (`spread`), not the group's own, which would weigh a group up because its replies hardly differ.
+w is how much of what siblings' futures differ by is not chance (`spread`): futures that say nothing would only drown
+what a reply's own turn says. It is 1, the plain mean of returns, where one future cannot tell. The baseline leaves the
+reply itself out, so A_i is k/(k - 1) times the distance from the mean. sigma is a running spread of the turn, not the
+group's own, which would weigh a group up because its replies hardly differ.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,7 +25,7 @@ from aloe_jax.tree.schema import Conversation, Node
 from data_gen.online.probes import answers_of
 from data_gen.online.rewards import BELIEF, POTENTIAL, TOTAL, part
 from data_gen.online.settings import RolloutSettings
-from data_gen.online.spread import Spread
+from data_gen.online.spread import Seen, Spread
 
 Advantages = dict[str, float]  # by node id
 # (rewarded trees, shape of the trees, running spread or None) -> the advantages of each tree
@@ -33,12 +35,13 @@ EQUAL = 1e-9  # spreads up to here are rounding
 
 @dataclass(frozen=True)
 class Group:
-    """The siblings of one turn. `returns` [k, m] are the discounted sums of their futures; None if a reply in them is
-    unscored."""
+    """The siblings of one turn. `returns` [k, m] are the discounted sums of their futures, their own turn included;
+    None if a reply in them is unscored. `own` [k] are the rewards of their own turn; None where nothing follows it."""
 
     turn: int
     replies: tuple[str, ...]
     returns: np.ndarray | None
+    own: np.ndarray | None = None
 
     @property
     def values(self) -> np.ndarray | None:
@@ -59,6 +62,21 @@ class Group:
         left = self.returns - self.returns.mean(1, keepdims=True) - self.returns.mean(0) + self.returns.mean()
         siblings, futures = left.shape
         return float((left**2).sum() / ((siblings - 1) * (futures - 1)) / futures)
+
+    @property
+    def seen(self) -> Seen | None:
+        """What its futures show of what is chance in them; None where they cannot."""
+        if self.returns is None or self.own is None or min(self.returns.shape) < 2:
+            return None
+        later = (self.returns - self.own[:, None]).mean(1)
+        return Seen(self.turn, float(later.var(ddof=1)), self.error)
+
+    def weighed(self, weight: float) -> Group:
+        """The group with futures that count `weight` as much."""
+        if self.returns is None or self.own is None:
+            return self
+        own = self.own[:, None]
+        return replace(self, returns=own + weight * (self.returns - own))
 
     @property
     def flat(self) -> bool:
@@ -127,9 +145,29 @@ def groups(tree: Conversation, settings: RolloutSettings) -> list[Group]:
             starts: list[str | None] = [node.id for node in below.children[reply]]
             futures = [below.future(reply, start, settings.ahead(turn)) for start in starts or [None]]
             returns.append([below.discounted(future, settings) for future in futures])
-        scored = all(value is not None for row in returns for value in row)
-        found.append(Group(turn, tuple(replies), np.array(returns, np.float64) if scored else None))
+        if any(value is None for row in returns for value in row):
+            found.append(Group(turn, tuple(replies), None))
+            continue
+        own = np.array([part(below.nodes[reply], TOTAL) for reply in replies], np.float64)
+        found.append(Group(turn, tuple(replies), np.array(returns, np.float64), own if settings.ahead(turn) else None))
     return found
+
+
+def weighed_groups(
+    trees: Sequence[Conversation], settings: RolloutSettings, spread: Spread | None
+) -> list[list[Group]]:
+    """`groups` of each tree, with futures that count as much as `spread` has seen, or without one as these trees show.
+    With `settings.weigh` off they count in full."""
+    found = [groups(tree, settings) for tree in trees]
+    if not settings.weigh:
+        return found
+    spread = spread or Spread().seen(of_futures(found))
+    return [[group.weighed(spread.weight(group.turn)) for group in of_tree] for of_tree in found]
+
+
+def of_futures(found: Iterable[Iterable[Group]]) -> list[Seen]:
+    """What the groups show of what is chance in their futures."""
+    return [seen for of_tree in found for group in of_tree if (seen := group.seen) is not None]
 
 
 def siblings(
@@ -137,7 +175,8 @@ def siblings(
 ) -> list[Advantages]:
     """Ours: a reply's simulated futures against those of its siblings, over the running spread of the turn, or
     undivided without one. Groups that are flat or unscored have no advantages."""
-    return [_of_groups(groups(tree, settings), persona_group(tree), spread) for tree in trees]
+    found = weighed_groups(trees, settings, spread)
+    return [_of_groups(of_tree, persona_group(tree), spread) for tree, of_tree in zip(trees, found, strict=True)]
 
 
 def credited(
@@ -146,7 +185,8 @@ def credited(
     """The rewarded trees with Q as `value` of the replies that have siblings and the `advantage` that `credit` gives,
     the spread with these trees in it, by which it may divide, and the counts. Answers of probes are compared with each
     other alone and are in no count."""
-    by_tree = [groups(tree, settings) for tree in trees]
+    spread = spread.seen(of_futures(groups(tree, settings) for tree in trees))
+    by_tree = weighed_groups(trees, settings, spread)
     asked = [probe_groups(tree) for tree in trees]
     spread = spread.updated(
         (persona_group(tree), group.turn, group.variance)

@@ -86,8 +86,9 @@ def by_value(tree: Conversation, settings: RolloutSettings) -> tuple[Preference,
     """A preference for every two siblings of a group with a spread, for the one whose futures were worth more."""
     found: list[Preference] = []
     for group in groups(tree, settings):
-        if group.values is not None and not group.flat:
-            found += preferred_by_value([tree.node(reply) for reply in group.replies], 0.0, REWARD)
+        replies = [tree.node(reply) for reply in group.replies]
+        if None not in [reply.advantage for reply in replies]:
+            found += preferred_by_value(replies, 0.0, REWARD)
     return tuple(found)
 
 

@@ -40,7 +40,9 @@ class RolloutSettings:
 
     turns: int = setting(10, "user turns of the main path", minimum=1)
     siblings: int = setting(3, "replies that are compared at a chosen turn, the main path's own included", minimum=1)
-    futures: int = setting(1, "simulated futures of each of them", minimum=1)
+    futures: int = setting(
+        2, "simulated futures of each of them; from 2 on they show how much of them is chance", minimum=1
+    )
     horizon: float = setting(
         2.0,
         "turns of a future, fewer towards the end: min(ceil(horizon (T - t) / T), T - t) after turn t of T turns; "
@@ -51,6 +53,9 @@ class RolloutSettings:
     discount: float = setting(0.9, "gamma: weight of what happens a turn later", above=0, maximum=1)
     common_draws: bool = setting(
         True, "whether the siblings' futures share the policy's random draws, as they share the user's"
+    )
+    weigh: bool = setting(
+        True, "whether what follows a reply's own turn counts only as much as it is seen not to be chance"
     )
     probes: int = setting(
         0,
