@@ -189,6 +189,12 @@ class Conversation(Record):
             own = {"a label": node.label, "an advantage": node.advantage, "a policy": node.policy}
             if node.role != "assistant" and (what := next((name for name in own if own[name] is not None), None)):
                 raise ValueError(f"node '{node.id}' of role {node.role} has {what}; expected one on replies alone")
+            if node.parent is not None and seen[node.parent].is_probe and not node.is_probe:
+                raise ValueError(
+                    f"node '{node.id}' has the probe '{node.parent}' above it; expected the flag '{PROBE}'"
+                )
+            if node.is_probe and node.label is not None:
+                raise ValueError(f"the probe '{node.id}' has a label; expected none")
             if node.logprobs is not None and len(node.logprobs) != len(node.token_ids or ()):
                 raise ValueError(
                     f"node '{node.id}' has {len(node.logprobs)} logprobs for {len(node.token_ids or ())} token_ids"
@@ -198,6 +204,8 @@ class Conversation(Record):
         def reply(name: str) -> Node:
             if name not in seen or seen[name].role != "assistant":
                 raise ValueError(f"preference names '{name}', which is not an assistant node")
+            if seen[name].is_probe:
+                raise ValueError(f"preference names the probe '{name}'; expected a reply of the dialogue")
             return seen[name]
 
         for preference in self.preferences:
@@ -211,6 +219,8 @@ class Conversation(Record):
         for name in self.path:
             if name not in seen:
                 raise ValueError(f"path names unknown node '{name}'")
+            if seen[name].is_probe:
+                raise ValueError(f"path names the probe '{name}'; expected messages of the dialogue")
         return self
 
     def node(self, node_id: str) -> Node:
@@ -228,9 +238,14 @@ class Conversation(Record):
             path.append(by_id[path[-1].parent])
         return path[::-1]
 
+    @property
+    def dialogue(self) -> tuple[Node, ...]:
+        """The messages of the dialogue and its branches: all nodes but probes."""
+        return tuple(node for node in self.nodes if not node.is_probe)
+
     def replies(self) -> list[Node]:
-        """All assistant nodes in file order."""
-        return [node for node in self.nodes if node.role == "assistant"]
+        """The assistant nodes of the dialogue in file order; answers of probes are none of them."""
+        return [node for node in self.dialogue if node.role == "assistant"]
 
 
 def parse(cls: type[R], line: str, where: str, strict: bool = True) -> R:

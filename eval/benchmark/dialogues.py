@@ -160,7 +160,7 @@ def scores_of(verdict: Verdict, judge: str, empty: bool) -> tuple[Score, ...]:
 
 def replies_of(tree: Conversation) -> list[Node]:
     """The replies of the model under test, by turn."""
-    return [node for node in tree.replies() if node.condition != STORED and not node.is_probe]
+    return [node for node in tree.replies() if node.condition != STORED]
 
 
 def score_of(node: Node, criterion: str) -> float | None:

@@ -14,6 +14,7 @@ from eval.benchmark.belief import belief_of
 from eval.benchmark.cases import TREES, GivenUp, read_given_up
 from eval.benchmark.dialogues import OVERALL, PERSONA, replies_of, score_of
 from eval.benchmark.metrics import Metrics, metrics
+from eval.benchmark.restraint import by_turn_kind
 from eval.benchmark.scores import SCORES, ScoreRecord
 
 METRICS = "metrics.json"
@@ -56,7 +57,7 @@ def summarise(
                 unscored[_reason(record.turn, trees.get(persona.id), given_up.get(persona.id))] += 1
     lines = (files.json_line(record.model_dump(mode="json")) for record in records)
     files.write_lines(directory / SCORES, lines)
-    result = metrics(records, resamples, seed)
+    result = metrics(records, resamples, seed).model_copy(update={"by_turn_kind": by_turn_kind(records, ordered)})
     files.write_json(directory / METRICS, result.model_dump(mode="json"))
     flags = Counter(flag for tree in ordered for flag in _flags(tree))
     reasons = Counter(given_up[persona.id].reason for persona in personas if persona.id in given_up)
@@ -89,8 +90,7 @@ def _records(persona: Persona, tree: Conversation | None, turns: int) -> list[Sc
 
 def _flags(tree: Conversation) -> Iterator[str]:
     """The flags of the replies under test that are counted, and of the user's messages as "user truncated"."""
-    said = (node for node in tree.nodes if node.role == "user" and not node.is_probe)
-    for node in (*said, *replies_of(tree)):
+    for node in (*(node for node in tree.dialogue if node.role == "user"), *replies_of(tree)):
         yield from (f"user {flag}" if node.role == "user" else flag for flag in node.flags if flag in COUNTED)
 
 

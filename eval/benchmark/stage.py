@@ -64,6 +64,11 @@ def _settings(run: Run) -> BenchmarkSettings:
 def _check(run: Run) -> None:
     settings = _settings(run)
     scripted = run.section("personas", PersonaSettings).source == "scripted"
+    if settings.probes and not scripted:
+        raise InputError(
+            "config.benchmark.probes: it is known of scripted personas alone what they have shown; leave it off, or "
+            "set config.personas.source to 'scripted'"
+        )
     check_roles(run, scripted_personas=scripted)
     if not settings.entries:
         raise InputError(f"config.benchmark.models is empty; choose from {', '.join(OWN)}, or name a folder")
@@ -78,11 +83,6 @@ def _check(run: Run) -> None:
             find_model(run, model.source)
     if settings.replayed_file:
         files.existing(settings.replayed_file, "config.benchmark.replay: file")
-    if settings.probes and not scripted:
-        raise InputError(
-            "config.benchmark.probes: it is known of scripted personas alone what they have shown; leave it off, or "
-            "set config.personas.source to 'scripted'"
-        )
     check_tasks(run)
 
 

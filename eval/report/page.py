@@ -284,4 +284,4 @@ def judges(run: RunRecord) -> list[str]:
     """Names of the judges whose scores are shown."""
     trees = [tree for name, result in run.results.items() if not is_control(name) for tree in result.trees]
     trees += run.trees.first if run.trees else ()
-    return sorted({score.judge for tree in trees for node in tree.nodes if not node.is_probe for score in node.scores})
+    return sorted({score.judge for tree in trees for node in tree.dialogue for score in node.scores})

@@ -62,8 +62,8 @@ async function askBelief() {
 function drawBelief() {
   const belief = talk().belief;
   const users = belief ? pathTo(talk(), belief.reply).filter((node) => node.role === "user") : [];
-  $("ask-belief").disabled = Boolean(asking) || state.running.size > 0;
-  $("ask-belief").textContent = belief ? "Ask again" : "Ask the model";
+  $("ask-belief").disabled = state.running.size > 0;
+  $("ask-belief").textContent = asking ? "Stop" : belief ? "Ask again" : "Ask the model";
   const known = belief && `${belief.model.split("/").at(-1)}, after turn ${users.length}: `;
   const found = belief?.claims.length ? count(belief.claims.length, "item") : "it has learned nothing yet";
   $("belief-said").textContent = asking ? "Asking the model…" : belief ? `${known}${found}.` : "";
@@ -107,6 +107,6 @@ function toTalk() {
 
 function watchBelief() {
   $("learned").addEventListener("click", () => (document.body.dataset.screen === "belief" ? showScreen("talk") : talk().belief ? showScreen("belief") : askBelief()));
-  $("ask-belief").addEventListener("click", askBelief);
+  $("ask-belief").addEventListener("click", () => (asking ? asking.abort() : askBelief()));
   $("close-belief").addEventListener("click", () => showScreen("talk"));
 }
