@@ -64,10 +64,11 @@ class Beliefs:
         self._shown = [*claimed, *(Learned(each, None) for each in others)]
         return self._shown
 
-    def remember(self, talk: Talk) -> None:
-        """Ask the model at the end of `talk`, unless it was asked there or nothing is to be remembered."""
-        if self._memory and talk.path and talk.path[-1].role == "assistant" and talk.path[-1].id != self._asked:
-            self.ask(talk)
+    def due(self, talk: Talk) -> bool:
+        """Whether the memory lacks what was learned at the end of `talk`."""
+        return bool(
+            self._memory and talk.path and talk.path[-1].role == "assistant" and talk.path[-1].id != self._asked
+        )
 
     def strike(self, number: str, talk: Talk) -> str:
         """Strike out a line of the list (from 1) and return what to say to the model about it. InputError if there is

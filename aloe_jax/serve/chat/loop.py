@@ -70,8 +70,10 @@ class Chat:
 
     def _remember(self) -> None:
         """Let the memory take in what was learned in this conversation."""
-        with self._stoppable("stopped; the memory has what /belief has shown"):
-            self._beliefs.remember(self._talk)
+        if self._beliefs.due(self._talk):
+            self._note("asking what it has learned, for the memory; Ctrl-C leaves that out")
+            with self._stoppable("stopped; the memory has what /belief has shown"):
+                self._beliefs.ask(self._talk)
 
     @contextlib.contextmanager
     def _stoppable(self, note: str) -> Iterator[None]:

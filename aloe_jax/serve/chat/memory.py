@@ -25,8 +25,8 @@ class Remembered(Record):
 
     @property
     def sentence(self) -> str:
-        """The item in words."""
-        return self.text or self.item
+        """The item in words, on one line."""
+        return " ".join((self.text or self.item).split())
 
 
 class Memory(Record):

@@ -40,8 +40,8 @@ def _short(monkeypatch):
 
 
 def test_claims_and_their_probabilities_are_those_of_the_tokens():
-    """A random model, cut in the middle: what came whole names items of the catalogue, and each probability is that of
-    the tokens between the places at which the decoded text reaches the item's first and last character."""
+    """A random model: its claims name items of the catalogue, and each probability is that of the tokens between the
+    places at which the decoded text reaches the item's first character and the quote behind it."""
     dialogue = [Message(role="user", content="hi"), Message(role="assistant", content="yes")]
 
     async def asked(client):
@@ -51,20 +51,20 @@ def test_claims_and_their_probabilities_are_those_of_the_tokens():
     with client_of(engine_of(0, slots=1), tiny.CHAT, "tiny") as client:
         question, answer = asyncio.run(asked(client))
     assert (question.parent, answer.parent) == ("a1", "a1/probe")
-    assert answer.flags == ("probe", "truncated")
-    assert len(answer.token_ids) == len(answer.logprobs) == TOKENS
+    tokens = len(answer.token_ids)
+    assert len(answer.logprobs) == tokens <= TOKENS
     claims = read_cut(answer.text)
-    assert claims
+    assert claims  # this model makes one
     assert {claim.item for claim in claims} <= {*catalogue()}
     given = {score.criterion: score.value for score in answer.scores}
     assert {claim.item for claim in claims} <= {*given}
     decode = tiny.CHAT.tokenizer.decode
-    reached = [len(decode(answer.token_ids[:count])) for count in range(TOKENS + 1)]
+    reached = [len(decode(answer.token_ids[:count])) for count in range(tokens + 1)]
     for item, probability in given.items():
         start = answer.text.index(f'"item":"{item}"') + len('"item":"')
         end = start + len(item) + 1
-        inside = [place for place in range(TOKENS) if reached[place] < end and reached[place + 1] > start]
-        assert probability == pytest.approx(math.exp(sum(answer.logprobs[place] for place in inside)))
+        inside = [place for place in range(tokens) if reached[place] < end and reached[place + 1] > start]
+        assert probability == pytest.approx(math.exp(sum(answer.logprobs[place] for place in inside)), rel=1e-6, abs=0)
 
 
 @pytest.mark.slow
