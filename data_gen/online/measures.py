@@ -31,7 +31,7 @@ def measures(trees: Sequence[Conversation], counts: Counts) -> dict[str, float]:
         "flat_groups": float(counts.flat),
         "unscored_groups": float(counts.unscored),
         "sampled": float(len(sampled)),
-        "sampled_tokens": float(sum(len(reply.token_ids or ()) for reply in sampled)),
+        "sampled_tokens": float(sum(len(node.token_ids or ()) for tree in trees for node in tree.nodes)),
         "judge_calls": float(sum(any(score.judge != REWARD for score in reply.scores) for reply in sampled)),
         **probe_measures(trees),
     }
