@@ -34,11 +34,13 @@ class Policy:
     @contextmanager
     def playing(self, state: TrainState, version: int) -> Iterator[InProcessClient]:
         """A client whose answers are the samples of `state`. Nothing that was computed for another version is used: the
-        cache is emptied. Parameters go from the trainer's sharding to the engine's on the devices."""
+        cache is emptied. Parameters go from the trainer's sharding to the engine's on the devices, and make room for
+        the update afterwards."""
         self.engine.load(self._parameters(state))
         name = f"policy version {version}"
         with InProcessClient(self.engine, self.chat, name, concurrency=2 * self.engine.slots) as client:
             yield client
+        self.engine.unload()
 
     def player(self, client: InProcessClient) -> Responder:
         """The policy as the role that answers."""

@@ -42,6 +42,7 @@ def train_online(run: Run) -> Values:
         stop = stack.enter_context(StopRequest(mesh))
         with clock.part("start"):
             engine, chat = stack.enter_context(stage_engine(run, settings.start))
+            engine.unload()  # every batch of a round loads the policy
             playing = stack.enter_context(players(run, Path(directory)))
             reference = load_model(run, settings.reference, mesh)
         rounds = Rounds(
