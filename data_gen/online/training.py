@@ -46,6 +46,7 @@ def train_online(run: Run) -> Values:
         stop = stack.enter_context(StopRequest(mesh))
         with clock.part("start"):
             engine, chat = stack.enter_context(engine_everywhere(run, settings.start))
+            engine.unload()  # every batch of a round loads the policy
             playing = stack.enter_context(players(run, Path(directory))) if hosts.is_primary() else None
             reference = load_model(run, settings.reference, mesh)
         rounds = Rounds(
