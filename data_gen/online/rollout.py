@@ -38,17 +38,19 @@ SPOKEN = 3  # draws of a user message, of which one must not be empty; the last 
 @dataclass(frozen=True)
 class Seat:
     """A tree to grow: its id, the user and the roles, of which `responder` is the policy; `asked` is the policy as it
-    answers probes, by default as it replies."""
+    answers probes, by default as it replies. The user's draws depend on `met`, which trees that are compared share;
+    empty: on the id."""
 
     name: str
     persona: Persona
     roles: Roles
+    met: str = ""
     asked: Responder | None = None
 
 
-def tree_name(round_number: int, persona: Persona) -> str:
-    """The id of the tree of a persona in a round."""
-    return f"r{round_number:04d}-{persona.id}"
+def tree_name(round_number: int, persona: Persona, number: int = 1) -> str:
+    """The id of a tree of a persona in a round; with several, `number` counts them from 1."""
+    return f"r{round_number:04d}-{persona.id}{f'.{number}' if number > 1 else ''}"
 
 
 def chosen_turns(name: str, settings: RolloutSettings, seed: int) -> tuple[int, ...]:
@@ -189,7 +191,7 @@ class _Batch:
 
     async def _message(self, place: _Open) -> Said:
         seat = self.seats[place.tree]
-        seed = stable_seed(self.seed, seat.name, "user", place.branch.turn, place.future)
+        seed = stable_seed(self.seed, seat.met or seat.name, "user", place.branch.turn, place.future)
         for attempt in range(SPOKEN):
             said = await seat.roles.user.message(seat.persona, place.branch.dialogue, another(seed, attempt))
             if said.text.strip():

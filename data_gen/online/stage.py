@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from aloe_jax.errors import InputError
-from aloe_jax.parallel import hosts
 from aloe_jax.run.changes import Places
 from aloe_jax.run.manifest import Values
 from aloe_jax.run.model import model_inputs, model_places
@@ -12,6 +11,7 @@ from aloe_jax.train.names import CHAIN, OWN
 from aloe_jax.train.names import ONLINE as NAME
 from aloe_jax.train.stage import check_training
 from aloe_jax.train.start import check_start, start_inputs
+from data_gen.online.methods import METHODS, check_method
 from data_gen.online.players import OTHERS
 from data_gen.online.round_settings import OnlineSettings
 from data_gen.personas.settings import PersonaSettings
@@ -25,11 +25,10 @@ def _settings(run: Run) -> OnlineSettings:
 def _check(run: Run) -> None:
     settings, personas = _settings(run), run.section("personas", PersonaSettings)
     check_training(run, NAME)
+    check_method(settings)
     check_start(run, settings.start, "online.start")
     check_start(run, settings.reference, "online.reference")
     check_roles(run, scripted_personas=personas.source == "scripted")
-    if hosts.is_multiprocess():
-        raise InputError("stage 'online' runs on one host; leave it out of --stages on several, or run it on one")
     for role in model_roles(run, OTHERS):
         if is_own(servers(run, role)):
             raise InputError(
@@ -41,9 +40,10 @@ def _check(run: Run) -> None:
             f"config.online.rollout.probes: {settings.rollout.probes}, but only what scripted personas have shown can "
             "be told from what they have not; set it to 0, or config.personas.source to 'scripted'"
         )
-    if (available := personas.profiles * personas.pairings) < settings.trees:
+    drawn = settings.trees // METHODS[settings.method].trees_per_persona(settings)
+    if (available := personas.profiles * personas.pairings) < drawn:
         raise InputError(
-            f"config.online.trees: {settings.trees} are more than the {available} personas; lower it, or raise "
+            f"config.online.trees: {settings.trees} are of more than the {available} personas; lower it, or raise "
             "config.personas.profiles or config.personas.pairings"
         )
 

@@ -56,7 +56,7 @@ def grown(settings=SETTINGS, asked=None):
     roles = Roles(
         ScriptedUser(seed=None), ScriptedInducer(), StochasticResponder(PERSONA), ScriptedJudge(), ScriptedTeacher()
     )
-    return asyncio.run(roll_out([Seat("t", PERSONA, roles, asked or Asked())], settings, 0, policy=4))[0]
+    return asyncio.run(roll_out([Seat("t", PERSONA, roles, asked=asked or Asked())], settings, 0, policy=4))[0]
 
 
 @pytest.fixture(scope="module")
