@@ -26,6 +26,7 @@ from aloe_jax.train.sources import load_model
 from aloe_jax.train.stop import StopRequest
 from aloe_jax.tree.schema import read_personas
 from data_gen.online.alarm import alarmed
+from data_gen.online.hints import hints_of
 from data_gen.online.packed import Packing
 from data_gen.online.players import players
 from data_gen.online.policy import Policy
@@ -43,7 +44,7 @@ def train_online(run: Run) -> Values:
         stop = stack.enter_context(StopRequest(mesh))
         with clock.part("start"):
             engine, chat = stack.enter_context(engine_everywhere(run, settings.start))
-            playing = stack.enter_context(players(run, Path(directory))) if hosts.is_primary() else None
+            playing = stack.enter_context(players(run, settings, Path(directory))) if hosts.is_primary() else None
             reference = load_model(run, settings.reference, mesh)
         rounds = Rounds(
             run,
@@ -55,6 +56,7 @@ def train_online(run: Run) -> Values:
             base,
             reference,
             stop,
+            hints_of(run) if objective_of(settings).given_hints else None,
         )
         training = Training(
             model,

@@ -10,27 +10,27 @@ from helpers.fake_server import MODEL, FakeServer, running
 from helpers.run_files import rounds, steps
 
 pytestmark = pytest.mark.slow
-EXPORTED = "export/model.safetensors"
 ENDED = 120  # seconds within which both have stopped; a few are needed
 TWO_DEVICES = "--xla_force_host_platform_device_count=2"
 
 
 def arguments(model, workdir, server, *more):
-    """Two rounds of four trees in two batches; the users are behind a server."""
+    """Two rounds of four trees in two batches, which distil hints. Users and inducer are behind a server; no judge is
+    asked."""
     online = {
-        "start": "base", "reference": "base", "rounds": 2, "trees": 4, "max_tokens": 4, "learning_rate": 1e-3,
-        "warmup": 0.0, "objective": "policy_gradient", "rows": 2, "rollout.turns": 2, "rollout.batch": 2,
-        "rollout.siblings": 2, "rollout.share": 0.5, "alarm.flat": 0, "alarm.repetition": 0,
+        "start": "base", "reference": "base", "objective": "distil", "rounds": 2, "trees": 4, "max_tokens": 4,
+        "learning_rate": 1e-3, "warmup": 0.0, "rows": 2, "rollout.turns": 2, "rollout.batch": 2, "rollout.siblings": 2,
+        "rollout.share": 0.5, "rollout.reward.score": 0.0, "alarm.repetition": 0,
     }  # fmt: skip
     settings = {
-        "model.source": model, "seed": 2, "serve.slots": 6, "serve.context": 512, "personas.profiles": 4,
+        "model.source": model, "seed": 2, "serve.slots": 2, "serve.context": 512, "serve.base_url": server,
+        "serve.model": MODEL, "roles.user.player": "model", "roles.inducer.player": "model", "personas.profiles": 4,
         "personas.personalities": 4, "dataset.max_path": 512, "dataset.row.tokens": 512, "dataset.row.targets": 256,
-        "roles.user.player": "model", "roles.user.base_url": server, "roles.user.model": MODEL, "export.model": "online",
         **{f"online.{name}": value for name, value in online.items()},
     }  # fmt: skip
     config = f"--config={ROOT / 'configs/demo.py'}:debug"
     given = [f"--config.{name}={value}" for name, value in settings.items()]
-    return ["run", config, f"--workdir={workdir}", "--stages=personas,online,export", *given, *more]
+    return ["run", config, f"--workdir={workdir}", "--stages=personas,online", *given, *more]
 
 
 def start(aloe, folder, given):
@@ -74,5 +74,8 @@ def test_rounds_are_those_of_one_process(aloe_process, tiny_model, tmp_path):
     assert asked_again.pop("") > asked.pop("")  # probes, which have no seed, at each start
     assert asked_again == asked
     assert rounds(workdir) == rounds(alone)
-    assert steps(workdir, "online") == steps(alone, "online")
-    assert (workdir / EXPORTED).read_bytes() == (alone / EXPORTED).read_bytes()
+    first, second = found = steps(workdir, "online")
+    assert found == steps(alone, "online")
+    assert first["ratio"] == pytest.approx(1, abs=1e-4) == second["ratio"]
+    assert first["hint_gain"] != 0.0
+    assert second["reference_kl"] > first["reference_kl"] == pytest.approx(0, abs=1e-6)
