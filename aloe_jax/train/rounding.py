@@ -81,16 +81,17 @@ def rounded_loss(settings: ObjectiveSettings, rows: TreeRow, dtype: str, layers:
 
 
 def _first_rows(batches: Batches) -> TreeRow:
-    return stack([batches.row(0, number) for number in range(len(batches.plan.steps[0]))])
+    """The rows of the first step. Objectives of whole replies depend on the difference from the reference alone, so
+    that both may be 0."""
+    rows = stack([batches.row(0, number) for number in range(len(batches.plan.steps[0]))])
+    return rows.replace(reference=np.zeros_like(rows.reference))
 
 
 def _loss(settings: ObjectiveSettings, row: TreeRow, off: Float[ArrayLike, "B R"]) -> jax.Array:
-    """The loss if the log-probability of each reply is off the reference by that much, shared by its tokens. Objectives
-    of whole replies depend on the difference alone, so that their reference may be 0."""
+    """The loss if the log-probability of each reply is off that of the old policy by that much, shared by its
+    tokens."""
     share = jnp.pad(off / np.maximum(row.length, 1), [(0, 0), (0, 1)])  # padding's reply comes after the last one
     log_prob = row.old_log_prob + jnp.take_along_axis(share, jnp.asarray(row.reply), axis=1)
-    replies, pairs = gather_replies(
-        TargetScores(jnp.asarray(log_prob, jnp.float32), None), row.replace(reference=np.zeros_like(row.reference))
-    )
+    replies, pairs = gather_replies(TargetScores(jnp.asarray(log_prob, jnp.float32), None), row)
     total, weight, _ = objective_of(settings)(replies, pairs, settings)
     return total / weight

@@ -13,6 +13,7 @@ from aloe_jax.train.objectives import objective_of
 from aloe_jax.train.stage import check_training
 from aloe_jax.train.start import check_start, start_inputs
 from data_gen.online.hints import RESPONDER
+from data_gen.online.methods import METHODS, check_method
 from data_gen.online.players import others
 from data_gen.online.round_settings import OnlineSettings
 from data_gen.personas.settings import PersonaSettings
@@ -26,6 +27,7 @@ def _settings(run: Run) -> OnlineSettings:
 def _check(run: Run) -> None:
     settings, personas = _settings(run), run.section("personas", PersonaSettings)
     check_training(run, NAME)
+    check_method(settings)
     check_start(run, settings.start, "online.start")
     check_start(run, settings.reference, "online.reference")
     check_roles(run, scripted_personas=personas.source == "scripted")
@@ -35,9 +37,15 @@ def _check(run: Run) -> None:
                 f"config.roles.{role}.player: our own engine plays the policy in rounds; set it to 'scripted', or name "
                 f"servers in config.roles.{role}.base_url"
             )
-    if (available := personas.profiles * personas.pairings) < settings.trees:
+    if settings.rollout.probes and personas.source != "scripted":
         raise InputError(
-            f"config.online.trees: {settings.trees} are more than the {available} personas; lower it, or raise "
+            f"config.online.rollout.probes: {settings.rollout.probes}, but only what scripted personas have shown can "
+            "be told from what they have not; set it to 0, or config.personas.source to 'scripted'"
+        )
+    drawn = settings.trees // METHODS[settings.method].trees_per_persona(settings)
+    if (available := personas.profiles * personas.pairings) < drawn:
+        raise InputError(
+            f"config.online.trees: {settings.trees} are of more than the {available} personas; lower it, or raise "
             "config.personas.profiles or config.personas.pairings"
         )
 

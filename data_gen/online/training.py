@@ -27,6 +27,7 @@ from aloe_jax.train.stop import StopRequest
 from aloe_jax.tree.schema import read_personas
 from data_gen.online.alarm import alarmed
 from data_gen.online.hints import hints_of
+from data_gen.online.methods import decided
 from data_gen.online.packed import Packing
 from data_gen.online.players import players
 from data_gen.online.policy import Policy
@@ -40,6 +41,8 @@ def train_online(run: Run) -> Values:
     settings, directory, mesh = run.section(ONLINE, OnlineSettings), run.directory(ONLINE), mesh_of(run)
     base, model, dataset = model_config(run), trained_config(run), run.section("dataset", DatasetSettings)
     clock = Clock(lambda part: shown(run, part))
+    if shape := decided(settings):
+        run.progress.line(f"online: the method {settings.method} decides {shape}")
     with ExitStack() as stack:
         stop = stack.enter_context(StopRequest(mesh))
         with clock.part("start"):

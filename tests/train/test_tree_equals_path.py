@@ -38,7 +38,7 @@ def by_node(rows, values):
 
 
 @pytest.mark.parametrize("attention", ["blocked", "dense"])
-@given(forest=st.lists(trees(max_turns=6), min_size=1, max_size=3))
+@given(forest=st.lists(trees(max_turns=6, probes=True), min_size=1, max_size=3))
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 def test_log_probs(attention, forest):
     expected = spans(forest)
