@@ -39,7 +39,7 @@ from rich.table import Table
 from worker import Worker, missing_modules
 
 from aloe_jax.tree.schema import Conversation, dump
-from data_gen.online.advantages import METHODS
+from data_gen.online.methods import METHODS
 from data_gen.online.rewards import rewarded
 from data_gen.online.rollout import roll_out
 from data_gen.online.settings import RolloutSettings
@@ -73,7 +73,8 @@ def rolled_out(count: int, seed: int) -> Iterator[tuple[str, list[Conversation]]
     seats = [seat(persona, lambda user: StochasticResponder(user, 0.5)) for persona in personas]
     trees = [rewarded(tree, settings) for tree in asyncio.run(roll_out(seats, settings, seed))]
     for name in LEARNED:
-        yield name, [_credited(*each) for each in zip(trees, METHODS[name](trees, settings), strict=True)]
+        advantages = METHODS[name].advantages(trees, settings, None)
+        yield name, [_credited(*each) for each in zip(trees, advantages, strict=True)]
 
 
 def _credited(tree: Conversation, advantages: dict[str, float]) -> Conversation:

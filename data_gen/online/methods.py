@@ -140,7 +140,7 @@ def _to_the_end(settings: RolloutSettings) -> RolloutSettings:
 
 _BY_ADVANTAGE = ("tree_regression", "policy_gradient")
 METHODS: Mapping[str, Method] = {
-    "siblings": Method(siblings, _BY_ADVANTAGE),
+    "siblings": Method(siblings, (*_BY_ADVANTAGE, "distil")),  # which needs trees and no advantages
     "turn": Method(turn, _BY_ADVANTAGE, _without_futures),
     # tree_regression compares siblings, of which there are none
     "chain": Method(chain, ("policy_gradient",), _without_siblings, per_persona=4),

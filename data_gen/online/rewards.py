@@ -136,8 +136,9 @@ def _out_of_place(persona: Persona, dialogue: Sequence[Message], reply: str) -> 
 
 
 def _of_judge(reply: Node, weight: float) -> float | None:
-    """The weighted score of the judge, the first that the reply has; an empty reply has the lowest."""
-    if not reply.text.strip():
+    """The weighted score of the judge, the first that the reply has, which no judge is asked for if it has no weight;
+    an empty reply has the lowest."""
+    if not reply.text.strip() or not weight:
         return 0.0
     value = next((each.value for each in reply.scores if each.judge != REWARD), None)
     return None if value is None else weight * (value - 1.0) / 4.0

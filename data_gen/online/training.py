@@ -26,6 +26,7 @@ from aloe_jax.train.sources import load_model
 from aloe_jax.train.stop import StopRequest
 from aloe_jax.tree.schema import read_personas
 from data_gen.online.alarm import alarmed
+from data_gen.online.hints import hints_of
 from data_gen.online.methods import decided
 from data_gen.online.packed import Packing
 from data_gen.online.players import players
@@ -47,7 +48,7 @@ def train_online(run: Run) -> Values:
         with clock.part("start"):
             engine, chat = stack.enter_context(engine_everywhere(run, settings.start))
             engine.unload()  # every batch of a round loads the policy
-            playing = stack.enter_context(players(run, Path(directory))) if hosts.is_primary() else None
+            playing = stack.enter_context(players(run, settings, Path(directory))) if hosts.is_primary() else None
             reference = load_model(run, settings.reference, mesh)
         rounds = Rounds(
             run,
@@ -59,6 +60,7 @@ def train_online(run: Run) -> Values:
             base,
             reference,
             stop,
+            hints_of(run) if objective_of(settings).given_hints else None,
         )
         training = Training(
             model,
