@@ -68,7 +68,7 @@ class Cost:
 
 def rolled_out(count: int, seed: int) -> Iterator[tuple[str, list[Conversation]]]:
     """The trees with the advantages of each method."""
-    settings = RolloutSettings()
+    settings = RolloutSettings(futures=1)
     personas = scripted_personas("train", count, count, seed=seed, pairings=1)[:count]
     seats = [seat(persona, lambda user: StochasticResponder(user, 0.5)) for persona in personas]
     trees = [rewarded(tree, settings) for tree in asyncio.run(roll_out(seats, settings, seed))]
