@@ -103,6 +103,8 @@ def test_what_methods_decide():
         ({"objective": "sft"}, "'sft' does not learn from .* policy_gradient, distil$"),
         ({"method": "chain", "objective": "policy_gradient", "per_persona": 1}, "per_persona: .* 2, or to 0 for 4"),
         ({"trees": 9, "per_persona": 2}, "trees: 9 trees are not 2 for each persona"),
+        ({"rollout": RolloutSettings(siblings=1)}, "rollout.siblings: 1, but the method 'siblings' .* at least 2"),
+        ({"rollout": RolloutSettings(share=0.0)}, "rollout.share: 0, but the method 'siblings' .* at least 0.1"),
     ],
 )  # fmt: skip
 def test_settings_that_contradict_the_method(given, sentence):
