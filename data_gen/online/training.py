@@ -8,10 +8,11 @@ from pathlib import Path
 
 from aloe_jax.data.settings import DatasetSettings
 from aloe_jax.errors import ResumableError
+from aloe_jax.parallel import hosts
 from aloe_jax.run.manifest import Values
 from aloe_jax.run.model import mesh_of, model_config
 from aloe_jax.run.stage import Run
-from aloe_jax.serve.local import stage_engine
+from aloe_jax.serve.local import engine_everywhere
 from aloe_jax.train.adapters import trained_config
 from aloe_jax.train.clock import Clock
 from aloe_jax.train.forward import Compute
@@ -25,6 +26,8 @@ from aloe_jax.train.sources import load_model
 from aloe_jax.train.stop import StopRequest
 from aloe_jax.tree.schema import read_personas
 from data_gen.online.alarm import alarmed
+from data_gen.online.hints import hints_of
+from data_gen.online.methods import decided
 from data_gen.online.packed import Packing
 from data_gen.online.players import players
 from data_gen.online.policy import Policy
@@ -38,22 +41,26 @@ def train_online(run: Run) -> Values:
     settings, directory, mesh = run.section(ONLINE, OnlineSettings), run.directory(ONLINE), mesh_of(run)
     base, model, dataset = model_config(run), trained_config(run), run.section("dataset", DatasetSettings)
     clock = Clock(lambda part: shown(run, part))
+    if shape := decided(settings):
+        run.progress.line(f"online: the method {settings.method} decides {shape}")
     with ExitStack() as stack:
         stop = stack.enter_context(StopRequest(mesh))
         with clock.part("start"):
-            engine, chat = stack.enter_context(stage_engine(run, settings.start))
-            playing = stack.enter_context(players(run, Path(directory)))
+            engine, chat = stack.enter_context(engine_everywhere(run, settings.start))
+            engine.unload()  # every batch of a round loads the policy
+            playing = stack.enter_context(players(run, settings, Path(directory))) if hosts.is_primary() else None
             reference = load_model(run, settings.reference, mesh)
         rounds = Rounds(
             run,
             settings,
-            read_personas(run.directory("personas") / PERSONAS),
+            read_personas(run.directory("personas") / PERSONAS) if hosts.is_primary() else (),
             playing,
             Policy(engine, chat, model, settings.max_tokens, dataset.max_path),
             Packing(chat, dataset.row, dataset.max_path, model, objective_of(settings).chooses),
             base,
             reference,
             stop,
+            hints_of(run) if objective_of(settings).given_hints else None,
         )
         training = Training(
             model,
