@@ -7,18 +7,22 @@ from statistics import fmean
 
 from aloe_jax.tree.schema import Conversation, Node
 from data_gen.online.advantages import Counts
-from data_gen.online.rewards import PARTS, TOTAL, part
+from data_gen.online.rewards import PARTS, TOTAL, judge_score, part
 from data_gen.text import copied_share, words
+
+TOP = 4.95  # score from which it counts as the top one: a judge's expected score hardly reaches 5
 
 
 def measures(trees: Sequence[Conversation], counts: Counts) -> dict[str, float]:
     """Means over the replies of the main paths: `reward`, `reward_<part>`, `words`, `questions`, `repeated` (the share
     of a reply's runs of words that an earlier one of its path has), and `value` over the siblings; and counts: `groups`
     of siblings, those `flat_groups` without a difference and those `unscored_groups` that were left out, `sampled`
-    replies and `sampled_tokens`."""
+    replies and `sampled_tokens`; of the sampled replies the shares `unscored` by the judge and, of the others, with its
+    `top_score`."""
     paths = [[tree.node(name) for name in tree.path[1::2]] for tree in trees]
     replies = [reply for path in paths for reply in path]
     sampled = [reply for tree in trees for reply in tree.replies()]
+    judged = [judge_score(reply) for reply in sampled]
     return {
         "reward": _mean([part(reply, TOTAL) for reply in replies]),
         **{f"reward_{name}": _mean([part(reply, name) for reply in replies]) for name in PARTS},
@@ -29,6 +33,8 @@ def measures(trees: Sequence[Conversation], counts: Counts) -> dict[str, float]:
         "groups": float(counts.groups),
         "flat_groups": float(counts.flat),
         "unscored_groups": float(counts.unscored),
+        "unscored": _mean([float(score is None) for score in judged]),
+        "top_score": _mean([float(score >= TOP) for score in judged if score is not None]),
         "sampled": float(len(sampled)),
         "sampled_tokens": float(sum(len(reply.token_ids or ()) for reply in sampled)),
     }

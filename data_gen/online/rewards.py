@@ -116,11 +116,14 @@ def penalties(persona: Persona, path: Sequence[Node], settings: RewardSettings) 
     return {name: 0.0 - amount for name, amount in amounts.items()}
 
 
+def judge_score(reply: Node) -> float | None:
+    """The score of the judge, the first that the reply has, from 1 to 5; None where it is unscored."""
+    return next((each.value for each in reply.scores if each.judge != REWARD), None)
+
+
 def _of_judge(reply: Node, weight: float) -> float | None:
-    """The weighted score of the judge, the first that the reply has; an empty reply has the lowest."""
-    if not reply.text.strip():
-        return 0.0
-    value = next((each.value for each in reply.scores if each.judge != REWARD), None)
+    """The weighted score of the judge; an empty reply has the lowest."""
+    value = judge_score(reply) if reply.text.strip() else 1.0
     return None if value is None else weight * (value - 1.0) / 4.0
 
 
