@@ -32,9 +32,19 @@ _FULL_MESSAGE = re.compile("No space left on device|Disk quota exceeded|File too
 
 
 def existing(path: epath.PathLike, what: str = "file") -> epath.Path:
-    """`path`, which must exist. Raises InputError naming it otherwise."""
+    """`path`, which must exist. Raises InputError naming it otherwise, or if the store that it is in refuses."""
     found = epath.Path(path)
-    if not found.exists():
+    try:
+        there = found.exists()
+    except Exception as error:  # the client of an object store has exceptions of its own
+        if "://" not in os.fspath(path):
+            raise
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise InputError(
+            f"{what} '{path}' cannot be looked at ({reason}); check the URL and that this machine has an account with "
+            "access to it, or copy the file to this machine"
+        ) from error
+    if not there:
         raise InputError(f"{what} '{path}' does not exist")
     return found
 

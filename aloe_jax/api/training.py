@@ -17,6 +17,7 @@ from aloe_jax.cli.commands import pipeline
 from aloe_jax.cli.experiment import Experiment, load_experiment, read_experiment
 from aloe_jax.data.settings import TREES
 from aloe_jax.errors import InputError
+from aloe_jax.plan.remat import decide_remat, interrupted_remat
 from aloe_jax.run.in_bucket import folder_of, working
 from aloe_jax.run.progress import Progress
 from aloe_jax.run.progress_file import PROGRESS
@@ -87,7 +88,7 @@ def train_model(
     if trees is not None:
         path = os.fspath(trees) if isinstance(trees, (str, os.PathLike)) else str(place / OWN_TREES)
         values = _merged(values, {"dataset": {"sources": {TREES: {"path": path}}}})
-    sections = read_experiment(values)
+    sections = decide_remat(read_experiment(values), None, interrupted_remat(os.fspath(workdir))).settings
     shown = Progress(Console(stderr=True, quiet=not progress), place / PROGRESS)
     with working(os.fspath(workdir), Run(place, sections, shown)) as run:
         if trees is not None and not isinstance(trees, (str, os.PathLike)):

@@ -15,9 +15,9 @@ import uuid
 from collections.abc import Callable
 
 from aloe_jax.bucket.places import RECORDS
-from aloe_jax.bucket.store import ABSENT, ConflictError, Store, Version
+from aloe_jax.bucket.store import ABSENT, ConflictError, Store, Version, parsed
 from aloe_jax.errors import InputError, ResumableError
-from aloe_jax.tree.schema import Record, parse
+from aloe_jax.tree.schema import Record
 
 LEASE, CLOCK = f"{RECORDS}/lease.json", f"{RECORDS}/clock"
 RENEWALS = 4  # in the time in which it expires
@@ -155,7 +155,11 @@ def acquire(
 def read_lease(store: Store) -> tuple[Holding, Version] | None:
     """The lease and its version; None if nobody ever had it. InputError if it is damaged."""
     found = store.read(LEASE)
-    return None if found is None else (parse(Holding, found[0].decode(), f"{store.url}/{LEASE}"), found[1])
+    if found is None:
+        return None
+    url = f"{store.url}/{LEASE}"
+    remedy = f"if no `aloe run` works there, delete this object with `gcloud storage rm '{url}'`; the run itself stays"
+    return parsed(Holding, found[0], url, remedy), found[1]
 
 
 def _written(store: Store, holding: Holding, expected: int, patience: float) -> Version:

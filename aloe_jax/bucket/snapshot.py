@@ -12,12 +12,16 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from aloe_jax.bucket.places import RECORDS
-from aloe_jax.bucket.store import ABSENT, Store
-from aloe_jax.tree.schema import Record, parse
+from aloe_jax.bucket.store import ABSENT, Store, parsed
+from aloe_jax.tree.schema import Record
 
 SNAPSHOT = f"{RECORDS}/snapshot.json"
 PARTS = f"{RECORDS}/parts/"
 VERSION = 1
+MENDED = (
+    "put back an earlier version of this object, if the bucket keeps some (`gcloud storage ls --all-versions`), or "
+    "start anew in another --workdir; the files of finished stages are also below their own names"
+)
 
 
 class Part(Record):
@@ -54,7 +58,7 @@ def read_snapshot(store: Store) -> tuple[Snapshot, int]:
     found = store.read(SNAPSHOT)
     if found is None:
         return Snapshot(), ABSENT
-    return parse(Snapshot, found[0].decode(), f"{store.url}/{SNAPSHOT}"), found[1].generation
+    return parsed(Snapshot, found[0], f"{store.url}/{SNAPSHOT}", MENDED), found[1].generation
 
 
 def size_of(parts: Sequence[Part]) -> int:

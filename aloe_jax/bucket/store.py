@@ -17,16 +17,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from aloe_jax.bucket.places import SCHEME
 from aloe_jax.errors import InputError, ResumableError
+from aloe_jax.tree.schema import Record, parse
 
 AT_ONCE = 8  # requests
 REQUEST_SECONDS = 60.0  # for one answer
 RETRY_SECONDS = 300.0  # in which a request is repeated
 READS = 5  # of an object that is replaced while it is read
 ABSENT = 0  # the generation of an object that is not there
+R = TypeVar("R", bound=Record)
 
 
 class ConflictError(Exception):
@@ -50,8 +52,8 @@ class Object:
 
 
 class Store:
-    """The objects whose names begin with the folder of `url`; here they are named relative to it. Several threads may
-    use it.
+    """The objects whose names begin with the folder of `url`, all of a bucket without one; here they are named relative
+    to it. Several threads may use it.
 
     Raises InputError if the client library is missing, and in every method for a bucket that does not exist or that
     this account may not use; ResumableError if the server cannot be reached.
@@ -60,7 +62,7 @@ class Store:
     def __init__(self, url: str) -> None:
         self.url = url
         bucket, _, folder = url.removeprefix(SCHEME).partition("/")
-        self._prefix = f"{folder}/"
+        self._prefix = f"{folder}/" if folder else ""
         check_installed(url)
         for name in ("google.auth", "google.api_core", "gcsfs"):
             logging.getLogger(name).setLevel(logging.CRITICAL)  # they print tracebacks in addition to our sentence
@@ -205,6 +207,16 @@ class _Range(io.RawIOBase):
         origin = {os.SEEK_SET: self._start, os.SEEK_CUR: self._at, os.SEEK_END: self._end}[whence]
         self._at = origin + offset
         return self.tell()
+
+
+def parsed(kind: type[R], data: bytes, where: str, remedy: str) -> R:
+    """The record that an object of ours holds. InputError with the remedy if it is damaged."""
+    try:
+        return parse(kind, data.decode(), where)
+    except UnicodeDecodeError:
+        raise InputError(f"{where}: not UTF-8 text; {remedy}") from None
+    except InputError as error:
+        raise InputError(f"{error}; {remedy}") from None
 
 
 def check_installed(url: str) -> None:

@@ -37,6 +37,7 @@ def run(options: argparse.Namespace) -> None:
         from aloe_jax.cli.preflight import meet
         from aloe_jax.parallel import hosts
         from aloe_jax.plan.flags import Added, add_flags, libtpu_flags
+        from aloe_jax.plan.remat import decide_remat, interrupted_remat
         from aloe_jax.run.in_bucket import folder_of, working
         from aloe_jax.run.outlook import expected
         from aloe_jax.run.progress import Progress
@@ -44,10 +45,13 @@ def run(options: argparse.Namespace) -> None:
         from aloe_jax.run.stage import Run, run_stages
         from data_gen.game.scheduler import parse_shard
 
-        settings = load_experiment(options.config_arguments, options.workdir)
-        shard = parse_shard(options.shard)
+        given = load_experiment(options.config_arguments, options.workdir)
+        shard, tpus = parse_shard(options.shard), has_tpus()
+        chip = chip_name() if tpus else None
+        decided = decide_remat(given, chip, interrupted_remat(options.workdir))
+        settings = decided.settings
         # Before libtpu is loaded, which the first use of a device does; importing JAX does not.
-        added = add_flags(libtpu_flags(chip_name(), settings)) if has_tpus() else Added(())
+        added = add_flags(libtpu_flags(chip, settings)) if tpus else Added(())
         if options.distributed:
             meet(options, settings)
         stages, workdir, primary = pipeline(), folder_of(options.workdir, settings.get("bucket")), hosts.is_primary()
@@ -65,7 +69,7 @@ def run(options: argparse.Namespace) -> None:
         if primary:
             show_outlook(expected(stages, run, selected, options.fresh or options.fork), PipedConsole(highlight=False))
         return
-    if said := added.line():
+    for said in filter(None, (decided.line, added.line())):
         run.progress.line(said)
     with working(options.workdir, run) as run:
         run_stages(stages, run, selected, options.fresh, options.fork)

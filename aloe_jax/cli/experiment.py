@@ -68,12 +68,12 @@ class Experiment:
     bucket: BucketSettings = section(BucketSettings, decides=False)
     tuning: tuple[str, ...] = setting(
         TUNING,
-        "groups of compiler flags on TPUs (docs/tuning.md); auto: those that fit the chip and the experiment; empty: "
-        "none",
+        "groups of compiler flags on TPUs (docs/tuning.md); auto: those that fit the chip and the experiment, and what "
+        "config.compute.remat=auto keeps; empty: none",
         choices=(AUTO, *GROUPS),
         decides=False,
     )
-    compute: Compute = section(Compute, dtype="bfloat16")
+    compute: Compute = section(Compute, dtype="bfloat16", remat=AUTO)
     lora: LoraSettings = section(LoraSettings)
     serve: ServeSettings = section(ServeSettings)
     decode: DecodeSettings = section(DecodeSettings)

@@ -98,9 +98,11 @@ def launch(options: argparse.Namespace) -> None:
 def _compiler_flags(topology: str, settings: Mapping[str, object]) -> str:
     """The flags that `aloe run` would set for `config.tuning` on the chips of that slice."""
     from aloe_jax.plan.flags import libtpu_flags
+    from aloe_jax.plan.remat import decide_remat
     from aloe_jax.plan.topology import parse_topology
 
-    return " ".join(libtpu_flags(parse_topology(topology).chip.name, settings))
+    chip = parse_topology(topology).chip.name
+    return " ".join(libtpu_flags(chip, decide_remat(settings, chip).settings))
 
 
 def _servers(count: int, stages: tuple[str, ...], settings: Mapping[str, object]) -> Servers:

@@ -10,6 +10,8 @@ import numpy as np
 from etils import epath
 
 from aloe_jax import files
+from aloe_jax.bucket.given import matching
+from aloe_jax.bucket.places import in_bucket
 from aloe_jax.data.settings import TREES, DatasetSettings
 from aloe_jax.errors import InputError
 from aloe_jax.formats.convert import stream_conversations
@@ -54,14 +56,25 @@ def sources_of(settings: DatasetSettings) -> tuple[Source, ...]:
 
 
 def _paths(value: str, where: str) -> tuple[str, ...]:
-    """The existing files of a comma-separated list of paths; `*` and `?` match files, sorted by name."""
+    """The existing files of a comma-separated list of paths, of this machine or in `gs://`; `*` and `?` match files,
+    sorted by name."""
     found: list[str] = []
     for pattern in filter(None, map(str.strip, value.split(","))):
-        matches = sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern]
+        try:
+            matches = matching(pattern) if in_bucket(pattern) else _here(pattern)
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from error
         if not matches:
-            raise InputError(f"{where}: no file matches '{pattern}'")
-        found += [str(files.existing(match, f"{where}: file")) for match in matches]
+            raise InputError(f"{where}: no file matches '{pattern}'; write the files of a folder as DIR/*.jsonl")
+        found += matches
     return tuple(found)
+
+
+def _here(pattern: str) -> list[str]:
+    """The files of this machine that a path or pattern names."""
+    if glob.has_magic(pattern):
+        return sorted(glob.glob(pattern))
+    return [str(files.existing(pattern))]
 
 
 def read_source(

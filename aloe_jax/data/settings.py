@@ -15,7 +15,9 @@ TREES = "trees"  # the source that defines an epoch
 class SourceSettings:
     """A source of conversations."""
 
-    path: str = setting("", "JSON lines or parquet files, separated by commas; * and ? match existing files")
+    path: str = setting(
+        "", "JSON lines or parquet files, here or in gs://, separated by commas; * and ? match existing files"
+    )
     weight: float = setting(
         1.0, "conversations per epoch, as a multiple of the number of trees (over the weight of `trees`)"
     )

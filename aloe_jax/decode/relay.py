@@ -16,7 +16,9 @@ import numpy as np
 
 from aloe_jax.decode.executor import Executor
 from aloe_jax.decode.plans import KINDS, Plan
+from aloe_jax.models import decoder
 from aloe_jax.parallel import hosts
+from aloe_jax.parallel.control import OtherProcessError
 
 _order = threading.RLock()
 _numbers = itertools.count()
@@ -24,7 +26,7 @@ _CLOSED = -1  # in place of a plan's kind
 
 
 class Relay:
-    """One engine's way to the other processes, which `follow` takes part in."""
+    """One engine's way to the other processes, each of which has a `Follower`."""
 
     def __init__(self) -> None:
         self._number = next(_numbers)
@@ -44,26 +46,40 @@ class Relay:
             yield
 
     def close(self) -> None:
-        """Let the other processes free the memory of the engine."""
-        with _order:
+        """Let the other processes free the memory of the engine. One that has left needs no telling."""
+        with _order, contextlib.suppress(OtherProcessError):
             hosts.send([np.array([self._number, _CLOSED])])
 
 
-def follow(make: Callable[[str], Executor]) -> None:
-    """Run what the primary process runs, on another process, until it says `hosts.END`. `make` loads the model of that
-    name. Raises OtherProcessError if a process has left."""
-    executors: dict[int, Executor] = {}
-    try:
+class Follower:
+    """Another process's part in engines of the primary process: their executors here. `make` loads the model of that
+    name."""
+
+    def __init__(self, make: Callable[[str], Executor]) -> None:
+        self._make = make
+        self._executors: dict[int, Executor] = {}
+
+    def follow(self) -> None:
+        """Run what the primary process runs until it sends `hosts.END`. Raises OtherProcessError if a process has
+        left."""
         while (message := hosts.receive()) != hosts.END:
             if isinstance(message, bytes):
                 number, name = json.loads(message)
-                executors[number] = make(name)
+                self._executors[number] = self._make(name)
                 continue
             (number, kind), *arrays = message[0].tolist(), *message[1:]
             if kind == _CLOSED:
-                executors.pop(number).close()
+                self._executors.pop(number).close()
             else:
-                executors[number].run(KINDS[kind](*arrays))
-    finally:
-        for executor in executors.values():
+                self._executors[number].run(KINDS[kind](*arrays))
+
+    def load(self, params: decoder.Params) -> None:
+        """Replace the parameters as the primary process does now with those of its only engine (`Engine.load`)."""
+        (executor,) = self._executors.values()
+        executor.load(params)
+
+    def close(self) -> None:
+        """Free the memory of all of them."""
+        for executor in self._executors.values():
             executor.close()
+        self._executors.clear()

@@ -123,13 +123,21 @@ def receive() -> Message:
     return _control.receive()
 
 
+def receive_bytes() -> bytes:
+    """`receive` of a message that is bytes."""
+    message = receive()
+    assert isinstance(message, bytes)
+    return message
+
+
 def lead(decision: int) -> None:
-    """Send the primary process's decision about the next shared stage, or at the end; the others call `follow`."""
+    """Send the primary process's decision about the next shared stage or part of one, or at the end; the others call
+    `follow`."""
     send(bytes([decision]))
 
 
 def follow() -> bool:
-    """Whether to work on the next shared stage, after the primary process has decided. Raises OtherProcessError if a
+    """Whether to work on what is shared next, after the primary process has decided. Raises OtherProcessError if a
     process has left."""
     return receive() == bytes([WORK])
 
@@ -181,6 +189,13 @@ def broadcast_array_from_primary(array: np.ndarray) -> np.ndarray:
     (found,) = receive()
     assert isinstance(found, np.ndarray)
     return found
+
+
+def on_host(array: jax.Array) -> np.ndarray:
+    """The whole of an array, which may be sharded over the devices of all processes; these call it together."""
+    if array.is_fully_addressable:
+        return np.asarray(array)
+    return np.asarray(multihost_utils.process_allgather(array, tiled=True))
 
 
 def largest(value: int) -> int:

@@ -18,6 +18,7 @@ from aloe_jax.plan.decoding import plan_decoding
 from aloe_jax.plan.flags import add_flags, flags, libtpu_flags
 from aloe_jax.plan.program import Target
 from aloe_jax.plan.records import DecodingPlan, Plan, Program, TrainingPlan
+from aloe_jax.plan.remat import decide_remat
 from aloe_jax.plan.settings import PlannedSettings
 from aloe_jax.plan.topology import parse_topology
 
@@ -37,6 +38,10 @@ def make_plan(
     if stage not in STAGES:
         raise InputError(f"--stage: '{stage}' cannot be planned; expected one of {', '.join(STAGES)}")
     topology = parse_topology(topology_name)
+    decided = decide_remat(settings.sections, topology.chip.name)
+    settings = settings.replaced(**decided.settings)
+    if decided.line:
+        progress(decided.line)
     model = planned_model(settings.model, settings.lora)
     added = add_flags(libtpu_flags(topology.chip.name, settings.sections))
     if added.kept:

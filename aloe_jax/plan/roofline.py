@@ -60,7 +60,7 @@ def step_flops(model: ModelConfig, compute: Compute, row: Capacity, attention: s
     norm follows; the attention where its result was not kept, which `dense` has no name for; and always the output
     head, chunk by chunk.
     """
-    tokens, remat = row.tokens, compute.remat
+    tokens, remat = row.tokens, compute.kept
     layers, again = model.matmul_flops(tokens, 0, 0), 0.0
     if remat in ("full", "offload", "attention"):
         again = layers - (0 if model.post_norms else 2 * model.layers * tokens * model.mlp_dim * model.dim)

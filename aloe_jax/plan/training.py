@@ -71,7 +71,7 @@ def plan_training(
         rows,
         rows / row_shards(mesh),
         capacity.tokens,
-        compute.remat,
+        compute.kept,
         load.unshared_tokens / load.mean(0),
         configured,
         full,

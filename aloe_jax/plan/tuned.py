@@ -9,16 +9,16 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from aloe_jax import files
 from aloe_jax.errors import AloeError
-from aloe_jax.models import decoder
 from aloe_jax.parallel.chips import GIB
 from aloe_jax.plan.compile import planned_model
 from aloe_jax.plan.flags import tuning_groups
+from aloe_jax.plan.remat import parameters_of
 from aloe_jax.plan.settings import PlannedSettings
 from aloe_jax.plan.topology import parse_topology
 from aloe_jax.plan.training import STAGES
@@ -45,8 +45,8 @@ def compile_each(
     progress: Callable[[str], None] = lambda line: None,
 ) -> list[Step]:
     """Plans of a stage without groups, then with each group of `config.tuning` added in turn, and at last with the
-    preset of `config.compute.remat` for the chip and the model's size, if there is another one. `arguments` are those
-    of `aloe plan` that name the config. AloeError if a plan cannot be made."""
+    preset of `config.compute.remat` for the chip and the model's size, if there is another one, and the groups that go
+    with it. `arguments` are those of `aloe plan` that name the config. AloeError if a plan cannot be made."""
     topology = parse_topology(topology_name)
     groups = tuning_groups(topology.chip.name, settings.sections)
     common = [*arguments, f"--stage={stage}", f"--topology={topology_name}"]
@@ -58,11 +58,12 @@ def compile_each(
         plan = _plan([*common, f"--config.tuning={','.join(groups[:count])}"])
         steps.append(Step(name, group.what if group else "", group.source if group else "", plan))
     if stage in STAGES:
-        size = decoder.parameter_count(planned_model(settings.model, settings.lora))
-        preset = remat_for(topology.chip.name, size)
-        if preset is not None and preset.value != settings.compute.remat:
+        preset = remat_for(topology.chip.name, parameters_of(planned_model(settings.model, settings.lora)))
+        if preset is not None and preset.value != settings.compute.kept:
             argument = f"--config.compute.remat={preset.value}"
             progress(f"compiling with {argument}")
+            offloading = settings.replaced(compute=replace(settings.compute, remat=preset.value))
+            groups = tuning_groups(topology.chip.name, offloading.sections)
             plan = _plan([*common, f"--config.tuning={','.join(groups)}", argument])
             steps.append(Step(argument, preset.what, preset.source, plan))
     return steps

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 
 from jax.sharding import Mesh
 
@@ -11,7 +11,7 @@ from aloe_jax import memory
 from aloe_jax.decode.constraint import Grammar
 from aloe_jax.decode.engine import Engine, shape_for
 from aloe_jax.decode.executor import Executor
-from aloe_jax.decode.relay import Relay, follow
+from aloe_jax.decode.relay import Follower, Relay
 from aloe_jax.decode.settings import DecodeSettings
 from aloe_jax.errors import AloeError
 from aloe_jax.hub.chat_model import read_chat_model
@@ -60,10 +60,31 @@ def stage_engine(run: Run, name: str) -> Iterator[tuple[Engine, ChatFormat]]:
     )
 
 
+@contextmanager
+def engine_everywhere(run: Run, name: str) -> Iterator[tuple[Engine | Follower, ChatFormat]]:
+    """`stage_engine` in a stage that runs on all processes, which open it and close it together: the engine on the
+    primary process, and on the others what follows it from one `hosts.END` to the next."""
+    if hosts.is_primary():
+        with stage_engine(run, name) as (engine, chat):
+            hosts.send(hosts.END)
+            yield engine, chat
+        hosts.send(hosts.END)
+        return
+    with closing(_follower(run)) as follower:
+        follower.follow()
+        yield follower, chat_model(run, find_model(run, name).folder)[1]
+        follower.follow()
+
+
 def assist(run: Run) -> None:
     """Decode on this process what the primary process decodes in a stage, until that is over."""
-    follow(lambda name: _stage_executor(run, name)[0])
+    with closing(_follower(run)) as follower:
+        follower.follow()
     memory.release()
+
+
+def _follower(run: Run) -> Follower:
+    return Follower(lambda name: _stage_executor(run, name)[0])
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from aloe_jax.settings import rule_of, setting
 from aloe_jax.train.objectives import Pairs, Replies, Targets
 from aloe_jax.tree.row import TreeRow
 
+FULL = "full"
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
@@ -44,10 +45,11 @@ class Compute:
         decides=False,
     )
     remat: str = setting(
-        "full",
+        FULL,
         "what the backward pass recomputes instead of storing, from least memory to least time: full (whole layers), "
-        "attention (all but attention), dots (all but matrix products and attention), none",
-        choices=tuple(decoder.REMAT),
+        "attention (all but attention), dots (all but matrix products and attention), none; offload keeps in the "
+        "host's memory; auto: full, or with config.tuning=auto the preset for chip and model (docs/tuning.md)",
+        choices=(AUTO, *decoder.REMAT),
         decides=False,
     )
     chunk: int = setting(
@@ -61,6 +63,11 @@ class Compute:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             rule_of(field).check(getattr(self, field.name), f"config.compute.{field.name}")
+
+    @property
+    def kept(self) -> str:
+        """The entry of `decoder.REMAT`: an `auto` for which nothing was chosen is full."""
+        return FULL if self.remat == AUTO else self.remat
 
 
 def check_attention(tokens: int, attention: str, mesh: Mesh) -> None:
@@ -104,7 +111,7 @@ def reply_log_probs(
         return out, carry
 
     residual = constraint(mesh, PartitionSpec(ROWS))
-    options = Options(DTYPES[compute.dtype], compute.remat, residual, dropout)
+    options = Options(DTYPES[compute.dtype], compute.kept, residual, dropout)
     hidden, _ = decoder.hidden_states(params, model, row.tokens, row.positions, attend, options=options)
     head = decoder.head_weight(params, model)
     return _sharded_log_probs(hidden, head, row, compute, model, mesh, entropy)

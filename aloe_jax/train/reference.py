@@ -128,19 +128,11 @@ def _step(
     found: dict[tuple[int, int], float | np.ndarray] = {}
     for micro in [jax.tree.map(operator.itemgetter(index), rows) for index in range(batches.used(number))]:
         columns = (micro.conversation, micro.node, micro.reply, score(params, micro))
-        for conversation, node, reply, values in zip(*map(_gather, columns), strict=True):
+        for conversation, node, reply, values in zip(*map(hosts.on_host, columns), strict=True):
             for place in np.flatnonzero(conversation >= 0).tolist():
                 value = values[reply == place] if by_token else float(values[place])
                 found[int(conversation[place]), int(node[place])] = value
     return found
-
-
-def _gather(array: jax.Array) -> np.ndarray:
-    if array.is_fully_addressable:
-        return np.asarray(array)
-    from jax.experimental import multihost_utils
-
-    return np.asarray(multihost_utils.process_allgather(array, tiled=True))
 
 
 def _check(

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 import jax
 
 from aloe_jax.decode.engine import Engine
+from aloe_jax.decode.relay import Follower
 from aloe_jax.errors import InputError
 from aloe_jax.models import decoder
 from aloe_jax.models.config import ModelConfig
+from aloe_jax.parallel import hosts
 from aloe_jax.serve.client.answers import Answer
 from aloe_jax.serve.in_process import InProcessClient
 from aloe_jax.train.adapters import merged
@@ -23,9 +25,10 @@ from data_gen.roles import Dialogue, Responder
 
 @dataclass(frozen=True)
 class Policy:
-    """An engine for the model that learns. `model` has its adapters, if it has any."""
+    """An engine for the model that learns, or on another process than the primary one what follows it. `model` has its
+    adapters, if it has any."""
 
-    engine: Engine
+    engine: Engine | Follower
     chat: ChatFormat
     model: ModelConfig
     max_tokens: int  # of a reply
@@ -34,11 +37,20 @@ class Policy:
     @contextmanager
     def playing(self, state: TrainState, version: int) -> Iterator[InProcessClient]:
         """A client whose answers are the samples of `state`. Nothing that was computed for another version is used: the
-        cache is emptied. Parameters go from the trainer's sharding to the engine's on the devices."""
-        self.engine.load(self._parameters(state))
-        name = f"policy version {version}"
-        with InProcessClient(self.engine, self.chat, name, concurrency=2 * self.engine.slots) as client:
+        cache is emptied. Parameters go from the trainer's sharding to the engine's on the devices. On several
+        processes the others call `follow` meanwhile."""
+        engine, name = self.engine, f"policy version {version}"
+        assert isinstance(engine, Engine)
+        engine.load(self._parameters(state))
+        with InProcessClient(engine, self.chat, name, concurrency=2 * engine.slots) as client:
             yield client
+        hosts.send(hosts.END)
+
+    def follow(self, state: TrainState) -> None:
+        """Decode, on another process, what the primary process decodes while it is `playing`."""
+        assert isinstance(self.engine, Follower)
+        self.engine.load(self._parameters(state))
+        self.engine.follow()
 
     def player(self, client: InProcessClient) -> Responder:
         """The policy as the role that answers."""

@@ -17,10 +17,12 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from aloe_jax import files
 from aloe_jax.data.pipeline import micro_batch_rows, owned_rows, to_device
 from aloe_jax.errors import ResumableError
 from aloe_jax.models import decoder, lora
 from aloe_jax.models.config import ModelConfig
+from aloe_jax.parallel import hosts
 from aloe_jax.run.stage import Run
 from aloe_jax.train.feed import Expected, Fed, Feeding
 from aloe_jax.train.loop import Training
@@ -31,7 +33,7 @@ from aloe_jax.train.state import TrainState
 from aloe_jax.train.stop import StopRequest
 from aloe_jax.train.work import Work
 from aloe_jax.tree.row import TreeRow
-from aloe_jax.tree.schema import Conversation, Persona
+from aloe_jax.tree.schema import Conversation, Persona, dump, parse
 from data_gen.online.advantages import credited
 from data_gen.online.alarm import judge_alarmed
 from data_gen.online.judging import judged
@@ -52,6 +54,9 @@ from data_gen.seeds import stable_seed
 class Rounds:
     """Implements `Feed`: the batch of a step is what a round rolled out.
 
+    The primary process has the `personas` and the `players`, schedules and keeps the files. The others decode and train
+    along, and are given the trees.
+
     `reference` are the parameters of the model that the policy is kept close to, without adapters, as `base` describes
     it.
     """
@@ -59,7 +64,7 @@ class Rounds:
     run: Run
     settings: OnlineSettings
     personas: Sequence[Persona]
-    players: Players
+    players: Players | None
     policy: Policy
     packing: Packing
     base: ModelConfig
@@ -87,22 +92,38 @@ class _Rounds:
     def next(self, number: int, state: TrainState) -> Fed:
         began = time.monotonic()
         found = RoundFiles(self._directory, number)
-        if (trees := found.trees()) is None:
-            trees = self._rolled_out(found, state)
+        trees, rolled_out = self._trees(found, state)
         rolled = time.monotonic()
         filled = self._filled(trees, state)
         off = gap(filled.on_host, trees)
-        measured = found.measured() | {
+        measured = rolled_out | {
             "sampler_gap": off[0],
             "sampler_gap_max": off[1],
             **dict(zip(ROLLOUT_SECONDS, (rolled - began, time.monotonic() - rolled), strict=True)),
         }
         self._done = number
-        if (kept := self._rounds.settings.keep_trees) and number > kept:
+        if (kept := self._rounds.settings.keep_trees) and number > kept and hosts.is_primary():
             RoundFiles(self._directory, number - kept).forget()
         where = f"of round {number} in '{self._directory}'"
         expected = self._expected(filled.on_host)
         return Fed(filled.rows, np.int32(filled.used), filled.work, lambda: where, expected, measured)
+
+    def _trees(self, found: RoundFiles, state: TrainState) -> tuple[list[Conversation], dict[str, float]]:
+        """The trees of a round and what they measured, on all processes."""
+        if hosts.is_primary():
+            if (trees := found.trees()) is None:
+                trees = self._rolled_out(found, state)
+            hosts.lead(hosts.SKIP)
+            measured = found.measured()
+            hosts.send("\n".join([files.json_line(measured), *map(dump, trees)]).encode())
+            return trees, measured
+        number = found.number
+        while hosts.follow():  # as long as a batch is to be rolled out
+            self._rounds.stop.check(f"in round {number} of {len(self._rounds)}")
+            self._rounds.policy.follow(state)
+        first, *rest = hosts.receive_bytes().decode().split("\n")
+        where = f"what process 0 sent of round {number}"
+        return [parse(Conversation, line, where) for line in rest], files.parse_json(first, where)
 
     def _rolled_out(self, found: RoundFiles, state: TrainState) -> list[Conversation]:
         """The trees of a round with their rewards and advantages: those of the batches that are stored, and the rest
@@ -115,6 +136,7 @@ class _Rounds:
         before = list(trees)
         for index in sorted(set(range(len(batches))) - set(trees)):
             done = f"{len(trees)} of {len(batches)} batches"
+            hosts.lead(hosts.WORK)
             rounds.stop.check(f"in round {number} of {len(rounds)}, after {done}")
             with rounds.run.progress.doing(f"round {number}: rolling out, {done} done"):
                 trees[index] = self._batch(batches[index], number, state)
@@ -149,6 +171,7 @@ class _Rounds:
             seats = [Seat(tree_name(number, persona), persona, roles) for persona in personas]
             return await roll_out(seats, rounds.settings.rollout, seed, number - 1)
 
+        assert rounds.players is not None
         with rounds.policy.playing(state, number - 1) as client:
             return rounds.players.play(client, rounds.policy.player(client), game)
 
@@ -165,7 +188,7 @@ class _Rounds:
             old_log_prob=self._policy(policy, placed, count),
             reference_log_prob=self._reference(rounds.reference, placed, count),
         )
-        known = {name: np.asarray(getattr(placed, name)) for name in ("old_log_prob", "reference_log_prob")}
+        known = {name: hosts.on_host(getattr(placed, name)) for name in ("old_log_prob", "reference_log_prob")}
         return _Filled(placed, used, work, micro.replace(**known))
 
     def _expected(self, rows: TreeRow) -> Expected:

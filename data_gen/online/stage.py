@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from aloe_jax.errors import InputError
-from aloe_jax.parallel import hosts
 from aloe_jax.run.changes import Places
 from aloe_jax.run.manifest import Values
 from aloe_jax.run.model import model_inputs, model_places
@@ -28,8 +27,6 @@ def _check(run: Run) -> None:
     check_start(run, settings.start, "online.start")
     check_start(run, settings.reference, "online.reference")
     check_roles(run, scripted_personas=personas.source == "scripted")
-    if hosts.is_multiprocess():
-        raise InputError("stage 'online' runs on one host; leave it out of --stages on several, or run it on one")
     for role in model_roles(run, OTHERS):
         if is_own(servers(run, role)):
             raise InputError(

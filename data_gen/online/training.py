@@ -8,10 +8,11 @@ from pathlib import Path
 
 from aloe_jax.data.settings import DatasetSettings
 from aloe_jax.errors import ResumableError
+from aloe_jax.parallel import hosts
 from aloe_jax.run.manifest import Values
 from aloe_jax.run.model import mesh_of, model_config
 from aloe_jax.run.stage import Run
-from aloe_jax.serve.local import stage_engine
+from aloe_jax.serve.local import engine_everywhere
 from aloe_jax.train.adapters import trained_config
 from aloe_jax.train.clock import Clock
 from aloe_jax.train.forward import Compute
@@ -41,13 +42,13 @@ def train_online(run: Run) -> Values:
     with ExitStack() as stack:
         stop = stack.enter_context(StopRequest(mesh))
         with clock.part("start"):
-            engine, chat = stack.enter_context(stage_engine(run, settings.start))
-            playing = stack.enter_context(players(run, Path(directory)))
+            engine, chat = stack.enter_context(engine_everywhere(run, settings.start))
+            playing = stack.enter_context(players(run, Path(directory))) if hosts.is_primary() else None
             reference = load_model(run, settings.reference, mesh)
         rounds = Rounds(
             run,
             settings,
-            read_personas(run.directory("personas") / PERSONAS),
+            read_personas(run.directory("personas") / PERSONAS) if hosts.is_primary() else (),
             playing,
             Policy(engine, chat, model, settings.max_tokens, dataset.max_path),
             Packing(chat, dataset.row, dataset.max_path, model, objective_of(settings).chooses),

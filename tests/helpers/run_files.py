@@ -30,6 +30,12 @@ def steps(workdir: Path, stage: str) -> list[dict[str, Any]]:
     return [{name: value for name, value in record.items() if name not in TIME_FIELDS} for record in records]
 
 
+def rounds(workdir: Path) -> dict[str, bytes]:
+    """The files of on-policy rounds that are kept, by name."""
+    found = sorted((workdir / "online/rounds").glob("*/*"))
+    return {str(path.relative_to(workdir)): path.read_bytes() for path in found}
+
+
 def assert_equal_files(workdir: Path, other: Path, stage: str = "") -> None:
     """Hold the files in `EQUAL` of a stage, or of all, to be equal."""
     for name in EQUAL:
