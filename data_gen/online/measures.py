@@ -17,12 +17,10 @@ def measures(trees: Sequence[Conversation], counts: Counts) -> dict[str, float]:
     """Means over the replies of the main paths: `reward`, `reward_<part>`, `words`, `questions`, `repeated` (the share
     of a reply's runs of words that an earlier one of its path has), and `value` over the siblings; and counts: `groups`
     of siblings, those `flat_groups` without a difference and those `unscored_groups` that were left out, `sampled`
-    replies and `sampled_tokens`; of the sampled replies the shares `unscored` by the judge and, of the others, with its
-    `top_score`."""
+    replies and `sampled_tokens`; and `judge_measures`."""
     paths = [[tree.node(name) for name in tree.path[1::2]] for tree in trees]
     replies = [reply for path in paths for reply in path]
     sampled = [reply for tree in trees for reply in tree.replies()]
-    judged = [judge_score(reply) for reply in sampled]
     return {
         "reward": _mean([part(reply, TOTAL) for reply in replies]),
         **{f"reward_{name}": _mean([part(reply, name) for reply in replies]) for name in PARTS},
@@ -33,10 +31,18 @@ def measures(trees: Sequence[Conversation], counts: Counts) -> dict[str, float]:
         "groups": float(counts.groups),
         "flat_groups": float(counts.flat),
         "unscored_groups": float(counts.unscored),
-        "unscored": _mean([float(score is None) for score in judged]),
-        "top_score": _mean([float(score >= TOP) for score in judged if score is not None]),
+        **judge_measures(trees),
         "sampled": float(len(sampled)),
         "sampled_tokens": float(sum(len(reply.token_ids or ()) for reply in sampled)),
+    }
+
+
+def judge_measures(trees: Sequence[Conversation]) -> dict[str, float]:
+    """Of all sampled replies the shares `unscored` by the judge and, of the others, with its `top_score`."""
+    scores = [judge_score(reply) for tree in trees for reply in tree.replies()]
+    return {
+        "unscored": _mean([float(score is None) for score in scores]),
+        "top_score": _mean([float(score >= TOP) for score in scores if score is not None]),
     }
 
 

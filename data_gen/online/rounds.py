@@ -37,7 +37,7 @@ from aloe_jax.tree.schema import Conversation, Persona, dump, parse
 from data_gen.online.advantages import credited
 from data_gen.online.alarm import judge_alarmed
 from data_gen.online.judging import judged
-from data_gen.online.measures import measures
+from data_gen.online.measures import judge_measures, measures
 from data_gen.online.packed import Packing, batched, gap
 from data_gen.online.players import Players
 from data_gen.online.policy import Policy
@@ -142,8 +142,10 @@ class _Rounds:
                 trees[index] = self._batch(batches[index], number, state)
             found.store_batch(index, trees[index])
         valued, spread, measured = self._credited(trees, found)
-        if judge_alarmed(measured, settings.alarm) is not None and before:
-            for index in before:  # by a judge that may have been mended since
+        if judge_alarmed(measured, settings.alarm) is not None:
+            assert rounds.players is not None
+            # A judge that was broken when these were stored may have been mended since.
+            for index in (each for each in before if judge_alarmed(judge_measures(trees[each]), settings.alarm)):
                 trees[index] = rounds.players.judge_again(partial(judged, trees[index]))
                 found.store_batch(index, trees[index])
             valued, spread, measured = self._credited(trees, found)
