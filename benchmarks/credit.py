@@ -35,7 +35,8 @@ from aloe_jax.serve.local import client_of, engine_of
 from aloe_jax.serve.settings import ServeSettings
 from aloe_jax.train.sources import model_at
 from aloe_jax.tree.schema import Conversation, Node, Persona
-from data_gen.online.advantages import METHODS, Advantages
+from data_gen.online.advantages import Advantages
+from data_gen.online.methods import METHODS
 from data_gen.online.rewards import rewarded
 from data_gen.online.rollout import Seat, roll_out, tree_name
 from data_gen.online.settings import RolloutSettings
@@ -171,25 +172,24 @@ async def compare(rollouts: Rollouts, table: Table, settings: RolloutSettings) -
     """Print the table of methods, for the budgets of 1, 2 and 4 futures per sibling, and the ceilings."""
     states = [table.states[seat(persona, rollouts.players).name] for persona in rollouts.personas]
     own = dataclasses.replace(settings, common_draws=False)
-    to_end = dataclasses.replace(own, horizon=float(settings.turns))
     peers: dict[str, Callable[[int], tuple[RolloutSettings, int]]] = {
-        "turn": lambda size: (dataclasses.replace(settings, horizon=0.0, siblings=size), 1),
-        "chain": lambda size: (dataclasses.replace(own, siblings=1, share=0.0), size),
-        "leaf": lambda size: (dataclasses.replace(to_end, siblings=size), 1),
+        "turn": lambda size: (METHODS["turn"].shaped(dataclasses.replace(settings, siblings=size)), 1),
+        "chain": lambda size: (METHODS["chain"].shaped(settings), size),
+        "leaf": lambda size: (METHODS["leaf"].shaped(dataclasses.replace(settings, siblings=size)), 1),
     }
-    print("| method | k | m | draws of futures | tokens | Q to the horizon | less `siblings` | Q to the end |")
+    print("| method | k | m | futures | tokens | Q to the horizon | less `siblings` | Q to the end |")
     print("|---|---|---|---|---|---|---|---|")
     for futures in MANY:
         shape = dataclasses.replace(settings, futures=futures)
         trees = await rollouts.trees(shape)
         budget, first = rollouts.tokens(trees), None
-        rows = [("siblings", shape, trees)]
         apart = dataclasses.replace(own, futures=futures)
-        rows.append(("siblings", apart, await rollouts.trees(apart)))
+        rows = [("siblings", shape, trees), ("siblings", apart, await rollouts.trees(apart))]
+        rows += [(name, dataclasses.replace(each, weigh=False), found) for name, each, found in rows]
         rows += [(name, *await rollouts.at_least(budget, sized)) for name, sized in peers.items()]
         for name, of_method, found in rows:
             table.check(found[: len(states)])
-            advantages = METHODS[name](found, of_method)[: len(states)]
+            advantages = METHODS[name].advantages(found, of_method, None)[: len(states)]
             cut, end = (correlated(states, advantages, which, of_method.siblings) for which in ("cut", "end"))
             first = first or cut
             print(
@@ -208,7 +208,8 @@ def _described(name: str, settings: RolloutSettings) -> str:
     k = "" if name == "chain" else settings.siblings
     m = settings.futures if name in ("siblings", "leaf") else ""
     draws = ("common" if settings.common_draws else "own") if name in ("siblings", "leaf") else ""
-    return f"`{name}` | {k} | {m} | {draws}"
+    full = ", in full" if name == "siblings" and not settings.weigh else ""
+    return f"`{name}` | {k} | {m} | {draws}{full}"
 
 
 @contextmanager
@@ -230,7 +231,7 @@ async def run(options: argparse.Namespace, players: Players, client: InProcessCl
     """Make what is missing of the table, and compare."""
     personas = scripted_personas("train", POOL, POOL, seed=options.seed, pairings=1)[: options.personas]
     settings = RolloutSettings(
-        turns=options.turns, siblings=options.siblings, horizon=options.horizon, share=options.share
+        turns=options.turns, siblings=options.siblings, futures=1, horizon=options.horizon, share=options.share
     )
     policy = f"{options.policy} {options.persistence}" if options.policy == SCRIPTED else options.policy
     table = Table(options.table, settings, options.truth, options.seed, policy)

@@ -9,10 +9,9 @@ labels and the persona.
 
 from __future__ import annotations
 
-from aloe_jax.tree.schema import Conversation, Node
+from aloe_jax.tree.schema import PROBE, Conversation, Node
 
 OPENING = "Hello! How can I help you today?"  # stands before the first message, in training and when the model plays
-PROBE = "probe"  # flag of messages beside the dialogue
 
 
 def swapped(tree: Conversation) -> Conversation | None:

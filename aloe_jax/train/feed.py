@@ -58,12 +58,16 @@ class Feeding(Protocol):
         """Where the next batch stands: what a checkpoint keeps, and `Feed.open` takes."""
         ...
 
+    def over(self) -> bool:
+        """Whether there is no further batch, on all processes alike."""
+        ...
+
 
 class Feed(Protocol):
     """The batches of a training."""
 
     def __len__(self) -> int:
-        """The number of steps."""
+        """The number of steps, at most."""
         ...
 
     def open(self, training: Training, position: Mapping[str, int]) -> Feeding:
@@ -106,6 +110,9 @@ class _FromDataset:
 
     def position(self) -> dict[str, int]:
         return dict(self._iterator.get_state())
+
+    def over(self) -> bool:
+        return self._iterator.get_state()["next_index"] >= len(self._batches)
 
     def _names(self, step: int) -> str:
         source, rows = self._batches.source, self._batches.plan.steps[step]

@@ -116,9 +116,11 @@ def _train(
         records = Records(training, log, clock, report, stop)
         hooks = _hooks(training, trace, records, checkpoints, feeding.position, clock)
         _make_up(training, state, start, log, clock)
-        if start < steps:
+        number = start
+        if not feeding.over():
             stop.check(f"before step {start + 1} of {steps} in '{training.directory}'")
-        for number in range(start + 1, steps + 1):
+        while not feeding.over():
+            number += 1
             with clock.part("data"):
                 fed = feeding.next(number, state)
             if (micro_batches := len(fed.rows.tokens)) not in compiled:
@@ -127,13 +129,13 @@ def _train(
             watch.step(number)
             with trace.step(number):
                 state, metrics = compiled[micro_batches](state, fed.rows, fed.used)
-            if hooks.run(AfterStep(number, state, metrics, fed, last=number == steps)):
+            if hooks.run(AfterStep(number, state, metrics, fed, last=feeding.over())):
                 checkpoints.wait()
                 hosts.wait_for_primary()  # which writes the digests; the end of one process is that of all
                 raise stopped(f"after step {number} of {steps} in '{training.directory}'")
         with clock.part("checkpoint"):
             checkpoints.wait()
-        stop.check(f"after step {steps} of {steps} in '{training.directory}'")
+        stop.check(f"after step {number} of {steps} in '{training.directory}'")
     return state
 
 

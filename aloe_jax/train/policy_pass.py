@@ -7,6 +7,8 @@ At the start of a round they are those of the policy that sampled the replies an
         old_log_prob=score(policy, rows, used), reference_log_prob=score(reference, rows, used)
     )
 
+An objective of whole replies reads `reference`, their sum over each reply (`by_reply`).
+
 They are computed as the step computes them, so that the ratio is 1 at the first update; what the sampler said of its
 tokens is rounded otherwise. A training on stored trees gets them from its reference pass (`reference.py`).
 """
@@ -47,3 +49,11 @@ def make_policy_pass(model: ModelConfig, compute: Compute, mesh: Mesh | None = N
         return jax.lax.fori_loop(0, used, add, jnp.zeros(rows.target.shape, jnp.float32))
 
     return run
+
+
+@jax.jit
+def by_reply(values: Float[Array, "N B M"], rows: TreeRow) -> Float[Array, "N B R"]:
+    """The sum of the targets' values over each reply."""
+    count = rows.length.shape[-1]
+    total = functools.partial(jax.ops.segment_sum, num_segments=count)
+    return jax.vmap(jax.vmap(total))(values, rows.reply)

@@ -13,10 +13,11 @@ from pathlib import Path
 
 from aloe_jax import files
 from aloe_jax.tree.schema import Conversation, read_trees, write_records
+from data_gen.online.spread import Plain
 from data_gen.run_files import TREES
 
 ROUNDS, SPREAD, MEASURES = "rounds", "spread.json", "measures.json"
-Rows = list[tuple[str, int, float, float]]  # of a `Spread`
+SO_FAR = "sampled_tokens_so_far"
 
 
 class RoundFiles:
@@ -41,23 +42,28 @@ class RoundFiles:
         path = self._folder / TREES
         return list(read_trees(path)) if path.exists() else None
 
-    def finish(self, trees: Sequence[Conversation], spread: Rows, measured: Mapping[str, float]) -> None:
+    def finish(self, trees: Sequence[Conversation], spread: Plain, measured: Mapping[str, float]) -> None:
         """Store the trees with their advantages, the running spread with which these were computed, and what they
         measured."""
         files.write_json(self._folder / SPREAD, spread)
-        files.write_json(self._folder / MEASURES, dict(measured))
+        so_far = self.before().sampled_so_far() + measured["sampled_tokens"]
+        files.write_json(self._folder / MEASURES, {**measured, SO_FAR: so_far})
         write_records(self._folder / TREES, trees)
         for path in self._folder.glob("batch-*.jsonl"):
             path.unlink()
 
-    def spread(self) -> Rows:
+    def spread(self) -> Plain:
         """The running spread up to this round; empty before the first."""
         path = self._folder / SPREAD
-        return [tuple(row) for row in files.read_json(path)] if path.exists() else []
+        return files.read_object(path) if path.exists() else {}
 
     def measured(self) -> dict[str, float]:
         """What the trees of the round measured."""
         return files.read_object(self._folder / MEASURES)
+
+    def sampled_so_far(self) -> float:
+        """The sampled tokens of this round and of all before it; 0 before the first."""
+        return self.measured().get(SO_FAR, 0.0) if (self._folder / MEASURES).exists() else 0.0
 
     def before(self) -> RoundFiles:
         """The files of the round before."""

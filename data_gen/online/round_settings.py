@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from aloe_jax.settings import section, setting
 from aloe_jax.train.names import ONLINE, PREFERENCE, SFT
@@ -45,8 +46,9 @@ class AlarmSettings:
 
 @dataclass(frozen=True)
 class OnlineSettings(LoopSettings):
-    """On-policy training: its start and reference, how many rounds, and how many trees each."""
+    """On-policy training: its start and reference, its method, how many rounds, and how many trees each."""
 
+    on_policy: ClassVar[bool] = True
     objective: str = setting("tree_regression", "the loss: one of docs/objectives.md")
     start: str = setting(
         PREFERENCE,
@@ -55,10 +57,19 @@ class OnlineSettings(LoopSettings):
         expected="sft, preference, base or a model",
     )
     reference: str = setting(
-        SFT, "the model that the policy is kept close to, named as `start` is; read by objectives that have `kl_weight`"
+        SFT,
+        "the model that the policy is kept close to, named as `start` is; read by objectives that have `kl_weight` and "
+        "by those of pairs",
     )
+    method: str = setting("siblings", "what replies learn from: one of docs/online.md")
     rounds: int = setting(50, "rounds, of one update each", minimum=1)
-    trees: int = setting(32, "trees per round, each of another persona", minimum=1)
+    budget: int = setting(
+        0, "sampled tokens of all rounds; the round that uses them up is the last one; 0: no limit", minimum=0
+    )
+    trees: int = setting(32, "trees per round", minimum=1)
+    per_persona: int = setting(
+        0, "trees of a persona in a round; 0: as the method needs them, 4 with chain and 1 with others", minimum=0
+    )
     max_tokens: int = setting(64, "tokens of a reply at most", minimum=1)
     checkpoint_every: int = setting(
         1,

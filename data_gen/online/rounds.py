@@ -27,24 +27,26 @@ from aloe_jax.run.stage import Run
 from aloe_jax.train.feed import Expected, Fed, Feeding
 from aloe_jax.train.loop import Training
 from aloe_jax.train.metrics_log import ROLLOUT_SECONDS
-from aloe_jax.train.policy_pass import make_policy_pass
+from aloe_jax.train.policy_pass import by_reply, make_policy_pass
 from aloe_jax.train.rounding import LOSS, loss_of_old_policy, rounded_loss
 from aloe_jax.train.state import TrainState
 from aloe_jax.train.stop import StopRequest
 from aloe_jax.train.work import Work
 from aloe_jax.tree.row import TreeRow
 from aloe_jax.tree.schema import Conversation, Persona, dump, parse
-from data_gen.online.advantages import credited
 from data_gen.online.alarm import judge_alarmed
+from data_gen.online.hints import Hints
 from data_gen.online.judging import judged
 from data_gen.online.measures import judge_measures, measures
-from data_gen.online.packed import Packing, batched, gap
+from data_gen.online.methods import METHODS, Method
+from data_gen.online.packed import GivenHints, Packing, batched, gap
 from data_gen.online.players import Players
 from data_gen.online.policy import Policy
 from data_gen.online.rewards import rewarded
 from data_gen.online.rollout import Seat, roll_out, tree_name
-from data_gen.online.round_files import RoundFiles
+from data_gen.online.round_files import SO_FAR, RoundFiles
 from data_gen.online.round_settings import OnlineSettings
+from data_gen.online.settings import RolloutSettings
 from data_gen.online.spread import Spread
 from data_gen.roles import Roles
 from data_gen.seeds import stable_seed
@@ -58,7 +60,7 @@ class Rounds:
     along, and are given the trees.
 
     `reference` are the parameters of the model that the policy is kept close to, without adapters, as `base` describes
-    it.
+    it. `hints` are those of an objective that needs them.
     """
 
     run: Run
@@ -70,9 +72,20 @@ class Rounds:
     base: ModelConfig
     reference: decoder.Params
     stop: StopRequest
+    hints: Hints | None = None
 
     def __len__(self) -> int:
         return self.settings.rounds
+
+    @property
+    def method(self) -> Method:
+        """What replies learn from."""
+        return METHODS[self.settings.method]
+
+    @property
+    def shape(self) -> RolloutSettings:
+        """The trees of a round, as the method needs them."""
+        return self.method.shaped(self.settings.rollout)
 
     def open(self, training: Training, position: Mapping[str, int]) -> Feeding:
         """Rounds from the one after the last update on."""
@@ -83,11 +96,16 @@ class _Rounds:
     def __init__(self, rounds: Rounds, training: Training, done: int) -> None:
         self._rounds, self._training, self._done = rounds, training, done
         self._directory = Path(rounds.run.directory("online"))
+        self._spent = hosts.broadcast_from_primary(int(RoundFiles(self._directory, done).sampled_so_far()))
         self._policy = make_policy_pass(training.model, training.compute, training.mesh)
         self._reference = make_policy_pass(rounds.base, training.compute, training.mesh)
 
     def position(self) -> dict[str, int]:
         return {"next_index": self._done}
+
+    def over(self) -> bool:
+        settings = self._rounds.settings
+        return self._done >= settings.rounds or 0 < settings.budget <= self._spent
 
     def next(self, number: int, state: TrainState) -> Fed:
         began = time.monotonic()
@@ -101,7 +119,7 @@ class _Rounds:
             "sampler_gap_max": off[1],
             **dict(zip(ROLLOUT_SECONDS, (rolled - began, time.monotonic() - rolled), strict=True)),
         }
-        self._done = number
+        self._done, self._spent = number, int(rolled_out[SO_FAR])
         if (kept := self._rounds.settings.keep_trees) and number > kept and hosts.is_primary():
             RoundFiles(self._directory, number - kept).forget()
         where = f"of round {number} in '{self._directory}'"
@@ -129,9 +147,11 @@ class _Rounds:
         """The trees of a round with their rewards and advantages: those of the batches that are stored, and the rest
         sampled now."""
         rounds, number, settings = self._rounds, found.number, self._rounds.settings
-        personas = drawn(rounds.personas, settings.trees, rounds.run.seed, number)
+        each = rounds.method.trees_per_persona(settings)
+        personas = drawn(rounds.personas, settings.trees // each, rounds.run.seed, number)
+        seats = [(persona, copy) for persona in personas for copy in range(1, each + 1)]
         size = settings.rollout.batch
-        batches = [personas[start : start + size] for start in range(0, len(personas), size)]
+        batches = [seats[start : start + size] for start in range(0, len(seats), size)]
         trees = {index: stored for index in range(len(batches)) if (stored := found.batch(index)) is not None}
         before = list(trees)
         for index in sorted(set(range(len(batches))) - set(trees)):
@@ -158,40 +178,61 @@ class _Rounds:
         self, trees: Mapping[int, Sequence[Conversation]], found: RoundFiles
     ) -> tuple[list[Conversation], Spread, dict[str, float]]:
         """The trees of a round's batches with rewards and advantages, the spread up to it, and what they measure."""
-        settings = self._rounds.settings.rollout
-        given = [rewarded(tree, settings) for index in sorted(trees) for tree in trees[index]]
-        valued, spread, counts = credited(given, settings, Spread.read(found.before().spread()))
+        shape, method = self._rounds.shape, self._rounds.method
+        given = [rewarded(tree, shape) for index in sorted(trees) for tree in trees[index]]
+        valued, spread, counts = method.credited(given, shape, Spread.read(found.before().spread()))
         return valued, spread, measures(valued, counts)
 
-    def _batch(self, personas: Sequence[Persona], number: int, state: TrainState) -> list[Conversation]:
+    def _batch(self, drawn: Sequence[tuple[Persona, int]], number: int, state: TrainState) -> list[Conversation]:
         """The trees of a batch, sampled by `state`. Every batch starts with an empty cache: what it shared with another
         one would be rounded otherwise after an interruption between the two."""
         rounds = self._rounds
         seed = stable_seed(rounds.run.seed, "online", number)
 
-        async def game(roles: Roles) -> list[Conversation]:
-            seats = [Seat(tree_name(number, persona), persona, roles) for persona in personas]
-            return await roll_out(seats, rounds.settings.rollout, seed, number - 1)
-
         assert rounds.players is not None
         with rounds.policy.playing(state, number - 1) as client:
+            asked = rounds.policy.player(client, rounds.settings.rollout.probe_tokens)
+
+            async def game(roles: Roles) -> list[Conversation]:
+                seats = [
+                    Seat(tree_name(number, persona, copy), persona, roles, tree_name(number, persona), asked)
+                    for persona, copy in drawn
+                ]
+                return await roll_out(seats, rounds.shape, seed, number - 1)
+
             return rounds.players.play(client, rounds.policy.player(client), game)
 
     def _filled(self, trees: Sequence[Conversation], state: TrainState) -> _Filled:
         """The batch of the trees on the mesh, with the log-probabilities of the policy that sampled it, computed by the
-        trainer, and of the reference."""
-        rounds, training = self._rounds, self._training
-        rows, work = rounds.packing.rows(trees)
-        mesh, size = training.mesh, micro_batch_rows(training.settings.rows, training.mesh)
-        micro, used = batched(rows, size, rounds.packing.capacity)
-        placed = to_device(jax.tree.map(lambda leaf: leaf[:, list(owned_rows(size, mesh))], micro), size, mesh)
-        policy, count = lora.join(state.frozen, state.params), np.int32(used)
+        trainer, and of the reference; where the objective needs them, also of the policy given hints."""
+        rounds, policy = self._rounds, lora.join(state.frozen, state.params)
+        hinted: GivenHints = {}
+        if rounds.hints is not None:
+
+            def score(rows: Sequence[TreeRow]) -> tuple[TreeRow, np.ndarray]:
+                placed, micro, used = self._placed(rows)
+                return micro, hosts.on_host(self._policy(policy, placed, np.int32(used)))
+
+            hinted = rounds.hints.log_probs(trees, rounds.packing, score)
+        rows, work = rounds.packing.rows(trees, hinted)
+        placed, micro, used = self._placed(rows)
+        count = np.int32(used)
+        reference = self._reference(rounds.reference, placed, count)
         placed = placed.replace(
             old_log_prob=self._policy(policy, placed, count),
-            reference_log_prob=self._reference(rounds.reference, placed, count),
+            reference_log_prob=reference,
+            reference=by_reply(reference, placed),
         )
-        known = {name: hosts.on_host(getattr(placed, name)) for name in ("old_log_prob", "reference_log_prob")}
+        filled = ("old_log_prob", "reference_log_prob", "reference")
+        known = {name: hosts.on_host(getattr(placed, name)) for name in filled}
         return _Filled(placed, used, work, micro.replace(**known))
+
+    def _placed(self, rows: Sequence[TreeRow]) -> tuple[TreeRow, TreeRow, int]:
+        """Rows as micro-batches on the mesh, the same on the host, and how many of them are not empty."""
+        mesh, size = self._training.mesh, micro_batch_rows(self._training.settings.rows, self._training.mesh)
+        micro, used = batched(rows, size, self._rounds.packing.capacity)
+        own = jax.tree.map(lambda leaf: leaf[:, list(owned_rows(size, mesh))], micro)
+        return to_device(own, size, mesh), micro, used
 
     def _expected(self, rows: TreeRow) -> Expected:
         """The loss of a step whose policy is the one that sampled; `rows` are [N, B, ...] on the host."""

@@ -26,6 +26,8 @@ from aloe_jax.train.sources import load_model
 from aloe_jax.train.stop import StopRequest
 from aloe_jax.tree.schema import read_personas
 from data_gen.online.alarm import alarmed
+from data_gen.online.hints import hints_of
+from data_gen.online.methods import decided
 from data_gen.online.packed import Packing
 from data_gen.online.players import players
 from data_gen.online.policy import Policy
@@ -39,11 +41,14 @@ def train_online(run: Run) -> Values:
     settings, directory, mesh = run.section(ONLINE, OnlineSettings), run.directory(ONLINE), mesh_of(run)
     base, model, dataset = model_config(run), trained_config(run), run.section("dataset", DatasetSettings)
     clock = Clock(lambda part: shown(run, part))
+    if shape := decided(settings):
+        run.progress.line(f"online: the method {settings.method} decides {shape}")
     with ExitStack() as stack:
         stop = stack.enter_context(StopRequest(mesh))
         with clock.part("start"):
             engine, chat = stack.enter_context(engine_everywhere(run, settings.start))
-            playing = stack.enter_context(players(run, Path(directory))) if hosts.is_primary() else None
+            engine.unload()  # every batch of a round loads the policy
+            playing = stack.enter_context(players(run, settings, Path(directory))) if hosts.is_primary() else None
             reference = load_model(run, settings.reference, mesh)
         rounds = Rounds(
             run,
@@ -55,6 +60,7 @@ def train_online(run: Run) -> Values:
             base,
             reference,
             stop,
+            hints_of(run) if objective_of(settings).given_hints else None,
         )
         training = Training(
             model,

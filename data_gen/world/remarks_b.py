@@ -67,6 +67,17 @@ TAKEN_BACK = (
 STRAYS = (
     "Leave that for now.", "Something cut in.", "Hold that thought.", "Quick interruption.", "One thing in between.",
 )  # fmt: skip
+TOO_PERSONAL = (
+    "I asked a simple thing.", "Keep me out of that one.", "Spare me the fitting.", "That was about me, not about it.",
+)  # fmt: skip
+FOR_OTHERS = (
+    "Someone made me ask.", "On behalf of another.", "A request, not from me.", "Passing this along.",
+    "Nothing to do with me, this.",
+)  # fmt: skip
+PLAIN_WISHES = (
+    "Bare answers from this point.", "No flourishes any more.", "Strip it down from now.", "Just the matter, always.",
+    "I want it neutral henceforward.",
+)  # fmt: skip
 
 SMALL_TALK = (
     "Never mind the details.",

@@ -34,6 +34,9 @@ class Simulator:
     corrections: Mapping[str, Sequence[str]]
     taken_back: Sequence[str]
     strays: Sequence[str]
+    too_personal: Sequence[str]
+    for_others: Sequence[str]
+    plain_wishes: Sequence[str]
     small_talk: Sequence[str]
     lead_ins: Sequence[str]
     phrases: Mapping[str, Sequence[str]]
@@ -61,6 +64,9 @@ A = Simulator(
     remarks.CORRECTIONS,
     remarks.TAKEN_BACK,
     remarks.STRAYS,
+    remarks.TOO_PERSONAL,
+    remarks.FOR_OTHERS,
+    remarks.PLAIN_WISHES,
     remarks.SMALL_TALK,
     remarks.LEAD_INS,
     phrases={},
@@ -84,6 +90,9 @@ B = Simulator(
     remarks_b.CORRECTIONS,
     remarks_b.TAKEN_BACK,
     remarks_b.STRAYS,
+    remarks_b.TOO_PERSONAL,
+    remarks_b.FOR_OTHERS,
+    remarks_b.PLAIN_WISHES,
     remarks_b.SMALL_TALK,
     remarks_b.LEAD_INS,
     remarks_b.PHRASES,

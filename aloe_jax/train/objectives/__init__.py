@@ -11,7 +11,7 @@ import dataclasses
 
 from aloe_jax.errors import InputError
 from aloe_jax.train.objectives.listwise import LISTWISE
-from aloe_jax.train.objectives.on_policy import ON_POLICY
+from aloe_jax.train.objectives.on_policy import ON_POLICY, of_own_replies
 from aloe_jax.train.objectives.pairwise import PAIRWISE
 from aloe_jax.train.objectives.settings import SHARED, ObjectiveSettings
 from aloe_jax.train.objectives.supervised import SUPERVISED
@@ -41,7 +41,8 @@ OBJECTIVES: dict[str, Objective] = {
 
 def objective_of(settings: ObjectiveSettings) -> Objective:
     """The objective named by the settings."""
-    return OBJECTIVES[settings.objective]
+    found = OBJECTIVES[settings.objective]
+    return of_own_replies(found) if settings.on_policy else found
 
 
 def check_objective(settings: ObjectiveSettings, section: str) -> None:

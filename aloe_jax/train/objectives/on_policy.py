@@ -9,6 +9,8 @@ be there, so long replies weigh no less per token than short ones (Dr. GRPO, arX
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -80,6 +82,18 @@ def distil(replies: Replies, pairs: Pairs, settings: ObjectiveSettings) -> Resul
         "hint_clipped": (inside * (jnp.abs(gain) > settings.hint_clip), inside),
     }
     return total, weight, metrics | summed(terms, _by_target(replies.turn, replies), settings)
+
+
+def of_own_replies(objective: Objective) -> Objective:
+    """The objective with the metrics of a policy's own replies too: ratio, divergence, entropy."""
+    if objective.by_token:
+        return objective
+
+    def function(replies: Replies, pairs: Pairs, settings: ObjectiveSettings) -> Result:
+        total, weight, metrics = objective(replies, pairs, settings)
+        return total, weight, _metrics(replies, replies.length > 0, settings) | metrics
+
+    return dataclasses.replace(objective, function=function)
 
 
 def _surrogate(
@@ -210,6 +224,7 @@ ON_POLICY = {
         chooses=hinted,
         needs_reference=True,
         by_token=True,
+        given_hints=True,
         reads=frozenset({"hint_clip", "clip_low", "clip_high", "kl_weight", "tokens_per_reply"}),
         weighs_sources=False,
         lacking=_NO_HINT,

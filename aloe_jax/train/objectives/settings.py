@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from aloe_jax.settings import setting
 
 
 @dataclass(frozen=True)
 class ObjectiveSettings:
-    """The objective and its settings. Those that it does not read keep their defaults (`check_objective`)."""
+    """The objective and its settings. Those that it does not read keep their defaults (`check_objective`).
 
+    `on_policy` says whether the replies are the policy's own, whose log-probabilities by token are known."""
+
+    on_policy: ClassVar[bool] = False
     objective: str = setting("dpo", "the loss: one of docs/objectives.md")
     turn_weights: tuple[float, ...] = setting(
         (),
