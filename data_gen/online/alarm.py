@@ -72,5 +72,5 @@ def _one_part(records: Sequence[Record], limit: float) -> str | None:
 
 
 def _rise(records: Sequence[Record], name: str) -> float:
-    first, last = (fmean(record[name] for record in part) for part in (records[:WINDOW], records[-WINDOW:]))
+    first, last = (fmean(record.get(name) or 0.0 for record in part) for part in (records[:WINDOW], records[-WINDOW:]))
     return last - first
