@@ -180,6 +180,12 @@ def make_parser() -> argparse.ArgumentParser:
         default="error",
         help="what a record that cannot be read whole does: end the command, or be left out and counted",
     )
+    command.add_argument(
+        "--train",
+        choices=("assistant", "user"),
+        default="assistant",
+        help="whose turns the conversations are to train; user: roles are swapped, for a model that plays the user",
+    )
     command.add_argument("--model", default="", help="also count the tokens of the trees for this model")
 
     command = add(
