@@ -231,7 +231,7 @@ async def run(options: argparse.Namespace, players: Players, client: InProcessCl
     """Make what is missing of the table, and compare."""
     personas = scripted_personas("train", POOL, POOL, seed=options.seed, pairings=1)[: options.personas]
     settings = RolloutSettings(
-        turns=options.turns, siblings=options.siblings, horizon=options.horizon, share=options.share
+        turns=options.turns, siblings=options.siblings, futures=1, horizon=options.horizon, share=options.share
     )
     policy = f"{options.policy} {options.persistence}" if options.policy == SCRIPTED else options.policy
     table = Table(options.table, settings, options.truth, options.seed, policy)
