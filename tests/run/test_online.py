@@ -27,6 +27,7 @@ def arguments(model, workdir, *more):
         "rollout.share": 1.0,
         "alarm.flat": 0,
         "alarm.repetition": 0,
+        "alarm.truncated": 0,
     }
     given = [f"--config.online.{name}={value}" for name, value in online.items()]
     return run_arguments(model, workdir, "--stages=online", *given, *more)
