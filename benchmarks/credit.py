@@ -177,15 +177,15 @@ async def compare(rollouts: Rollouts, table: Table, settings: RolloutSettings) -
         "chain": lambda size: (METHODS["chain"].shaped(settings), size),
         "leaf": lambda size: (METHODS["leaf"].shaped(dataclasses.replace(settings, siblings=size)), 1),
     }
-    print("| method | k | m | draws of futures | tokens | Q to the horizon | less `siblings` | Q to the end |")
+    print("| method | k | m | futures | tokens | Q to the horizon | less `siblings` | Q to the end |")
     print("|---|---|---|---|---|---|---|---|")
     for futures in MANY:
         shape = dataclasses.replace(settings, futures=futures)
         trees = await rollouts.trees(shape)
         budget, first = rollouts.tokens(trees), None
-        rows = [("siblings", shape, trees)]
         apart = dataclasses.replace(own, futures=futures)
-        rows.append(("siblings", apart, await rollouts.trees(apart)))
+        rows = [("siblings", shape, trees), ("siblings", apart, await rollouts.trees(apart))]
+        rows += [(name, dataclasses.replace(each, weigh=False), found) for name, each, found in rows]
         rows += [(name, *await rollouts.at_least(budget, sized)) for name, sized in peers.items()]
         for name, of_method, found in rows:
             table.check(found[: len(states)])
@@ -208,7 +208,8 @@ def _described(name: str, settings: RolloutSettings) -> str:
     k = "" if name == "chain" else settings.siblings
     m = settings.futures if name in ("siblings", "leaf") else ""
     draws = ("common" if settings.common_draws else "own") if name in ("siblings", "leaf") else ""
-    return f"`{name}` | {k} | {m} | {draws}"
+    full = ", in full" if name == "siblings" and not settings.weigh else ""
+    return f"`{name}` | {k} | {m} | {draws}{full}"
 
 
 @contextmanager
@@ -230,7 +231,7 @@ async def run(options: argparse.Namespace, players: Players, client: InProcessCl
     """Make what is missing of the table, and compare."""
     personas = scripted_personas("train", POOL, POOL, seed=options.seed, pairings=1)[: options.personas]
     settings = RolloutSettings(
-        turns=options.turns, siblings=options.siblings, horizon=options.horizon, share=options.share
+        turns=options.turns, siblings=options.siblings, futures=1, horizon=options.horizon, share=options.share
     )
     policy = f"{options.policy} {options.persistence}" if options.policy == SCRIPTED else options.policy
     table = Table(options.table, settings, options.truth, options.seed, policy)

@@ -44,8 +44,9 @@ class Table:
     def __init__(self, path: Path, settings: RolloutSettings, futures: int, seed: int, policy: str) -> None:
         self.path, self.settings, self.seed = path, settings, seed
         self.large = dataclasses.replace(settings, futures=futures + SKIPPED, horizon=float(settings.turns))
-        head = {"policy": policy, "seed": seed, "futures": futures, **dataclasses.asdict(settings)}
-        head.pop("batch")
+        head = {"policy": policy, "seed": seed, **dataclasses.asdict(settings), "futures": futures}
+        for name in ("batch", "weigh", "common_draws", "probes"):  # they do not decide the table
+            head.pop(name)
         self.states: dict[str, list[State]] = {}
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -87,7 +87,7 @@ def make_parser() -> argparse.ArgumentParser:
         "Compile a stage ahead of time for a TPU slice: does it fit, and how long would it take?",
         takes_config=True,
     )
-    command.add_argument("--stage", required=True, help="sft, preference or benchmark")
+    command.add_argument("--stage", required=True, help="sft, preference, online or benchmark")
     command.add_argument("--topology", required=True, help="chip and shape of the slice: v5e:4x4, v5p:2x2x4, v6e:4x4")
     command.add_argument(
         "--workdir",

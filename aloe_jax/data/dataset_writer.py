@@ -153,7 +153,7 @@ class DatasetWriter:
         known = self.chat.tokenizer.hash
         return Counts(
             conversations=1,
-            replies=len(trie.replies),
+            replies=sum(span.turn > 0 for span in trie.replies),
             pairs=pairs,
             tree_tokens=trie.tree_tokens,
             path_tokens=trie.path_tokens,

@@ -24,10 +24,10 @@ def tree_lines(tree: Conversation) -> Iterator[str]:
     for node in reversed(tree.nodes):  # children stand behind their parents
         sizes[node.id] = 1 + sum(sizes[child.id] for child in children.get(node.id, ()))
     found = supervision(tree)
-    replies = sum(node.role == "assistant" for node in tree.nodes)
+    replies, messages = len(tree.replies()), len(tree.dialogue)
     given = zip(tree.nodes, found.labels, found.weights, strict=True)
     marks = {node.id: _mark(label, weight) for node, label, weight in given}
-    yield _seen(f"conversation {tree.id}: {len(tree.nodes)} messages, {replies} replies, {len(found.pairs)} pairs")
+    yield _seen(f"conversation {tree.id}: {messages} messages, {replies} replies, {len(found.pairs)} pairs")
     yield from _below(None, children, sizes, marks, "")
 
 

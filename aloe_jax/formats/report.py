@@ -53,7 +53,7 @@ class Tokens:
 
 def tree_count(trees: Sequence[Conversation]) -> TreeCount:
     """User messages, replies, pairs (`ties` of which have the margin 0) and labelled replies of the trees."""
-    nodes = [node for tree in trees for node in tree.nodes]
+    nodes = [node for tree in trees for node in tree.dialogue]
     roles, labels = [node.role for node in nodes], [node.label for node in nodes]
     margins = [pair.margin for tree in trees for pair in tree.preferences]
     return TreeCount(

@@ -55,7 +55,7 @@ def _needed(view: ConversationView, turns: int | None) -> set[int]:
     turn = {reply.node: reply.turn for reply in view.replies}
     found: set[int] = set()
     for piece in view.pieces:
-        if piece.replies and (turns is None or min(turn[node] for node in piece.replies) <= turns):
+        if piece.replies and (turns is None or any(0 < turn[node] <= turns for node in piece.replies)):
             at = piece.index
             while at >= 0 and at not in found:
                 found.add(at)

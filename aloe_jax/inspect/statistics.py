@@ -84,10 +84,11 @@ class StatisticsOf:
             ends.append(len(piece.tokens) + (ends[piece.parent] if piece.parent >= 0 else 0))
         trained = sum(int(np.count_nonzero(row.weight)) for row in rows)
         labels = [node.label for node in tree.nodes]
+        replies = [span for span in trie.replies if span.turn]  # no probes
         pairs = [margin for row in rows for margin in row.pair_margin.tolist()]
         self._sums.update(
             conversations=1,
-            replies=len(trie.replies),
+            replies=len(replies),
             pairs=len(pairs),
             good=labels.count(True),
             bad=labels.count(False),
@@ -98,15 +99,15 @@ class StatisticsOf:
             cut_paths=sum(bool(span.turns_cut) for span in trie.replies),
             turns_cut=trie.turns_cut,
         )
-        siblings = Counter(span.group for span in trie.replies)
-        self._note("tokens of a reply", (len(trie.pieces[span.piece].tokens) for span in trie.replies))
+        siblings = Counter(span.group for span in replies)
+        self._note("tokens of a reply", (len(trie.pieces[span.piece].tokens) for span in replies))
         self._note("tokens of the longest path", [max((ends[span.piece] for span in trie.replies), default=0)])
         self._note("turns of a conversation", [max((span.turn for span in trie.replies), default=0)])
         self._note("replies to a message", siblings.values())
         self._note("margin of a pair", pairs)
         self._note("turns cut from a path", (span.turns_cut for span in trie.replies if span.turns_cut))
         self._note("sharing factor", [trie.sharing])
-        self._duplicates.add(tree.id, (node.text for node in tree.nodes if node.role != "system"))
+        self._duplicates.add(tree.id, (node.text for node in tree.dialogue if node.role != "system"))
 
     def _note(self, name: str, values: Iterable[float]) -> None:
         self._values.setdefault(name, []).extend(values)

@@ -65,8 +65,9 @@ def reply(reply: ReplyView, piece: PieceView) -> str:
     verdict = "" if reply.verdict == "none" else f", {wording_of_verdict(reply)}"
     ids = {"text": "", "stored": ", as sampled", "other tokenizer": ", stored ids of another tokenizer not used"}
     flags = f", flags {visible(', '.join(reply.flags))}" if reply.flags else ""
+    turn = f"turn {reply.turn}" if reply.turn else "no turn"
     return (
-        f"reply {visible(reply.node)}, turn {reply.turn}{verdict}, weight {reply.weight:g}, "
+        f"reply {visible(reply.node)}, {turn}{verdict}, weight {reply.weight:g}, "
         f"{counted(reply.tokens, 'token')}, {piece.span}{ids[reply.ids]}{flags}"
     )
 
@@ -87,7 +88,7 @@ def notes(piece: PieceView) -> Iterator[str]:
 
 def reply_table(view: ConversationView, turns: int | None) -> Iterator[str]:
     """A line per reply with its length and its path's, as columns."""
-    shown = [reply for reply in view.replies if turns is None or reply.turn <= turns]
+    shown = [reply for reply in view.replies if turns is None or 0 < reply.turn <= turns]
     if not shown:
         return
     width = max(len("reply"), *(len(visible(reply.node)) for reply in shown))
@@ -95,7 +96,7 @@ def reply_table(view: ConversationView, turns: int | None) -> Iterator[str]:
     for item in shown:
         verdict = "" if item.verdict == "none" else wording_of_verdict(item)
         yield (
-            f"{visible(item.node):<{width}}  {item.turn:>4}  {item.tokens:>6}  {item.path_tokens:>11}  "
+            f"{visible(item.node):<{width}}  {item.turn or '-':>4}  {item.tokens:>6}  {item.path_tokens:>11}  "
             f"{item.turns_cut:>9}  {item.weight:>6g}  {verdict}"
         ).rstrip()
 

@@ -68,7 +68,8 @@ def _check_turns(name: str, settings: TrainingSettings, source: FragmentSource, 
     if weights.all():
         return
     for number in dict.fromkeys(plan.fragments):
-        if weights[np.minimum(source[number].turn, weights.size) - 1].any():
+        turns = source[number].turn
+        if (weights[np.minimum(turns, weights.size) - 1] > 0)[turns > 0].any() or (turns == 0).any():
             return
     raise InputError(
         f"config.{name}.turn_weights: {settings.turn_weights} leaves nothing to train on: every turn that there is has "

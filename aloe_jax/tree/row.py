@@ -136,7 +136,7 @@ class TreeRow:
         conversation: index of the conversation that the reply belongs to.
         node: index of the reply's node in that conversation.
         length: number of target tokens.
-        turn: assistant turn from 1.
+        turn: assistant turn from 1; 0 for the answer of a probe.
         group: common to sibling replies, unique inside a row.
         label: +1 labelled good, -1 labelled bad; without a label of its own +1 only chosen, -1 only rejected, 0 neither
             or both.

@@ -16,6 +16,7 @@ from aloe_jax import files
 from aloe_jax.errors import InputError
 
 SCHEMA_VERSION: Literal[1] = 1
+PROBE = "probe"  # flag of a question about what the model has learned, and of its answers (see `probe`)
 Role = Literal["system", "user", "assistant"]
 R = TypeVar("R", bound="Record")
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
@@ -81,6 +82,11 @@ class Node(Record):
     label: bool | None = Field(default=None, description="whether the reply is a good one, where a record says so")
     calls: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
+
+    @property
+    def is_probe(self) -> bool:
+        """Whether it belongs to a probe: beside the dialogue, no turn of it."""
+        return PROBE in self.flags
 
 
 class Preference(Record):
@@ -183,6 +189,12 @@ class Conversation(Record):
             own = {"a label": node.label, "an advantage": node.advantage, "a policy": node.policy}
             if node.role != "assistant" and (what := next((name for name in own if own[name] is not None), None)):
                 raise ValueError(f"node '{node.id}' of role {node.role} has {what}; expected one on replies alone")
+            if node.parent is not None and seen[node.parent].is_probe and not node.is_probe:
+                raise ValueError(
+                    f"node '{node.id}' has the probe '{node.parent}' above it; expected the flag '{PROBE}'"
+                )
+            if node.is_probe and node.label is not None:
+                raise ValueError(f"the probe '{node.id}' has a label; expected none")
             if node.logprobs is not None and len(node.logprobs) != len(node.token_ids or ()):
                 raise ValueError(
                     f"node '{node.id}' has {len(node.logprobs)} logprobs for {len(node.token_ids or ())} token_ids"
@@ -192,6 +204,8 @@ class Conversation(Record):
         def reply(name: str) -> Node:
             if name not in seen or seen[name].role != "assistant":
                 raise ValueError(f"preference names '{name}', which is not an assistant node")
+            if seen[name].is_probe:
+                raise ValueError(f"preference names the probe '{name}'; expected a reply of the dialogue")
             return seen[name]
 
         for preference in self.preferences:
@@ -205,6 +219,8 @@ class Conversation(Record):
         for name in self.path:
             if name not in seen:
                 raise ValueError(f"path names unknown node '{name}'")
+            if seen[name].is_probe:
+                raise ValueError(f"path names the probe '{name}'; expected messages of the dialogue")
         return self
 
     def node(self, node_id: str) -> Node:
@@ -222,9 +238,14 @@ class Conversation(Record):
             path.append(by_id[path[-1].parent])
         return path[::-1]
 
+    @property
+    def dialogue(self) -> tuple[Node, ...]:
+        """The messages of the dialogue and its branches: all nodes but probes."""
+        return tuple(node for node in self.nodes if not node.is_probe)
+
     def replies(self) -> list[Node]:
-        """All assistant nodes in file order."""
-        return [node for node in self.nodes if node.role == "assistant"]
+        """The assistant nodes of the dialogue in file order; answers of probes are none of them."""
+        return [node for node in self.dialogue if node.role == "assistant"]
 
 
 def parse(cls: type[R], line: str, where: str, strict: bool = True) -> R:

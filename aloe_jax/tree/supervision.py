@@ -30,7 +30,8 @@ def supervision(tree: Conversation, weights: Mapping[str, float] | None = None) 
     Args:
         weights: SFT weight by node id, 0 for nodes not named. By default a reply has weight 1 if the conversation has
             no preferences and no labels, else 1 where it is labelled good, which without a label of its own it is if
-            it is chosen in a pair and rejected in none. A node flagged `no_loss` has weight 0, no label, value or
+            it is chosen in a pair and rejected in none; the answer of a probe always has weight 1. A node flagged
+            `no_loss` has weight 0, no label, value or
             advantage and takes part in no pair, whatever is given.
 
     Raises InputError for weights that name a node which the conversation does not have.
@@ -54,7 +55,7 @@ def supervision(tree: Conversation, weights: Mapping[str, float] | None = None) 
             raise InputError(f"conversation '{tree.id}': weights name unknown node '{unknown}'")
         trained = [weights.get(node.id, 0.0) for node in tree.nodes]
     elif tree.preferences or said:
-        trained = [float(label > 0) for label in labels]
+        trained = [float(label > 0 or node.is_probe) for label, node in zip(labels, tree.nodes, strict=True)]
     else:
         trained = [1.0] * len(tree.nodes)
     return Supervision(

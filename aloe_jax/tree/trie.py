@@ -33,8 +33,8 @@ class ReplySpan:
     """The place of one assistant message: its tokens are those of `piece`.
 
     `node` is an index into the tree's nodes, `turn` counts assistant messages on its path from 1 (including those cut
-    from the left), `group` is common to the replies under one parent node, `turns_cut` is the number of turns cut from
-    the left of its path.
+    from the left; 0 for the answer of a probe, which is no turn), `group` is common to the replies under one parent
+    node, `turns_cut` is the number of turns cut from the left of its path.
     """
 
     node: int
@@ -158,7 +158,8 @@ class _Builder:
         for number, siblings in enumerate(groups.values()):
             history = self._path(siblings[0])[:-1]
             cut, paths = self._fit(history, siblings)
-            turn = 1 + sum(nodes[index].role == "assistant" for index in history)
+            probed = nodes[siblings[0]].is_probe
+            turn = 0 if probed else 1 + sum(nodes[index].role == "assistant" for index in history)
             dropped = sum(nodes[index].role == "user" for index in self._body(history)[:cut])
             for index, path in zip(siblings, paths, strict=True):
                 replies.append(ReplySpan(index, self._insert(path), turn, number, dropped))
@@ -191,7 +192,8 @@ class _Builder:
                 if body:
                     self._cut[body[-1]] = cut
                 return cut, paths
-            users = [at for at in range(cut + 1, len(body)) if self.tree.nodes[body[at]].role == "user"]
+            nodes = [self.tree.nodes[index] for index in body]
+            users = [at for at in range(cut + 1, len(body)) if nodes[at].role == "user" and not nodes[at].is_probe]
             if self.overlong == "error" or not users:
                 longest = siblings[lengths.index(max(lengths))]
                 strict = self.overlong == "error"

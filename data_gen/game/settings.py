@@ -73,5 +73,12 @@ class ConversationSettings:
     trees: int = setting(3310, "conversation trees, one per persona", minimum=1)
     turns: int = setting(10, "user turns of each", minimum=1)
     mix: MixSettings = section(MixSettings, "candidate replies per turn, by kind", took=("hinted", "plain"))
+    probes: float = setting(
+        0.0,
+        "share of the main path's replies after which the model is asked what it has learned about the user, with the "
+        "inducer's belief as the answer",
+        minimum=0,
+        maximum=1,
+    )
     min_margin: float = setting(0.1, "judge's margin (2p - 1) from which two candidates become a preference")
     concurrency: int = setting(64, "trees that grow at the same time", minimum=1, decides=False)

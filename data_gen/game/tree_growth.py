@@ -20,6 +20,7 @@ from data_gen.concurrency import gather_all
 from data_gen.game import guards
 from data_gen.game.guards import Scene
 from data_gen.game.kinds import KINDS, Place
+from data_gen.game.probes import probed
 from data_gen.game.settings import CONDITIONS, CONTINUED, ConversationSettings, TreeSettings
 from data_gen.game.turn import Branch, another, reply_node
 from data_gen.game.values import backed_up, pairs, preference, preferred_by_value
@@ -99,7 +100,8 @@ class _Growth:
         preferences = tuple(pair for turn in turns for pair in turn.preferences)
         if self.tree.prefer == "value":
             preferences = preferred_by_value(nodes, self.conversations.min_margin, self.roles.judge.name)
-        return Conversation(id=self.name, persona=self.persona, nodes=nodes, preferences=preferences, path=path)
+        tree = Conversation(id=self.name, persona=self.persona, nodes=nodes, preferences=preferences, path=path)
+        return probed(tree, self.conversations.probes, self.seed)
 
     async def _explore(self, branch: Branch, left: int) -> list[_Turn]:
         """The turns from `branch` on, at most `left` deep, parents before children."""

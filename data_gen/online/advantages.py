@@ -3,25 +3,29 @@
 Advantages are those of each tree's replies by node id; a reply without one is left out. `methods` has other ways to
 them, to compare with.
 
-    Q_i = 1/m sum_j sum_(l=0..H) gamma^l r_(t+l)          r along future j of sibling i, its own turn included
+    Q_i = r_t + w 1/m sum_j sum_(l=1..H) gamma^l r_(t+l)    r along future j of sibling i
     A_i = (Q_i - mean of the other siblings' Q) / sigma(t)
 
-The baseline leaves the reply itself out, so A_i is k/(k - 1) times the distance from the mean. sigma is a running
-spread of the turn (`spread`), not the group's own, which would weigh a group up because its replies hardly differ.
+w is how much of what siblings' futures differ by is not chance (`spread`): futures that say nothing would only drown
+what a reply's own turn says. It is 1, the plain mean of returns, where one future cannot tell. The baseline leaves the
+reply itself out, so A_i is k/(k - 1) times the distance from the mean. sigma is a running spread of the turn, not the
+group's own, which would weigh a group up because its replies hardly differ.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from aloe_jax.tree.schema import Conversation, Node
+from data_gen.online.probes import answers_of
 from data_gen.online.rewards import BELIEF, POTENTIAL, TOTAL, part
 from data_gen.online.settings import RolloutSettings
-from data_gen.online.spread import Spread
+from data_gen.online.spread import Seen, Spread
 
 Advantages = dict[str, float]  # by node id
 # (rewarded trees, shape of the trees, running spread or None) -> the advantages of each tree
@@ -31,12 +35,13 @@ EQUAL = 1e-9  # spreads up to here are rounding
 
 @dataclass(frozen=True)
 class Group:
-    """The siblings of one turn. `returns` [k, m] are the discounted sums of their futures; None if a reply in them is
-    unscored."""
+    """The siblings of one turn. `returns` [k, m] are the discounted sums of their futures, their own turn included;
+    None if a reply in them is unscored. `own` [k] are the rewards of their own turn; None where nothing follows it."""
 
     turn: int
     replies: tuple[str, ...]
     returns: np.ndarray | None
+    own: np.ndarray | None = None
 
     @property
     def values(self) -> np.ndarray | None:
@@ -57,6 +62,21 @@ class Group:
         left = self.returns - self.returns.mean(1, keepdims=True) - self.returns.mean(0) + self.returns.mean()
         siblings, futures = left.shape
         return float((left**2).sum() / ((siblings - 1) * (futures - 1)) / futures)
+
+    @property
+    def seen(self) -> Seen | None:
+        """What its futures show of what is chance in them; None where they cannot."""
+        if self.returns is None or self.own is None or min(self.returns.shape) < 2:
+            return None
+        later = (self.returns - self.own[:, None]).mean(1)
+        return Seen(self.turn, float(later.var(ddof=1)), self.error)
+
+    def weighed(self, weight: float) -> Group:
+        """The group with futures that count `weight` as much."""
+        if self.returns is None or self.own is None:
+            return self
+        own = self.own[:, None]
+        return replace(self, returns=own + weight * (self.returns - own))
 
     @property
     def flat(self) -> bool:
@@ -80,7 +100,7 @@ class Below:
     def __init__(self, tree: Conversation) -> None:
         self.nodes = {node.id: node for node in tree.nodes}
         self.children: dict[str | None, list[Node]] = defaultdict(list)
-        for node in tree.nodes:
+        for node in tree.dialogue:
             self.children[node.parent].append(node)
 
     def next(self, user: str) -> Node | None:
@@ -125,9 +145,29 @@ def groups(tree: Conversation, settings: RolloutSettings) -> list[Group]:
             starts: list[str | None] = [node.id for node in below.children[reply]]
             futures = [below.future(reply, start, settings.ahead(turn)) for start in starts or [None]]
             returns.append([below.discounted(future, settings) for future in futures])
-        scored = all(value is not None for row in returns for value in row)
-        found.append(Group(turn, tuple(replies), np.array(returns, np.float64) if scored else None))
+        if any(value is None for row in returns for value in row):
+            found.append(Group(turn, tuple(replies), None))
+            continue
+        own = np.array([part(below.nodes[reply], TOTAL) for reply in replies], np.float64)
+        found.append(Group(turn, tuple(replies), np.array(returns, np.float64), own if settings.ahead(turn) else None))
     return found
+
+
+def weighed_groups(
+    trees: Sequence[Conversation], settings: RolloutSettings, spread: Spread | None
+) -> list[list[Group]]:
+    """`groups` of each tree, with futures that count as much as `spread` has seen, or without one as these trees show.
+    With `settings.weigh` off they count in full."""
+    found = [groups(tree, settings) for tree in trees]
+    if not settings.weigh:
+        return found
+    spread = spread or Spread().seen(of_futures(found))
+    return [[group.weighed(spread.weight(group.turn)) for group in of_tree] for of_tree in found]
+
+
+def of_futures(found: Iterable[Iterable[Group]]) -> list[Seen]:
+    """What the groups show of what is chance in their futures."""
+    return [seen for of_tree in found for group in of_tree if (seen := group.seen) is not None]
 
 
 def siblings(
@@ -135,34 +175,31 @@ def siblings(
 ) -> list[Advantages]:
     """Ours: a reply's simulated futures against those of its siblings, over the running spread of the turn, or
     undivided without one. Groups that are flat or unscored have no advantages."""
-    found = []
-    for tree in trees:
-        advantages: Advantages = {}
-        for group in groups(tree, settings):
-            if group.values is not None and not group.flat:
-                sigma = spread.of(persona_group(tree), group.turn) if spread else 1.0
-                advantages |= against_others(group.replies, group.values, sigma)
-        found.append(advantages)
-    return found
+    found = weighed_groups(trees, settings, spread)
+    return [_of_groups(of_tree, persona_group(tree), spread) for tree, of_tree in zip(trees, found, strict=True)]
 
 
 def credited(
     trees: Sequence[Conversation], settings: RolloutSettings, spread: Spread, credit: Credit = siblings
 ) -> tuple[list[Conversation], Spread, Counts]:
     """The rewarded trees with Q as `value` of the replies that have siblings and the `advantage` that `credit` gives,
-    the spread with these trees in it, by which it may divide, and the counts."""
-    by_tree = [groups(tree, settings) for tree in trees]
+    the spread with these trees in it, by which it may divide, and the counts. Answers of probes are compared with each
+    other alone and are in no count."""
+    spread = spread.seen(of_futures(groups(tree, settings) for tree in trees))
+    by_tree = weighed_groups(trees, settings, spread)
+    asked = [probe_groups(tree) for tree in trees]
     spread = spread.updated(
         (persona_group(tree), group.turn, group.variance)
-        for tree, found in zip(trees, by_tree, strict=True)
-        for group in found
+        for tree, *found in zip(trees, by_tree, asked, strict=True)
+        for group in itertools.chain(*found)
         if group.variance is not None and not group.flat
     )
     valued = []
-    for tree, found, advantages in zip(trees, by_tree, credit(trees, settings, spread), strict=True):
+    for tree, found, probes, advantages in zip(trees, by_tree, asked, credit(trees, settings, spread), strict=True):
+        advantages |= _of_groups(probes, persona_group(tree), spread)
         values = {
             name: value
-            for group in found
+            for group in (*found, *probes)
             if group.values is not None
             for name, value in zip(group.replies, group.values.tolist(), strict=True)
         }
@@ -176,6 +213,27 @@ def credited(
     every = [group for found in by_tree for group in found]
     counts = Counts(len(every), sum(group.flat for group in every), sum(group.returns is None for group in every))
     return valued, spread, counts
+
+
+def probe_groups(tree: Conversation) -> list[Group]:
+    """The answers to each probe of a rewarded tree as siblings of turn 0, whose value is their own reward."""
+    found = []
+    for answers in answers_of(tree):
+        totals = [part(answer, TOTAL) for answer in answers]
+        if len(answers) > 1 and None not in totals:
+            returns = np.array(totals, np.float64)[:, None]
+            found.append(Group(0, tuple(answer.id for answer in answers), returns))
+    return found
+
+
+def _of_groups(found: Iterable[Group], persona: str, spread: Spread | None) -> Advantages:
+    """The advantages of groups that are neither flat nor unscored, over the spread of their turn, or undivided."""
+    advantages: Advantages = {}
+    for group in found:
+        if group.values is not None and not group.flat:
+            sigma = spread.of(persona, group.turn) if spread else 1.0
+            advantages |= against_others(group.replies, group.values, sigma)
+    return advantages
 
 
 def against_others(names: Sequence[str], values: Iterable[float], sigma: float = 1.0) -> Advantages:

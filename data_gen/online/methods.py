@@ -86,8 +86,9 @@ def by_value(tree: Conversation, settings: RolloutSettings) -> tuple[Preference,
     """A preference for every two siblings of a group with a spread, for the one whose futures were worth more."""
     found: list[Preference] = []
     for group in groups(tree, settings):
-        if group.values is not None and not group.flat:
-            found += preferred_by_value([tree.node(reply) for reply in group.replies], 0.0, REWARD)
+        replies = [tree.node(reply) for reply in group.replies]
+        if None not in [reply.advantage for reply in replies]:
+            found += preferred_by_value(replies, 0.0, REWARD)
     return tuple(found)
 
 
@@ -139,7 +140,7 @@ def _to_the_end(settings: RolloutSettings) -> RolloutSettings:
 
 _BY_ADVANTAGE = ("tree_regression", "policy_gradient")
 METHODS: Mapping[str, Method] = {
-    "siblings": Method(siblings, _BY_ADVANTAGE),
+    "siblings": Method(siblings, (*_BY_ADVANTAGE, "distil")),  # which needs trees and no advantages
     "turn": Method(turn, _BY_ADVANTAGE, _without_futures),
     # tree_regression compares siblings, of which there are none
     "chain": Method(chain, ("policy_gradient",), _without_siblings, per_persona=4),
@@ -201,11 +202,7 @@ def _leaves(tree: Conversation, settings: RolloutSettings) -> Iterable[tuple[lis
     """The replies on the way to each leaf, and the return of that dialogue. Leaves behind an unscored reply are left
     out."""
     below = Below(tree)
-    ends = [
-        node
-        for node in tree.nodes
-        if node.role == "assistant" and not any(below.children[user.id] for user in below.children[node.id])
-    ]
+    ends = [node for node in tree.replies() if not any(below.children[user.id] for user in below.children[node.id])]
     for end in ends:
         path = tree.path_to(end.id)
         replies = path[1::2]

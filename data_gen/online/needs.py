@@ -21,7 +21,7 @@ from aloe_jax.train.names import ONLINE
 from aloe_jax.train.optimizer import make_optimizer
 from aloe_jax.train.state import abstract_state
 from data_gen.online.methods import METHODS
-from data_gen.online.players import OTHERS
+from data_gen.online.players import others
 from data_gen.online.round_settings import OnlineSettings
 from data_gen.players.assemble import model_roles
 
@@ -64,7 +64,7 @@ def disk_needs(run: Run) -> DiskNeeds:
     return DiskNeeds(
         checkpoints * _bytes((state.params, state.opt_state)) if here else 0,
         kept * replies * (settings.max_tokens * TOKEN + REPLY),
-        rounds * replies * len(model_roles(run, OTHERS)) * CALL,
+        rounds * replies * len(model_roles(run, others(settings))) * CALL,
     )
 
 
@@ -84,16 +84,17 @@ def check_disk(run: Run) -> str:
             f"config.online: rounds take {needs}, and '{folder}' has {free / GIB:.2f} GiB; lower "
             "config.online.keep_trees, keep or rounds, or choose a --workdir on a larger disk"
         )
-    return f"{needs}, of {free / GIB:.2f}"
+    return f"{needs}, which has {free / GIB:.2f} GiB"
 
 
 def memory_in_words(run: Run, engine: str) -> str:
-    """What lies on the devices between two programs: the trainer's arrays, the reference model and the `engine`."""
+    """What lies on all devices in both halves of a round, without what programs need on top; `engine` says what the
+    engine takes, which is there while trees are rolled out."""
     base = _bytes(decoder.abstract_params(model_config(run)))
     state = abstract_state(trained_config(run), make_optimizer(run.section(ONLINE, OnlineSettings), 1), mesh_of(run))
     return (
-        f"{_bytes(state) / GIB:.2f} GiB of trained state, {_bytes(state.params) / GIB:.2f} of its gradient, "
-        f"{base / GIB:.2f} of the reference model; engine: {engine}"
+        f"in memory, over all devices, {_bytes(state) / GIB:.2f} GiB of trained state and {base / GIB:.2f} GiB of the "
+        f"reference model; rolling out also {engine}; updating {_bytes(state.params) / GIB:.2f} GiB of gradients"
     )
 
 

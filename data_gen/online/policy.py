@@ -37,24 +37,26 @@ class Policy:
     @contextmanager
     def playing(self, state: TrainState, version: int) -> Iterator[InProcessClient]:
         """A client whose answers are the samples of `state`. Nothing that was computed for another version is used: the
-        cache is emptied. Parameters go from the trainer's sharding to the engine's on the devices. On several
-        processes the others call `follow` meanwhile."""
+        cache is emptied. Parameters go from the trainer's sharding to the engine's on the devices, and make room for
+        the update afterwards. On several processes the others call `follow` meanwhile."""
         engine, name = self.engine, f"policy version {version}"
         assert isinstance(engine, Engine)
         engine.load(self._parameters(state))
         with InProcessClient(engine, self.chat, name, concurrency=2 * engine.slots) as client:
             yield client
         hosts.send(hosts.END)
+        engine.unload()
 
     def follow(self, state: TrainState) -> None:
         """Decode, on another process, what the primary process decodes while it is `playing`."""
         assert isinstance(self.engine, Follower)
         self.engine.load(self._parameters(state))
         self.engine.follow()
+        self.engine.unload()
 
-    def player(self, client: InProcessClient) -> Responder:
-        """The policy as the role that answers."""
-        return _Player(client, self)
+    def player(self, client: InProcessClient, max_tokens: int | None = None) -> Responder:
+        """The policy as the role that answers, in at most so many tokens; by default as many as a reply may have."""
+        return _Player(client, self, max_tokens or self.max_tokens)
 
     def _parameters(self, state: TrainState) -> decoder.Params:
         return _merged(state.frozen, state.params, self.model.lora) if self.model.lora else state.params
@@ -68,18 +70,20 @@ class _Player:
 
     client: InProcessClient
     policy: Policy
+    max_tokens: int
 
     async def replies(self, dialogue: Dialogue, hint: str | None, n: int, seed: int) -> list[Answer]:
         """`n` samples of the policy; it is never given a hint."""
         assert hint is None
         prompt, policy = dialogue_ids(dialogue, self.policy.chat), self.policy
-        if len(prompt) + policy.max_tokens > policy.longest:
+        if len(prompt) + self.max_tokens > policy.longest:
             raise InputError(
-                f"config.dataset.max_path: a dialogue of {len(prompt)} tokens and a reply of {policy.max_tokens} are "
-                f"longer than {policy.longest}; raise it, or lower config.online.rollout.turns or max_tokens"
+                f"config.dataset.max_path: a dialogue of {len(prompt)} tokens and a reply of {self.max_tokens} are "
+                f"longer than {policy.longest}; raise it, or lower config.online.rollout.turns, max_tokens or "
+                "rollout.probe_tokens"
             )
         return await self.client.sampled(
-            dialogue, prompt, n=n, seed=seed, temperature=1.0, top_p=1.0, max_tokens=policy.max_tokens
+            dialogue, prompt, n=n, seed=seed, temperature=1.0, top_p=1.0, max_tokens=self.max_tokens
         )
 
 

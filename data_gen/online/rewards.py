@@ -1,6 +1,7 @@
 """What each reply of a rollout tree is rewarded for, part by part.
 
     r_t = w s + lambda (gamma Phi(t + 1) - Phi(t)) - questions - length - repetition - leak
+          - personal - flattery
 
 - s: the judge's score of the reply, which counts what the user has shown, taken from 1..5 to [0, 1];
 - Phi(t): F1 of the belief about the user after its message of turn t, as the frozen reader (the role `inducer`) has it,
@@ -9,7 +10,9 @@
   throughout: over turns t to t + H the parts add up to gamma^(H+1) Phi(t + H + 1) - Phi(t). At the cut of a future
   Phi stays what the user's next message makes it; only after the dialogue's last turn it is 0, so the last turns earn
   nothing for what they bring to light;
-- penalties: questions and words over their budgets, an earlier reply of the path once more, a fact not shown.
+- penalties: questions and words over their budgets, an earlier reply of the path once more, a fact not shown, a fact or
+  flourish of the user where the reply is not to be about it (`data_gen.world.occasions`; users of the scripted world),
+  praise of the user without content.
 
 A pure function of stored trees, so other weights need no other rollouts. The parts stand in a reply's `scores` under
 the judge `reward`, already weighted and with their signs, so they add up to `total`; Phi stands in those of the user's
@@ -24,17 +27,20 @@ from statistics import fmean
 from aloe_jax.tree.schema import Conversation, Message, Node, Persona, Score
 from data_gen.game import guards
 from data_gen.game.guards import Scene
+from data_gen.online.probes import probe_scores
 from data_gen.online.settings import RewardSettings, RolloutSettings
 from data_gen.roles import Revealed
 from data_gen.text import copied_share, falling, words
 from data_gen.world.events import is_event
+from data_gen.world.flattery import flatters
 from data_gen.world.inducer import of_this_world
 from data_gen.world.judge import REPEAT
+from data_gen.world.occasions import ORDINARY, over_personal
 from data_gen.world.styles import styles_of
 
 REWARD = "reward"  # the judge that the parts stand under
 SCORE, BELIEF, TOTAL, POTENTIAL = "score", "belief", "total", "potential"
-PENALTIES = ("questions", "length", "repetition", "leak")
+PENALTIES = ("questions", "length", "repetition", "leak", "personal", "flattery")
 PARTS = (SCORE, BELIEF, *PENALTIES)
 
 
@@ -46,19 +52,22 @@ def part(node: Node, name: str) -> float | None:
 def rewarded(tree: Conversation, settings: RolloutSettings) -> Conversation:
     """The tree with the parts of every reply's reward, and the potential at every message of the user.
 
-    Rewards that it has already are replaced. A reply that the judge left unscored has neither `score` nor `total`; a
+    Answers of probes get the parts `probe` and `unfounded`, and change nothing about other rewards. Rewards that the
+    tree has already are replaced. A reply that the judge left unscored has neither `score` nor `total`; a
     reply that nobody answered before the dialogue's end leaves Phi as it is.
     """
     assert tree.persona is not None
-    by_id, done = {node.id: node for node in tree.nodes}, dict[str, Node]()
+    by_id = {node.id: node for node in tree.dialogue}
+    asked = probe_scores(tree, settings.reward, REWARD)
+    done = {node.id: node.model_copy(update={"scores": asked.get(node.id, ())}) for node in tree.nodes if node.is_probe}
     below: dict[str, list[Node]] = {}
-    for node in tree.nodes:
+    for node in tree.dialogue:
         if node.role == "user" and node.parent is not None:
             below.setdefault(node.parent, []).append(node)
-    paths = {node.id: _path(by_id, node) for node in tree.nodes}
+    paths = {node.id: _path(by_id, node) for node in tree.dialogue}
     turns = {name: (len(path) + 1) // 2 for name, path in paths.items()}
-    phi = {node.id: potential(tree.persona, node, turns[node.id]) for node in tree.nodes if node.role == "user"}
-    for node in tree.nodes:
+    phi = {node.id: potential(tree.persona, node, turns[node.id]) for node in tree.dialogue if node.role == "user"}
+    for node in tree.dialogue:
         if node.role == "user":
             done[node.id] = _scored(node, {POTENTIAL: phi[node.id]})
             continue
@@ -112,13 +121,24 @@ def penalties(persona: Persona, path: Sequence[Node], settings: RewardSettings) 
         "length": settings.length * max(0, size - settings.length_budget) / settings.length_budget,
         "repetition": settings.repetition * (1.0 - falling(again, *REPEAT)),
         "leak": settings.leak * (leaks is not None),
+        "personal": settings.personal * _out_of_place(persona, dialogue, reply.text),
+        "flattery": settings.flattery * flatters(reply.text, dialogue[-1].content),
     }
     return {name: 0.0 - amount for name, amount in amounts.items()}
 
 
+def _out_of_place(persona: Persona, dialogue: Sequence[Message], reply: str) -> bool:
+    """Whether a reply is personal in a turn in which it is not to be."""
+    if not of_this_world(persona):
+        return False
+    kind, personal = over_personal(persona, dialogue, reply)
+    return personal and kind != ORDINARY
+
+
 def _of_judge(reply: Node, weight: float) -> float | None:
-    """The weighted score of the judge, the first that the reply has; an empty reply has the lowest."""
-    if not reply.text.strip():
+    """The weighted score of the judge, the first that the reply has, which no judge is asked for if it has no weight;
+    an empty reply has the lowest."""
+    if not reply.text.strip() or not weight:
         return 0.0
     value = next((each.value for each in reply.scores if each.judge != REWARD), None)
     return None if value is None else weight * (value - 1.0) / 4.0

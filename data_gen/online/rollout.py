@@ -11,7 +11,8 @@ keys a token's noise by its position in the dialogue, so that of a model is the 
 length.) Draws of different turns or futures are independent, so each value is still unbiased.
 
 Trees of a batch grow in lock-step. In every turn all users speak, then all beliefs are read, then the policy answers
-all of them, then all replies are judged; so its calls do not depend on how fast anybody answers.
+all of them, then all replies are judged, then the policy is asked what it has learned, where probes are due; so its
+calls do not depend on how fast anybody answers.
 """
 
 from __future__ import annotations
@@ -20,11 +21,14 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from aloe_jax.tree.schema import Conversation, Node, Persona
+from aloe_jax.serve.client.answers import Answer
+from aloe_jax.tree.probe import probe_question
+from aloe_jax.tree.schema import PROBE, Conversation, Node, Persona, message_of
 from data_gen.concurrency import gather_all
 from data_gen.game.turn import Branch, another, reply_node
+from data_gen.online.probes import sampled_answer
 from data_gen.online.settings import RolloutSettings
-from data_gen.roles import Revealed, Roles, Said
+from data_gen.roles import Responder, Revealed, Roles, Said, Verdict
 from data_gen.seeds import stable_seed
 
 PLAIN = "plain"  # condition of every reply: from the dialogue alone
@@ -33,13 +37,15 @@ SPOKEN = 3  # draws of a user message, of which one must not be empty; the last 
 
 @dataclass(frozen=True)
 class Seat:
-    """A tree to grow: its id, the user and the roles, of which `responder` is the policy. The user's draws depend on
-    `met`, which trees that are compared share; empty: on the id."""
+    """A tree to grow: its id, the user and the roles, of which `responder` is the policy; `asked` is the policy as it
+    answers probes, by default as it replies. The user's draws depend on `met`, which trees that are compared share;
+    empty: on the id."""
 
     name: str
     persona: Persona
     roles: Roles
     met: str = ""
+    asked: Responder | None = None
 
 
 def tree_name(round_number: int, persona: Persona, number: int = 1) -> str:
@@ -130,24 +136,40 @@ class _Batch:
             for place, found in zip(asked, answers, strict=True)
             for number, reply in enumerate(found, start=1)
         ]
-        verdicts = await gather_all(
-            self.seats[place.tree].roles.judge.score(
-                self.seats[place.tree].persona, place.branch.dialogue, reply.text, place.branch.known
-            )
-            for place, _, reply in replies
-        )
+        verdicts = await gather_all(self._verdict(place, reply) for place, _, reply in replies)
         onward: list[_Open] = []
+        probed: list[tuple[_Open, Node]] = []
         for (place, number, reply), verdict in zip(replies, verdicts, strict=True):
-            judge, parent = self.seats[place.tree].roles.judge.name, place.branch.parent
+            judge, parent = self.seats[place.tree].roles.judge, place.branch.parent
             assert parent is not None
-            node = reply_node(place.branch.reply_id(number), parent, PLAIN, reply, verdict, judge)
+            name = "" if judge is None else judge.name
+            node = reply_node(place.branch.reply_id(number), parent, PLAIN, reply, verdict, name)
+            if judge is None:
+                node = node.model_copy(update={"scores": ()})
             node = node.model_copy(update={"value": None, "policy": self.policy, "flags": _flags(node)})
             tree = grown[place.tree]
             tree.nodes.append(node)
             if place.main and number == 1:
                 tree.path += [parent, node.id]
             onward += self._onward(place, node, number, tree)
+            if self.settings.probes and place.main and number == 1 and place.branch.turn in tree.chosen:
+                probed.append((place, node))
+        await self._ask(probed, grown)
         return onward
+
+    async def _ask(self, probed: Sequence[tuple[_Open, Node]], grown: Sequence[_Grown]) -> None:
+        """Ask the policy what it has learned after these replies."""
+        answers = await gather_all(self._belief(place, reply) for place, reply in probed)
+        for (place, reply), found in zip(probed, answers, strict=True):
+            nodes = grown[place.tree].nodes
+            nodes.append(probe_question(reply.id))
+            nodes += [sampled_answer(reply.id, number, each, self.policy) for number, each in enumerate(found, start=1)]
+
+    async def _belief(self, place: _Open, reply: Node) -> list[Answer]:
+        seat = self.seats[place.tree]
+        dialogue = (*place.branch.answered(reply, "").dialogue, message_of(probe_question(reply.id)))
+        seed = stable_seed(self.seed, seat.name, PROBE, place.branch.turn)
+        return await (seat.asked or seat.roles.responder).replies(dialogue, None, self.settings.probes, seed)
 
     def _onward(self, place: _Open, reply: Node, number: int, tree: _Grown) -> list[_Open]:
         """The branches that a reply begins."""
@@ -177,6 +199,12 @@ class _Batch:
     async def _known(self, place: _Open, said: Said) -> tuple[Revealed, ...]:
         seat = self.seats[place.tree]
         return await seat.roles.inducer.beliefs(seat.persona, place.branch.heard(said), place.branch.known)
+
+    async def _verdict(self, place: _Open, reply: Answer) -> Verdict:
+        seat = self.seats[place.tree]
+        if seat.roles.judge is None:
+            return Verdict(None)
+        return await seat.roles.judge.score(seat.persona, place.branch.dialogue, reply.text, place.branch.known)
 
     def _count(self, place: _Open, grown: Sequence[_Grown]) -> int:
         """The replies that the policy gives here."""

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from aloe_jax import files
 from aloe_jax.tree.schema import Conversation, read_trees, write_records
+from data_gen.online.spread import Plain
 from data_gen.run_files import TREES
 
 ROUNDS, SPREAD, MEASURES = "rounds", "spread.json", "measures.json"
 SO_FAR = "sampled_tokens_so_far"
-Rows = list[tuple[str, int, float, float]]  # of a `Spread`
 
 
 class RoundFiles:
@@ -42,7 +42,7 @@ class RoundFiles:
         path = self._folder / TREES
         return list(read_trees(path)) if path.exists() else None
 
-    def finish(self, trees: Sequence[Conversation], spread: Rows, measured: Mapping[str, float]) -> None:
+    def finish(self, trees: Sequence[Conversation], spread: Plain, measured: Mapping[str, float]) -> None:
         """Store the trees with their advantages, the running spread with which these were computed, and what they
         measured."""
         files.write_json(self._folder / SPREAD, spread)
@@ -52,10 +52,10 @@ class RoundFiles:
         for path in self._folder.glob("batch-*.jsonl"):
             path.unlink()
 
-    def spread(self) -> Rows:
+    def spread(self) -> Plain:
         """The running spread up to this round; empty before the first."""
         path = self._folder / SPREAD
-        return [tuple(row) for row in files.read_json(path)] if path.exists() else []
+        return files.read_object(path) if path.exists() else {}
 
     def measured(self) -> dict[str, float]:
         """What the trees of the round measured."""

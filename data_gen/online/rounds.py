@@ -32,9 +32,10 @@ from aloe_jax.train.stop import StopRequest
 from aloe_jax.train.work import Work
 from aloe_jax.tree.row import TreeRow
 from aloe_jax.tree.schema import Conversation, Persona, dump, parse
+from data_gen.online.hints import Hints
 from data_gen.online.measures import measures
 from data_gen.online.methods import METHODS, Method
-from data_gen.online.packed import Packing, batched, gap
+from data_gen.online.packed import GivenHints, Packing, batched, gap
 from data_gen.online.players import Players
 from data_gen.online.policy import Policy
 from data_gen.online.rewards import rewarded
@@ -55,7 +56,7 @@ class Rounds:
     along, and are given the trees.
 
     `reference` are the parameters of the model that the policy is kept close to, without adapters, as `base` describes
-    it.
+    it. `hints` are those of an objective that needs them.
     """
 
     run: Run
@@ -67,6 +68,7 @@ class Rounds:
     base: ModelConfig
     reference: decoder.Params
     stop: StopRequest
+    hints: Hints | None = None
 
     def __len__(self) -> int:
         return self.settings.rounds
@@ -165,26 +167,34 @@ class _Rounds:
         rounds = self._rounds
         seed = stable_seed(rounds.run.seed, "online", number)
 
-        async def game(roles: Roles) -> list[Conversation]:
-            seats = [
-                Seat(tree_name(number, persona, copy), persona, roles, tree_name(number, persona))
-                for persona, copy in drawn
-            ]
-            return await roll_out(seats, rounds.shape, seed, number - 1)
-
         assert rounds.players is not None
         with rounds.policy.playing(state, number - 1) as client:
+            asked = rounds.policy.player(client, rounds.settings.rollout.probe_tokens)
+
+            async def game(roles: Roles) -> list[Conversation]:
+                seats = [
+                    Seat(tree_name(number, persona, copy), persona, roles, tree_name(number, persona), asked)
+                    for persona, copy in drawn
+                ]
+                return await roll_out(seats, rounds.shape, seed, number - 1)
+
             return rounds.players.play(client, rounds.policy.player(client), game)
 
     def _filled(self, trees: Sequence[Conversation], state: TrainState) -> _Filled:
         """The batch of the trees on the mesh, with the log-probabilities of the policy that sampled it, computed by the
-        trainer, and of the reference."""
-        rounds, training = self._rounds, self._training
-        rows, work = rounds.packing.rows(trees)
-        mesh, size = training.mesh, micro_batch_rows(training.settings.rows, training.mesh)
-        micro, used = batched(rows, size, rounds.packing.capacity)
-        placed = to_device(jax.tree.map(lambda leaf: leaf[:, list(owned_rows(size, mesh))], micro), size, mesh)
-        policy, count = lora.join(state.frozen, state.params), np.int32(used)
+        trainer, and of the reference; where the objective needs them, also of the policy given hints."""
+        rounds, policy = self._rounds, lora.join(state.frozen, state.params)
+        hinted: GivenHints = {}
+        if rounds.hints is not None:
+
+            def score(rows: Sequence[TreeRow]) -> tuple[TreeRow, np.ndarray]:
+                placed, micro, used = self._placed(rows)
+                return micro, hosts.on_host(self._policy(policy, placed, np.int32(used)))
+
+            hinted = rounds.hints.log_probs(trees, rounds.packing, score)
+        rows, work = rounds.packing.rows(trees, hinted)
+        placed, micro, used = self._placed(rows)
+        count = np.int32(used)
         reference = self._reference(rounds.reference, placed, count)
         placed = placed.replace(
             old_log_prob=self._policy(policy, placed, count),
@@ -194,6 +204,13 @@ class _Rounds:
         filled = ("old_log_prob", "reference_log_prob", "reference")
         known = {name: hosts.on_host(getattr(placed, name)) for name in filled}
         return _Filled(placed, used, work, micro.replace(**known))
+
+    def _placed(self, rows: Sequence[TreeRow]) -> tuple[TreeRow, TreeRow, int]:
+        """Rows as micro-batches on the mesh, the same on the host, and how many of them are not empty."""
+        mesh, size = self._training.mesh, micro_batch_rows(self._training.settings.rows, self._training.mesh)
+        micro, used = batched(rows, size, self._rounds.packing.capacity)
+        own = jax.tree.map(lambda leaf: leaf[:, list(owned_rows(size, mesh))], micro)
+        return to_device(own, size, mesh), micro, used
 
     def _expected(self, rows: TreeRow) -> Expected:
         """The loss of a step whose policy is the one that sampled; `rows` are [N, B, ...] on the host."""

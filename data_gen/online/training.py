@@ -27,6 +27,7 @@ from aloe_jax.train.sources import load_model
 from aloe_jax.train.stop import StopRequest
 from aloe_jax.tree.schema import read_personas
 from data_gen.online.alarm import alarmed
+from data_gen.online.hints import hints_of
 from data_gen.online.methods import decided
 from data_gen.online.needs import check_disk, memory_in_words
 from data_gen.online.packed import Packing
@@ -49,9 +50,10 @@ def train_online(run: Run) -> Values:
         with clock.part("start"):
             engine, chat = stack.enter_context(engine_everywhere(run, settings.start))
             if isinstance(engine, Engine):
-                run.progress.line(f"online: memory of all devices: {memory_in_words(run, engine.memory)}")
-                run.progress.line(f"online: {check_disk(run)} that are there")
-            playing = stack.enter_context(players(run, Path(directory))) if hosts.is_primary() else None
+                run.progress.line(f"online: {check_disk(run)}")
+                run.progress.line(f"online: {memory_in_words(run, engine.memory)}")
+            engine.unload()  # every batch of a round loads the policy
+            playing = stack.enter_context(players(run, settings, Path(directory))) if hosts.is_primary() else None
             reference = load_model(run, settings.reference, mesh)
         rounds = Rounds(
             run,
@@ -63,6 +65,7 @@ def train_online(run: Run) -> Values:
             base,
             reference,
             stop,
+            hints_of(run) if objective_of(settings).given_hints else None,
         )
         training = Training(
             model,

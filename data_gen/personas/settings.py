@@ -37,6 +37,14 @@ class PersonaSettings:
         minimum=0,
     )
     benchmark_surprises: float = setting(0.0, "the same of the held-out ones", minimum=0)
+    restraint: float = setting(
+        0.0,
+        "share of the scripted training profiles whose user asks a question of fact, asks for somebody else, and every "
+        "second time wishes for plain answers: turns in which a reply is not to be about the user; up to 1",
+        minimum=0,
+        maximum=1,
+    )
+    benchmark_restraint: float = setting(0.0, "the same of the held-out ones", minimum=0, maximum=1)
     renamed: float = setting(
         0.0,
         "share of the scripted training profiles whose facts have made-up words, which cannot be learnt by heart; "

@@ -105,9 +105,12 @@ def make_personas(run: Run) -> Made:
 def _scripted(settings: PersonaSettings, seed: int) -> tuple[list[Persona], list[Persona]]:
     """Training and held-out personas of the scripted world."""
     facts = (settings.min_facts, settings.max_facts)
-    size = Size(facts, (settings.min_traits, settings.max_traits), settings.surprises, settings.renamed)
+    size = Size(
+        facts, (settings.min_traits, settings.max_traits), settings.surprises, settings.renamed, settings.restraint
+    )
     train = scripted_personas("train", settings.profiles, settings.personalities, seed, settings.pairings, size)
-    size = Size(facts, (settings.benchmark_min_traits, settings.benchmark_max_traits), settings.benchmark_surprises)
+    traits = (settings.benchmark_min_traits, settings.benchmark_max_traits)
+    size = Size(facts, traits, settings.benchmark_surprises, restraint=settings.benchmark_restraint)
     held_out = (settings.benchmark_profiles, settings.benchmark_personalities)
     return train, scripted_personas("benchmark", *held_out, seed, size=size)
 

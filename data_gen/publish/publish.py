@@ -86,7 +86,7 @@ class Diversity:
     def seen(self, trees: Iterable[Conversation]) -> Iterable[Conversation]:
         """The trees, each counted as it is taken."""
         for tree in trees:
-            for node in tree.nodes:
+            for node in tree.dialogue:
                 if node.role in self.grams:
                     pairs = word_grams(node.text, 2)
                     self.grams[node.role].update(pairs)

@@ -16,7 +16,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from aloe_jax.tree.schema import Conversation, Message, Node, Persona
 from data_gen.text import FUNCTION_WORDS, expand_contractions, stem, words
-from data_gen.world.facts import Fact, bank, facts_of, shown_facts, topics
+from data_gen.world.facts import Fact, bank, facts_of, shown_facts
+from data_gen.world.occasions import topics
 from data_gen.world.oracle import composed
 from data_gen.world.personas import scripted_personas
 from data_gen.world.remarks import CORRECTIONS, FAULTS, LEAD_INS, SMALL_TALK, STRAYS, TAKEN_BACK, TEMPERS

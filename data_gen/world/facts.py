@@ -21,7 +21,7 @@ from typing import Literal
 from aloe_jax.errors import InputError
 from aloe_jax.tree.schema import Item, Message, Persona, Record, parse
 from data_gen.text import FUNCTION_WORDS, stem, stem_set, words
-from data_gen.world.events import EVENT, wanders_in
+from data_gen.world.events import EVENT
 from data_gen.world.renaming import made_up, renamed
 
 Split = Literal["train", "benchmark"]
@@ -42,6 +42,8 @@ SLOT_FIELDS = {
     "trouble": "problem annoying worry",
     "learning": "lesson learning skill practice",
     "aside": "moment surprise scene",
+    "errand": "card line words",
+    "question": "answer number",
 }
 RENAMED = "~"  # before the number with which a fact's new names are drawn
 ASIDE = "aside"  # the slot of what a user says when it is off topic; no profile has it
@@ -159,15 +161,6 @@ def named(facts: Sequence[Fact], text: str) -> list[Fact]:
     """Those of `facts` that `text` names."""
     said = stem_set(text)
     return [fact for fact in facts if not said.isdisjoint(fact.name_stems)]
-
-
-def topics(persona: Persona, dialogue: Sequence[Message]) -> list[Fact]:
-    """What the latest user message is about: shown facts that it names, and the aside of a user that is off topic."""
-    shown = shown_facts(persona, dialogue)
-    found = named([fact for fact in facts_of(persona) if fact.id in shown], dialogue[-1].content)
-    if wanders_in(persona) == len(user_turns(dialogue)):
-        found += named(asides(split_of(persona)), dialogue[-1].content)
-    return found
 
 
 def user_turns(dialogue: Sequence[Message]) -> list[str]:

@@ -4,7 +4,7 @@ On the scale `shown` only what the user has shown so far counts: a reply that mi
 every turn. On the scale `persona` the style is the mean over all traits that the user holds, shown or not, as in the
 paper: a model that fits what it is shown rises there as more is shown. All else is the same on both.
 
-    value = 1 + 4 * engaging * tact * (style / 4 + content / 4 + style * content / 2)
+    value = 1 + 4 * engaging * tact * restraint * (style / 4 + content / 4 + style * content / 2)
 
 - style: mean of the checkers of the traits (1 while none is shown). A user that has changed a preference holds the new
   setting only, which it shows in the turn of the change;
@@ -12,7 +12,12 @@ paper: a model that fits what it is shown rises there as more is shown. All else
   earlier counts 0.25 if nothing else is named;
 - engaging: 1, lowered by the worst of: empty or tiny, garbled (hardly any function words, or the same words again and
   again), a near copy of a user message, a near copy of an earlier reply, more than three facts in one reply;
-- tact: 1, lowered to 0.3 by one fact that the user has not shown, and to 0.1 by more of them.
+- tact: 1, lowered to 0.3 by one fact that the user has not shown, and to 0.1 by more of them;
+- restraint: 1 in ordinary turns. Where a reply is not to be about the user (`occasions`), 0.4 for one fact or flourish
+  that is out of place, 0.2 for more of them.
+In such a turn style and content are of what it asks for, on both scales. For a question of fact style is 1, and content
+1 for a right answer and half for one beside wrong ones; for somebody else style is the setting that is wanted, and the
+errand takes the place of the fact.
 The product of style and content makes both together worth more than twice one of them; the linear terms keep a slope
 where one of them is 0, so that there is a learning signal at every level.
 """
@@ -27,20 +32,23 @@ from aloe_jax.errors import InputError
 from aloe_jax.tree.schema import Message, Persona
 from data_gen.roles import Comparison, Dialogue, Revealed, Verdict
 from data_gen.text import FUNCTION_WORDS, content_stems, copied_share, falling, stem_set, words
-from data_gen.world.facts import facts_of, named, shown_facts, topics, user_turns
-from data_gen.world.styles import BY_ID, shown_styles, styles_of
+from data_gen.world.facts import facts_of, named, shown_facts, user_turns
+from data_gen.world.occasions import answered, counted_styles, frills, occasion_of, topics
+from data_gen.world.styles import BY_ID, styles_of
 
 TEMPERATURE = 0.5  # points of score; a lead of one point is preferred with probability 0.88
 MAX_FACTS = 3  # that one reply may name; more are a recital
+PERSONAL = "personal"  # the fault of a reply that is about the user where it should not be
 PARROT, REPEAT = (0.4, 0.65), (0.6, 0.9)  # copied shares of user messages and of replies: harmless, and at their worst
 _LEAK_FACTOR = (1.0, 0.3, 0.1)  # by number of named facts that the user has not shown; the last for two and more
+_FRILL_FACTOR = (1.0, 0.4, 0.2)  # by number of facts and flourishes out of place; the last for two and more
 
 
 @dataclass(frozen=True)
 class Assessment:
     """The parts of a score, each in [0, 1]; `value` and `persona_value` are in [1, 5]. `styles` has the shown traits
     only, `all_styles` all that the user holds. `fault` is the worst fault other than style (a key of `remarks.FAULTS`),
-    if there is one."""
+    or `PERSONAL`, if there is one."""
 
     styles: Mapping[str, float]
     all_styles: Mapping[str, float]
@@ -48,6 +56,7 @@ class Assessment:
     engaging: float
     tact: float
     fault: str | None
+    restraint: float = 1.0
 
     @property
     def style(self) -> float:
@@ -66,7 +75,7 @@ class Assessment:
 
     def _score(self, style: float) -> float:
         mixed = (style + self.content) / 4 + style * self.content / 2
-        return 1.0 + 4.0 * self.engaging * self.tact * mixed
+        return 1.0 + 4.0 * self.engaging * self.tact * self.restraint * mixed
 
 
 def _mean(styles: Mapping[str, float]) -> float:
@@ -78,26 +87,31 @@ def assess(persona: Persona, dialogue: Sequence[Message], reply: str) -> Assessm
     if not dialogue or dialogue[-1].role != "user":
         raise InputError("dialogue must end with a user message for a reply to be scored")
     shown = shown_facts(persona, dialogue)
-    held = styles_of(persona, len(user_turns(dialogue)))
-    fits = {style.id: style.check(reply, dialogue, persona) for style in held}
-    styles = {id: fits[id] for id in shown_styles(persona, dialogue)}
+    occasion, counted = occasion_of(persona, dialogue), counted_styles(persona, dialogue)
+    whole = occasion is None or occasion.kind == "neutral"
+    held = [style.id for style in styles_of(persona, len(user_turns(dialogue)))] if whole else counted
+    fits = {id: BY_ID[id].check(reply, dialogue, persona) for id in held}
+    styles = {id: fits[id] for id in counted}
     content = content_fit(persona, dialogue, reply, shown)
     faults = {**engagement(persona, dialogue, reply), "leak": tact(persona, dialogue, reply, shown)}
+    faults[PERSONAL] = _FRILL_FACTOR[min(frills(persona, dialogue, reply), len(_FRILL_FACTOR) - 1)]
     worst = min(faults, key=lambda name: faults[name])
     fault = worst if faults[worst] < 1.0 else "off_topic" if content == 0.0 else None
-    leak = faults.pop("leak")
-    return Assessment(styles, fits, content, min(faults.values()), leak, fault)
+    leak, restraint = faults.pop("leak"), faults.pop(PERSONAL)
+    return Assessment(styles, fits, content, min(faults.values()), leak, fault, restraint)
 
 
 def content_fit(persona: Persona, dialogue: Sequence[Message], reply: str, shown: Mapping[str, int]) -> float:
     """How far the reply is about the latest message; see the module's docstring."""
-    latest = dialogue[-1].content
+    latest, occasion = dialogue[-1].content, occasion_of(persona, dialogue)
+    if occasion is not None and occasion.question is not None:
+        return answered(occasion.question, reply)
     facts = [fact for fact in facts_of(persona) if fact.id in shown]
     topical = topics(persona, dialogue)
     field = frozenset().union(*(fact.name_stems | fact.related_stems for fact in topical))
     touched = content_stems(reply) & (content_stems(latest) | field)
     fit = 0.5 * bool(named(topical, reply)) + 0.25 * min(2, len(touched))
-    return max(fit, 0.25 * bool(named(facts, reply)))
+    return fit if occasion is not None else max(fit, 0.25 * bool(named(facts, reply)))
 
 
 def engagement(persona: Persona, dialogue: Sequence[Message], reply: str) -> dict[str, float]:
@@ -146,9 +160,12 @@ class ScriptedJudge:
         self, persona: Persona, dialogue: Dialogue, reply: str, revealed: Sequence[Revealed] | None = None
     ) -> Verdict:
         """Both scores with the criteria `style`, `content`, `engaging` and `tact` (of the scale `shown`), each in
-        [0, 1], and a reason for each shown trait that the reply missed and for the worst other fault."""
+        [0, 1], in turns in which a reply is not to be about the user `restraint` as well, and a reason for each trait
+        that the reply missed and for the worst other fault."""
         parts = assess(persona, dialogue, reply)
         criteria = {"style": parts.style, "content": parts.content, "engaging": parts.engaging, "tact": parts.tact}
+        if occasion_of(persona, dialogue) is not None:
+            criteria["restraint"] = parts.restraint
         reasons = [f"missed: {BY_ID[id].text}" for id, fit in parts.styles.items() if fit < 1.0]
         if parts.fault is not None:
             reasons.append(_REASONS[parts.fault])
@@ -169,5 +186,6 @@ _REASONS = {
     "garbled": "is not running English",
     "leak": "names a fact the user has not shown",
     "recital": "recites the user's facts",
+    PERSONAL: "is about the user where it should not be",
     "off_topic": "does not touch what the user said",
 }

@@ -1,4 +1,5 @@
-"""The oracle: replies that fit everything the user has shown, composed of sentences of its own (`sentences`).
+"""The oracle: replies that fit everything the user has shown, composed of sentences of its own (`sentences`). Where a
+reply is not to be about the user (`occasions`) it answers the question, writes for the other person, or stays plain.
 
 It proves that the top of the scripted judge's scale can be reached at every turn, and it is the teacher of a run whose
 teacher is scripted. It reads the persona, which no model is given; it uses of it only what the user has shown.
@@ -10,11 +11,12 @@ from collections.abc import Collection, Mapping, Sequence
 
 from aloe_jax.tree.schema import Message, Persona
 from data_gen.seeds import draw, number
-from data_gen.world.facts import Fact, Split, facts_of, shown_facts, split_of, topics, user_turns
+from data_gen.world.facts import Fact, Split, facts_of, shown_facts, split_of, user_turns
 from data_gen.world.judge import Assessment, assess
+from data_gen.world.occasion_texts import ANSWERS, NOTES
+from data_gen.world.occasions import counted_styles, occasion_of, topics
 from data_gen.world.remarks import EMOJI
 from data_gen.world.sentences import BANKS, FILLER, MISSES
-from data_gen.world.styles import shown_styles
 
 _DRAFTS = 24
 
@@ -29,7 +31,7 @@ def oracle_reply(
     `split` is whose sentences it speaks in; by default that of the persona's facts.
     """
     latest = dialogue[-1].content
-    shown = shown_styles(persona, dialogue)
+    shown = counted_styles(persona, dialogue)
     met = {id for id in shown if number("skill", seed, persona.id, latest, id) % 10_000 < 10_000 * skill}
     best, best_value = "", -1.0
     for row in range(_DRAFTS):
@@ -45,7 +47,7 @@ def oracle_reply(
 def _fit(parts: Assessment, met: Collection[str]) -> float:
     """How well a draft does what it was drawn to do, in [0, 1]."""
     style = sum(parts.styles[id] for id in met) / len(met) if met else 1.0
-    return parts.engaging * parts.tact * (style + parts.content) / 2
+    return parts.engaging * parts.tact * parts.restraint * (style + parts.content) / 2
 
 
 def _draft(
@@ -56,18 +58,28 @@ def _draft(
     split: Split,
     key: tuple[object, ...],
 ) -> str:
-    return composed(_fields(persona, dialogue, key), met, split, key, missed)
+    occasion = occasion_of(persona, dialogue)
+    if occasion is not None and occasion.question is not None:
+        return draw(ANSWERS[split], *key, "answer").format(occasion.question.answers[0])
+    cores = NOTES[split] if occasion is not None and occasion.errand is not None else None
+    return composed(_fields(persona, dialogue, key), met, split, key, missed, cores)
 
 
 def composed(
-    fields: Mapping[str, str], met: Collection[str], split: Split, key: tuple[object, ...], missed: Collection[str] = ()
+    fields: Mapping[str, str],
+    met: Collection[str],
+    split: Split,
+    key: tuple[object, ...],
+    missed: Collection[str] = (),
+    cores: Sequence[str] | None = None,
 ) -> str:
     """A reply of sentences of the `split`, drawn with `key`, that meets the style settings `met` and misses `missed`.
-    `fields` has what it is about: the "topic", an "other" word of its field, and an "older" topic."""
+    `fields` has what it is about: the "topic", an "other" word of its field, and an "older" topic; `cores` are the
+    sentences that say so, by default the bank's."""
     bank = BANKS[split]
     if "quote.marks" in met:
         fields = {**fields, "topic": f'"{fields["topic"]}"'}
-    core = draw(bank.cores, *key, "core").removesuffix(".")
+    core = draw(cores or bank.cores, *key, "core").removesuffix(".")
     for id, tags in bank.tags.items():
         if id in met:
             tag = draw(tags, *key, id)

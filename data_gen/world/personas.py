@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from aloe_jax.errors import InputError
 from aloe_jax.tree.schema import Item, Persona
 from data_gen.seeds import draw, number
-from data_gen.world.events import CORRECTS, wanders
+from data_gen.world.events import CORRECTS, Kind, occasion_item, wanders
 from data_gen.world.facts import SPLITS, Fact, Split, profile_bank, renamed_fact
 from data_gen.world.style import Style
 from data_gen.world.style_table import AXES, PASSIVE, STYLES
@@ -26,6 +26,7 @@ from data_gen.world.styles import compatible
 _ATTEMPTS = 2_000  # draws without a new personality after which the combinations count as used up
 _CHOICES = 12  # personalities of which the one with the least used settings is taken
 _CHANGE = 6  # turn in which a user changes a preference
+_OCCASIONS, _NEUTRAL = (2, 3, 4), 5  # turns of a question and of a favour; turn from which answers are to be plain
 _PASSIVE_SHARE = 5  # one passive trait in so many, at least one
 MAX_FACTS = 12  # one per slot
 
@@ -34,12 +35,14 @@ MAX_FACTS = 12  # one per slot
 class Size:
     """How much there is to a persona: least and most facts and traits. `surprises` is the share of personalities that
     change a preference, that of others that correct, and that of profiles that go off topic, evenly spread; `renamed`
-    is the share of profiles whose facts have made-up words (`facts.renamed_fact`)."""
+    is the share of profiles whose facts have made-up words (`facts.renamed_fact`); `restraint` is that of profiles
+    whose user has turns in which a reply is not to be about it (`occasions`), evenly spread."""
 
     facts: tuple[int, int]
     traits: tuple[int, int]
     surprises: float
     renamed: float = 0.0
+    restraint: float = 0.0
 
 
 SIZES: Mapping[Split, Size] = {"train": Size((6, 12), (4, 10), 0.1), "benchmark": Size((6, 12), (8, 10), 0.0)}
@@ -79,7 +82,7 @@ def scripted_personas(
             columns = sorted(random.Random(f"pairing {split} {seed} {row}").sample(columns, pairings))
         if number("renamed", split, seed, row) % 1_000 < 1_000 * size.renamed:
             facts = tuple(renamed_fact(fact, row) for fact in facts)
-        items = (*(fact.item() for fact in facts), *_detour(row, size.surprises))
+        items = (*(fact.item() for fact in facts), *_events(row, size))
         personas += [_persona(split, row, items, column, traits[column]) for column in columns]
     return personas
 
@@ -93,6 +96,8 @@ def _checked(size: Size) -> Size:
             )
     if not 0 <= size.surprises <= 0.25:
         raise InputError(f"surprises is {size.surprises}, expected 0 to 0.25; lower config.personas.surprises")
+    if not 0 <= size.restraint <= 1:
+        raise InputError(f"restraint is {size.restraint}, expected 0 to 1; lower config.personas.restraint")
     return size
 
 
@@ -113,9 +118,25 @@ def _due(row: int, share: float, offset: int) -> bool:
     return share > 0 and row % round(1 / share) == offset
 
 
-def _detour(row: int, share: float) -> tuple[Item, ...]:
-    """The item of a profile whose user goes off topic, in turn 3, 4 or 5."""
-    return (wanders(3 + row % 3),) if _due(row, share, 1) else ()
+def _events(row: int, size: Size) -> tuple[Item, ...]:
+    """The events of a profile: on some the user goes off topic in turn 3, 4 or 5, on some it has turns in which a reply
+    is not to be about it."""
+    detour = 3 + row % 3 if _due(row, size.surprises, 1) else None
+    found = () if detour is None else (wanders(detour),)
+    return (*found, *_occasions(row, size.restraint, detour))
+
+
+def _occasions(row: int, share: float, detour: int | None) -> tuple[Item, ...]:
+    """The items of a profile whose user asks a question of fact in one turn and for somebody else in another, neither
+    of them that of the `detour`; every second such user wishes for plain answers later on."""
+    due = int(share * (row + 1) + 1e-9)
+    if due == int(share * row + 1e-9):
+        return ()
+    free = [turn for turn in _OCCASIONS if turn != detour]
+    found: list[tuple[Kind, int]] = [("asks", free[due % len(free)]), ("other", free[(due + 1) % len(free)])]
+    if due % 2:
+        found.append(("neutral", _NEUTRAL))
+    return tuple(occasion_item(kind, turn) for kind, turn in found)
 
 
 def _with_surprises(

@@ -107,6 +107,22 @@ STRAYS = (
     "Before I go on, look at this.", "Quick detour.",
 )  # fmt: skip
 
+# To a reply that is about the user where it should not be (see `occasions`).
+TOO_PERSONAL = (
+    "That had too much of me in it.", "Leave me out of it, for once.", "I asked for less than that.",
+    "That was dressed up for nothing.",
+)  # fmt: skip
+# Before a favour for somebody else.
+FOR_OTHERS = (
+    "This one isn't for me.", "Now a favour for someone.", "It's about somebody else this time.",
+    "I was asked to pass something on.", "Not my own wish, this.",
+)  # fmt: skip
+# How a user wishes for plain answers from then on.
+PLAIN_WISHES = (
+    "Please drop the frills from here on.", "No more extras from now on.", "Keep it neutral from here on.",
+    "From now on just the plain matter.", "Leave out all the trimmings from now on.",
+)  # fmt: skip
+
 SMALL_TALK = (
     "It's been that kind of week.",
     "Nothing dramatic, just life.",

@@ -16,8 +16,9 @@ from aloe_jax.tree.schema import Message, Persona
 from data_gen.roles import Dialogue
 from data_gen.seeds import draw
 from data_gen.text import FUNCTION_WORDS, words
-from data_gen.world.facts import facts_of, named, topics
+from data_gen.world.facts import facts_of, named
 from data_gen.world.judge import Assessment, assess
+from data_gen.world.occasions import topics
 from data_gen.world.oracle import oracle_reply
 from data_gen.world.personas import scripted_personas
 from data_gen.world.user import write_message

@@ -1,7 +1,8 @@
 """Style preferences of scripted users: 27 axes with one to three settings each. Plain data.
 
 `PASSIVE` are the settings that a plain reply meets without knowing the user; a personality has few of them, so that a
-reply which fits nobody in particular misses most of what a user likes.
+reply which fits nobody in particular misses most of what a user likes. `FLOURISHES` add something to a reply which its
+content does without; the other settings are of its form and of how the content itself is put.
 """
 
 from __future__ import annotations
@@ -305,4 +306,10 @@ AXES = tuple(dict.fromkeys(style.axis for style in STYLES))
 PASSIVE = frozenset((
     "length.roomy", "register.formal", "energy.calm", "question.none", "advice.listens", "avoid.weather", "avoid.money",
     "avoid.celebrities", "words.plain", "voice.about_you", "certainty.firm",
+))  # fmt: skip
+FLOURISHES = frozenset((
+    "energy.lively", "emoji.emoji", "question.asks", "advice.suggests", "memory.recalls", "warmth.warm",
+    "voice.opinion", "certainty.hedged", "address.mate", "closing.signs_off", "aside.brackets", "quote.marks",
+    "laugh.laughs", "image.likens", "nod.agrees", "company.we", "summary.sums_up", "saying.sayings",
+    "contrast.other_side",
 ))  # fmt: skip

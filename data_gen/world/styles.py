@@ -2,7 +2,8 @@
 
 A trait of a persona is an item whose id is a setting ("question.asks"). Ids with a turn are of users that change:
 "question.none@6" holds from turn 6 on, in place of the persona's other setting of that axis. Ids that begin with
-"event." are no traits but habits of the game (see `events`).
+"event." are no traits but habits of the game (see `events`). A user that wishes for plain answers holds no flourish
+(`style_table.FLOURISHES`) from then on.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from collections.abc import Mapping, Sequence
 from aloe_jax.errors import InputError
 from aloe_jax.tree.schema import Message, Persona
 from data_gen.text import normal
-from data_gen.world.events import EVENT
+from data_gen.world.events import EVENT, neutral_from
 from data_gen.world.facts import user_turns
 from data_gen.world.style import Style
-from data_gen.world.style_table import STYLES
+from data_gen.world.style_table import FLOURISHES, STYLES
 
 BY_ID: Mapping[str, Style] = {style.id: style for style in STYLES}
 
@@ -101,7 +102,9 @@ def styles_of(persona: Persona, turn: int = 1) -> tuple[Style, ...]:
         if start <= turn
     ]
     changed = {style.axis for style, start in held if start > 1}
-    return tuple(style for style, start in held if start > 1 or style.axis not in changed)
+    plain = neutral_from(persona)
+    dropped = FLOURISHES if plain is not None and turn >= plain else frozenset()
+    return tuple(style for style, start in held if (start > 1 or style.axis not in changed) and style.id not in dropped)
 
 
 def change_of(persona: Persona) -> tuple[Style, int] | None:

@@ -11,7 +11,8 @@ per turn, and after the last one the user comes back to an earlier fact in other
 three once a user has shown that it likes brief replies, six or more for fuller ones, else four or five.
 
 `events` and `styles` say which users change a preference, go off topic or correct. The change comes in its turn
-whatever the reply, and is that turn's new trait.
+whatever the reply, and is that turn's new trait. A question of fact and a favour for somebody else (`occasions`) bring
+neither a fact nor a trait; a user that wishes for plain answers says so once and then writes plainly itself.
 """
 
 from __future__ import annotations
@@ -24,10 +25,25 @@ from aloe_jax.tree.schema import Message, Persona
 from data_gen.roles import Dialogue, Said
 from data_gen.seeds import draw, number
 from data_gen.text import expand_contractions, normal
-from data_gen.world.events import corrects, wanders_in
-from data_gen.world.facts import Fact, asides, facts_of, shown_facts, split_of, topics, user_turns
-from data_gen.world.judge import Assessment, assess
-from data_gen.world.remarks import CORRECTIONS, EMOJI, FAULTS, LEAD_INS, SMALL_TALK, STRAYS, TAKEN_BACK, TEMPERS, Temper
+from data_gen.world.events import corrects, kind_in, neutral_from, wanders_in
+from data_gen.world.facts import Fact, asides, facts_of, shown_facts, split_of, user_turns
+from data_gen.world.judge import PERSONAL, Assessment, assess
+from data_gen.world.occasion_texts import ERRANDS, FRAMES, PLEAS, QUESTIONS, WANTS
+from data_gen.world.occasions import topics
+from data_gen.world.remarks import (
+    CORRECTIONS,
+    EMOJI,
+    FAULTS,
+    FOR_OTHERS,
+    LEAD_INS,
+    PLAIN_WISHES,
+    SMALL_TALK,
+    STRAYS,
+    TAKEN_BACK,
+    TEMPERS,
+    TOO_PERSONAL,
+    Temper,
+)
 from data_gen.world.style import Style
 from data_gen.world.styles import BY_ID, axes_asked, change_of, shown_styles, styles_of
 
@@ -86,23 +102,38 @@ def write_message(persona: Persona, dialogue: Sequence[Message], seed: int) -> s
     known = shown_styles(persona, dialogue)
     present = {style.id for style in styles_of(persona, place)}
     held = (known.keys() & present) | ({fresh.id} if fresh is not None else set())
-    facts = _facts(turn, held, verdict)
-    told = [turn.pick(fact.forms, f"form {fact.id}") for fact in facts]
-    if "length.brief" not in held:
+    asked = _asked(turn)
+    facts = [] if asked else _facts(turn, held, verdict)
+    told = asked or [turn.pick(fact.forms, f"form {fact.id}") for fact in facts]
+    if "length.brief" not in held and not asked:
         told[0] = _lead_in(turn, told[0])
     opening = _opening(turn, held, verdict)
-    phrase = _phrase(turn, fresh, held)
+    phrase = [] if asked else _phrase(turn, fresh, held)
     wanted = 1 if "length.brief" in held else 6 if "length.roomy" in held else 4
     room = wanted - len(opening) - len(told) - len(phrase)
     middle = _small_talk(turn, max(0, room))
-    return _dress(turn, [*opening, told[0], *middle, *told[1:], *phrase], held)
+    sentences = [*opening, *middle, *told] if asked else [*opening, told[0], *middle, *told[1:], *phrase]
+    return _dress(turn, sentences, held)
+
+
+def _asked(turn: _Turn) -> list[str]:
+    """A question of fact, or a favour for somebody else and what that person wants; nothing in other turns."""
+    kind, split = kind_in(turn.persona, turn.number), split_of(turn.persona)
+    if kind == "asks":
+        return [draw(FRAMES[split], *turn.key, "frame").format(draw(QUESTIONS[split], *turn.key, "question").text)]
+    if kind == "other":
+        plea = draw(PLEAS[split], *turn.key, "plea").format(draw(ERRANDS[split], *turn.key, "errand").text)
+        wants = WANTS[split]
+        return [plea, draw(wants[draw(sorted(wants), *turn.key, "wanted")], *turn.key, "wants")]
+    return []
 
 
 def _fresh(turn: _Turn, verdict: Assessment | None) -> Style | None:
     """The setting that the user shows for the first time in this turn, if any."""
-    change = change_of(turn.persona)
-    if change is not None and change[1] == turn.number:
-        return change[0]
+    if kind_in(turn.persona, turn.number) in ("asks", "other"):
+        return None
+    if (new := _taken_up(turn)) is not None:
+        return new
     if verdict is not None and verdict.value < MISS:
         return None
     known = shown_styles(turn.persona, turn.dialogue)
@@ -116,6 +147,14 @@ def _fresh(turn: _Turn, verdict: Assessment | None) -> Style | None:
     if answers:
         return answers[0]
     return min(able, key=lambda style: number(*turn.key[:-1], "order", style.id), default=None)
+
+
+def _taken_up(turn: _Turn) -> Style | None:
+    """The setting that the user changes to in this turn, if it does: none where it has wished for plain answers."""
+    change = change_of(turn.persona)
+    if change is None or change[1] != turn.number:
+        return None
+    return change[0] if change[0] in styles_of(turn.persona, turn.number) else None
 
 
 def _facts(turn: _Turn, held: Collection[str], verdict: Assessment | None) -> list[Fact]:
@@ -142,7 +181,8 @@ def _facts(turn: _Turn, held: Collection[str], verdict: Assessment | None) -> li
 def _correction(turn: _Turn, verdict: Assessment | None) -> Sequence[str]:
     """What a user that corrects says to a wrong reply; nothing if there is nothing to correct,
     or the reply was to an aside."""
-    strayed = wanders_in(turn.persona) == turn.number - 1
+    before = turn.number - 1
+    strayed = wanders_in(turn.persona) == before or kind_in(turn.persona, before) in ("asks", "other")
     if verdict is None or verdict.fault is None or strayed or not corrects(turn.persona):
         return ()
     return CORRECTIONS.get(verdict.fault, ())
@@ -168,12 +208,16 @@ def _lead_in(turn: _Turn, form: str) -> str:
 def _opening(turn: _Turn, held: Collection[str], verdict: Assessment | None) -> list[str]:
     """The greeting in the first turn (none from a user who likes replies that come to the point), afterwards the
     reaction to the last reply: warmer if it fits, cooler if not, then with a remark on what it missed. Users that go
-    off topic, change or correct say so instead."""
+    off topic, ask something else, change or correct say so instead."""
     mood = temper(turn.persona)
-    change = change_of(turn.persona)
-    if wanders_in(turn.persona) == turn.number:
+    kind = kind_in(turn.persona, turn.number)
+    if kind == "other":
+        return [turn.pick(FOR_OTHERS, "for others")]
+    if kind == "asks" or wanders_in(turn.persona) == turn.number:
         return [turn.pick(STRAYS, "stray")]
-    if change is not None and change[1] == turn.number:
+    if neutral_from(turn.persona) == turn.number:
+        return [turn.pick(PLAIN_WISHES, "plain wish")]
+    if _taken_up(turn) is not None:
         return [turn.pick(TAKEN_BACK, "taken back")]
     if verdict is None:
         return [] if "opener.straight" in held else [turn.pick(mood.greetings, "greeting")]
@@ -194,7 +238,7 @@ def _opening(turn: _Turn, held: Collection[str], verdict: Assessment | None) -> 
 def _slights(verdict: Assessment) -> Sequence[str]:
     """Remarks on the worst fault of a reply, or on the trait that it missed most."""
     if verdict.fault is not None:
-        return FAULTS[verdict.fault]
+        return TOO_PERSONAL if verdict.fault == PERSONAL else FAULTS[verdict.fault]
     missed = [id for id, fit in verdict.styles.items() if fit < 1.0]
     return BY_ID[min(missed, key=lambda id: verdict.styles[id])].slights if missed else ()
 

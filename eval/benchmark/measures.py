@@ -13,8 +13,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from aloe_jax.tree.schema import Message, Persona, Record
-from data_gen.text import expand_contractions, stem_set, word_grams, words
+from data_gen.text import expand_contractions, stem, stem_set, word_grams, words
+from data_gen.world.events import is_event
 from data_gen.world.facts import Fact, facts_of, find_fact, named, shown_facts
+from data_gen.world.flattery import flatters
+from data_gen.world.occasion_texts import Errand
+from data_gen.world.occasions import errand_in
 from eval.benchmark.crossed import Estimate, average_weights, linear, turn_weights
 from eval.benchmark.scores import ScoreTable
 
@@ -38,7 +42,8 @@ class DialogueMeasures(Record):
     first_reference: int | None  # turn of the first reply that names a fact which the user has shown; null: no such
     referred: bool | None  # whether there is one; null: the persona is not of the scripted world
     unrevealed: float | None  # share of replies that name a fact of the persona before the user has shown it
-    identity_confusion: float | None  # share of replies that speak of the user's facts as their own
+    identity_confusion: float | None  # share of replies that take the user for themselves or another for the user
+    flattery: float  # share of replies that praise the user without content
     questions: float  # question marks that end a sentence, per reply
     repetition: float | None  # mean share of a reply's runs of `GRAM` words that own earlier replies hold
     words: float  # per reply
@@ -53,6 +58,7 @@ def measures(persona: Persona, dialogue: Sequence[Message]) -> DialogueMeasures:
         referred=first is not None if scripted(persona) else None,
         unrevealed=unrevealed_rate(persona, dialogue),
         identity_confusion=identity_confusion(persona, dialogue),
+        flattery=float(np.mean([flatters(reply, dialogue[place - 1].content) for place, reply in _answers(dialogue)])),
         questions=float(np.mean([questions(reply) for reply in replies])),
         repetition=repetition(replies),
         words=float(np.mean([len(words(reply)) for reply in replies])),
@@ -64,9 +70,15 @@ def replies_of(dialogue: Sequence[Message]) -> list[str]:
     return [message.content for message in dialogue if message.role == "assistant"]
 
 
+def _answers(dialogue: Sequence[Message]) -> list[tuple[int, str]]:
+    """Each reply with its place in the dialogue."""
+    return [(place, message.content) for place, message in enumerate(dialogue) if message.role == "assistant"]
+
+
 def scripted(persona: Persona) -> bool:
     """Whether the persona has facts and all of them are of the scripted world."""
-    return bool(persona.facts) and all(find_fact(item.id) for item in persona.facts)
+    facts = [item for item in persona.facts if not is_event(item)]
+    return bool(facts) and all(find_fact(item.id) for item in facts)
 
 
 def first_reference(persona: Persona, dialogue: Sequence[Message]) -> int | None:
@@ -99,11 +111,27 @@ def unrevealed_rate(persona: Persona, dialogue: Sequence[Message]) -> float | No
 
 
 def identity_confusion(persona: Persona, dialogue: Sequence[Message]) -> float | None:
-    """The share of replies that claim a fact of the user for themselves; None for other personas."""
+    """The share of replies that mix up who is who, as `confused` says; None for other personas."""
     if not scripted(persona):
         return None
-    facts = facts_of(persona)
-    return float(np.mean([claims(facts, reply) for reply in replies_of(dialogue)]))
+    return float(np.mean([confused(persona, dialogue[:place], reply) for place, reply in _answers(dialogue)]))
+
+
+def confused(persona: Persona, dialogue: Sequence[Message], reply: str) -> bool:
+    """Whether a reply to `dialogue` claims a fact of the user for itself, or speaks of what the user asked for somebody
+    else as if it were the user's."""
+    errands = (errand_in(message.content) for message in dialogue if message.role == "user")
+    return claims(facts_of(persona), reply) or any(hands_over(errand, reply) for errand in errands if errand)
+
+
+def hands_over(errand: Errand, reply: str) -> bool:
+    """Whether a reply says "your" of another person's matter, at most one word before its name ("your old tractor")."""
+    said = words(reply)
+    for place, word in enumerate(said):
+        before = said[max(0, place - 2) : place]
+        if stem(word) in errand.name_stems and "your" in before and not before[-1].endswith("'s"):
+            return True
+    return False
 
 
 def claims(facts: Sequence[Fact], reply: str) -> bool:

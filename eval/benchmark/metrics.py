@@ -16,6 +16,7 @@ from aloe_jax.tree.schema import Record
 from eval.benchmark.calibration import Calibration, Refusal
 from eval.benchmark.crossed import average_weights, linear, slope_weights
 from eval.benchmark.figures import Figures, figures, is_flat
+from eval.benchmark.restraint import TurnKind
 from eval.benchmark.scores import Scale, ScoreRecord, ScoreTable, carries_persona, score_table
 from eval.benchmark.settings import MOST_RESAMPLES
 from eval.benchmark.statistics import percentile_interval, two_way_weights, weighted_means
@@ -23,7 +24,7 @@ from eval.benchmark.statistics import percentile_interval, two_way_weights, weig
 Interval = tuple[float, float] | None
 Method = Literal["variance components", "bootstrap"]
 LINEAR = ("average", "IR")
-OPTIONAL = ("corrected", "persona")
+OPTIONAL = ("corrected", "persona", "by_turn_kind")
 METHODS: Mapping[str, Method] = {
     name: "variance components" if name in LINEAR else "bootstrap" for name in Figures.model_fields
 }
@@ -56,7 +57,7 @@ class ScaleMetrics(Figures[float | None]):
 
     @model_serializer(mode="wrap")
     def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
-        """Without `corrected` and `persona` where there are none."""
+        """Without what is `OPTIONAL` where there is none."""
         content: dict[str, object] = write(self)
         return {key: value for key, value in content.items() if value is not None or key not in OPTIONAL}
 
@@ -69,9 +70,10 @@ class ScaleMetrics(Figures[float | None]):
 
 class Metrics(ScaleMetrics):
     """Content of `metrics.json`: the metrics on the scale `shown`, and those on the scale `persona` where the replies
-    have such scores."""
+    have such scores, and figures by kind of turn (`restraint`)."""
 
     persona: ScaleMetrics | None = None
+    by_turn_kind: dict[str, TurnKind] | None = None  # null: all turns are ordinary ones
 
 
 def metrics(scores: Sequence[ScoreRecord], resamples: int = 2000, seed: int = 0, level: float = 0.95) -> Metrics:

@@ -13,6 +13,7 @@ from aloe_jax.tree.schema import Conversation, Persona, read_trees, write_record
 from eval.benchmark.cases import TREES, GivenUp, read_given_up
 from eval.benchmark.dialogues import OVERALL, PERSONA, replies_of, score_of
 from eval.benchmark.metrics import Metrics, metrics
+from eval.benchmark.restraint import by_turn_kind
 from eval.benchmark.scores import SCORES, ScoreRecord
 
 METRICS = "metrics.json"
@@ -55,7 +56,7 @@ def summarise(
                 unscored[_reason(record.turn, trees.get(persona.id), given_up.get(persona.id))] += 1
     lines = (files.json_line(record.model_dump(mode="json")) for record in records)
     files.write_lines(directory / SCORES, lines)
-    result = metrics(records, resamples, seed)
+    result = metrics(records, resamples, seed).model_copy(update={"by_turn_kind": by_turn_kind(records, ordered)})
     files.write_json(directory / METRICS, result.model_dump(mode="json"))
     flags = Counter(flag for tree in ordered for flag in _flags(tree))
     reasons = Counter(given_up[persona.id].reason for persona in personas if persona.id in given_up)

@@ -18,12 +18,13 @@ from etils import epath
 
 from aloe_jax import files
 from aloe_jax.errors import InputError
-from aloe_jax.tree.schema import parse
+from aloe_jax.tree.schema import parse, read_trees
 from eval.benchmark.calibration import Calibration, Refusal, calibrate
 from eval.benchmark.cases import TREES
 from eval.benchmark.entries import SCRIPTED_JUDGE
 from eval.benchmark.labels import RATINGS, Label, check_replies, read_labels
 from eval.benchmark.metrics import Metrics, ScaleMetrics, metrics, on_scale
+from eval.benchmark.restraint import TurnKind, by_turn_kind
 from eval.benchmark.results import METRICS
 from eval.benchmark.scores import SCORES, Scale, ScoreRecord, carries_persona, read_scores, score_table
 
@@ -150,8 +151,16 @@ def metrics_file(
         truth = Truth(str(labels), tuple(marks))
     if scale is None:
         found = corrected_metrics(metrics(records, resamples, seed, level), records, truth)
+        if place.name == SCORES and (place.parent / TREES).exists():
+            found = found.model_copy(update={"by_turn_kind": _by_turn_kind(records, place.parent)})
         return found.model_dump(mode="json")
     return _with(on_scale(records, scale, resamples, seed, level), records, truth, scale).model_dump(mode="json")
+
+
+def _by_turn_kind(records: Sequence[ScoreRecord], directory: epath.Path) -> dict[str, TurnKind] | None:
+    """The figures by kind of turn of the dialogues beside the scores."""
+    cases = {record.case for record in records}
+    return by_turn_kind(records, [tree for tree in read_trees(directory / TREES) if tree.id in cases])
 
 
 def _labelled(records: Sequence[ScoreRecord], labels: Sequence[Label]) -> list[Scale]:

@@ -14,12 +14,13 @@ from aloe_jax import files
 from aloe_jax.errors import InputError
 from aloe_jax.tree.schema import parse
 from eval.benchmark.metrics import Metrics, ScaleMetrics
+from eval.benchmark.restraint import FIGURES, TurnKind
 from eval.benchmark.scores import Scale
 from eval.benchmark.truth import metrics_file
 from eval.compare.sources import labels_of, results_in
 from eval.compare.text import TITLES, levels_table
 from eval.report.findings import SCALES
-from eval.report.tables import decimal
+from eval.report.tables import bracket, decimal
 
 Measured = Mapping[str, Metrics]
 
@@ -66,14 +67,14 @@ def as_json(found: Measured, scale: Scale | None) -> dict[str, object]:
     """The content of metrics.json of each result, or its part for one scale, which a result may lack (null)."""
     if scale is None:
         return {label: each.model_dump(mode="json") for label, each in found.items()}
-    return {
-        label: None if (part := _on(each, scale)) is None else part.model_dump(mode="json", exclude={"persona"})
-        for label, each in found.items()
-    }
+    beside = {"persona", "by_turn_kind"}
+    parts = {label: _on(each, scale) for label, each in found.items()}
+    return {label: part and part.model_dump(mode="json", exclude=beside) for label, part in parts.items()}
 
 
 def show(found: Measured, scale: Scale | None, console: Console) -> None:
-    """Print the figures with their intervals, then the levels by turn, on each scale."""
+    """Print the figures with their intervals, then the levels by turn, on each scale; then what there is by kind of
+    turn."""
     for name in (scale,) if scale else SCALES:
         rows = [(label, part) for label, each in found.items() if (part := _on(each, name)) is not None]
         if not rows:
@@ -81,6 +82,25 @@ def show(found: Measured, scale: Scale | None, console: Console) -> None:
         console.print(Text(TITLES[name], style="bold"))
         console.print(levels_table([(f"{label}, {part.cases} cases", part) for label, part in rows], "", console.width))
         console.print(_by_turn(rows))
+    kinds = [(label, each.by_turn_kind) for label, each in found.items() if each.by_turn_kind]
+    if kinds and scale != "persona":
+        console.print(Text("When not to personalise", style="bold"))
+        console.print(_by_kind(kinds, console.width))
+
+
+def _by_kind(found: Sequence[tuple[str, Mapping[str, TurnKind]]], width: int) -> Table:
+    """A line per result and kind of turn, each figure with its interval."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
+    table.add_column("", overflow="fold")
+    for head in ("turns", "score", "over-personal", "flattery", "who is who"):
+        table.add_column(head, justify="right", no_wrap=True)
+    between = " " if width >= 120 else "\n"
+    for label, kinds in found:
+        for kind, each in kinds.items():
+            figures = [getattr(each, name) for name in FIGURES]
+            cells = ["–" if one is None else f"{decimal(one.value, 2)}{between}{bracket(one.ci, 2)}" for one in figures]
+            table.add_row(Text(f"{label}, {kind}"), str(each.turns), *(Text(cell.rstrip()) for cell in cells))
+    return table
 
 
 def _on(found: Metrics, scale: Scale) -> ScaleMetrics | None:

@@ -116,7 +116,7 @@ class _Reader:
 
     def __init__(self, tree: Conversation) -> None:
         self.children: dict[str | None, list[Node]] = {}
-        for node in tree.nodes:
+        for node in tree.dialogue:
             self.children.setdefault(node.parent, []).append(node)
         self.path = frozenset(tree.path)
         persona = tree.persona

@@ -26,7 +26,8 @@ MEASURES = (
     ("first_reference", "Turn of the first correct personal reference, where there is one", 1),
     ("referred", "Share of dialogues with a correct personal reference", 2),
     ("unrevealed", "Share of replies with a fact that the user had not shown", 3),
-    ("identity_confusion", "Share of replies that claim the user's facts for themselves", 3),
+    ("identity_confusion", "Share of replies that claim the user's facts, or give it another's", 3),
+    ("flattery", "Share of replies that flatter the user", 3),
     ("questions", "Questions per reply", 2),
     ("repetition", "Share of word runs repeated from own earlier replies", 3),
     ("words", "Words per reply", 1),
@@ -108,7 +109,7 @@ def _words(result: ModelResult, table: ScoreTable) -> Float[np.ndarray, "N K"]:
 
 def said(tree: Conversation) -> list[Message]:
     """The user's messages and the replies of the model under test in turn, without stored replies between them."""
-    nodes = [node for node in tree.nodes if node.condition != STORED and node.role != "system"]
+    nodes = [node for node in tree.dialogue if node.condition != STORED and node.role != "system"]
     return [Message(role=node.role, content=node.text) for node in nodes]
 
 

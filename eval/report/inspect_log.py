@@ -117,7 +117,7 @@ def _sample(tree: Conversation, model: str) -> Values:
 
 def _messages(tree: Conversation, model: str) -> Iterator[Values]:
     """The dialogue; a stored reply that was replayed after the model's own says so."""
-    for node in tree.nodes:
+    for node in tree.dialogue:
         message: Values = {"id": f"{tree.id}.{node.id}", "role": node.role, "content": node.text}
         if node.role == "assistant":
             if node.condition == STORED:

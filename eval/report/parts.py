@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 from markupsafe import Markup
 
 from data_gen.calls.given_up import told
+from data_gen.world.occasions import FLIP, ORDINARY
 from eval.benchmark.entries import CONTROLS, ORACLE, TESTED
 from eval.benchmark.general import General, general_difference
 from eval.benchmark.metrics import ScaleMetrics
+from eval.benchmark.restraint import Figure, by_turn_kind
 from eval.benchmark.scores import Scale
 from eval.benchmark.tasks import TaskDifference, TaskResult, task_differences
 from eval.report import tables
@@ -31,6 +33,13 @@ from eval.report.tables import Cell, Differences, Grid, Row, bracket, count, dec
 
 WIDE, NARROW = (860, 380), (360, 300)  # px; the style sheet shows one of them
 JUDGE_SCALE = (1.0, 5.0)  # of our judges; curves within it are drawn on the whole scale, so that small gains look small
+KINDS = {
+    ORDINARY: "Ordinary turns",
+    "asks": "A question of fact",
+    "other": "For somebody else",
+    "neutral": "Plain answers wished for",
+    FLIP: "After a change of preference, the old one",
+}
 TITLES: Mapping[Scale, str] = {"shown": "What users had shown counts", "persona": "The whole persona counts"}
 EXPLAINED: Mapping[Scale, str] = {
     "shown": "Scale shown: a reply is judged by what this user has shown so far. A perfect model is flat at the top.",
@@ -174,9 +183,27 @@ def measures_grid(shown: Mapping[str, Shown]) -> Grid | None:
     return Grid("Measures of the dialogues, with intervals over users", _heads(shown), tuple(rows)) if rows else None
 
 
+def restraint_grid(shown: Mapping[str, Shown]) -> Grid | None:
+    """Score and over-personalisation by kind of turn; None where a reply may be about the user in all of them."""
+    found = [by_turn_kind(each.result.scores, each.result.trees) or {} for each in shown.values()]
+    rows = []
+    for kind, said in KINDS.items():
+        turns = [each.get(kind) for each in found]
+        if any(turns):
+            rows.append(Row(f"{said}: score", tuple(_of_kind(each.score if each else None) for each in turns)))
+            personal = tuple(_of_kind(each.over_personalisation if each else None) for each in turns)
+            note = "may be personal" if kind == ORDINARY else ""
+            rows.append(Row(f"{said}: share of personal replies", personal, note))
+    return Grid("When not to personalise", _heads(shown), tuple(rows)) if rows else None
+
+
+def _of_kind(found: Figure | None) -> Cell:
+    return Cell("–") if found is None else with_interval(found.value, found.ci, 2)
+
+
 def grids_beside(shown: Mapping[str, Shown], baseline: str) -> list[Grid]:
     """The tables beside the scores that there is something for; `baseline` as in `general_grid`."""
-    found = (labels_grid(shown), criteria_grid(shown), measures_grid(shown))
+    found = (labels_grid(shown), criteria_grid(shown), measures_grid(shown), restraint_grid(shown))
     return [*(grid for grid in found if grid), *ability_grids(shown, baseline)]
 
 

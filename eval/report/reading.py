@@ -180,7 +180,7 @@ def summarise(trees: Iterator[Conversation], keep: int) -> TreeSummary:
             first.append(tree)
         depth: dict[str | None, int] = {None: 0}
         siblings: Counter[str | None] = Counter()
-        for node in tree.nodes:
+        for node in tree.dialogue:
             depth[node.id] = depth[node.parent] + (node.role == "user")
             flags.update(node.flags)
             if node.role == "assistant":

@@ -11,6 +11,7 @@ from statistics import fmean
 from typing import cast
 
 from aloe_jax.errors import InputError
+from aloe_jax.tree.schema import PROBE
 from data_gen.run_files import TREES
 from eval.viewer.json_trees import JsonPersona, JsonReject, JsonTree, judged, without_tokens
 from eval.viewer.personas import has_personas, personas_file
@@ -230,6 +231,8 @@ def _summarise(number: int, tree: JsonTree) -> Summary:
     values, said, replies = [], [], 0
     flags: dict[str, int] = {}
     for node in tree["nodes"]:
+        if PROBE in node.get("flags", ()):
+            continue
         role, above = node["role"], depth[node.get("parent")]
         if role == "assistant":
             replies += 1

@@ -47,7 +47,10 @@ def test_a_larger_model_has_another_preset():
     """29.6 billion parameters in the layers and 2 x 0.5 at both ends: above v5e's sizes, below the 33 of v6e."""
     given = settings(AUTO)
     large = replace(given["model"], sizes={**given["model"].sizes, "num_hidden_layers": 136})
-    for chip, said in (("v5e", "30.7 billion parameters: no preset, `aloe plan --search`"), ("v6e", "recomputes whole")):
+    for chip, said in (
+        ("v5e", "30.7 billion parameters: no preset, `aloe plan --search`"),
+        ("v6e", "recomputes whole"),
+    ):
         found = decide_remat({**given, "model": large}, chip)
         assert found.settings["compute"].remat == "full"
         assert said in found.line

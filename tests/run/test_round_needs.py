@@ -1,5 +1,6 @@
 """What rounds say that they take on the disk, by hand."""
 
+import dataclasses
 import io
 
 import pytest
@@ -11,7 +12,10 @@ from aloe_jax.errors import InputError
 from aloe_jax.models import decoder
 from aloe_jax.run.progress import Progress
 from aloe_jax.run.stage import Run
+from data_gen.online.methods import METHODS
 from data_gen.online.needs import CALL, REPLY, TOKEN, check_disk, disk_needs, memory_in_words
+from data_gen.online.outline import outlines
+from data_gen.online.round_settings import OnlineSettings
 from data_gen.online.settings import RolloutSettings
 from helpers.aloe_command import ROOT
 from helpers.tiny import MODEL
@@ -35,6 +39,15 @@ def test_replies_of_a_tree():
     assert THREE.replies == 3 + 4 + 4
 
 
+@pytest.mark.parametrize("changes", [{}, {"turns": 10, "horizon": 2.0}, {"siblings": 4, "futures": 1, "probes": 2}])
+def test_replies_of_trees_that_are_rolled_out(changes):
+    """With siblings in every turn there are no fewer."""
+    shape = dataclasses.replace(THREE, share=1.0, **changes)
+    for name, method in METHODS.items():
+        for tree in outlines(OnlineSettings(method=name, trees=4, rollout=shape)):
+            assert sum(node.role == "assistant" for node in tree.nodes) == method.shaped(shape).replies
+
+
 def test_disk(tiny_model, tmp_path):
     """Two checkpoints at a time, of parameters and two moments in f32; trees of five rounds and of the one under way,
     ten trees each. A budget of 5,000 tokens is 3 rounds of 11 x 10 replies of 20; a model that judges and one that
@@ -56,4 +69,4 @@ def test_a_disk_that_is_too_small_is_refused(tiny_model, tmp_path):
         check_disk(run)
     run = needs_of(tiny_model, tmp_path)
     assert check_disk(run).startswith("about 0.")
-    assert memory_in_words(run, "nothing").endswith("of the reference model; engine: nothing")
+    assert " of the reference model; rolling out also nothing; updating " in memory_in_words(run, "nothing")

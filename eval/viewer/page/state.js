@@ -37,15 +37,25 @@ function stored(name, value) {
   return value;
 }
 
-// A tree for display: children by parent, numbered turns, and the turn in which each fact and trait showed.
-function openTree(tree, rejects) {
+const isProbe = (node) => (node.flags ?? []).includes("probe");
+
+// A tree for display: children by parent, numbered turns, and the turn in which each fact and trait showed. Probes are
+// no messages of it: their answers stand with the reply after which they were asked.
+function openTree(whole, rejects) {
+  const tree = { ...whole, nodes: whole.nodes.filter((node) => !isProbe(node)) };
+  const after = new Map(whole.nodes.map((node) => [node.id, node.parent]));
+  const beliefs = new Map();
+  for (const node of whole.nodes.filter((node) => isProbe(node) && node.role === "assistant")) {
+    const reply = after.get(node.parent);
+    beliefs.set(reply, [...(beliefs.get(reply) ?? []), node]);
+  }
   const children = new Map();
   for (const node of tree.nodes) {
     const parent = node.parent ?? null;
     if (!children.has(parent)) children.set(parent, []);
     children.get(parent).push(node);
   }
-  const open = { tree, rejects, children, path: new Set(tree.path ?? []), turns: [], turnOf: new Map(), shownAt: new Map() };
+  const open = { tree, rejects, children, beliefs, path: new Set(tree.path ?? []), turns: [], turnOf: new Map(), shownAt: new Map() };
   open.roots = follow(open, null, 1);
   const persona = tree.persona ?? {};
   open.items = new Map([...(persona.facts ?? []), ...(persona.traits ?? [])].map((item) => [item.id, item.text]));

@@ -129,6 +129,7 @@ function reply(turn, node, name) {
     el("p", { class: "text" }, node.text || el("i", {}, "nothing")),
     open && parts.length > 0 && el("p", { class: "parts" }, parts.map((score) => `${score.criterion} ${number(score.value, 2)}`).join(" · ")),
     open && node.tokens && el("p", { class: "parts" }, count(node.tokens, "token")),
+    open && (state.open.beliefs.get(node.id) ?? []).map((answer) => el("p", { class: "parts" }, `has learned: ${answer.text}`)),
   );
 }
 

@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 
+from aloe_jax.tree.probe import Claim, read_claims
 from aloe_jax.tree.schema import dump
 from data_gen.calls.store import PREFERENCES
 from data_gen.calls.tally import Tally
@@ -277,3 +278,18 @@ def test_a_reply_of_thoughts_alone_that_was_cut_off_is_turned_down(roles):
     tree = grown(dataclasses.replace(roles, responder=Thinker()), shape=shape)
     assert all(node.text for node in tree.replies())
     assert {node.condition for node in tree.replies()} == {"hinted", "plain"}
+
+
+def test_probes_ask_for_what_the_inducer_has_found(roles):
+    """After each reply of the path with a share of 1, after the same ones whatever the share; without one as ever."""
+    plain, every, some = (grown(roles, shape=changed(probes=share)) for share in (0.0, 1.0, 0.5))
+    assert plain == grown(roles)
+    assert every.dialogue == some.dialogue == plain.nodes
+    asked = [node for node in every.nodes if node.is_probe]
+    assert [node.id for node in asked[::2]] == [f"{reply}/probe" for reply in every.path[1::2]]
+    for turn, answer in enumerate(asked[1::2], start=1):
+        assert read_claims(answer.text) == tuple(Claim(f"Fact {number}.", number) for number in range(1, turn + 1))
+    drawn = [tree for number in range(8) if (tree := grown(roles, f"c{number}", changed(probes=0.5)))]
+    counts = [sum(node.is_probe for node in tree.nodes) // 2 for tree in drawn]
+    assert 8 <= sum(counts) <= 24  # of 8 x 4 replies
+    assert len(set(counts)) > 1

@@ -152,6 +152,20 @@ def test_the_parts_of_a_reward_add_up():
         assert rewarded(tree, SETTINGS) == tree
 
 
+def test_no_judge_is_needed_where_its_score_has_no_weight():
+    """The other parts of the reward are there, and add up to a total."""
+    settings = dataclasses.replace(SETTINGS, reward=RewardSettings(score=0.0))
+    unjudged = [
+        dataclasses.replace(seat, roles=dataclasses.replace(seat.roles, judge=None)) for seat in seats(PERSONAS[:1])
+    ]
+    (tree,) = asyncio.run(roll_out(unjudged, settings, 0))
+    assert not any(reply.scores for reply in tree.replies())
+    (judged,) = grown(settings, PERSONAS[:1])
+    totals = [[part(reply, TOTAL) for reply in rewarded(each, settings).replies()] for each in (tree, judged)]
+    assert totals[0] == totals[1]
+    assert None not in totals[0]
+
+
 @pytest.mark.parametrize("discount", [1.0, 0.9])
 def test_the_potential_telescopes(discount):
     """sum over l of gamma^l (gamma Phi(l + 1) - Phi(l)) = gamma^n Phi(n) - Phi(0); Phi is 0 after the last turn, and at
