@@ -203,6 +203,11 @@ class Engine:
             results.update(self.step())
         return [results[ticket] for ticket in tickets]
 
+    @property
+    def memory(self) -> str:
+        """What parameters and cache take, over all devices, as text."""
+        return self._executor.memory
+
     def load(self, params: decoder.Params) -> None:
         """Replace the parameters; nothing that was computed with earlier ones is used again. The engine may not be
         busy, and on several processes every one has to load them."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from aloe_jax.data.settings import DatasetSettings
+from aloe_jax.decode.engine import Engine
 from aloe_jax.errors import ResumableError
 from aloe_jax.parallel import hosts
 from aloe_jax.run.manifest import Values
@@ -28,6 +29,7 @@ from aloe_jax.tree.schema import read_personas
 from data_gen.online.alarm import alarmed
 from data_gen.online.hints import hints_of
 from data_gen.online.methods import decided
+from data_gen.online.needs import check_disk, memory_in_words
 from data_gen.online.packed import Packing
 from data_gen.online.players import players
 from data_gen.online.policy import Policy
@@ -47,6 +49,9 @@ def train_online(run: Run) -> Values:
         stop = stack.enter_context(StopRequest(mesh))
         with clock.part("start"):
             engine, chat = stack.enter_context(engine_everywhere(run, settings.start))
+            if isinstance(engine, Engine):
+                run.progress.line(f"online: {check_disk(run)}")
+                run.progress.line(f"online: {memory_in_words(run, engine.memory)}")
             engine.unload()  # every batch of a round loads the policy
             playing = stack.enter_context(players(run, settings, Path(directory))) if hosts.is_primary() else None
             reference = load_model(run, settings.reference, mesh)
