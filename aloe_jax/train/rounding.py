@@ -7,6 +7,7 @@ arithmetic.
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
@@ -52,7 +53,7 @@ def expected_first_loss(settings: ObjectiveSettings, batches: Batches) -> float 
 
 def loss_of_old_policy(settings: ObjectiveSettings, rows: TreeRow) -> float:
     """The loss of the policy whose log-probabilities `rows` [B, ...] have as those of the old one."""
-    return _loss(settings, rows, np.zeros(rows.length.shape))
+    return float(_loss(settings, rows, np.zeros(rows.length.shape)))
 
 
 def loss_tolerance(settings: ObjectiveSettings, batches: Batches, dtype: str, layers: int, expected: float) -> float:
@@ -69,11 +70,14 @@ def loss_tolerance(settings: ObjectiveSettings, batches: Batches, dtype: str, la
 
 
 def rounded_loss(settings: ObjectiveSettings, rows: TreeRow, dtype: str, layers: int, expected: float) -> float:
-    """The change of the loss of `rows` from `expected` if the log-probabilities of chosen replies, or of those with an
-    advantage above 0, are off by their tolerance and the others by theirs in the other direction."""
-    side = np.sign(np.nan_to_num(rows.advantage)) if objective_of(settings).by_token else rows.label
+    """The change of the loss of `rows` from `expected` if the log-probabilities of chosen replies, or of those whose
+    growth raises an objective of single tokens, are off by their tolerance and the others by theirs in the other
+    direction."""
+    side: ArrayLike = rows.label
+    if objective_of(settings).by_token:
+        side = np.sign(jax.grad(lambda off: _loss(settings, rows, off))(jnp.zeros(rows.length.shape)))
     off = side * reply_tolerance(dtype, layers, rows.length)
-    return max(abs(_loss(settings, rows, sign * off) - expected) for sign in (1, -1))
+    return max(abs(float(_loss(settings, rows, sign * off)) - expected) for sign in (1, -1))
 
 
 def _first_rows(batches: Batches) -> TreeRow:
@@ -83,11 +87,11 @@ def _first_rows(batches: Batches) -> TreeRow:
     return rows.replace(reference=np.zeros_like(rows.reference))
 
 
-def _loss(settings: ObjectiveSettings, row: TreeRow, off: Float[np.ndarray, "B R"]) -> float:
+def _loss(settings: ObjectiveSettings, row: TreeRow, off: Float[ArrayLike, "B R"]) -> jax.Array:
     """The loss if the log-probability of each reply is off that of the old policy by that much, shared by its
     tokens."""
-    share = np.pad(off / np.maximum(row.length, 1), [(0, 0), (0, 1)])  # padding's reply comes after the last one
-    log_prob = row.old_log_prob + np.take_along_axis(share, row.reply, axis=1)
+    share = jnp.pad(off / np.maximum(row.length, 1), [(0, 0), (0, 1)])  # padding's reply comes after the last one
+    log_prob = row.old_log_prob + jnp.take_along_axis(share, jnp.asarray(row.reply), axis=1)
     replies, pairs = gather_replies(TargetScores(jnp.asarray(log_prob, jnp.float32), None), row)
     total, weight, _ = objective_of(settings)(replies, pairs, settings)
-    return float(total / weight)
+    return total / weight

@@ -140,7 +140,7 @@ def _to_the_end(settings: RolloutSettings) -> RolloutSettings:
 
 _BY_ADVANTAGE = ("tree_regression", "policy_gradient")
 METHODS: Mapping[str, Method] = {
-    "siblings": Method(siblings, _BY_ADVANTAGE),
+    "siblings": Method(siblings, (*_BY_ADVANTAGE, "distil")),  # which needs trees and no advantages
     "turn": Method(turn, _BY_ADVANTAGE, _without_futures),
     # tree_regression compares siblings, of which there are none
     "chain": Method(chain, ("policy_gradient",), _without_siblings, per_persona=4),
@@ -159,6 +159,14 @@ def check_method(settings: OnlineSettings) -> None:
         raise InputError(
             f"config.online.objective: '{settings.objective}' does not learn from the trees of the method "
             f"'{settings.method}'; set it to one of {', '.join(method.objectives)}{remedy}"
+        )
+    shape = method.shaped(settings.rollout)
+    alone = settings.method in ("turn", "chain") or settings.objective == "distil"
+    if not alone and not (shape.siblings > 1 and shape.share):
+        name, value, least = ("siblings", 1, "2") if shape.siblings == 1 else ("share", 0, "0.1")
+        raise InputError(
+            f"config.online.rollout.{name}: {value}, but the method '{settings.method}' learns from siblings that "
+            f"differ; set it to at least {least}"
         )
     count = method.trees_per_persona(settings)
     if count == 1 < method.per_persona:

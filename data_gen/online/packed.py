@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
 
+from aloe_jax.data.pipeline import micro_batches_of
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.train.work import Work, sum_of, work_of
 from aloe_jax.tree.fragments import fragments
+from aloe_jax.tree.hinted import with_hints
 from aloe_jax.tree.pack import best_fit, empty_row, pack, stack
 from aloe_jax.tree.prune import Chooses, pruned
 from aloe_jax.tree.row import Capacity, TreeRow
 from aloe_jax.tree.schema import Conversation
 from aloe_jax.tree.template import ChatFormat
 from aloe_jax.tree.trie import build_trie
+
+# Log-probabilities of a reply's tokens given a hint, by the places of its tree and, in that, of its node.
+GivenHints = Mapping[tuple[int, int], Float[np.ndarray, " n"]]
 
 
 @dataclass(frozen=True)
@@ -29,27 +35,30 @@ class Packing:
     model: ModelConfig
     chooses: Chooses
 
-    def rows(self, trees: Sequence[Conversation]) -> tuple[list[TreeRow], Work]:
-        """The trained part of every tree in as few rows as best-fit finds, and the work of a step on them. Raises
-        InputError for a tree that does not fit a row and for token ids that the model does not have."""
-        parts = [part for number, tree in enumerate(trees) for part in self._parts(number, tree)]
-        sizes = np.array([part.sizes for part in parts], np.int64).reshape(-1, 4)
-        rows = [pack([parts[index] for index in row], self.capacity) for row in best_fit(sizes, self.capacity)]
-        return rows, sum_of([work_of(part, self.model) for part in parts])
+    def rows(self, trees: Sequence[Conversation], hinted: GivenHints | None = None) -> tuple[list[TreeRow], Work]:
+        """The trained part of every tree in as few rows as best-fit finds, and the work of a step on them; `hinted` is
+        what is known given hints. Raises InputError for a tree that does not fit a row and for token ids that the
+        model does not have."""
+        parts = [part for number, tree in enumerate(trees) for part in self._parts(number, tree, hinted or {})]
+        return self.laid_out(parts), sum_of([work_of(part, self.model) for part in parts])
 
-    def _parts(self, number: int, tree: Conversation) -> list[TreeRow]:
+    def laid_out(self, parts: Sequence[TreeRow]) -> list[TreeRow]:
+        """Fragments in as few rows as best-fit finds."""
+        sizes = np.array([part.sizes for part in parts], np.int64).reshape(-1, 4)
+        return [pack([parts[index] for index in row], self.capacity) for row in best_fit(sizes, self.capacity)]
+
+    def _parts(self, number: int, tree: Conversation, hinted: GivenHints) -> list[TreeRow]:
         found = fragments(tree, build_trie(tree, self.chat, self.longest), self.capacity, number)
         ids = (int(part.tokens.max()) for part in found)
         self.chat.tokenizer.check_ids(ids, self.model.vocab, f"conversation '{tree.id}'")
-        trained = [pruned(part, self.chooses(part)) for part in found]
+        told = [with_hints(part, hinted) if hinted else part for part in found]
+        trained = [pruned(part, self.chooses(part)) for part in told]
         return [part for part in trained if part.target.size]
 
 
 def batched(rows: Sequence[TreeRow], size: int, capacity: Capacity) -> tuple[TreeRow, int]:
-    """Rows as micro-batches [N, B, ...] of `size` B rows each, and how many of the N are not empty. N is a power of
-    two, so that rounds of different sizes share few compiled programs."""
-    used = max(1, -(-len(rows) // size))
-    count = 1 << (used - 1).bit_length()
+    """Rows as micro-batches [N, B, ...] of `size` B rows each, and how many of the N are not empty."""
+    count, used = micro_batches_of(len(rows), size)
     filled = [*rows, *[empty_row(capacity)] * (count * size - len(rows))]
     return stack([stack(filled[start : start + size]) for start in range(0, len(filled), size)]), used
 

@@ -13,10 +13,12 @@ from aloe_jax.run.stage import Run
 from aloe_jax.serve.client.interface import ChatClient
 from data_gen.calls.connections import Cast
 from data_gen.calls.store import Store
-from data_gen.players.assemble import assemble, game_roles, model_roles, role_clients
-from data_gen.roles import Responder, Roles
+from data_gen.online.round_settings import OnlineSettings
+from data_gen.players.assemble import assemble, game_roles, model_roles, player_of, role_clients
+from data_gen.players.player import role_of
+from data_gen.roles import Judge, Responder, Roles
 
-OTHERS = ("user", "inducer", "judge")
+JUDGE = "judge"
 T = TypeVar("T")
 
 
@@ -27,6 +29,7 @@ class Players:
     run: Run
     cast: Cast
     runner: asyncio.Runner
+    called: tuple[str, ...]
 
     def play(self, client: ChatClient, policy: Responder, game: Callable[[Roles], Coroutine[Any, Any, T]]) -> T:
         """The result of a game in which `policy` answers, through `client`. What it samples is not kept under the
@@ -34,16 +37,26 @@ class Players:
 
         async def played() -> T:
             async with client:
-                roles = game_roles(self.run, self.cast, OTHERS)
+                roles = game_roles(self.run, self.cast, self.called)
                 return await game(replace(roles, responder=policy))
 
         return self.runner.run(played())
 
+    def judge_again(self, game: Callable[[Judge], Coroutine[Any, Any, T]]) -> T:
+        """The result of a game of the judge alone, whose model is asked anew: its stored answers do not count."""
+        recorded = {seat: replace(chat, again=role_of(seat) == "judge") for seat, chat in self.cast.recorded.items()}
+        return self.runner.run(game(player_of(self.run, replace(self.cast, recorded=recorded), "judge", "judge")))
+
+
+def others(settings: OnlineSettings) -> tuple[str, ...]:
+    """The roles beside the policy: no judge where its score has no weight."""
+    return ("user", "inducer", *((JUDGE,) if settings.rollout.reward.score else ()))
+
 
 @contextmanager
-def players(run: Run, directory: Path) -> Iterator[Players]:
+def players(run: Run, settings: OnlineSettings, directory: Path) -> Iterator[Players]:
     """The players of a run's rounds; what servers answer is stored in `directory`."""
-    called = model_roles(run, OTHERS)
+    called = model_roles(run, others(settings))
     with ExitStack() as stack:
         store = stack.enter_context(Store(directory)) if called else None
         clients = stack.enter_context(role_clients(run, called))
@@ -53,4 +66,4 @@ def players(run: Run, directory: Path) -> Iterator[Players]:
         cast = runner.run(opened.enter_async_context(assemble(run, clients, store)))
         for warning in cast.warnings:
             run.progress.line(f"online: {warning}")
-        yield Players(run, cast, runner)
+        yield Players(run, cast, runner, others(settings))

@@ -28,7 +28,7 @@ from data_gen.concurrency import gather_all
 from data_gen.game.turn import Branch, another, reply_node
 from data_gen.online.probes import sampled_answer
 from data_gen.online.settings import RolloutSettings
-from data_gen.roles import Responder, Revealed, Roles, Said
+from data_gen.roles import Responder, Revealed, Roles, Said, Verdict
 from data_gen.seeds import stable_seed
 
 PLAIN = "plain"  # condition of every reply: from the dialogue alone
@@ -54,7 +54,8 @@ def tree_name(round_number: int, persona: Persona, number: int = 1) -> str:
 
 
 def chosen_turns(name: str, settings: RolloutSettings, seed: int) -> tuple[int, ...]:
-    """The turns with siblings of the tree `name`, sorted: `share` of all, early ones more often.
+    """The turns with siblings of the tree `name`, sorted: `share` of all, early ones more often; at least one unless
+    `share` is 0.
 
     They are drawn without replacement with weights T - t + 1 (Efraimidis and Spirakis, 2006: the largest u^(1/weight)).
     A larger share adds to those of a smaller one.
@@ -62,7 +63,8 @@ def chosen_turns(name: str, settings: RolloutSettings, seed: int) -> tuple[int, 
     draws = random.Random(stable_seed(seed, name, "chosen"))
     keys = {turn: draws.random() ** (1 / (settings.turns - turn + 1)) for turn in range(1, settings.turns + 1)}
     ordered = sorted(keys, key=lambda turn: -keys[turn])
-    return tuple(sorted(ordered[: round(settings.share * settings.turns)]))
+    count = max(settings.share > 0, round(settings.share * settings.turns))
+    return tuple(sorted(ordered[:count]))
 
 
 @dataclass(frozen=True)
@@ -136,18 +138,16 @@ class _Batch:
             for place, found in zip(asked, answers, strict=True)
             for number, reply in enumerate(found, start=1)
         ]
-        verdicts = await gather_all(
-            self.seats[place.tree].roles.judge.score(
-                self.seats[place.tree].persona, place.branch.dialogue, reply.text, place.branch.known
-            )
-            for place, _, reply in replies
-        )
+        verdicts = await gather_all(self._verdict(place, reply) for place, _, reply in replies)
         onward: list[_Open] = []
         probed: list[tuple[_Open, Node]] = []
         for (place, number, reply), verdict in zip(replies, verdicts, strict=True):
-            judge, parent = self.seats[place.tree].roles.judge.name, place.branch.parent
+            judge, parent = self.seats[place.tree].roles.judge, place.branch.parent
             assert parent is not None
-            node = reply_node(place.branch.reply_id(number), parent, PLAIN, reply, verdict, judge)
+            name = "" if judge is None else judge.name
+            node = reply_node(place.branch.reply_id(number), parent, PLAIN, reply, verdict, name)
+            if judge is None:
+                node = node.model_copy(update={"scores": ()})
             node = node.model_copy(update={"value": None, "policy": self.policy, "flags": _flags(node)})
             tree = grown[place.tree]
             tree.nodes.append(node)
@@ -201,6 +201,12 @@ class _Batch:
     async def _known(self, place: _Open, said: Said) -> tuple[Revealed, ...]:
         seat = self.seats[place.tree]
         return await seat.roles.inducer.beliefs(seat.persona, place.branch.heard(said), place.branch.known)
+
+    async def _verdict(self, place: _Open, reply: Answer) -> Verdict:
+        seat = self.seats[place.tree]
+        if seat.roles.judge is None:
+            return Verdict(None)
+        return await seat.roles.judge.score(seat.persona, place.branch.dialogue, reply.text, place.branch.known)
 
     def _count(self, place: _Open, grown: Sequence[_Grown]) -> int:
         """The replies that the policy gives here."""

@@ -10,6 +10,7 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ import numpy as np
 
 from aloe_jax import files
 from aloe_jax.data.pipeline import micro_batch_rows, owned_rows, to_device
+from aloe_jax.errors import ResumableError
 from aloe_jax.models import decoder, lora
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.parallel import hosts
@@ -32,9 +34,12 @@ from aloe_jax.train.stop import StopRequest
 from aloe_jax.train.work import Work
 from aloe_jax.tree.row import TreeRow
 from aloe_jax.tree.schema import Conversation, Persona, dump, parse
-from data_gen.online.measures import measures
+from data_gen.online.alarm import judge_alarmed
+from data_gen.online.hints import Hints
+from data_gen.online.judging import judged
+from data_gen.online.measures import judge_measures, measures
 from data_gen.online.methods import METHODS, Method
-from data_gen.online.packed import Packing, batched, gap
+from data_gen.online.packed import GivenHints, Packing, batched, gap
 from data_gen.online.players import Players
 from data_gen.online.policy import Policy
 from data_gen.online.rewards import rewarded
@@ -55,7 +60,7 @@ class Rounds:
     along, and are given the trees.
 
     `reference` are the parameters of the model that the policy is kept close to, without adapters, as `base` describes
-    it.
+    it. `hints` are those of an objective that needs them.
     """
 
     run: Run
@@ -67,6 +72,7 @@ class Rounds:
     base: ModelConfig
     reference: decoder.Params
     stop: StopRequest
+    hints: Hints | None = None
 
     def __len__(self) -> int:
         return self.settings.rounds
@@ -147,6 +153,7 @@ class _Rounds:
         size = settings.rollout.batch
         batches = [seats[start : start + size] for start in range(0, len(seats), size)]
         trees = {index: stored for index in range(len(batches)) if (stored := found.batch(index)) is not None}
+        before = list(trees)
         for index in sorted(set(range(len(batches))) - set(trees)):
             done = f"{len(trees)} of {len(batches)} batches"
             hosts.lead(hosts.WORK)
@@ -154,10 +161,27 @@ class _Rounds:
             with rounds.run.progress.doing(f"round {number}: rolling out, {done} done"):
                 trees[index] = self._batch(batches[index], number, state)
             found.store_batch(index, trees[index])
-        given = [rewarded(tree, rounds.shape) for index in range(len(batches)) for tree in trees[index]]
-        valued, spread, counts = rounds.method.credited(given, rounds.shape, Spread.read(found.before().spread()))
-        found.finish(valued, spread.plain(), measures(valued, counts))
+        valued, spread, measured = self._credited(trees, found)
+        if judge_alarmed(measured, settings.alarm) is not None:
+            assert rounds.players is not None
+            # A judge that was broken when these were stored may have been mended since.
+            for index in (each for each in before if judge_alarmed(judge_measures(trees[each]), settings.alarm)):
+                trees[index] = rounds.players.judge_again(partial(judged, trees[index]))
+                found.store_batch(index, trees[index])
+            valued, spread, measured = self._credited(trees, found)
+        if (why := judge_alarmed(measured, settings.alarm)) is not None:
+            raise ResumableError(f"stopped in round {number} of {len(rounds)} in '{self._directory}': {why}")
+        found.finish(valued, spread.plain(), measured)
         return valued
+
+    def _credited(
+        self, trees: Mapping[int, Sequence[Conversation]], found: RoundFiles
+    ) -> tuple[list[Conversation], Spread, dict[str, float]]:
+        """The trees of a round's batches with rewards and advantages, the spread up to it, and what they measure."""
+        shape, method = self._rounds.shape, self._rounds.method
+        given = [rewarded(tree, shape) for index in sorted(trees) for tree in trees[index]]
+        valued, spread, counts = method.credited(given, shape, Spread.read(found.before().spread()))
+        return valued, spread, measures(valued, counts)
 
     def _batch(self, drawn: Sequence[tuple[Persona, int]], number: int, state: TrainState) -> list[Conversation]:
         """The trees of a batch, sampled by `state`. Every batch starts with an empty cache: what it shared with another
@@ -180,13 +204,19 @@ class _Rounds:
 
     def _filled(self, trees: Sequence[Conversation], state: TrainState) -> _Filled:
         """The batch of the trees on the mesh, with the log-probabilities of the policy that sampled it, computed by the
-        trainer, and of the reference."""
-        rounds, training = self._rounds, self._training
-        rows, work = rounds.packing.rows(trees)
-        mesh, size = training.mesh, micro_batch_rows(training.settings.rows, training.mesh)
-        micro, used = batched(rows, size, rounds.packing.capacity)
-        placed = to_device(jax.tree.map(lambda leaf: leaf[:, list(owned_rows(size, mesh))], micro), size, mesh)
-        policy, count = lora.join(state.frozen, state.params), np.int32(used)
+        trainer, and of the reference; where the objective needs them, also of the policy given hints."""
+        rounds, policy = self._rounds, lora.join(state.frozen, state.params)
+        hinted: GivenHints = {}
+        if rounds.hints is not None:
+
+            def score(rows: Sequence[TreeRow]) -> tuple[TreeRow, np.ndarray]:
+                placed, micro, used = self._placed(rows)
+                return micro, hosts.on_host(self._policy(policy, placed, np.int32(used)))
+
+            hinted = rounds.hints.log_probs(trees, rounds.packing, score)
+        rows, work = rounds.packing.rows(trees, hinted)
+        placed, micro, used = self._placed(rows)
+        count = np.int32(used)
         reference = self._reference(rounds.reference, placed, count)
         placed = placed.replace(
             old_log_prob=self._policy(policy, placed, count),
@@ -196,6 +226,13 @@ class _Rounds:
         filled = ("old_log_prob", "reference_log_prob", "reference")
         known = {name: hosts.on_host(getattr(placed, name)) for name in filled}
         return _Filled(placed, used, work, micro.replace(**known))
+
+    def _placed(self, rows: Sequence[TreeRow]) -> tuple[TreeRow, TreeRow, int]:
+        """Rows as micro-batches on the mesh, the same on the host, and how many of them are not empty."""
+        mesh, size = self._training.mesh, micro_batch_rows(self._training.settings.rows, self._training.mesh)
+        micro, used = batched(rows, size, self._rounds.packing.capacity)
+        own = jax.tree.map(lambda leaf: leaf[:, list(owned_rows(size, mesh))], micro)
+        return to_device(own, size, mesh), micro, used
 
     def _expected(self, rows: TreeRow) -> Expected:
         """The loss of a step whose policy is the one that sampled; `rows` are [N, B, ...] on the host."""

@@ -9,10 +9,12 @@ from aloe_jax.run.model import model_inputs, model_places
 from aloe_jax.run.stage import Run, Stage
 from aloe_jax.train.names import CHAIN, OWN
 from aloe_jax.train.names import ONLINE as NAME
+from aloe_jax.train.objectives import objective_of
 from aloe_jax.train.stage import check_training
 from aloe_jax.train.start import check_start, start_inputs
+from data_gen.online.hints import RESPONDER
 from data_gen.online.methods import METHODS, check_method
-from data_gen.online.players import OTHERS
+from data_gen.online.players import others
 from data_gen.online.round_settings import OnlineSettings
 from data_gen.personas.settings import PersonaSettings
 from data_gen.players.assemble import check_roles, is_own, model_roles, panel_inputs, servers, template_hash
@@ -29,7 +31,7 @@ def _check(run: Run) -> None:
     check_start(run, settings.start, "online.start")
     check_start(run, settings.reference, "online.reference")
     check_roles(run, scripted_personas=personas.source == "scripted")
-    for role in model_roles(run, OTHERS):
+    for role in model_roles(run, others(settings)):
         if is_own(servers(run, role)):
             raise InputError(
                 f"config.roles.{role}.player: our own engine plays the policy in rounds; set it to 'scripted', or name "
@@ -60,10 +62,12 @@ def _needs(run: Run) -> tuple[str, ...]:
 
 
 def _inputs(run: Run) -> dict[str, str]:
-    settings, played = _settings(run), model_roles(run, OTHERS)
+    settings = _settings(run)
+    played = model_roles(run, others(settings))
     found = model_inputs(run) | start_inputs(settings.start) | panel_inputs(run, played)
     found |= {f"reference {name}": value for name, value in start_inputs(settings.reference).items()}
-    return found | {f"{role}_template": template_hash(run, role) for role in played}
+    told = (RESPONDER,) if objective_of(settings).given_hints else ()
+    return found | {f"{role}_template": template_hash(run, role) for role in (*played, *told)}
 
 
 def _places(run: Run) -> Places:

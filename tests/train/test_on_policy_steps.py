@@ -17,7 +17,6 @@ from aloe_jax import files
 from aloe_jax.data.builder import IDS, FragmentSource, write_dataset
 from aloe_jax.data.pipeline import Batches
 from aloe_jax.data.plan import pack_plan
-from aloe_jax.errors import InputError
 from aloe_jax.parallel.mesh import make_mesh
 from aloe_jax.parallel.sharding import row_sharding
 from aloe_jax.train.forward import make_score
@@ -29,16 +28,13 @@ from aloe_jax.train.reference import reference_log_probs
 from aloe_jax.train.rounding import expected_first_loss
 from aloe_jax.train.step import make_gradient
 from aloe_jax.tree.fragments import fragments
-from aloe_jax.tree.hinted import MARK, hinted_tree, is_told, with_hints
 from aloe_jax.tree.pack import best_fit, empty_row, pack, stack
-from aloe_jax.tree.prune import pruned
-from aloe_jax.tree.row import Capacity
 from aloe_jax.tree.schema import Conversation, Node
 from aloe_jax.tree.trie import build_trie
 from helpers.gradient_agreement import TOLERANCE, assert_agree
 from helpers.on_policy import ALL, ENTRY, SETTINGS, grown
 from helpers.small_training import CAPACITY, COMPUTE, copied, records, training
-from helpers.tiny import CHAT, MODEL, params, token_log_probs
+from helpers.tiny import CHAT, MODEL, params
 
 ROWS = 8
 
@@ -159,34 +155,6 @@ def test_eight_devices_equal_one(shape, batch):
     found = make_policy_pass(MODEL, COMPUTE, mesh)(params(), rows, 1)
     assert found.sharding.spec == row_sharding(mesh, leading=1).spec
     np.testing.assert_allclose(found, batch.old_log_prob, atol=1e-5)
-
-
-def test_log_probabilities_given_a_hint():
-    """Of two replies to the second turn's message, one that the path goes on from; each as its path with the hint alone
-    gives them, token by token, and no others."""
-    tree = TREES[0]
-    hints = {"a2.0": "Question 2? The user likes short answers.", "a2.1": "Question 2? The user likes rhymes."}
-    told = hinted_tree(tree, hints)
-    (part,) = fragments(told, trie := build_trie(told, CHAT), Capacity(1024, 512, 64, 8), 0)
-    part = pruned(part, is_told(part, told))  # without the other replies it is smaller
-    found = np.asarray(POLICY(params(), batch_of([pack([part], CAPACITY)]), 1))[0, 0]
-    original = {f"{node.id}{MARK}": number for number, node in enumerate(tree.nodes)}
-    values = {
-        (0, original[told.nodes[node].id]): found[: part.reply.size][part.reply == reply]
-        for reply, node in enumerate(part.node.tolist())
-    }
-    row = with_hints(part_of(0), values)
-    spans = {told.nodes[span.node].id: span for span in trie.replies}
-    for reply, node in enumerate(row.node.tolist()):
-        column = row.hinted_log_prob[row.reply == reply]
-        if (name := tree.nodes[node].id) not in hints:
-            assert np.isnan(column).all()
-            continue
-        path = trie.path_ids(spans[f"{name}{MARK}"].piece)
-        assert path[-column.size :] == row.target[row.reply == reply].tolist()
-        np.testing.assert_allclose(column, token_log_probs(params(), path)[-column.size :], atol=1e-5)
-    with pytest.raises(InputError, match="a hint for 'u1', which is no reply to a user message"):
-        hinted_tree(tree, {"u1": "No."})
 
 
 def chain(number, replies):

@@ -224,6 +224,7 @@ ON_POLICY = {
         chooses=hinted,
         needs_reference=True,
         by_token=True,
+        given_hints=True,
         reads=frozenset({"hint_clip", "clip_low", "clip_high", "kl_weight", "tokens_per_reply"}),
         weighs_sources=False,
         lacking=_NO_HINT,

@@ -77,6 +77,7 @@ class Objective:
             in general words.
         needs_reference: whether reference log-probabilities are read.
         by_token: whether those of single targets are read, of the policy that sampled them too.
+        given_hints: whether the policy's given a hint are read.
         reads: the settings that its loss depends on beside those of every objective (`SHARED`); others must keep their
             defaults.
         weighs_sources: whether it multiplies by the `loss_weight` of a reply's source.
@@ -88,6 +89,7 @@ class Objective:
     chooses: Chooses
     needs_reference: bool = False
     by_token: bool = False
+    given_hints: bool = False
     reads: frozenset[str] = frozenset()
     weighs_sources: bool = True
     lacking: str = ""

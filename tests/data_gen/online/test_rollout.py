@@ -141,6 +141,7 @@ def test_early_turns_are_chosen_more_often():
     first, last = (sum(turn in turns for turns in found) / 400 for turn in (1, 10))
     assert first > 0.7
     assert last < 0.25
+    assert [len(chosen_turns("t", RolloutSettings(turns=2, share=share), 0)) for share in (0.0, 0.1, 1.0)] == [0, 1, 2]
 
 
 def test_the_parts_of_a_reward_add_up():
@@ -150,6 +151,20 @@ def test_the_parts_of_a_reward_add_up():
             assert part(node, TOTAL) == pytest.approx(sum(values), abs=1e-12)
             assert node.scores[0].judge == "scripted"
         assert rewarded(tree, SETTINGS) == tree
+
+
+def test_no_judge_is_needed_where_its_score_has_no_weight():
+    """The other parts of the reward are there, and add up to a total."""
+    settings = dataclasses.replace(SETTINGS, reward=RewardSettings(score=0.0))
+    unjudged = [
+        dataclasses.replace(seat, roles=dataclasses.replace(seat.roles, judge=None)) for seat in seats(PERSONAS[:1])
+    ]
+    (tree,) = asyncio.run(roll_out(unjudged, settings, 0))
+    assert not any(reply.scores for reply in tree.replies())
+    (judged,) = grown(settings, PERSONAS[:1])
+    totals = [[part(reply, TOTAL) for reply in rewarded(each, settings).replies()] for each in (tree, judged)]
+    assert totals[0] == totals[1]
+    assert None not in totals[0]
 
 
 @pytest.mark.parametrize("discount", [1.0, 0.9])
