@@ -106,7 +106,7 @@ class Comparison:
     def train(self, one: Trained) -> None:
         """Train one policy and export it, unless that is done."""
         workdir = self.out / one.name
-        if (workdir / "policy").exists():
+        if self.policy(one).exists():
             return
         options = self.options
         sizes = {"rounds": options.rounds or MANY, "budget": options.budget, "trees": options.trees}
@@ -117,14 +117,14 @@ class Comparison:
             *(f"--config.online.{name}={size}" for name, size in sizes.items() if size), *options.more,
         )  # fmt: skip
         unfinished = ["--unfinished"] if code else []
-        aloe("export", str(workdir / "online"), f"--out={workdir / 'policy'}", *unfinished)
+        aloe("export", str(workdir / "online"), f"--out={self.policy(one)}", *unfinished)
 
     def measure(self) -> dict[str, ModelResult]:
         """The results of all models on the held-out users, by name."""
         models = {SFT: self.shared / "sft"}
         if (self.shared / "preference").exists():
             models[BOTH] = self.shared / "preference"
-        models |= {one.name: (self.out / one.name / "policy").absolute() for one in self.trained}
+        models |= {one.name: self.policy(one) for one in self.trained}
         named = ",".join(f"'{name}={folder}'" for name, folder in models.items())
         workdir = self.out / "benchmark"
         aloe(
@@ -132,6 +132,10 @@ class Comparison:
             f"--config.benchmark.models=({named},)", "--config.benchmark.controls=()", *self.options.more,
         )  # fmt: skip
         return {name: read_result(epath.Path(workdir / "benchmark" / name)) for name in models}
+
+    def policy(self, one: Trained) -> Path:
+        """The folder of an exported policy."""
+        return (self.out / "policies" / one.name).absolute()
 
     def by_method(self) -> dict[str, list[Trained]]:
         """What was trained, by label, one seed after the other."""

@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,11 @@ from aloe_jax.data.dataset_writer import DatasetWriter
 from aloe_jax.data.mixture import Source
 from aloe_jax.data.plan import pack_plan
 from aloe_jax.formats.convert import read_conversations, stream_conversations
+from aloe_jax.hub.chat_model import read_chat_model
+from aloe_jax.hub.load import load_params
 from aloe_jax.hub.source import resolve_model
+from aloe_jax.train.forward import Compute
+from aloe_jax.train.score import score_trees, whole_tries
 from aloe_jax.tree.fragments import fragments
 from aloe_jax.tree.row import Capacity
 from aloe_jax.tree.schema import read_personas, write_records
@@ -46,6 +51,7 @@ from eval.viewer.index import TreeIndex
 
 Laps = Iterator[tuple[str, str]]  # what was done since the one before, and a note
 MODEL = "embedded:smollm2"
+RANDOM = "random:llama"  # with the tokenizer of MODEL
 ROW = Capacity(tokens=8192, targets=8192, replies=512, pairs=512)
 CONTEXTS = (32768, 8192, 4096)
 OFFERS = 50  # proposals timed against a full pool
@@ -143,6 +149,21 @@ def turns(size: int, folder: Path) -> Laps:
         yield f"context {context:,}", note
 
 
+def score(size: int, folder: Path) -> Laps:
+    """`aloe score` of one conversation of `size` turns under a tiny random model with a context for all of it: replies
+    beyond what a row has place for go into later rows, which repeat their history."""
+    source, (tree,) = resolve_model(RANDOM), trees(1, size)
+    config, chat = read_chat_model(source)
+    config = replace(config, context=CONTEXTS[0])
+    params = load_params(source, config)
+    yield "load the model", f"{config.layers} layers of width {config.dim}"
+    tries = whole_tries([tree], chat, config)
+    yield "tokens", f"{tries[0].tree_tokens:,}"
+    found = score_trees(params, config, [tree], tries, Compute())
+    assert all(each.log_prob < 0 for each in found)
+    yield "score", f"{len(found)} replies"
+
+
 def viewer(size: int, folder: Path) -> Laps:
     """The index of `aloe view`, and the list that the page gets."""
     path = folder / "trees.jsonl"
@@ -163,6 +184,7 @@ PARTS: Mapping[str, tuple[Callable[[int, Path], Laps], tuple[int, ...], int]] = 
     "pool": (pool, (331, 3310), 33_100),
     "calls": (calls, (20_000,), 200_000),
     "turns": (turns, (10, 50), 200),
+    "score": (score, (10, 50), 200),
     "viewer": (viewer, (300, 3000), 30_000),
 }
 

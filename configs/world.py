@@ -67,6 +67,13 @@ def get_config(arg: str = "") -> ConfigDict:
     config.preference.beta = 0.1
     config.sft.async_checkpoint = config.preference.async_checkpoint = False
 
+    config.online.start = "sft"
+    config.online.objective, config.online.kl_weight = "policy_gradient", 0.01
+    config.online.learning_rate, config.online.schedule, config.online.warmup = 3e-5, "constant", 0.0
+    config.online.rounds = 24
+    config.online.trees = config.online.rollout.batch = 16
+    config.online.rollout.share = 0.2
+
     config.benchmark.turns = 10
     config.benchmark.max_tokens = 64
     config.benchmark.concurrency = 32
@@ -117,11 +124,10 @@ def _twin(config: ConfigDict) -> None:
     config.preference.batch = 64
     config.preference.rows = 4
     config.preference.checkpoint_every = config.preference.measure_every = 200
-    config.online.start = "sft"
-    config.online.objective, config.online.kl_weight = "policy_gradient", 0.01
-    config.online.learning_rate, config.online.schedule, config.online.warmup = 3e-4, "constant", 0.0
+    config.online.learning_rate = 3e-4
     config.online.rounds = 60
     config.online.trees = config.online.rollout.batch = 64
+    config.online.rollout.share = 0.5
     config.online.rows = 4
     config.online.rollout.turns, config.online.rollout.siblings = 4, 4
     config.online.alarm.reference_kl = 2.0  # a small model moves far

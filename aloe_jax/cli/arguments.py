@@ -55,6 +55,8 @@ def shrink(config: ConfigDict) -> None:
     config.dataset.max_path = 1024
     config.sft.batch, config.preference.batch = 1, 2
     config.sft.checkpoint_every, config.preference.checkpoint_every = 2, 2
+    config.online.rounds, config.online.trees, config.online.max_tokens = 2, 2, 8
+    config.online.rollout.batch, config.online.rollout.turns, config.online.rollout.siblings = 2, 2, 2
     config.benchmark.turns, config.benchmark.max_tokens, config.benchmark.resamples = 2, 8, 50
     config.benchmark.concurrency = 6
     config.export.dtype = "float32"

@@ -247,6 +247,10 @@ def convert(options: argparse.Namespace) -> None:
     if Path(options.file).is_dir():
         if options.preview:
             raise InputError("--preview is about files of conversations; `aloe view DIR` shows the trees of a run")
+        if options.train == "user":
+            raise InputError(
+                f"--train=user is about files; name the trees, such as {options.file}/conversations/trees.jsonl"
+            )
         from data_gen.publish.publish import publish
 
         print("\n".join(publish(options.file, options.out)))
@@ -257,7 +261,8 @@ def convert(options: argparse.Namespace) -> None:
         from aloe_jax.hub.source import resolve_model
 
         _, chat = read_chat_model(resolve_model(options.model))
-    report = convert(options.file, options.out, options.refused, chat, options.preview, partial(print, flush=True))
+    tell = partial(print, flush=True)
+    report = convert(options.file, options.out, options.refused, chat, options.preview, tell, options.train)
     print("\n".join(report.lines(dry=options.out is None)))
 
 

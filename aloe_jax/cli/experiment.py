@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import runpy
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,7 +36,7 @@ from aloe_jax.models.lora import LoraSettings
 from aloe_jax.parallel.meeting import HostSettings
 from aloe_jax.parallel.mesh import MeshSettings
 from aloe_jax.plan.flags import DEFAULT as TUNING
-from aloe_jax.plan.settings import BenchmarkDialogues, GrownConversations, PlannedSettings
+from aloe_jax.plan.settings import BenchmarkDialogues, GrownConversations, PlannedSettings, Rounds
 from aloe_jax.plan.tuning import AUTO, GROUPS
 from aloe_jax.run.config import changed_config, load_config, names_file, overridden, shipped_file
 from aloe_jax.run.settings import ModelSettings, TemplateSettings
@@ -47,6 +48,7 @@ from aloe_jax.train.forward import Compute
 from aloe_jax.train.names import BASE, SFT
 from aloe_jax.train.settings import LoggingSettings, PreferenceSettings, SftSettings
 from data_gen.game.settings import ConversationSettings, TreeSettings
+from data_gen.online.outline import outlines
 from data_gen.online.round_settings import OnlineSettings
 from data_gen.personas.settings import PersonaSettings
 from data_gen.players.table import RolesSettings
@@ -203,13 +205,16 @@ def _without_sft(sections: dict[str, object]) -> dict[str, object]:
 
 def planned_settings(sections: Mapping[str, object]) -> PlannedSettings:
     """What `aloe plan` reads of an experiment's settings, with plain figures of the rooms that it does not import."""
-    grown, benchmark = sections.get("conversations"), sections.get("benchmark")
+    grown, benchmark, online = (sections.get(name) for name in ("conversations", "benchmark", "online"))
     return PlannedSettings(
         sections,
         GrownConversations(grown.trees, grown.turns, grown.mix.total())
         if isinstance(grown, ConversationSettings)
         else None,
         BenchmarkDialogues(benchmark.turns, benchmark.max_tokens) if isinstance(benchmark, BenchmarkSettings) else None,
+        Rounds(online.rounds, online.rollout.batch, online.max_tokens, functools.partial(outlines, online))
+        if isinstance(online, OnlineSettings)
+        else None,
     )
 
 

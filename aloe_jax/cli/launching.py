@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from aloe_jax.cli import signals
-from aloe_jax.cli.arguments import STAGES
+from aloe_jax.cli.arguments import STAGES, USUAL
 from aloe_jax.cli.parsing import Add
 from aloe_jax.errors import AloeError, InputError
 
@@ -138,7 +138,7 @@ def _plan_lines(job: Job, settings: Mapping[str, object], options: argparse.Name
     from aloe_jax.plan.report import price_line, verdict_line
     from aloe_jax.run.progress import Progress
 
-    given = job.stages or settings.get("stages") or STAGES
+    given = job.stages or settings.get("stages") or USUAL
     assert isinstance(given, tuple)
     for stage in (stage for stage in given if stage in PLANNED):
         try:

@@ -87,7 +87,7 @@ def make_parser() -> argparse.ArgumentParser:
         "Compile a stage ahead of time for a TPU slice: does it fit, and how long would it take?",
         takes_config=True,
     )
-    command.add_argument("--stage", required=True, help="sft, preference or benchmark")
+    command.add_argument("--stage", required=True, help="sft, preference, online or benchmark")
     command.add_argument("--topology", required=True, help="chip and shape of the slice: v5e:4x4, v5p:2x2x4, v6e:4x4")
     command.add_argument(
         "--workdir",
@@ -179,6 +179,12 @@ def make_parser() -> argparse.ArgumentParser:
         choices=("error", "drop"),
         default="error",
         help="what a record that cannot be read whole does: end the command, or be left out and counted",
+    )
+    command.add_argument(
+        "--train",
+        choices=("assistant", "user"),
+        default="assistant",
+        help="whose turns the conversations are to train; user: roles are swapped, for a model that plays the user",
     )
     command.add_argument("--model", default="", help="also count the tokens of the trees for this model")
 

@@ -97,6 +97,13 @@ def micro_batch_rows(minimum: int, mesh: Mesh) -> int:
     return -(-minimum // shards) * shards
 
 
+def micro_batches_of(rows: int, size: int) -> tuple[int, int]:
+    """How many micro-batches of `size` rows a batch of that many is padded to, and how many of them are not empty. The
+    first is a power of two, so that batches of different sizes share few compiled programs."""
+    used = max(1, -(-rows // size))
+    return 1 << (used - 1).bit_length(), used
+
+
 @functools.cache  # called at every step, to read the rows and to place them
 def owned_rows(rows: int, mesh: Mesh, process: int | None = None) -> tuple[int, ...]:
     """The rows of a micro-batch that the devices of a process (default: this one) hold, ascending. They need not be

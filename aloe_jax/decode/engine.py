@@ -206,10 +206,15 @@ class Engine:
     def load(self, params: decoder.Params) -> None:
         """Replace the parameters; nothing that was computed with earlier ones is used again. The engine may not be
         busy, and on several processes every one has to load them."""
+        self.unload()
+        self._executor.load(params)
+
+    def unload(self) -> None:
+        """Free the memory of parameters and cache until others are loaded. The engine may not be busy."""
         assert not self.busy, "parameters are replaced between requests"
         for share in self._shares:
             share.tree.clear()
-        self._executor.load(params)
+        self._executor.unload()
 
     def warm_up(self, options: bool = False) -> None:
         """Compile every program, so that no request waits for it; those for sampling options and scored prompts only

@@ -73,13 +73,18 @@ class Executor:
     def load(self, params: decoder.Params) -> None:
         """Replace the parameters, which stay on the devices on their way into the layout of decoding, and empty the
         cache: NaN that diverged parameters left in a page would not stay behind a mask, since 0 x NaN is NaN."""
-        vars(self).pop("_cache", None)  # so that there are never two
+        self.unload()  # so that there are never two
         outer, layers = self._making.outer(params), []
         for number in range(self.model.layers):
             layers.append(self._making.layer(params["layers"], np.int32(number)))
             self._wait(layers)
         self._params = apart.Layers(outer, tuple(layers))
         self._cache = self._making.pages(self.shape.shares * self.shape.pages, self.shape.page)
+
+    def unload(self) -> None:
+        """Free the memory of parameters and cache until others are loaded."""
+        for name in ("_params", "_cache"):
+            vars(self).pop(name, None)
 
     @property
     def compiled(self) -> int:
@@ -113,9 +118,9 @@ class Executor:
         return None
 
     def close(self) -> None:
-        """Free the memory of parameters and cache."""
-        for name in ("_params", "_cache", "_unconstrained"):
-            vars(self).pop(name, None)
+        """Free all memory on the devices."""
+        self.unload()
+        vars(self).pop("_unconstrained", None)
 
     def _prefill(self, plan: Prefill) -> Scores | None:
         chunks = Chunks(*(self._rows(getattr(plan, name)) for name in Chunks._fields))

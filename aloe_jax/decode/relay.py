@@ -78,6 +78,11 @@ class Follower:
         (executor,) = self._executors.values()
         executor.load(params)
 
+    def unload(self) -> None:
+        """Free the memory of parameters and cache until others are loaded, as `Engine.unload` does."""
+        for executor in self._executors.values():
+            executor.unload()
+
     def close(self) -> None:
         """Free the memory of all of them."""
         for executor in self._executors.values():

@@ -7,14 +7,14 @@ import importlib.util
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.experimental import topologies
 from jax.sharding import Mesh
 
-from aloe_jax.decode.cache import empty_pages
+from aloe_jax.decode.cache import Pages, empty_pages
 from aloe_jax.decode.executor import check_mesh, words_of
 from aloe_jax.decode.plans import Shape, idle_rows, no_chunks
 from aloe_jax.decode.programs import Chunks, Rows, Setup, programs
@@ -34,11 +34,12 @@ from aloe_jax.run.settings import ModelSettings
 from aloe_jax.train.adapters import with_adapters
 from aloe_jax.train.forward import Compute
 from aloe_jax.train.optimizer import make_optimizer
-from aloe_jax.train.settings import TrainingSettings
+from aloe_jax.train.policy_pass import make_policy_pass
+from aloe_jax.train.settings import LoopSettings
 from aloe_jax.train.state import abstract_state
 from aloe_jax.train.step import make_step
 from aloe_jax.tree.pack import empty_row
-from aloe_jax.tree.row import Capacity
+from aloe_jax.tree.row import Capacity, TreeRow
 
 INSTALL = "pip install 'aloe_jax[plan]'"
 STEPS = 1000  # of the learning-rate schedule; the compiled program does not depend on it
@@ -87,7 +88,7 @@ def topology_mesh(topology: Topology, mesh: MeshSettings, where: str = "config.m
 
 
 def compile_step(
-    training: TrainingSettings,
+    training: LoopSettings,
     compute: Compute,
     row: Capacity,
     model: ModelConfig,
@@ -97,14 +98,27 @@ def compile_step(
 ) -> jax.stages.Compiled:
     """The compiled step of a training over [micro_batches, rows, ...] rows of capacity `row`."""
     optimizer = make_optimizer(training, STEPS)
+    step: Any = make_step(model, training, compute, optimizer, mesh)  # jitted, which its type does not say
+    state = abstract_state(model, optimizer, mesh)
+    return step.lower(state, *_abstract_batch(row, mesh, rows, micro_batches)).compile()
+
+
+def compile_pass(
+    compute: Compute, row: Capacity, model: ModelConfig, mesh: Mesh, rows: int, micro_batches: int
+) -> jax.stages.Compiled:
+    """The compiled pass of a policy over the same rows."""
+    run: Any = make_policy_pass(model, compute, mesh)  # jitted, which its type does not say
+    return run.lower(abstract_params(model, mesh), *_abstract_batch(row, mesh, rows, micro_batches)).compile()
+
+
+def _abstract_batch(row: Capacity, mesh: Mesh, rows: int, micro_batches: int) -> tuple[TreeRow, jax.ShapeDtypeStruct]:
+    """Rows [N, B, ...] and the number of micro-batches that are used."""
     place = row_sharding(mesh, leading=1)
     batch = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct((micro_batches, rows, *leaf.shape), leaf.dtype, sharding=place),
         empty_row(row),
     )
-    used = jax.ShapeDtypeStruct((), jnp.int32, sharding=replicated(mesh))
-    step: Any = make_step(model, training, compute, optimizer, mesh)  # jitted, which its type does not say
-    return step.lower(abstract_state(model, optimizer, mesh), batch, used).compile()
+    return batch, jax.ShapeDtypeStruct((), jnp.int32, sharding=replicated(mesh))
 
 
 def abstract_params(model: ModelConfig, mesh: Mesh) -> decoder.Params:
@@ -112,11 +126,17 @@ def abstract_params(model: ModelConfig, mesh: Mesh) -> decoder.Params:
     return placed(decoder.abstract_params(model), decoder.shardings(model, mesh))
 
 
-def decoding_programs(
-    model: ModelConfig, mesh: Mesh, shape: Shape, dtype: str
-) -> tuple[Layers, dict[str, Callable[[], jax.stages.Compiled]]]:
-    """The engine's parameters as it holds them, abstract, and its two programs as functions that compile them: a full
-    prefill, and a burst of all slots, which counts as one step."""
+class Engine(NamedTuple):
+    """What an engine holds, abstract, and its two programs as functions that compile them: a full prefill, and a burst
+    of all slots, which counts as one step."""
+
+    params: Layers
+    pages: tuple[Pages, ...]
+    programs: dict[str, Callable[[], jax.stages.Compiled]]
+
+
+def abstract_engine(model: ModelConfig, mesh: Mesh, shape: Shape, dtype: str) -> Engine:
+    """The engine of `shape`. InputError if the mesh does not fit the model."""
     check_mesh(model, mesh)
     made = programs(Setup(model, dtype, ends=(0,), mesh=mesh), whole=True)
     params = placed(
@@ -140,7 +160,11 @@ def decoding_programs(
     chunks = Chunks(*(spread(getattr(prompts, name), place) for name in Chunks._fields))
     prefill: Any = made.prefill  # jitted, which their types do not say
     burst: Any = made.burst
-    return params, {
-        "prefill": lambda: prefill.lower(params, cache, chunks).compile(),
-        "burst": lambda: burst.lower(params, cache, rows, words, want_top, steps).compile(),
-    }
+    return Engine(
+        params,
+        cache,
+        {
+            "prefill": lambda: prefill.lower(params, cache, chunks).compile(),
+            "burst": lambda: burst.lower(params, cache, rows, words, want_top, steps).compile(),
+        },
+    )

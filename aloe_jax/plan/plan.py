@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from jax.sharding import Mesh
 
@@ -16,14 +17,15 @@ from aloe_jax.plan import training
 from aloe_jax.plan.compile import planned_model, topology_mesh
 from aloe_jax.plan.decoding import plan_decoding
 from aloe_jax.plan.flags import add_flags, flags, libtpu_flags
+from aloe_jax.plan.online import ONLINE, plan_online
 from aloe_jax.plan.program import Target
-from aloe_jax.plan.records import DecodingPlan, Plan, Program, TrainingPlan
+from aloe_jax.plan.records import DecodingPlan, OnlinePlan, Plan, Program, TrainingPlan
 from aloe_jax.plan.remat import decide_remat
 from aloe_jax.plan.settings import PlannedSettings
 from aloe_jax.plan.topology import parse_topology
 
 BENCHMARK = "benchmark"
-STAGES = (*training.STAGES, BENCHMARK)
+STAGES = (*training.STAGES, ONLINE, BENCHMARK)
 
 
 def make_plan(
@@ -46,9 +48,10 @@ def make_plan(
     added = add_flags(libtpu_flags(topology.chip.name, settings.sections))
     if added.kept:
         progress(added.line())
+    decoding = settings.decode.dtype_on("tpu") if stage in (ONLINE, BENCHMARK) else ""
     if stage == BENCHMARK:
         mesh = topology_mesh(topology, settings.decode.mesh, "config.decode.mesh")
-        dtype, attention = settings.decode.dtype_on("tpu"), chosen(AUTO, mesh)
+        dtype, attention = decoding, chosen(AUTO, mesh)
     else:
         mesh = topology_mesh(topology, settings.mesh)
         dtype, attention = settings.compute.dtype, chosen(settings.compute.attention, mesh)
@@ -56,13 +59,20 @@ def make_plan(
     programs: tuple[Program, ...]
     trained: TrainingPlan | None = None
     decoded: DecodingPlan | None = None
-    if stage == BENCHMARK:
+    rounds: OnlinePlan | None = None
+    if stage == ONLINE:
+        over = topology_mesh(topology, settings.decode.mesh, "config.decode.mesh")
+        serving = Target(replace(model, lora=None), topology, over)
+        programs, rounds = plan_online(settings, target, serving, decoding, progress)
+    elif stage == BENCHMARK:
         programs, decoded = plan_decoding(settings, target, dtype, progress)
     else:
         program, trained = training.plan_training(settings, stage, target, workdir, progress)
         programs = (program,)
     warnings = tuple(_warnings(stage, attention, mesh, programs))
-    return Plan(stage, topology, dict(mesh.shape), attention, dtype, flags(), warnings, programs, trained, decoded)
+    return Plan(
+        stage, topology, dict(mesh.shape), attention, dtype, flags(), warnings, programs, trained, decoded, rounds
+    )
 
 
 def _warnings(stage: str, attention: str, mesh: Mesh, programs: Sequence[Program]) -> Iterator[str]:

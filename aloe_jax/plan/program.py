@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -46,15 +46,23 @@ def compiled_figures(
 
 
 def estimated(
-    name: str, found: Figures, topology: Topology, *, dtype: str, parameters: float, optimizer: float, flops: float
+    name: str,
+    found: Figures,
+    topology: Topology,
+    *,
+    dtype: str,
+    parameters: float,
+    optimizer: float,
+    flops: float,
+    beside: float = 0.0,
 ) -> Program:
-    """The program with those figures, bytes of `parameters` and `optimizer` state per chip, and operations per chip and
-    run, each of which takes as many passes of the bf16 unit as `dtype` needs. A program that was refused has no
-    time."""
+    """The program with those figures, bytes of `parameters` and `optimizer` state per chip and of what stays `beside`
+    it, and operations per chip and run, each of which takes as many passes of the bf16 unit as `dtype` needs. A program
+    that was refused has no time."""
     work = flops * PASSES[jnp.dtype(dtype)]
     return Program(
         name,
-        _memory(found, topology, parameters, optimizer),
+        replace(_memory(found, topology, parameters, optimizer), beside=beside),
         flops,
         found.hbm,
         found.received,

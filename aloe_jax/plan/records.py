@@ -12,18 +12,25 @@ from aloe_jax.plan.topology import Topology
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of one chip. `available` is the chip's memory, or what the compiler may use of it where it refused."""
+    """Bytes of one chip. `available` is the chip's memory, or what the compiler may use of it where it refused;
+    `beside` is what stays there meanwhile and is not the program's."""
 
     parameters: float
     optimizer: float
     temporaries: float
     peak: float
     available: float
+    beside: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """The program's peak and what stays beside it."""
+        return self.peak + self.beside
 
     @property
     def fits(self) -> bool:
-        """Whether the peak is within what is available."""
-        return self.peak <= self.available
+        """Whether the total is within what is available."""
+        return self.total <= self.available
 
 
 @dataclass(frozen=True)
@@ -103,6 +110,63 @@ class DecodingPlan:
 
 
 @dataclass(frozen=True)
+class OnlinePlan:
+    """A round of on-policy training: what it samples and learns from, and how long that takes. Bytes are per chip."""
+
+    workload: str
+    rounds: int
+    trees: int
+    batch: int  # trees that grow together
+    replies: int
+    tokens: int  # sampled
+    at_once: int  # replies that are sampled together at most
+    slots: int
+    context: int
+    engine_mesh: Mapping[str, int]
+    engine_dtype: str
+    steps: int  # of decoding
+    prefills: int
+    learned: int  # replies that are learned from
+    learned_tokens: int  # and what they read
+    rows: int  # that they are packed into
+    room: int  # rows of the micro-batches that hold them
+    row_tokens: int
+    micro_batches: int
+    trainer: float  # parameters and optimiser state
+    reference: float
+    engine: float  # its copy of the parameters
+    pages: float
+    decoding_seconds: float | None  # None where a program was refused
+    prefill_seconds: float | None
+    pass_seconds: float | None  # of policy and reference, both
+    step_seconds: float | None
+
+    @property
+    def idle(self) -> int:
+        """Slots that are never busy."""
+        return max(0, self.slots - self.at_once)
+
+    @property
+    def rollout_seconds(self) -> float | None:
+        """Of a round, without what the other roles take."""
+        return _sum(self.decoding_seconds, self.prefill_seconds)
+
+    @property
+    def update_seconds(self) -> float | None:
+        """Of a round."""
+        return _sum(self.pass_seconds, self.step_seconds)
+
+    @property
+    def seconds(self) -> float | None:
+        """Of a round."""
+        return _sum(self.rollout_seconds, self.update_seconds)
+
+
+def _sum(one: float | None, other: float | None) -> float | None:
+    return None if one is None or other is None else one + other
+
+
+@dataclass(frozen=True)
 class Plan:
     """The whole report; `report_json.to_json` and `report.to_text` print it."""
 
@@ -116,6 +180,7 @@ class Plan:
     programs: tuple[Program, ...]
     training: TrainingPlan | None
     decoding: DecodingPlan | None
+    online: OnlinePlan | None = None
 
     @property
     def fits(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aloe_jax.parallel.chips import GIB
-from aloe_jax.plan.records import Plan
+from aloe_jax.plan.records import OnlinePlan, Plan, Program
 
 
 def remedy(plan: Plan, searched: bool) -> str:
@@ -12,7 +12,10 @@ def remedy(plan: Plan, searched: bool) -> str:
     Parameters and moments are split over all chips of a replica, so a larger slice has fewer of them per chip. What a
     row or a slot of the cache needs beside them stays the same on each chip, unless the mesh's tensor axis splits it.
     """
-    memory = next(program.memory for program in plan.programs if not program.memory.fits)
+    refused = next(program for program in plan.programs if not program.memory.fits)
+    memory = refused.memory
+    if plan.online:
+        return _of_a_round(plan, plan.online, refused)
     beside = memory.peak - memory.parameters - memory.optimizer
     shorter = "shorter rows (config.dataset.row.tokens)" if plan.training else "lower config.serve.slots or context"
     section = "config.mesh" if plan.training else "config.decode.mesh"
@@ -33,3 +36,14 @@ def remedy(plan: Plan, searched: bool) -> str:
     if searched:
         return f"nothing that the search tried does; {larger}, or use adapters or {shorter}"
     return f"try --search, or {larger}"
+
+
+def _of_a_round(plan: Plan, online: OnlinePlan, refused: Program) -> str:
+    """For a program of a round, beside which trainer and reference stay."""
+    memory = refused.memory
+    own = f"its {refused.name} needs {memory.peak / GIB:.1f} GiB per chip beside {memory.beside / GIB:.1f} of others"
+    if refused.name in ("step", "pass"):
+        split = f"a larger config.mesh.tensor, now {plan.mesh['tensor']}"
+        return f"{own}; try shorter rows (config.dataset.row.tokens), {split}, or a larger slice"
+    split = f"a larger config.decode.mesh.tensor, now {online.engine_mesh['tensor']}"
+    return f"{own}; try {split}, lower config.serve.slots or context, or a larger slice"

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from aloe_jax.ops.precision import HIGHEST, PASSES
 from aloe_jax.parallel.chips import GIB
 from aloe_jax.parallel.mesh import shape_in_words
-from aloe_jax.plan.records import Candidate, DecodingPlan, Plan, Program, TrainingPlan
+from aloe_jax.plan.records import Candidate, DecodingPlan, OnlinePlan, Plan, Program, TrainingPlan
 from aloe_jax.plan.topology import Topology
 
 FIRST_LINE = (
@@ -59,6 +59,9 @@ def _lines(plan: Plan) -> Iterator[str]:
     if plan.training:
         yield ""
         yield from _training(plan.training, plan.fits)
+    if plan.online:
+        yield ""
+        yield from _online(plan, plan.online)
     if plan.decoding and plan.fits:
         yield ""
         yield from _decoding(plan.decoding)
@@ -102,9 +105,12 @@ def _groups(over: Mapping[str, float], topology: Topology) -> Iterator[str]:
 def _memory(program: Program) -> Iterator[str]:
     memory = program.memory
     verdict = "fits" if memory.fits else "DOES NOT FIT"
-    yield f"  HBM             {memory.peak / GIB:10.2f} of {memory.available / GIB:.2f} GiB: {verdict}"
+    yield f"  HBM             {memory.total / GIB:10.2f} of {memory.available / GIB:.2f} GiB: {verdict}"
     parts = {"parameters": memory.parameters, "optimiser": memory.optimizer}
-    parts["temporaries" if memory.fits else "temporaries at least"] = memory.temporaries
+    # Of a program that the compiler refused they are not known apart.
+    parts["temporaries" if memory.peak <= memory.available else "temporaries at least"] = memory.temporaries
+    if memory.beside:
+        parts["beside the program"] = memory.beside
     yield "    " + ", ".join(f"{name} {size / GIB:.2f}" for name, size in parts.items())
 
 
@@ -151,25 +157,62 @@ def _decoding(decoding: DecodingPlan) -> Iterator[str]:
     )
 
 
+def _online(plan: Plan, online: OnlinePlan) -> Iterator[str]:
+    empty = f", so {online.idle} of {online.slots} slots stay empty" if online.idle else ""
+    yield f"round: {online.trees} trees in batches of {online.batch}; {online.workload}"
+    yield (
+        f"  sampled: {online.replies:,} replies, {online.tokens:,} tokens, {online.at_once} at once at most{empty}; "
+        f"{online.steps:,} steps of decoding, {online.prefills:,} prefills"
+    )
+    yield (
+        f"  learned from: {online.learned:,} replies, {online.learned_tokens:,} tokens in {online.rows} of "
+        f"{online.room} rows of {online.row_tokens:,} in {online.micro_batches} micro-batches"
+    )
+    held = {"trainer": online.trainer, "reference": online.reference}
+    held |= {"and while decoding engine": online.engine, "pages": online.pages}
+    yield "  on each chip, GiB: " + ", ".join(f"{name} {size / GIB:.2f}" for name, size in held.items())
+    yield (
+        f"  engine: {online.slots} sequences of {online.context:,} tokens in {online.engine_dtype} on "
+        f"{shape_in_words(online.engine_mesh)}"
+    )
+    if not plan.fits or online.seconds is None:
+        return
+    bounds = {program.name: program.time.bound for program in plan.programs if program.time}
+    yield (
+        f"  rollout {online.rollout_seconds:.3g} s: decoding {online.decoding_seconds:.3g} s (bound by "
+        f"{bounds['burst']}), prefill {online.prefill_seconds:.3g} s ({bounds['prefill']}); the other roles take theirs"
+    )
+    yield (
+        f"  update {online.update_seconds:.3g} s: passes of policy and reference {online.pass_seconds:.3g} s (bound by "
+        f"{bounds['pass']}), step {online.step_seconds:.3g} s ({bounds['step']})"
+    )
+    yield f"  {online.rounds:,} rounds: {_hours(online.rounds * online.seconds)}"
+
+
 def verdict_line(plan: Plan) -> str:
     """A line on a plan that fits: the memory of its largest program, and the shortest time of each."""
-    memory = max((program.memory for program in plan.programs), key=lambda memory: memory.peak)
+    memory = max((program.memory for program in plan.programs), key=lambda memory: memory.total)
     times = ", ".join(f"{program.name} {program.time.seconds:.3g} s" for program in plan.programs if program.time)
     return (
-        f"plan: {plan.stage} fits {plan.topology.name} with {memory.peak / GIB:.2f} of {memory.available / GIB:.2f} "
+        f"plan: {plan.stage} fits {plan.topology.name} with {memory.total / GIB:.2f} of {memory.available / GIB:.2f} "
         f"GiB per chip; at least (an estimate): {times}"
     )
 
 
 def price_line(plan: Plan, price: float) -> str:
     """A line on what a plan that fits costs at `price` dollars per chip-hour: a step, a conversation and the whole
-    training, or a dialogue of the benchmark and what the engine writes."""
+    training, a round and all of them, or a dialogue of the benchmark and what the engine writes."""
     dollars = lambda seconds: seconds / 3600 * price  # noqa: E731
     start = f"at {price:g} USD per chip-hour: "
     if plan.decoding:
         million = plan.topology.chips * 1e6 / plan.decoding.tokens_a_second
         dialogue = dollars(plan.decoding.dialogue_seconds) * 1000
         return f"{start}{dialogue:.3f} USD per thousand dialogues, {dollars(million):.3f} USD per million tokens"
+    if plan.online:
+        seconds, count = plan.online.seconds, plan.online.rounds
+        assert seconds is not None
+        one = dollars(seconds * plan.topology.chips)
+        return f"{start}{one:.4f} USD per round, {count} rounds {count * one:,.2f} USD in {_hours(count * seconds)}"
     assert plan.training
     full, unshared = plan.training.full, plan.training.unshared_chip_seconds
     whole = plan.training.seconds

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from aloe_jax import files
-from aloe_jax.plan.records import Candidate, Plan, Program
+from aloe_jax.plan.records import Candidate, OnlinePlan, Plan, Program
 from aloe_jax.plan.roofline import Roofline
 
 
@@ -34,12 +34,18 @@ def to_json(plan: Plan) -> dict[str, object]:
         "programs": [_program(program) for program in plan.programs],
         "training": dataclasses.asdict(plan.training) if plan.training else None,
         "decoding": dataclasses.asdict(plan.decoding) if plan.decoding else None,
+        "online": _online(plan.online) if plan.online else None,
     }
+
+
+def _online(online: OnlinePlan) -> dict[str, object]:
+    derived = {name: getattr(online, name) for name in ("rollout_seconds", "update_seconds", "seconds")}
+    return dataclasses.asdict(online) | derived
 
 
 def _program(program: Program) -> dict[str, object]:
     values: dict[str, object] = dataclasses.asdict(program)
-    values["memory"] = dataclasses.asdict(program.memory) | {"fits": program.memory.fits}
+    values["memory"] = dataclasses.asdict(program.memory) | {"total": program.memory.total, "fits": program.memory.fits}
     values["time"] = _time(program.time) if program.time else None
     if not program.unread:  # the key stands only where something is missing
         del values["unread"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -18,7 +18,8 @@ from aloe_jax.settings import missing_key, plain
 from aloe_jax.train.forward import Compute
 from aloe_jax.train.objectives.settings import ObjectiveSettings
 from aloe_jax.train.optimizer import OptimizerSettings
-from aloe_jax.train.settings import TrainingSettings
+from aloe_jax.train.settings import LoopSettings, TrainingSettings
+from aloe_jax.tree.schema import Conversation
 
 # Of the optimiser's settings, those that only change constants of the program, not the program.
 CONSTANTS = ("learning_rate", "warmup", "weight_decay")
@@ -43,6 +44,16 @@ class BenchmarkDialogues:
 
 
 @dataclass(frozen=True)
+class Rounds:
+    """The rounds that `config.online` asks for."""
+
+    count: int
+    batch: int  # trees that grow together, turn by turn
+    max_tokens: int  # longest reply
+    trees: Callable[[], Sequence[Conversation]]  # of a round, without texts; what is learned from has an advantage
+
+
+@dataclass(frozen=True)
 class PlannedSettings:
     """The settings of an experiment as a plan reads them.
 
@@ -51,11 +62,13 @@ class PlannedSettings:
             raises InputError where a stage reads it.
         conversations: from the section of that name, whose class a plan does not import.
         benchmark: the same.
+        online: the same.
     """
 
     sections: Mapping[str, object] = field(repr=False)
     conversations: GrownConversations | None = None
     benchmark: BenchmarkDialogues | None = None
+    online: Rounds | None = None
 
     @property
     def model(self) -> ModelSettings:
@@ -101,6 +114,16 @@ class PlannedSettings:
         """`benchmark`; InputError if the config file leaves it out."""
         return _given(self.benchmark, "benchmark")
 
+    @property
+    def rounds(self) -> Rounds:
+        """`online`; InputError if the config file leaves it out."""
+        return _given(self.online, "online")
+
+    @property
+    def updates(self) -> LoopSettings:
+        """`config.online` as a training of any kind."""
+        return self._section("online", LoopSettings)
+
     def training(self, stage: str) -> TrainingSettings:
         """`config.sft` or `config.preference`."""
         return self._section(stage, TrainingSettings)
@@ -121,7 +144,7 @@ def _given(value: T | None, name: str) -> T:
     return value
 
 
-def program_settings(training: TrainingSettings) -> dict[str, object]:
+def program_settings(training: LoopSettings) -> dict[str, object]:
     """Plain values of the settings of a training that its compiled program is made from: all of the objective, and of
     the optimiser all but `CONSTANTS`."""
     fields = (*dataclasses.fields(ObjectiveSettings), *dataclasses.fields(OptimizerSettings))

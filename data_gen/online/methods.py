@@ -160,6 +160,14 @@ def check_method(settings: OnlineSettings) -> None:
             f"config.online.objective: '{settings.objective}' does not learn from the trees of the method "
             f"'{settings.method}'; set it to one of {', '.join(method.objectives)}{remedy}"
         )
+    shape = method.shaped(settings.rollout)
+    alone = settings.method in ("turn", "chain") or settings.objective == "distil"
+    if not alone and not (shape.siblings > 1 and shape.share):
+        name, value, least = ("siblings", 1, "2") if shape.siblings == 1 else ("share", 0, "0.1")
+        raise InputError(
+            f"config.online.rollout.{name}: {value}, but the method '{settings.method}' learns from siblings that "
+            f"differ; set it to at least {least}"
+        )
     count = method.trees_per_persona(settings)
     if count == 1 < method.per_persona:
         raise InputError(

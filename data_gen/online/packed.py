@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from aloe_jax.data.pipeline import micro_batches_of
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.train.work import Work, sum_of, work_of
 from aloe_jax.tree.fragments import fragments
@@ -56,10 +57,8 @@ class Packing:
 
 
 def batched(rows: Sequence[TreeRow], size: int, capacity: Capacity) -> tuple[TreeRow, int]:
-    """Rows as micro-batches [N, B, ...] of `size` B rows each, and how many of the N are not empty. N is a power of
-    two, so that rounds of different sizes share few compiled programs."""
-    used = max(1, -(-len(rows) // size))
-    count = 1 << (used - 1).bit_length()
+    """Rows as micro-batches [N, B, ...] of `size` B rows each, and how many of the N are not empty."""
+    count, used = micro_batches_of(len(rows), size)
     filled = [*rows, *[empty_row(capacity)] * (count * size - len(rows))]
     return stack([stack(filled[start : start + size]) for start in range(0, len(filled), size)]), used
 

@@ -37,20 +37,22 @@ class Policy:
     @contextmanager
     def playing(self, state: TrainState, version: int) -> Iterator[InProcessClient]:
         """A client whose answers are the samples of `state`. Nothing that was computed for another version is used: the
-        cache is emptied. Parameters go from the trainer's sharding to the engine's on the devices. On several
-        processes the others call `follow` meanwhile."""
+        cache is emptied. Parameters go from the trainer's sharding to the engine's on the devices, and make room for
+        the update afterwards. On several processes the others call `follow` meanwhile."""
         engine, name = self.engine, f"policy version {version}"
         assert isinstance(engine, Engine)
         engine.load(self._parameters(state))
         with InProcessClient(engine, self.chat, name, concurrency=2 * engine.slots) as client:
             yield client
         hosts.send(hosts.END)
+        engine.unload()
 
     def follow(self, state: TrainState) -> None:
         """Decode, on another process, what the primary process decodes while it is `playing`."""
         assert isinstance(self.engine, Follower)
         self.engine.load(self._parameters(state))
         self.engine.follow()
+        self.engine.unload()
 
     def player(self, client: InProcessClient, max_tokens: int | None = None) -> Responder:
         """The policy as the role that answers, in at most so many tokens; by default as many as a reply may have."""

@@ -54,7 +54,8 @@ def tree_name(round_number: int, persona: Persona, number: int = 1) -> str:
 
 
 def chosen_turns(name: str, settings: RolloutSettings, seed: int) -> tuple[int, ...]:
-    """The turns with siblings of the tree `name`, sorted: `share` of all, early ones more often.
+    """The turns with siblings of the tree `name`, sorted: `share` of all, early ones more often; at least one unless
+    `share` is 0.
 
     They are drawn without replacement with weights T - t + 1 (Efraimidis and Spirakis, 2006: the largest u^(1/weight)).
     A larger share adds to those of a smaller one.
@@ -62,7 +63,8 @@ def chosen_turns(name: str, settings: RolloutSettings, seed: int) -> tuple[int, 
     draws = random.Random(stable_seed(seed, name, "chosen"))
     keys = {turn: draws.random() ** (1 / (settings.turns - turn + 1)) for turn in range(1, settings.turns + 1)}
     ordered = sorted(keys, key=lambda turn: -keys[turn])
-    return tuple(sorted(ordered[: round(settings.share * settings.turns)]))
+    count = max(settings.share > 0, round(settings.share * settings.turns))
+    return tuple(sorted(ordered[:count]))
 
 
 @dataclass(frozen=True)

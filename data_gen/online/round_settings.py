@@ -29,6 +29,19 @@ class AlarmSettings:
         minimum=0,
         decides=False,
     )
+    unscored: float = setting(
+        0.5, "share of replies without a readable verdict of the judge above which they stop", minimum=0, decides=False
+    )
+    top_score: float = setting(
+        0.95, "share of scored replies with the judge's top score above which they stop", minimum=0, decides=False
+    )
+    one_part: float = setting(
+        1.5,
+        "how many times as much as the whole reward one part of it may rise since the first rounds; above 1 other "
+        "parts fall",
+        minimum=0,
+        decides=False,
+    )
 
 
 @dataclass(frozen=True)

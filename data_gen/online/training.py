@@ -17,7 +17,7 @@ from aloe_jax.train.adapters import trained_config
 from aloe_jax.train.clock import Clock
 from aloe_jax.train.forward import Compute
 from aloe_jax.train.loop import Training
-from aloe_jax.train.metrics_log import Record
+from aloe_jax.train.metrics_log import METRICS, Record, read_metrics
 from aloe_jax.train.names import ONLINE
 from aloe_jax.train.objectives import objective_of
 from aloe_jax.train.run_training import run_loop, shown
@@ -47,6 +47,7 @@ def train_online(run: Run) -> Values:
         stop = stack.enter_context(StopRequest(mesh))
         with clock.part("start"):
             engine, chat = stack.enter_context(engine_everywhere(run, settings.start))
+            engine.unload()  # every batch of a round loads the policy
             playing = stack.enter_context(players(run, settings, Path(directory))) if hosts.is_primary() else None
             reference = load_model(run, settings.reference, mesh)
         rounds = Rounds(
@@ -75,7 +76,8 @@ def train_online(run: Run) -> Values:
 
         def report(done: int, total: int, record: Record) -> None:
             run.progress.update(done, total, f"rounds, reward {record['reward']:.3f}, loss {record['loss']:.4f}")
-            if (why := alarmed(record, settings.alarm)) is not None:
+            before = [each for each in read_metrics(Path(directory) / METRICS) if each["step"] < done]
+            if (why := alarmed([*before, record], settings.alarm)) is not None:
                 raise ResumableError(f"stopped in round {done} of {total} in '{directory}': {why}")
 
         done, counts = run_loop(run, training, lambda: load_model(run, settings.start, mesh), report, clock, stop)

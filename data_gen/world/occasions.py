@@ -7,8 +7,8 @@
   kind are out of place, and facts other than those of the message.
 
 Flourishes (`style_table.FLOURISHES`) are settings that add something which the content does without: an emoji, a
-sign-off, a saying. Settings of form (length, letters, plain words, what is avoided) leave the content as it is; in the
-first two turns they neither count nor cost. A user that wishes for plain answers holds no flourish from then on
+sign-off, a saying. Settings of form (length, letters, plain words, what is avoided) leave the content as it is; of
+a question and a favour they neither count nor cost. A user that wishes for plain answers holds no flourish from then on
 (`styles.styles_of`). What a turn asks for is read in the message, so a user that is played by a model, whose questions
 are in no bank, has ordinary turns instead.
 """
@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aloe_jax.tree.schema import Message, Persona
-from data_gen.text import WORD, expand_contractions, normal, stem_set
+from data_gen.text import WORD, expand_contractions, normal
 from data_gen.world.events import Kind, kind_in, neutral_from, wanders_in
 from data_gen.world.facts import SPLITS, Fact, asides, facts_of, named, shown_facts, split_of, user_turns
 from data_gen.world.occasion_texts import ERRANDS, QUESTIONS, WANTS, Errand, Question
@@ -102,10 +102,9 @@ def personal(persona: Persona, dialogue: Sequence[Message], reply: str) -> tuple
     """The ids of what a reply has of the user: facts that the user has shown by now, and flourishes that it has shown
     that it likes. Left out in a turn of a kind: what the message itself is about or wants."""
     occasion = occasion_of(persona, dialogue)
-    shown = shown_facts(persona, dialogue)
-    said = stem_set(dialogue[-1].content) if occasion is not None else frozenset[str]()
-    facts = [fact for fact in facts_of(persona) if fact.id in shown]
-    found = [fact.id for fact in facts if (fact.name_stems & stem_set(reply)) - said]
+    shown, latest = shown_facts(persona, dialogue), dialogue[-1].content if occasion is not None else ""
+    facts = [fact for fact in facts_of(persona) if fact.id in shown and not named([fact], latest)]
+    found = [fact.id for fact in named(facts, reply)]
     wanted = occasion.wanted if occasion is not None else None
     liked = [id for id in _liked(persona, dialogue) if id != wanted]
     return (*found, *(id for id in liked if BY_ID[id].check(reply, dialogue, persona) == 1.0))

@@ -5,6 +5,7 @@
 | `wrong_persona` | another user's dialogue with the same model, then this user's last message | as ever |
 | `no_history` | the last message alone | as ever |
 | `style_prompt`, `self_reflection` | a fixed instruction, then the dialogue | as ever |
+| `other_simulator` | the dialogue, in which the user is the other simulator | as ever |
 | `oracle` | persona and dialogue: the scripted world's oracle answers | as ever |
 | `length_judge` | nothing: its stored replies are scored again | counts words |
 | `no_context_judge` | nothing: its stored replies are scored again | sees the last message and the reply alone |

@@ -37,6 +37,7 @@ from eval.report.parts import (
     unscored_grid,
 )
 from eval.report.reading import ModelResult, RunRecord
+from eval.report.simulators import simulator_grids, trials
 
 PANEL = (410, 230)
 LEAST_SPREAD = 0.02  # of a training curve's axis, as a share of its values
@@ -60,6 +61,8 @@ PANELS = (
     ("online", "reference_kl", "Divergence from the reference, nats per token", Guide(0.0, "the reference")),
     ("online", "repeated", "Share of a reply that an earlier one said", None),
     ("online", "words", "Words of a reply", None),
+    ("online", "top_score", "Share of replies with the judge's top score", None),
+    ("online", "unscored", "Share of replies without a score", None),
 )
 
 
@@ -121,7 +124,7 @@ def _content(run: RunRecord) -> dict[str, object]:
         "caveat": wording.interval_caveat(metrics),
         "results": metrics,
         "scales": scale_parts(shown, [each for each in contrasts if not is_control(each.first)]),
-        "grids": grids_beside(shown, BASE),
+        "grids": [*grids_beside(shown, BASE), *simulator_grids(trials(Path(run.name), run.config, run.results))],
         "unlabelled": unlabelled(each.result for each in shown.values()),
         "controls": controls_grid({name: each for name, each in scored.items() if is_control(name)}, contrasts, names),
         "unscored": unscored_grid(run.results, names),

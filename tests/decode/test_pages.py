@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 
@@ -112,6 +113,21 @@ def test_new_parameters_use_nothing_old():
     assert reloaded.prefilled - before == 73
     [[fresh]] = engine(slots=2, context=2 * PAGE, weights=params(seed=1)).generate([prompt])
     assert found == [[fresh]]
+
+
+def test_memory_goes_back_between_parameters():
+    """Of the parameters in the layout of decoding and of the pages nothing is left, and what is loaded again decodes as
+    before."""
+    from helpers.tiny import params
+
+    request, given = Request(tuple(range(6, 80)), Sampling(max_tokens=5), seed=1), params()
+    held = engine(slots=2, context=2 * PAGE)
+    before, arrays = held.generate([request]), len(jax.live_arrays())
+    own = len(jax.tree.leaves((held._executor._params, held._executor._cache)))
+    held.unload()
+    assert arrays - len(jax.live_arrays()) == own
+    held.load(given)
+    assert held.generate([request]) == before
 
 
 def test_random_company_leaks_nothing_and_changes_nothing():

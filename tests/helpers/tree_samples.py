@@ -10,7 +10,6 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from aloe_jax.tree.probe import probe_answer, probe_question
 from aloe_jax.tree.schema import Conversation, Message, Node, Preference
 from aloe_jax.tree.template import ChatFormat, ChatTemplate
 from aloe_jax.tree.tokenizer import Tokenizer
@@ -76,9 +75,9 @@ TEXTS = st.text(alphabet="abc de.?\n", max_size=12)
 
 
 @st.composite
-def trees(draw: st.DrawFn, max_turns: int = 12, probes: bool = False) -> Conversation:
+def trees(draw: st.DrawFn, max_turns: int = 12) -> Conversation:
     """Any tree in which users and assistants alternate: any depth and branching, equal siblings, broken-off replies,
-    stored ids, and preferences among siblings; with `probes` after some of them."""
+    stored ids, and preferences among siblings."""
     nodes: list[Node] = []
     open_ends: list[str | None] = [None]  # possible parents of a user message
     if draw(st.booleans()):
@@ -95,10 +94,6 @@ def trees(draw: st.DrawFn, max_turns: int = 12, probes: bool = False) -> Convers
             if draw(st.booleans()):
                 margin = draw(st.sampled_from([1.0, 0.5, 0.0, -0.5]))
                 preferences.append(Preference(chosen=chosen.id, rejected=rejected.id, margin=margin))
-        for reply in replies:
-            if probes and draw(st.booleans()):
-                nodes.append(probe_question(reply.id))
-                nodes += [probe_answer(reply.id, draw(TEXTS), number) for number in range(1, draw(st.integers(2, 3)))]
     return Conversation(id="random", nodes=tuple(nodes), preferences=tuple(preferences))
 
 

@@ -15,6 +15,7 @@ dropped) and given to bash, in the order of each page. What differs from a reade
   table GIVEN, and counted as a command: copies of the demo's run stand for other runs;
 - `aloe chat` is told "Hello" and the end of its input. Servers stay up until their page ends, and then get a Ctrl-C,
   after which they have to end with 0;
+- `gs://BUCKET` is a bucket on a server of this machine;
 - commands after the table LEFT_OUT do not run, and are listed with the reason.
 
 The log has a line per command: page, exit code, seconds, command. Exit code 1 if one of them stumbled.
@@ -39,6 +40,7 @@ from pathlib import Path
 
 from helpers import tiny
 from helpers.aloe_command import ROOT
+from helpers.bucket_servers import BUCKET, storage_emulator
 from helpers.own_data import write_own
 from helpers.waiting import until
 
@@ -91,6 +93,7 @@ SMALLER = {
     r"(benchmarks/scale\.py).*": r"\1 --parts=turns,viewer",
     r"(benchmarks/serving_client\.py)": r"\1 --calls=2000",
     r"^(?=.*--labels=(\w+\.jsonl))": r"""sed -i 's/"score": null/"score": 3/' \1 && """,  # who labels, fills it in
+    r"gs://BUCKET/": f"gs://{BUCKET}/",
     r"^curl ": "curl --fail-with-body --silent --show-error ",
 }
 CONTROL = "--stages=benchmark --config.benchmark.controls=wrong_persona"
@@ -159,13 +162,14 @@ def commands(page: str) -> Iterator[Command]:
 class Walk:
     """Runs commands in one folder and keeps the servers that they start."""
 
-    def __init__(self, folder: Path, model: str, say: Callable[[str], None]) -> None:
+    def __init__(self, folder: Path, model: str, say: Callable[[str], None], bucket: dict[str, str]) -> None:
+        """`bucket` is the environment in which `gs://` leads to a server of this machine."""
         self.folder, self.model, self.say = folder, model, say
         self.stumbles, self.ran, self.left = 0, 0, 0
         self._servers: list[tuple[Command, subprocess.Popen[bytes]]] = []
         paths = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         kept = {name: value for name, value in os.environ.items() if name != "ALOE_API_KEY"}
-        self._environment = kept | {"PATH": paths, "JAX_PLATFORMS": "cpu", "COLUMNS": "100"}
+        self._environment = kept | bucket | {"PATH": paths, "JAX_PLATFORMS": "cpu", "COLUMNS": "100"}
         for name in ("configs", "benchmarks", "tests"):
             if not (folder / name).exists():
                 (folder / name).symlink_to(ROOT / name)
@@ -260,7 +264,7 @@ def main() -> None:
 
         folder = options.folder or Path(opened.enter_context(tempfile.TemporaryDirectory()))
         folder.mkdir(parents=True, exist_ok=True)
-        walk = Walk(folder.resolve(), options.model, say)
+        walk = Walk(folder.resolve(), options.model, say, opened.enter_context(storage_emulator()))
         for page in options.pages.split(","):
             walk.page(page)
         say(f"{walk.ran} commands run, {walk.left} left out, {walk.stumbles} stumbles")

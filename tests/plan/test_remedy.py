@@ -14,7 +14,7 @@ def plan(state, beside, training=True, **mesh):
     """A plan with that many GiB of parameters and moments, and beside them, of 16."""
     memory = Memory(state * GIB / 3, state * GIB * 2 / 3, beside * GIB, (state + beside) * GIB, 16 * GIB)
     axes = {"replica": 1, "fsdp": 4, "tensor": 1} | mesh
-    return SimpleNamespace(programs=[SimpleNamespace(memory=memory)], training=training or None, mesh=axes)
+    return SimpleNamespace(programs=[SimpleNamespace(memory=memory)], training=training or None, online=None, mesh=axes)
 
 
 @pytest.mark.parametrize("searched", [False, True])

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from aloe_jax.train.forward import Compute, gather_replies, make_score, reply_log_probs
 from aloe_jax.tree.fragments import fragments
 from aloe_jax.tree.pack import pack, stack
+from aloe_jax.tree.probe import answer_text, probe_answer, probe_question
 from aloe_jax.tree.prune import pruned, weighted
 from aloe_jax.tree.row import Capacity
 from aloe_jax.tree.trie import build_trie
@@ -38,7 +39,7 @@ def by_node(rows, values):
 
 
 @pytest.mark.parametrize("attention", ["blocked", "dense"])
-@given(forest=st.lists(trees(max_turns=6, probes=True), min_size=1, max_size=3))
+@given(forest=st.lists(trees(max_turns=6), min_size=1, max_size=3))
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 def test_log_probs(attention, forest):
     expected = spans(forest)
@@ -63,6 +64,19 @@ def test_replies_that_an_objective_chooses():
     assert 0 < len(got) < len(expected)
     for key, value in got.items():
         assert value == pytest.approx(expected[key], abs=TOLERANCE), key
+
+
+def test_answers_of_probes():
+    """Beside the path and beside each other, and what goes on does not see them."""
+    tree = aloe_tree(2, system="Be kind.")
+    probes = [probe_question("good1"), probe_answer("good1", '{"known":[{"item":"walks","turn":1}]}')]
+    probes += [probe_question("poor2"), *(probe_answer("poor2", answer_text(()) * n, n) for n in (1, 2))]
+    tree = tree.model_copy(update={"nodes": (*tree.nodes, *probes)})
+    rows, expected = rows_of([tree], CAPACITY), spans([tree])
+    got = by_node(rows, SCORES["blocked"](params(), rows))
+    assert len(got) == len(expected) == 7
+    for key, (path, length) in expected.items():
+        assert got[key] == pytest.approx(float(path_log_prob(params(), path, length)), abs=TOLERANCE), key
 
 
 @pytest.mark.parametrize("attention", ["blocked", "dense"])

@@ -100,9 +100,12 @@ def test_the_rest_of_the_tree_is_the_same(tree, plain):
     given = [credited([each], SETTINGS, Spread()) for each in (with_probes, without)]
     assert given[0][0][0].dialogue == given[1][0][0].nodes
     assert given[0][2] == given[1][2]
-    assert set(given[1][1].plain()) <= set(given[0][1].plain())
+    assert given[1][1].sums.items() <= given[0][1].sums.items()
     found, expected = (measures(trees, counts) for trees, _, counts in given)
-    assert {name: value for name, value in found.items() if not name.startswith("probe")} == expected
+    answers = sum(len(answer.token_ids or ()) for of_probe in answers_of(tree) for answer in of_probe)
+    assert found["sampled_tokens"] == answers + expected.pop("sampled_tokens")
+    assert {name: found[name] for name in expected} == expected
+    assert all(name.startswith("probe") for name in found.keys() - expected.keys() - {"sampled_tokens"})
 
 
 def test_an_answer_is_worth_its_gain_in_f1_less_claims_without_evidence(tree):

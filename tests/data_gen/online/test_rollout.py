@@ -141,6 +141,7 @@ def test_early_turns_are_chosen_more_often():
     first, last = (sum(turn in turns for turns in found) / 400 for turn in (1, 10))
     assert first > 0.7
     assert last < 0.25
+    assert [len(chosen_turns("t", RolloutSettings(turns=2, share=share), 0)) for share in (0.0, 0.1, 1.0)] == [0, 1, 2]
 
 
 def test_the_parts_of_a_reward_add_up():

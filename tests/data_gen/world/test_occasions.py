@@ -108,6 +108,14 @@ def test_plain_answers_by_hand(reply, value, over):
     assert over_personal(persona, dialogue, reply) == ("neutral", over)
 
 
+def test_a_plain_answer_may_call_what_the_message_is_about_by_another_of_its_names():
+    organ, choir = by_id()["music.organ"], CHOIR.item()
+    persona = user_of(("neutral", 2)).model_copy(update={"facts": (organ.item(), choir, occasion_item("neutral", 2))})
+    dialogue = talk(FIRST, "Fine.", "Please drop the frills. An organist sees brides from behind.")
+    assert personal(persona, dialogue, "Your organ and the brides.") == ()
+    assert personal(persona, dialogue, "Your organ and the choir.") == ("music.choir",)
+
+
 def test_an_ordinary_turn_may_be_personal():
     persona = user_of(("asks", 3))
     assert over_personal(persona, talk(FIRST), "The choir.") == ("ordinary", True)
