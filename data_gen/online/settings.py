@@ -13,7 +13,11 @@ class RewardSettings:
     """What a turn's reward is made of. The judge's score and the belief are in [0, 1] before they are weighted, and a
     penalty is in units of what it counts."""
 
-    score: float = setting(1.0, "weight of the judge's score of what the user has shown, taken to [0, 1]", minimum=0)
+    score: float = setting(
+        1.0,
+        "weight of the judge's score of what the user has shown, taken to [0, 1]; 0: no judge is asked",
+        minimum=0,
+    )
     belief: float = setting(1.0, "weight of the gain in correct belief about the user", minimum=0)
     questions: float = setting(0.1, "taken off for each question above `question_budget`", minimum=0)
     question_budget: int = setting(1, "questions of a reply that cost nothing", minimum=0)
