@@ -22,7 +22,7 @@ from aloe_jax.decode.sampling import ALL
 from aloe_jax.errors import InputError
 from aloe_jax.models import apart, decoder
 from aloe_jax.models.config import ModelConfig
-from aloe_jax.ops.attention import platform_of
+from aloe_jax.ops.attention import on_tpu, platform_of
 from aloe_jax.parallel.mesh import ROWS, row_shards
 from aloe_jax.parallel.sharding import pages_sharding, replicated
 
