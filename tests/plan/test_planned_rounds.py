@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from aloe_jax.errors import InputError
 from aloe_jax.plan import program, rollouts
 from aloe_jax.plan.settings import Rounds
 from aloe_jax.tree.prune import advantaged
@@ -63,6 +64,14 @@ def test_what_is_learned_from(round_):
     assert found.some.tokens.shape == (1, 512)
 
 
+def test_nothing_to_learn_from(round_):
+    trees, tries = round_
+    nothing = [Conversation(id=each.id, nodes=[node.model_copy(update={"advantage": None}) for node in each.nodes])
+               for each in trees]  # fmt: skip
+    with pytest.raises(InputError, match="its objective learns from no reply of these trees"):
+        rollouts.learned(nothing, tries, CAPACITY, advantaged)
+
+
 @pytest.fixture
 def online(here, tmp_path, monkeypatch):
     """`aloe plan --stage=online` with these figures for every program: exit code, stdout, last line of stderr, JSON."""
@@ -117,10 +126,10 @@ class TestPlan:
         assert "rollout " not in out
         assert "its step needs 15.8 GiB per chip beside 0.0 of others; try shorter rows" in said
 
-    def test_nothing_to_learn_from(self, here):
+    def test_settings_that_suit_no_method(self, here):
         code, _, said = here(None, *ONLINE, "--config.online.rollout.siblings=1")
         assert code == 2
-        assert "learns from no reply of these trees; raise config.online.rollout.siblings" in said[-1]
+        assert "config.online.rollout.siblings: 1, but the method 'siblings' learns from siblings" in said[-1]
 
     @pytest.mark.slow
     def test_compiled(self, online):
