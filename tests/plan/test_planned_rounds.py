@@ -16,7 +16,7 @@ from helpers.tiny_plan import COMPILED, needs_libtpu
 
 CAPACITY = Capacity(512, 384, 32, 16)
 GIB = 2**30
-SHAPE = ("trees=3", "max_tokens=8", "rollout.batch=2", "rollout.turns=2", "rollout.siblings=2", "rollout.share=0.5")
+SHAPE = ("trees=3", "max_tokens=8", "rollout.batch=2", "rollout.turns=2", "rollout.siblings=2", "rollout.futures=1")
 ONLINE = ("--stage=online", *(f"--config.online.{each}" for each in SHAPE))
 
 

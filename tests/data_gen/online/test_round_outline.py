@@ -29,7 +29,7 @@ def test_the_shape_is_that_of_a_round(method, horizon, learned):
     """Same nodes in the same order; at two of four turns each of three siblings is learned from, of a chain all turns'
     replies."""
     rollout = dataclasses.replace(ROLLOUT, horizon=horizon)
-    settings = OnlineSettings("policy_gradient", method=method, trees=2, per_persona=2, rollout=rollout)
+    settings = OnlineSettings(objective="policy_gradient", method=method, trees=2, per_persona=2, rollout=rollout)
     found, shape = outlines(settings, seed=3), METHODS[method].shaped(rollout)
     seats = []
     for outline, persona in zip(found, PERSONAS, strict=True):
