@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +34,7 @@ from data_gen.online.needs import check_disk, memory_in_words
 from data_gen.online.packed import Packing
 from data_gen.online.players import players
 from data_gen.online.policy import Policy
+from data_gen.online.round_files import SO_FAR
 from data_gen.online.round_settings import OnlineSettings
 from data_gen.online.rounds import Rounds
 from data_gen.run_files import PERSONAS
@@ -80,7 +82,9 @@ def train_online(run: Run) -> Values:
         )
 
         def report(done: int, total: int, record: Record) -> None:
-            run.progress.update(done, total, f"rounds, reward {record['reward']:.3f}, loss {record['loss']:.4f}")
+            learned = f"loss {record['loss']:.4f}" if record["weight"] else "no replies that differ in value"
+            rounds = min(total, math.ceil(done * settings.budget / record[SO_FAR])) if settings.budget else total
+            run.progress.update(done, rounds, f"rounds, reward {record['reward']:.3f}, {learned}")
             before = [each for each in read_metrics(Path(directory) / METRICS) if each["step"] < done]
             if (why := alarmed([*before, record], settings.alarm)) is not None:
                 raise ResumableError(f"stopped in round {done} of {total} in '{directory}': {why}")
