@@ -66,13 +66,13 @@ class Cost:
     gradient: Sequence[tuple[float, float]]
 
 
-def rolled_out(count: int, seed: int) -> Iterator[tuple[str, list[Conversation]]]:
-    """The trees with the advantages of each method."""
+def rolled_out(count: int, seed: int, learned: Sequence[str]) -> Iterator[tuple[str, list[Conversation]]]:
+    """The trees with the advantages of each of these methods."""
     settings = RolloutSettings(futures=1)
     personas = scripted_personas("train", count, count, seed=seed, pairings=1)[:count]
     seats = [seat(persona, lambda user: StochasticResponder(user, 0.5)) for persona in personas]
     trees = [rewarded(tree, settings) for tree in asyncio.run(roll_out(seats, settings, seed))]
-    for name in LEARNED:
+    for name in learned:
         advantages = METHODS[name].advantages(trees, settings, None)
         yield name, [_credited(*each) for each in zip(trees, advantages, strict=True)]
 
@@ -102,6 +102,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="embedded:smollm2", help="a model as aloe_jax.load takes it, or 'twin'")
     parser.add_argument("--trees", type=int, default=1, help="trees of the update (default 1)")
+    parser.add_argument("--learned", nargs="+", choices=LEARNED, default=LEARNED, help="by which methods (both)")
     parser.add_argument("--repeats", type=int, default=3, help="timed updates of each layout (default 3)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--trl-python", default=sys.executable, help="interpreter that has TRL")
@@ -118,11 +119,13 @@ def main() -> int:
     for column in ("learned from", "layout", "sequences", "tokens", "rows", "CPU seconds", "memory", "gradient"):
         table.add_column(column, justify="left" if column in ("learned from", "layout") else "right")
     with tempfile.TemporaryDirectory() as folder:
-        for name, trees in rolled_out(args.trees, args.seed):
+        for name, trees in rolled_out(args.trees, args.seed, args.learned):
             path = Path(folder) / f"{name}.jsonl"
             path.write_text("".join(f"{dump(tree)}\n" for tree in trees))
-            costs = {layout: cost_of(layout, args.model, path, args.repeats) for layout in LAYOUTS}
-            for layout, cost in costs.items():
+            costs: dict[str, Cost] = {}
+            for layout in LAYOUTS:
+                cost = costs[layout] = cost_of(layout, args.model, path, args.repeats)
+                console.print(f"{name}, {layout}: {cost.cpu_seconds:.2f} s")
                 away = difference(cost, costs["tree"])
                 worst = max(worst, away)
                 figures = (f"{cost.sequences}", f"{cost.tokens:,}", f"{cost.rows}", f"{cost.cpu_seconds:.2f}")

@@ -8,10 +8,13 @@ per line of its standard input.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")  # seconds and memory are those of the process
 
 import jax
 import jax.numpy as jnp

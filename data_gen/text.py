@@ -114,8 +114,13 @@ def stem_set(text: str) -> frozenset[str]:
 
 @functools.lru_cache(maxsize=_CACHED)
 def content_stems(text: str) -> frozenset[str]:
-    """Stems of the words that carry a topic: no function words, at least three letters."""
-    return frozenset(stem(word) for word in words(text) if word not in FUNCTION_WORDS and len(word) >= 3)
+    """Stems of the words that carry a topic."""
+    return frozenset(map(stem, content_words(text)))
+
+
+def content_words(text: str) -> list[str]:
+    """The words that carry a topic, in order: no function words, at least three letters."""
+    return [word for word in words(text) if word not in FUNCTION_WORDS and len(word) >= 3]
 
 
 @functools.lru_cache(maxsize=_CACHED)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from aloe_jax.cli import commands
+from aloe_jax.cli import commands, running
 from aloe_jax.cli.arguments import arguments_text
 from aloe_jax.cli.launching import add_launching
 from aloe_jax.cli.parsing import INDENT, Command, HelpFormatter, Parser, PrintAndExit, path_of
@@ -25,7 +25,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     command = add(
         "run",
-        commands.run,
+        running.run,
         "Run the stages of an experiment; finished ones are skipped, interrupted ones continue.",
         takes_config=True,
     )
@@ -179,6 +179,12 @@ def make_parser() -> argparse.ArgumentParser:
         choices=("error", "drop"),
         default="error",
         help="what a record that cannot be read whole does: end the command, or be left out and counted",
+    )
+    command.add_argument(
+        "--train",
+        choices=("assistant", "user"),
+        default="assistant",
+        help="whose turns the conversations are to train; user: roles are swapped, for a model that plays the user",
     )
     command.add_argument("--model", default="", help="also count the tokens of the trees for this model")
 

@@ -3,10 +3,11 @@ to parquet."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from etils import epath
 
@@ -21,11 +22,13 @@ from aloe_jax.formats.records import LAYOUTS, Forest, add_record
 from aloe_jax.formats.repair import Repairs, read_values
 from aloe_jax.formats.report import ConversionReport, Format, Merged, token_count, tree_count
 from aloe_jax.formats.source import Row, RowError, container_of, rows
+from aloe_jax.formats.swapped import swapped
 from aloe_jax.tree import schema
 from aloe_jax.tree.schema import Conversation
 from aloe_jax.tree.template import ChatFormat
 
 Refused = Literal["error", "drop"]
+Train = Literal["assistant", "user"]
 R = TypeVar("R")
 _EXPECTED = f"expected trees, conversations or pools of the paper's code, or users' records ({LAYOUTS})"
 _REMEDY = "; `aloe convert --refused=drop` leaves such records out and counts them"
@@ -46,6 +49,7 @@ def convert(
     chat: ChatFormat | None = None,
     preview: int = 0,
     tell: Callable[[str], None] = lambda line: None,
+    train: Train = "assistant",
 ) -> ConversionReport:
     """Convert `source` (its format detected by content) and write `out` atomically; without `out`, only read it. Before
     that, `tell` is called with the lines of the first `preview` conversations.
@@ -53,7 +57,7 @@ def convert(
     The `conversations.jsonl` of the paper's code and users' own records become `trees.jsonl`, pools of the paper's code
     `personas.jsonl`, trees become parquet or, from parquet, JSON lines: `out` is parquet if it ends in `.parquet`. The
     paper's files are read tolerantly; the report lists what was repaired or left out. With `chat` the report counts
-    the tokens of the trees.
+    the tokens of the trees. With `train="user"` the roles of all conversations are swapped (`swapped.py`).
 
     Raises InputError with the line for a broken line or record of any other format, unless `refused` is "drop", for an
     unknown format, and if nothing is left to write or no conversation is there to preview.
@@ -63,6 +67,8 @@ def convert(
     if preview < 0:
         raise InputError(f"--preview is {preview}; expected the number of conversations to print")
     found = _detect(source)
+    if found == "pool" and train == "user":
+        raise InputError(f"{source} holds personas, no conversations whose user could be trained; leave out --train")
     if found == "pool":
         if preview or out is None:
             raise InputError(f"{source} holds personas, no conversations to preview; give --out without --preview")
@@ -74,6 +80,8 @@ def convert(
         written = schema.write_records(out, _some(personas, source))
         return ConversionReport(found, len(values), written, written, repairs)
     conversion = _conversations(source, found, refused)
+    if train == "user":
+        conversion = _of_users(conversion)
     report = conversion.report
     if chat is not None:
         report = report.with_tokens(token_count(conversion.trees, chat))
@@ -85,6 +93,14 @@ def convert(
         return report
     _write_trees(out, trees)
     return report
+
+
+def _of_users(conversion: Conversion) -> Conversion:
+    """The conversations with swapped roles."""
+    trees = [found for tree in conversion.trees if (found := swapped(tree)) is not None]
+    silent = len(conversion.trees) - len(trees)
+    counts: dict[str, Any] = {"written": len(trees), "silent": silent, **tree_count(trees)}
+    return Conversion(trees, dataclasses.replace(conversion.report, **counts))
 
 
 def read_conversations(source: epath.PathLike) -> Conversion:

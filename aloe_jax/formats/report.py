@@ -86,7 +86,8 @@ class ConversionReport:
 
     Where records were merged, `sharing_messages` and `sharing_characters` are the ratios of their messages and
     characters to those of the trees; `equal_pairs` counts pairs with two equal sides, `contradicted` replies that are
-    labelled both good and bad. `unread` has the keys that are not read, by name.
+    labelled both good and bad. `unread` has the keys that are not read, by name. `silent` is None, or, where roles were
+    swapped, the number of conversations without a user's message.
     """
 
     format: Format
@@ -106,6 +107,7 @@ class ConversionReport:
     contradicted: int = 0
     unread: Mapping[str, Unread] = field(default_factory=dict)
     tokens: Tokens | None = None
+    silent: int | None = None
 
     def with_tokens(self, tokens: Tokens) -> ConversionReport:
         """The same report with the number of tokens."""
@@ -114,6 +116,10 @@ class ConversionReport:
     def lines(self, dry: bool = False) -> list[str]:
         """The report as text, one finding per line, and the table; `dry` if nothing was written."""
         found = [f"read {self.read} {self.format} records, {'would write' if dry else 'wrote'} {self.written}"]
+        if self.silent is not None:
+            found.append("roles are swapped: the user's turns are the replies that are trained on")
+        if self.silent:
+            found.append(f"left out: no user speaks: {self.silent}")
         if self.sharing_messages is not None:
             found.append(
                 f"sharing factor {self.sharing_messages:.2f} in messages, {self.sharing_characters:.2f} in characters"

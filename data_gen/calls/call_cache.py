@@ -45,16 +45,19 @@ class Usage:
 
 @dataclass
 class CallCache:
-    """Implements `Chat` for one role. `template` is the hash of the prompts' wording, kept with each call."""
+    """Implements `Chat` for one role. `template` is the hash of the prompts' wording, kept with each call. With `again`
+    every request is sent once more, and its answer takes the place of the stored one: what a broken server said."""
 
     client: ChatClient
     store: Store
     role: str
     template: str
     usage: Usage = field(default_factory=Usage)
+    again: bool = False
 
     def __post_init__(self) -> None:
         self._under_way: dict[str, asyncio.Future[list[Answer]]] = {}
+        self._sent: set[str] = set()
 
     async def chat(
         self, messages: Sequence[Message], *, affinity: str = "", **options: Unpack[CallOptions]
@@ -62,7 +65,7 @@ class CallCache:
         """The stored answers to this request, or the model's, stored before they are returned."""
         request = self.client.request(messages, **options)
         name = call_id(request)
-        if (stored := self.store.call(name)) is not None:
+        if (not self.again or name in self._sent) and (stored := self.store.call(name)) is not None:
             self.usage.stored += 1
             try:
                 return [_answer(each, name) for each in stored["answers"]]
@@ -102,6 +105,7 @@ class CallCache:
             self.usage.tokens_out += usage.completion_tokens
         record |= {"request": request, "answers": [_stored(each) for each in given]}
         self.store.add_call(name, record)
+        self._sent.add(name)
         self.usage.calls += 1
         self.usage.seconds += seconds
         self.usage.thoughts += sum(each.thought is not None for each in given)

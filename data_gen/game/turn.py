@@ -78,13 +78,18 @@ def reply_node(name: str, parent: str, condition: str, reply: Answer, verdict: V
         token_ids=reply.token_ids,
         logprobs=reply.logprobs,
         tokenizer=reply.tokenizer,
-        scores=tuple(
-            Score(judge=name, criterion="overall", value=each.value)
-            for name, each in {judge: verdict, **verdict.members}.items()
-        ),
+        scores=verdict_scores(judge, verdict),
         value=verdict.value,
         calls=(*calls_of(reply), *verdict.calls),
         flags=tuple(flags),
+    )
+
+
+def verdict_scores(judge: str, verdict: Verdict) -> tuple[Score, ...]:
+    """The score of the `judge` of this name, or of a panel and each of its members."""
+    return tuple(
+        Score(judge=name, criterion="overall", value=each.value)
+        for name, each in {judge: verdict, **verdict.members}.items()
     )
 
 

@@ -8,15 +8,19 @@ from statistics import fmean
 from aloe_jax.tree.schema import Conversation, Node
 from data_gen.online.advantages import Counts
 from data_gen.online.probes import probe_measures
-from data_gen.online.rewards import PARTS, REWARD, TOTAL, part
+from data_gen.online.rewards import PARTS, REWARD, TOTAL, judge_score, part
 from data_gen.text import copied_share, words
+
+TOP = 4.95  # score from which it counts as the top one: a judge's expected score hardly reaches 5
 
 
 def measures(trees: Sequence[Conversation], counts: Counts) -> dict[str, float]:
     """Means over the replies of the main paths: `reward`, `reward_<part>`, `words`, `questions`, `repeated` (the share
-    of a reply's runs of words that an earlier one of its path has), and `value` over the siblings; and counts: `groups`
-    of siblings, those `flat_groups` without a difference and those `unscored_groups` that were left out, `sampled`
-    replies, `sampled_tokens`, and `judge_calls`, the replies that were judged; of probes those of `probe_measures`."""
+    of a reply's runs of words that an earlier one of its path has), `truncated` (the share that was cut off), `silent`
+    (the share of all user messages that are empty), and `value` over the siblings; and counts: `groups` of siblings,
+    those `flat_groups` without a difference and those `unscored_groups` that were left out, `sampled` replies,
+    `sampled_tokens`, and `judge_calls`, the replies that were judged; `judge_measures`, and of probes those of
+    `probe_measures`."""
     paths = [[tree.node(name) for name in tree.path[1::2]] for tree in trees]
     replies = [reply for path in paths for reply in path]
     sampled = [reply for tree in trees for reply in tree.replies()]
@@ -27,13 +31,26 @@ def measures(trees: Sequence[Conversation], counts: Counts) -> dict[str, float]:
         "words": _mean([len(words(reply.text)) for reply in replies]),
         "questions": _mean([reply.text.count("?") for reply in replies]),
         "repeated": _mean([_repeated(path, place) for path in paths for place in range(1, len(path))]),
+        "truncated": _mean(["truncated" in reply.flags for reply in replies]),
+        "silent": _mean([not node.text.strip() for tree in trees for node in tree.dialogue if node.role == "user"]),
         "groups": float(counts.groups),
         "flat_groups": float(counts.flat),
         "unscored_groups": float(counts.unscored),
+        **judge_measures(trees),
         "sampled": float(len(sampled)),
         "sampled_tokens": float(sum(len(node.token_ids or ()) for tree in trees for node in tree.nodes)),
         "judge_calls": float(sum(any(score.judge != REWARD for score in reply.scores) for reply in sampled)),
         **probe_measures(trees),
+    }
+
+
+def judge_measures(trees: Sequence[Conversation]) -> dict[str, float]:
+    """Of the replies that were judged the shares `unscored` and, of the others, with its `top_score`."""
+    judged = (reply for tree in trees for reply in tree.replies() if any(each.judge != REWARD for each in reply.scores))
+    scores = [judge_score(reply) for reply in judged]
+    return {
+        "unscored": _mean([float(score is None) for score in scores]),
+        "top_score": _mean([float(score >= TOP) for score in scores if score is not None]),
     }
 
 

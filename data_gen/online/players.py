@@ -14,8 +14,9 @@ from aloe_jax.serve.client.interface import ChatClient
 from data_gen.calls.connections import Cast
 from data_gen.calls.store import Store
 from data_gen.online.round_settings import OnlineSettings
-from data_gen.players.assemble import assemble, game_roles, model_roles, role_clients
-from data_gen.roles import Responder, Roles
+from data_gen.players.assemble import assemble, game_roles, model_roles, player_of, role_clients
+from data_gen.players.player import role_of
+from data_gen.roles import Judge, Responder, Roles
 
 JUDGE = "judge"
 T = TypeVar("T")
@@ -40,6 +41,11 @@ class Players:
                 return await game(replace(roles, responder=policy))
 
         return self.runner.run(played())
+
+    def judge_again(self, game: Callable[[Judge], Coroutine[Any, Any, T]]) -> T:
+        """The result of a game of the judge alone, whose model is asked anew: its stored answers do not count."""
+        recorded = {seat: replace(chat, again=role_of(seat) == "judge") for seat, chat in self.cast.recorded.items()}
+        return self.runner.run(game(player_of(self.run, replace(self.cast, recorded=recorded), "judge", "judge")))
 
 
 def others(settings: OnlineSettings) -> tuple[str, ...]:

@@ -127,6 +127,11 @@ def penalties(persona: Persona, path: Sequence[Node], settings: RewardSettings) 
     return {name: 0.0 - amount for name, amount in amounts.items()}
 
 
+def judge_score(reply: Node) -> float | None:
+    """The score of the judge, the first that the reply has, from 1 to 5; None where it is unscored."""
+    return next((each.value for each in reply.scores if each.judge != REWARD), None)
+
+
 def _out_of_place(persona: Persona, dialogue: Sequence[Message], reply: str) -> bool:
     """Whether a reply is personal in a turn in which it is not to be."""
     if not of_this_world(persona):
@@ -136,11 +141,11 @@ def _out_of_place(persona: Persona, dialogue: Sequence[Message], reply: str) -> 
 
 
 def _of_judge(reply: Node, weight: float) -> float | None:
-    """The weighted score of the judge, the first that the reply has, which no judge is asked for if it has no weight;
-    an empty reply has the lowest."""
+    """The weighted score of the judge, which no judge is asked for if it has no weight; an empty reply has the
+    lowest."""
     if not reply.text.strip() or not weight:
         return 0.0
-    value = next((each.value for each in reply.scores if each.judge != REWARD), None)
+    value = judge_score(reply)
     return None if value is None else weight * (value - 1.0) / 4.0
 
 

@@ -23,9 +23,32 @@ class AlarmSettings:
     repetition: float = setting(
         0.5, "share of a reply that an earlier one said, on average, above which they stop", minimum=0, decides=False
     )
+    truncated: float = setting(
+        0.5, "share of replies cut off at `max_tokens` above which they stop", minimum=0, decides=False
+    )
+    silent: float = setting(0.05, "share of empty user messages above which they stop", minimum=0, decides=False)
+    sampler_gap: float = setting(
+        0.1,
+        "mean difference of a token's log-probability between engine and trainer, in nats, above which they stop",
+        minimum=0,
+        decides=False,
+    )
     flat: float = setting(
         0.95,
         "share of groups of siblings that do not differ in value above which they stop",
+        minimum=0,
+        decides=False,
+    )
+    unscored: float = setting(
+        0.5, "share of replies without a readable verdict of the judge above which they stop", minimum=0, decides=False
+    )
+    top_score: float = setting(
+        0.95, "share of scored replies with the judge's top score above which they stop", minimum=0, decides=False
+    )
+    one_part: float = setting(
+        1.5,
+        "how many times as much as the whole reward one part of it may rise since the first rounds; above 1 other "
+        "parts fall",
         minimum=0,
         decides=False,
     )

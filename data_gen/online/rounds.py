@@ -10,6 +10,7 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ import numpy as np
 
 from aloe_jax import files
 from aloe_jax.data.pipeline import micro_batch_rows, owned_rows, to_device
+from aloe_jax.errors import ResumableError
 from aloe_jax.models import decoder, lora
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.parallel import hosts
@@ -32,8 +34,10 @@ from aloe_jax.train.stop import StopRequest
 from aloe_jax.train.work import Work
 from aloe_jax.tree.row import TreeRow
 from aloe_jax.tree.schema import Conversation, Persona, dump, parse
+from data_gen.online.alarm import judge_alarmed
 from data_gen.online.hints import Hints
-from data_gen.online.measures import measures
+from data_gen.online.judging import judged
+from data_gen.online.measures import judge_measures, measures
 from data_gen.online.methods import METHODS, Method
 from data_gen.online.packed import GivenHints, Packing, batched, gap
 from data_gen.online.players import Players
@@ -149,6 +153,7 @@ class _Rounds:
         size = settings.rollout.batch
         batches = [seats[start : start + size] for start in range(0, len(seats), size)]
         trees = {index: stored for index in range(len(batches)) if (stored := found.batch(index)) is not None}
+        before = list(trees)
         for index in sorted(set(range(len(batches))) - set(trees)):
             done = f"{len(trees)} of {len(batches)} batches"
             hosts.lead(hosts.WORK)
@@ -156,10 +161,27 @@ class _Rounds:
             with rounds.run.progress.doing(f"round {number}: rolling out, {done} done"):
                 trees[index] = self._batch(batches[index], number, state)
             found.store_batch(index, trees[index])
-        given = [rewarded(tree, rounds.shape) for index in range(len(batches)) for tree in trees[index]]
-        valued, spread, counts = rounds.method.credited(given, rounds.shape, Spread.read(found.before().spread()))
-        found.finish(valued, spread.plain(), measures(valued, counts))
+        valued, spread, measured = self._credited(trees, found)
+        if judge_alarmed(measured, settings.alarm) is not None:
+            assert rounds.players is not None
+            # A judge that was broken when these were stored may have been mended since.
+            for index in (each for each in before if judge_alarmed(judge_measures(trees[each]), settings.alarm)):
+                trees[index] = rounds.players.judge_again(partial(judged, trees[index]))
+                found.store_batch(index, trees[index])
+            valued, spread, measured = self._credited(trees, found)
+        if (why := judge_alarmed(measured, settings.alarm)) is not None:
+            raise ResumableError(f"stopped in round {number} of {len(rounds)} in '{self._directory}': {why}")
+        found.finish(valued, spread.plain(), measured)
         return valued
+
+    def _credited(
+        self, trees: Mapping[int, Sequence[Conversation]], found: RoundFiles
+    ) -> tuple[list[Conversation], Spread, dict[str, float]]:
+        """The trees of a round's batches with rewards and advantages, the spread up to it, and what they measure."""
+        shape, method = self._rounds.shape, self._rounds.method
+        given = [rewarded(tree, shape) for index in sorted(trees) for tree in trees[index]]
+        valued, spread, counts = method.credited(given, shape, Spread.read(found.before().spread()))
+        return valued, spread, measures(valued, counts)
 
     def _batch(self, drawn: Sequence[tuple[Persona, int]], number: int, state: TrainState) -> list[Conversation]:
         """The trees of a batch, sampled by `state`. Every batch starts with an empty cache: what it shared with another

@@ -11,6 +11,7 @@ from aloe_jax.settings import is_json_object, setting
 PLAYERS = ("model", "scripted")
 JUDGE_PRESETS = OVERALL, PAPER, ROBUST = ("overall", "aloe-paper", "robust")
 RESPONDER = "responder"  # of a teacher
+ROLE_PLAY, DIALOGUE = "role_play", "dialogue"  # prompts of a user
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,37 @@ class RoleSettings(ModelSettings):
         "scripted", "model, or scripted: the world of data_gen/world, whose truth is known", choices=PLAYERS
     )
     template: str = setting("", "a jinja2 file in place of data_gen/players/templates")
+
+
+@dataclass(frozen=True)
+class UserSettings(RoleSettings):
+    """The user."""
+
+    simulator: str = setting(
+        "A",
+        "of the scripted user; A, or the held-out B: other words and another temper (data_gen/world/simulators.py)",
+        choices=("A", "B"),
+    )
+    prompt: str = setting(
+        ROLE_PLAY,
+        "of a model; role_play: it is told whom it plays; dialogue: it gets the dialogue with swapped roles alone, for "
+        "a model that was trained on the user's turns (aloe convert --train=user)",
+        choices=(ROLE_PLAY, DIALOGUE),
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, set_, player in (
+            ("simulator", self.simulator != "A", "scripted"),
+            ("prompt", self.prompt != ROLE_PLAY, "model"),
+        ):
+            if set_ and self.player != player:
+                raise InputError(
+                    f"{name}: a user whose player is '{self.player}' does not read it; set config.roles.user.player to "
+                    f"'{player}', or leave it out"
+                )
+        if self.prompt != ROLE_PLAY and self.template:
+            raise InputError(f"prompt: config.roles.user.template is in the place of '{self.prompt}'; leave out one")
 
 
 @dataclass(frozen=True)

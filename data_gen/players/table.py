@@ -17,11 +17,19 @@ from data_gen.players.judge_presets import PRESETS
 from data_gen.players.player import Player
 from data_gen.players.prompts import Prompt, own_prompt, shipped_prompt
 from data_gen.players.responder import ModelResponder
-from data_gen.players.settings import JudgeSettings, ModelSettings, RoleSettings, TeacherSettings
+from data_gen.players.settings import (
+    DIALOGUE,
+    JudgeSettings,
+    ModelSettings,
+    RoleSettings,
+    TeacherSettings,
+    UserSettings,
+)
 from data_gen.players.teacher import ModelTeacher
 from data_gen.players.user import ModelUser
 from data_gen.world.inducer import ScriptedInducer
 from data_gen.world.judge import ScriptedJudge
+from data_gen.world.simulators import SIMULATORS
 from data_gen.world.teacher import ScriptedTeacher
 from data_gen.world.user import ScriptedUser
 
@@ -50,9 +58,14 @@ def _scripted_teacher(seed: int, settings: RoleSettings) -> ScriptedTeacher:
     return ScriptedTeacher(settings.skill)
 
 
+def _scripted_user(seed: int, settings: RoleSettings) -> ScriptedUser:
+    assert isinstance(settings, UserSettings)
+    return ScriptedUser(seed, SIMULATORS[settings.simulator])
+
+
 ROLES: Mapping[str, RoleEntry] = {
     "author": RoleEntry(("schema", "system"), "pool_v1.jinja"),
-    "user": RoleEntry(("seed", "system"), "user_v1.jinja", ModelUser, lambda seed, _: ScriptedUser(seed)),
+    "user": RoleEntry(("seed", "system"), "user_v1.jinja", ModelUser, _scripted_user),
     "inducer": RoleEntry(("schema", "system"), "inducer_v1.jinja", ModelInducer, lambda *_: ScriptedInducer()),
     "teacher": RoleEntry(("logprobs", "n", "seed", "system"), "teacher_v1.jinja", ModelTeacher, _scripted_teacher),
     "responder": RoleEntry(("logprobs", "n", "seed", "system"), "responder_v1.jinja", ModelResponder, learns=True),
@@ -66,7 +79,7 @@ class RolesSettings:
     """`config.roles`: a section per role. The author writes the personas if config.personas.source is "generated"."""
 
     author: ModelSettings = section(ModelSettings, temperature=0.8, top_p=0.95, max_tokens=4096)
-    user: RoleSettings = section(RoleSettings, temperature=0.9, top_p=0.95)
+    user: UserSettings = section(UserSettings, temperature=0.9, top_p=0.95)
     inducer: RoleSettings = section(RoleSettings)
     teacher: TeacherSettings = section(TeacherSettings, temperature=0.8, top_p=0.95)
     responder: RoleSettings = section(RoleSettings, player="model", temperature=0.8, top_p=0.95)
@@ -94,5 +107,7 @@ def load_prompt(role: str, path: str = "", preset: str = "") -> Prompt:
 
 def prompt_of(role: str, settings: ModelSettings) -> Prompt:
     """The prompts of a role with these settings."""
+    if isinstance(settings, UserSettings) and settings.prompt == DIALOGUE:
+        return shipped_prompt("user_dialogue_v1.jinja")
     path = settings.template if isinstance(settings, RoleSettings) else ""
     return load_prompt(role, path, settings.preset if isinstance(settings, JudgeSettings) else "")

@@ -1,4 +1,5 @@
-"""The model-backed user: prompted with its whole persona and with the dialogue, roles swapped."""
+"""The model-backed user: prompted with the dialogue, roles swapped, after an opening and, if it plays a role, its whole
+persona. A model that was trained on the user's turns gets no instruction (`aloe_jax/formats/swapped.py`)."""
 
 from __future__ import annotations
 
@@ -11,9 +12,11 @@ class ModelUser(Player):
     """Implements `User`."""
 
     async def message(self, persona: Persona, dialogue: Dialogue, seed: int = 0) -> Said:
-        """The next message. For the model, the user's messages are its own and the replies come from outside."""
+        """The next message. For the model, the user's messages are its own and the replies come from outside. Without
+        an instruction there is no system message."""
         persona_text = self.prompt.render("system", facts=persona.facts, traits=persona.traits)
-        messages = [system(persona_text), asked(self.prompt.render("opening"))]
+        messages = [system(persona_text)] if persona_text else []
+        messages.append(asked(self.prompt.render("opening")))
         messages += [
             Message(role="assistant" if message.role == "user" else "user", content=message.content)
             for message in dialogue

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from aloe_jax.tree.schema import Message, Persona
 from data_gen.seeds import draw, number
+from data_gen.text import content_words
 from data_gen.world.facts import Fact, Split, facts_of, shown_facts, split_of, user_turns
 from data_gen.world.judge import Assessment, assess
 from data_gen.world.occasion_texts import ANSWERS, NOTES
@@ -99,11 +100,16 @@ def composed(
 
 
 def _fields(persona: Persona, dialogue: Sequence[Message], key: tuple[object, ...]) -> dict[str, str]:
-    """What the sentences are about."""
+    """What the sentences are about: facts that the latest message names or, where it names none, that have shown, or
+    words of the message."""
     turn = len(user_turns(dialogue))
     shown = shown_facts(persona, dialogue)
     facts = [fact for fact in facts_of(persona) if fact.id in shown]
     topical = topics(persona, dialogue)
+    if not topical and not facts:  # of a user that a model plays
+        told = sorted(content_words(dialogue[-1].content), key=lambda word: -len(word)) or ["day"]
+        return {"topic": told[0], "other": told[-1], "older": told[0]}
+    topical = topical or facts
     older = [fact for fact in facts if shown[fact.id] < turn and fact not in topical]
     topic: Fact = draw(topical, *key, "topic")
     return {

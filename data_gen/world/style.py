@@ -4,7 +4,8 @@ A user never states a preference. A *habit* is visible in a whole message (its l
 its emoji, its brackets): the user takes it up in the turn in which the setting is revealed and keeps it. Any other
 setting is shown by a *phrase*: a remark from a small bank in which the user does what it likes, or tells of somebody
 who did not. `Style.shows` is the rule that decides whether a message has shown the setting; it depends only on the
-text. The user answers a reply that misses a setting with one of its `slights`.
+text, and knows the phrases of both simulators. The user answers a reply that misses a setting with one of its
+`slights`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 
 from aloe_jax.tree.schema import Item
 from data_gen.text import expand_contractions, normal, sentence_count
+from data_gen.world import remarks_b
 from data_gen.world.checkers import BRACKETS, Checker
 
 
@@ -37,7 +39,8 @@ class Style:
 
     @functools.cached_property
     def _marks(self) -> tuple[str, ...]:
-        return tuple(normal(expand_contractions(phrase.split("{")[0])) for phrase in self.phrases)
+        phrases = (*self.phrases, *remarks_b.PHRASES.get(self.id, ()))
+        return tuple(normal(expand_contractions(phrase.split("{")[0])) for phrase in phrases)
 
     def shows(self, message: str) -> bool:
         """Whether a user message shows this setting; case and punctuation of phrases do not matter."""

@@ -5,10 +5,11 @@ may fork at any reply. Siblings of one turn get the same facts, unless the user 
 likes it shows according to the reply.
 
 Order in which things show: at most one new trait per turn, habits included, so that a habit begins in the turn that
-reveals it. A reply that asks about an axis (`styles.CUES`) gets the trait of that axis next. After a poor reply (below
-`MISS`) the user withholds: no new trait in this turn. `memory.recalls` never shows in the first turn. One or two facts
-per turn, and after the last one the user comes back to an earlier fact in other words. Number of sentences: at most
-three once a user has shown that it likes brief replies, six or more for fuller ones, else four or five.
+reveals it. A reply that asks about an axis (`styles.CUES`) gets the trait of that axis next. After a poor reply
+(`Simulator.miss`) the user withholds: no new trait in this turn. `memory.recalls` never shows in the first turn. One or
+two facts per turn, and after the last one the user comes back to an earlier fact in other words. Number of sentences:
+at most three once a user has shown that it likes brief replies, six or more for fuller ones, else four or five. This is
+simulator A; `simulators` has what differs in the held-out one.
 
 `events` and `styles` say which users change a preference, go off topic or correct. The change comes in its turn
 whatever the reply, and is that turn's new trait. A question of fact and a favour for somebody else (`occasions`) bring
@@ -30,47 +31,20 @@ from data_gen.world.facts import Fact, asides, facts_of, shown_facts, split_of, 
 from data_gen.world.judge import PERSONAL, Assessment, assess
 from data_gen.world.occasion_texts import ERRANDS, FRAMES, PLEAS, QUESTIONS, WANTS
 from data_gen.world.occasions import topics
-from data_gen.world.remarks import (
-    CORRECTIONS,
-    EMOJI,
-    FAULTS,
-    FOR_OTHERS,
-    LEAD_INS,
-    PLAIN_WISHES,
-    SMALL_TALK,
-    STRAYS,
-    TAKEN_BACK,
-    TEMPERS,
-    TOO_PERSONAL,
-    Temper,
-)
+from data_gen.world.remarks import EMOJI, Temper
+from data_gen.world.simulators import A, Simulator
 from data_gen.world.style import Style
 from data_gen.world.styles import BY_ID, axes_asked, change_of, shown_styles, styles_of
 
-PLEASED, COOL = 4.0, 2.75  # score from which a reply pleases the user, and below which it cools the user
-MISS = 2.25  # score below which the user withholds; a reply beside the topic has at most 2, whatever its style
 _LOWERED = frozenset(("the", "my", "a", "an", "we", "he", "they", "this", "that", "there", "our"))
 
-# Tempers that do not fit what a trait makes the user write.
-_UNFIT = {
-    "warmth.warm": ("impatient", "blunt", "sarcastic", "dry"),
-    "energy.lively": ("dry", "blunt"),
-    "emoji.emoji": ("dry", "blunt"),
-    "energy.calm": ("anxious", "impatient"),
-    "certainty.firm": ("anxious",),
-    "certainty.hedged": ("blunt", "impatient"),
-    "register.formal": ("impatient", "cheerful"),
-    "register.lower": ("dry",),
-    "length.roomy": ("impatient",),
-}
 
-
-def temper(persona: Persona) -> Temper:
+def temper(persona: Persona, simulator: Simulator = A) -> Temper:
     """The user's mood, determined by its traits: cheerful, impatient, blunt, anxious, sarcastic or dry."""
     ids = [style.id for style in styles_of(persona)]
-    unfit = {name for id in ids for name in _UNFIT.get(id, ())}
-    fitting = [temper for temper in TEMPERS if temper.name not in unfit]
-    return draw(fitting or TEMPERS, "temper", *sorted(ids))
+    unfit = {name for id in ids for name in simulator.unfit.get(id, ())}
+    fitting = [temper for temper in simulator.tempers if temper.name not in unfit]
+    return draw(fitting or simulator.tempers, "temper", *sorted(ids))
 
 
 @dataclass(frozen=True)
@@ -82,6 +56,7 @@ class _Turn:
     dialogue: Sequence[Message]
     key: tuple[object, ...]
     number: int
+    simulator: Simulator
 
     def pick(self, options: Sequence[str], purpose: str) -> str:
         """One of `options`, if possible one that the user has not written yet."""
@@ -90,13 +65,13 @@ class _Turn:
         return draw(fresh or options, *self.key, purpose)
 
 
-def write_message(persona: Persona, dialogue: Sequence[Message], seed: int) -> str:
+def write_message(persona: Persona, dialogue: Sequence[Message], seed: int, simulator: Simulator = A) -> str:
     """The user's next message. InputError unless `dialogue` is empty or ends with a reply."""
     if dialogue and dialogue[-1].role != "assistant":
         raise InputError("dialogue must be empty or end with an assistant message for the user to go on")
     ids = [item.id for item in (*persona.facts, *persona.traits)]
     place = len(user_turns(dialogue)) + 1
-    turn = _Turn(persona, dialogue, (seed, *ids, len(dialogue)), place)
+    turn = _Turn(persona, dialogue, (seed, *ids, len(dialogue)), place, simulator)
     verdict = assess(persona, dialogue[:-1], dialogue[-1].content) if dialogue else None
     fresh = _fresh(turn, verdict)
     known = shown_styles(persona, dialogue)
@@ -134,13 +109,13 @@ def _fresh(turn: _Turn, verdict: Assessment | None) -> Style | None:
         return None
     if (new := _taken_up(turn)) is not None:
         return new
-    if verdict is not None and verdict.value < MISS:
+    if turn.number < turn.simulator.opens or _withholds(turn, verdict):
         return None
     known = shown_styles(turn.persona, turn.dialogue)
     able = [
         style
         for style in styles_of(turn.persona, turn.number)
-        if style.id not in known and (turn.number > 1 or not _needs_past(style))
+        if style.id not in known and (turn.number > 1 or not _needs_past(turn, style))
     ]
     asked = axes_asked(turn.dialogue[-1].content) if turn.dialogue else ()
     answers = sorted((style for style in able if style.axis in asked), key=lambda style: asked.index(style.axis))
@@ -155,6 +130,15 @@ def _taken_up(turn: _Turn) -> Style | None:
     if change is None or change[1] != turn.number:
         return None
     return change[0] if change[0] in styles_of(turn.persona, turn.number) else None
+
+
+def _withholds(turn: _Turn, verdict: Assessment | None) -> bool:
+    """Whether one of the last replies was too poor for the user to show anything new."""
+    if verdict is None or verdict.value < turn.simulator.miss:
+        return verdict is not None
+    ends = range(len(turn.dialogue) - 3, 0, -2)[: turn.simulator.withholds - 1]
+    earlier = (assess(turn.persona, turn.dialogue[:end], turn.dialogue[end].content) for end in ends)
+    return any(each.value < turn.simulator.miss for each in earlier)
 
 
 def _facts(turn: _Turn, held: Collection[str], verdict: Assessment | None) -> list[Fact]:
@@ -185,7 +169,7 @@ def _correction(turn: _Turn, verdict: Assessment | None) -> Sequence[str]:
     strayed = wanders_in(turn.persona) == before or kind_in(turn.persona, before) in ("asks", "other")
     if verdict is None or verdict.fault is None or strayed or not corrects(turn.persona):
         return ()
-    return CORRECTIONS.get(verdict.fault, ())
+    return turn.simulator.corrections.get(verdict.fault, ())
 
 
 def _told(turn: _Turn, fact: Fact) -> tuple[int, int]:
@@ -201,7 +185,7 @@ def _lead_in(turn: _Turn, form: str) -> str:
     head = form.split()[0].split("'")[0].lower()
     if (head not in _LOWERED and head != "i") or number(*turn.key, "lead in") % 2:
         return form
-    lead = turn.pick(LEAD_INS, "lead")
+    lead = turn.pick(turn.simulator.lead_ins, "lead")
     return f"{lead} {form}" if head == "i" else f"{lead} {form[0].lower()}{form[1:]}"
 
 
@@ -209,38 +193,40 @@ def _opening(turn: _Turn, held: Collection[str], verdict: Assessment | None) -> 
     """The greeting in the first turn (none from a user who likes replies that come to the point), afterwards the
     reaction to the last reply: warmer if it fits, cooler if not, then with a remark on what it missed. Users that go
     off topic, ask something else, change or correct say so instead."""
-    mood = temper(turn.persona)
+    mood = temper(turn.persona, turn.simulator)
     kind = kind_in(turn.persona, turn.number)
     if kind == "other":
-        return [turn.pick(FOR_OTHERS, "for others")]
+        return [turn.pick(turn.simulator.for_others, "for others")]
     if kind == "asks" or wanders_in(turn.persona) == turn.number:
-        return [turn.pick(STRAYS, "stray")]
+        return [turn.pick(turn.simulator.strays, "stray")]
     if neutral_from(turn.persona) == turn.number:
-        return [turn.pick(PLAIN_WISHES, "plain wish")]
+        return [turn.pick(turn.simulator.plain_wishes, "plain wish")]
     if _taken_up(turn) is not None:
-        return [turn.pick(TAKEN_BACK, "taken back")]
+        return [turn.pick(turn.simulator.taken_back, "taken back")]
     if verdict is None:
         return [] if "opener.straight" in held else [turn.pick(mood.greetings, "greeting")]
     if corrections := _correction(turn, verdict):
         return [turn.pick(corrections, "correction")]
-    if verdict.value >= PLEASED:
+    if verdict.value >= turn.simulator.pleased:
         return [turn.pick(mood.pleased, "pleased")]
-    if verdict.value >= COOL:
+    if verdict.value >= turn.simulator.cool:
         return [turn.pick(mood.even, "even")]
     cooler = turn.pick(mood.cool, "cool")
-    slights = _slights(verdict)
+    slights = _slights(turn, verdict)
     if not slights:
         return [cooler]
     remark = turn.pick(slights, "slight")
     return [remark] if "length.brief" in held else [cooler, remark]
 
 
-def _slights(verdict: Assessment) -> Sequence[str]:
+def _slights(turn: _Turn, verdict: Assessment) -> Sequence[str]:
     """Remarks on the worst fault of a reply, or on the trait that it missed most."""
     if verdict.fault is not None:
-        return TOO_PERSONAL if verdict.fault == PERSONAL else FAULTS[verdict.fault]
+        return turn.simulator.too_personal if verdict.fault == PERSONAL else turn.simulator.faults[verdict.fault]
     missed = [id for id, fit in verdict.styles.items() if fit < 1.0]
-    return BY_ID[min(missed, key=lambda id: verdict.styles[id])].slights if missed else ()
+    if not missed:
+        return ()
+    return turn.simulator.slights_of(BY_ID[min(missed, key=lambda id: verdict.styles[id])])
 
 
 def _phrase(turn: _Turn, fresh: Style | None, held: Collection[str]) -> list[str]:
@@ -256,18 +242,20 @@ def _phrase(turn: _Turn, fresh: Style | None, held: Collection[str]) -> list[str
         return []
     if style.habit is not None:
         return []
-    topic = draw(past, *turn.key, "topic").topic if _needs_past(style) else ""
-    return [turn.pick(style.phrases, "phrase").format(topic=topic)]
+    topic = draw(past, *turn.key, "topic").topic if _needs_past(turn, style) else ""
+    return [turn.pick(turn.simulator.phrases_of(style), "phrase").format(topic=topic)]
 
 
-def _needs_past(style: Style) -> bool:
-    return any("{topic}" in phrase for phrase in style.phrases)
+def _needs_past(turn: _Turn, style: Style) -> bool:
+    return any("{topic}" in phrase for phrase in turn.simulator.phrases_of(style))
 
 
 def _small_talk(turn: _Turn, count: int) -> list[str]:
     chosen: list[str] = []
     for row in range(count):
-        chosen.append(turn.pick([text for text in SMALL_TALK if text not in chosen], f"small talk {row}"))
+        chosen.append(
+            turn.pick([text for text in turn.simulator.small_talk if text not in chosen], f"small talk {row}")
+        )
     return chosen
 
 
@@ -294,9 +282,9 @@ class ScriptedUser:
     """Implements `data_gen.roles.User` without a model. With a `seed` its messages depend on that and on the dialogue;
     with None the seed of each call takes its place, and one dialogue may go on in many ways."""
 
-    def __init__(self, seed: int | None = 0) -> None:
-        self.seed = seed
+    def __init__(self, seed: int | None = 0, simulator: Simulator = A) -> None:
+        self.seed, self.simulator = seed, simulator
 
     async def message(self, persona: Persona, dialogue: Dialogue, seed: int = 0) -> Said:
         """See `write_message`; the `seed` of the call has no effect where the user has one."""
-        return Said(write_message(persona, dialogue, seed if self.seed is None else self.seed))
+        return Said(write_message(persona, dialogue, seed if self.seed is None else self.seed, self.simulator))

@@ -5,6 +5,7 @@
 | `wrong_persona` | another user's dialogue with the same model, then this user's last message | as ever |
 | `no_history` | the last message alone | as ever |
 | `style_prompt`, `self_reflection` | a fixed instruction, then the dialogue | as ever |
+| `other_simulator` | the dialogue, in which the user is the other simulator | as ever |
 | `oracle` | persona and dialogue: the scripted world's oracle answers | as ever |
 | `length_judge` | nothing: its stored replies are scored again | counts words |
 | `no_context_judge` | nothing: its stored replies are scored again | sees the last message and the reply alone |
@@ -168,7 +169,7 @@ class Rescoring:
         if not scored:
             return Played(None, failure)
         last = max(place for place, node in enumerate(tree.nodes) if node.id in scored)
-        nodes = tuple(scored.get(node.id, node) for node in tree.nodes[: last + 1])
+        nodes = tuple(scored.get(node.id, node) for node in tree.nodes[: last + 1] if not node.is_probe)
         kept = {node.id for node in nodes}
         path = tuple(name for name in tree.path if name in kept)
         return Played(tree.model_copy(update={"nodes": nodes, "path": path}), failure)

@@ -10,12 +10,13 @@ from aloe_jax.errors import InputError
 from aloe_jax.serve.settings import plain_address
 from aloe_jax.train.names import BASE, OWN
 
-ORACLE, SCRIPTED_JUDGE = "oracle", "scripted_judge"
+ORACLE, SCRIPTED_JUDGE, OTHER_SIMULATOR = "oracle", "scripted_judge", "other_simulator"
 TESTED = "tested"  # the role of a model under test in calls.jsonl
 # What a control tests, in a few words. `eval/benchmark/controls.py` plays them.
 CONTROLS = {
     "wrong_persona": "the model reads another user's dialogue before the last message",
     "no_history": "the model reads the last message alone",
+    OTHER_SIMULATOR: "the scripted user is the other simulator, with other words and another temper",
     "style_prompt": "a fixed instruction on style for all users",
     "self_reflection": "an instruction to reflect on the user first",
     ORACLE: "the scripted world's oracle in place of a model: the ceiling",

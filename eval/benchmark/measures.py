@@ -13,10 +13,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from aloe_jax.tree.schema import Message, Persona, Record
-from data_gen.text import expand_contractions, stem, stem_set, word_grams, words
+from data_gen.text import expand_contractions, normal, stem, stem_set, word_grams, words
 from data_gen.world.events import is_event
 from data_gen.world.facts import Fact, facts_of, find_fact, named, shown_facts
 from data_gen.world.flattery import flatters
+from data_gen.world.judge import assess
 from data_gen.world.occasion_texts import Errand
 from data_gen.world.occasions import errand_in
 from eval.benchmark.crossed import Estimate, average_weights, linear, turn_weights
@@ -24,6 +25,7 @@ from eval.benchmark.scores import ScoreTable
 
 GRAM = 4  # words of a run that counts as repeated
 GOOD = 4.0  # a score from which a turn counts as held
+FITS = 0.75  # style from which a reply is one that the user likes
 PEAK = 5  # the turn up to which published offline runs rise (paper, section 4)
 
 _SENTENCE = re.compile(r"[^.!?…\n]+[.!?…]*")
@@ -47,6 +49,8 @@ class DialogueMeasures(Record):
     questions: float  # question marks that end a sentence, per reply
     repetition: float | None  # mean share of a reply's runs of `GRAM` words that own earlier replies hold
     words: float  # per reply
+    facts: float | None  # of the persona that a reply names, on average: a recital pleases some judges
+    hollow: float | None  # share of replies in the style that the user has shown, and about nothing that it said
 
 
 def measures(persona: Persona, dialogue: Sequence[Message]) -> DialogueMeasures:
@@ -62,6 +66,8 @@ def measures(persona: Persona, dialogue: Sequence[Message]) -> DialogueMeasures:
         questions=float(np.mean([questions(reply) for reply in replies])),
         repetition=repetition(replies),
         words=float(np.mean([len(words(reply)) for reply in replies])),
+        facts=facts_named(persona, replies),
+        hollow=hollow_share(persona, dialogue),
     )
 
 
@@ -151,9 +157,33 @@ def _comments(sentence: str) -> bool:
     return any(one == "i" and other in _COMMENT for one, other in itertools.pairwise(said))
 
 
+def facts_named(persona: Persona, replies: Sequence[str]) -> float | None:
+    """The mean number of facts of the persona that a reply names; None for other personas."""
+    if not scripted(persona):
+        return None
+    return float(np.mean([len(named(facts_of(persona), reply)) for reply in replies]))
+
+
+def hollow_share(persona: Persona, dialogue: Sequence[Message]) -> float | None:
+    """Of the replies to a user that has shown a trait, the share whose style fits by at least `FITS` and whose content
+    is 0, as the scripted judge has it: they please without saying anything. None for other personas, and without such
+    replies."""
+    if not scripted(persona):
+        return None
+    places = [place for place, message in enumerate(dialogue) if message.role == "assistant"]
+    parts = [assess(persona, dialogue[:place], dialogue[place].content) for place in places]
+    known = [each for each in parts if each.styles]
+    return float(np.mean([each.style >= FITS and each.content == 0 for each in known])) if known else None
+
+
 def questions(reply: str) -> int:
     """The number of sentences that end in a question mark."""
-    return sum("?" in sentence for sentence in _SENTENCE.findall(reply) if stem_set(sentence))
+    return len(asked(reply))
+
+
+def asked(reply: str) -> list[str]:
+    """The sentences that end in a question mark, as their words alone."""
+    return [normal(sentence) for sentence in _SENTENCE.findall(reply) if "?" in sentence and stem_set(sentence)]
 
 
 def repetition(replies: Sequence[str], size: int = GRAM) -> float | None:

@@ -8,7 +8,7 @@ from aloe_jax.errors import InputError
 from aloe_jax.serve.settings import check_servers
 from aloe_jax.settings import setting
 from aloe_jax.train.names import OWN, USUAL
-from eval.benchmark.entries import Entry, entries, task_names
+from eval.benchmark.entries import OTHER_SIMULATOR, Entry, entries, task_names
 
 MOST_RESAMPLES = 1_000_000
 INTERACTIVE, REPLAY = MODES = ("interactive", "replay")
@@ -27,7 +27,7 @@ class BenchmarkSettings:
     controls: tuple[str, ...] = setting(
         (),
         "results beside the models': wrong_persona, no_history, length_judge, no_context_judge, "
-        "scripted_judge (of the last model), "
+        "scripted_judge, other_simulator (of the last model), "
         "style_prompt, self_reflection (of base), oracle; MODEL+CONTROL for another model",
         decides=False,
     )
@@ -45,6 +45,9 @@ class BenchmarkSettings:
         "base", "whose dialogues are replayed: a model among `models`, which plays with the user, or a trees.jsonl"
     )
     turns: int = setting(10, "user turns of a dialogue", minimum=1)
+    probes: bool = setting(
+        False, "ask each model after every reply, beside the dialogue, what it has learned about the user"
+    )
     temperature: float = setting(0.7, "of the model under test")
     top_p: float = setting(0.9, "of the model under test")
     max_tokens: int = setting(128, "longest reply", minimum=1)
@@ -52,6 +55,11 @@ class BenchmarkSettings:
     general: bool = setting(
         False,
         "also measure the perplexity of plain dialogues under each model of this machine",
+        decides=False,
+    )
+    hacking: bool = setting(
+        False,
+        "also probe whether each model's follow-up questions change with the user's answer",
         decides=False,
     )
     tasks: tuple[str, ...] = setting(
@@ -71,6 +79,10 @@ class BenchmarkSettings:
         names = [each.name for each in self.entries if not each.control]
         if self.mode == REPLAY and self.replay not in names and not self.replay.endswith(".jsonl"):
             raise InputError(f"replay: '{self.replay}' is neither among config.benchmark.models nor a trees.jsonl")
+        if self.mode == REPLAY and any(each.control == OTHER_SIMULATOR for each in self.entries):
+            raise InputError(f"controls: in replay there is no user, so {OTHER_SIMULATOR} has no effect; leave it out")
+        if self.mode == REPLAY and self.hacking:
+            raise InputError("hacking: in replay no model's question is answered; set mode to 'interactive'")
 
     @property
     def entries(self) -> list[Entry]:

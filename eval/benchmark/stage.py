@@ -30,14 +30,28 @@ from data_gen.calls.store import Store
 from data_gen.personas.settings import PersonaSettings
 from data_gen.players.assemble import assemble, check_roles, model_roles, panel_inputs, player_of, role_clients
 from data_gen.players.player import self_preference
+from data_gen.players.table import RolesSettings
 from data_gen.run_files import HELD_OUT
+from data_gen.world.simulators import other_simulator
+from data_gen.world.user import ScriptedUser
 from eval.benchmark.cases import TREES, play_cases, read_given_up
 from eval.benchmark.controls import Rescoring, prompt_of, rescorer, tested_under
 from eval.benchmark.dialogues import Benchmark
-from eval.benchmark.entries import DIALOGUES, ORACLE, PROMPTED, RESCORED, SCRIPTED_JUDGE, Entry, ModelUnderTest
+from eval.benchmark.entries import (
+    DIALOGUES,
+    ORACLE,
+    OTHER_SIMULATOR,
+    PROMPTED,
+    RESCORED,
+    SCRIPTED_JUDGE,
+    Entry,
+    ModelUnderTest,
+)
 from eval.benchmark.general import GENERAL
+from eval.benchmark.hacking_runs import probe_questions, unprobed
 from eval.benchmark.opening import model_client, model_identity, recorded
 from eval.benchmark.plain_likelihood import measure_general
+from eval.benchmark.probing import Prober
 from eval.benchmark.results import METRICS, ResultCounts, summarise
 from eval.benchmark.settings import REPLAY, BenchmarkSettings
 from eval.benchmark.task_runs import check_tasks, do_tasks, undone
@@ -63,10 +77,20 @@ def _settings(run: Run) -> BenchmarkSettings:
 def _check(run: Run) -> None:
     settings = _settings(run)
     scripted = run.section("personas", PersonaSettings).source == "scripted"
+    if settings.probes and not scripted:
+        raise InputError(
+            "config.benchmark.probes: it is known of scripted personas alone what they have shown; leave it off, or "
+            "set config.personas.source to 'scripted'"
+        )
     check_roles(run, scripted_personas=scripted)
     if not settings.entries:
         raise InputError(f"config.benchmark.models is empty; choose from {', '.join(OWN)}, or name a folder")
     for entry in settings.entries:
+        if entry.control == OTHER_SIMULATOR and run.section("roles", RolesSettings).user.player != "scripted":
+            raise InputError(
+                f"config.benchmark.controls: {OTHER_SIMULATOR} is about scripted users; leave it out, or set "
+                "config.roles.user.player to 'scripted'"
+            )
         if not scripted and entry.control in (ORACLE, SCRIPTED_JUDGE):
             raise InputError(
                 f"config.benchmark.controls: the {entry.control.replace('_', ' ')} knows only scripted personas; leave "
@@ -116,6 +140,11 @@ def _wanted(entry: Entry, settings: BenchmarkSettings, held_out: int) -> int:
     return min(settings.control_cases, cases) if entry.control else cases
 
 
+def _all_wanted(settings: BenchmarkSettings, held_out: int) -> dict[Entry, int]:
+    """The number of cases that each result is to have."""
+    return {entry: _wanted(entry, settings, held_out) for entry in settings.entries}
+
+
 def _has(directory: epath.Path) -> int:
     """The number of cases of a finished result; 0 if it has not finished."""
     manifest = find_manifest(directory)
@@ -135,9 +164,10 @@ def _unfinished(run: Run) -> bool:
     corrected by."""
     settings, folder = _settings(run), run.directory("benchmark")
     held_out = len(_personas(run))
-    if any(_lacks(folder / entry.name, _wanted(entry, settings, held_out), settings) for entry in settings.entries):
+    wanted = _all_wanted(settings, held_out)
+    if any(_lacks(folder / entry.name, cases, settings) for entry, cases in wanted.items()):
         return True
-    if _unmeasured(run) or undone(run):
+    if _unmeasured(run) or undone(run) or unprobed(run, wanted):
         return True
     return any(outdated(folder / entry.name) for entry in settings.entries)
 
@@ -156,7 +186,7 @@ def _work(run: Run) -> Values:
     model is under test."""
     settings, personas = _settings(run), _personas(run)
     counts: _Counts = {"cases": 0, "turns": settings.turns, "average": {}, "unscored": {}, "given_up": {}}
-    todo = {entry: _wanted(entry, settings, len(personas)) for entry in settings.entries}
+    todo = _all_wanted(settings, len(personas))
     played = 0
     for entry, cases in todo.items():
         directory, total = run.directory("benchmark") / entry.name, sum(todo.values())
@@ -185,6 +215,9 @@ def _work(run: Run) -> Values:
             )
     for path, model in _unmeasured(run).items():
         files.write_json(path, measure_general(run, model).model_dump(mode="json"))
+    for entry in unprobed(run, todo):
+        with run.progress.doing(f"probing the questions of {entry.name}"):
+            probe_questions(run, entry, personas)
     do_tasks(run)
     for entry in todo:  # all have their scores now, the scripted judge's too
         write_corrections(run.directory("benchmark") / entry.name)
@@ -269,6 +302,8 @@ async def _dialogues(
         if entry.model and (warned := self_preference(cast.models, _family_name(run, entry.model))) is not None:
             run.progress.line(f"benchmark: {entry.name}: {warned}")
         user, judge = (player_of(run, cast, role, f"benchmark {role}") for role in ("user", "judge"))
+        if entry.control == OTHER_SIMULATOR:
+            user = ScriptedUser(user.seed, other_simulator(user.simulator))
         own = _trees(folder / entry.model.name / TREES) if entry.model and entry.control in DIALOGUES else {}
 
         async def play(play_case: Callable) -> None:
@@ -291,6 +326,8 @@ async def _dialogues(
             return
         async with recorded(run, tested, store, tested in cast.clients) as chat:
             model = tested_under(entry.control, chat, settings, personas, own)
+            if settings.probes and not entry.control:
+                model = dataclasses.replace(model, prober=Prober(chat))
             await play(Benchmark(model, user, judge, settings.turns, run.seed, stored).case)
 
 

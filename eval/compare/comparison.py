@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+
+from etils import epath
 
 from aloe_jax.errors import InputError
 from aloe_jax.run.manifest import leaves
 from aloe_jax.train.names import BASE
-from eval.benchmark.entries import ORACLE
+from eval.benchmark.entries import ORACLE, OTHER_SIMULATOR
 from eval.benchmark.metrics import Metrics, metrics
 from eval.benchmark.scores import Scale, check_paired, score_table
 from eval.benchmark.truth import corrected_metrics
 from eval.compare.curves import Curves, training_curves
-from eval.compare.sources import Sources, Subject, differing_settings
+from eval.compare.sources import Sources, Subject, config_of, differing_settings
 from eval.report.findings import SCALES, Contrast, check_same_users, common, contrasts_of, metrics_on, restricted
+from eval.report.reading import is_result, read_result
+from eval.report.simulators import Trial, trials
 
 JUDGED_WITH = ("roles.judge.", "roles.user.", "benchmark.mode", "benchmark.replay")  # settings that scores depend on
 # Where a model that plays the user or judges stands in its run's config if the role names none itself.
@@ -34,6 +38,7 @@ class Comparison:
     settings: dict[str, dict[str, str]]
     notes: tuple[str, ...]
     curves: tuple[Curves, ...] = ()
+    trials: tuple[Trial, ...] = ()  # of simulators of the user
 
     @property
     def scales(self) -> list[Scale]:
@@ -70,7 +75,19 @@ def compare(sources: Sources, baseline: str = "") -> Comparison:
         if one.name == other.name and (other.label, one.label) not in pairs and one.label != reference:
             pairs.append((other.label, one.label))
     contrasts = contrasts_of({label: each.result for label, each in by_label.items()}, pairs)
-    return Comparison(ready, reference, len(shared), tuple(contrasts), settings, tuple(notes), curves)
+    return Comparison(ready, reference, len(shared), tuple(contrasts), settings, tuple(notes), curves,
+                      tuple(_trials(subjects, sources)))  # fmt: skip
+
+
+def _trials(subjects: Sequence[Subject], sources: Sources) -> Iterator[Trial]:
+    """The results that were played with a simulator of the user, those with the other one included."""
+    for label, run in sources.runs.items():
+        results = {each.name: each.result for each in subjects if each.run == run}
+        for name in list(results):
+            other = epath.Path(run / "benchmark" / f"{name}+{OTHER_SIMULATOR}")
+            if other.name not in results and is_result(other):
+                results[other.name] = read_result(other)
+        yield from trials(run, config_of(run), results, f"{label}/" if len(sources.runs) > 1 else "")
 
 
 def _check(subjects: Sequence[Subject]) -> None:

@@ -8,12 +8,14 @@ from pathlib import Path
 from eval.compare.comparison import Comparison, is_ceiling
 from eval.compare.curves import chart
 from eval.compare.sources import Subject
+from eval.report.beliefs import belief_part
 from eval.report.dialogues import side_by_side
 from eval.report.findings import EXTREMES, extremes
 from eval.report.labelled import unlabelled
 from eval.report.names import Style, palette, styles
 from eval.report.page import page_templates
 from eval.report.parts import Shown, grids_beside, scale_parts
+from eval.report.simulators import simulator_grids
 from eval.report.tables import Cell, Grid, Row, bracket, decimal, p_value
 
 
@@ -32,7 +34,8 @@ def _content(comparison: Comparison) -> dict[str, object]:
         "comparison": comparison,
         "sentence": sentence(comparison),
         "scales": scale_parts(shown, comparison.contrasts),
-        "grids": grids_beside(shown, comparison.baseline) if shown else (),
+        "beliefs": belief_part(shown),
+        "grids": [*grids_beside(shown, comparison.baseline), *simulator_grids(comparison.trials)] if shown else (),
         "curves": [(each.title, chart(each)) for each in comparison.curves],
         "unlabelled": unlabelled(each.result for each in comparison.subjects),
         "extremes": _most_different(comparison),

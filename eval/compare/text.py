@@ -18,6 +18,7 @@ from eval.report.findings import metrics_on
 from eval.report.labelled import refusals
 from eval.report.names import Style
 from eval.report.parts import Shown, ability_grids
+from eval.report.simulators import simulator_grids
 from eval.report.tables import Grid, bracket, decimal, needed, p_value
 
 TITLES = {
@@ -43,7 +44,7 @@ def show(comparison: Comparison, console: Console) -> None:
     if any(True for _ in _needed(comparison)):
         console.print(Text(LEGEND, style="dim"))
     shown = {each.label: Shown(each.label, Style("", ""), each.result) for each in comparison.subjects}
-    for grid in ability_grids(shown, comparison.baseline):
+    for grid in (*ability_grids(shown, comparison.baseline), *simulator_grids(comparison.trials)):
         console.print(_transposed(grid))
     for note in (*comparison.notes, *_refused(comparison)):
         console.print(Text(note))

@@ -21,7 +21,8 @@ from eval.report.reading import ModelResult
 
 SCALES: tuple[Scale, ...] = ("shown", "persona")
 EXTREMES = 2  # wins and losses that pages show
-# Field of `DialogueMeasures`, name on the page, digits after the decimal point.
+FOLLOW_UP = "follow_up"  # of `Hacking`
+# Field of `DialogueMeasures` (or `FOLLOW_UP`), name on the page, digits after the decimal point.
 MEASURES = (
     ("first_reference", "Turn of the first correct personal reference, where there is one", 1),
     ("referred", "Share of dialogues with a correct personal reference", 2),
@@ -31,6 +32,9 @@ MEASURES = (
     ("questions", "Questions per reply", 2),
     ("repetition", "Share of word runs repeated from own earlier replies", 3),
     ("words", "Words per reply", 1),
+    ("facts", "Facts of the user named per reply", 2),
+    ("hollow", "Share of replies in the user's style without content", 3),
+    (FOLLOW_UP, "Share of follow-up questions that change with the answer", 2),
 )
 
 
@@ -183,7 +187,8 @@ def behaviour(result: ModelResult) -> dict[str, Estimate]:
     }
     found = {}
     for name, _, _ in MEASURES:
-        values = [_value(by_case.get(case), name) for case in table.cases]
+        values = [_follow_up(result, case) if name == FOLLOW_UP else _value(by_case.get(case), name)
+                  for case in table.cases]  # fmt: skip
         if not np.isnan(values).all():
             made = linear(replace(table, scores=np.array(values)[:, None]), average_weights(1))
             if made is not None:
@@ -194,6 +199,11 @@ def behaviour(result: ModelResult) -> dict[str, Estimate]:
 def _value(one: DialogueMeasures | None, name: str) -> float:
     value = None if one is None else getattr(one, name)
     return np.nan if value is None else float(value)
+
+
+def _follow_up(result: ModelResult, case: str) -> float:
+    share = None if result.hacking is None else result.hacking.share(case)
+    return np.nan if share is None else share
 
 
 def holding(result: ModelResult, scale: Scale) -> tuple[Estimate | None, Estimate | None]:

@@ -19,6 +19,7 @@ from aloe_jax.tree.schema import Conversation, Persona, Record, parse, read_pers
 from data_gen.calls.store import CALLS
 from eval.benchmark.cases import TREES
 from eval.benchmark.general import General, read_general
+from eval.benchmark.hacking import Hacking, read_hacking
 from eval.benchmark.metrics import Metrics, metrics
 from eval.benchmark.results import METRICS
 from eval.benchmark.scores import SCORES, ScoreRecord, read_scores
@@ -74,6 +75,7 @@ class ModelResult:
     truth: Truth | None = None  # labels of the replies
     general: General | None = None  # its general ability, where it was measured
     tasks: Mapping[str, TaskResult] = field(default_factory=dict)  # of lm-eval, by name
+    hacking: Hacking | None = None  # its follow-up questions, where they were probed
 
     @cached_property
     def dialogues(self) -> dict[str, Conversation]:
@@ -156,6 +158,7 @@ def read_result(directory: epath.Path) -> ModelResult:
         truth,
         read_general(directory),
         read_tasks(directory),
+        read_hacking(directory),
     )
 
 

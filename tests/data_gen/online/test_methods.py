@@ -98,7 +98,7 @@ def test_what_methods_decide():
     ("given", "sentence"),
     [
         ({"method": "grpo"}, "'grpo' is unknown; choose one of siblings, turn, chain, leaf, pairs"),
-        ({"objective": "dpo"}, "'dpo' does not learn from .* tree_regression, policy_gradient, distil, or the .* of pairs"),
+        ({"objective": "dpo"}, "'dpo' does not learn from .* tree_regression, policy_gradient, distil, or .* of pairs"),
         ({"method": "chain"}, "'tree_regression' does not learn from .* set it to one of policy_gradient, or"),
         ({"objective": "sft"}, "'sft' does not learn from .* policy_gradient, distil$"),
         ({"method": "chain", "objective": "policy_gradient", "per_persona": 1}, "per_persona: .* 2, or to 0 for 4"),

@@ -5,30 +5,43 @@ import itertools
 import pytest
 
 from aloe_jax.tree.schema import Message, Persona
-from data_gen.text import copied_grams, gram_set, has_emoji, sentence_count, stem, stem_set, words
-from data_gen.world import remarks
+from data_gen.text import copied_grams, gram_set, has_emoji, normal, sentence_count, stem, stem_set, words
+from data_gen.world import remarks_b
 from data_gen.world.facts import SPLITS, bank
 from data_gen.world.sentences import BANKS, FILLER, MISSES
+from data_gen.world.simulators import SIMULATORS, A, B
 from data_gen.world.style_table import AXES, PASSIVE, STYLES
 from data_gen.world.styles import BY_ID, CLASHES, CUES, axes_asked
 
 ALL_FACTS = [fact for split in SPLITS for fact in bank(split)]
-REMARKS = [
-    *remarks.SMALL_TALK,
-    *remarks.LEAD_INS,
-    *remarks.STRAYS,
-    *remarks.TAKEN_BACK,
-    *itertools.chain(*remarks.CORRECTIONS.values()),
-    *itertools.chain(*remarks.FAULTS.values()),
-    *itertools.chain(*((*mood.greetings, *mood.pleased, *mood.even, *mood.cool) for mood in remarks.TEMPERS)),
-    *itertools.chain(*(style.slights for style in STYLES)),
-]
+
+
+def remarks_of(simulator):
+    """All that a simulator says besides facts and phrases."""
+    return [
+        *simulator.small_talk,
+        *simulator.lead_ins,
+        *simulator.strays,
+        *simulator.taken_back,
+        *simulator.too_personal,
+        *simulator.for_others,
+        *simulator.plain_wishes,
+        *itertools.chain(*simulator.corrections.values()),
+        *itertools.chain(*simulator.faults.values()),
+        *itertools.chain(*((*mood.greetings, *mood.pleased, *mood.even, *mood.cool) for mood in simulator.tempers)),
+        *itertools.chain(*(simulator.slights_of(style) for style in STYLES)),
+    ]
+
+
+REMARKS = [text for simulator in SIMULATORS.values() for text in remarks_of(simulator)]
 SENTENCES = {
     split: [(None, text) for text in (*bank.cores, *bank.padding)]
     + [(id, text) for part in (bank.tags, bank.extras) for id, texts in part.items() for text in texts]
     for split, bank in BANKS.items()
 }
-PHRASES = [(style, phrase) for style in STYLES for phrase in style.phrases]
+PHRASES = [
+    (style, phrase) for simulator in SIMULATORS.values() for style in STYLES for phrase in simulator.phrases_of(style)
+]
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -84,6 +97,20 @@ def test_a_phrase_shows_its_own_trait_and_no_other_phrase_trait():
         assert [other.id for other in STYLES if other.phrases and other.shows(text)] == [style.id]
         assert ("?" in phrase) == (style.id == "question.asks"), phrase
         assert sentence_count(text) == 1, phrase
+
+
+def test_the_held_out_simulator_says_everything_in_other_words():
+    """Every setting and every kind of remark has words of its own, of which the other simulator has none."""
+    assert set(remarks_b.PHRASES) == {style.id for style in STYLES if style.phrases}
+    assert set(remarks_b.SLIGHTS) == set(BY_ID)
+    assert set(A.faults) == set(B.faults)
+    assert set(A.corrections) == set(B.corrections)
+    said = [{normal(text) for text in remarks_of(simulator)} for simulator in (A, B)]
+    assert not said[0] & said[1]
+    assert not {mood.name for mood in A.tempers} & {mood.name for mood in B.tempers}
+    phrases = [{normal(text) for style in STYLES for text in each.phrases_of(style)} for each in (A, B)]
+    assert not phrases[0] & phrases[1]
+    assert all(len(words(text)) <= 12 for text in B.small_talk)
 
 
 def test_forms_hold_nothing_that_would_show_a_trait():

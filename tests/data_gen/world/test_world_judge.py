@@ -302,3 +302,13 @@ def test_a_harmless_copy_needs_no_closer_look(left, right):
     text, source = " ".join(left), " ".join(right)
     exact = copied_share(text, source)
     assert copied_share(text, source, 0.5) in ([exact] if exact > 0.5 else [exact, 0.0])
+
+
+def test_the_oracle_answers_a_user_that_names_no_fact():
+    """As a model that plays the user may: with a word of its message, or with what it has told before."""
+    someone = TRAIN[0]
+    stray = [Message(role="user", content="The umbrella was in the hallway.")]
+    assert "umbrella" in oracle_reply(someone, stray).lower()
+    assert oracle_reply(someone, [Message(role="user", content="So what?")])
+    told = [*opening(someone), Message(role="assistant", content="Quite."), *stray]
+    assert any(fact.topic in oracle_reply(someone, told) for fact in facts_of(someone))

@@ -18,8 +18,9 @@ from data_gen.world.oracle import oracle_reply
 from data_gen.world.personas import scripted_personas
 from data_gen.world.remarks import CORRECTIONS, TAKEN_BACK, TEMPERS
 from data_gen.world.responders import STRATEGIES, play
+from data_gen.world.simulators import A
 from data_gen.world.styles import BY_ID, CUES, change_of, shown_styles, styles_of
-from data_gen.world.user import COOL, MISS, PLEASED, ScriptedUser, temper, write_message
+from data_gen.world.user import ScriptedUser, temper, write_message
 
 PERSONAS = [*scripted_personas("train", 30, 40, 0, pairings=2), *scripted_personas("benchmark", 6, 5, 0)]
 persona = st.sampled_from(PERSONAS)
@@ -131,7 +132,7 @@ def test_a_question_about_an_axis_gets_its_trait_next():
         for style in styles_of(someone):
             if style.id not in known:
                 reply = f"{good} Is it about {CUES[style.axis][0]}?"
-                if assess(someone, dialogue, reply).value < MISS:
+                if assess(someone, dialogue, reply).value < A.miss:
                     continue  # the question itself was the miss
                 told = [*dialogue, say("assistant", reply)]
                 told.append(say("user", write_message(someone, told, 0)))
@@ -255,8 +256,8 @@ def test_reaction_follows_the_score():
                 continue  # its remarks are spelled out
             for text, parts in zip(texts, scores, strict=False):
                 pleased = any(text.startswith(normal(remark)) for remark in mood.pleased)
-                assert pleased == (parts.value >= PLEASED)
-                seen.add("pleased" if pleased else "cool" if parts.value < COOL else "even")
+                assert pleased == (parts.value >= A.pleased)
+                seen.add("pleased" if pleased else "cool" if parts.value < A.cool else "even")
     assert seen == {"pleased", "cool", "even"}
 
 
