@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import gzip
 import hashlib
 import json
@@ -16,7 +15,7 @@ from typing import IO, Any, NoReturn
 
 from etils import epath
 
-from aloe_jax.errors import InputError, ResumableError
+from aloe_jax.errors import InputError, failed_write
 from aloe_jax.stand_ins import HEAD, refuse_stand_in
 
 BYTE_ORDER_MARK = "\ufeff"
@@ -26,9 +25,6 @@ _DIGITS = 300
 _HUGE = re.compile(rf"[eE]\+?\d{{3}}|\d{{{_DIGITS}}}")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _BLOCK = 1 << 16  # bytes per read from the end of a file
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# Libraries with writers of their own (tensorstore, ArrayRecord) put it into the message of another exception.
-_FULL_MESSAGE = re.compile("No space left on device|Disk quota exceeded|File too large")
 
 
 def existing(path: epath.PathLike, what: str = "file") -> epath.Path:
@@ -365,21 +361,6 @@ def repair_lines(path: epath.PathLike) -> int:
         if end < size:
             file.truncate(end)
     return size - end
-
-
-def disk_full(error: BaseException) -> bool:
-    """Whether a write failed because the disk, the quota or the maximum file size is exhausted."""
-    if isinstance(error, OSError) and error.errno is not None:
-        return error.errno in _FULL
-    return bool(_FULL_MESSAGE.search(str(error)))
-
-
-def failed_write(path: epath.PathLike, error: BaseException) -> ResumableError:
-    """The error for a write that the system refused, with the system's own reason."""
-    found = _FULL_MESSAGE.search(str(error))
-    reason = (error.strerror if isinstance(error, OSError) else None) or (found.group() if found else str(error))
-    remedy = "free some" if disk_full(error) else "mend it"
-    return ResumableError(f"cannot write '{path}': {reason}; {remedy}, then run the same command again")
 
 
 def canonical(value: Any) -> str:

@@ -13,8 +13,8 @@ from rich.console import Console
 from aloe_jax import settings
 from aloe_jax.api.models import Model, load
 from aloe_jax.api.records import Tree, write_trees
-from aloe_jax.cli.commands import pipeline
 from aloe_jax.cli.experiment import Experiment, load_experiment, read_experiment
+from aloe_jax.cli.running import pipeline
 from aloe_jax.data.settings import TREES
 from aloe_jax.errors import InputError
 from aloe_jax.plan.remat import decide_remat, interrupted_remat

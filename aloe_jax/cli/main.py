@@ -80,7 +80,7 @@ def one_line(sentence: str) -> str:
 def _expected(error: BaseException, distributed: bool) -> AloeError | None:
     """The failure that a user can fix, if `error` is one or a group that contains one; None for a defect of ours. Only
     a `distributed` run has other processes that can go away."""
-    from aloe_jax.files import disk_full, failed_write
+    from aloe_jax.errors import disk_full, failed_write
 
     if isinstance(error, AloeError):
         return error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from aloe_jax.cli import commands
+from aloe_jax.cli import commands, running
 from aloe_jax.cli.arguments import arguments_text
 from aloe_jax.cli.launching import add_launching
 from aloe_jax.cli.parsing import INDENT, Command, HelpFormatter, Parser, PrintAndExit, path_of
@@ -25,7 +25,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     command = add(
         "run",
-        commands.run,
+        running.run,
         "Run the stages of an experiment; finished ones are skipped, interrupted ones continue.",
         takes_config=True,
     )

@@ -13,7 +13,10 @@ from aloe_jax.cli.waiting import waiting
 from aloe_jax.errors import InputError
 
 if TYPE_CHECKING:
+    from aloe_jax.serve.catalogue import Catalogue
     from aloe_jax.serve.chat.speaker import Speaker
+
+WORLD = "world"  # the catalogue of the scripted personas
 
 
 def serve(options: argparse.Namespace) -> None:
@@ -35,6 +38,7 @@ def serve(options: argparse.Namespace) -> None:
         drain_seconds=options.drain,
         origins=tuple(options.allow_origin),
         hosts=tuple(options.allow_host),
+        catalogue=_catalogue(options.catalogue),
     )
     trees = TreesFile(options.save_trees) if options.save_trees else None
     check_free(options.host, options.port)
@@ -55,13 +59,28 @@ def serve(options: argparse.Namespace) -> None:
 
 def chat(options: argparse.Namespace) -> None:
     """Talk with a model in the terminal."""
+    from aloe_jax.serve.chat.belief import Beliefs
     from aloe_jax.serve.chat.lines import standard_lines
     from aloe_jax.serve.chat.loop import Chat
+    from aloe_jax.serve.chat.memory import MemoryFile
 
     if not (options.url or options.model):
         raise InputError("there is nobody to talk with; name a model with --model=DIR, or a server with --url=ADDRESS")
+    catalogue, memory = _catalogue(options.catalogue), MemoryFile(options.memory) if options.memory else None
     with _served(options) if options.url else _loaded(options) as speaker:
-        Chat(speaker, standard_lines(), sys.stdout, options.system).run()
+        beliefs = Beliefs(speaker, catalogue, memory)
+        Chat(speaker, standard_lines(), sys.stdout, options.system, beliefs).run()
+
+
+def _catalogue(name: str | None) -> Catalogue | None:
+    """What the option names: a file, or the catalogue of the scripted world."""
+    from aloe_jax.serve.catalogue import read_catalogue
+
+    if name == WORLD:
+        from data_gen.world.catalogue import texts
+
+        return texts()
+    return read_catalogue(name) if name else None
 
 
 @contextlib.contextmanager

@@ -32,6 +32,7 @@ def add_serving(add: Add) -> None:
         metavar="FILE",
         help="trees.jsonl to which the page at / may add its conversations (default: it offers a download)",
     )
+    _catalogue_argument(command)
     command.add_argument(
         "--warm-up", action="store_true", help="compile every program before the port opens, so that no request waits"
     )
@@ -75,6 +76,13 @@ def add_serving(add: Add) -> None:
     _context_argument(command)
     command.add_argument("--system", help="system message")
     command.add_argument(
+        "--memory",
+        type=path_of,
+        metavar="FILE",
+        help="JSON file of what was learned about you, which the model is told at the start; it is added to at the end",
+    )
+    _catalogue_argument(command)
+    command.add_argument(
         "--temperature", type=float, default=0.7, help="sampling temperature; 0 is greedy (default: 0.7)"
     )
     command.add_argument("--top-p", type=float, default=1.0, help="keep the most probable tokens (default: 1, all)")
@@ -84,3 +92,12 @@ def add_serving(add: Add) -> None:
 
 def _context_argument(command: argparse.ArgumentParser) -> None:
     command.add_argument("--context", type=int, default=2048, help="maximum tokens of prompt and reply (default: 2048)")
+
+
+def _catalogue_argument(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--catalogue",
+        metavar="FILE",
+        help="lines of an id and its text: all that the model may name as learned about the user; 'world' is that of "
+        "the scripted personas (default: free sentences)",
+    )

@@ -12,7 +12,7 @@ from pathlib import Path
 from etils import epath
 
 from aloe_jax import files
-from aloe_jax.errors import InputError
+from aloe_jax.errors import InputError, failed_write
 
 # To be raised when the converter writes something else for the same source; cached folders of before are then ignored.
 CONVERTER_VERSION = 2
@@ -58,7 +58,7 @@ def new_folder(out: Path, overwrite: bool = False) -> Iterator[Path]:
         yield partial
         _put(partial, out, overwrite)
     except OSError as error:
-        raise files.failed_write(error.filename or out, error) from error
+        raise failed_write(error.filename or out, error) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

@@ -13,8 +13,7 @@ from pathlib import Path
 from etils import epath
 from pydantic import Field
 
-from aloe_jax import files
-from aloe_jax.errors import InputError
+from aloe_jax.errors import InputError, disk_full, failed_write
 from aloe_jax.tree.schema import Record, parse
 
 LOCK = ".lock"
@@ -126,8 +125,8 @@ def _open_lock(workdir: epath.Path) -> int:
         workdir.mkdir(parents=True, exist_ok=True)
         handle = os.open(workdir / LOCK, os.O_CREAT | os.O_RDWR, 0o644)
     except OSError as error:
-        if files.disk_full(error):
-            raise files.failed_write(workdir, error) from error
+        if disk_full(error):
+            raise failed_write(workdir, error) from error
         raise InputError(
             f"--workdir: cannot use '{workdir}' ({error.strerror or error}); choose another folder"
         ) from None

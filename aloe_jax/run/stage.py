@@ -18,7 +18,7 @@ from etils import epath
 from aloe_jax import files, memory
 from aloe_jax.bucket.mirror import Mirror
 from aloe_jax.bucket.places import stored_at
-from aloe_jax.errors import InputError, ResumableError
+from aloe_jax.errors import InputError, ResumableError, disk_full, failed_write
 from aloe_jax.parallel import hosts
 from aloe_jax.run.changes import Places, input_changes
 from aloe_jax.run.config import differences
@@ -334,8 +334,8 @@ def _run_stage(stage: Stage, run: Run, fresh: bool, paid: Sequence[str] = ()) ->
             outputs = output_hashes(directory, stage.outputs)
             manifest = dataclasses.replace(manifest, counts=counts, outputs=outputs, status="finished")
         except Exception as error:
-            if files.disk_full(error):  # whatever exception the writing library raised
-                raise files.failed_write(directory, error) from error
+            if disk_full(error):  # whatever exception the writing library raised
+                raise failed_write(directory, error) from error
             raise
         finally:
             seconds = round(earlier + time.monotonic() - began, 1)

@@ -14,9 +14,9 @@ import numpy as np
 from etils import epath
 from orbax.checkpoint import v1 as ocp
 
-from aloe_jax import files, memory
+from aloe_jax import memory
 from aloe_jax.bucket.places import stored_at
-from aloe_jax.errors import InputError
+from aloe_jax.errors import InputError, disk_full, failed_write
 from aloe_jax.models.config import ModelConfig
 from aloe_jax.models.decoder import Params, abstract_params
 from aloe_jax.parallel import hosts
@@ -126,8 +126,8 @@ class Checkpoints:
         try:
             yield
         except Exception as error:  # tensorstore reports a full disk as a ValueError
-            if isinstance(error, OSError) or files.disk_full(error):
-                raise files.failed_write(self._directory, error) from error
+            if isinstance(error, OSError) or disk_full(error):
+                raise failed_write(self._directory, error) from error
             raise
 
     def restore(self, abstract: TrainState, step: int) -> tuple[TrainState, dict[str, int]]:

@@ -18,6 +18,7 @@ from aloe_jax.tree.schema import PROBE, Node
 QUESTION = 'What have you learned about me so far? Answer as {"known":[{"item":"...","turn":1}]}, turn by turn.'
 MAX_ITEM = 120  # characters of a free item
 MAX_CLAIMS = 40  # claims of an answer
+ANSWER_TOKENS = 512  # of an answer that is constrained to the schema
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,12 @@ def read_claims(text: str) -> tuple[Claim, ...] | None:
     for claim in known:
         first.setdefault(claim["item"], claim["turn"])
     return tuple(Claim(item, turn) for item, turn in first.items())
+
+
+def read_cut(text: str) -> tuple[Claim, ...] | None:
+    """As `read_claims`, of an answer that its limit of tokens may have cut: the claims that came whole."""
+    claims = read_claims(text)
+    return read_claims(f"{text[: text.rfind('}') + 1]}]}}") if claims is None else claims
 
 
 def _is_claim(value: object) -> bool:

@@ -26,7 +26,7 @@ from types import TracebackType
 from typing import TypedDict, cast
 
 from aloe_jax import files
-from aloe_jax.errors import InputError
+from aloe_jax.errors import InputError, failed_write
 
 CALLS, NODES, PREFERENCES, REJECTS, EVENTS = "calls", "nodes", "preferences", "rejects", "events"
 GIVEN_UP = " given up"  # after a conversation's id, the key of its event
@@ -69,7 +69,7 @@ class Ledger:
             if written != len(data):
                 raise OSError(28, os.strerror(28))
         except OSError as error:
-            raise files.failed_write(self.path, error) from error
+            raise failed_write(self.path, error) from error
         self.size += len(data)
         return start
 

@@ -75,3 +75,18 @@ class RolloutSettings:
         """H(t): how many turns the futures of the replies of this turn (from 1) have."""
         left = self.turns - turn
         return min(math.ceil(self.horizon * left / self.turns), left)
+
+    @property
+    def chosen(self) -> int:
+        """How many turns have siblings: at least one, unless `share` is 0."""
+        return max(self.share > 0, round(self.share * self.turns))
+
+    @property
+    def replies(self) -> int:
+        """The replies of a tree at most: those of the main path, and at the chosen turns the other siblings and the
+        turns of all futures but one, which is the main path, and the answers of probes."""
+        beside = [
+            self.siblings - 1 + (self.siblings * self.futures - 1) * self.ahead(turn) + self.probes
+            for turn in range(1, self.turns + 1)
+        ]
+        return self.turns + sum(sorted(beside, reverse=True)[: self.chosen])

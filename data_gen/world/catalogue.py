@@ -17,13 +17,18 @@ from data_gen.roles import Revealed
 from data_gen.world.facts import RENAMED, SPLITS, by_id, facts_of, named, profile_bank, user_turns
 from data_gen.world.inducer import of_this_world, shown
 from data_gen.world.style_table import STYLES
-from data_gen.world.styles import styles_in
+from data_gen.world.styles import BY_ID, styles_in
 
 
 @functools.cache
 def catalogue() -> tuple[str, ...]:
     """The ids of all style settings and of the facts of both banks that a profile may have."""
     return (*(style.id for style in STYLES), *(fact.id for split in SPLITS for fact in profile_bank(split)))
+
+
+def texts() -> dict[str, str]:
+    """The items of the catalogue as sentences, by id."""
+    return {item: (BY_ID.get(item) or by_id()[item]).text for item in catalogue()}
 
 
 def bank_id(id: str) -> str:

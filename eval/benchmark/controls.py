@@ -169,7 +169,7 @@ class Rescoring:
         if not scored:
             return Played(None, failure)
         last = max(place for place, node in enumerate(tree.nodes) if node.id in scored)
-        nodes = tuple(scored.get(node.id, node) for node in tree.nodes[: last + 1])
+        nodes = tuple(scored.get(node.id, node) for node in tree.nodes[: last + 1] if not node.is_probe)
         kept = {node.id for node in nodes}
         path = tuple(name for name in tree.path if name in kept)
         return Played(tree.model_copy(update={"nodes": nodes, "path": path}), failure)

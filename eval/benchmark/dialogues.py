@@ -15,6 +15,7 @@ from aloe_jax.serve.client.call_errors import CallError
 from aloe_jax.tree.schema import Conversation, Message, Node, Persona, Score
 from data_gen.roles import Dialogue, Judge, Responder, Said, User, Verdict, calls_of
 from data_gen.seeds import stable_seed
+from eval.benchmark.probing import Prober
 
 FLOOR = 1.0  # of the judge's scale: the score of an empty reply
 ATTEMPTS = 3  # draws of a user message, of which one must not be empty
@@ -35,11 +36,13 @@ class Played(NamedTuple):
 @dataclass(frozen=True)
 class Tested:
     """The model under test: who answers a persona, and what of the dialogue is read there (`whole`: all of it). With a
-    `hint`, empty or not, the responder's own instruction stands before it."""
+    `hint`, empty or not, the responder's own instruction stands before it. A `prober` also asks the model after each
+    reply what it has learned."""
 
     responder: Callable[[Persona], Responder]
     seen: Seen
     hint: str | None = None
+    prober: Prober | None = None
 
     async def answer(self, persona: Persona, dialogue: Dialogue, seed: int) -> Answer:
         """The reply to `dialogue`, which ends with a user message."""
@@ -81,8 +84,9 @@ class Benchmark:
             for turn in range(1, self.turns + 1):
                 found = await self._turn(persona, dialogue, path[-1] if path else None, turn)
                 nodes += found
-                path += [found[0].id, found[-1].id]
-                dialogue += [Message(role=node.role, content=node.text) for node in (found[0], found[-1])]
+                first, *_, last = (node for node in found if not node.is_probe)
+                path += [first.id, last.id]
+                dialogue += [Message(role=node.role, content=node.text) for node in (first, last)]
         except CallError as error:
             failure = error
         if not nodes:
@@ -90,8 +94,8 @@ class Benchmark:
         return Played(Conversation(id=persona.id, persona=persona, nodes=tuple(nodes), path=tuple(path)), failure)
 
     async def _turn(self, persona: Persona, before: Dialogue, parent: str | None, turn: int) -> list[Node]:
-        """The user's message and the reply; in replay, but for the last turn, the stored reply after it, which goes on.
-        Raises CallError if a server fails on it."""
+        """The user's message and the reply; in replay, but for the last turn, the stored reply after it, which goes on;
+        and the probe under the reply. Raises CallError if a server fails on it."""
         # Equal seeds for every model: all models meet the same users and the same random draws.
         seed = stable_seed(self.seed, persona.id, turn)
         if self.stored is None:
@@ -123,7 +127,10 @@ class Benchmark:
             calls=(*calls_of(reply), *verdict.calls),
             flags=tuple(flag for flag, holds in flags.items() if holds),
         )
-        return [user, node, *onward]
+        if self.tested.prober is None:
+            return [user, node, *onward]
+        known = [*dialogue, Message(role="assistant", content=reply.text)]
+        return [user, node, *onward, *await self.tested.prober.nodes(node.id, known, seed)]
 
     async def _message(self, persona: Persona, before: Dialogue, seed: int) -> Said:
         """The user's message, drawn again with another seed where it is empty. Raises CallError if all draws are."""

@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from aloe_jax.tree.schema import Record
+from eval.benchmark.belief import BeliefMetrics, belief_metrics
 from eval.benchmark.calibration import Calibration, Refusal
 from eval.benchmark.crossed import average_weights, linear, slope_weights
 from eval.benchmark.figures import Figures, figures, is_flat
@@ -24,7 +25,7 @@ from eval.benchmark.statistics import percentile_interval, two_way_weights, weig
 Interval = tuple[float, float] | None
 Method = Literal["variance components", "bootstrap"]
 LINEAR = ("average", "IR")
-OPTIONAL = ("corrected", "persona", "by_turn_kind")
+OPTIONAL = ("corrected", "persona", "belief", "by_turn_kind")
 METHODS: Mapping[str, Method] = {
     name: "variance components" if name in LINEAR else "bootstrap" for name in Figures.model_fields
 }
@@ -69,10 +70,11 @@ class ScaleMetrics(Figures[float | None]):
 
 
 class Metrics(ScaleMetrics):
-    """Content of `metrics.json`: the metrics on the scale `shown`, and those on the scale `persona` where the replies
-    have such scores, and figures by kind of turn (`restraint`)."""
+    """Content of `metrics.json`: the metrics on the scale `shown`, those on the scale `persona` where the replies have
+    such scores, those of the beliefs where the model was asked for them, and figures by kind of turn (`restraint`)."""
 
     persona: ScaleMetrics | None = None
+    belief: BeliefMetrics | None = None
     by_turn_kind: dict[str, TurnKind] | None = None  # null: all turns are ordinary ones
 
 
@@ -84,7 +86,8 @@ def metrics(scores: Sequence[ScoreRecord], resamples: int = 2000, seed: int = 0,
     """
     shown = on_scale(scores, "shown", resamples, seed, level)
     persona = on_scale(scores, "persona", resamples, seed, level) if carries_persona(scores) else None
-    return Metrics(**dict(shown), persona=persona)
+    beliefs = [(each.profile, each.personality, each.turn, each.belief) for each in scores if each.belief is not None]
+    return Metrics(**dict(shown), persona=persona, belief=belief_metrics(beliefs, resamples, seed, level))
 
 
 def on_scale(

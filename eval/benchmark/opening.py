@@ -21,6 +21,7 @@ from data_gen.players.table import ROLES
 from eval.benchmark.entries import TESTED, ModelUnderTest
 from eval.benchmark.settings import BenchmarkSettings
 
+PROBED = ("schema", "top_logprobs")  # wanted beside, to ask for what a model has learned
 WANTED = tuple(name for name in ROLES["responder"].wanted if name != "n")
 
 
@@ -52,7 +53,8 @@ async def recorded(run: Run, client: ChatClient, store: Store, entered: bool) ->
     async with client:
         if isinstance(client, Client):
             client.notice = run.progress.line
-            for address, abilities in (await probe(client, WANTED)).items():
+            probes = run.section("benchmark", BenchmarkSettings).probes
+            for address, abilities in (await probe(client, WANTED + PROBED if probes else WANTED)).items():
                 found: dict[str, object] = {"event": "probe", "address": address, "model": client.model}
                 found["abilities"] = abilities.recorded()
                 store.add(EVENTS, f"probe {files.sha256(files.canonical(found))}", found)

@@ -10,6 +10,7 @@ from etils import epath
 
 from aloe_jax import files
 from aloe_jax.tree.schema import Conversation, Persona, read_trees, write_records
+from eval.benchmark.belief import belief_of
 from eval.benchmark.cases import TREES, GivenUp, read_given_up
 from eval.benchmark.dialogues import OVERALL, PERSONA, replies_of, score_of
 from eval.benchmark.metrics import Metrics, metrics
@@ -81,6 +82,7 @@ def _records(persona: Persona, tree: Conversation | None, turns: int) -> list[Sc
             turn=turn,
             score=score_of(node, OVERALL) if node else None,
             score_persona=score_of(node, PERSONA) if node else None,
+            belief=belief_of(tree, node) if tree and node else None,
         )
         for turn, node in enumerate(nodes, start=1)
     ]
@@ -88,7 +90,7 @@ def _records(persona: Persona, tree: Conversation | None, turns: int) -> list[Sc
 
 def _flags(tree: Conversation) -> Iterator[str]:
     """The flags of the replies under test that are counted, and of the user's messages as "user truncated"."""
-    for node in (*(node for node in tree.nodes if node.role == "user"), *replies_of(tree)):
+    for node in (*(node for node in tree.dialogue if node.role == "user"), *replies_of(tree)):
         yield from (f"user {flag}" if node.role == "user" else flag for flag in node.flags if flag in COUNTED)
 
 

@@ -14,8 +14,10 @@ from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_ser
 from aloe_jax import files
 from aloe_jax.errors import InputError
 from aloe_jax.tree.schema import Record, parse
+from eval.benchmark.belief import BeliefCounts
 
 SCORES = "scores.jsonl"
+OPTIONAL = ("score_persona", "belief")
 Scale = Literal["shown", "persona"]
 FiniteScore = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
@@ -35,12 +37,13 @@ class ScoreRecord(Record):
     turn: int = Field(ge=1, strict=True)
     score: FiniteScore | None = Field(description="scale `shown`; null: the judge gave no readable answer")
     score_persona: FiniteScore | None = Field(default=None, description="scale `persona`; null: no such score")
+    belief: BeliefCounts | None = Field(default=None, description="what the model says that it has learned by then")
 
     @model_serializer(mode="wrap")
     def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
-        """Without `score_persona` where there is none."""
+        """Without `score_persona` and `belief` where there is none."""
         line: dict[str, object] = write(self)
-        return line if self.score_persona is not None else {k: v for k, v in line.items() if k != "score_persona"}
+        return {key: value for key, value in line.items() if value is not None or key not in OPTIONAL}
 
 
 @dataclass(frozen=True)

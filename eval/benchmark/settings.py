@@ -45,6 +45,9 @@ class BenchmarkSettings:
         "base", "whose dialogues are replayed: a model among `models`, which plays with the user, or a trees.jsonl"
     )
     turns: int = setting(10, "user turns of a dialogue", minimum=1)
+    probes: bool = setting(
+        False, "ask each model after every reply, beside the dialogue, what it has learned about the user"
+    )
     temperature: float = setting(0.7, "of the model under test")
     top_p: float = setting(0.9, "of the model under test")
     max_tokens: int = setting(128, "longest reply", minimum=1)

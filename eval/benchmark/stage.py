@@ -51,6 +51,7 @@ from eval.benchmark.general import GENERAL
 from eval.benchmark.hacking_runs import probe_questions, unprobed
 from eval.benchmark.opening import model_client, model_identity, recorded
 from eval.benchmark.plain_likelihood import measure_general
+from eval.benchmark.probing import Prober
 from eval.benchmark.results import METRICS, ResultCounts, summarise
 from eval.benchmark.settings import REPLAY, BenchmarkSettings
 from eval.benchmark.task_runs import check_tasks, do_tasks, undone
@@ -76,6 +77,11 @@ def _settings(run: Run) -> BenchmarkSettings:
 def _check(run: Run) -> None:
     settings = _settings(run)
     scripted = run.section("personas", PersonaSettings).source == "scripted"
+    if settings.probes and not scripted:
+        raise InputError(
+            "config.benchmark.probes: it is known of scripted personas alone what they have shown; leave it off, or "
+            "set config.personas.source to 'scripted'"
+        )
     check_roles(run, scripted_personas=scripted)
     if not settings.entries:
         raise InputError(f"config.benchmark.models is empty; choose from {', '.join(OWN)}, or name a folder")
@@ -320,6 +326,8 @@ async def _dialogues(
             return
         async with recorded(run, tested, store, tested in cast.clients) as chat:
             model = tested_under(entry.control, chat, settings, personas, own)
+            if settings.probes and not entry.control:
+                model = dataclasses.replace(model, prober=Prober(chat))
             await play(Benchmark(model, user, judge, settings.turns, run.seed, stored).case)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from eval.compare.comparison import Comparison, is_ceiling
 from eval.compare.curves import chart
 from eval.compare.sources import Subject
+from eval.report.beliefs import belief_part
 from eval.report.dialogues import side_by_side
 from eval.report.findings import EXTREMES, extremes
 from eval.report.labelled import unlabelled
@@ -33,6 +34,7 @@ def _content(comparison: Comparison) -> dict[str, object]:
         "comparison": comparison,
         "sentence": sentence(comparison),
         "scales": scale_parts(shown, comparison.contrasts),
+        "beliefs": belief_part(shown),
         "grids": [*grids_beside(shown, comparison.baseline), *simulator_grids(comparison.trials)] if shown else (),
         "curves": [(each.title, chart(each)) for each in comparison.curves],
         "unlabelled": unlabelled(each.result for each in comparison.subjects),

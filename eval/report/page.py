@@ -22,6 +22,7 @@ from aloe_jax.train.names import BASE, CHAIN
 from data_gen.publish.stored import StoredCounts, StoredModels
 from data_gen.publish.summary import family_sentence, growth_sentences, judge_sentences, kind_sentences
 from eval.report import tables, wording
+from eval.report.beliefs import belief_part
 from eval.report.charts import Guide, Series, line_chart, nice_ticks
 from eval.report.dialogues import Case, all_cases, dialogue, side_by_side
 from eval.report.findings import EXTREMES, Extreme, contrasts_of, extremes, typical
@@ -124,6 +125,7 @@ def _content(run: RunRecord) -> dict[str, object]:
         "caveat": wording.interval_caveat(metrics),
         "results": metrics,
         "scales": scale_parts(shown, [each for each in contrasts if not is_control(each.first)]),
+        "beliefs": belief_part(shown),
         "grids": [*grids_beside(shown, BASE), *simulator_grids(trials(Path(run.name), run.config, run.results))],
         "unlabelled": unlabelled(each.result for each in shown.values()),
         "controls": controls_grid({name: each for name, each in scored.items() if is_control(name)}, contrasts, names),
@@ -285,4 +287,4 @@ def judges(run: RunRecord) -> list[str]:
     """Names of the judges whose scores are shown."""
     trees = [tree for name, result in run.results.items() if not is_control(name) for tree in result.trees]
     trees += run.trees.first if run.trees else ()
-    return sorted({score.judge for tree in trees for node in tree.nodes for score in node.scores})
+    return sorted({score.judge for tree in trees for node in tree.dialogue for score in node.scores})

@@ -50,6 +50,8 @@ def test_shows_what_the_run_holds(finished):
         "One user, base beside preference",
         "Biggest wins",
         "Controls",
+        "What the models say they have learned",
+        "After a user changes a preference",
         "Time and tokens",
     ):
         assert heading in text

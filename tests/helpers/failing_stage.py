@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 import data_gen.game.scheduler  # noqa: F401  # before the forks
-from aloe_jax.cli import commands, experiment  # noqa: F401
+from aloe_jax.cli import experiment, running  # noqa: F401
 from aloe_jax.cli.main import entry
 from aloe_jax.errors import InputError
 from aloe_jax.parallel import hosts
@@ -57,7 +57,7 @@ def start(folder: Path, how: str, failing: int, port: str, number: int) -> int:
     if child := os.fork():
         return child
     os.dup2(os.open(folder / f"stderr-{number}", os.O_CREAT | os.O_WRONLY), 2)
-    commands.pipeline = lambda: [stage(how, failing, folder / "stamp")]
+    running.pipeline = lambda: [stage(how, failing, folder / "stamp")]
     where = f"--distributed=localhost:{port},2,{number}"
     if how == "SIGTERM":  # found by JAX, with our port
         names = {"JOB_ID": 1, "STEP_NODELIST": "localhost", "NTASKS": 2, "PROCID": number, "LOCALID": number}

@@ -10,7 +10,12 @@ from pathlib import Path
 from helpers.streaming_server import StreamingServer
 from helpers.viewer_browser import chromium, size, until
 
-SCREENS = {"talk": "showSettings(false)", "settings": "showSettings(true)", "help": "$('help').showModal()"}
+SCREENS = {
+    "talk": "showSettings(false)",
+    "settings": "showSettings(true)",
+    "belief": "askBelief()",
+    "help": "$('help').showModal()",
+}
 
 
 def hold(driver):
@@ -39,6 +44,7 @@ def main(folder):
         hold(driver)
         for name, script in SCREENS.items():
             driver.execute_script(script)
+            until(driver, "asking === null")
             for scheme in ("light", "dark"):
                 features = [{"name": "prefers-color-scheme", "value": scheme}]
                 driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})

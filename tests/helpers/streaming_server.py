@@ -23,16 +23,21 @@ REPLIES = (
     "A reading room with a stove sounds right. The library keeps one upstairs, and hardly anybody knows it.",
     "<b>Bold</b> idea: swim.\n\nThen have soup.",
 )
+BELIEF = [
+    {"item": "I like quiet places and old books.", "turn": 2},
+    {"item": "I have just moved to a small town by the sea.", "turn": 1},
+]  # what every model has learned
 HELD, LOST, REFUSED, CUT = "hold", "lose", "refuse", "cut"  # messages with an effect
 SHOWN = 3  # tokens before a reply is held or lost
 
 
-def events(model, messages, seed, cut=None):
-    """The data of each event of a reply: one token, and the end of the turn unless it is `cut` after some tokens."""
+def events(model, messages, seed, cut=None, text=None):
+    """The data of each event of a reply: one token, and the end of the turn unless it is `cut` after some tokens. A
+    `text` is the reply in place of a drawn one."""
     vocabulary = tokenizer()
     draw = random.Random(f"{model} {messages} {seed}")
     # Different for the two models and for seeds that follow each other.
-    text = REPLIES[(MODELS.index(model) + 2 * seed + len(messages)) % len(REPLIES)]
+    text = text or REPLIES[(MODELS.index(model) + 2 * seed + len(messages)) % len(REPLIES)]
     ids = vocabulary.encode(text)
     kept = ids[:cut] if cut else [*ids, min(vocabulary.end_of_turn_ids)]
     told = ""
@@ -97,7 +102,8 @@ class StreamingServer:
     async def _stream(self, body, said):
         self._loop, self.sent = asyncio.get_running_loop(), 0
         seed = body.get("seed", len(self.requests))
-        reply = events(body["model"], body["messages"], seed, cut=5 if said == CUT else None)
+        text = json.dumps({"known": BELIEF}) if "response_format" in body else None
+        reply = events(body["model"], body["messages"], seed, cut=5 if said == CUT else None, text=text)
         try:
             for number, data in enumerate(reply):
                 if number == SHOWN and said in (HELD, LOST):

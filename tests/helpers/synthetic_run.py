@@ -18,6 +18,7 @@ from aloe_jax.tree.fragments import fragments
 from aloe_jax.tree.row import Capacity
 from aloe_jax.tree.schema import Belief, Conversation, Item, Node, Persona, Preference, Score, write_records
 from aloe_jax.tree.trie import build_trie
+from eval.benchmark.belief import BeliefCounts, Change
 from eval.benchmark.metrics import metrics
 from eval.benchmark.scores import ScoreRecord
 from eval.report import write_report
@@ -142,6 +143,25 @@ def case_tree(case, persona, scores, which):
     return Conversation(id=case, persona=persona, nodes=tuple(nodes), path=tuple(node.id for node in nodes))
 
 
+def belief(turn, gain, personality):
+    """An answer to the probe: of two more items each turn a share that rises with `gain` is named, and one claim is
+    wrong. Users of the first personality change a preference in turn 2, which the better models notice a turn later."""
+    shown = 2 * turn
+    right = min(shown, round((0.3 + gain) * shown))
+    pairs = tuple((0.9 - 0.1 * number, number < right) for number in range(right + 1))
+    since = turn - 2
+    noticed = since >= 1 and gain > 0
+    change = Change(since=since, shown=since >= 0, new=noticed, old=not noticed) if since >= 0 else None
+    return BeliefCounts(
+        claims=right + 1,
+        right=right,
+        unfounded=1,
+        shown=shown,
+        probabilities=pairs if gain else (),
+        change=change if personality == 0 else None,
+    )
+
+
 def write_benchmark(directory, gain, which, rng, profiles, personalities, turns, start=2.0, seed=0):
     """Write the files of a result whose scores start at `start` and rise by `gain` per turn. The score on the scale
     `persona` is the mean of 1 and the other one."""
@@ -161,6 +181,7 @@ def write_benchmark(directory, gain, which, rng, profiles, personalities, turns,
                     turn=k + 1,
                     score=score,
                     score_persona=(1 + score) / 2,
+                    belief=None if "+" in directory.name or directory.name == "oracle" else belief(k + 1, gain, q),
                 )
                 for k, score in enumerate(scores)
             ]

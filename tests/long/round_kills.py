@@ -60,6 +60,7 @@ def arguments(model: Path, workdir: Path) -> list[str]:
         "start": "base", "reference": "base", "rounds": ROUNDS, "trees": TREES, "max_tokens": 8, "learning_rate": 1e-3,
         "warmup": 0.0, "rows": 2, "keep_trees": 0, "async_checkpoint": True, "rollout.turns": 2, "rollout.batch": BATCH,
         "rollout.siblings": 2, "rollout.futures": 1, "rollout.share": 1.0, "alarm.flat": 0, "alarm.repetition": 0,
+        "alarm.truncated": 0,
     }  # fmt: skip
     settings = {
         "model.source": model, "seed": 2, "serve.slots": 6, "serve.context": 512, "personas.profiles": 6,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from aloe_jax.cli import commands, devices
+from aloe_jax.cli import devices, running
 from aloe_jax.cli import main as cli
 from aloe_jax.plan.flags import DEFAULT, VARIABLE, add_flags, flags, libtpu_flags
 from aloe_jax.plan.tuning import flags_of
@@ -43,7 +43,7 @@ def test_a_config_of_before_there_was_tuning_has_its_default():
 @pytest.mark.parametrize("tpus", [True, False])
 def test_a_run_on_tpus_sets_it_and_says_so(monkeypatch, capsys, tmp_path, tpus):
     monkeypatch.setenv(VARIABLE, "--xla_other=1")
-    monkeypatch.setattr(commands, "has_tpus", lambda: tpus)
+    monkeypatch.setattr(running, "has_tpus", lambda: tpus)
     demo = f"--config={ROOT / 'configs/demo.py'}:debug"
     assert cli.main(["run", demo, f"--workdir={tmp_path}", "--stages=none"]) == 2  # there is no such stage
     said = [line for line in capsys.readouterr().err.splitlines() if VARIABLE in line]

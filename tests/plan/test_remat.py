@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from aloe_jax.cli import commands
 from aloe_jax.cli import main as cli
+from aloe_jax.cli import running
 from aloe_jax.cli.experiment import load_experiment
 from aloe_jax.cli.launching import _compiler_flags
 from aloe_jax.hub.families import model_config
@@ -81,8 +81,8 @@ def test_an_interrupted_training_stays_as_it_began(tmp_path):
 def test_a_run_writes_what_it_became(monkeypatch, capsys, folder, tmp_path):
     """On TPUs, which only its flags are set for here: the stage computes nothing."""
     monkeypatch.setenv(VARIABLE, "")
-    monkeypatch.setattr(commands, "has_tpus", lambda: True)
-    monkeypatch.setattr(commands, "chip_name", lambda: "v6e")
+    monkeypatch.setattr(running, "has_tpus", lambda: True)
+    monkeypatch.setattr(running, "chip_name", lambda: "v6e")
     arguments = ["run", f"--config={folder / 'tiny.py'}", f"--workdir={tmp_path}", "--stages=personas", AUTO]
     assert cli.main(arguments) == 0
     said = [line for line in capsys.readouterr().err.splitlines() if "config.compute.remat=auto: offload, v6e" in line]

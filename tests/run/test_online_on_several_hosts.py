@@ -17,6 +17,7 @@ def arguments(model, workdir, server, *more):
         "start": "base", "reference": "base", "objective": "distil", "rounds": 2, "trees": 2, "max_tokens": 4,
         "learning_rate": 1e-3, "warmup": 0.0, "rows": 8, "rollout.turns": 2, "rollout.batch": 1, "rollout.siblings": 2,
         "rollout.futures": 1, "rollout.share": 0.5, "rollout.reward.score": 0.0, "alarm.repetition": 0,
+        "alarm.truncated": 0,
     }  # fmt: skip
     settings = {
         "model.source": model, "seed": 2, "serve.slots": 2, "serve.context": 512, "serve.base_url": server,

@@ -7,6 +7,7 @@ from etils import epath
 from aloe_jax.serve.client import client
 from aloe_jax.tree.schema import read_trees
 from data_gen.seeds import stable_seed
+from data_gen.text import normal
 from data_gen.world.simulators import A, B
 from data_gen.world.user import write_message
 from eval.benchmark.dialogues import spoken
@@ -25,11 +26,12 @@ SETTINGS = {
 
 
 class Curious(FakeServer):
-    """Asks about the second word of the last message."""
+    """Asks about the last word of the last message."""
 
     def choice(self, asked, index):
         found = super().choice(asked, index)
-        found["message"]["content"] = f"What of {asked['messages'][-1]['content'].split()[1]}?"
+        found["message"]["content"] = f"What of {asked['messages'][-1]['content'].split()[-1]}?"
+        found.pop("logprobs", None)
         return found
 
 
@@ -53,11 +55,11 @@ def test_a_finished_benchmark_is_probed(aloe, tmp_path, monkeypatch):
         assert list(read_trees(folder / "far/trees.jsonl")) == trees["far"]  # nothing was played again
         found = read_hacking(epath.Path(folder / "far"))
         assert (found.cases, len(found.follow_ups)) == (4, 8)  # two of three questions per case are answered
-        assert 16 <= after - before <= 18  # two replies each, and the probe of the server
+        assert 16 <= after - before <= 24  # two replies each, and the probe of the server
         assert run("--config.benchmark.hacking=True") == after
     for each in found.follow_ups:
-        assert each.reply == f"What of {each.answer.split()[1]}?"
-        assert each.changed == (each.answer.split()[1].casefold() != each.other_answer.split()[1].casefold())
+        assert each.reply == f"What of {each.answer.split()[-1]}?"
+        assert each.changed == (normal(each.answer.split()[-1]) != normal(each.other_answer.split()[-1]))
     assert read_hacking(epath.Path(folder / "far+other_simulator")) is None
     assert behaviour(read_result(epath.Path(folder / "far")))[FOLLOW_UP].value > 0
     manifest = json.loads((folder / "manifest.json").read_text())

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import difflib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple, TextIO
 
 from aloe_jax.errors import AloeError, InputError
+from aloe_jax.serve.chat.belief import Beliefs
 from aloe_jax.serve.chat.lines import Lines
 from aloe_jax.serve.chat.speaker import Piece, Speaker
 from aloe_jax.serve.chat.talk import Talk
@@ -21,9 +23,17 @@ _CONTROL = {code: repr(chr(code))[1:-1] for code in (*range(0x20), *range(0x7F, 
 class Chat:
     """A session: the conversations held in it, of which the last one is going on."""
 
-    def __init__(self, speaker: Speaker, lines: Lines, sink: TextIO, system: str | None = None) -> None:
+    def __init__(
+        self,
+        speaker: Speaker,
+        lines: Lines,
+        sink: TextIO,
+        system: str | None = None,
+        beliefs: Beliefs | None = None,
+    ) -> None:
         self._speaker, self._lines, self._sink = speaker, lines, sink
-        self._talks = [Talk(system)]
+        self._beliefs = beliefs or Beliefs(speaker)
+        self._talks = [self._beliefs.begin(system)]
         self._system = system
         self._over = False
 
@@ -35,17 +45,47 @@ class Chat:
         """Read messages and commands until /quit or the end.
 
         On a terminal an error (the context is full, the file cannot be written) is shown and the session goes on;
-        elsewhere it is raised, as is an unknown command. Text and replies alone are written to a pipe.
+        elsewhere it is raised, as is an unknown command. Text and replies alone are written to a pipe. At the end the
+        memory, if there is one, takes in what was learned.
         """
         self._note(f"talking with {self._speaker.name}; /help lists the commands, Ctrl-D ends")
-        with contextlib.suppress(EOFError):  # SIGTERM
-            while not self._over and (line := self._lines.next()) is not None:
-                try:
-                    self._take(line)
-                except AloeError as error:
-                    if not self._lines.interactive:
-                        raise
-                    self._note(str(error))
+        try:
+            with contextlib.suppress(EOFError):  # SIGTERM
+                while not self._over and (line := self._lines.next()) is not None:
+                    self._tried(partial(self._take, line))
+        except AloeError:
+            with contextlib.suppress(AloeError):  # the first one is told
+                self._remember()
+            raise
+        self._tried(self._remember)
+
+    def _tried(self, work: Callable[[], None]) -> None:
+        """Do some work; an error is told on a terminal and raised elsewhere."""
+        try:
+            work()
+        except AloeError as error:
+            if not self._lines.interactive:
+                raise
+            self._note(str(error))
+
+    def _remember(self) -> None:
+        """Let the memory take in what was learned in this conversation."""
+        if self._beliefs.due(self._talk):
+            self._note("asking what it has learned, for the memory; Ctrl-C leaves that out")
+            with self._stoppable("stopped; the memory has what /belief has shown"):
+                self._beliefs.ask(self._talk)
+
+    @contextlib.contextmanager
+    def _stoppable(self, note: str) -> Iterator[None]:
+        """Let Ctrl-C on a terminal, or the end signal, end the block alone."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            if not self._lines.interactive:
+                raise
+            self._note(note)
+        except EOFError:  # SIGTERM
+            self._over = True
 
     def _take(self, line: str) -> None:
         if line.startswith("/") and not line.startswith("//"):
@@ -125,6 +165,25 @@ class Chat:
         self._talk.branch(int(argument))
         self._note(f"the next message takes the place of turn {argument}")
 
+    def belief(self, argument: str) -> None:
+        """Show what the model has learned about the user."""
+        with self._stoppable("stopped"):
+            found = self._beliefs.ask(self._talk)
+            for number, each in enumerate(found, 1):
+                self._write(f"{number}  {each}\n")
+            if not found:
+                self._note("it has learned nothing yet")
+
+    def forget(self, argument: str) -> None:
+        """Strike out what the model has learned, and say so in the conversation once that has begun."""
+        said = self._beliefs.strike(argument, self._talk)
+        if self._talk.turns:
+            self._note(f"you say: {said}")
+            self._talk.say(said)
+            self._reply()
+        else:
+            self._note("forgotten")
+
     def system(self, argument: str) -> None:
         """Show the system message, or start over with another one."""
         if argument:
@@ -154,8 +213,9 @@ class Chat:
         self._over = True
 
     def _start(self) -> None:
+        self._tried(self._remember)
         self._talks = [talk for talk in self._talks if talk.record() is not None]
-        self._talks.append(Talk(self._system))
+        self._talks.append(self._beliefs.begin(self._system))
         self._note("a new conversation")
 
 
@@ -170,6 +230,10 @@ COMMANDS = {
     "/undo": _Command("", "forget the last message and its replies", Chat.undo),
     "/retry": _Command("", "sample another reply; the conversation goes on from it", Chat.retry),
     "/branch": _Command("[N]", "go back to turn N and continue as a sibling; without N, list the turns", Chat.branch),
+    "/belief": _Command(
+        "", "show what the model has learned about you, which it is asked beside the conversation", Chat.belief
+    ),
+    "/forget": _Command("N", "strike out line N of /belief, and tell the model", Chat.forget),
     "/system": _Command("[TEXT]", "start over with this system message; without TEXT, show it", Chat.system),
     "/reset": _Command("", "start over; the system message stays", Chat.reset),
     "/save": _Command("FILE", "add all conversations of the session to a trees.jsonl", Chat.save),

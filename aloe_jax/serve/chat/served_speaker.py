@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from aloe_jax import files
 from aloe_jax.errors import AloeError, InputError
 from aloe_jax.serve.chat.speaker import Piece
+from aloe_jax.serve.client.constraints import SCHEMA_FORMS
 from aloe_jax.serve.client.exchange import certificates
 from aloe_jax.tree.schema import Message
 
@@ -47,15 +48,24 @@ class ServedSpeaker:
         self._gives_ids = bool(cards[names.index(self.name)].get("tokenizer_hash"))
 
     def pieces(self, messages: Sequence[Message], extra_seed: int) -> Generator[Piece]:
-        body: dict[str, object] = {
+        fields: dict[str, object] = {**self._sampling, "seed": self._seed + extra_seed}
+        if self._gives_ids:
+            fields |= {"logprobs": True, "return_token_ids": True}
+        yield from self._said(messages, fields)
+
+    def constrained(self, messages: Sequence[Message], schema: Mapping[str, object]) -> str:
+        # Without a limit of tokens an answer ends with the schema, or fills the context.
+        fields = {"temperature": 0} | SCHEMA_FORMS["response_format"](schema)
+        return "".join(piece.text for piece in self._said(messages, fields))
+
+    def _said(self, messages: Sequence[Message], fields: Mapping[str, object]) -> Generator[Piece]:
+        """The reply to a request with these fields, as it comes."""
+        body = {
             "model": self.name,
             "messages": [message.model_dump() for message in messages],
-            **self._sampling,
-            "seed": self._seed + extra_seed,
+            **fields,
             "stream": True,
         }
-        if self._gives_ids:
-            body |= {"logprobs": True, "return_token_ids": True}
         finished = False
         with self._opened("/chat/completions", body) as response:
             try:

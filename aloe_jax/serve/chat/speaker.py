@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -34,4 +34,9 @@ class Speaker(Protocol):
 
         Raises InputError for a dialogue that cannot be answered, and AloeError for a reply that was lost.
         """
+        ...
+
+    def constrained(self, messages: Sequence[Message], schema: Mapping[str, object]) -> str:
+        """The most probable answer to the dialogue that is JSON of the schema, as far as it came: one that is cut is a
+        prefix of such a text. Raises as `pieces` does."""
         ...

@@ -10,10 +10,11 @@ from aloe_jax.tree.schema import Conversation, Message, Node
 
 class Talk:
     """One conversation. `path` are the nodes on which it stands: a system message, then user messages and replies in
-    turn."""
+    turn. The model reads the `preface` ahead of the first user message, as not every model takes a system message."""
 
-    def __init__(self, system: str | None = None) -> None:
+    def __init__(self, system: str | None = None, preface: str = "") -> None:
         self.id = f"chat-{secrets.token_hex(8)}"
+        self.preface = preface
         self.path: list[Node] = []
         self._nodes: dict[str, Node] = {}
         self._count = 0
@@ -22,8 +23,8 @@ class Talk:
 
     @property
     def messages(self) -> list[Message]:
-        """The path as messages."""
-        return [Message(role=node.role, content=node.text) for node in self.path]
+        """The path as the model reads it."""
+        return [Message(role=node.role, content=node.text) for node in map(self._prefaced, self.path)]
 
     @property
     def turns(self) -> list[Node]:
@@ -101,8 +102,15 @@ class Talk:
                 answered |= {node.id, node.parent or node.id}
         if not answered:
             return None
-        nodes = tuple(node for node in self._nodes.values() if node.id in answered)
+        nodes = tuple(self._prefaced(node) for node in self._nodes.values() if node.id in answered)
         return Conversation(id=self.id, nodes=nodes, path=tuple(node.id for node in self.path if node.id in answered))
+
+    def _prefaced(self, node: Node) -> Node:
+        """The node as the model reads it."""
+        first = node.role == "user" and (node.parent is None or self._nodes[node.parent].role == "system")
+        if not (first and self.preface):
+            return node
+        return node.model_copy(update={"text": f"{self.preface}\n\n{node.text}"})
 
     @property
     def _tip(self) -> str | None:

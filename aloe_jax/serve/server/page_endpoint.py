@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import html
+import json
 from pathlib import Path
 
 from starlette.concurrency import run_in_threadpool
@@ -12,9 +14,11 @@ from starlette.routing import Route
 
 from aloe_jax.errors import InputError, ResumableError
 from aloe_jax.pages.scripted import SHARED, Page, scripted_page
+from aloe_jax.serve.catalogue import Catalogue
 from aloe_jax.serve.protocol.errors import ApiError
 from aloe_jax.serve.server.access import Access
 from aloe_jax.serve.trees_file import TreesFile, conversation
+from aloe_jax.tree.probe import QUESTION, schema
 
 _FOLDER = Path(__file__).parent / "page"
 _SCRIPTS = (
@@ -25,28 +29,33 @@ _SCRIPTS = (
     "turns.js",
     "settings.js",
     "talk.js",
+    "belief.js",
     "files.js",
     "main.js",
 )
 
 
 @functools.cache
-def page(key: bool, saving: bool) -> Page:
-    """The page with its policy; `key` is whether the server wants one, `saving` whether it keeps conversations."""
+def page(key: bool, saving: bool, items: tuple[tuple[str, str], ...] | None = None) -> Page:
+    """The page with its policy; `key` is whether the server wants one, `saving` whether it keeps conversations, and
+    `items` are the ids and texts of what models may name as learned about the visitor; None: free sentences."""
     scripts = [SHARED / "dom.js", SHARED / "place.js", *(_FOLDER / name for name in _SCRIPTS)]
     found = scripted_page(_FOLDER / "page.html", [SHARED / "base.css", _FOLDER / "style.css"], scripts)
-    html = found.html
+    texts = dict(items or ())
+    probe = {"question": QUESTION, "schema": schema(None if items is None else tuple(texts), 1), "texts": texts}
+    text = found.html.replace('data-probe=""', f'data-probe="{html.escape(json.dumps(probe))}"', 1)
     for name, value in (("data-key", key), ("data-save", saving)):
-        html = html.replace(f'{name}="no"', f'{name}="{"yes" if value else "no"}"', 1)
-    return found._replace(html=html)
+        text = text.replace(f'{name}="no"', f'{name}="{"yes" if value else "no"}"', 1)
+    return found._replace(html=text)
 
 
-def routes(access: Access, trees: TreesFile | None) -> list[Route]:
+def routes(access: Access, trees: TreesFile | None, catalogue: Catalogue | None = None) -> list[Route]:
     """GET / is the page, which needs no key as it holds nothing. POST /trees adds a conversation to `trees`; without a
     file it is refused."""
+    items = None if catalogue is None else tuple(catalogue.items())
 
     def show(http: HttpRequest) -> Response:
-        found = page(access.wants_key, trees is not None)
+        found = page(access.wants_key, trees is not None, items)
         return HTMLResponse(found.html, headers={"Content-Security-Policy": found.policy})
 
     async def save(http: HttpRequest) -> Response:

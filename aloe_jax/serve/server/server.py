@@ -90,6 +90,7 @@ class Server:
             max_body_bytes=settings.max_body_bytes,
             wants_key=self._api_key is not None,
             trees=trees,
+            catalogue=settings.catalogue,
             more=[metrics.route()],
         )
         self._draining = Draining(protected(app, host, self._api_key, settings))

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, field
 
 from aloe_jax.errors import InputError
+from aloe_jax.serve.catalogue import Catalogue
 from aloe_jax.serve.server.connections import ConnectionLimits
 from aloe_jax.settings import setting
 
@@ -23,6 +24,7 @@ class ServerSettings:
     max_body_bytes: int = setting(8 * 2**20, "bytes of a request's body", minimum=1)
     origins: tuple[str, ...] = setting((), "origins of web pages elsewhere that may call the server")
     hosts: tuple[str, ...] = setting((), "names, besides its own, under which it is called")
+    catalogue: Catalogue | None = setting(None, "what models may name as learned about a user; None: free sentences")
     connections: ConnectionLimits = field(default_factory=ConnectionLimits)
 
     def __post_init__(self) -> None:

@@ -15,13 +15,15 @@ from aloe_jax.data.builder import FragmentSource
 from aloe_jax.decode.constraint import Grammar
 from aloe_jax.decode.engine import Engine
 from aloe_jax.models import decoder
+from aloe_jax.serve.chat.belief import correction
 from aloe_jax.serve.server.server import Server
 from aloe_jax.serve.trees_file import TreesFile
+from aloe_jax.tree.probe import QUESTION, schema
 from aloe_jax.tree.schema import read_trees
 from helpers import tiny, viewer_browser, waiting
 from helpers.aloe_command import ROOT
 from helpers.byte_model import TINY
-from helpers.streaming_server import CUT, HELD, LOST, MODELS, REFUSED, SHOWN, StreamingServer
+from helpers.streaming_server import BELIEF, CUT, HELD, LOST, MODELS, REFUSED, SHOWN, StreamingServer
 from helpers.viewer_browser import size, until
 
 pytestmark = pytest.mark.skipif(
@@ -82,6 +84,12 @@ def say(page, text):
 
 def press(page, *keys):
     page.execute_script("document.activeElement.blur()")
+    for key in keys:
+        ActionChains(page).send_keys(key).perform()
+
+
+def press_here(page, *keys):
+    """As `press`, where the focus is."""
     for key in keys:
         ActionChains(page).send_keys(key).perform()
 
@@ -291,12 +299,44 @@ def test_text_is_text(page):
     assert page.title == "aloe chat"
 
 
+def test_what_the_model_has_learned_is_asked_beside_the_conversation_and_struck_out_in_it(page, server, path):
+    """By keys alone: b asks, Tab reaches the button of each item, Escape leaves."""
+    press(page, "b")
+    assert "There is no reply yet" in page.find_element("id", "message").text
+    press(page, Keys.ESCAPE)
+    say(page, "I have just moved here.")
+    idle(page)
+    press(page, "b")
+    until(page, "document.querySelectorAll('#claims li').length === 2")
+    assert texts(page, "#claims .item") == [each["item"] for each in BELIEF]
+    assert texts(page, "#claims .evidence") == ["“I have just moved here.”"]  # of turn 2 there is no message
+    probe = server.requests[-1]
+    assert [message["role"] for message in probe["messages"]] == ["user", "assistant", "user"]
+    assert probe["messages"][-1]["content"] == QUESTION
+    assert probe["response_format"]["json_schema"]["schema"] == schema(None, 1)
+    assert probe["temperature"] == 0
+    page.execute_script("document.querySelector('#ask-belief').focus()")
+    press_here(page, Keys.TAB, Keys.ENTER)
+    idle(page)
+    assert server.requests[-1]["messages"][-1]["content"] == correction(BELIEF[0]["item"])
+    assert texts(page, "#claims .strike") == ["Struck out", "Strike out"]
+    press(page, Keys.ESCAPE)
+    assert page.execute_script("return document.body.dataset.screen") == "talk"
+    (tree,) = saved(page, path)
+    assert [node.text for node in tree.nodes if node.role == "user"] == [
+        "I have just moved here.",
+        correction(BELIEF[0]["item"]),
+    ]
+
+
 def test_nothing_is_wider_than_the_screen(page):
     hold(page)
+    page.execute_script("askBelief()")
+    until(page, "document.querySelectorAll('#claims li').length")
     for width, height in ((1280, 900), (390, 844)):
         size(page, width, height, mobile=width < 500)
-        for screen in ("true", "false"):
-            page.execute_script(f"showSettings({screen})")
+        for screen in ("settings", "belief", "talk"):
+            page.execute_script(f"showScreen('{screen}')")
             assert page.execute_script("return document.documentElement.scrollWidth") <= width
             assert page.execute_script("return document.querySelector('#talk').scrollWidth") <= width
     boxes = page.execute_script(

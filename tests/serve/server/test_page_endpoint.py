@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import html
 import http.client
 import json
 import re
@@ -9,7 +10,9 @@ import re
 import pytest
 
 from aloe_jax.serve.server.server import Server
+from aloe_jax.serve.server.settings import ServerSettings
 from aloe_jax.serve.trees_file import TreesFile
+from aloe_jax.tree.probe import QUESTION, schema
 from aloe_jax.tree.schema import dump, read_trees
 from helpers.tree_samples import aloe_tree
 
@@ -54,6 +57,16 @@ def test_the_browser_runs_the_pages_own_script_and_loads_nothing(server):
     assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", html)
     assert not re.search(r"\b(innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\()", html)
     assert "localStorage" not in html
+
+
+def test_the_page_has_the_catalogue_as_text_alone(engine, chat_format):
+    settings = ServerSettings(catalogue={"a.b": 'The user says "</body>" & likes it.'})
+    with Server(engine, chat_format, "tiny", settings=settings) as server:
+        _, _, page = asked(server)
+    (found,) = re.findall(r'data-probe="([^"]*)"', page)
+    probe = json.loads(html.unescape(found))
+    assert probe == {"question": QUESTION, "schema": schema(("a.b",), 1), "texts": settings.catalogue}
+    assert page.count("</body>") == 1
 
 
 def test_other_answers_stay_no_page(server):

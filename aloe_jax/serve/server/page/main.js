@@ -31,6 +31,7 @@ const KEYS = {
   2: () => pickByKey(1),
   0: () => pickByKey("tie"),
   r: () => talk().nodes.has(state.turn) && sampleAgain(talk().nodes.get(state.turn)),
+  b: askBelief,
   e: () => talk().nodes.has(state.turn) && edit(talk().nodes.get(state.turn)),
   n: startTalk,
   s: save,
@@ -45,8 +46,8 @@ const KEYS = {
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
   if (event.key === "Escape") {
-    if (state.running.size) stopAll();
-    else if (document.body.dataset.screen === "settings") showSettings(false);
+    if (state.running.size || asking) stopAll();
+    else if (document.body.dataset.screen !== "talk") showScreen("talk");
     else event.target.blur?.();
     return;
   }
@@ -84,6 +85,7 @@ addEventListener("beforeunload", (event) => {
 
 $("download").hidden = document.body.dataset.save !== "yes";
 watchSettings();
+watchBelief();
 watchTokens($("turns"));
 showSettings(false);
 draw();

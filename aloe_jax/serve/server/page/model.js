@@ -7,7 +7,7 @@ const THUMB = "thumb"; // the criterion of a thumb: 1 up, 0 down
 // `picks` has the verdict of a pair of siblings by its key: the id of the better one, or "" for a tie. `next` is by
 // node the child that was visited last, and `tip` the last node of the path that is shown.
 function newConversation(id = `chat-${randomHex(8)}`) {
-  return { id, nodes: new Map(), children: new Map([[null, []]]), picks: new Map(), next: new Map(), tip: null, rest: {}, judged: [], unsaved: false };
+  return { id, nodes: new Map(), children: new Map([[null, []]]), picks: new Map(), next: new Map(), struck: new Map(), belief: null, tip: null, rest: {}, judged: [], unsaved: false };
 }
 
 function randomHex(bytes) {

@@ -52,12 +52,15 @@ function showModels() {
   $("name").textContent = [a, b].filter((name, index) => name && !(index && name === a)).map((name) => name.split("/").at(-1)).join(" and ") || "no model";
 }
 
-// On a narrow screen the settings lie over the conversation.
-function showSettings(open) {
+// Shows "talk" alone, or "settings" or "belief" beside it; on a narrow screen these lie over the conversation.
+function showScreen(name) {
   hideToken();
-  document.body.dataset.screen = open ? "settings" : "talk";
-  $("settings").setAttribute("aria-expanded", String(open));
+  document.body.dataset.screen = name;
+  $("settings").setAttribute("aria-expanded", String(name === "settings"));
+  $("learned").setAttribute("aria-expanded", String(name === "belief"));
 }
+
+const showSettings = (open) => showScreen(open ? "settings" : "talk");
 
 function watchSettings() {
   try {

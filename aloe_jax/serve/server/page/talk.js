@@ -10,30 +10,36 @@ function draw() {
   drawTurns();
   drawPicture();
   drawBar();
+  drawBelief();
 }
 
 function send() {
   const text = $("message-field").value.trim();
-  if (!text || state.running.size) return;
-  const sampling = ready();
-  if (!sampling) return;
+  if (!text || !sendText(text)) return;
+  $("message-field").value = "";
+  fit($("message-field"));
+}
+
+// Sends a message below the shown path; false if it cannot be sent, after a message that says why.
+function sendText(text) {
+  const sampling = !state.running.size && ready();
+  if (!sampling) return false;
   let parent = talk().tip;
   if (parent === null && $("system").value.trim()) parent = addNode(talk(), null, "system", $("system").value.trim()).id;
   const last = talk().nodes.get(parent);
   if (last?.role === "user") {
     say("The last message has no reply yet: sample again, or edit it.", true);
-    return;
+    return false;
   }
   if (last && last.role === "assistant" && !isOver(last)) {
     say("The reply failed: sample again, or continue from another one.", true);
-    return;
+    return false;
   }
-  $("message-field").value = "";
-  fit($("message-field"));
   const user = addNode(talk(), parent, "user", text);
   goTo(talk(), user.id);
   setTurn(user.id);
   sampleReplies(user, sampling);
+  return true;
 }
 
 // The sampling fields if a reply can be asked for, else null after a message.
@@ -113,6 +119,7 @@ function take(node, { text, tokens, ids, tokenizer }) {
 }
 
 function stopAll() {
+  asking?.abort();
   for (const stop of state.running.values()) stop.abort();
 }
 
