@@ -43,7 +43,7 @@ ALOE = Path(sys.executable).with_name("aloe")
 SFT, BOTH = "SFT", "SFT-DPO"  # names of the models that all are compared with
 STOPPED = 75
 BETA = 0.1  # of objectives of pairs, as in the world's preference training
-MANY = 100_000  # rounds, where the budget ends them
+MANY = 10_000  # rounds, where the budget ends them
 
 
 @dataclass(frozen=True)

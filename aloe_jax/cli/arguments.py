@@ -57,6 +57,7 @@ def shrink(config: ConfigDict) -> None:
     config.sft.checkpoint_every, config.preference.checkpoint_every = 2, 2
     config.online.rounds, config.online.trees, config.online.max_tokens = 2, 2, 8
     config.online.rollout.batch, config.online.rollout.turns, config.online.rollout.siblings = 2, 2, 2
+    config.online.alarm.flat = config.online.alarm.repetition = config.online.alarm.truncated = 0.0
     config.benchmark.turns, config.benchmark.max_tokens, config.benchmark.resamples = 2, 8, 50
     config.benchmark.concurrency = 6
     config.export.dtype = "float32"

@@ -24,10 +24,10 @@ from jaxtyping import UInt32
 
 from aloe_jax.decode import plans
 from aloe_jax.decode.constraint import Grammar
-from aloe_jax.decode.executor import Executor, shares_of, words_of
+from aloe_jax.decode.executor import Executor, shape_for, words_of
 from aloe_jax.decode.filling import Chunk, burst_plan, prefill_plan
 from aloe_jax.decode.pages import SCRATCH, Found
-from aloe_jax.decode.plans import COPIES, Copy, Plan, Shape, make_shape
+from aloe_jax.decode.plans import COPIES, Copy, Plan
 from aloe_jax.decode.programs import Drawn, Scores
 from aloe_jax.decode.relay import Relay
 from aloe_jax.decode.requests import MAX_SEED, MIN_SEED, Completion, ConstraintError, Delta, Request
@@ -37,7 +37,6 @@ from aloe_jax.decode.state import EngineState, state_of
 from aloe_jax.errors import InputError
 from aloe_jax.models import decoder
 from aloe_jax.models.config import ModelConfig
-from aloe_jax.ops.attention import on_tpu
 
 SHORT = 16  # chunks of a prefill per share where more sequences decode than wait for it
 UNEVEN = 64  # tokens already held that outweigh one more sequence in a share
@@ -203,6 +202,11 @@ class Engine:
             results.update(self.step())
         return [results[ticket] for ticket in tickets]
 
+    @property
+    def memory(self) -> str:
+        """What parameters and cache take, over all devices, as text."""
+        return self._executor.memory
+
     def load(self, params: decoder.Params) -> None:
         """Replace the parameters; nothing that was computed with earlier ones is used again. The engine may not be
         busy, and on several processes every one has to load them."""
@@ -366,12 +370,6 @@ class Engine:
         """Keep what a streamed sequence got since the last time for `streamed`."""
         if sequence.request.stream:
             self._deltas.append((sequence.ticket, sequence.delta(reason)))
-
-
-def shape_for(slots: int, context: int, mesh: Mesh | None, pages: int | None = None) -> Shape:
-    """The sizes of an engine on `mesh`. Pages and chunks of TPUs fit the tiles of their attention kernel."""
-    page, chunk = (128, 128) if on_tpu(mesh) else (64, 16)
-    return make_shape(slots=slots, context=context, page=page, chunk=chunk, shares=shares_of(mesh), pages=pages)
 
 
 @functools.lru_cache(maxsize=1024)

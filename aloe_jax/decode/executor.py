@@ -16,13 +16,13 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceShardin
 
 from aloe_jax.decode.adjust import Adjustments
 from aloe_jax.decode.cache import Pages, empty_pages
-from aloe_jax.decode.plans import Burst, Plan, Prefill, Shape
+from aloe_jax.decode.plans import Burst, Plan, Prefill, Shape, make_shape
 from aloe_jax.decode.programs import Chunks, Drawn, Rows, Scores, Setup, programs
 from aloe_jax.decode.sampling import ALL
 from aloe_jax.errors import InputError
 from aloe_jax.models import apart, decoder
 from aloe_jax.models.config import ModelConfig
-from aloe_jax.ops.attention import platform_of
+from aloe_jax.ops.attention import on_tpu, platform_of
 from aloe_jax.parallel.mesh import ROWS, row_shards
 from aloe_jax.parallel.sharding import pages_sharding, replicated
 
@@ -205,6 +205,12 @@ def _making(model: ModelConfig, dtype: str, mesh: Mesh | None, device: SingleDev
 def words_of(model: ModelConfig) -> int:
     """The number of words of 32 tokens' bits that the model's vocabulary takes."""
     return -(-model.vocab // 32)
+
+
+def shape_for(slots: int, context: int, mesh: Mesh | None, pages: int | None = None) -> Shape:
+    """The sizes of an engine on `mesh`. Pages and chunks of TPUs fit the tiles of their attention kernel."""
+    page, chunk = (128, 128) if on_tpu(mesh) else (64, 16)
+    return make_shape(slots=slots, context=context, page=page, chunk=chunk, shares=shares_of(mesh), pages=pages)
 
 
 def shares_of(mesh: Mesh | None) -> int:

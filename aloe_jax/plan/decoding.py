@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 
-from aloe_jax.decode.engine import shape_for
+from aloe_jax.decode.executor import shape_for
 from aloe_jax.decode.plans import Shape
 from aloe_jax.parallel.sharding import bytes_per_chip
 from aloe_jax.plan.compile import abstract_engine

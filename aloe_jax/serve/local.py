@@ -9,8 +9,8 @@ from jax.sharding import Mesh
 
 from aloe_jax import memory
 from aloe_jax.decode.constraint import Grammar
-from aloe_jax.decode.engine import Engine, shape_for
-from aloe_jax.decode.executor import Executor
+from aloe_jax.decode.engine import Engine
+from aloe_jax.decode.executor import Executor, shape_for
 from aloe_jax.decode.relay import Follower, Relay
 from aloe_jax.decode.settings import DecodeSettings
 from aloe_jax.errors import AloeError

@@ -42,6 +42,9 @@ def alarmed(records: Sequence[Record], settings: AlarmSettings) -> str | None:
         ("reference_kl", record.get("reference_kl"), settings.reference_kl, "it is far from the reference model"),
         ("words", record.get("words"), settings.words, "replies grow long"),
         ("repetition", record.get("repeated"), settings.repetition, "replies repeat earlier ones"),
+        ("truncated", record.get("truncated"), settings.truncated, "replies end at config.online.max_tokens"),
+        ("silent", record.get("silent"), settings.silent, "the user (config.roles.user) says nothing"),
+        ("sampler_gap", record.get("sampler_gap"), settings.sampler_gap, "the engine samples another distribution"),
         ("flat", record.get("groups_without_spread"), settings.flat, "the judge tells hardly any siblings apart"),
     )
     for name, value, limit, meaning in checks:

@@ -63,8 +63,7 @@ def chosen_turns(name: str, settings: RolloutSettings, seed: int) -> tuple[int, 
     draws = random.Random(stable_seed(seed, name, "chosen"))
     keys = {turn: draws.random() ** (1 / (settings.turns - turn + 1)) for turn in range(1, settings.turns + 1)}
     ordered = sorted(keys, key=lambda turn: -keys[turn])
-    count = max(settings.share > 0, round(settings.share * settings.turns))
-    return tuple(sorted(ordered[:count]))
+    return tuple(sorted(ordered[: settings.chosen]))
 
 
 @dataclass(frozen=True)

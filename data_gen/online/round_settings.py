@@ -23,6 +23,16 @@ class AlarmSettings:
     repetition: float = setting(
         0.5, "share of a reply that an earlier one said, on average, above which they stop", minimum=0, decides=False
     )
+    truncated: float = setting(
+        0.5, "share of replies cut off at `max_tokens` above which they stop", minimum=0, decides=False
+    )
+    silent: float = setting(0.05, "share of empty user messages above which they stop", minimum=0, decides=False)
+    sampler_gap: float = setting(
+        0.1,
+        "mean difference of a token's log-probability between engine and trainer, in nats, above which they stop",
+        minimum=0,
+        decides=False,
+    )
     flat: float = setting(
         0.95,
         "share of groups of siblings that do not differ in value above which they stop",

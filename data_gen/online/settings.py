@@ -13,7 +13,11 @@ class RewardSettings:
     """What a turn's reward is made of. The judge's score and the belief are in [0, 1] before they are weighted, and a
     penalty is in units of what it counts."""
 
-    score: float = setting(1.0, "weight of the judge's score of what the user has shown, taken to [0, 1]", minimum=0)
+    score: float = setting(
+        1.0,
+        "weight of the judge's score of what the user has shown, taken to [0, 1]; 0: no judge is asked",
+        minimum=0,
+    )
     belief: float = setting(1.0, "weight of the gain in correct belief about the user", minimum=0)
     questions: float = setting(0.1, "taken off for each question above `question_budget`", minimum=0)
     question_budget: int = setting(1, "questions of a reply that cost nothing", minimum=0)
@@ -71,3 +75,18 @@ class RolloutSettings:
         """H(t): how many turns the futures of the replies of this turn (from 1) have."""
         left = self.turns - turn
         return min(math.ceil(self.horizon * left / self.turns), left)
+
+    @property
+    def chosen(self) -> int:
+        """How many turns have siblings: at least one, unless `share` is 0."""
+        return max(self.share > 0, round(self.share * self.turns))
+
+    @property
+    def replies(self) -> int:
+        """The replies of a tree at most: those of the main path, and at the chosen turns the other siblings and the
+        turns of all futures but one, which is the main path, and the answers of probes."""
+        beside = [
+            self.siblings - 1 + (self.siblings * self.futures - 1) * self.ahead(turn) + self.probes
+            for turn in range(1, self.turns + 1)
+        ]
+        return self.turns + sum(sorted(beside, reverse=True)[: self.chosen])

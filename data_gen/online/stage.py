@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from aloe_jax.errors import InputError
+from aloe_jax.parallel import hosts
 from aloe_jax.run.changes import Places
 from aloe_jax.run.manifest import Values
 from aloe_jax.run.model import model_inputs, model_places
@@ -14,6 +15,7 @@ from aloe_jax.train.stage import check_training
 from aloe_jax.train.start import check_start, start_inputs
 from data_gen.online.hints import RESPONDER
 from data_gen.online.methods import METHODS, check_method
+from data_gen.online.needs import check_disk
 from data_gen.online.players import others
 from data_gen.online.round_settings import OnlineSettings
 from data_gen.personas.settings import PersonaSettings
@@ -42,6 +44,8 @@ def _check(run: Run) -> None:
             f"config.online.rollout.probes: {settings.rollout.probes}, but only what scripted personas have shown can "
             "be told from what they have not; set it to 0, or config.personas.source to 'scripted'"
         )
+    if hosts.is_primary():
+        check_disk(run)
     drawn = settings.trees // METHODS[settings.method].trees_per_persona(settings)
     if (available := personas.profiles * personas.pairings) < drawn:
         raise InputError(

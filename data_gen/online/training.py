@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 from aloe_jax.data.settings import DatasetSettings
+from aloe_jax.decode.engine import Engine
 from aloe_jax.errors import ResumableError
 from aloe_jax.parallel import hosts
 from aloe_jax.run.manifest import Values
@@ -28,9 +30,11 @@ from aloe_jax.tree.schema import read_personas
 from data_gen.online.alarm import alarmed
 from data_gen.online.hints import hints_of
 from data_gen.online.methods import decided
+from data_gen.online.needs import check_disk, memory_in_words
 from data_gen.online.packed import Packing
 from data_gen.online.players import players
 from data_gen.online.policy import Policy
+from data_gen.online.round_files import SO_FAR
 from data_gen.online.round_settings import OnlineSettings
 from data_gen.online.rounds import Rounds
 from data_gen.run_files import PERSONAS
@@ -47,6 +51,9 @@ def train_online(run: Run) -> Values:
         stop = stack.enter_context(StopRequest(mesh))
         with clock.part("start"):
             engine, chat = stack.enter_context(engine_everywhere(run, settings.start))
+            if isinstance(engine, Engine):
+                run.progress.line(f"online: {check_disk(run)}")
+                run.progress.line(f"online: {memory_in_words(run, engine.memory)}")
             engine.unload()  # every batch of a round loads the policy
             playing = stack.enter_context(players(run, settings, Path(directory))) if hosts.is_primary() else None
             reference = load_model(run, settings.reference, mesh)
@@ -75,7 +82,9 @@ def train_online(run: Run) -> Values:
         )
 
         def report(done: int, total: int, record: Record) -> None:
-            run.progress.update(done, total, f"rounds, reward {record['reward']:.3f}, loss {record['loss']:.4f}")
+            learned = f"loss {record['loss']:.4f}" if record["weight"] else "no replies that differ in value"
+            rounds = min(total, math.ceil(done * settings.budget / record[SO_FAR])) if settings.budget else total
+            run.progress.update(done, rounds, f"rounds, reward {record['reward']:.3f}, {learned}")
             before = [each for each in read_metrics(Path(directory) / METRICS) if each["step"] < done]
             if (why := alarmed([*before, record], settings.alarm)) is not None:
                 raise ResumableError(f"stopped in round {done} of {total} in '{directory}': {why}")

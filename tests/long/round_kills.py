@@ -8,34 +8,41 @@ rounds later. Where a run ends before all kills are done, another one begins. In
 the same metrics but for times, and the same parameters to the bit. A stored batch may be written once: its file is
 watched, and no call may replace it, or make a batch of a round that is complete. A line per kill says where the run was
 and what it had stored.
+
+Each call is a process of its own, forked from one that has imported everything and done nothing else, since imports
+take longer than such rounds.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import random
 import signal
+import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import jax
 import numpy as np
 from etils import epath
 
+from aloe_jax.cli.main import entry
 from aloe_jax.hub.chat_model import read_chat_model
 from aloe_jax.models import decoder
 from aloe_jax.parallel.mesh import make_mesh
 from aloe_jax.train.checkpoints import restore_params
-from helpers import aloe_command, tiny
-from helpers.aloe_command import ROOT, Aloe, lines
+from helpers import tiny
+from helpers.aloe_command import ROOT, lines
 from helpers.long_log import saying
 from helpers.run_files import rounds, steps
 from helpers.waiting import until
+from helpers.xla_flags import QUICK
 
 LONGEST = 3600  # seconds for a command
 LOOK_EVERY = 0.02  # seconds between two looks at the files
@@ -43,6 +50,8 @@ FILES_LATER = 4  # files of the rounds that a call makes at most before it is ki
 STARTED = "online: mesh"  # is printed before the first round
 ROUNDS, TREES, BATCH = 4, 6, 2
 SIGNALS = (signal.SIGKILL, signal.SIGTERM)
+IMPORTED = ["__main__", "aloe_jax.cli.commands", "data_gen.online.training", "data_gen.personas.stage"]
+PROCESSES = multiprocessing.get_context("forkserver")
 
 
 def arguments(model: Path, workdir: Path) -> list[str]:
@@ -50,7 +59,8 @@ def arguments(model: Path, workdir: Path) -> list[str]:
     online = {
         "start": "base", "reference": "base", "rounds": ROUNDS, "trees": TREES, "max_tokens": 8, "learning_rate": 1e-3,
         "warmup": 0.0, "rows": 2, "keep_trees": 0, "async_checkpoint": True, "rollout.turns": 2, "rollout.batch": BATCH,
-        "rollout.siblings": 2, "rollout.share": 1.0, "alarm.flat": 0, "alarm.repetition": 0,
+        "rollout.siblings": 2, "rollout.futures": 1, "rollout.share": 1.0, "alarm.flat": 0, "alarm.repetition": 0,
+        "alarm.truncated": 0,
     }  # fmt: skip
     settings = {
         "model.source": model, "seed": 2, "serve.slots": 6, "serve.context": 512, "personas.profiles": 6,
@@ -62,62 +72,77 @@ def arguments(model: Path, workdir: Path) -> list[str]:
     return ["run", config, f"--workdir={workdir}", "--stages=personas,online", *given]
 
 
+def command(given: list[str], errors: Path) -> None:
+    """The `aloe` command as this process, with its stderr in a file."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+    sys.argv = ["aloe", *given]
+    entry()
+
+
 @dataclass
 class Watch:
     """The files with trees that a run's rounds have had, each with what tells one writing of it from another."""
 
     folder: Path
     seen: dict[str, set[tuple[int, int]]] = field(default_factory=dict)
-    _over: threading.Event = field(default_factory=threading.Event)
 
     def look(self) -> None:
         """Note what is there now. AssertionError for a file that was written a second time, and for a batch of a round
         that is complete."""
+        complete = {Path(name).parent.name for name in self.seen if name.endswith("trees.jsonl")}
         for path in self.folder.glob("*/[bt]*.jsonl"):
             try:
                 found = path.stat()
             except FileNotFoundError:  # a batch, since its round is complete
                 continue
             name = str(path.relative_to(self.folder))
-            if name not in self.seen and path.name != "trees.jsonl":
-                assert f"{path.parent.name}/trees.jsonl" not in self.seen, f"{name} after its round was complete"
+            assert name in self.seen or path.parent.name not in complete, f"{name} after its round was complete"
             self.seen.setdefault(name, set()).add((found.st_ino, found.st_mtime_ns))
             assert len(self.seen[name]) == 1, f"{name} was written twice"
 
 
 @dataclass
 class Trial:
-    """What all runs have in common: the command and its folder, the model, the draws, and where to say what happens."""
+    """What all runs have in common: the stderr of their calls, the model, the draws, and where to say what happens."""
 
-    aloe: Aloe
+    errors: Path
     model: Path
     draws: random.Random
     say: Callable[[str], None]
     first: float = 0.0  # seconds to the first file of a call, and from one to the next
     gap: float = 0.0
 
+    def started(self, workdir: Path) -> BaseProcess:
+        """The command, as a process."""
+        self.errors.write_text("")
+        process = PROCESSES.Process(target=command, args=(arguments(self.model, workdir), self.errors))
+        process.start()
+        return process
+
     def called(self, watch: Watch, workdir: Path, number: int | None) -> int:
         """One call, which gets the signal `number` at a random moment (None: it gets none); its exit code."""
-        errors, before = self.aloe.folder / "stderr", len(watch.seen)
-        process = self.aloe.started(arguments(self.model, workdir), errors)
+        before, process = len(watch.seen), self.started(workdir)
         later = self.draws.randrange(FILES_LATER)
         began, pause = time.monotonic(), self.draws.random() * (self.gap if later else self.first)
 
         def reached() -> bool:
             watch.look()
-            return process.poll() is not None or (number is not None and self._reached(watch, errors, before + later))
+            return not process.is_alive() or (number is not None and self._reached(watch, before + later))
 
         try:
-            assert until(reached, LONGEST, every=LOOK_EVERY), errors.read_text()
+            assert until(reached, LONGEST, every=LOOK_EVERY), self.errors.read_text()
             if number is not None:
-                until(lambda: bool(watch.look() or process.poll() is not None), pause, every=LOOK_EVERY)
-                process.send_signal(number)
-            code = process.wait(LONGEST)
+                until(lambda: bool(watch.look() or not process.is_alive()), pause, every=LOOK_EVERY)
+                if process.is_alive():
+                    os.kill(process.pid, number)
+            process.join(LONGEST)
+            code = process.exitcode
+            assert code in (0, 75, -signal.SIGKILL), self.errors.read_text()
             watch.look()
         finally:
             process.kill()
-            process.wait()
-        assert code in (0, 75, -signal.SIGKILL), errors.read_text()
+            process.join()
         if number is not None:
             here = sorted(str(path.relative_to(watch.folder)) for path in watch.folder.glob("*/[bt]*.jsonl"))
             done = len(lines(workdir / "online/metrics.jsonl"))
@@ -128,24 +153,23 @@ class Trial:
             )
         return code
 
-    def _reached(self, watch: Watch, errors: Path, files: int) -> bool:
-        return STARTED in errors.read_text() and len(watch.seen) >= files
+    def _reached(self, watch: Watch, files: int) -> bool:
+        return STARTED in self.errors.read_text() and len(watch.seen) >= files
 
 
 def whole(trial: Trial, workdir: Path) -> None:
     """A run that nothing happens to, which also tells how long its parts take."""
     watch, began, times = Watch(workdir / "online/rounds"), time.monotonic(), list[float]()
-    errors = trial.aloe.folder / "stderr"
-    process = trial.aloe.started(arguments(trial.model, workdir), errors)
+    process = trial.started(workdir)
 
     def over() -> bool:
-        before = len(watch.seen)
+        before, started = len(watch.seen), not times and STARTED in trial.errors.read_text()
         watch.look()
-        times.extend([time.monotonic()] * (len(watch.seen) - before + (not times and STARTED in errors.read_text())))
-        return process.poll() is not None
+        times.extend([time.monotonic()] * (len(watch.seen) - before + started))
+        return not process.is_alive()
 
     assert until(over, LONGEST, every=LOOK_EVERY)
-    assert process.returncode == 0, errors.read_text()
+    assert process.exitcode == 0, trial.errors.read_text()
     trial.first = (times[1] - times[0]) / 2  # what is compiled in that time is read from a cache later
     trial.gap = (times[-1] - times[1]) / (len(times) - 2)
     trial.say(f"whole: {len(watch.seen)} files with trees in {times[-1] - began:.0f} s")
@@ -175,12 +199,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--out", type=Path, help="file for the lines that are printed")
     options = parser.parse_args()
-    aloe_command.DEADLINE = LONGEST
     with tempfile.TemporaryDirectory() as made, saying(options.out, made) as say:
         folder = Path(made)
-        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder / "compiled")
-        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"  # all programs are small
-        trial = Trial(Aloe(folder), tiny.write_folder(folder / "model"), random.Random(options.seed), say)
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder / "compiled"))
+        os.environ |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "XLA_FLAGS": QUICK}  # all programs are small
+        PROCESSES.set_forkserver_preload(IMPORTED)
+        trial = Trial(folder / "stderr", tiny.write_folder(folder / "model"), random.Random(options.seed), say)
         numbers = [SIGNALS[place % 2] for place in range(options.kills)]
         trial.draws.shuffle(numbers)
         whole(trial, folder / "whole")

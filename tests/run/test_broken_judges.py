@@ -25,6 +25,7 @@ SETTINGS = {
     "online.rollout.share": 1.0,
     "online.alarm.flat": 0,
     "online.alarm.repetition": 0,
+    "online.alarm.truncated": 0,
     "online.alarm.unscored": 0.4,
     "online.alarm.top_score": 0.4,
 }

@@ -1,5 +1,6 @@
 """On-policy rounds on a tiny model: killed and stopped anywhere, the same command ends with the same rounds."""
 
+import itertools
 import json
 import signal
 
@@ -27,6 +28,7 @@ def arguments(model, workdir, *more):
         "rollout.share": 1.0,
         "alarm.flat": 0,
         "alarm.repetition": 0,
+        "alarm.truncated": 0,
     }
     given = [f"--config.online.{name}={value}" for name, value in online.items()]
     return run_arguments(model, workdir, "--stages=online", *given, *more)
@@ -55,6 +57,8 @@ def test_every_round_starts_from_the_policy_that_sampled_it(uninterrupted):
     assert [record["step"] for record in found] == list(range(1, ROUNDS + 1))
     assert all(record["ratio"] == pytest.approx(1, abs=1e-4) for record in found)
     assert all(record["sampler_gap_max"] < 1e-4 for record in found)
+    sampled = itertools.accumulate(record["sampled_tokens"] for record in found)
+    assert [record["sampled_tokens_so_far"] for record in found] == list(sampled)
     assert found[0]["reference_kl"] == pytest.approx(0, abs=1e-6)
     assert found[-1]["reference_kl"] > 1e-6
     versions = {

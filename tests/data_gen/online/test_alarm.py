@@ -1,7 +1,7 @@
 """Alarms of the rounds on lines of metrics.jsonl made by hand, and judging stored trees once more."""
 
 import asyncio
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 
@@ -22,7 +22,7 @@ from data_gen.world.teacher import ScriptedTeacher
 from data_gen.world.user import ScriptedUser
 
 ON = AlarmSettings()
-OFF = AlarmSettings(0, 0, 0, 0, 0, 0, 0, 0)
+OFF = AlarmSettings(**dict.fromkeys((each.name for each in fields(AlarmSettings)), 0.0))
 QUIET = {"entropy": 0.7, "reference_kl": 0.1, "words": 20.0, "repeated": 0.1, "groups_without_spread": 0.2}
 [PERSONA] = scripted_personas("train", profiles=1, personalities=1, seed=0, pairings=1)
 
@@ -39,6 +39,9 @@ def line(number, **parts):
         ("reference_kl", "reference_kl", 0.6),
         ("words", "words", 201.0),
         ("repetition", "repeated", 0.6),
+        ("truncated", "truncated", 0.6),
+        ("silent", "silent", 0.1),
+        ("sampler_gap", "sampler_gap", 0.2),
         ("flat", "groups_without_spread", 0.96),
     ],
 )

@@ -10,6 +10,7 @@ from aloe_jax.parallel.mesh import make_mesh
 from aloe_jax.serve.local import client_of, engine_of
 from aloe_jax.serve.settings import ServeSettings
 from aloe_jax.tree.schema import dump
+from data_gen.online.probes import answers_of
 from data_gen.online.rollout import Seat, chosen_turns, roll_out
 from data_gen.online.settings import RolloutSettings
 from data_gen.players.responder import ModelResponder
@@ -23,7 +24,7 @@ from data_gen.world.teacher import ScriptedTeacher
 from data_gen.world.twin import twin_model
 from data_gen.world.user import ScriptedUser
 
-SETTINGS = RolloutSettings(turns=3, siblings=3, futures=1, share=0.34)
+SETTINGS = RolloutSettings(turns=3, siblings=3, futures=1, share=0.34, probes=2)
 SAMPLING = ModelSettings(temperature=1.0, top_p=1.0, max_tokens=24)
 
 
@@ -72,3 +73,6 @@ def test_equal_bits_whatever_the_timing():
             assert (node.policy, node.condition, node.tokenizer) == (2, "plain", chat.tokenizer.hash)
             assert len(node.token_ids) == len(node.logprobs) > 0
             assert "no_loss" not in node.flags
+        [answers] = answers_of(tree)
+        assert len({node.token_ids for node in answers}) == 2
+        assert all(len(node.token_ids) == len(node.logprobs) > 0 and node.policy == 2 for node in answers)
