@@ -16,7 +16,7 @@ OPENING = "Hello! How can I help you today?"  # stands before the first message,
 
 def swapped(tree: Conversation) -> Conversation | None:
     """The conversation with swapped roles; None if no user speaks in it. Nodes keep their ids, flags are left out but
-    for `no_loss` of a user's message."""
+    for `no_loss` of a user's message, which an empty one has in any case: nothing is to learn silence."""
     answered: set[str] = set()
     by_id = {node.id: node for node in tree.nodes}
     kept = [node for node in tree.nodes if node.role != "system" and PROBE not in node.flags]
@@ -36,6 +36,6 @@ def swapped(tree: Conversation) -> Conversation | None:
             parent = opening
             if not any(each.id == opening for each in nodes):
                 nodes.append(Node(id=opening, parent=None, role="user", text=OPENING))
-        flags = tuple(flag for flag in node.flags if flag == "no_loss")
+        flags = ("no_loss",) if "no_loss" in node.flags or not node.text.strip() else ()
         nodes.append(Node(id=node.id, parent=parent, role="assistant", text=node.text, flags=flags))
     return Conversation(id=tree.id, nodes=tuple(nodes)) if nodes else None

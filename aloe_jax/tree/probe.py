@@ -72,8 +72,10 @@ def read_claims(text: str) -> tuple[Claim, ...] | None:
 
 def read_cut(text: str) -> tuple[Claim, ...] | None:
     """As `read_claims`, of an answer that its limit of tokens may have cut: the claims that came whole."""
-    claims = read_claims(text)
-    return read_claims(f"{text[: text.rfind('}') + 1]}]}}") if claims is None else claims
+    claims, end = read_claims(text), len(text)
+    while claims is None and (end := text.rfind("}", 0, end)) >= 0:  # the last one may stand in an item that is cut
+        claims = read_claims(f"{text[: end + 1]}]}}")
+    return claims
 
 
 def _is_claim(value: object) -> bool:

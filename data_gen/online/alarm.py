@@ -45,7 +45,7 @@ def alarmed(records: Sequence[Record], settings: AlarmSettings) -> str | None:
         ("truncated", record.get("truncated"), settings.truncated, "replies end at config.online.max_tokens"),
         ("silent", record.get("silent"), settings.silent, "the user (config.roles.user) says nothing"),
         ("sampler_gap", record.get("sampler_gap"), settings.sampler_gap, "the engine samples another distribution"),
-        ("flat", record.get("groups_without_spread"), settings.flat, "the judge tells hardly any siblings apart"),
+        ("flat", _flat(record), settings.flat, "hardly any replies differ in value"),
     )
     for name, value, limit, meaning in checks:
         if not limit or value is None:
@@ -56,6 +56,12 @@ def alarmed(records: Sequence[Record], settings: AlarmSettings) -> str | None:
                 other
             )
     return _one_part(records, settings.one_part)
+
+
+def _flat(record: Record) -> float:
+    """The share of what is compared that does not differ: of groups of siblings, or of replies whose advantage is 0, as
+    methods without siblings give it."""
+    return max(record.get("groups_without_spread") or 0.0, record.get("zero_advantages") or 0.0)
 
 
 def _one_part(records: Sequence[Record], limit: float) -> str | None:

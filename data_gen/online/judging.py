@@ -6,8 +6,9 @@ sound judge would have met the first time.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 
+from aloe_jax.serve.client.call_errors import RefusedCallError
 from aloe_jax.tree.schema import Conversation, Node, message_of
 from data_gen.concurrency import gather_all
 from data_gen.game.turn import verdict_scores
@@ -39,4 +40,14 @@ async def _verdict(tree: Conversation, reply: Node, judge: Judge) -> Verdict:
     *before, user, _ = tree.path_to(reply.id)
     turns = {node.id: place for place, node in enumerate((*before[::2], user), start=1)}
     known = [Revealed(belief.id, turns[belief.node]) for belief in user.belief or ()]
-    return await judge.score(tree.persona, [message_of(node) for node in (*before, user)], reply.text, known)
+    return await verdict_of(
+        judge.score(tree.persona, [message_of(node) for node in (*before, user)], reply.text, known)
+    )
+
+
+async def verdict_of(asked: Awaitable[Verdict]) -> Verdict:
+    """What the judge says; no score where its server refuses this call for good."""
+    try:
+        return await asked
+    except RefusedCallError:
+        return Verdict(None)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from aloe_jax.tree.schema import Conversation, Node
-from data_gen.online.advantages import Counts
+from data_gen.online.advantages import EQUAL, Counts
 from data_gen.online.probes import probe_measures
 from data_gen.online.rewards import PARTS, REWARD, TOTAL, judge_score, part
 from data_gen.text import copied_share, words
@@ -20,7 +20,7 @@ def measures(trees: Sequence[Conversation], counts: Counts) -> dict[str, float]:
     (the share of all user messages that are empty), and `value` over the siblings; and counts: `groups` of siblings,
     those `flat_groups` without a difference and those `unscored_groups` that were left out, `sampled` replies,
     `sampled_tokens`, and `judge_calls`, the replies that were judged; `judge_measures`, and of probes those of
-    `probe_measures`."""
+    `probe_measures`; and `zero_advantages`, the share of the replies that have an advantage for which it is 0."""
     paths = [[tree.node(name) for name in tree.path[1::2]] for tree in trees]
     replies = [reply for path in paths for reply in path]
     sampled = [reply for tree in trees for reply in tree.replies()]
@@ -33,6 +33,7 @@ def measures(trees: Sequence[Conversation], counts: Counts) -> dict[str, float]:
         "repeated": _mean([_repeated(path, place) for path in paths for place in range(1, len(path))]),
         "truncated": _mean(["truncated" in reply.flags for reply in replies]),
         "silent": _mean([not node.text.strip() for tree in trees for node in tree.dialogue if node.role == "user"]),
+        "zero_advantages": _mean([abs(reply.advantage) <= EQUAL for reply in sampled if reply.advantage is not None]),
         "groups": float(counts.groups),
         "flat_groups": float(counts.flat),
         "unscored_groups": float(counts.unscored),

@@ -161,12 +161,19 @@ def check_method(settings: OnlineSettings) -> None:
             f"'{settings.method}'; set it to one of {', '.join(method.objectives)}{remedy}"
         )
     shape = method.shaped(settings.rollout)
-    alone = settings.method in ("turn", "chain") or settings.objective == "distil"
+    _check_probes(settings, shape)
+    by_turn = settings.method == "turn" and settings.objective != "tree_regression"
+    alone = by_turn or settings.method == "chain" or settings.objective == "distil"
     if not alone and not (shape.siblings > 1 and shape.share):
         name, value, least = ("siblings", 1, "2") if shape.siblings == 1 else ("share", 0, "0.1")
         raise InputError(
-            f"config.online.rollout.{name}: {value}, but the method '{settings.method}' learns from siblings that "
-            f"differ; set it to at least {least}"
+            f"config.online.rollout.{name}: {value}, but the method '{settings.method}' with the objective "
+            f"'{settings.objective}' learns from siblings that differ; set it to at least {least}"
+        )
+    if by_turn and settings.trees == 1 and not (shape.siblings > 1 and shape.share):
+        raise InputError(
+            "config.online.trees: 1, but without siblings the method 'turn' compares the trees of a round; set it to "
+            "at least 2, or config.online.rollout.siblings to at least 2 and share to at least 0.1"
         )
     count = method.trees_per_persona(settings)
     if count == 1 < method.per_persona:
@@ -178,6 +185,18 @@ def check_method(settings: OnlineSettings) -> None:
         raise InputError(
             f"config.online.trees: {settings.trees} trees are not {count} for each persona; set it to a multiple of "
             f"{count}, or config.online.per_persona to a divisor of it"
+        )
+
+
+def _check_probes(settings: OnlineSettings, shape: RolloutSettings) -> None:
+    """Raise InputError for probes that are never asked."""
+    if shape.probes and not shape.chosen:
+        remedy = "config.online.rollout.share to at least 0.1"
+        if settings.rollout.chosen:
+            remedy = f"config.online.method to another one than '{settings.method}', which has no chosen turns"
+        raise InputError(
+            f"config.online.rollout.probes: {shape.probes}, but probes are asked at chosen turns, and there are none; "
+            f"set it to 0, or {remedy}"
         )
 
 

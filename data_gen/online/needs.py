@@ -57,7 +57,7 @@ def disk_needs(run: Run) -> DiskNeeds:
     rounds = settings.rounds
     if settings.budget:
         rounds = min(rounds, math.ceil(settings.budget / (replies * settings.max_tokens)))
-    kept = 1 + min(settings.keep_trees or rounds, rounds)  # the round under way has its batches twice for a moment
+    kept = 1 + min(settings.kept or rounds, rounds)  # the round under way has its batches twice for a moment
     state = abstract_state(trained_config(run), make_optimizer(settings, 1), mesh_of(run))
     checkpoints = 1 + settings.keep + (rounds // settings.keep_every if settings.keep_every else 0)  # one being written
     here = "://" not in str(stored_at(run.directory(ONLINE) / "checkpoints"))

@@ -22,10 +22,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from aloe_jax.serve.client.answers import Answer
+from aloe_jax.serve.client.call_errors import RefusedCallError
 from aloe_jax.tree.probe import probe_question
 from aloe_jax.tree.schema import PROBE, Conversation, Node, Persona, message_of
 from data_gen.concurrency import gather_all
 from data_gen.game.turn import Branch, another, reply_node
+from data_gen.online.judging import verdict_of
 from data_gen.online.probes import sampled_answer
 from data_gen.online.settings import RolloutSettings
 from data_gen.roles import Responder, Revealed, Roles, Said, Verdict
@@ -96,7 +98,8 @@ async def roll_out(
     """The trees of one batch, in the order of `seats`; their replies carry the version `policy`.
 
     Equal arguments give equal trees, if the roles' answers depend on their arguments alone. Raises CallError if a
-    server fails on a call: a batch is whole, or it is done again.
+    server fails on a call: a batch is whole, or it is done again. What a server refuses for good it would refuse then
+    too: a message stays empty and a reply unscored, and the alarms `silent` and `unscored` count them.
     """
     batch = _Batch(seats, settings, seed, policy)
     grown = [_Grown(chosen_turns(seat.name, settings, seed)) for seat in seats]
@@ -191,8 +194,12 @@ class _Batch:
     async def _message(self, place: _Open) -> Said:
         seat = self.seats[place.tree]
         seed = stable_seed(self.seed, seat.met or seat.name, "user", place.branch.turn, place.future)
+        said = Said("")
         for attempt in range(SPOKEN):
-            said = await seat.roles.user.message(seat.persona, place.branch.dialogue, another(seed, attempt))
+            try:
+                said = await seat.roles.user.message(seat.persona, place.branch.dialogue, another(seed, attempt))
+            except RefusedCallError:  # for good: the batch would meet it again
+                continue
             if said.text.strip():
                 break
         return said
@@ -205,7 +212,9 @@ class _Batch:
         seat = self.seats[place.tree]
         if seat.roles.judge is None:
             return Verdict(None)
-        return await seat.roles.judge.score(seat.persona, place.branch.dialogue, reply.text, place.branch.known)
+        return await verdict_of(
+            seat.roles.judge.score(seat.persona, place.branch.dialogue, reply.text, place.branch.known)
+        )
 
     def _count(self, place: _Open, grown: Sequence[_Grown]) -> int:
         """The replies that the policy gives here."""

@@ -35,7 +35,8 @@ class AlarmSettings:
     )
     flat: float = setting(
         0.95,
-        "share of groups of siblings that do not differ in value above which they stop",
+        "share of groups of siblings that do not differ in value, or of replies with an advantage of 0, above which "
+        "they stop",
         minimum=0,
         decides=False,
     )
@@ -87,6 +88,14 @@ class OnlineSettings(LoopSettings):
         minimum=1,
         decides=False,
     )
-    keep_trees: int = setting(5, "rounds whose trees are kept; 0: all", minimum=0, decides=False)
+    keep_trees: int = setting(
+        5, "rounds whose trees are kept, and all since the last checkpoint; 0: all", minimum=0, decides=False
+    )
     rollout: RolloutSettings = section(RolloutSettings, "the trees of a round")
     alarm: AlarmSettings = section(AlarmSettings, "what stops the rounds")
+
+    @property
+    def kept(self) -> int:
+        """The last rounds whose trees stay, 0 for all: those of `keep_trees`, and the rounds that a loss of what is
+        written last, which may be a checkpoint, would have computed again."""
+        return self.keep_trees and max(self.keep_trees, self.checkpoint_every + 1)

@@ -120,7 +120,7 @@ class _Rounds:
             **dict(zip(ROLLOUT_SECONDS, (rolled - began, time.monotonic() - rolled), strict=True)),
         }
         self._done, self._spent = number, int(rolled_out[SO_FAR])
-        if (kept := self._rounds.settings.keep_trees) and number > kept and hosts.is_primary():
+        if (kept := self._rounds.settings.kept) and number > kept and hosts.is_primary():
             RoundFiles(self._directory, number - kept).forget()
         where = f"of round {number} in '{self._directory}'"
         expected = self._expected(filled.on_host)

@@ -103,3 +103,10 @@ def test_only_the_users_tokens_weigh(tmp_path):
     assert "And what else?" in text
     assert "Wood" not in text
     assert "Hello" not in text
+
+
+def test_an_empty_message_is_not_learned():
+    """It stays in the dialogue, which a reply has followed."""
+    silent = Node(id="u2", parent="a1", role="user", text=" ")
+    tree = Conversation(id="t", nodes=(node("u1", None, "user"), node("a1", "u1", "assistant"), silent))
+    assert [(each.text, each.flags) for each in swapped(tree).nodes[-2:]] == [("assistant a1", ()), (" ", ("no_loss",))]

@@ -204,6 +204,8 @@ def test_an_answer_that_is_cut_gives_what_came_whole():
     whole = answer_text([MARE, BRIEF])
     assert read_cut(whole) == (MARE, BRIEF)
     assert read_cut(whole[:-8]) == (MARE,)
+    braces = answer_text([MARE, Claim("writes {a: 1} and {b: 2}", 2)])
+    assert read_cut(braces[: braces.index("{b: 2}") + 6]) == (MARE,)
     assert read_cut(whole[:10]) == read_cut("I know you well.") is None
     speaker = Learner()
     speaker.claims = "I know you well."

@@ -43,6 +43,7 @@ def line(number, **parts):
         ("silent", "silent", 0.1),
         ("sampler_gap", "sampler_gap", 0.2),
         ("flat", "groups_without_spread", 0.96),
+        ("flat", "zero_advantages", 0.96),
     ],
 )
 def test_a_figure_beyond_its_limit(name, key, value):

@@ -7,12 +7,15 @@ import pytest
 
 from aloe_jax.errors import InputError
 from data_gen.online.advantages import Counts
+from data_gen.online.measures import measures
 from data_gen.online.methods import METHODS, check_method, decided
 from data_gen.online.round_settings import OnlineSettings
 from data_gen.online.settings import RolloutSettings
 from data_gen.online.spread import Spread
 from helpers.rewarded_tree import SETTINGS, tree
 
+BY_TURN = {"method": "turn", "objective": "policy_gradient"}
+CHAIN = {"method": "chain", "objective": "policy_gradient"}
 ON_PATH = ("a1.1", "a2.1", "a3.1")
 
 
@@ -74,6 +77,14 @@ def test_chain_compares_the_dialogues_of_a_persona():
     found, _, _ = credited("chain", [tree(), tree((2.0, 4.0, 1.0, 3.0, 4.0), "t2")])
     assert advantages(found[0]) == pytest.approx(dict.fromkeys(ON_PATH, 1.0))
     assert advantages(found[1]) == pytest.approx(dict.fromkeys(ON_PATH, -1.0))
+    assert measures(found, Counts())["zero_advantages"] == 0.0
+
+
+def test_dialogues_with_equal_returns_are_counted():
+    """The method compares no siblings, so no group's lack of spread would tell."""
+    found, _, _ = credited("chain", [tree(), tree(name="t2")])
+    assert advantages(found[0]) == dict.fromkeys(ON_PATH, 0.0)
+    assert measures(found, Counts())["zero_advantages"] == 1.0
 
 
 def test_leaf_spreads_returns_over_the_replies_above():
@@ -105,11 +116,26 @@ def test_what_methods_decide():
         ({"trees": 9, "per_persona": 2}, "trees: 9 trees are not 2 for each persona"),
         ({"rollout": RolloutSettings(siblings=1)}, "rollout.siblings: 1, but the method 'siblings' .* at least 2"),
         ({"rollout": RolloutSettings(share=0.0)}, "rollout.share: 0, but the method 'siblings' .* at least 0.1"),
+        ({"method": "turn", "rollout": RolloutSettings(share=0.0)}, "share: 0, but .* with the objective 'tree_regr"),
+        ({**BY_TURN, "trees": 1, "rollout": RolloutSettings(share=0.0)}, "trees: 1, but without siblings .* least 2"),
+        ({**CHAIN, "rollout": RolloutSettings(probes=2)}, "probes: 2, but .* to 0, or config.online.method to another"),
+        ({"objective": "distil", "rollout": RolloutSettings(probes=1, share=0.0)}, "probes: 1, .*share to at least"),
     ],
 )  # fmt: skip
 def test_settings_that_contradict_the_method(given, sentence):
     with pytest.raises(InputError, match=sentence):
         check_method(dataclasses.replace(OnlineSettings(), **given))
+
+
+def test_settings_that_only_seem_to_contradict_it():
+    check_method(OnlineSettings(**BY_TURN, rollout=RolloutSettings(share=0.0)))
+    check_method(OnlineSettings(**BY_TURN, trees=1))
+    check_method(OnlineSettings(method="pairs", objective="dpo", rollout=RolloutSettings(probes=2)))
+
+
+@pytest.mark.parametrize(("keep_trees", "checkpoint_every", "kept"), [(5, 1, 5), (5, 10, 11), (1, 1, 2), (0, 10, 0)])
+def test_trees_stay_as_long_as_rounds_may_have_to_be_computed_again(keep_trees, checkpoint_every, kept):
+    assert OnlineSettings(keep_trees=keep_trees, checkpoint_every=checkpoint_every).kept == kept
 
 
 def test_every_method_suits_some_settings():

@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from aloe_jax.serve.client.call_errors import FailedCallError, RefusedCallError
 from aloe_jax.tree.schema import dump
 from data_gen.online.advantages import groups
 from data_gen.online.rewards import PARTS, POTENTIAL, TOTAL, part, rewarded
@@ -202,3 +203,38 @@ def test_each_future_has_its_own_gain_in_belief():
                     end = part(tree.node(f"{prefix}u{last}"), POTENTIAL) if last <= 5 else 0.0
                     gain = settings.discount ** (ahead + 1) * end - part(tree.node(f"u{turn}"), POTENTIAL)
                     assert group.returns[row][future] == pytest.approx(gain, abs=1e-12)
+
+
+class Refusing:
+    """A user and a judge whose server refuses what is said after the first turn, with `error`."""
+
+    def __init__(self, error):
+        self.error, self.user, self.judge, self.name = error, ScriptedUser(seed=None), ScriptedJudge(), "refusing"
+
+    async def message(self, persona, dialogue, seed=0):
+        if dialogue:
+            raise self.error("HTTP 400: content policy", "policy")
+        return await self.user.message(persona, dialogue, seed)
+
+    async def score(self, persona, dialogue, *others):
+        if len(dialogue) > 1:
+            raise self.error("HTTP 400: content policy", "policy")
+        return await self.judge.score(persona, dialogue, *others)
+
+
+@pytest.mark.parametrize("asked", ["user", "judge"])
+def test_a_call_that_is_refused_for_good_does_not_hold_up_the_rounds(asked):
+    """The same batch would meet the refusal again. A server that fails may answer later."""
+    settings, persona = RolloutSettings(turns=2, siblings=2, share=0.5), PERSONAS[0]
+
+    def tree(error):
+        seat = dataclasses.replace(roles(persona), **{asked: Refusing(error)})
+        [found] = asyncio.run(roll_out([Seat("t", persona, seat)], settings, seed=0))
+        return found
+
+    found = tree(RefusedCallError)
+    silent = {len(found.path_to(node.id)) for node in found.nodes if node.role == "user" and not node.text}
+    unscored = {len(found.path_to(node.id)) for node in found.replies() if node.scores[0].value is None}
+    assert (silent, unscored) == (({3}, set()) if asked == "user" else (set(), {4}))
+    with pytest.raises(FailedCallError):
+        tree(FailedCallError)
