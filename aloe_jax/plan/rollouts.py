@@ -43,7 +43,8 @@ class Learned:
 
 
 def laid_out(tree: Conversation, longest: int, rng: random.Random) -> Trie:
-    """The trie of a tree whose messages have drawn lengths, replies `longest` tokens at most, and no text."""
+    """The trie of a tree whose messages have drawn lengths, replies `longest` tokens at most, and no text. Answers of
+    probes are no replies in it."""
     scale = rng.uniform(1 - SPREAD, 1 + SPREAD)
     index = {node.id: place for place, node in enumerate(tree.nodes)}
     pieces: list[Piece] = []
@@ -58,7 +59,7 @@ def laid_out(tree: Conversation, longest: int, rng: random.Random) -> Trie:
         pieces.append(Piece(above, (0,) * length))
         turns.append((turns[above] if above >= 0 else 0) + replies)
         paths.append((paths[above] if above >= 0 else 0) + length)
-        if replies:
+        if replies and not node.is_probe:
             spans.append(ReplySpan(place, place, turns[place], group=above))
     return Trie(pieces, spans, sum(paths[span.piece] for span in spans), 0)
 
@@ -88,12 +89,14 @@ def learned(trees: Sequence[Conversation], tries: Sequence[Trie], capacity: Capa
     nothing, or if a tree does not fit a row."""
     parts: list[TreeRow] = []
     for number, (tree, trie) in enumerate(zip(trees, tries, strict=True)):
-        found = [pruned(part, chooses(part)) for part in fragments(tree, trie, capacity, number)]
-        parts += [part for part in found if part.target.size]
+        for part in fragments(tree, trie, capacity, number):
+            known = part.replace(hinted_log_prob=np.zeros_like(part.hinted_log_prob))  # as a round computes them
+            parts.append(pruned(known, chooses(known)))
+    parts = [part for part in parts if part.target.size]
     if not parts:
         raise InputError(
-            "config.online: its objective learns from no reply of these trees; raise config.online.rollout.siblings or "
-            "share"
+            "config.online: its objective learns from no reply of these trees; raise config.online.trees, or "
+            "config.online.rollout.siblings or share"
         )
     sizes = np.array([part.sizes for part in parts], np.int64)
     rows = best_fit(sizes, capacity)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from aloe_jax.serve.client.answers import Answer
 from aloe_jax.tree.schema import Conversation, Persona
-from data_gen.online.methods import METHODS
+from data_gen.online.methods import METHODS, check_method
 from data_gen.online.rewards import rewarded
 from data_gen.online.rollout import Seat, roll_out, tree_name
 from data_gen.online.round_settings import OnlineSettings
@@ -49,14 +49,14 @@ class _Nobody:
 
 
 def outlines(settings: OnlineSettings, seed: int = 0) -> list[Conversation]:
-    """The trees of the first round, whose turns with siblings are drawn by `seed`; a reply that is learned from has an
-    advantage, or is preferred or rejected."""
+    """The trees of the first round, whose turns with siblings are drawn by `seed`, with the advantages or preferences
+    that replies are learned from. InputError for a method that there is not, or that the settings do not suit."""
+    check_method(settings)
     nobody, method = _Nobody(), METHODS[settings.method]
-    rollout, each = method.shaped(settings.rollout), method.trees_per_persona(settings)
+    shape, each = method.shaped(settings.rollout), method.trees_per_persona(settings)
     roles = Roles(nobody, nobody, nobody, nobody, ScriptedTeacher())
-    personas = [
-        Persona(id=str(number), profile=str(number), personality="") for number in range(settings.trees // each)
-    ]
+    names = map(str, range(settings.trees // each))
+    personas = [Persona(id=name, profile=name, personality="") for name in names]
     seats = [Seat(tree_name(1, persona, copy), persona, roles) for persona in personas for copy in range(1, each + 1)]
-    trees = [rewarded(tree, rollout) for tree in asyncio.run(roll_out(seats, rollout, seed))]
-    return method.credited(trees, rollout, Spread())[0]
+    trees = [rewarded(tree, shape) for tree in asyncio.run(roll_out(seats, shape, seed))]
+    return method.credited(trees, shape, Spread())[0]

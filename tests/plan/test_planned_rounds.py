@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from aloe_jax.errors import InputError
 from aloe_jax.plan import program, rollouts
 from aloe_jax.plan.settings import Rounds
 from aloe_jax.tree.prune import advantaged
@@ -15,7 +16,7 @@ from helpers.tiny_plan import COMPILED, needs_libtpu
 
 CAPACITY = Capacity(512, 384, 32, 16)
 GIB = 2**30
-SHAPE = ("trees=3", "max_tokens=8", "rollout.batch=2", "rollout.turns=2", "rollout.siblings=2", "rollout.share=0.5")
+SHAPE = ("trees=3", "max_tokens=8", "rollout.batch=2", "rollout.turns=2", "rollout.siblings=2", "rollout.futures=1")
 ONLINE = ("--stage=online", *(f"--config.online.{each}" for each in SHAPE))
 
 
@@ -61,6 +62,14 @@ def test_what_is_learned_from(round_):
     first = [[len(trie.pieces[place].tokens) for place in range(3)] for trie in tries]
     assert (found.replies, found.tokens, found.rows) == (4, sum(sum(each) - 2 for each in first), 1)
     assert found.some.tokens.shape == (1, 512)
+
+
+def test_nothing_to_learn_from(round_):
+    trees, tries = round_
+    nothing = [Conversation(id=each.id, nodes=[node.model_copy(update={"advantage": None}) for node in each.nodes])
+               for each in trees]  # fmt: skip
+    with pytest.raises(InputError, match="its objective learns from no reply of these trees"):
+        rollouts.learned(nothing, tries, CAPACITY, advantaged)
 
 
 @pytest.fixture
@@ -117,10 +126,10 @@ class TestPlan:
         assert "rollout " not in out
         assert "its step needs 15.8 GiB per chip beside 0.0 of others; try shorter rows" in said
 
-    def test_nothing_to_learn_from(self, here):
+    def test_settings_that_suit_no_method(self, here):
         code, _, said = here(None, *ONLINE, "--config.online.rollout.siblings=1")
         assert code == 2
-        assert "learns from no reply of these trees; raise config.online.rollout.siblings" in said[-1]
+        assert "config.online.rollout.siblings: 1, but the method 'siblings' learns from siblings" in said[-1]
 
     @pytest.mark.slow
     def test_compiled(self, online):

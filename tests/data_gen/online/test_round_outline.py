@@ -5,6 +5,7 @@ import dataclasses
 
 import pytest
 
+from data_gen.online.methods import METHODS
 from data_gen.online.outline import outlines
 from data_gen.online.rollout import Seat, roll_out
 from data_gen.online.round_settings import OnlineSettings
@@ -21,17 +22,20 @@ PERSONAS = scripted_personas("train", profiles=2, personalities=1, seed=0, pairi
 ROLLOUT = RolloutSettings(turns=4, siblings=3, futures=2, share=0.5)
 
 
-@pytest.mark.parametrize("changes", [{}, {"siblings": 1}, {"horizon": 0.0}])
-def test_the_shape_is_that_of_a_round(changes):
-    """Same nodes in the same order; at two of four turns each of three siblings is learned from."""
-    settings = OnlineSettings(trees=2, rollout=dataclasses.replace(ROLLOUT, **changes))
-    found = outlines(settings, seed=3)
+@pytest.mark.parametrize(
+    ("method", "horizon", "learned"), [("siblings", 2.0, 2 * 3), ("siblings", 0.0, 2 * 3), ("chain", 2.0, 4)]
+)
+def test_the_shape_is_that_of_a_round(method, horizon, learned):
+    """Same nodes in the same order; at two of four turns each of three siblings is learned from, of a chain all turns'
+    replies."""
+    rollout = dataclasses.replace(ROLLOUT, horizon=horizon)
+    settings = OnlineSettings(objective="policy_gradient", method=method, trees=2, per_persona=2, rollout=rollout)
+    found, shape = outlines(settings, seed=3), METHODS[method].shaped(rollout)
     seats = []
     for outline, persona in zip(found, PERSONAS, strict=True):
         players = (ScriptedUser(seed=None), ScriptedInducer(), StochasticResponder(persona), ScriptedJudge())
         seats.append(Seat(outline.id, persona, Roles(*players, ScriptedTeacher())))
-    real = asyncio.run(roll_out(seats, settings.rollout, seed=3))
+    real = asyncio.run(roll_out(seats, shape, seed=3))
     for outline, tree in zip(found, real, strict=True):
         assert [(node.id, node.parent) for node in outline.nodes] == [(node.id, node.parent) for node in tree.nodes]
-        learned = [node.id for node in outline.nodes if node.advantage is not None]
-        assert len(learned) == (0 if settings.rollout.siblings == 1 else 2 * 3)
+        assert sum(node.advantage is not None for node in outline.nodes) == learned
