@@ -28,21 +28,15 @@ _BLOCK = 1 << 16  # bytes per read from the end of a file
 
 
 def existing(path: epath.PathLike, what: str = "file") -> epath.Path:
-    """`path`, which must exist. Raises InputError naming it otherwise, or if the store that it is in refuses."""
+    """`path`, which must exist. Raises InputError naming it otherwise, and if its place refuses to be looked at."""
     found = epath.Path(path)
     try:
-        there = found.exists()
+        if found.exists():
+            return found
     except Exception as error:  # the client of an object store has exceptions of its own
-        if "://" not in os.fspath(path):
-            raise
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise InputError(
-            f"{what} '{path}' cannot be looked at ({reason}); check the URL and that this machine has an account with "
-            "access to it, or copy the file to this machine"
-        ) from error
-    if not there:
-        raise InputError(f"{what} '{path}' does not exist")
-    return found
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"{what} '{path}' cannot be read ({reason}); check the path and your access to it") from error
+    raise InputError(f"{what} '{path}' does not exist")
 
 
 def lines(path: epath.PathLike) -> Iterator[tuple[int, str]]:
@@ -379,11 +373,8 @@ def sha256(*parts: bytes | str) -> str:
 
 def hash_file(path: epath.PathLike) -> str:
     """SHA-256 of a file's bytes, read in chunks. Raises InputError if it is missing or no ordinary file."""
-    digest = hashlib.sha256()
     found = existing(path)
     if not ordinary(path):
         raise InputError(f"{path} is not an ordinary file; expected one with content")
     with found.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -163,11 +163,9 @@ def convert(options: argparse.Namespace) -> None:
         check_apart(options.out, options.file)
         check_no_run(options.out)
     if Path(options.file).is_dir():
-        if options.preview:
-            raise InputError("--preview is about files of conversations; `aloe view DIR` shows the trees of a run")
-        if options.train == "user":
+        if options.preview or options.train == "user":
             raise InputError(
-                f"--train=user is about files; name the trees, such as {options.file}/conversations/trees.jsonl"
+                "--preview and --train=user are about files; name the trees of the run, conversations/trees.jsonl in it"
             )
         from data_gen.publish.publish import publish
 

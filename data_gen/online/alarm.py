@@ -43,6 +43,7 @@ def alarmed(records: Sequence[Record], settings: AlarmSettings) -> str | None:
         ("words", record.get("words"), settings.words, "replies grow long"),
         ("repetition", record.get("repeated"), settings.repetition, "replies repeat earlier ones"),
         ("truncated", record.get("truncated"), settings.truncated, "replies end at config.online.max_tokens"),
+        ("silent", record.get("silent"), settings.silent, "the user (config.roles.user) says nothing"),
         ("sampler_gap", record.get("sampler_gap"), settings.sampler_gap, "the engine samples another distribution"),
         ("flat", record.get("groups_without_spread"), settings.flat, "the judge tells hardly any siblings apart"),
     )

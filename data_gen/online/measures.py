@@ -16,10 +16,11 @@ TOP = 4.95  # score from which it counts as the top one: a judge's expected scor
 
 def measures(trees: Sequence[Conversation], counts: Counts) -> dict[str, float]:
     """Means over the replies of the main paths: `reward`, `reward_<part>`, `words`, `questions`, `repeated` (the share
-    of a reply's runs of words that an earlier one of its path has), `truncated` (the share that was cut off), and
-    `value` over the siblings; and counts: `groups` of siblings, those `flat_groups` without a difference and those
-    `unscored_groups` that were left out, `sampled` replies, `sampled_tokens`, and `judge_calls`, the replies that were
-    judged; `judge_measures`, and of probes those of `probe_measures`."""
+    of a reply's runs of words that an earlier one of its path has), `truncated` (the share that was cut off), `silent`
+    (the share of all user messages that are empty), and `value` over the siblings; and counts: `groups` of siblings,
+    those `flat_groups` without a difference and those `unscored_groups` that were left out, `sampled` replies,
+    `sampled_tokens`, and `judge_calls`, the replies that were judged; `judge_measures`, and of probes those of
+    `probe_measures`."""
     paths = [[tree.node(name) for name in tree.path[1::2]] for tree in trees]
     replies = [reply for path in paths for reply in path]
     sampled = [reply for tree in trees for reply in tree.replies()]
@@ -31,6 +32,7 @@ def measures(trees: Sequence[Conversation], counts: Counts) -> dict[str, float]:
         "questions": _mean([reply.text.count("?") for reply in replies]),
         "repeated": _mean([_repeated(path, place) for path in paths for place in range(1, len(path))]),
         "truncated": _mean(["truncated" in reply.flags for reply in replies]),
+        "silent": _mean([not node.text.strip() for tree in trees for node in tree.dialogue if node.role == "user"]),
         "groups": float(counts.groups),
         "flat_groups": float(counts.flat),
         "unscored_groups": float(counts.unscored),

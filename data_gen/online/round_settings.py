@@ -26,6 +26,7 @@ class AlarmSettings:
     truncated: float = setting(
         0.5, "share of replies cut off at `max_tokens` above which they stop", minimum=0, decides=False
     )
+    silent: float = setting(0.05, "share of empty user messages above which they stop", minimum=0, decides=False)
     sampler_gap: float = setting(
         0.1,
         "mean difference of a token's log-probability between engine and trainer, in nats, above which they stop",

@@ -85,7 +85,7 @@ def test_what_is_no_source_names_its_setting(path, reason):
 
 def test_a_store_that_refuses_is_told():
     """Of a setting that names one file, such as a pool; there is no client for this store."""
-    with pytest.raises(InputError, match=r"file 's3://b/a' cannot be looked at \(.*s3fs.*\); check the URL and that"):
+    with pytest.raises(InputError, match=r"file 's3://b/a' cannot be read \(.*s3fs.*\); check the path and your"):
         files.existing("s3://b/a")
 
 

@@ -50,7 +50,7 @@ def test_a_chat_is_swapped_message_by_message(aloe, tmp_path):
     ]  # its last message was the user's
     assert prompt_of("user", UserSettings(player="model", prompt="dialogue")).render("opening") == OPENING
     out = tmp_path.parent / "out"
-    refused(aloe("convert", tmp_path, f"--out={out}", "--train=user"), "--train=user is about files")
+    refused(aloe("convert", tmp_path, f"--out={out}", "--train=user"), "--preview and --train=user are about files")
 
 
 def test_a_tree_keeps_what_a_user_answers():

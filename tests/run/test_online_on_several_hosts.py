@@ -11,11 +11,11 @@ TWO_DEVICES = "--xla_force_host_platform_device_count=2"
 
 
 def arguments(model, workdir, server, *more):
-    """Two rounds of four trees in two batches, which distil hints. Users and inducer are behind a server; no judge is
+    """Two rounds of two trees in two batches, which distil hints. Users and inducer are behind a server; no judge is
     asked."""
     online = {
-        "start": "base", "reference": "base", "objective": "distil", "rounds": 2, "trees": 4, "max_tokens": 4,
-        "learning_rate": 1e-3, "warmup": 0.0, "rows": 2, "rollout.turns": 2, "rollout.batch": 2, "rollout.siblings": 2,
+        "start": "base", "reference": "base", "objective": "distil", "rounds": 2, "trees": 2, "max_tokens": 4,
+        "learning_rate": 1e-3, "warmup": 0.0, "rows": 8, "rollout.turns": 2, "rollout.batch": 1, "rollout.siblings": 2,
         "rollout.futures": 1, "rollout.share": 0.5, "rollout.reward.score": 0.0, "alarm.repetition": 0,
         "alarm.truncated": 0,
     }  # fmt: skip

@@ -221,7 +221,7 @@ def test_a_real_engine_keeps_to_the_catalogue(chat_format):
     asked = [Message(role="user", content="hi"), Message(role="assistant", content="yes")]
     asked.append(Message(role="user", content=QUESTION))
     wanted = schema(("a", "b"), 1)
-    wanted["properties"]["known"]["maxItems"] = 2
+    wanted["properties"]["known"]["maxItems"] = 1
     with engine_speaker(engine, chat_format, "tiny", Sampling(), 0) as speaker:
         said = speaker.constrained(asked, wanted)
     claims = read_cut(said)

@@ -40,6 +40,7 @@ def line(number, **parts):
         ("words", "words", 201.0),
         ("repetition", "repeated", 0.6),
         ("truncated", "truncated", 0.6),
+        ("silent", "silent", 0.1),
         ("sampler_gap", "sampler_gap", 0.2),
         ("flat", "groups_without_spread", 0.96),
     ],
