@@ -100,6 +100,7 @@ class Method:
         advantages: of the replies of a round's trees.
         objectives: those that learn from its trees.
         shaped: the shape of its trees, given that of the config: what it needs, it decides.
+        siblings: whether it learns from siblings alone.
         per_persona: trees of a persona in a round, where the config leaves it open; more than one are compared.
         preferences: those between replies of a tree with values; none if it learns from advantages.
     """
@@ -107,6 +108,7 @@ class Method:
     advantages: Credit
     objectives: Sequence[str]
     shaped: Callable[[RolloutSettings], RolloutSettings] = lambda settings: settings
+    siblings: bool = True
     per_persona: int = 1
     preferences: Callable[[Conversation, RolloutSettings], tuple[Preference, ...]] = lambda tree, settings: ()
 
@@ -141,9 +143,9 @@ def _to_the_end(settings: RolloutSettings) -> RolloutSettings:
 _BY_ADVANTAGE = ("tree_regression", "policy_gradient")
 METHODS: Mapping[str, Method] = {
     "siblings": Method(siblings, (*_BY_ADVANTAGE, "distil")),  # which needs trees and no advantages
-    "turn": Method(turn, _BY_ADVANTAGE, _without_futures),
+    "turn": Method(turn, _BY_ADVANTAGE, _without_futures, siblings=False),
     # tree_regression compares siblings, of which there are none
-    "chain": Method(chain, ("policy_gradient",), _without_siblings, per_persona=4),
+    "chain": Method(chain, ("policy_gradient",), _without_siblings, siblings=False, per_persona=4),
     "leaf": Method(leaf, _BY_ADVANTAGE, _to_the_end),
     "pairs": Method(siblings, tuple(PAIRWISE), preferences=by_value),
 }
@@ -162,15 +164,15 @@ def check_method(settings: OnlineSettings) -> None:
         )
     shape = method.shaped(settings.rollout)
     _check_probes(settings, shape)
-    by_turn = settings.method == "turn" and settings.objective != "tree_regression"
-    alone = by_turn or settings.method == "chain" or settings.objective == "distil"
-    if not alone and not (shape.siblings > 1 and shape.share):
+    compared = shape.siblings > 1 and shape.share > 0
+    regressed = settings.objective == "tree_regression"  # between siblings, whatever the method
+    if (regressed or (method.siblings and settings.objective != "distil")) and not compared:
         name, value, least = ("siblings", 1, "2") if shape.siblings == 1 else ("share", 0, "0.1")
         raise InputError(
             f"config.online.rollout.{name}: {value}, but the method '{settings.method}' with the objective "
             f"'{settings.objective}' learns from siblings that differ; set it to at least {least}"
         )
-    if by_turn and settings.trees == 1 and not (shape.siblings > 1 and shape.share):
+    if settings.method == "turn" and settings.trees == 1 and not compared:
         raise InputError(
             "config.online.trees: 1, but without siblings the method 'turn' compares the trees of a round; set it to "
             "at least 2, or config.online.rollout.siblings to at least 2 and share to at least 0.1"

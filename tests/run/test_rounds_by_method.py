@@ -37,9 +37,11 @@ def arguments(model, folder, method):
         "online.trees": 4,
         "online.max_tokens": 8,
         "online.rollout.turns": 2,
-        "online.rollout.siblings": 2,
+        "online.rollout.siblings": 3,
+        "online.rollout.share": 1.0,
         "online.alarm.flat": 0,
         "online.alarm.repetition": 0,
+        "online.alarm.truncated": 0,
     }
     given = [f"--config.{name}={value}" for name, value in settings.items()]
     config = f"--config={ROOT / 'configs/demo.py'}:debug"

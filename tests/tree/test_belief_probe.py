@@ -22,9 +22,9 @@ from aloe_jax.tree.probe import (
     schema,
 )
 from aloe_jax.tree.row import Capacity
-from aloe_jax.tree.schema import PROBE, Conversation, Node, Preference
+from aloe_jax.tree.schema import PROBE, Conversation, Node, Preference, message_of
 from aloe_jax.tree.supervision import supervision
-from aloe_jax.tree.trie import build_trie
+from aloe_jax.tree.trie import build_trie, dialogue_ids
 from helpers.tree_samples import chat_format, tokenizer
 
 CLAIMS = (Claim("pet.mare", 2), Claim("question.none", 1), Claim("job.nurse", 2))
@@ -149,6 +149,19 @@ def test_its_answers_are_trained_on_and_cost_their_own_tokens():
         update={"nodes": (*tree.nodes[:-1], tree.nodes[-1].model_copy(update={"flags": (PROBE, "no_loss")}))}
     )
     assert supervision(muted).weights[-2:] == [1.0, 0.0]
+
+
+def test_an_answer_is_sampled_after_the_tokens_that_it_is_trained_after():
+    """The ids of the replies before it are those that were sampled, not those of their text."""
+    end = min(tokenizer().end_of_turn_ids)
+    sampled = {"token_ids": (40, 41, end), "logprobs": (-1.0, -1.0, -1.0), "tokenizer": tokenizer().hash}
+    tree, chat = probed(), chat_format("chatml")
+    nodes = (node.model_copy(update=sampled) if node.id in ("a1", "a2") else node for node in tree.nodes)
+    tree = tree.model_copy(update={"nodes": tuple(nodes)})
+    trie = build_trie(tree, chat)
+    prompt = trie.path_ids(trie.pieces[trie.replies[-1].piece].parent)
+    assert dialogue_ids([message_of(node) for node in tree.path_to("a2/probe")], chat) == prompt
+    assert [tuple(prompt[at : at + 3]) for at in range(len(prompt))].count((40, 41, end)) == 2
 
 
 def test_a_probe_that_is_too_long_loses_turns_but_not_all():
