@@ -39,6 +39,8 @@ def arguments(model, folder, method):
         "online.rollout.turns": 2,
         "online.rollout.siblings": 3,
         "online.rollout.share": 1.0,
+        "online.rollout.reward.length_budget": 1,  # replies of a random model differ by their length alone
+        "online.rollout.reward.length": 1.0,
         "online.alarm.flat": 0,
         "online.alarm.repetition": 0,
         "online.alarm.truncated": 0,
