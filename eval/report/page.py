@@ -64,6 +64,13 @@ PANELS = (
     ("online", "words", "Words of a reply", None),
     ("online", "top_score", "Share of replies with the judge's top score", None),
     ("online", "unscored", "Share of replies without a score", None),
+    ("online", "zero_advantages", "Share of advantages that are zero", None),
+    ("online", "groups_without_spread", "Groups of siblings without a difference", None),
+    ("online", "probe_f1", "F1 of what it says it has learned", None),
+    ("online", "sampler_gap", "Engine against trainer, nats per token", None),
+    ("online", "rollout_seconds", "Seconds of rolling out", None),
+    ("online", "scoring_seconds", "Seconds of log-probabilities", None),
+    ("online", "step_seconds", "Seconds of the update", None),
 )
 
 
