@@ -129,7 +129,7 @@ class TestPlan:
     def test_settings_that_suit_no_method(self, here):
         code, _, said = here(None, *ONLINE, "--config.online.rollout.siblings=1")
         assert code == 2
-        assert "config.online.rollout.siblings: 1, but the method 'siblings' learns from siblings" in said[-1]
+        assert "config.online.rollout.siblings: 1, but the method 'siblings' with the objective" in said[-1]
 
     @pytest.mark.slow
     def test_compiled(self, online):

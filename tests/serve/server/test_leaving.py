@@ -14,7 +14,13 @@ from helpers.byte_model import TINY
 from helpers.waiting import until
 
 WAIT = 60  # seconds until a test gives up on another thread
-CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 60, "ignore_eos": True}
+CHAT = {
+    "model": "tiny",
+    "messages": [{"role": "user", "content": "hello"}],
+    "max_tokens": 60,
+    "ignore_eos": True,
+    "temperature": 0,
+}
 
 
 class SteppedEngine(Engine):
