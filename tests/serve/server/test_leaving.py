@@ -14,13 +14,7 @@ from helpers.byte_model import TINY
 from helpers.waiting import until
 
 WAIT = 60  # seconds until a test gives up on another thread
-CHAT = {
-    "model": "tiny",
-    "messages": [{"role": "user", "content": "hello"}],
-    "max_tokens": 60,
-    "ignore_eos": True,
-    "temperature": 0,
-}
+CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 60, "ignore_eos": True}
 
 
 class SteppedEngine(Engine):
@@ -66,8 +60,13 @@ def test_pages_of_who_leaves_are_free(server, engine, path, fields):
         assert until(lambda: engine.state.used_pages)
         if fields.get("stream"):
             received = b""
+            connection.settimeout(1)
             while b"data: " not in received:
-                part = connection.recv(4096)
+                try:
+                    part = connection.recv(4096)
+                except TimeoutError:  # the first token, drawn at random, may be part of a character and no text yet
+                    engine.permits.release()
+                    continue
                 assert part, received
                 received += part
         assert engine.busy
