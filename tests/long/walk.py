@@ -68,7 +68,8 @@ LEFT_OUT = {
 
 TWIN = (
     " --config.personas.profiles=6 --config.conversations.trees=6 --config.personas.benchmark_profiles=2"
-    " --config.personas.benchmark_personalities=2 --config.sft.epochs=1"
+    " --config.personas.benchmark_personalities=2 --config.sft.epochs=1 --config.online.rounds=1"
+    " --config.online.trees=4 --config.online.rollout.batch=4"
 )
 ON_POLICY = (
     " {model} --config.personas.profiles=4 --config.conversations.trees=4 --config.conversations.turns=2"
@@ -89,6 +90,8 @@ SMALLER = {
     r"--config=configs/(llama3|qwen3)_8b\.py(:[a-z-]+)?(?= )": r"--config=configs/\1_8b.py:debug",
     r"fsdp=2 --config.decode.mesh.tensor=8": "fsdp=16 --config.decode.mesh.tensor=1",  # a tiny model has one key head
     r"(benchmarks/cost_by_turns\.py .*?)(--turns [\d ]+)?$": r"\1 --turns 1 2",
+    r"(benchmarks/online_methods\.py .*?)(?: -- .*)?$": r"\1 --rounds=1 --trees=4 --seeds=1 --methods=turn --" + TWIN,
+    r"(benchmarks/online_cost\.py)( .*)?$": r"\1 --model=twin --learned siblings --repeats=1",
     r"(benchmarks/credit\.py .*)": r"\1 --personas=2 --turns=3 --truth=2",
     r"(benchmarks/scale\.py).*": r"\1 --parts=turns,viewer",
     r"(benchmarks/serving_client\.py)": r"\1 --calls=2000",
