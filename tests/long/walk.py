@@ -69,7 +69,8 @@ LEFT_OUT = {
 TWIN = (
     " --config.personas.profiles=6 --config.conversations.trees=6 --config.personas.benchmark_profiles=2"
     " --config.personas.benchmark_personalities=2 --config.sft.epochs=1 --config.online.rounds=1"
-    " --config.online.trees=4 --config.online.rollout.batch=4"
+    " --config.online.trees=4 --config.online.rollout.batch=4 --config.online.alarm.truncated=0"
+    " --config.online.alarm.flat=0 --config.online.alarm.repetition=0"
 )
 ON_POLICY = (
     " {model} --config.personas.profiles=4 --config.conversations.trees=4 --config.conversations.turns=2"
