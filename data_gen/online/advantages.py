@@ -153,12 +153,11 @@ def groups(tree: Conversation, settings: RolloutSettings) -> list[Group]:
     return found
 
 
-def weighed_groups(
-    trees: Sequence[Conversation], settings: RolloutSettings, spread: Spread | None
-) -> list[list[Group]]:
-    """`groups` of each tree, with futures that count as much as `spread` has seen, or without one as these trees show.
-    With `settings.weigh` off they count in full."""
-    found = [groups(tree, settings) for tree in trees]
+def weighed(
+    found: Sequence[Sequence[Group]], settings: RolloutSettings, spread: Spread | None
+) -> Sequence[Sequence[Group]]:
+    """The groups of each tree, with futures that count as much as `spread` has seen, or without one as these groups
+    show. With `settings.weigh` off they count in full."""
     if not settings.weigh:
         return found
     spread = spread or Spread().seen(of_futures(found))
@@ -175,7 +174,7 @@ def siblings(
 ) -> list[Advantages]:
     """Ours: a reply's simulated futures against those of its siblings, over the running spread of the turn, or
     undivided without one. Groups that are flat or unscored have no advantages."""
-    found = weighed_groups(trees, settings, spread)
+    found = weighed([groups(tree, settings) for tree in trees], settings, spread)
     return [_of_groups(of_tree, persona_group(tree), spread) for tree, of_tree in zip(trees, found, strict=True)]
 
 
@@ -185,8 +184,9 @@ def credited(
     """The rewarded trees with Q as `value` of the replies that have siblings and the `advantage` that `credit` gives,
     the spread with these trees in it, by which it may divide, and the counts. Answers of probes are compared with each
     other alone and are in no count."""
-    spread = spread.seen(of_futures(groups(tree, settings) for tree in trees))
-    by_tree = weighed_groups(trees, settings, spread)
+    in_full = [groups(tree, settings) for tree in trees]
+    spread = spread.seen(of_futures(in_full))
+    by_tree = weighed(in_full, settings, spread)
     asked = [probe_groups(tree) for tree in trees]
     spread = spread.updated(
         (persona_group(tree), group.turn, group.variance)
