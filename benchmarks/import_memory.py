@@ -30,6 +30,7 @@ import ml_dtypes
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from worker import resident
 
 from aloe_jax import files
 from aloe_jax.cli import main as cli
@@ -127,13 +128,13 @@ def work(folder: Path, case: Case, process: int, port: int) -> Measured:
         jax.distributed.initialize(f"localhost:{port}", case.processes, process)
     if case.work != "import":
         jax.devices()  # the backend starts
-    before, read_before, start = _memory("VmRSS"), _kernel_read(), time.perf_counter()
+    before, read_before, start = resident("VmRSS"), _kernel_read(), time.perf_counter()
     size = load(folder, case.dtype) if case.work == "load" else copy(folder, case.work)
     return Measured(
         seconds=time.perf_counter() - start,
         parameters=size,
         before=before,
-        peak=_memory("VmHWM"),
+        peak=resident("VmHWM"),
         read=byte_ranges.bytes_read(),
         kernel_read=_kernel_read() - read_before,
     )
@@ -156,12 +157,6 @@ def copy(folder: Path, command: str) -> int:
     return 2 * sum(
         math.prod(leaf.shape) for leaf in jax.tree.leaves(decoder.abstract_params(config)) if command == "export"
     )
-
-
-def _memory(field: str) -> int:
-    """`VmRSS` or `VmHWM` (its largest value so far) of this process."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
-    return int(line.split()[1]) * 1024
 
 
 def _kernel_read() -> int:

@@ -19,14 +19,14 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")  # seconds and memory are those of
 import jax
 import jax.numpy as jnp
 import numpy as np
-from worker import serve
+from preference_step_ours import row_length
+from worker import resident, serve
 
 from aloe_jax import memory
 from aloe_jax.hub.chat_model import read_chat_model
 from aloe_jax.hub.load import load_params
 from aloe_jax.hub.source import resolve_model
 from aloe_jax.models import decoder
-from aloe_jax.ops.attention import block_size
 from aloe_jax.parallel.mesh import make_mesh
 from aloe_jax.train.forward import Compute
 from aloe_jax.train.objectives.settings import ObjectiveSettings
@@ -89,16 +89,6 @@ def rows_of(parts: Sequence[TreeRow], tokens: int) -> TreeRow:
     return stack([stack([pack([parts[index] for index in row], capacity)]) for row in rows])
 
 
-def row_length(tokens: int) -> int:
-    """The shortest row for that many tokens which attention can cut into its blocks."""
-    while True:
-        try:
-            block_size(tokens)
-            return tokens
-        except ValueError:
-            tokens += 1
-
-
 def samples(trees: Sequence[Conversation], chat: ChatFormat) -> Iterator[dict[str, list[int]]]:
     """The token ids of each sequence, and which of them are learned from."""
     for tree in trees:
@@ -118,12 +108,6 @@ def figures(grads: decoder.Params, weight: jax.Array) -> list[tuple[float, float
         along = jax.random.normal(jax.random.key(number), leaf.shape)
         found.append((float(jnp.linalg.norm(leaf.ravel()) * weight), float((leaf * along).sum() * weight)))
     return found
-
-
-def resident(name: str) -> int:
-    """Bytes of this process by their name in /proc/self/status."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(f"{name}:"))
-    return int(line.split()[1]) * 1024
 
 
 def main() -> None:
