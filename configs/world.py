@@ -4,7 +4,7 @@
 
 Users, teacher and judge are the scripted world's, so what a user likes and what it has shown is known, and the teacher
 (the world's oracle) plays the part of a strong model. SmolLM2-135M is trained on its replies, then on pairs of them and
-of replies with a fault, and measured on held-out personas over ten turns, on both scales.
+of replies with a fault (another user's style, another topic, said before), and measured on held-out personas over ten turns, on both scales.
 
 `:quick` has fewer trees and cases, `:debug` runs every stage at the smallest sizes, and `:twin` takes a tiny model
 instead, which is of this world too (`:twin_base` is how it learned to speak). `:on_policy` is a second run, for a run
@@ -51,8 +51,8 @@ def get_config(arg: str = "") -> ConfigDict:
     config.conversations.mix.other_persona = 1
     config.tree.guards, config.tree.attempts, config.tree.min_turns = (), 1, 1
 
-    config.dataset.row.tokens = 1664  # two conversations of SFT
-    config.dataset.row.targets = 1280
+    config.dataset.row.tokens = 1920  # a conversation of ten turns with all its candidates, or two of SFT
+    config.dataset.row.targets = 1536
     config.dataset.row.replies = 64
     config.dataset.row.pairs = 64
     config.dataset.max_path = 2048
@@ -80,6 +80,10 @@ def get_config(arg: str = "") -> ConfigDict:
     config.benchmark.controls = ("oracle", "wrong_persona")
 
     config.export.dtype = "float32"
+    if not arg:
+        config.conversations.mix.off_topic = config.conversations.mix.repetition = 1
+        config.conversations.min_margin = 0.95  # rpo raises what it chooses: the teacher's replies, hardly a fault
+        config.preference.batch = 64
     if arg == QUICK:
         config.conversations.trees = 40
         config.conversations.turns = 6
