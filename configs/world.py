@@ -4,7 +4,8 @@
 
 Users, teacher and judge are the scripted world's, so what a user likes and what it has shown is known, and the teacher
 (the world's oracle) plays the part of a strong model. SmolLM2-135M is trained on its replies, then on pairs of them and
-of replies with a fault (another user's style, another topic, said before), and measured on held-out personas over ten turns, on both scales.
+of replies with a fault (another user's style, another topic, said before), and measured on held-out personas over ten
+turns, on both scales.
 
 `:quick` has fewer trees and cases, `:debug` runs every stage at the smallest sizes, and `:twin` takes a tiny model
 instead, which is of this world too (`:twin_base` is how it learned to speak). `:on_policy` is a second run, for a run
