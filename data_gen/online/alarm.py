@@ -44,6 +44,7 @@ def alarmed(records: Sequence[Record], settings: AlarmSettings) -> str | None:
         ("repetition", record.get("repeated"), settings.repetition, "replies repeat earlier ones"),
         ("truncated", record.get("truncated"), settings.truncated, "replies end at config.online.max_tokens"),
         ("silent", record.get("silent"), settings.silent, "the user (config.roles.user) says nothing"),
+        ("unread", record.get("unread"), settings.unread, "the server of config.roles.inducer refuses messages"),
         ("sampler_gap", record.get("sampler_gap"), settings.sampler_gap, "the engine samples another distribution"),
         ("flat", _flat(record), settings.flat, "hardly any replies differ in value"),
     )

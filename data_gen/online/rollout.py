@@ -34,6 +34,7 @@ from data_gen.roles import Responder, Revealed, Roles, Said, Verdict
 from data_gen.seeds import stable_seed
 
 PLAIN = "plain"  # condition of every reply: from the dialogue alone
+UNREAD = "unread"  # flag of a user message whose belief is that before it, as the inducer's server refused it
 SPOKEN = 3  # draws of a user message, of which one must not be empty; the last one stands
 
 
@@ -99,7 +100,8 @@ async def roll_out(
 
     Equal arguments give equal trees, if the roles' answers depend on their arguments alone. Raises CallError if a
     server fails on a call: a batch is whole, or it is done again. What a server refuses for good it would refuse then
-    too: a message stays empty and a reply unscored, and the alarms `silent` and `unscored` count them.
+    too: a message stays empty, a belief as it was before or a reply unscored, and the alarms `silent`, `unread` and
+    `unscored` count them.
     """
     batch = _Batch(seats, settings, seed, policy)
     grown = [_Grown(chosen_turns(seat.name, settings, seed)) for seat in seats]
@@ -121,14 +123,7 @@ class _Batch:
 
     async def turn(self, under_way: Sequence[_Open], grown: Sequence[_Grown]) -> list[_Open]:
         """One turn of every branch; the branches that go on, those of the main paths among them."""
-        said = await gather_all(map(self._message, under_way))
-        known = await gather_all(map(self._known, under_way, said))
-        asked = []
-        for place, message, shown in zip(under_way, said, known, strict=True):
-            user, branch = place.branch.asked(message, shown)
-            grown[place.tree].nodes.append(user)
-            if branch.turn <= place.until:
-                asked.append(_Open(place.tree, branch, place.future, place.until))
+        asked = await self._spoken(under_way, grown)
         answers = await gather_all(
             self.seats[place.tree].roles.responder.replies(
                 place.branch.dialogue, None, self._count(place, grown), self._policy_seed(place)
@@ -160,6 +155,20 @@ class _Batch:
                 probed.append((place, node))
         await self._ask(probed, grown)
         return onward
+
+    async def _spoken(self, under_way: Sequence[_Open], grown: Sequence[_Grown]) -> list[_Open]:
+        """All users speak and all beliefs are read; the branches in which a reply is due."""
+        said = await gather_all(map(self._message, under_way))
+        known = await gather_all(map(self._known, under_way, said))
+        asked = []
+        for place, message, shown in zip(under_way, said, known, strict=True):
+            user, branch = place.branch.asked(message, place.branch.known if shown is None else shown)
+            if shown is None:
+                user = user.model_copy(update={"flags": (*user.flags, UNREAD)})
+            grown[place.tree].nodes.append(user)
+            if branch.turn <= place.until:
+                asked.append(_Open(place.tree, branch, place.future, place.until))
+        return asked
 
     async def _ask(self, probed: Sequence[tuple[_Open, Node]], grown: Sequence[_Grown]) -> None:
         """Ask the policy what it has learned after these replies."""
@@ -204,9 +213,13 @@ class _Batch:
                 break
         return said
 
-    async def _known(self, place: _Open, said: Said) -> tuple[Revealed, ...]:
+    async def _known(self, place: _Open, said: Said) -> tuple[Revealed, ...] | None:
+        """What has shown with the message; None where the inducer's server refuses this call for good."""
         seat = self.seats[place.tree]
-        return await seat.roles.inducer.beliefs(seat.persona, place.branch.heard(said), place.branch.known)
+        try:
+            return await seat.roles.inducer.beliefs(seat.persona, place.branch.heard(said), place.branch.known)
+        except RefusedCallError:
+            return None
 
     async def _verdict(self, place: _Open, reply: Answer) -> Verdict:
         seat = self.seats[place.tree]

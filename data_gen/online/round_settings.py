@@ -27,6 +27,12 @@ class AlarmSettings:
         0.5, "share of replies cut off at `max_tokens` above which they stop", minimum=0, decides=False
     )
     silent: float = setting(0.05, "share of empty user messages above which they stop", minimum=0, decides=False)
+    unread: float = setting(
+        0.05,
+        "share of user messages that the inducer's server refuses for good above which they stop",
+        minimum=0,
+        decides=False,
+    )
     sampler_gap: float = setting(
         0.1,
         "mean difference of a token's log-probability between engine and trainer, in nats, above which they stop",

@@ -41,6 +41,7 @@ def line(number, **parts):
         ("repetition", "repeated", 0.6),
         ("truncated", "truncated", 0.6),
         ("silent", "silent", 0.1),
+        ("unread", "unread", 0.1),
         ("sampler_gap", "sampler_gap", 0.2),
         ("flat", "groups_without_spread", 0.96),
         ("flat", "zero_advantages", 0.96),

@@ -8,9 +8,10 @@ import pytest
 
 from aloe_jax.serve.client.call_errors import FailedCallError, RefusedCallError
 from aloe_jax.tree.schema import dump
-from data_gen.online.advantages import groups
+from data_gen.online.advantages import Counts, groups
+from data_gen.online.measures import measures
 from data_gen.online.rewards import PARTS, POTENTIAL, TOTAL, part, rewarded
-from data_gen.online.rollout import Seat, chosen_turns, future_prefix, roll_out, tree_name
+from data_gen.online.rollout import UNREAD, Seat, chosen_turns, future_prefix, roll_out, tree_name
 from data_gen.online.settings import RewardSettings, RolloutSettings
 from data_gen.roles import Roles
 from data_gen.world.inducer import ScriptedInducer
@@ -206,15 +207,21 @@ def test_each_future_has_its_own_gain_in_belief():
 
 
 class Refusing:
-    """A user and a judge whose server refuses what is said after the first turn, with `error`."""
+    """A user, an inducer and a judge whose server refuses what is said after the first turn, with `error`."""
 
     def __init__(self, error):
-        self.error, self.user, self.judge, self.name = error, ScriptedUser(seed=None), ScriptedJudge(), "refusing"
+        self.error, self.name = error, "refusing"
+        self.user, self.inducer, self.judge = ScriptedUser(seed=None), ScriptedInducer(), ScriptedJudge()
 
     async def message(self, persona, dialogue, seed=0):
         if dialogue:
             raise self.error("HTTP 400: content policy", "policy")
         return await self.user.message(persona, dialogue, seed)
+
+    async def beliefs(self, persona, dialogue, known=()):
+        if len(dialogue) > 1:
+            raise self.error("HTTP 400: content policy", "policy")
+        return await self.inducer.beliefs(persona, dialogue, known)
 
     async def score(self, persona, dialogue, *others):
         if len(dialogue) > 1:
@@ -222,9 +229,10 @@ class Refusing:
         return await self.judge.score(persona, dialogue, *others)
 
 
-@pytest.mark.parametrize("asked", ["user", "judge"])
+@pytest.mark.parametrize("asked", ["user", "inducer", "judge"])
 def test_a_call_that_is_refused_for_good_does_not_hold_up_the_rounds(asked):
-    """The same batch would meet the refusal again. A server that fails may answer later."""
+    """The same batch would meet the refusal again. A server that fails may answer later. Each refusal
+    is counted, and an inducer's leaves the belief as it was."""
     settings, persona = RolloutSettings(turns=2, siblings=2, share=0.5), PERSONAS[0]
 
     def tree(error):
@@ -233,8 +241,20 @@ def test_a_call_that_is_refused_for_good_does_not_hold_up_the_rounds(asked):
         return found
 
     found = tree(RefusedCallError)
-    silent = {len(found.path_to(node.id)) for node in found.nodes if node.role == "user" and not node.text}
+    users = [node for node in found.nodes if node.role == "user"]
+    silent = {len(found.path_to(node.id)) for node in users if not node.text}
+    unread = {len(found.path_to(node.id)) for node in users if UNREAD in node.flags}
     unscored = {len(found.path_to(node.id)) for node in found.replies() if node.scores[0].value is None}
-    assert (silent, unscored) == (({3}, set()) if asked == "user" else (set(), {4}))
+    none = set()
+    expected = {"user": ({3}, none, none), "inducer": (none, {3}, none), "judge": (none, none, {4})}
+    assert (silent, unread, unscored) == expected[asked]
+    measured = measures([found], Counts())
+    counted = {"user": "silent", "inducer": "unread", "judge": "unscored"}
+    assert [name for name in counted.values() if measured[name]] == [counted[asked]]
+    if asked == "inducer":
+        first, *later = users
+        assert first.belief
+        assert {node.belief for node in later} == {first.belief}
+        assert measured["unread"] == len(later) / len(users)
     with pytest.raises(FailedCallError):
         tree(FailedCallError)
