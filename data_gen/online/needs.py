@@ -1,4 +1,4 @@
-"""What rounds take on the disk and of the devices' memory, said before they start."""
+"""What rounds take on the disk, of the devices' memory and of a path, said before they start."""
 
 from __future__ import annotations
 
@@ -11,15 +11,20 @@ from typing import Any
 import jax
 
 from aloe_jax.bucket.places import stored_at
+from aloe_jax.data.settings import DatasetSettings
 from aloe_jax.errors import InputError
 from aloe_jax.models import decoder
 from aloe_jax.parallel.chips import GIB
-from aloe_jax.run.model import mesh_of, model_config
+from aloe_jax.run.model import chat_format, mesh_of, model_config
 from aloe_jax.run.stage import Run
+from aloe_jax.serve.settings import ServeSettings
 from aloe_jax.train.adapters import trained_config
 from aloe_jax.train.names import ONLINE
 from aloe_jax.train.optimizer import make_optimizer
 from aloe_jax.train.state import abstract_state
+from aloe_jax.tree.probe import probe_question
+from aloe_jax.tree.schema import Message, SampledMessage, message_of
+from aloe_jax.tree.trie import dialogue_ids
 from data_gen.online.methods import METHODS
 from data_gen.online.players import others
 from data_gen.online.round_settings import OnlineSettings
@@ -85,6 +90,34 @@ def check_disk(run: Run) -> str:
             "config.online.keep_trees, keep or rounds, or choose a --workdir on a larger disk"
         )
     return f"{needs}, which has {free / GIB:.2f} GiB"
+
+
+def check_paths(run: Run) -> None:
+    """Raise InputError if not even the shortest dialogue leaves room for a reply of the greatest length in the last
+    turn, or for such an answer to a probe: users say a token per turn, and replies are empty. What longer dialogues
+    leave, only their round shows."""
+    settings, chat = run.section(ONLINE, OnlineSettings), chat_format(run)
+    shape, end = METHODS[settings.method].shaped(settings.rollout), (min(chat.tokenizer.end_of_turn_ids),)
+    said = Message(role="user", content="-")
+    reply = SampledMessage(role="assistant", content="", token_ids=end, tokenizer=chat.tokenizer.hash)
+    dialogue = [said, reply] * shape.turns
+    prompt = len(dialogue_ids(dialogue[:-1], chat))
+    _check_room(run, prompt, f"a reply in turn {shape.turns}", "max_tokens", settings.max_tokens)
+    if shape.probes:  # after the last of the chosen turns, which has all others before it
+        prompt = len(dialogue_ids([*dialogue[: 2 * shape.chosen], message_of(probe_question("-"))], chat))
+        what = f"an answer to a probe in turn {shape.chosen}"
+        _check_room(run, prompt, what, "rollout.probe_tokens", shape.probe_tokens)
+
+
+def _check_room(run: Run, prompt: int, what: str, name: str, tokens: int) -> None:
+    least, context = prompt + tokens, run.section("serve", ServeSettings).context
+    limits = {"dataset.max_path": run.section("dataset", DatasetSettings).max_path, "serve.context": context}
+    for limit, value in limits.items():
+        if value < least:
+            raise InputError(
+                f"config.{limit}: {value}, but {what} may take config.online.{name}={tokens} tokens after at least "
+                f"{prompt} of its dialogue; set it to at least {least}, or lower config.online.rollout.turns or {name}"
+            )
 
 
 def memory_in_words(run: Run, engine: str) -> str:

@@ -15,7 +15,7 @@ from aloe_jax.train.stage import check_training
 from aloe_jax.train.start import check_start, start_inputs
 from data_gen.online.hints import RESPONDER
 from data_gen.online.methods import METHODS, check_method
-from data_gen.online.needs import check_disk
+from data_gen.online.needs import check_disk, check_paths
 from data_gen.online.players import others
 from data_gen.online.round_settings import OnlineSettings
 from data_gen.personas.settings import PersonaSettings
@@ -44,6 +44,7 @@ def _check(run: Run) -> None:
             f"config.online.rollout.probes: {settings.rollout.probes}, but only what scripted personas have shown can "
             "be told from what they have not; set it to 0, or config.personas.source to 'scripted'"
         )
+    check_paths(run)
     if hosts.is_primary():
         check_disk(run)
     drawn = settings.trees // METHODS[settings.method].trees_per_persona(settings)

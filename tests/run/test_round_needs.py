@@ -10,10 +10,13 @@ from rich.console import Console
 from aloe_jax.cli.experiment import load_experiment
 from aloe_jax.errors import InputError
 from aloe_jax.models import decoder
+from aloe_jax.run.model import chat_format
 from aloe_jax.run.progress import Progress
 from aloe_jax.run.stage import Run
+from aloe_jax.tree.probe import QUESTION
+from aloe_jax.tree.schema import Message
 from data_gen.online.methods import METHODS
-from data_gen.online.needs import CALL, REPLY, TOKEN, check_disk, disk_needs, memory_in_words
+from data_gen.online.needs import CALL, REPLY, TOKEN, check_disk, check_paths, disk_needs, memory_in_words
 from data_gen.online.outline import outlines
 from data_gen.online.round_settings import OnlineSettings
 from data_gen.online.settings import RolloutSettings
@@ -72,3 +75,36 @@ def test_a_disk_that_is_too_small_is_refused(tiny_model, tmp_path):
     run = needs_of(tiny_model, tmp_path)
     assert check_disk(run).startswith("about 0.")
     assert " of the reference model; rolling out also nothing; updating " in memory_in_words(run, "nothing")
+
+
+def shortest(run, turns, last="-"):
+    """The tokens of the prompt of that turn if the user says a dash each time, and `last` at last, to empty replies."""
+    said, reply = Message(role="user", content="-"), Message(role="assistant", content="")
+    dialogue = [*[said, reply] * (turns - 1), Message(role="user", content=last)]
+    return len(chat_format(run).prompt_ids(dialogue))
+
+
+def test_paths_without_room_for_a_reply(tiny_model, tmp_path):
+    """The last of three turns, and a reply of 20 tokens."""
+
+    def check(**given):
+        check_paths(needs_of(tiny_model, tmp_path, *(f"--config.{name}={value}" for name, value in given.items())))
+
+    least = shortest(needs_of(tiny_model, tmp_path), 3) + 20
+    for name in ("dataset.max_path", "serve.context"):
+        check(**{name: least})
+        with pytest.raises(InputError, match=rf"config.{name}: {least - 1}, .* turn 3 .* at least {least}, or lower"):
+            check(**{name: least - 1})
+
+
+def test_paths_without_room_for_an_answer_of_a_probe(tiny_model, tmp_path):
+    """Two of three turns are chosen, so one of them is the second or a later one; the answer has 200 tokens."""
+
+    def check(longest):
+        given = ("online.rollout.probes=2", "online.rollout.probe_tokens=200", f"dataset.max_path={longest}")
+        check_paths(needs_of(tiny_model, tmp_path, *(f"--config.{each}" for each in given)))
+
+    least = shortest(needs_of(tiny_model, tmp_path), 3, QUESTION) + 200
+    check(least)
+    with pytest.raises(InputError, match=rf"{least - 1}, .* a probe in turn 2 .* at least {least}, or lower"):
+        check(least - 1)
