@@ -101,6 +101,7 @@ class Method:
         objectives: those that learn from its trees.
         shaped: the shape of its trees, given that of the config: what it needs, it decides.
         siblings: whether it learns from siblings alone.
+        across_trees: whether it compares a reply without siblings with those of the round's other trees.
         per_persona: trees of a persona in a round, where the config leaves it open; more than one are compared.
         preferences: those between replies of a tree with values; none if it learns from advantages.
     """
@@ -109,6 +110,7 @@ class Method:
     objectives: Sequence[str]
     shaped: Callable[[RolloutSettings], RolloutSettings] = lambda settings: settings
     siblings: bool = True
+    across_trees: bool = False
     per_persona: int = 1
     preferences: Callable[[Conversation, RolloutSettings], tuple[Preference, ...]] = lambda tree, settings: ()
 
@@ -143,7 +145,7 @@ def _to_the_end(settings: RolloutSettings) -> RolloutSettings:
 _BY_ADVANTAGE = ("tree_regression", "policy_gradient")
 METHODS: Mapping[str, Method] = {
     "siblings": Method(siblings, (*_BY_ADVANTAGE, "distil")),  # which needs trees and no advantages
-    "turn": Method(turn, _BY_ADVANTAGE, _without_futures, siblings=False),
+    "turn": Method(turn, _BY_ADVANTAGE, _without_futures, siblings=False, across_trees=True),
     # tree_regression compares siblings, of which there are none
     "chain": Method(chain, ("policy_gradient",), _without_siblings, siblings=False, per_persona=4),
     "leaf": Method(leaf, _BY_ADVANTAGE, _to_the_end),
@@ -172,10 +174,10 @@ def check_method(settings: OnlineSettings) -> None:
             f"config.online.rollout.{name}: {value}, but the method '{settings.method}' with the objective "
             f"'{settings.objective}' learns from siblings that differ; set it to at least {least}"
         )
-    if settings.method == "turn" and settings.trees == 1 and not compared:
+    if method.across_trees and settings.trees == 1 and not compared:
         raise InputError(
-            "config.online.trees: 1, but without siblings the method 'turn' compares the trees of a round; set it to "
-            "at least 2, or config.online.rollout.siblings to at least 2 and share to at least 0.1"
+            f"config.online.trees: 1, but without siblings the method '{settings.method}' compares the trees of a "
+            "round; set it to at least 2, or config.online.rollout.siblings to at least 2 and share to at least 0.1"
         )
     count = method.trees_per_persona(settings)
     if count == 1 < method.per_persona:

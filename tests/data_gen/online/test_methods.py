@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from contextlib import nullcontext
 
 import pytest
 
@@ -125,6 +126,15 @@ def test_what_methods_decide():
 def test_settings_that_contradict_the_method(given, sentence):
     with pytest.raises(InputError, match=sentence):
         check_method(dataclasses.replace(OnlineSettings(), **given))
+
+
+def test_trees_that_are_compared_are_a_property_of_the_method(monkeypatch):
+    """Whatever it is called."""
+    alone = RolloutSettings(share=0.0)
+    for across_trees in (True, False):
+        monkeypatch.setitem(METHODS, "mine", dataclasses.replace(METHODS["turn"], across_trees=across_trees))
+        with pytest.raises(InputError, match="the method 'mine' compares the trees") if across_trees else nullcontext():
+            check_method(OnlineSettings(method="mine", objective="policy_gradient", trees=1, rollout=alone))
 
 
 def test_settings_that_only_seem_to_contradict_it():
