@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
+from pathlib import Path
 from statistics import fmean
 
+from aloe_jax.train.metrics_log import Record, read_metrics
 from data_gen.online.rewards import PARTS
 from data_gen.online.round_settings import AlarmSettings
 
-Record = Mapping[str, float]  # a line of metrics.jsonl, or what the trees of a round measured
 WINDOW = 5  # rounds at the beginning and at the end, over which the parts of the reward are compared
 LEAST = 0.05  # rise of a part, in units of the reward, below which it is chance
 _ONWARD = (
@@ -33,9 +35,27 @@ def judge_alarmed(measured: Record, settings: AlarmSettings) -> str | None:
     return None
 
 
+class Watch:
+    """The alarms of the rounds whose metrics.jsonl is `path`. What they compare is kept: the first `WINDOW` lines and
+    the last ones, of which those of earlier calls are read once."""
+
+    def __init__(self, path: Path, settings: AlarmSettings) -> None:
+        self._path, self._settings = path, settings
+        self.lines: list[Record] | None = None
+
+    def alarmed(self, record: Record) -> str | None:
+        """The first alarm that the line of a further round sets off, as a sentence; None if there is none."""
+        if self.lines is None:
+            self.lines = [each for each in read_metrics(self._path) if each["step"] < record["step"]]
+        self.lines.append(record)
+        del self.lines[WINDOW:-WINDOW]
+        return alarmed(self.lines, self._settings)
+
+
 def alarmed(records: Sequence[Record], settings: AlarmSettings) -> str | None:
     """The first alarm that the last line of metrics.jsonl sets off after the others, as a sentence; None if there is
     none."""
+    records = [_known(record) for record in records]
     record = records[-1]
     checks = (
         ("entropy", record.get("entropy"), settings.entropy, "the policy has almost no spread left"),
@@ -57,6 +77,11 @@ def alarmed(records: Sequence[Record], settings: AlarmSettings) -> str | None:
                 other
             )
     return _one_part(records, settings.one_part)
+
+
+def _known(record: Record) -> Record:
+    """The figures of a line that there are: a mean over nothing is NaN, and null once it is written."""
+    return {name: value for name, value in record.items() if value is not None and not math.isnan(value)}
 
 
 def _flat(record: Record) -> float:

@@ -19,7 +19,7 @@ from aloe_jax.train.adapters import trained_config
 from aloe_jax.train.clock import Clock
 from aloe_jax.train.forward import Compute
 from aloe_jax.train.loop import Training
-from aloe_jax.train.metrics_log import METRICS, Record, read_metrics
+from aloe_jax.train.metrics_log import METRICS, Record
 from aloe_jax.train.names import ONLINE
 from aloe_jax.train.objectives import objective_of
 from aloe_jax.train.run_training import run_loop, shown
@@ -27,7 +27,7 @@ from aloe_jax.train.settings import LoggingSettings
 from aloe_jax.train.sources import load_model
 from aloe_jax.train.stop import StopRequest
 from aloe_jax.tree.schema import read_personas
-from data_gen.online.alarm import alarmed
+from data_gen.online.alarm import Watch
 from data_gen.online.hints import hints_of
 from data_gen.online.methods import decided
 from data_gen.online.needs import check_disk, memory_in_words
@@ -81,12 +81,13 @@ def train_online(run: Run) -> Values:
             commit=run.commit,
         )
 
+        watch = Watch(Path(directory) / METRICS, settings.alarm)
+
         def report(done: int, total: int, record: Record) -> None:
             learned = f"loss {record['loss']:.4f}" if record["weight"] else "no replies that differ in value"
             rounds = min(total, math.ceil(done * settings.budget / record[SO_FAR])) if settings.budget else total
             run.progress.update(done, rounds, f"rounds, reward {record['reward']:.3f}, {learned}")
-            before = [each for each in read_metrics(Path(directory) / METRICS) if each["step"] < done]
-            if (why := alarmed([*before, record], settings.alarm)) is not None:
+            if (why := watch.alarmed(record)) is not None:
                 raise ResumableError(f"stopped in round {done} of {total} in '{directory}': {why}")
 
         done, counts = run_loop(run, training, lambda: load_model(run, settings.start, mesh), report, clock, stop)

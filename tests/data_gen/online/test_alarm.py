@@ -1,12 +1,16 @@
 """Alarms of the rounds on lines of metrics.jsonl made by hand, and judging stored trees once more."""
 
 import asyncio
+import json
+import math
 from dataclasses import fields, replace
 
 import pytest
 
+from aloe_jax.train.metrics_log import read_metrics
+from data_gen.online import alarm
 from data_gen.online.advantages import Counts
-from data_gen.online.alarm import WINDOW, alarmed, judge_alarmed
+from data_gen.online.alarm import WINDOW, Watch, alarmed, judge_alarmed
 from data_gen.online.judging import judged
 from data_gen.online.measures import measures
 from data_gen.online.rewards import PARTS, judge_score
@@ -54,6 +58,14 @@ def test_a_figure_beyond_its_limit(name, key, value):
     assert alarmed([line(1) | {key: value}], OFF) is None
 
 
+@pytest.mark.parametrize("nothing", [math.nan, None])
+def test_a_mean_over_nothing_hides_no_alarm(nothing):
+    """NaN in a line, and null where it is read again: a method without siblings has no groups of them."""
+    known = line(1) | {"groups_without_spread": nothing, "entropy": nothing}
+    assert alarmed([known], replace(ON, entropy=0.1)) is None
+    assert "alarm.flat=" in alarmed([known | {"zero_advantages": 0.96}], ON)
+
+
 def rounds(before, after):
     return [line(number, **(before if number <= WINDOW else after)) for number in range(1, 2 * WINDOW + 1)]
 
@@ -70,6 +82,22 @@ def test_one_part_that_others_pay_for():
     assert "the whole reward by -0.1," in alarmed(rounds(before, {"score": 0.5, "belief": -0.4}), ON)
     assert alarmed(rounds(before, {"score": 0.5, "length": -0.15})[1:], ON) is None  # nine rounds
     assert alarmed(rounds(before, {"score": 0.5, "length": -0.15}), OFF) is None
+
+
+def test_lines_are_read_once_and_those_that_are_compared_are_kept(tmp_path, monkeypatch):
+    """Resumed after round 8, with a line of a round that is done again: what the alarms say is what they say on all
+    lines, whether these were read or reported."""
+    lines = [*rounds({"score": 0.2}, {"score": 0.2}), *(line(each, score=0.5, length=-0.15) for each in range(11, 16))]
+    path, read = tmp_path / "metrics.jsonl", []
+    path.write_text("".join(f"{json.dumps(each)}\n" for each in [*lines[:8], line(9, score=9.0)]))
+    monkeypatch.setattr(alarm, "read_metrics", lambda path: read.append(path) or read_metrics(path))
+    watch = Watch(path, ON)
+    found = [watch.alarmed(each) for each in lines[8:]]
+    assert found == [alarmed(lines[: each["step"]], ON) for each in lines[8:]]
+    assert found[:2] == [None, None]
+    assert "reward_score has risen by 0.3 since" in found[-1]
+    assert read == [path]
+    assert len(watch.lines) == 2 * WINDOW
 
 
 class Broken(ScriptedJudge):
