@@ -9,9 +9,10 @@ draws, until its rounds have sampled `--budget` tokens. Then all policies, the S
 model of the stage `preference` talk with the same held-out users. Tables, in `OUT/table.md` too: what a method cost,
 and by how much the mean over its seeds is above either model, with intervals over users (paired; `eval/benchmark`).
 
-Killed, the same command goes on. A run that an alarm ends is measured at its last checkpoint and marked. What follows
-`--` goes to all runs, such as `--config.online.rollout.turns=10 --config.benchmark.turns=10`, which also shows the
-decay after turn 5. docs/online.md has the results.
+Killed, the same command goes on. So it does after exit 75: a signal or a server stopped a run, or an alarm of the
+judge did, which is to be mended. A run that another alarm ends is measured at its last checkpoint and marked. What
+follows `--` goes to all runs, such as `--config.online.rollout.turns=10 --config.benchmark.turns=10`, which also shows
+the decay after turn 5. docs/online.md has the results.
 """
 
 from __future__ import annotations
@@ -28,10 +29,13 @@ import numpy as np
 from etils import epath
 
 from aloe_jax import files
-from aloe_jax.train.metrics_log import Record, read_metrics
+from aloe_jax.run.stage import CONFIG
+from aloe_jax.train.metrics_log import METRICS, Record, read_metrics
 from aloe_jax.train.objectives import OBJECTIVES
 from aloe_jax.train.objectives.settings import ObjectiveSettings
+from data_gen.online.alarm import alarmed
 from data_gen.online.methods import METHODS
+from data_gen.online.round_settings import AlarmSettings
 from data_gen.world.judge import assess
 from eval.benchmark.measures import PEAK, decay
 from eval.benchmark.paired import Difference, paired_difference
@@ -83,12 +87,23 @@ def usual(method: str) -> str:
     return "policy_gradient" if "policy_gradient" in known else known[0]
 
 
-def aloe(*arguments: str) -> int:
-    """Run a command of aloe; its exit status, 0 or 75. Anything else ends the benchmark."""
+def aloe(*arguments: str, workdir: Path | None = None) -> bool:
+    """Run a command of aloe; whether it ran to its end. Where an alarm ended the rounds in `workdir` it did not; any
+    other failure ends the benchmark with the same exit status, so after 75 the same command goes on."""
     code = subprocess.run([str(ALOE), *arguments]).returncode
-    if code not in (0, STOPPED):
+    if code == STOPPED and workdir is not None and alarmed_in(workdir):
+        return False
+    if code:
         sys.exit(code)
-    return code
+    return True
+
+
+def alarmed_in(workdir: Path) -> bool:
+    """Whether the last round of a run sets off an alarm of its config. Those of the judge come before a round's line,
+    and do not end rounds: once it is mended they go on."""
+    records = read_metrics(epath.Path(workdir / "online" / METRICS))
+    settings = AlarmSettings(**files.read_object(workdir / CONFIG)["online"]["alarm"])
+    return bool(records) and alarmed(records, settings) is not None
 
 
 class Comparison:
@@ -110,13 +125,14 @@ class Comparison:
             return
         options = self.options
         sizes = {"rounds": options.rounds or MANY, "budget": options.budget, "trees": options.trees}
-        code = aloe(
+        finished = aloe(
             "run", *self.common, f"--workdir={workdir}", "--stages=personas,online",
             f"--config.online.start={self.shared / 'sft'}", f"--config.online.reference={self.shared / 'sft'}",
             "--config.online.schedule=constant", "--config.online.keep_trees=1", *one.settings(),
             *(f"--config.online.{name}={size}" for name, size in sizes.items() if size), *options.more,
+            workdir=workdir,
         )  # fmt: skip
-        unfinished = ["--unfinished"] if code else []
+        unfinished = [] if finished else ["--unfinished"]
         aloe("export", str(workdir / "online"), f"--out={self.policy(one)}", *unfinished)
 
     def measure(self) -> dict[str, ModelResult]:
