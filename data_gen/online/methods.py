@@ -1,6 +1,7 @@
 """Methods of on-policy training: which trees a round rolls out, and what their replies learn from.
 
-`siblings` is ours; the others are what is published for multi-turn dialogues, on the same trees, rewards and updates.
+`siblings` and `tree` are ours; the others are what is published for multi-turn dialogues, on the same trees, rewards
+and updates.
 A method decides the shape of its trees where its advantages need one; all other settings are the config's.
 """
 
@@ -10,6 +11,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from statistics import fmean, pstdev
+from typing import NamedTuple
+
+import numpy as np
 
 from aloe_jax.errors import InputError
 from aloe_jax.train.objectives.pairwise import PAIRWISE
@@ -21,35 +25,70 @@ from data_gen.online.advantages import (
     Below,
     Counts,
     Credit,
-    against_others,
     credited,
     groups,
     siblings,
 )
 from data_gen.online.rewards import REWARD, TOTAL, part
+from data_gen.online.rollout import future_number
 from data_gen.online.round_settings import OnlineSettings
 from data_gen.online.settings import RolloutSettings
 from data_gen.online.spread import Spread
+
+
+def tree(trees: Sequence[Conversation], settings: RolloutSettings, spread: Spread | None = None) -> list[Advantages]:
+    """Ours, with nothing that was sampled left out: siblings by the futures of each, every other reply by its own
+    reward."""
+    return _joined(siblings(trees, settings, spread), _without_siblings(trees, spread))
 
 
 def turn(trees: Sequence[Conversation], settings: RolloutSettings, spread: Spread | None = None) -> list[Advantages]:
     """Turn by turn, as RLPA trains (arXiv 2505.15456): a reply's own reward, with nothing of the future, less the mean
     of its siblings or, for a reply without any, of the other trees' in that turn, over the running spread of the
     turn."""
-    found = siblings(trees, replace(settings, horizon=0.0), spread)
-    alone: dict[int, list[tuple[int, str, float]]] = defaultdict(list)
+    own = replace(settings, horizon=0.0)
+    return _joined(siblings(trees, own, spread), _without_siblings([_main_path(each) for each in trees], spread))
+
+
+def _main_path(tree: Conversation) -> Conversation:
+    """The tree without futures: its main path, and the siblings there."""
+    on_path = {None, *tree.path}
+    return tree.model_copy(update={"nodes": tuple(node for node in tree.nodes if node.parent in on_path)})
+
+
+class _Said(NamedTuple):
+    tree: int
+    future: int
+    reward: float
+    reply: str  # its id; empty if it has siblings
+
+
+def _without_siblings(trees: Sequence[Conversation], spread: Spread | None) -> list[Advantages]:
+    """Of replies without siblings: the own reward less the mean of those that share no draw with it, so that the
+    baseline does not depend on the reply. These are the replies of its tree and turn in futures of another number, or
+    where there are none the replies of the other trees in that turn. Over the running spread of the turn."""
+    by_turn: dict[int, list[_Said]] = defaultdict(list)
     for number, tree in enumerate(trees):
         below = Below(tree)
-        for place, user in enumerate(tree.path[::2], start=1):
-            if len(below.children[user]) == 1 and (value := part(reply := below.children[user][0], TOTAL)) is not None:
-                alone[place].append((number, reply.id, value))
-    for place, replies in alone.items():
-        if len(replies) > 1:
-            sigma = spread.of("", place) if spread else 1.0
-            against = against_others([str(row) for row in range(len(replies))], [value for *_, value in replies], sigma)
-            for (number, name, _), advantage in zip(replies, against.values(), strict=True):
-                found[number][name] = advantage
+        for reply in tree.replies():
+            if (value := part(reply, TOTAL)) is not None:
+                name = reply.id if len(below.children[reply.parent]) == 1 else ""
+                by_turn[len(tree.path_to(reply.id)) // 2].append(_Said(number, future_number(reply.id), value, name))
+    found: list[Advantages] = [{} for _ in trees]
+    for place, said in by_turn.items():
+        sigma = spread.of("", place) if spread else 1.0
+        owners, futures, rewards, _ = (np.array(column) for column in zip(*said, strict=True))
+        for each in said:
+            own = owners == each.tree
+            independent = own & (futures != each.future)
+            others = independent if independent.any() else ~own
+            if each.reply and others.any():
+                found[each.tree][each.reply] = float(each.reward - rewards[others].mean()) / sigma
     return found
+
+
+def _joined(first: Sequence[Advantages], second: Sequence[Advantages]) -> list[Advantages]:
+    return [one | other for one, other in zip(first, second, strict=True)]
 
 
 def chain(trees: Sequence[Conversation], settings: RolloutSettings, spread: Spread | None = None) -> list[Advantages]:
@@ -130,11 +169,11 @@ class Method:
         return settings.per_persona or self.per_persona
 
 
-def _without_futures(settings: RolloutSettings) -> RolloutSettings:
+def _no_futures(settings: RolloutSettings) -> RolloutSettings:
     return replace(settings, horizon=0.0, futures=1)
 
 
-def _without_siblings(settings: RolloutSettings) -> RolloutSettings:
+def _no_siblings(settings: RolloutSettings) -> RolloutSettings:
     return replace(settings, siblings=1, share=0.0)
 
 
@@ -145,9 +184,9 @@ def _to_the_end(settings: RolloutSettings) -> RolloutSettings:
 _BY_ADVANTAGE = ("tree_regression", "policy_gradient")
 METHODS: Mapping[str, Method] = {
     "siblings": Method(siblings, (*_BY_ADVANTAGE, "distil")),  # which needs trees and no advantages
-    "turn": Method(turn, _BY_ADVANTAGE, _without_futures, siblings=False, across_trees=True),
-    # tree_regression compares siblings, of which there are none
-    "chain": Method(chain, ("policy_gradient",), _without_siblings, siblings=False, per_persona=4),
+    "tree": Method(tree, ("policy_gradient",), across_trees=True),  # tree_regression compares siblings
+    "turn": Method(turn, _BY_ADVANTAGE, _no_futures, siblings=False, across_trees=True),
+    "chain": Method(chain, ("policy_gradient",), _no_siblings, siblings=False, per_persona=4),
     "leaf": Method(leaf, _BY_ADVANTAGE, _to_the_end),
     "pairs": Method(siblings, tuple(PAIRWISE), preferences=by_value),
 }

@@ -244,6 +244,12 @@ def future_prefix(reply: str, future: int) -> str:
     return f"{reply}/f{future}/" if future else f"{reply}/"
 
 
+def future_number(reply: str) -> int:
+    """The number of the future that a reply is in, by its id; 0 on the main path too, whose draws it shares."""
+    *_, branch = reply.rpartition("/")[0].rpartition("/")
+    return int(branch[1:]) if branch.startswith("f") else 0
+
+
 def _flags(reply: Node) -> tuple[str, ...]:
     """The reply's flags; an empty one is trained on like any other if the policy sampled it."""
     return tuple(flag for flag in reply.flags if flag != "no_loss" or reply.token_ids is None)

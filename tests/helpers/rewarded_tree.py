@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aloe_jax.tree.schema import Belief, Conversation, Item, Node, Persona, Score
-from data_gen.online.rewards import rewarded
+from data_gen.online.rewards import BELIEF, REWARD, TOTAL, rewarded
 from data_gen.online.settings import RolloutSettings
 
 PERSONA = Persona(
@@ -23,6 +23,11 @@ def user(id, parent, shown):
 def reply(id, parent, score):
     scores = (Score(judge="judge", criterion="overall", value=score),)
     return Node(id=id, parent=parent, role="assistant", text=f"Reply {id}.", scores=scores)
+
+
+def total(value):
+    """The scores of a reply whose reward is `value`, nothing of it for the belief."""
+    return tuple(Score(judge=REWARD, criterion=name, value=amount) for name, amount in ((BELIEF, 0.0), (TOTAL, value)))
 
 
 def tree(scores=(3.0, 5.0, 2.0, 4.0, 5.0), name="t1"):

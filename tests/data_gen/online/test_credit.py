@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from aloe_jax.tree.schema import Conversation, Item, Score
+from aloe_jax.tree.schema import Conversation, Item
 from data_gen.online.advantages import Counts, Group, credited, groups, siblings
 from data_gen.online.methods import METHODS, chain, leaf, turn
 from data_gen.online.rewards import BELIEF, POTENTIAL, SCORE, TOTAL, part, penalties, rewarded, true_items
@@ -15,7 +15,7 @@ from data_gen.online.settings import RewardSettings
 from data_gen.online.spread import Spread
 from data_gen.world.personas import scripted_personas
 from data_gen.world.styles import change_of
-from helpers.rewarded_tree import PERSONA, SETTINGS, reply, tree, user
+from helpers.rewarded_tree import PERSONA, SETTINGS, reply, total, tree, user
 
 
 def test_rewards():
@@ -61,16 +61,12 @@ def test_the_baseline_leaves_the_reply_out():
     nodes = [user("u1", None, 1), *(reply(f"a1.{number}", "u1", 1.0) for number in (1, 2, 3))]
     values = {"a1.1": 1.0, "a1.2": 2.0, "a1.3": 6.0}
     scored = [
-        node.model_copy(update={"scores": tuple(_total(values[node.id]))}) if node.role == "assistant" else node
+        node.model_copy(update={"scores": total(values[node.id])}) if node.role == "assistant" else node
         for node in nodes
     ]
     one = Conversation(id="t", persona=PERSONA, nodes=tuple(scored), path=("u1", "a1.1"))
     [advantages] = siblings([one], dataclasses.replace(SETTINGS, turns=1))
     assert advantages == pytest.approx({"a1.1": -3.0, "a1.2": -1.5, "a1.3": 4.5})
-
-
-def _total(value):
-    return [Score(judge="reward", criterion=name, value=amount) for name, amount in ((BELIEF, 0.0), (TOTAL, value))]
 
 
 def test_methods_to_compare_with():
@@ -89,7 +85,7 @@ def test_methods_to_compare_with():
     assert leaf([found], SETTINGS) == [pytest.approx(below)]
     by_turn = turn([found, worse], SETTINGS)
     assert by_turn[0]["a3.1"] == pytest.approx(part(found.node("a3.1"), TOTAL) - part(worse.node("a3.1"), TOTAL))
-    assert set(METHODS) == {"siblings", "turn", "chain", "leaf", "pairs"}
+    assert set(METHODS) == {"siblings", "tree", "turn", "chain", "leaf", "pairs"}
 
 
 def test_a_reply_above_several_leaves_has_their_mean():

@@ -7,13 +7,14 @@ from contextlib import nullcontext
 import pytest
 
 from aloe_jax.errors import InputError
+from aloe_jax.tree.schema import Conversation
 from data_gen.online.advantages import Counts
 from data_gen.online.measures import measures
 from data_gen.online.methods import METHODS, check_method, decided
 from data_gen.online.round_settings import OnlineSettings
 from data_gen.online.settings import RolloutSettings
 from data_gen.online.spread import Spread
-from helpers.rewarded_tree import SETTINGS, tree
+from helpers.rewarded_tree import PERSONA, SETTINGS, reply, total, tree, user
 
 BY_TURN = {"method": "turn", "objective": "policy_gradient"}
 CHAIN = {"method": "chain", "objective": "policy_gradient"}
@@ -72,6 +73,37 @@ def test_turn_has_no_future():
     assert found[0].node("a1.1").value == pytest.approx(13 / 30)
 
 
+def test_tree_learns_from_every_reply():
+    """Siblings as above. a2.1 and a1.2/a2.1 are both in a future 0 and share its draws, so each is compared with the
+    other tree's two replies of that turn: 1/84 and 41/60 less 1/4 each there. The last turn has one reply per tree."""
+    lower = tree((2.0, 4.0, 1.0, 3.0, 4.0), "t2")
+    found, _, counts = credited("tree", [tree(), lower])
+    root, own, other = math.sqrt(2), 1 / 84, 41 / 60
+    there = (own + other) / 2 - 1 / 4
+    later = {"a2.1": own - there, "a1.2/a2.1": other - there, "a3.1": 1 / 4}
+    assert advantages(found[0]) == pytest.approx({"a1.1": -root, "a1.2": root, **later})
+    assert counts == Counts(groups=2)
+
+
+def test_a_baseline_shares_no_draw_with_its_reply():
+    """Two siblings with two futures of one turn. Those of number 0, one of them the main path, share their draws, and
+    so do those of number 1: the rewards 1 and 2 are compared with the mean of 4 and 8, and the other way round."""
+    rewards = {"a2.1": 1.0, "a1.1/f1/a2.1": 4.0, "a1.2/a2.1": 2.0, "a1.2/f1/a2.1": 8.0}
+    nodes = [user("u1", None, 1), reply("a1.1", "u1", 1.0), reply("a1.2", "u1", 1.0)]
+    for name in rewards:
+        before = name.replace("a2.1", "u2")
+        nodes += [user(before, "a1.2" if name.startswith("a1.2") else "a1.1", 2), reply(name, before, 1.0)]
+    scored = [
+        node.model_copy(update={"scores": total(rewards.get(node.id, 0.0))}) if node.role == "assistant" else node
+        for node in nodes
+    ]
+    one = Conversation(id="t", persona=PERSONA, nodes=tuple(scored), path=("u1", "a1.1", "u2", "a2.1"))
+    [found] = METHODS["tree"].advantages([one], dataclasses.replace(SETTINGS, turns=2), None)
+    assert {name: found[name] for name in rewards} == pytest.approx(
+        {"a2.1": -5.0, "a1.2/a2.1": -4.0, "a1.1/f1/a2.1": 2.5, "a1.2/f1/a2.1": 6.5}
+    )
+
+
 def test_chain_compares_the_dialogues_of_a_persona():
     """The dialogue's return is 19/40; with all scores one point lower it is 1/4 (1 + 1/2 + 1/4) less: two dialogues
     are one standard deviation off their mean."""
@@ -109,7 +141,7 @@ def test_what_methods_decide():
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ({"method": "grpo"}, "'grpo' is unknown; choose one of siblings, turn, chain, leaf, pairs"),
+        ({"method": "grpo"}, "'grpo' is unknown; choose one of siblings, tree, turn, chain, leaf, pairs"),
         ({"objective": "dpo"}, "'dpo' does not learn from .* tree_regression, policy_gradient, distil, or .* of pairs"),
         ({"method": "chain"}, "'tree_regression' does not learn from .* set it to one of policy_gradient, or"),
         ({"objective": "sft"}, "'sft' does not learn from .* policy_gradient, distil$"),
