@@ -1,8 +1,7 @@
 """Methods of on-policy training: which trees a round rolls out, and what their replies learn from.
 
 `siblings` and `tree` are ours; the others are what is published for multi-turn dialogues, on the same trees, rewards
-and updates.
-A method decides the shape of its trees where its advantages need one; all other settings are the config's.
+and updates. A method decides the shape of its trees where its advantages need one; all other settings are the config's.
 """
 
 from __future__ import annotations
