@@ -171,7 +171,8 @@ def main() -> None:
         print(f"{wheel.name}, {wheel.stat().st_size / 1e6:.1f} MB: {'; '.join(problems) or 'contents as tracked'}")
         found = []
         for python, resolution in itertools.product(options.python, options.resolution.split(",")):
-            found.append(attempt(wheel, python, resolution, folder / f"{Path(python).name}-{resolution}"))
+            name = python.strip("/").replace("/", "-")  # a path may end as another one does
+            found.append(attempt(wheel, python, resolution, folder / f"{name}-{resolution}"))
             show(found[-1])
         if problems or any(not tried.outcome.startswith("passes") for tried in found):
             sys.exit(1)
