@@ -12,7 +12,7 @@ from data_gen.online.methods import METHODS
 from helpers.aloe_command import DEADLINE, ROOT
 
 pytestmark = pytest.mark.slow
-OBJECTIVES = {"chain": "policy_gradient", "leaf": "policy_gradient", "pairs": "dpo"}
+OBJECTIVES = dict.fromkeys(("tree", "chain", "leaf"), "policy_gradient") | {"pairs": "dpo"}
 # Runs each list of arguments of stdin, one after the other; the last exit code that is not 0 is its own.
 ALL = "import json, sys; from aloe_jax.cli.main import main; sys.exit(max(main(each) for each in json.load(sys.stdin)))"
 
