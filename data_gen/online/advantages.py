@@ -103,6 +103,13 @@ class Below:
         for node in tree.dialogue:
             self.children[node.parent].append(node)
 
+    def turn(self, reply: Node) -> int:
+        """The turn of a reply, from 1."""
+        length, above = 1, reply.parent
+        while above is not None:
+            length, above = length + 1, self.nodes[above].parent
+        return length // 2
+
     def next(self, user: str) -> Node | None:
         """The reply in which the dialogue goes on after a message: the first of several."""
         return next(iter(self.children[user]), None)

@@ -59,7 +59,8 @@ class _Said(NamedTuple):
     tree: int
     future: int
     reward: float
-    reply: str  # its id; empty if it has siblings
+    reply: str
+    alone: bool  # whether it has no siblings
 
 
 def _without_siblings(trees: Sequence[Conversation], spread: Spread | None) -> list[Advantages]:
@@ -71,17 +72,20 @@ def _without_siblings(trees: Sequence[Conversation], spread: Spread | None) -> l
         below = Below(tree)
         for reply in tree.replies():
             if (value := part(reply, TOTAL)) is not None:
-                name = reply.id if len(below.children[reply.parent]) == 1 else ""
-                by_turn[len(tree.path_to(reply.id)) // 2].append(_Said(number, future_number(reply.id), value, name))
+                alone = len(below.children[reply.parent]) == 1
+                by_turn[below.turn(reply)].append(_Said(number, future_number(reply.id), value, reply.id, alone))
     found: list[Advantages] = [{} for _ in trees]
     for place, said in by_turn.items():
         sigma = spread.of("", place) if spread else 1.0
-        owners, futures, rewards, _ = (np.array(column) for column in zip(*said, strict=True))
+        owners, futures = np.array([each.tree for each in said]), np.array([each.future for each in said])
+        rewards = np.array([each.reward for each in said])
         for each in said:
+            if not each.alone:
+                continue
             own = owners == each.tree
             independent = own & (futures != each.future)
             others = independent if independent.any() else ~own
-            if each.reply and others.any():
+            if others.any():
                 found[each.tree][each.reply] = float(each.reward - rewards[others].mean()) / sigma
     return found
 
